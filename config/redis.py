@@ -1,0 +1,125 @@
+"""Redis, as the whole service uses it: django-redis's client, and a connection per thread for the request path.
+
+Redis Cluster is not supported: one script must see quota, queue and revision together, and the quota's key names are
+fixed by the contract without a hash tag. One primary, plain or behind Sentinel, is what CACHES may name.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django_redis import get_redis_connection
+from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+# Between two attempts to reach a Redis that is away: short against a restart, long against a busy loop.
+_PAUSE_SECONDS = 0.05
+_UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+
+Argument = str | bytes | int | float
+
+
+class RedisUnavailable(Exception):
+    """Redis gave no answer in time.
+
+    `sent` tells whether the command may have reached it: False means that certainly nothing happened.
+    """
+
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__("no answer from Redis")
+        self.sent = sent
+
+
+def client() -> Any:
+    """django-redis's client (a `redis.Redis`) of the default cache: pooled, one attempt a command.
+
+    Typed as Any: redis-py's annotations describe its synchronous and asynchronous clients at once.
+    """
+    return get_redis_connection("default")
+
+
+def load_script(path: Path) -> Any:
+    """A Lua script for everything but the request path, called as `script(keys=[...], args=[...], client=...)`."""
+    return client().register_script(path.read_text())
+
+
+class HotScript:
+    """A Lua script on the request path, called by its digest over the thread's connection: one round trip."""
+
+    def __init__(self, path: Path) -> None:
+        self.source = path.read_text()
+        self.digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: Sequence[Argument], args: Sequence[Argument], *, timeout: float) -> Any:
+        """Run the script; see `execute` for how it is repeated and what it raises."""
+        try:
+            return execute("EVALSHA", self.digest, len(keys), *keys, *args, timeout=timeout)
+        except NoScriptError:
+            return execute("EVAL", self.source, len(keys), *keys, *args, timeout=timeout)
+
+
+class _Thread(threading.local):
+    connection: Any = None
+
+
+_thread = _Thread()
+
+
+class _Outage:
+    """Since when this process has had no answer: in a long outage requests are refused at once, not after a wait."""
+
+    since: float | None = None
+
+
+def execute(*command: Argument, timeout: float) -> Any:
+    """Send one command that is safe to repeat, and return its reply.
+
+    It is repeated over a new connection for as long as `timeout` (seconds) allows, counted from the beginning of the
+    outage, so that a restart of Redis passes unnoticed and a long outage does not make every request wait.
+
+    Raises RedisUnavailable, or redis-py's ResponseError where Redis refuses the command.
+    """
+    sent = False
+    deadline = time.monotonic() + timeout
+    while True:
+        connection = None
+        try:
+            connection = _connection()
+            connection.send_command(*command, check_health=False)
+            sent = True
+            reply = connection.read_response()
+        except _UNREACHABLE as failure:
+            if connection is not None:
+                connection.disconnect()
+            moment = time.monotonic()
+            if _Outage.since is None:
+                _Outage.since = moment
+            if min(deadline, _Outage.since + timeout) <= moment + _PAUSE_SECONDS:
+                raise RedisUnavailable(sent=sent) from failure
+            time.sleep(_PAUSE_SECONDS)
+        except RedisError:
+            raise
+        except BaseException:
+            # The reply is still to come on this connection: nobody may read it as his own.
+            if connection is not None:
+                connection.disconnect()
+            raise
+        else:
+            _Outage.since = None
+            return reply
+
+
+def _connection() -> Any:
+    """This thread's connection, opened through the pool's settings (plain, socket or Sentinel)."""
+    if _thread.connection is None:
+        connection = client().connection_pool.make_connection()
+        connection.socket_timeout = settings.REDIS_TIMEOUT_SECONDS
+        _thread.connection = connection
+    if not _thread.connection.is_connected:
+        _thread.connection.connect()
+    return _thread.connection

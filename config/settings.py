@@ -1,0 +1,205 @@
+"""Every setting of the service, with its default. The README's table of settings is held against this file by a test.
+
+With no environment at all, everything lives in DATA_DIR (`var/`): SQLite, an embedded Redis, tables, secret.
+Production sets DATABASE_URL, REDIS_URL, STORAGE_URL and SECRET_KEY.
+"""
+
+import sys
+from pathlib import Path
+
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from config.env import BASE_DIR, data_dir, embedded_redis_socket, embedded_secret, env
+
+# -- where things are ---------------------------------------------------------------------------------
+
+DATA_DIR = data_dir()
+REDIS_URL = env.str("REDIS_URL", default=f"unix://{embedded_redis_socket(DATA_DIR)}?db=0")
+REDIS_IS_EMBEDDED = "REDIS_URL" not in env.ENVIRON
+CELERY_BROKER_URL = env.str(
+    "CELERY_BROKER_URL",
+    default=f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1" if REDIS_IS_EMBEDDED else REDIS_URL,
+)
+# A directory, or an object store's URL (s3://bucket/prefix; credentials by the usual AWS_* variables).
+STORAGE_URL = env.str("STORAGE_URL", default=str(DATA_DIR / "tables"))
+
+# -- Django -------------------------------------------------------------------------------------------
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="") or embedded_secret(DATA_DIR)
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+# API keys are signed with their own secret, so that sessions and keys can be rotated apart.
+API_KEY_SECRET = env.str("API_KEY_SECRET", default="") or SECRET_KEY
+API_KEY_SECRET_FALLBACKS = env.list("API_KEY_SECRET_FALLBACKS", default=SECRET_KEY_FALLBACKS)
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "config",
+    "datasets",
+    "quotas",
+    "ingest",
+]
+
+MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+# The API's routes carry no cookie, form or page: config.wsgi serves them with this much and no more.
+API_MIDDLEWARE = ["config.middleware.RequestIdMiddleware"]
+# Paths that the admin's stack serves; all others are the API's.
+SITE_PATHS = ("/admin/", "/static/")
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+_DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+DATABASES = {"default": {**env.db_url_config(_DATABASE_URL), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        # Readers do not block the writer; a writer that must wait takes its turn instead of failing.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+# Seconds a single Redis reply may take, and the whole of an admission, a reconnection included.
+REDIS_TIMEOUT_SECONDS = env.float("REDIS_TIMEOUT_SECONDS", default=1.0)
+ADMISSION_TIMEOUT_SECONDS = env.float("ADMISSION_TIMEOUT_SECONDS", default=3.0)
+
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {
+            "CONNECTION_POOL_KWARGS": {
+                "socket_timeout": REDIS_TIMEOUT_SECONDS * 5,
+                "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
+                "protocol": 2,
+                # redis-py repeats a command whose reply was lost, whatever it does. What we send is not always
+                # safe to repeat blindly: each caller decides.
+                "retry": Retry(NoBackoff(), 0),
+            },
+        },
+    }
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": [],
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "EXCEPTION_HANDLER": "config.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
+# Security of the admin. HTTPS is declared by the operator, who terminates it.
+_HTTPS = env.bool("HTTPS", default=False)
+SECURE_SSL_REDIRECT = False
+SESSION_COOKIE_SECURE = _HTTPS
+CSRF_COOKIE_SECURE = _HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _HTTPS
+SECURE_HSTS_PRELOAD = _HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _HTTPS else None
+
+# -- what a request may carry -------------------------------------------------------------------------
+
+MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=10 * 1024 * 1024)
+MAX_BATCH_RECORDS = env.int("MAX_BATCH_RECORDS", default=10_000)
+# Queued bytes, of one dataset and of all, above which requests are answered 503.
+BACKLOG_LIMIT_BYTES_PER_DATASET = env.int("BACKLOG_LIMIT_BYTES_PER_DATASET", default=2 * 1024**3)
+BACKLOG_LIMIT_BYTES = env.int("BACKLOG_LIMIT_BYTES", default=4 * 1024**3)
+IDEMPOTENCY_TTL_SECONDS = env.int("IDEMPOTENCY_TTL_SECONDS", default=24 * 3600)
+
+# -- contracts, cached in each web process ------------------------------------------------------------
+
+# A change is effective at once through the project's revision; this is the backstop should one be lost.
+CATALOG_TTL_SECONDS = env.float("CATALOG_TTL_SECONDS", default=30.0)
+CATALOG_MAX_ENTRIES = env.int("CATALOG_MAX_ENTRIES", default=50_000)
+
+# -- quotas -------------------------------------------------------------------------------------------
+
+# Records a month for users without a limit of their own; -1 is unlimited.
+DEFAULT_QUOTA_LIMIT = env.int("DEFAULT_QUOTA_LIMIT", default=-1)
+USAGE_FLUSH_SECONDS = env.float("USAGE_FLUSH_SECONDS", default=10.0)
+
+# -- workers ------------------------------------------------------------------------------------------
+
+DISPATCH_SECONDS = env.float("DISPATCH_SECONDS", default=0.5)
+# One commit takes at most so many records or bytes from the queue.
+DRAIN_MAX_RECORDS = env.int("DRAIN_MAX_RECORDS", default=500_000)
+DRAIN_MAX_BYTES = env.int("DRAIN_MAX_BYTES", default=64 * 1024**2)
+# After so long a drain that has died is started again. Longer than any one commit takes.
+DRAIN_LEASE_SECONDS = env.float("DRAIN_LEASE_SECONDS", default=30.0)
+COMPACT_SECONDS = env.float("COMPACT_SECONDS", default=300.0)
+# Files that a compaction replaced are deleted after so long: no reader holds on to a table version for longer.
+VACUUM_RETENTION_HOURS = env.int("VACUUM_RETENTION_HOURS", default=24)
+# Stored records older than this are dropped, by the day; 0 keeps them for ever.
+RETENTION_DAYS = env.int("RETENTION_DAYS", default=0)
+HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", default=5.0)
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {name: {"level": LOG_LEVEL} for name in ("config", "datasets", "quotas", "ingest")},
+}
+
+STORAGE_IS_LOCAL = "://" not in STORAGE_URL
+if STORAGE_IS_LOCAL:
+    STORAGE_URL = str(Path(STORAGE_URL).expanduser().resolve() if STORAGE_URL else BASE_DIR / "var" / "tables")

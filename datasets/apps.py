@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class DatasetsConfig(AppConfig):
+    """What a dataset is: projects, datasets, schema versions, API keys, and the tables they are stored in."""
+
+    name = "datasets"

@@ -1,0 +1,71 @@
+"""The types a field may have, as one table: how each is decoded, stored, checked and explained."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import pyarrow as pa
+from msgspec import Meta
+
+# RFC 3339, section 5.6 (`date-time`). msgspec checks the values; it also lets a space for the T and an offset
+# without its colon pass, which the grammar does not. A NUL or other digits than ASCII's do not get this far.
+_DATE_TIME = re.compile(
+    rb'\s*"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})"\s*', re.ASCII
+).fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """One type of the schema language."""
+
+    name: str
+    decodes_to: Any  # what msgspec is told to accept, strictly
+    arrow: pa.DataType  # the column it is stored in
+    expected: str  # how an error names it
+    help: str  # how the admin explains it
+    spelled: Callable[[bytes], object] | None = None  # a check of the JSON text, beyond what the decoder checks
+
+
+Timestamp = Annotated[datetime, Meta(tz=True)]
+
+FIELD_TYPES: dict[str, FieldType] = {
+    each.name: each
+    for each in (
+        FieldType("string", str, pa.string(), "string", "Unicode text, of any length"),
+        FieldType("number", float, pa.float64(), "number", "an IEEE 754 double: 12.5, -3, 1e6"),
+        FieldType("boolean", bool, pa.bool_(), "boolean", "true or false; not 0 or 1"),
+        FieldType(
+            "timestamp",
+            Timestamp,
+            pa.timestamp("us", "UTC"),
+            "RFC 3339 date-time with an offset",
+            "date and time with an offset, like 2026-06-10T10:58:00Z; kept to the microsecond",
+            spelled=_DATE_TIME,
+        ),
+    )
+}
+
+_DECODERS = {name: msgspec.json.Decoder(each.decodes_to) for name, each in FIELD_TYPES.items()}
+
+
+def accepts(type_name: str, value: bytes) -> bool:
+    """Whether one JSON value, as text, is of the type; by the same decoder that reads whole records."""
+    spelled = FIELD_TYPES[type_name].spelled
+    if spelled is not None and not spelled(value):
+        return False
+    try:
+        _DECODERS[type_name].decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
+        return False
+    return True
+
+
+_JSON_TYPES = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
+
+
+def json_type(value: bytes) -> str:
+    """The JSON type of a value given as text: what an error calls `received`."""
+    return _JSON_TYPES.get(value.lstrip()[:1], "number")

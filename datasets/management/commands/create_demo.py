@@ -1,0 +1,75 @@
+"""`manage.py create_demo`: what `up` greets a newcomer with."""
+
+import os
+import secrets
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand
+
+from datasets import services
+from datasets.keys import issue_token
+from datasets.models import Dataset, Project
+from datasets.schema import Field
+
+SLUG = "demo"
+FIELDS = [
+    Field("country", "string", "ISO 3166 code"),
+    Field("plan", "string", "free or pro"),
+    Field("amount", "number", "in EUR"),
+    Field("active", "boolean"),
+    Field("signup_at", "timestamp"),
+]
+_RECORD = (
+    '{"timestamp":"2026-06-10T10:58:00Z","context":{"source":"billing-service"},"country":"RO",'
+    '"plan":"pro","amount":42.5,"active":true,"signup_at":"2026-06-01T08:00:00Z"}'
+)
+
+
+class Command(BaseCommand):
+    """Makes the demo project, once."""
+
+    help = "Make the demo project with its admin, dataset and key, unless it is there; --show prints how to use it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--show", action="store_true", help="print the admin's login and a curl line")
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        password_file = settings.DATA_DIR / "demo-admin-password"
+        if not Project.objects.filter(slug=SLUG).exists():
+            self._create(password_file)
+        if options["show"]:
+            self._show(password_file, options["port"])
+
+    def _create(self, password_file: Path) -> None:
+        password = secrets.token_urlsafe(9)
+        users = get_user_model().objects
+        admin = users.filter(username="admin").first()
+        if admin is None:
+            admin = users.create_superuser("admin", password=password)
+            descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(password)
+        project = services.create_project(slug=SLUG, owner=admin, name="Demo")
+        dataset = services.create_dataset(project=project, name="Signups", fields=FIELDS)
+        services.create_key(project=project, name="demo")
+        project.default_dataset = dataset
+        services.save_project(project)
+
+    def _show(self, password_file: Path, port: int) -> None:
+        dataset = Dataset.objects.filter(project__slug=SLUG, is_archived=False).order_by("pk").first()
+        key = dataset and dataset.project.keys.filter(name="demo", revoked_at=None).first()
+        self.stdout.write(f"Admin     http://localhost:{port}/admin/")
+        if password_file.exists():
+            self.stdout.write(f"Login     admin / {password_file.read_text()}  (until you change it)")
+        if dataset and key:
+            self.stdout.write(
+                f"\nSend a record:\n\ncurl -X POST http://localhost:{port}/datasets/{dataset.pk} \\\n"
+                f"  -H 'Authorization: Bearer {issue_token(key)}' \\\n"
+                f"  -H 'Content-Type: application/json' \\\n  --data '{_RECORD}'\n\n"
+                f"Read it back a second later:\n\n.venv/bin/python manage.py records {dataset.pk}\n"
+            )

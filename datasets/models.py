@@ -1,0 +1,99 @@
+"""Projects, datasets, schema versions and API keys. Written through `datasets.services` only."""
+
+import uuid
+
+from django.conf import settings
+from django.core.validators import validate_slug
+from django.db import models
+from django.db.models import Q
+
+from datasets.schema import Field
+
+
+class Project(models.Model):
+    """A tenant: datasets, keys, and the owner whose quota its records count against."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="projects")
+    name = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=100, unique=True, validators=[validate_slug])
+    is_active = models.BooleanField(
+        "active", default=True, help_text="While inactive, every request with one of the project's keys is refused."
+    )
+    default_dataset = models.ForeignKey(
+        "Dataset",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Receives what is sent to /datasets without a dataset id.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Dataset(models.Model):
+    """A typed collection of records, stored in a table of its own."""
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="datasets")
+    name = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=100)
+    description = models.TextField(blank=True)
+    is_archived = models.BooleanField(
+        "archived", default=False, help_text="An archived dataset accepts no more records; its table stays."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(fields=("project", "slug"), name="dataset_slug_unique_in_project"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SchemaVersion(models.Model):
+    """The fields of a dataset at one time. Never changed: a change publishes the next version."""
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField(help_text="1 is the dataset's first.")
+    fields = models.JSONField(help_text='[{"name", "type", "description"}, ...], in order')
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    class Meta:
+        ordering = ("dataset", "-number")
+        constraints = (models.UniqueConstraint(fields=("dataset", "number"), name="schema_version_number_unique"),)
+
+    def __str__(self) -> str:
+        return f"version {self.number}"
+
+    def field_list(self) -> list[Field]:
+        return [Field(**row) for row in self.fields]
+
+
+class ApiKey(models.Model):
+    """What is needed to recognise and revoke a key. The token itself is not kept."""
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="keys")
+    name = models.CharField(max_length=200, help_text="Who or what uses it.")
+    # The token's `jti` claim; random, so that even who has the signing secret cannot name a key that was not issued.
+    token_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: it does not expire.")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ("-created_at",)
+        indexes = (models.Index(fields=("project",), condition=Q(revoked_at=None), name="apikey_live"),)
+
+    def __str__(self) -> str:
+        return self.name

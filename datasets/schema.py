@@ -1,0 +1,141 @@
+"""A dataset's schema: its rules, and what a published version compiles to."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+from django.core.exceptions import ValidationError
+from msgspec import Raw, Struct
+
+from datasets.field_types import FIELD_TYPES, Timestamp
+
+MAX_FIELDS = 200
+RESERVED_NAMES = ("timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
+_RESERVED = {name.lower() for name in RESERVED_NAMES}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One declared field of a schema version."""
+
+    name: str
+    type: str
+    description: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return {"name": self.name, "type": self.type, "description": self.description}
+
+
+def parse_fields(given: Any) -> list[Field]:
+    """Fields from what an admin writes, checked: `{"fields": {"amount": "number"}}`, or a list of such rows
+    (`{"name": "amount", "type": "number", "description": "in EUR"}`).
+
+    Raises ValidationError, which names every field that is wrong and why.
+    """
+    declared = given.get("fields") if isinstance(given, Mapping) else given
+    if isinstance(declared, Mapping):
+        declared = [{"name": name, "type": type_name} for name, type_name in declared.items()]
+    if not isinstance(declared, Sequence) or isinstance(declared, str):
+        raise ValidationError('A schema is an object like {"fields": {"amount": "number"}}.')
+    problems, fields = [], []
+    for row in declared:
+        if isinstance(row, Mapping) and isinstance(row.get("name"), str) and isinstance(row.get("type"), str):
+            fields.append(Field(row["name"], row["type"], str(row.get("description", ""))))
+        else:
+            problems.append(f"{row!r} is not a field: it needs a name and a type.")
+    problems += _problems(fields)
+    if problems:
+        raise ValidationError(problems)
+    return fields
+
+
+def _problems(fields: Sequence[Field]) -> Iterable[str]:
+    if len(fields) > MAX_FIELDS:
+        yield f"{len(fields)} fields are too many: {MAX_FIELDS} is the limit."
+    seen: dict[str, str] = {}
+    for field in fields:
+        folded = field.name.lower()
+        if not _NAME(field.name):
+            yield f"“{field.name}” cannot name a field: letters, digits and _, not starting with a digit, at most 63."
+        elif folded in _RESERVED:
+            yield f"“{field.name}” is reserved: every record has it already."
+        elif folded in seen:
+            yield f"“{field.name}” and “{seen[folded]}” are the same column: names differ by more than case."
+        if field.type not in FIELD_TYPES:
+            yield f"“{field.name}”: there is no type “{field.type}”. Types: {', '.join(FIELD_TYPES)}."
+        seen.setdefault(folded, field.name)
+
+
+def check_successor(earlier: Iterable[Sequence[Field]], fields: Sequence[Field]) -> None:
+    """Refuse a change that the dataset's table cannot follow: a column keeps its type and spelling for good.
+
+    `earlier` are all versions published so far: a removed field's column stays in the table.
+    Raises ValidationError with the reason and the way out.
+    """
+    columns = {field.name.lower(): field for version in earlier for field in version}
+    problems = []
+    for field in fields:
+        column = columns.get(field.name.lower())
+        if column is None:
+            continue
+        if column.type != field.type:
+            problems.append(
+                f"“{field.name}” is stored as {column.type} and cannot become {field.type}: "
+                f"add a field with a new name instead."
+            )
+        elif column.name != field.name:
+            problems.append(f"“{field.name}”: the table already has the column “{column.name}”; use that spelling.")
+    if problems:
+        raise ValidationError(problems)
+
+
+class _AnyObject(Struct, gc=False):
+    """Matches any JSON object and keeps nothing of it: validation wants to know that `context` is one, no more."""
+
+
+class CompiledSchema:
+    """A published version, ready to validate requests and to decode queued records.
+
+    Decoders are made on first use: web processes validate, workers decode.
+    """
+
+    def __init__(self, version_id: int, fields: Sequence[Field]) -> None:
+        self.version_id = version_id
+        self.fields = tuple(fields)
+        self.types = {field.name: field.type for field in fields}
+
+    def columns(self) -> dict[str, pa.DataType]:
+        """The columns its fields are stored in."""
+        return {field.name: FIELD_TYPES[field.type].arrow for field in self.fields}
+
+    def _record(self, context: Any) -> type[Struct]:
+        # Attributes are f0, f1, ...: a field may be called anything, `def` or `__init__` included.
+        columns = [(f"f{n}", FIELD_TYPES[field.type].decodes_to) for n, field in enumerate(self.fields)]
+        names = {f"f{n}": field.name for n, field in enumerate(self.fields)}
+        return msgspec.defstruct(
+            "Record",
+            [("timestamp", Timestamp), ("context", context), *columns],
+            rename=names,
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+
+    @cached_property
+    def one(self) -> "msgspec.json.Decoder[Any]":
+        """Validates a single record."""
+        return msgspec.json.Decoder(self._record(_AnyObject))
+
+    @cached_property
+    def many(self) -> "msgspec.json.Decoder[list[Any]]":
+        """Validates an array of records."""
+        return msgspec.json.Decoder(list[self._record(_AnyObject)])  # type: ignore[misc]
+
+    @cached_property
+    def stored(self) -> "msgspec.json.Decoder[list[Any]]":
+        """Decodes an array of queued records for storage, `context` as its text."""
+        return msgspec.json.Decoder(list[self._record(Raw)])  # type: ignore[misc]

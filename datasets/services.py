@@ -1,0 +1,80 @@
+"""What can be done with projects, datasets, schemas and keys. The admin and the commands call these."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.utils.text import slugify
+
+from config import clock
+from datasets.models import ApiKey, Dataset, Project, SchemaVersion
+from datasets.revisions import changing
+from datasets.schema import Field, check_successor
+
+
+def create_project(*, slug: str, owner: AbstractBaseUser, name: str = "") -> Project:
+    """A new, active project. Raises ValidationError."""
+    project = Project(slug=slug, owner=owner, name=name or slug)  # type: ignore[misc]
+    project.full_clean()
+    project.save()
+    return project
+
+
+def save_project(project: Project) -> None:
+    """Save a project; its next request, on any process, is held to what was saved."""
+    if project.pk is None:
+        project.save()
+        return
+    with changing(project.pk):
+        project.save()
+
+
+def create_dataset(*, project: Project, name: str, fields: Sequence[Field] | None = None) -> Dataset:
+    """A new dataset, with its first schema version where fields are given. Raises ValidationError."""
+    dataset = Dataset(project=project, name=name, slug=slugify(name)[:100] or "dataset")
+    dataset.full_clean()
+    with changing(project.pk):
+        dataset.save()
+        if fields is not None:
+            _publish(dataset, fields, None)
+    return dataset
+
+
+def save_dataset(
+    dataset: Dataset, *, fields: Sequence[Field] | None = None, author: AbstractBaseUser | None = None
+) -> None:
+    """Save a dataset and, where `fields` differ from the version in force, publish them as the next version.
+
+    Raises ValidationError where the table could not follow the change.
+    """
+    with changing(dataset.project_id):
+        dataset.save()
+        if fields is not None:
+            _publish(dataset, fields, author)
+
+
+def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser | None) -> None:
+    Dataset.objects.select_for_update().get(pk=dataset.pk)  # one publisher at a time
+    versions = list(dataset.versions.order_by("number"))
+    if versions and versions[-1].field_list() == list(fields):
+        return
+    check_successor([version.field_list() for version in versions], fields)
+    SchemaVersion.objects.create(
+        dataset=dataset,
+        number=versions[-1].number + 1 if versions else 1,
+        fields=[field.as_json() for field in fields],
+        created_by=author,  # type: ignore[misc]
+    )
+
+
+def create_key(*, project: Project, name: str, expires_at: datetime | None = None) -> ApiKey:
+    """A new key; `datasets.keys.issue_token` gives its token."""
+    with changing(project.pk):
+        return ApiKey.objects.create(project=project, name=name, expires_at=expires_at)
+
+
+def revoke_key(key: ApiKey) -> None:
+    """From the next request on, the key is refused. Revoking again changes nothing."""
+    with changing(key.project_id):
+        ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=clock.now())
+    key.refresh_from_db()

@@ -1,0 +1,222 @@
+"""Admission: one Redis round trip that decides, charges and queues."""
+
+import hashlib
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from redis.exceptions import ResponseError
+
+from config import clock
+from config.redis import HotScript, RedisUnavailable, execute
+from datasets import revisions
+from datasets.catalog import Contract, StaleContract
+from ingest import redis_keys
+from ingest.errors import (
+    NOTHING_HAPPENED,
+    OUTCOME_UNKNOWN,
+    KeyInProgress,
+    KeyReused,
+    QueueFull,
+    QueueUnavailable,
+    QuotaExceeded,
+)
+from ingest.validation import Payload
+from quotas import counters
+from quotas.models import UNLIMITED
+from quotas.period import bounds, period_of
+
+_admit = HotScript(Path(__file__).parent / "lua" / "admit.lua")
+
+# A key's last use is noted at most this often by a process: it is for people to look at.
+_LAST_USED_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An accepted request: where it is in the queue, and what is left of the quota."""
+
+    dataset_id: int
+    generation: str
+    stream_id: str
+    count: int
+    limit: int
+    used: int
+    period: str
+    replayed: bool  # the answer to an earlier request with the same Idempotency-Key
+
+
+class _Slot(threading.local):
+    """This thread's slot: its name, and the number of its last admission."""
+
+    def __init__(self) -> None:
+        self.name = redis_keys.slot(secrets.token_hex(8))
+        self.number = 0
+
+
+_slot = _Slot()
+_first_generation = secrets.token_hex(4)
+_last_use_noted: dict[int, float] = {}
+_keys_in_progress: set[tuple[int, str]] = set()
+
+
+class _RedisClock:
+    """How far Redis's clock is ahead of ours, in ms: a deadline is only good by the clock that checks it."""
+
+    ahead_ms: float | None = None
+
+    @classmethod
+    def learn(cls, server_ms: int) -> None:
+        cls.ahead_ms = server_ms - time.time() * 1000
+
+
+def admit(contract: Contract, payload: Payload, *, trace_id: str, idempotency_key: str | None) -> Admission:
+    """Queue the payload and charge its records, if everything allows it, in one step; or do nothing at all.
+
+    Raises StaleContract; KeyInProgress, KeyReused, QuotaExceeded, QueueFull, QueueUnavailable.
+    """
+    if idempotency_key is None:
+        return _admit_or_refuse(contract, payload, trace_id, None)
+    in_progress = (contract.dataset_id, idempotency_key)
+    if in_progress in _keys_in_progress:
+        raise KeyInProgress
+    _keys_in_progress.add(in_progress)
+    try:
+        return _admit_or_refuse(contract, payload, trace_id, idempotency_key)
+    finally:
+        _keys_in_progress.discard(in_progress)
+
+
+def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, idempotency_key: str | None) -> Admission:
+    period = period_of(clock.now())
+    while True:
+        reply = _call(contract, payload, trace_id, idempotency_key, period)
+        outcome = reply[0]
+        if outcome in (b"accepted", b"replayed"):
+            _, _, generation, stream_id, count, limit, used = reply
+            return Admission(
+                contract.dataset_id,
+                generation.decode(),
+                stream_id.decode(),
+                count,
+                limit,
+                used,
+                period,
+                outcome == b"replayed",
+            )
+        if outcome == b"stale":
+            raise StaleContract
+        if outcome == b"unseeded":
+            counters.seed(contract.owner_id, period)
+        elif outcome == b"over_quota":
+            raise over_quota(reply[2], reply[3], payload.count, period)
+        elif outcome == b"key_reused":
+            raise KeyReused
+        elif outcome == b"full":
+            raise QueueFull
+        else:
+            raise QueueUnavailable(NOTHING_HAPPENED)
+
+
+def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: str | None, period: str) -> list[Any]:
+    """Run admit.lua; its reply."""
+    dataset_id, owner_id = contract.dataset_id, contract.owner_id
+    keys = [
+        revisions.key(contract.project_id),
+        counters.limit_key(owner_id),
+        counters.total_key(owner_id, period),
+        counters.delta_key(owner_id, period),
+        counters.DIRTY,
+        redis_keys.GENERATION,
+        redis_keys.stream(dataset_id),
+        redis_keys.counters(dataset_id),
+        redis_keys.TOTAL_BYTES,
+        redis_keys.PENDING,
+        _slot.name,
+        redis_keys.TOTAL_ACCEPTED,
+        redis_keys.KEYS_LAST_USED,
+    ]
+    digest = ""
+    if idempotency_key is not None:
+        keys.append(redis_keys.idempotency(dataset_id, idempotency_key))
+        digest = hashlib.blake2b(payload.format + payload.body, digest_size=16).hexdigest()
+    _slot.number += 1
+    timeout = settings.ADMISSION_TIMEOUT_SECONDS
+    if _RedisClock.ahead_ms is None:
+        _RedisClock.learn(_server_time(timeout))
+    args = [
+        contract.revision,
+        _slot.number,
+        int(time.time() * 1000 + (_RedisClock.ahead_ms or 0) + timeout * 1000),
+        payload.count,
+        dataset_id,
+        f"{owner_id}:{period}",
+        contract.schema.version_id,
+        payload.format,
+        trace_id,
+        payload.body,
+        settings.BACKLOG_LIMIT_BYTES_PER_DATASET,
+        settings.BACKLOG_LIMIT_BYTES,
+        _first_generation,
+        contract.key_id if _is_due(contract.key_id) else "",
+        digest,
+        settings.IDEMPOTENCY_TTL_SECONDS,
+    ]
+    try:
+        reply: list[Any] = _admit(keys, args, timeout=timeout)
+    except RedisUnavailable as failure:
+        raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
+    except ResponseError as failure:
+        if str(failure).startswith(("OOM", "command not allowed")):
+            raise QueueFull from failure
+        raise QueueUnavailable(NOTHING_HAPPENED) from failure
+    _RedisClock.learn(reply[1])
+    return reply
+
+
+def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExceeded:
+    """The 429, with what the client needs to plan."""
+    _, end = bounds(period)
+    seconds = max(1, int((end - clock.now()).total_seconds()) + 1)
+    quota = {
+        "limit": limit,
+        "used": used,
+        "requested": requested,
+        "remaining": max(0, limit - used),
+        "period": period,
+        "resets_at": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    return QuotaExceeded({"quota": quota}, {"Retry-After": str(seconds), **quota_headers(limit, used, period)})
+
+
+def quota_headers(limit: int, used: int, period: str) -> dict[str, str]:
+    """`RateLimit-Policy` and `RateLimit`, as draft-ietf-httpapi-ratelimit-headers-10 writes them; none if unlimited."""
+    if limit == UNLIMITED:
+        return {}
+    start, end = bounds(period)
+    reset = max(0, int((end - clock.now()).total_seconds()))
+    window = int((end - start).total_seconds())
+    return {
+        "RateLimit-Policy": f'"monthly";q={limit};w={window}',
+        "RateLimit": f'"monthly";r={max(0, limit - used)};t={reset}',
+    }
+
+
+def _is_due(key_id: int) -> bool:
+    """Whether this admission should note the key's use."""
+    moment = time.monotonic()
+    if moment - _last_use_noted.get(key_id, -_LAST_USED_SECONDS) < _LAST_USED_SECONDS:
+        return False
+    if len(_last_use_noted) > settings.CATALOG_MAX_ENTRIES:
+        _last_use_noted.clear()
+    _last_use_noted[key_id] = moment
+    return True
+
+
+def _server_time(timeout: float) -> int:
+    seconds, micros = execute("TIME", timeout=timeout)
+    return int(seconds) * 1000 + int(micros) // 1000

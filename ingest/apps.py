@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class IngestConfig(AppConfig):
+    """The way of a record: request, validation, admission to the queue, drain into the table."""
+
+    name = "ingest"

@@ -1,0 +1,149 @@
+"""The drain: from a dataset's stream into its table, exactly once.
+
+The consumer's position lives in the table. A drain reads it, takes what the stream has beyond it, and commits rows and
+new position together; then it trims the stream. Dying before the commit, it did nothing; dying after it, the next
+drain finds the position moved, skips and trims. Two drains at once: the table refuses the second commit.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from config import clock
+from datasets.catalog import compiled
+from datasets.models import Dataset, SchemaVersion
+from datasets.schema import CompiledSchema
+from datasets.table import DatasetTable, Overtaken, warm_table
+from ingest import queue, rows
+from ingest.models import QuarantinedEntry
+from ingest.queue import Entry
+
+logger = logging.getLogger(__name__)
+
+# A drain that has worked for so long lets the next dataset have its turn.
+_TURN_SECONDS = 5.0
+
+
+def drain(dataset_id: int) -> int:
+    """Store what a dataset's stream holds; the number of rows written.
+
+    Returns early, without harm, where another drain is at work. Raises what the storage raises: the queue holds, and
+    the dataset is due again after a lease.
+    """
+    written = 0
+    with queue.claim(dataset_id) as lock:
+        if lock is None:
+            return 0
+        dataset = Dataset.objects.get(pk=dataset_id)
+        began = time.monotonic()
+        try:
+            while lock.renew():
+                stored = drain_once(dataset)
+                if stored is None:
+                    break
+                written += stored
+                if time.monotonic() - began > _TURN_SECONDS:
+                    break
+        except (Overtaken, queue.AnotherGeneration) as reason:
+            logger.info("drain of dataset %s starts again: %s", dataset_id, type(reason).__name__)
+        queue.settle(dataset_id)
+    return written
+
+
+def drain_once(dataset: Dataset) -> int | None:
+    """One commit's worth; the number of rows written, or None where the stream holds nothing new."""
+    generation = queue.generation()
+    if generation is None:
+        return None
+    table = warm_table(dataset.project_id, dataset.pk)
+    position = table.position(generation) if table.refresh() else 0
+    entries = list(queue.read(dataset.pk, generation, position))
+    if not entries:
+        queue.trim(dataset.pk, generation, position)
+        return None
+    batch, written = _rows(dataset, table, generation, position, entries)
+    reached = entries[-1].position
+    table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)
+    queue.trim(dataset.pk, generation, reached)
+    queue.mark_untidy(dataset.pk)
+    return written
+
+
+def _rows(
+    dataset: Dataset, table: DatasetTable, generation: str, position: int, entries: Sequence[Entry]
+) -> tuple[pa.Table | None, int]:
+    """The entries as rows, but for those that cannot be stored: these are put in quarantine."""
+    known = set(
+        QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__gt=position).values_list(
+            "position", flat=True
+        )
+    )
+    by_version: dict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.position not in known:  # by a drain that died before its commit
+            by_version[entry.version_id].append(entry)
+    schemas = _schemas(dataset, by_version)
+    if not table.exists:
+        latest = max(schemas.values(), key=lambda schema: schema.version_id, default=None)
+        table.create(latest.fields if latest else ())
+    columns = table.columns()
+    batches = []
+    for version_id, group in by_version.items():
+        schema = schemas.get(version_id)
+        misfit = _misfit(schema, columns) if schema else f"there is no schema version {version_id} of this dataset"
+        if schema is None or misfit:
+            _quarantine(dataset, generation, group, misfit or "")
+            continue
+        good, records = [], []
+        for entry in group:
+            try:
+                records += rows.decode(schema, entry)
+            except rows.Undecodable as reason:
+                _quarantine(dataset, generation, [entry], str(reason))
+            else:
+                good.append(entry)
+        if good:
+            batches.append(rows.to_table(schema, good, records, project_id=dataset.project_id, dataset_id=dataset.pk))
+    if not batches:
+        return None, 0
+    merged = pa.concat_tables(batches, promote_options="default")
+    return merged, merged.num_rows
+
+
+def _schemas(dataset: Dataset, version_ids: dict[int, list[Entry]]) -> dict[int, CompiledSchema]:
+    versions = SchemaVersion.objects.filter(dataset=dataset, pk__in=version_ids)
+    return {version.pk: compiled(version.pk, tuple(version.field_list())) for version in versions}
+
+
+def _misfit(schema: CompiledSchema, columns: dict[str, pa.DataType]) -> str | None:
+    """Why the table cannot take this version's rows: a column was changed behind our back."""
+    for name, arrow_type in schema.columns().items():
+        if columns.get(name, arrow_type) != arrow_type:
+            return f"column {name} of the table is {columns[name]}, not {arrow_type}"
+    return None
+
+
+def _quarantine(dataset: Dataset, generation: str, entries: Sequence[Entry], reason: str) -> None:
+    logger.error("dataset %s: %s entries go to quarantine: %s", dataset.pk, len(entries), reason)
+    QuarantinedEntry.objects.bulk_create(
+        (
+            QuarantinedEntry(
+                dataset=dataset,
+                generation=generation,
+                position=entry.position,
+                origin=entry.origin,
+                count=entry.count,
+                body=entry.body,
+                format=entry.format.decode(errors="replace")[:1],
+                schema_version_id=entry.version_id,
+                trace_id=entry.trace_id[:128],
+                reason=reason,
+                created_at=clock.now(),
+            )
+            for entry in entries
+        ),
+        ignore_conflicts=True,  # found by two drains at once
+    )

@@ -1,0 +1,67 @@
+"""The ledger: accepted = stored + queued + quarantined, per dataset, at every moment."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from config import redis
+from datasets.models import Dataset
+from datasets.table import DatasetTable
+from ingest import queue, redis_keys
+from ingest.models import QuarantinedEntry
+
+_LEDGER = Path(__file__).parent / "lua" / "ledger.lua"
+# Looks at a table that is being written to until two in a row agree.
+_MOST_LOOKS = 50
+
+
+class NeverStill(Exception):
+    """The table changed at every look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One dataset's ledger, in records, of the present generation of the queue."""
+
+    dataset_id: int
+    accepted: int
+    stored: int
+    queued: int
+    quarantined: int
+
+    @property
+    def adds_up(self) -> bool:
+        return self.accepted == self.stored + self.queued + self.quarantined
+
+    def as_json(self) -> dict[str, object]:
+        return {**asdict(self), "adds_up": self.adds_up}
+
+
+def balance(dataset: Dataset) -> Balance:
+    """The dataset's ledger, all four figures as of one moment. Raises NeverStill."""
+    table = DatasetTable(dataset.project_id, dataset.pk)
+    for _ in range(_MOST_LOOKS):
+        generation = queue.generation() or ""
+        position = table.position(generation) if table.refresh() else 0
+        stored = table.stored(generation) if position else 0
+        held = list(
+            QuarantinedEntry.objects.filter(
+                dataset=dataset, generation=generation, position__lte=position, state=QuarantinedEntry.State.HELD
+            ).values_list("pk", "count")
+        )
+        now_generation, accepted, queued, replayed = redis.load_script(_LEDGER)(
+            keys=[
+                redis_keys.GENERATION,
+                redis_keys.stream(dataset.pk),
+                redis_keys.counters(dataset.pk),
+                redis_keys.replayed(dataset.pk),
+            ],
+            args=[queue.stream_id_of(position), *(pk for pk, _ in held)],
+        )
+        still = (table.position(generation) if table.refresh() else 0) == position
+        if still and now_generation.decode() == generation:
+            gone = {held[at - 1][0] for at in replayed}
+            quarantined = sum(count for pk, count in held if pk not in gone)
+            return Balance(dataset.pk, accepted, stored, queued, quarantined)
+        time.sleep(0.02)
+    raise NeverStill(f"dataset {dataset.pk} is written to too fast to be looked at")

@@ -1,0 +1,106 @@
+-- Admit one request to a dataset's queue: everything that must hold at the moment of acceptance, and then everything
+-- that acceptance means. All or nothing: every check comes before the first write.
+--
+-- KEYS  1 revision    2 quota_limit   3 usage_total   4 usage_delta   5 usage_dirty
+--       6 generation  7 stream        8 counters      9 total bytes  10 pending
+--      11 slot       12 total accepted                13 keys:last_used
+--      14 idempotency (absent where the client gave no key)
+--
+-- ARGV  1 revision the contract was read under
+--       2 number of this admission in its slot (rises by one a request)
+--       3 latest time at which to act, in ms by this server's clock
+--       4 number of records          5 dataset id        6 member of usage_dirty (<userId>:YYYY-MM)
+--       7 schema version id          8 format (o a l)    9 trace id          10 body
+--      11 most queued bytes of the dataset              12 most queued bytes of all datasets
+--      13 generation to begin, should there be none     14 id of the API key
+--      15 digest of method and body                     16 seconds an idempotency key is remembered
+--
+-- RETURN {outcome, server time in ms, ...}
+--      accepted | replayed, time, generation, stream id, number of records, limit, used
+--      stale               the contract was changed: read it again
+--      late                the time limit has passed (or the slot has moved on): nothing will happen
+--      unseeded            a quota counter is missing: seed it and call again
+--      key_reused          the idempotency key came with another body before
+--      over_quota, time, limit, used
+--      full
+--
+-- A request whose reply was lost is sent again with the same number, and gets the reply that the first one would have
+-- had. An earlier number than the slot's is a late copy of a request that was given up: it must not act.
+--
+-- Example: 2 records for dataset 13 of user 7, of whose 1000 records 10 are used, return
+--      {'accepted', 1764000000123, 'b61c…', '1764000000123-0', 2, 1000, 12}
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[9], KEYS[11])
+
+local number = tonumber(ARGV[2])
+if seen[6] then
+    local slot = cmsgpack.unpack(seen[6])
+    if slot[1] == number then
+        return slot[2]
+    elseif slot[1] > number then
+        return {'late', now}
+    end
+end
+if now > tonumber(ARGV[3]) then
+    return {'late', now}
+end
+if seen[1] ~= ARGV[1] then
+    return {'stale', now}
+end
+if not seen[2] or not seen[3] then
+    return {'unseeded', now}
+end
+
+local count = tonumber(ARGV[4])
+local limit = tonumber(seen[2])
+local used = tonumber(seen[3])
+
+if KEYS[14] then
+    local first = redis.call('GET', KEYS[14])
+    if first then
+        first = cmsgpack.unpack(first)
+        if first[1] ~= ARGV[15] then
+            return {'key_reused', now}
+        end
+        return {'replayed', now, first[2], first[3], first[4], limit, used}
+    end
+end
+if limit ~= -1 and used + count > limit then
+    return {'over_quota', now, limit, used}
+end
+local size = #ARGV[10]
+local queued = tonumber(redis.call('HGET', KEYS[8], 'bytes') or '0')
+if queued + size > tonumber(ARGV[11]) or tonumber(seen[5] or '0') + size > tonumber(ARGV[12]) then
+    return {'full', now}
+end
+
+-- From here on: writes. The first is refused by a server that is out of memory; none after it is.
+local generation = seen[4]
+if not generation then
+    generation = ARGV[13]
+    redis.call('SET', KEYS[6], generation)
+end
+used = redis.call('INCRBY', KEYS[3], count)
+if redis.call('INCRBY', KEYS[4], count) == count then
+    redis.call('SADD', KEYS[5], ARGV[6])
+end
+local id = redis.call(
+    'XADD', KEYS[7], '*', 'b', ARGV[10], 'f', ARGV[8], 'n', ARGV[4], 'v', ARGV[7], 't', ARGV[9]
+)
+redis.call('HINCRBY', KEYS[8], 'accepted', count)
+redis.call('HINCRBY', KEYS[8], 'queued', count)
+redis.call('HINCRBY', KEYS[8], 'bytes', size)
+redis.call('INCRBY', KEYS[9], size)
+redis.call('INCRBY', KEYS[12], count)
+redis.call('ZADD', KEYS[10], 'NX', now, ARGV[5])
+if ARGV[14] ~= '' then
+    redis.call('HSET', KEYS[13], ARGV[14], now)
+end
+if KEYS[14] then
+    redis.call('SET', KEYS[14], cmsgpack.pack({ARGV[15], generation, id, count}), 'EX', ARGV[16])
+end
+local reply = {'accepted', now, generation, id, count, limit, used}
+redis.call('SET', KEYS[11], cmsgpack.pack({number, reply}), 'EX', 3600)
+return reply

@@ -1,0 +1,33 @@
+-- Put a quarantined entry back into its dataset's stream, once.
+--
+-- KEYS  1 generation   2 stream   3 counters   4 total bytes   5 pending   6 replayed
+-- ARGV  1 id of the quarantine row   2 generation it was accepted in   3 dataset id
+--       4 body   5 format   6 number of records   7 schema version id   8 trace id   9 stream id of its acceptance
+--      10 generation to begin, should there be none
+--
+-- RETURN the stream id of the replay: the first one's, however often it is called
+--
+-- An entry of an earlier generation counts as accepted in this one: its own ledger is closed.
+
+local before = redis.call('HGET', KEYS[6], ARGV[1])
+if before then
+    return before
+end
+local generation = redis.call('GET', KEYS[1])
+if not generation then
+    generation = ARGV[10]
+    redis.call('SET', KEYS[1], generation)
+end
+local id = redis.call(
+    'XADD', KEYS[2], '*', 'b', ARGV[4], 'f', ARGV[5], 'n', ARGV[6], 'v', ARGV[7], 't', ARGV[8], 'o', ARGV[9]
+)
+redis.call('HSET', KEYS[6], ARGV[1], id)
+if generation ~= ARGV[2] then
+    redis.call('HINCRBY', KEYS[3], 'accepted', ARGV[6])
+end
+redis.call('HINCRBY', KEYS[3], 'queued', ARGV[6])
+redis.call('HINCRBY', KEYS[3], 'bytes', #ARGV[4])
+redis.call('INCRBY', KEYS[4], #ARGV[4])
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[5], 'NX', time[1] * 1000 + math.floor(time[2] / 1000), ARGV[3])
+return id

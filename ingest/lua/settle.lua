@@ -1,0 +1,16 @@
+-- End a drain.
+--
+-- KEYS  1 pending   2 stream
+-- ARGV  1 dataset id
+--
+-- RETURN 1 if the dataset is done, 0 if more is queued
+--
+-- One step, so that a request admitted just now cannot be left in a stream that nobody is told of.
+
+if redis.call('XLEN', KEYS[2]) == 0 then
+    redis.call('ZREM', KEYS[1], ARGV[1])
+    return 1
+end
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+return 0

@@ -1,0 +1,51 @@
+"""`manage.py ledger`."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.table import Table
+
+from datasets.models import Dataset
+from ingest.ledger import Balance, balance
+
+
+class Command(BaseCommand):
+    """Shows the ledger."""
+
+    help = (
+        "Show, per dataset, how many records were accepted, and that each is stored, queued or quarantined. "
+        "Exits with 1 where they do not add up. Counts from when Redis was set up."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--dataset", type=int, metavar="ID", help="only this one")
+        parser.add_argument("--json", action="store_true", help="an array of objects, for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        datasets = Dataset.objects.select_related("project").order_by("pk")
+        if options["dataset"] is not None:
+            datasets = datasets.filter(pk=options["dataset"])
+            if not datasets:
+                raise CommandError(f"There is no dataset {options['dataset']}.")
+        balances = [(dataset, balance(dataset)) for dataset in datasets]
+        if options["json"]:
+            self.stdout.write(json.dumps([each.as_json() for _, each in balances]))
+        else:
+            self._table(balances)
+        if not all(each.adds_up for _, each in balances):
+            sys.exit(1)
+
+    def _table(self, balances: list[tuple[Dataset, Balance]]) -> None:
+        table = Table("dataset", "name")
+        for name in ("accepted", "stored", "queued", "quarantined"):
+            table.add_column(name, justify="right")
+        table.add_column("adds up")
+        for dataset, each in balances:
+            figures = (each.accepted, each.stored, each.queued, each.quarantined)
+            verdict = "yes" if each.adds_up else "NO"
+            table.add_row(str(dataset.pk), f"{dataset.project} / {dataset}", *(f"{n:,}" for n in figures), verdict)
+        Console(file=sys.stdout).print(table)

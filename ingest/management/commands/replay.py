@@ -1,0 +1,27 @@
+"""`manage.py replay`."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ingest.models import QuarantinedEntry
+from ingest.quarantine import replay
+
+
+class Command(BaseCommand):
+    """Replays a quarantined entry."""
+
+    help = "Put a quarantined entry back into its dataset's queue. Calling it again does not queue it again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("id", type=int, help="of the entry, as the admin's quarantine lists it")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        entry = QuarantinedEntry.objects.filter(pk=options["id"]).first()
+        if entry is None:
+            raise CommandError(f"There is no quarantined entry {options['id']}.")
+        if replay(entry):
+            self.stdout.write(f"{entry.count} records are in the queue of dataset {entry.dataset_id} again.")
+        else:
+            self.stdout.write("It was replayed before; nothing was done.")

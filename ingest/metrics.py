@@ -1,0 +1,79 @@
+"""Prometheus metrics, read from Redis when asked for: any web process answers for all of them.
+
+Totals only: a label that named a project or a dataset would tell a tenant of another's.
+"""
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
+
+from config import redis
+from ingest import health, redis_keys
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _QueueCollector(Collector):
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("ingest_redis_up", "1 if Redis answers; without it there is nothing else to tell.")
+        try:
+            metrics = list(self._from_redis())
+        except (RedisError, OSError):
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        yield from metrics
+
+    def _from_redis(self) -> Iterator[Metric]:
+        client = redis.client()
+        accepted, size = client.mget(redis_keys.TOTAL_ACCEPTED, redis_keys.TOTAL_BYTES)
+        pending = client.zrange(redis_keys.PENDING, 0, -1, withscores=True)
+        with client.pipeline(transaction=False) as pipe:
+            for dataset_id, _ in pending:
+                pipe.hget(redis_keys.counters(int(dataset_id)), "queued")
+            queued = sum(int(records or 0) for records in pipe.execute())
+        overdue = max(0.0, time.time() - pending[0][1] / 1000) if pending else 0.0
+        yield _counter("ingest_accepted_records", "Records accepted since Redis was set up.", int(accepted or 0))
+        yield _gauge("ingest_queued_records", "Records accepted and not yet stored.", queued)
+        yield _gauge("ingest_queued_bytes", "Bytes of the bodies in the queue.", int(size or 0))
+        yield _gauge("ingest_pending_datasets", "Datasets with something to store.", len(pending))
+        yield _gauge("ingest_drain_overdue_seconds", "How long the longest waiting dataset is due.", overdue)
+        age = health.heartbeat_age()
+        if age is not None:
+            yield _gauge("ingest_worker_heartbeat_age_seconds", "Since a worker's last sign of life.", age)
+        refused = CounterMetricFamily("ingest_refused_requests", "Requests refused, by error code.", labels=["code"])
+        for code, count in sorted(client.hgetall(redis_keys.REFUSED).items()):
+            refused.add_metric([code.decode()], int(count))
+        yield refused
+
+
+def note_refusal(code: str) -> None:
+    """Count a refused request. Best effort: a client gets its answer whether or not it could be counted."""
+    try:
+        redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
+    except (redis.RedisUnavailable, RedisError):
+        return
+
+
+def text() -> bytes:
+    """The exposition."""
+    return generate_latest(_registry)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, value=value)
+
+
+_registry = CollectorRegistry()
+_registry.register(_QueueCollector())

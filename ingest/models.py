@@ -1,0 +1,39 @@
+"""What could not be stored, kept with its reason."""
+
+from django.db import models
+from django.db.models import Q
+
+from datasets.models import Dataset
+
+
+class QuarantinedEntry(models.Model):
+    """A queue entry (one accepted request) that could not be stored."""
+
+    class State(models.TextChoices):
+        HELD = "held", "held"
+        REPLAYED = "replayed", "replayed"
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="quarantine")
+    generation = models.CharField(max_length=8)
+    position = models.BigIntegerField(help_text="In the queue: milliseconds << 20 | sequence number.")
+    origin = models.CharField(max_length=40, help_text="The stream id under which it was accepted.")
+    count = models.PositiveIntegerField("records")
+    body = models.BinaryField()
+    format = models.CharField(max_length=1)
+    schema_version_id = models.BigIntegerField()
+    trace_id = models.CharField(max_length=128)
+    reason = models.TextField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.HELD)
+    created_at = models.DateTimeField(auto_now_add=True)
+    replayed_as = models.CharField(max_length=40, blank=True, help_text="The stream id of the replay.")
+    replayed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "quarantined entry"
+        verbose_name_plural = "quarantine"
+        ordering = ("-created_at",)
+        constraints = (models.UniqueConstraint(fields=("dataset", "generation", "position"), name="quarantined_once"),)
+        indexes = (models.Index(fields=("dataset",), condition=Q(state="held"), name="quarantine_held"),)
+
+    def __str__(self) -> str:
+        return f"{self.count} records of {self.dataset}, {self.state}"

@@ -1,0 +1,48 @@
+"""Replay of what could not be stored."""
+
+import secrets
+from pathlib import Path
+
+from config import clock, redis
+from ingest import redis_keys
+from ingest.models import QuarantinedEntry
+
+_REPLAY = Path(__file__).parent / "lua" / "replay.lua"
+
+
+def replay(entry: QuarantinedEntry) -> bool:
+    """Put an entry back into its dataset's queue; False if that was done before.
+
+    Its records keep the ids of their acceptance. If the reason stands, the entry will be in quarantine again.
+    Dying halfway does no harm: called again, it finishes, and the entry is not queued twice.
+    """
+    if entry.state != QuarantinedEntry.State.HELD:
+        return False
+    dataset_id = entry.dataset_id
+    stream_id: bytes = redis.load_script(_REPLAY)(
+        keys=[
+            redis_keys.GENERATION,
+            redis_keys.stream(dataset_id),
+            redis_keys.counters(dataset_id),
+            redis_keys.TOTAL_BYTES,
+            redis_keys.PENDING,
+            redis_keys.replayed(dataset_id),
+        ],
+        args=[
+            entry.pk,
+            entry.generation,
+            dataset_id,
+            bytes(entry.body),
+            entry.format,
+            entry.count,
+            entry.schema_version_id,
+            entry.trace_id,
+            entry.origin,
+            secrets.token_hex(4),
+        ],
+    )
+    changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
+        state=QuarantinedEntry.State.REPLAYED, replayed_as=stream_id.decode(), replayed_at=clock.now()
+    )
+    entry.refresh_from_db()
+    return bool(changed)

@@ -1,0 +1,177 @@
+"""The queue as a drain sees it: entries of a dataset's stream, read in order, trimmed once they are in the table."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from config import redis
+from ingest import redis_keys
+
+# One read of the stream carries about so many bytes: Redis serves nobody else meanwhile.
+_READ_BYTES = 1024 * 1024
+_MOST_ENTRIES = 5000
+_SEQUENCE_BITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One accepted request in the stream."""
+
+    stream_id: str
+    body: bytes
+    format: bytes
+    count: int
+    version_id: int
+    trace_id: str
+    origin: str  # the stream id under which it was accepted; differs from stream_id after a replay
+
+    @property
+    def position(self) -> int:
+        return position_of(self.stream_id)
+
+
+class AnotherGeneration(Exception):
+    """Redis was wiped while we looked: what was read belongs to a queue that is no more."""
+
+
+def position_of(stream_id: str) -> int:
+    """A stream id as one integer, in the same order: ms << 20 | seq. Raises ValueError beyond 2**20 a ms."""
+    ms, _, seq = stream_id.partition("-")
+    if int(seq) >> _SEQUENCE_BITS:
+        raise ValueError(f"{stream_id}: more than a million entries in a millisecond")
+    return int(ms) << _SEQUENCE_BITS | int(seq)
+
+
+def stream_id_of(position: int) -> str:
+    """The inverse of `position_of`."""
+    return f"{position >> _SEQUENCE_BITS}-{position & ((1 << _SEQUENCE_BITS) - 1)}"
+
+
+@lru_cache
+def _script(name: str) -> Any:
+    return redis.load_script(Path(__file__).parent / "lua" / f"{name}.lua")
+
+
+def generation() -> str | None:
+    """The name of the present set of Redis data; None before the first acceptance."""
+    found: bytes | None = redis.client().get(redis_keys.GENERATION)
+    return found.decode() if found else None
+
+
+def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
+    """Entries beyond a position, in order, up to one commit's worth. Raises AnotherGeneration."""
+    client = redis.client()
+    stream = redis_keys.stream(dataset_id)
+    records = size = 0
+    last, most = stream_id_of(after), 1
+    while records < settings.DRAIN_MAX_RECORDS and size < settings.DRAIN_MAX_BYTES:
+        with client.pipeline(transaction=True) as both:
+            both.get(redis_keys.GENERATION)
+            both.xrange(stream, f"({last}", "+", count=most)
+            now_generation, found = both.execute()
+        if now_generation is None or now_generation.decode() != in_generation:
+            raise AnotherGeneration
+        for raw_id, fields in found:
+            entry = _entry(raw_id.decode(), fields)
+            records += entry.count
+            size += len(entry.body)
+            yield entry
+        if len(found) < most:
+            return
+        last = found[-1][0].decode()
+        mean = sum(len(fields.get(b"b", b"")) + 100 for _, fields in found) // len(found)
+        most = max(1, min(_MOST_ENTRIES, most * 10, _READ_BYTES // mean))
+
+
+def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
+    return Entry(
+        stream_id=stream_id,
+        body=fields.get(b"b", b""),
+        format=fields.get(b"f", b""),
+        count=int(fields.get(b"n", b"0")),
+        version_id=int(fields.get(b"v", b"0")),
+        trace_id=fields.get(b"t", b"").decode(errors="replace"),
+        origin=fields.get(b"o", stream_id.encode()).decode(),
+    )
+
+
+def trim(dataset_id: int, in_generation: str, position: int) -> int:
+    """Remove the entries up to a position, which are in the table; how many that were."""
+    keys = [
+        redis_keys.GENERATION,
+        redis_keys.stream(dataset_id),
+        redis_keys.counters(dataset_id),
+        redis_keys.TOTAL_BYTES,
+    ]
+    removed = 0
+    while True:
+        step: int = _script("trim")(keys=keys, args=[in_generation, stream_id_of(position)])
+        removed += step
+        if not step:
+            return removed
+
+
+def due(limit: int) -> list[int]:
+    """Datasets whose drain is due; each will be due again after a lease, unless its drain is done by then."""
+    found = _script("dispatch")(keys=[redis_keys.PENDING], args=[limit, int(settings.DRAIN_LEASE_SECONDS * 1000)])
+    return [int(member) for member in found]
+
+
+def settle(dataset_id: int) -> None:
+    """End a drain: the dataset is not pending any more if its stream is empty, and due at once if not."""
+    _script("settle")(keys=[redis_keys.PENDING, redis_keys.stream(dataset_id)], args=[dataset_id])
+
+
+def holds(dataset_id: int, stream_id: str) -> bool:
+    """Whether an entry is still in the stream."""
+    return bool(redis.client().xrange(redis_keys.stream(dataset_id), stream_id, stream_id))
+
+
+def mark_untidy(dataset_id: int) -> None:
+    """Note that a table was written to and wants compaction."""
+    redis.client().sadd(redis_keys.UNTIDY, dataset_id)
+
+
+def untidy() -> list[int]:
+    """Datasets noted by `mark_untidy`."""
+    return [int(member) for member in redis.client().smembers(redis_keys.UNTIDY)]
+
+
+def clear_untidy(dataset_id: int) -> None:
+    """Take the note back, before the compaction: what is written during it is noted again."""
+    redis.client().srem(redis_keys.UNTIDY, dataset_id)
+
+
+@dataclass(slots=True)
+class Lock:
+    """A drain's claim on a dataset, for the length of a lease."""
+
+    dataset_id: int
+    token: str
+
+    def renew(self) -> bool:
+        """Another lease. False where the claim was lost meanwhile."""
+        return bool(self._run("renew"))
+
+    def _run(self, what: str) -> Any:
+        args = [self.token, what, int(settings.DRAIN_LEASE_SECONDS * 1000)]
+        return _script("lock")(keys=[redis_keys.lock(self.dataset_id)], args=args)
+
+
+@contextmanager
+def claim(dataset_id: int) -> Iterator[Lock | None]:
+    """Claim a dataset for a drain; None where another is at work on it."""
+    lock = Lock(dataset_id, secrets.token_hex(8))
+    if not lock._run("claim"):
+        yield None
+        return
+    try:
+        yield lock
+    finally:
+        lock._run("release")

@@ -1,0 +1,50 @@
+"""Receipts: what a client holds to learn when its records are in the table.
+
+A receipt is `<generation>-<ms>-<seq>-<signature>`: the place in the queue, signed, so that only receipts that were
+given out are answered, and only for their dataset.
+"""
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from ingest.admission import Admission
+from ingest.errors import ReceiptNotFound
+
+_RECEIPT = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})-([0-9]{1,7})-([0-9a-f]{16})").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A genuine receipt."""
+
+    dataset_id: int
+    generation: str
+    stream_id: str
+
+
+def issue(admission: Admission) -> str:
+    """The receipt of an accepted request."""
+    place = f"{admission.generation}-{admission.stream_id}"
+    return f"{place}-{_signature(admission.dataset_id, place, settings.API_KEY_SECRET)}"
+
+
+def read(dataset_id: int, receipt: str) -> Receipt:
+    """What a receipt says. Raises ReceiptNotFound for one that was not issued, or for another dataset."""
+    match = _RECEIPT(receipt)
+    if match is None:
+        raise ReceiptNotFound
+    generation, ms, seq, signature = match.groups()
+    place = f"{generation}-{ms}-{seq}"
+    secrets = (settings.API_KEY_SECRET, *settings.API_KEY_SECRET_FALLBACKS)
+    if not any(hmac.compare_digest(signature, _signature(dataset_id, place, secret)) for secret in secrets):
+        raise ReceiptNotFound
+    return Receipt(dataset_id, generation, f"{ms}-{seq}")
+
+
+def _signature(dataset_id: int, place: str, secret: str) -> str:
+    key = secret.encode()[:64]  # BLAKE2b's longest key
+    return hashlib.blake2b(f"{dataset_id}:{place}".encode(), key=key, digest_size=8, person=b"receipt").hexdigest()

@@ -1,0 +1,57 @@
+"""Every Redis key of the queue. Quota keys are in `quotas.counters`, revisions in `datasets.revisions`.
+
+Glossary
+    generation      names the present set of Redis data; a wiped Redis gets a new one, so that its new stream ids
+                    cannot be mistaken for old ones
+    stream          a dataset's queue: one entry per accepted request (fields below)
+    counters        of one dataset, a hash:
+                        accepted  records ever accepted (of this generation)
+                        queued    records in the stream
+                        bytes     bytes of the bodies in the stream
+    pending         sorted set: dataset id -> when its next drain is due, in ms since the epoch
+    slot            of one web thread: the number and the outcome of its last admission, so that a request whose
+                    reply was lost can be sent again without being admitted twice
+    idempotency     what an Idempotency-Key was first answered with
+    lock            held by the drain that is at work on a dataset; saves work, correctness does not rest on it
+    replayed        hash of a dataset's quarantine rows that were put back into its stream -> the new stream id
+    untidy          set of the datasets whose tables were written to since they were last compacted
+    refused         hash: error code -> requests refused with it
+
+Fields of a stream entry
+    b body, as received (decompressed)      f format: o object, a array, l lines (NDJSON)
+    n number of records                     v schema version id
+    t trace id                              o original stream id (only after a replay)
+"""
+
+GENERATION = "queue:generation"
+PENDING = "queue:pending"
+TOTAL_BYTES = "queue:bytes"
+TOTAL_ACCEPTED = "queue:accepted"
+KEYS_LAST_USED = "keys:last_used"
+UNTIDY = "queue:untidy"
+HEARTBEAT = "worker:heartbeat"
+REFUSED = "requests:refused"
+
+
+def stream(dataset_id: int) -> str:
+    return f"queue:stream:{dataset_id}"
+
+
+def counters(dataset_id: int) -> str:
+    return f"queue:counters:{dataset_id}"
+
+
+def slot(name: str) -> str:
+    return f"queue:slot:{name}"
+
+
+def idempotency(dataset_id: int, key: str) -> str:
+    return f"queue:idempotency:{dataset_id}:{key}"
+
+
+def lock(dataset_id: int) -> str:
+    return f"queue:lock:{dataset_id}"
+
+
+def replayed(dataset_id: int) -> str:
+    return f"queue:replayed:{dataset_id}"

@@ -1,0 +1,212 @@
+"""The API's views: each parses, calls one function, answers."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from django.db import DatabaseError
+from django.http import HttpResponse
+from redis.exceptions import RedisError
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from config.errors import ApiError, json_response
+from config.middleware import request_id
+from config.redis import RedisUnavailable
+from datasets.catalog import CatalogUnavailable, Contract, under_contract
+from ingest import health, metrics, receipts
+from ingest.admission import Admission, admit, quota_headers
+from ingest.authentication import ApiKeyAuthentication
+from ingest.body import JSON, NDJSON, media_type, read_body
+from ingest.errors import (
+    NOTHING_HAPPENED,
+    InvalidDatasetId,
+    InvalidIdempotencyKey,
+    QueueUnavailable,
+    UnsupportedMediaType,
+)
+from ingest.lookup import look_up
+from ingest.validation import Payload, validate_array, validate_lines, validate_one
+
+_DATASET_ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
+_LARGEST_ID = 2**63 - 1  # of a BigAutoField
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
+_ONE_QUEUED = b'{"success":true,"status":"queued"}'
+
+Validator = Callable[[Any, bytes], Payload]
+
+
+class JsonOnly(BaseContentNegotiation):
+    """Every answer is JSON, whatever the client says it accepts."""
+
+    def select_parser(self, request: Request, parsers: Any) -> BaseParser | None:
+        return None
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], JSON
+
+
+class ApiView(APIView):
+    """What the API's views share: JSON answers, and 405 before anything else is asked."""
+
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = JsonOnly
+    options = None  # type: ignore[assignment]  # 405, like every other method a view does not have
+
+    def handle_exception(self, exc: Exception) -> Any:
+        response = super().handle_exception(exc)
+        metrics.note_refusal(exc.code if isinstance(exc, ApiError) else str(response.status_code))
+        return response
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method is None or request.method.lower() not in self._methods():
+            self.http_method_not_allowed(request)
+        super().initial(request, *args, **kwargs)
+
+    def _methods(self) -> list[str]:
+        return [method for method in self.http_method_names if getattr(self, method, None) is not None]
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        return [method.upper() for method in self._methods()]
+
+
+class KeyView(ApiView):
+    """A view that answers to a project's key."""
+
+    authentication_classes = (ApiKeyAuthentication,)
+
+    def dataset_id(self, request: Request, in_path: str | None) -> int | None:
+        """The dataset asked for: in the path, else in the header, else None. Raises InvalidDatasetId."""
+        given = request.META.get("HTTP_X_LOGURO_DATASET_ID") if in_path is None else in_path
+        if given is None:
+            return None
+        if not _DATASET_ID(given):
+            raise InvalidDatasetId({"received": given[:100]})
+        return min(int(given[:20]), _LARGEST_ID)
+
+    def under_contract(self, request: Request, dataset_id: int | None, use: Callable[[Contract], Any]) -> Any:
+        """`datasets.catalog.under_contract`; whatever is out of reach is a 503."""
+        try:
+            return under_contract(str(request.auth), dataset_id, use)
+        except (RedisUnavailable, CatalogUnavailable, RedisError, DatabaseError) as failure:
+            raise QueueUnavailable(NOTHING_HAPPENED) from failure
+
+
+class IngestView(KeyView):
+    """Validate a body and admit it to the queue."""
+
+    def validator(self, content_type: str) -> Validator:
+        """How a body of this media type is read. Raises UnsupportedMediaType."""
+        raise NotImplementedError
+
+    def accepted_body(self, admission: Admission) -> bytes:
+        raise NotImplementedError
+
+    def post(self, request: Request, dataset_id: str | None = None) -> HttpResponse:
+        wanted = self.dataset_id(request, dataset_id)
+        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+        trace_id = request_id(request._request)
+
+        def ingest(contract: Contract) -> Admission:
+            if key is not None and not _IDEMPOTENCY_KEY(key):
+                raise InvalidIdempotencyKey
+            payload = self.read(request)(contract.schema)
+            return admit(contract, payload, trace_id=trace_id, idempotency_key=key)
+
+        return self.accepted(self.under_contract(request, wanted, ingest))
+
+    def read(self, request: Request) -> Callable[[Any], Payload]:
+        """The body, ready to be validated against a schema; read from the wire once."""
+        body = getattr(self, "_body", None)
+        validate = self.validator(media_type(request.META.get("CONTENT_TYPE", "")))
+        if body is None:
+            body = self._body = read_body(request._request)
+        return lambda schema: validate(schema, body)
+
+    def accepted(self, admission: Admission) -> HttpResponse:
+        """202, with the receipt's address and what is left of the quota."""
+        response = HttpResponse(self.accepted_body(admission), status=202, content_type=JSON)
+        headers = response.headers
+        headers["Location"] = f"/datasets/{admission.dataset_id}/receipts/{receipts.issue(admission)}"
+        if admission.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        for name, value in quota_headers(admission.limit, admission.used, admission.period).items():
+            headers[name] = value
+        return response
+
+
+class SingleView(IngestView):
+    """`POST /datasets/<id>`: one JSON object."""
+
+    def validator(self, content_type: str) -> Validator:
+        if content_type != JSON:
+            raise UnsupportedMediaType({"expected": JSON, "received": content_type})
+        return validate_one
+
+    def accepted_body(self, admission: Admission) -> bytes:
+        return _ONE_QUEUED
+
+
+class BatchView(IngestView):
+    """`POST /datasets/<id>/batch`: a JSON array of objects, or NDJSON."""
+
+    def validator(self, content_type: str) -> Validator:
+        return validate_lines if content_type == NDJSON else validate_array
+
+    def accepted_body(self, admission: Admission) -> bytes:
+        return b'{"success":true,"count":%d,"status":"queued"}' % admission.count
+
+
+class ValidateView(IngestView):
+    """`POST /datasets/<id>/validate`: what ingest would say; charges and queues nothing."""
+
+    def validator(self, content_type: str) -> Validator:
+        if content_type == NDJSON:
+            return validate_lines
+        return lambda schema, body: (validate_array if body.lstrip()[:1] == b"[" else validate_one)(schema, body)
+
+    def post(self, request: Request, dataset_id: str | None = None) -> HttpResponse:
+        wanted = self.dataset_id(request, dataset_id)
+        payload: Payload = self.under_contract(request, wanted, lambda contract: self.read(request)(contract.schema))
+        return json_response({"valid": True, "count": payload.count})
+
+
+class ReceiptView(KeyView):
+    """`GET /datasets/<id>/receipts/<receipt>`: where accepted records are now."""
+
+    def get(self, request: Request, dataset_id: str, receipt: str) -> HttpResponse:
+        wanted = self.dataset_id(request, dataset_id)
+        status = self.under_contract(
+            request, wanted, lambda contract: look_up(receipts.read(contract.dataset_id, receipt))
+        )
+        return json_response(status)
+
+
+class HealthView(ApiView):
+    """`GET /healthz`: this process answers."""
+
+    def get(self, request: Request) -> HttpResponse:
+        return json_response({"status": "ok"})
+
+
+class ReadyView(ApiView):
+    """`GET /readyz`: everything that ingest needs, each named; 503 where something is missing."""
+
+    def get(self, request: Request) -> HttpResponse:
+        checks = health.checks()
+        ready = all(state == "ok" for state in checks.values())
+        body = {"status": "ok" if ready else "unavailable", "checks": checks}
+        return json_response(body, status=200 if ready else 503)
+
+
+class MetricsView(ApiView):
+    """`GET /metrics`: Prometheus text."""
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(metrics.text(), content_type=metrics.CONTENT_TYPE)

@@ -1,0 +1,54 @@
+"""What the database remembers of quotas: limits, usage by month, and thresholds crossed."""
+
+from django.conf import settings
+from django.core.validators import MinValueValidator
+from django.db import models
+
+UNLIMITED = -1
+
+
+class QuotaLimit(models.Model):
+    """How many records a user's projects may accept a month. Users without one have DEFAULT_QUOTA_LIMIT."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_quota")
+    records_per_month = models.BigIntegerField(
+        validators=[MinValueValidator(UNLIMITED)], help_text="-1 is unlimited, 0 blocks."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.records_per_month}"
+
+
+class MonthlyUsage(models.Model):
+    """Records charged to a user in a month, as of the last flush."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_usage")
+    period = models.CharField(max_length=7, help_text="YYYY-MM, in UTC")
+    used = models.BigIntegerField(default=0)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "monthly usage"
+        ordering = ("-period", "user")
+        constraints = (models.UniqueConstraint(fields=("user", "period"), name="usage_unique_in_month"),)
+
+    def __str__(self) -> str:
+        return f"{self.user}, {self.period}: {self.used}"
+
+
+class ThresholdEvent(models.Model):
+    """That a user's usage crossed 80, 95 or 100 % of the limit: once a month each."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_thresholds")
+    period = models.CharField(max_length=7)
+    percent = models.PositiveSmallIntegerField()
+    used = models.BigIntegerField()
+    limit = models.BigIntegerField()
+    crossed_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-crossed_at",)
+        constraints = (models.UniqueConstraint(fields=("user", "period", "percent"), name="threshold_once_a_month"),)
+
+    def __str__(self) -> str:
+        return f"{self.user} reached {self.percent} % of {self.limit} in {self.period}"

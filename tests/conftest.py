@@ -1,0 +1,121 @@
+"""What tests share: a clean Redis, a project with a dataset and a key, a client of the WSGI application."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from deltalake import DeltaTable
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from config import redis
+from config.wsgi import application
+from datasets import catalog, services
+from datasets.keys import issue_token
+from datasets.models import ApiKey, Dataset, Project
+from datasets.schema import Field
+from ingest.drain import drain
+
+# The schema of the original's first example.
+FIELDS = [
+    Field("country", "string"),
+    Field("plan", "string"),
+    Field("amount", "number"),
+    Field("active", "boolean"),
+    Field("signup_at", "timestamp"),
+]
+RECORD: dict[str, Any] = {
+    "timestamp": "2026-06-10T10:58:00Z",
+    "context": {"source": "billing-service", "request_id": "req_123"},
+    "country": "RO",
+    "plan": "pro",
+    "amount": 42.5,
+    "active": True,
+    "signup_at": "2026-06-01T08:00:00Z",
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_redis(tmp_path: Path) -> Iterator[None]:
+    """Every test begins with an empty Redis, an empty catalog and a storage root of its own."""
+    redis.client().flushall()
+    catalog.forget_all()
+    before, settings.STORAGE_URL = settings.STORAGE_URL, str(tmp_path / "tables")
+    yield
+    settings.STORAGE_URL = before
+
+
+@pytest.fixture
+def owner(transactional_db: None) -> User:
+    return User.objects.create_user("owner")
+
+
+@pytest.fixture
+def project(owner: User) -> Project:
+    return services.create_project(slug="billing", owner=owner)
+
+
+@pytest.fixture
+def dataset(project: Project) -> Dataset:
+    return services.create_dataset(project=project, name="Signups", fields=FIELDS)
+
+
+@pytest.fixture
+def key(project: Project) -> ApiKey:
+    return services.create_key(project=project, name="tests")
+
+
+class Api:
+    """A client with a project's key, of the application as the web server calls it."""
+
+    def __init__(self, token: str | None, dataset: Dataset | None = None) -> None:
+        self.http = httpx.Client(
+            transport=httpx.WSGITransport(app=application, raise_app_exceptions=False), base_url="http://testserver"
+        )
+        self.token = token
+        self.dataset = dataset
+
+    def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        headers = dict(kwargs.pop("headers", {}))
+        if self.token is not None:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        return self.http.request(method, path, headers=headers, **kwargs)
+
+    def post(self, path: str, body: Any, content_type: str = "application/json", **headers: str) -> httpx.Response:
+        """POST a body: bytes and text as they are, anything else as JSON. Headers with `_` for `-`."""
+        if isinstance(body, str):
+            body = body.encode()
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.request("POST", path, content=content, headers={"Content-Type": content_type, **given})
+
+    def one(self, body: Any, **headers: str) -> httpx.Response:
+        """POST to the dataset's address for one record."""
+        assert self.dataset is not None
+        return self.post(f"/datasets/{self.dataset.pk}", body, **headers)
+
+    def batch(self, body: Any, **headers: str) -> httpx.Response:
+        """POST to the dataset's address for a batch."""
+        assert self.dataset is not None
+        return self.post(f"/datasets/{self.dataset.pk}/batch", body, **headers)
+
+
+@pytest.fixture
+def api(key: ApiKey, dataset: Dataset) -> Api:
+    return Api(issue_token(key), dataset)
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """The example's record, with changes; a value of `...` leaves the field out."""
+    return {name: value for name, value in {**RECORD, **changes}.items() if value is not ...}
+
+
+def stored(dataset: Dataset) -> list[dict[str, Any]]:
+    """Drain the queue, and read the table's rows back in the order of acceptance."""
+    drain(dataset.pk)
+    uri = f"{settings.STORAGE_URL}/project_{dataset.project_id}/dataset_{dataset.pk}"
+    rows: list[dict[str, Any]] = DeltaTable(uri).to_pyarrow_table().to_pylist()
+    return sorted(rows, key=lambda row: row["id"])
