@@ -7,10 +7,13 @@ Production sets DATABASE_URL, REDIS_URL, STORAGE_URL and SECRET_KEY.
 import sys
 from pathlib import Path
 
+import django_stubs_ext
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.env import BASE_DIR, data_dir, embedded_redis_socket, embedded_secret, env
+
+django_stubs_ext.monkeypatch()  # admin and form classes may name their model, as the type checker wants
 
 # -- where things are ---------------------------------------------------------------------------------
 

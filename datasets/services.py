@@ -69,8 +69,15 @@ def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser
 
 def create_key(*, project: Project, name: str, expires_at: datetime | None = None) -> ApiKey:
     """A new key; `datasets.keys.issue_token` gives its token."""
-    with changing(project.pk):
-        return ApiKey.objects.create(project=project, name=name, expires_at=expires_at)
+    key = ApiKey(project=project, name=name, expires_at=expires_at)
+    save_key(key)
+    return key
+
+
+def save_key(key: ApiKey) -> None:
+    """Save a new key, or what may change of one."""
+    with changing(key.project_id):
+        key.save()
 
 
 def revoke_key(key: ApiKey) -> None:

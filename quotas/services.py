@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from redis.exceptions import RedisError
@@ -54,14 +55,25 @@ def set_limit(user: AbstractBaseUser, limit: int) -> None:
 
 def save_limit(row: QuotaLimit) -> None:
     """Save a limit and have it in force. Raises LimitRefused."""
-    key = counters.limit_key(row.user_id)
     with transaction.atomic():
         row.save()
-        try:
-            redis.client().ping()
-        except (RedisError, OSError) as failure:
-            raise LimitRefused("Redis does not answer, so the limit could not take effect. Try again.") from failure
-        transaction.on_commit(lambda: redis.client().set(key, row.records_per_month))
+        _put_in_force(row.user_id, row.records_per_month)
+
+
+def delete_limit(row: QuotaLimit) -> None:
+    """Give the user the default limit again. Raises LimitRefused."""
+    with transaction.atomic():
+        row.delete()
+        _put_in_force(row.user_id, settings.DEFAULT_QUOTA_LIMIT)
+
+
+def _put_in_force(user_id: int, limit: int) -> None:
+    """Announce a limit once the transaction is committed; refuse it where Redis could not be told."""
+    try:
+        redis.client().ping()
+    except (RedisError, OSError) as failure:
+        raise LimitRefused("Redis does not answer, so the limit could not take effect. Try again.") from failure
+    transaction.on_commit(lambda: redis.client().set(counters.limit_key(user_id), limit), robust=True)
 
 
 def flush() -> int:
