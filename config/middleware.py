@@ -1,7 +1,7 @@
 """Request ids: the client's own, if it is safe to repeat, else a new one."""
 
 import re
-import uuid
+import secrets
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
@@ -15,7 +15,7 @@ def request_id(request: HttpRequest) -> str:
     known: str | None = getattr(request, "request_id", None)
     if known is None:
         offered = request.META.get("HTTP_X_REQUEST_ID", "")
-        known = offered if _ACCEPTABLE(offered) else uuid.uuid4().hex
+        known = offered if _ACCEPTABLE(offered) else secrets.token_hex(16)
         request.request_id = known  # type: ignore[attr-defined]
     return known
 

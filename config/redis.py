@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django_redis import get_redis_connection
+from hiredis import pack_command
 from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -22,6 +23,7 @@ _PAUSE_SECONDS = 0.05
 _UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 
 Argument = str | bytes | int | float
+_pack: Any = pack_command  # its annotation asks for a tuple of one
 
 
 class RedisUnavailable(Exception):
@@ -84,13 +86,14 @@ def execute(*command: Argument, timeout: float) -> Any:
 
     Raises RedisUnavailable, or redis-py's ResponseError where Redis refuses the command.
     """
+    packed: bytes = _pack(command)
     sent = False
     deadline = time.monotonic() + timeout
     while True:
         connection = None
         try:
             connection = _connection()
-            connection.send_command(*command, check_health=False)
+            connection.send_packed_command([packed], check_health=False)
             sent = True
             reply = connection.read_response()
         except _UNREACHABLE as failure:

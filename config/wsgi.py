@@ -1,13 +1,17 @@
 """The WSGI application: the API's short stack, and Django's whole one for the admin."""
 
 import os
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import django
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch, get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup(set_prefix=False)
@@ -20,6 +24,8 @@ class ApiHandler(BaseHandler):
     database; where it must (a contract not yet cached), `datasets.catalog` looks after the connection itself.
     """
 
+    _middleware_chain: Callable[[HttpRequest], HttpResponseBase]  # made by load_middleware
+
     def __init__(self) -> None:
         site_middleware, settings.MIDDLEWARE = settings.MIDDLEWARE, settings.API_MIDDLEWARE
         try:
@@ -27,12 +33,27 @@ class ApiHandler(BaseHandler):
         finally:
             settings.MIDDLEWARE = site_middleware
 
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        """Django's, without what it does for a site: a URL configuration per request, and a log line for each 4xx."""
+        return self._middleware_chain(request)
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """Django's own resolution, remembered: clients send to few addresses, and to each very often."""
+        match = _resolve(request.path_info)
+        request.resolver_match = match
+        return match
+
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         response = self.get_response(WSGIRequest(environ))
         if isinstance(response, HttpResponse):
             response.headers["Content-Length"] = str(len(response.content))
         start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
         return response
+
+
+@lru_cache(maxsize=4096)
+def _resolve(path: str) -> ResolverMatch:
+    return get_resolver().resolve(path)  # an address that does not exist raises, and is not remembered
 
 
 _api = ApiHandler()

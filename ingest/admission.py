@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -125,21 +126,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, idempo
 def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: str | None, period: str) -> list[Any]:
     """Run admit.lua; its reply."""
     dataset_id, owner_id = contract.dataset_id, contract.owner_id
-    keys = [
-        revisions.key(contract.project_id),
-        counters.limit_key(owner_id),
-        counters.total_key(owner_id, period),
-        counters.delta_key(owner_id, period),
-        counters.DIRTY,
-        redis_keys.GENERATION,
-        redis_keys.stream(dataset_id),
-        redis_keys.counters(dataset_id),
-        redis_keys.TOTAL_BYTES,
-        redis_keys.PENDING,
-        _slot.name,
-        redis_keys.TOTAL_ACCEPTED,
-        redis_keys.KEYS_LAST_USED,
-    ]
+    keys = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), _slot.name]
     digest = ""
     if idempotency_key is not None:
         keys.append(redis_keys.idempotency(dataset_id, idempotency_key))
@@ -176,6 +163,25 @@ def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: 
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     _RedisClock.learn(reply[1])
     return reply
+
+
+@lru_cache(maxsize=16_384)
+def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -> tuple[str, ...]:
+    """The keys of admit.lua that are the same for all requests to a dataset in a month."""
+    return (
+        revisions.key(project_id),
+        counters.limit_key(owner_id),
+        counters.total_key(owner_id, period),
+        counters.delta_key(owner_id, period),
+        counters.DIRTY,
+        redis_keys.GENERATION,
+        redis_keys.stream(dataset_id),
+        redis_keys.counters(dataset_id),
+        redis_keys.TOTAL_BYTES,
+        redis_keys.PENDING,
+        redis_keys.TOTAL_ACCEPTED,
+        redis_keys.KEYS_LAST_USED,
+    )
 
 
 def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExceeded:

@@ -5,11 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db import DatabaseError
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from redis.exceptions import RedisError
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import BaseParser
-from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -17,6 +14,7 @@ from config.errors import ApiError, json_response
 from config.middleware import request_id
 from config.redis import RedisUnavailable
 from datasets.catalog import CatalogUnavailable, Contract, under_contract
+from datasets.schema import CompiledSchema
 from ingest import health, metrics, receipts
 from ingest.admission import Admission, admit, quota_headers
 from ingest.authentication import ApiKeyAuthentication
@@ -39,24 +37,11 @@ _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 Validator = Callable[[Any, bytes], Payload]
 
 
-class JsonOnly(BaseContentNegotiation):
-    """Every answer is JSON, whatever the client says it accepts."""
-
-    def select_parser(self, request: Request, parsers: Any) -> BaseParser | None:
-        return None
-
-    def select_renderer(
-        self, request: Request, renderers: Any, format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        return renderers[0], JSON
-
-
 class ApiView(APIView):
     """What the API's views share: JSON answers, and 405 before anything else is asked."""
 
-    renderer_classes = (JSONRenderer,)
-    content_negotiation_class = JsonOnly
     options = None  # type: ignore[assignment]  # 405, like every other method a view does not have
+    allowed_methods: list[str]
 
     def handle_exception(self, exc: Exception) -> Any:
         response = super().handle_exception(exc)
@@ -64,16 +49,21 @@ class ApiView(APIView):
         return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if request.method is None or request.method.lower() not in self._methods():
+        """Of what DRF does here, the method and the key: there is one version, one format, nothing to negotiate."""
+        if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)
-        super().initial(request, *args, **kwargs)
+        self.perform_authentication(request)
 
-    def _methods(self) -> list[str]:
-        return [method for method in self.http_method_names if getattr(self, method, None) is not None]
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        methods = [method for method in cls.http_method_names if getattr(cls, method, None) is not None]
+        cls.allowed_methods = [method.upper() for method in (*methods, *(["head"] if "get" in methods else []))]
+        return super().as_view(**initkwargs)
 
     @property
-    def allowed_methods(self) -> list[str]:
-        return [method.upper() for method in self._methods()]
+    def default_response_headers(self) -> dict[str, str]:
+        """None: `Allow` goes with a 405, and nothing varies."""
+        return {}
 
 
 class KeyView(ApiView):
@@ -101,6 +91,8 @@ class KeyView(ApiView):
 class IngestView(KeyView):
     """Validate a body and admit it to the queue."""
 
+    _body: bytes | None = None
+
     def validator(self, content_type: str) -> Validator:
         """How a body of this media type is read. Raises UnsupportedMediaType."""
         raise NotImplementedError
@@ -110,35 +102,29 @@ class IngestView(KeyView):
 
     def post(self, request: Request, dataset_id: str | None = None) -> HttpResponse:
         wanted = self.dataset_id(request, dataset_id)
-        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
-        trace_id = request_id(request._request)
+        plain = request._request
+        key = plain.META.get("HTTP_IDEMPOTENCY_KEY")
+        trace_id = request_id(plain)
 
         def ingest(contract: Contract) -> Admission:
             if key is not None and not _IDEMPOTENCY_KEY(key):
                 raise InvalidIdempotencyKey
-            payload = self.read(request)(contract.schema)
+            payload = self.read(plain, contract.schema)
             return admit(contract, payload, trace_id=trace_id, idempotency_key=key)
 
-        return self.accepted(self.under_contract(request, wanted, ingest))
-
-    def read(self, request: Request) -> Callable[[Any], Payload]:
-        """The body, ready to be validated against a schema; read from the wire once."""
-        body = getattr(self, "_body", None)
-        validate = self.validator(media_type(request.META.get("CONTENT_TYPE", "")))
-        if body is None:
-            body = self._body = read_body(request._request)
-        return lambda schema: validate(schema, body)
-
-    def accepted(self, admission: Admission) -> HttpResponse:
-        """202, with the receipt's address and what is left of the quota."""
-        response = HttpResponse(self.accepted_body(admission), status=202, content_type=JSON)
-        headers = response.headers
-        headers["Location"] = f"/datasets/{admission.dataset_id}/receipts/{receipts.issue(admission)}"
+        admission = self.under_contract(request, wanted, ingest)
+        headers = {"Location": f"/datasets/{admission.dataset_id}/receipts/{receipts.issue(admission)}"}
         if admission.replayed:
             headers["Idempotent-Replayed"] = "true"
-        for name, value in quota_headers(admission.limit, admission.used, admission.period).items():
-            headers[name] = value
-        return response
+        headers |= quota_headers(admission.limit, admission.used, admission.period)
+        return HttpResponse(self.accepted_body(admission), status=202, content_type=JSON, headers=headers)
+
+    def read(self, request: HttpRequest, schema: CompiledSchema) -> Payload:
+        """The body, validated against a schema; it is read from the wire once, however often it is validated."""
+        validate = self.validator(media_type(request.META.get("CONTENT_TYPE", "")))
+        if self._body is None:
+            self._body = read_body(request)
+        return validate(schema, self._body)
 
 
 class SingleView(IngestView):
@@ -173,7 +159,8 @@ class ValidateView(IngestView):
 
     def post(self, request: Request, dataset_id: str | None = None) -> HttpResponse:
         wanted = self.dataset_id(request, dataset_id)
-        payload: Payload = self.under_contract(request, wanted, lambda contract: self.read(request)(contract.schema))
+        plain = request._request
+        payload: Payload = self.under_contract(request, wanted, lambda contract: self.read(plain, contract.schema))
         return json_response({"valid": True, "count": payload.count})
 
 

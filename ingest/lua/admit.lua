@@ -3,7 +3,7 @@
 --
 -- KEYS  1 revision    2 quota_limit   3 usage_total   4 usage_delta   5 usage_dirty
 --       6 generation  7 stream        8 counters      9 total bytes  10 pending
---      11 slot       12 total accepted                13 keys:last_used
+--      11 total accepted             12 keys:last_used                13 slot
 --      14 idempotency (absent where the client gave no key)
 --
 -- ARGV  1 revision the contract was read under
@@ -32,7 +32,7 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[9], KEYS[11])
+local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[9], KEYS[13])
 
 local number = tonumber(ARGV[2])
 if seen[6] then
@@ -93,14 +93,14 @@ redis.call('HINCRBY', KEYS[8], 'accepted', count)
 redis.call('HINCRBY', KEYS[8], 'queued', count)
 redis.call('HINCRBY', KEYS[8], 'bytes', size)
 redis.call('INCRBY', KEYS[9], size)
-redis.call('INCRBY', KEYS[12], count)
+redis.call('INCRBY', KEYS[11], count)
 redis.call('ZADD', KEYS[10], 'NX', now, ARGV[5])
 if ARGV[14] ~= '' then
-    redis.call('HSET', KEYS[13], ARGV[14], now)
+    redis.call('HSET', KEYS[12], ARGV[14], now)
 end
 if KEYS[14] then
     redis.call('SET', KEYS[14], cmsgpack.pack({ARGV[15], generation, id, count}), 'EX', ARGV[16])
 end
 local reply = {'accepted', now, generation, id, count, limit, used}
-redis.call('SET', KEYS[11], cmsgpack.pack({number, reply}), 'EX', 3600)
+redis.call('SET', KEYS[13], cmsgpack.pack({number, reply}), 'EX', 3600)
 return reply
