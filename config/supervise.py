@@ -62,7 +62,7 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
         "--respawn-failed-workers",
         "--no-ws",
         *("--log-level", "warning"),
-        "config.wsgi:application",
+        "config.supervised_wsgi:application",
     ]
     ours = [Program("redis", redis_command(), rank=1)] if settings.REDIS_IS_EMBEDDED else []
     return [
@@ -70,7 +70,13 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
         Program("web", granian, rank=2),
         Program("worker", [*celery, "worker", "-n", "worker@%%h", "-Q", "celery", "-c", str(workers), *quiet], rank=3),
         Program("upkeep", [*celery, "worker", "-n", "upkeep@%%h", "-Q", "upkeep", "-c", "1", *quiet], rank=3),
-        Program("beat", [*celery, "beat", "-S", "config.celery:BoundedScheduler", *("--loglevel", "WARNING")], rank=4),
+        Program(
+            "beat",
+            [*celery, "beat", "-S", "config.celery:BoundedScheduler", *("--loglevel", "WARNING")],
+            rank=4,
+            # It has nothing to finish; and a signal that finds it between fork and exec is lost on it.
+            stop_seconds=3,
+        ),
     ]
 
 

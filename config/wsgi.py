@@ -10,7 +10,6 @@ from django.conf import settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -24,7 +23,7 @@ class ApiHandler(BaseHandler):
     database; where it must (a contract not yet cached), `datasets.catalog` looks after the connection itself.
     """
 
-    _middleware_chain: Callable[[HttpRequest], HttpResponseBase]  # made by load_middleware
+    _middleware_chain: Callable[[HttpRequest], HttpResponse]  # made by load_middleware
 
     def __init__(self) -> None:
         site_middleware, settings.MIDDLEWARE = settings.MIDDLEWARE, settings.API_MIDDLEWARE
@@ -33,7 +32,7 @@ class ApiHandler(BaseHandler):
         finally:
             settings.MIDDLEWARE = site_middleware
 
-    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+    def get_response(self, request: HttpRequest) -> HttpResponse:
         """Django's, without what it does for a site: a URL configuration per request, and a log line for each 4xx."""
         return self._middleware_chain(request)
 
@@ -45,10 +44,11 @@ class ApiHandler(BaseHandler):
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         response = self.get_response(WSGIRequest(environ))
-        if isinstance(response, HttpResponse):
-            response.headers["Content-Length"] = str(len(response.content))
+        # The bare content, not the response: its close() would send `request_finished`, and the server would stream it.
+        content = response.content
+        response.headers["Content-Length"] = str(len(content))
         start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
-        return response
+        return [content]
 
 
 @lru_cache(maxsize=4096)

@@ -32,6 +32,9 @@ class Command(BaseCommand):
         "makes a demo project, whose curl line it prints."
     )
 
+    _supervisor: "subprocess.Popen[bytes] | None" = None
+    _stopping = False
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         env = os.environ
         parser.add_argument("--port", type=int, default=int(env.get("PORT", "8000")), help="of the API and the admin")
@@ -52,8 +55,12 @@ class Command(BaseCommand):
             # Settings are read once, at the start of a process: start again with the right ones.
             os.environ["DATA_DIR"] = str(Path(options["data_dir"]).expanduser().resolve())
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
         self._check_port(options["port"])
         self._prepare(demo=not options["no_demo"])
+        if self._stopping:
+            return
         config = settings.DATA_DIR / "supervisor" / "supervisord.conf"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(configuration(programs(port=options["port"], web=options["web"], workers=options["workers"])))
@@ -79,12 +86,13 @@ class Command(BaseCommand):
             server = subprocess.Popen(redis_command(), stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             deadline = time.monotonic() + _START_SECONDS
-            while not _answers():
+            while not self._stopping and not _answers():
                 if time.monotonic() > deadline or (server and server.poll() is not None):
                     raise CommandError(f"Redis at {settings.REDIS_URL} does not answer.")
                 time.sleep(0.05)
-            call_command("migrate", verbosity=0, interactive=False)
-            if demo:
+            if not self._stopping:
+                call_command("migrate", verbosity=0, interactive=False)
+            if demo and not self._stopping:
                 call_command("create_demo")
         finally:
             if server is not None:
@@ -94,28 +102,34 @@ class Command(BaseCommand):
     def _supervise(self, config: Path, port: int, *, demo: bool) -> int:
         # Celery will not start as root unless it is told that this is meant.
         environment = {**os.environ, "C_FORCE_ROOT": "1"} if os.geteuid() == 0 else None
-        supervisor = subprocess.Popen(
+        self._supervisor = supervisor = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
             start_new_session=True,
             env=environment,
         )
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: supervisor.terminate())
-        if self._wait_until_healthy(supervisor, port) and supervisor.poll() is None:
+        if self._stopping:  # before there was anybody to tell
+            supervisor.terminate()
+        if self._wait_until_healthy(supervisor, port) and not self._stopping:
             self.stdout.write(f"\nListening on http://localhost:{port}/ · data in {settings.DATA_DIR}")
             self.stdout.write(f"Logs in {log_dir()}\n")
             if demo:
                 call_command("create_demo", show=True, port=port, stdout=self.stdout)
             self.stdout.write("Ctrl-C stops everything.\n")
             self.stdout.flush()
-        elif supervisor.poll() is None:
+        elif supervisor.poll() is None and not self._stopping:
             self.stderr.write(f"The web processes do not answer on port {port}; see {log_dir()}/web.log")
         code = supervisor.wait()
         return max(code, 0)
 
+    def _stop(self, *_: Any) -> None:
+        # Not by an exception: between two lines there may be a process that no `finally` knows of yet.
+        self._stopping = True
+        if self._supervisor is not None:
+            self._supervisor.terminate()
+
     def _wait_until_healthy(self, supervisor: "subprocess.Popen[bytes]", port: int) -> bool:
         deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline and supervisor.poll() is None:
+        while time.monotonic() < deadline and supervisor.poll() is None and not self._stopping:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2):
                     return True
