@@ -1,0 +1,94 @@
+"""Records that can be told apart, entries put into a stream by hand, and what became of them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+from deltalake import DeltaTable
+from django.conf import settings
+
+from config import redis
+from datasets.models import Dataset
+from ingest import queue, redis_keys
+from tests.conftest import Api, record
+
+
+def named(*names: object) -> list[dict[str, Any]]:
+    """Records of the example's schema, told apart by their country."""
+    return [record(country=str(name)) for name in names]
+
+
+def send(api: Api, *names: object) -> httpx.Response:
+    """Send a batch of such records, which is accepted."""
+    response = api.batch(named(*names))
+    assert response.status_code == 202, response.text
+    return response
+
+
+def status(api: Api, accepted: httpx.Response) -> dict[str, Any]:
+    """What the receipt of a 202 says now."""
+    response = api.request("GET", accepted.headers["Location"])
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def table_of(dataset: Dataset) -> DeltaTable:
+    """The dataset's table, opened by its path alone, as anyone's reader would."""
+    return DeltaTable(f"{settings.STORAGE_URL}/project_{dataset.project_id}/dataset_{dataset.pk}")
+
+
+def names_in_table(dataset: Dataset) -> list[str]:
+    """The countries in the table as it is, in the order of acceptance."""
+    rows = table_of(dataset).to_pyarrow_table().select(["id", "country"]).to_pylist()
+    ids = [row["id"] for row in rows]
+    assert len(set(ids)) == len(ids), "an id stands twice"
+    return [row["country"] for row in sorted(rows, key=lambda row: row["id"])]
+
+
+def enqueue(
+    dataset: Dataset, body: bytes, *, form: bytes = b"o", count: int = 1, version: int | None = None, trace: str = "t"
+) -> str:
+    """Put an entry into the stream past every check, with the counters that an accepted one would have moved."""
+    client = redis.client()
+    version = dataset.versions.order_by("-number")[0].pk if version is None else version
+    client.set(redis_keys.GENERATION, "feedf00d", nx=True)
+    stream_id: bytes = client.xadd(
+        redis_keys.stream(dataset.pk), {"b": body, "f": form, "n": count, "v": version, "t": trace}
+    )
+    for name, by in (("accepted", count), ("queued", count), ("bytes", len(body))):
+        client.hincrby(redis_keys.counters(dataset.pk), name, by)
+    client.incrby(redis_keys.TOTAL_BYTES, len(body))
+    client.zadd(redis_keys.PENDING, {str(dataset.pk): 0}, nx=True)
+    return stream_id.decode()
+
+
+def counters(dataset: Dataset) -> dict[str, int]:
+    """The dataset's counters as Redis has them, and the total of bytes."""
+    found = redis.client().hgetall(redis_keys.counters(dataset.pk))
+    total = int(redis.client().get(redis_keys.TOTAL_BYTES) or 0)
+    return {**{name.decode(): int(value) for name, value in found.items()}, "total": total}
+
+
+def counted(dataset: Dataset) -> dict[str, int]:
+    """Records and bytes that the stream holds, counted entry by entry: what the counters should say."""
+    entries: Iterable[Any] = redis.client().xrange(redis_keys.stream(dataset.pk))
+    fields = [fields for _, fields in entries]
+    return {"queued": sum(int(each[b"n"]) for each in fields), "bytes": sum(len(each[b"b"]) for each in fields)}
+
+
+def let_the_lock_expire(dataset: Dataset) -> None:
+    """What a lease's time does to the lock of a drain that died."""
+    redis.client().delete(redis_keys.lock(dataset.pk))
+
+
+def in_stream(dataset: Dataset) -> int:
+    """Entries in the stream."""
+    return int(redis.client().xlen(redis_keys.stream(dataset.pk)))
+
+
+def generation() -> str:
+    """The generation in force."""
+    found = queue.generation()
+    assert found is not None
+    return found
