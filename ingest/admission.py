@@ -4,16 +4,18 @@ import hashlib
 import secrets
 import threading
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from config import clock
-from config.redis import HotScript, RedisUnavailable, execute
+from config.redis import Argument, HotScript, RedisUnavailable, execute
 from datasets import revisions
 from datasets.catalog import Contract, StaleContract
 from ingest import redis_keys
@@ -37,8 +39,7 @@ _admit = HotScript(Path(__file__).parent / "lua" / "admit.lua")
 _LAST_USED_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """An accepted request: where it is in the queue, and what is left of the quota."""
 
     dataset_id: int
@@ -49,6 +50,31 @@ class Admission:
     used: int
     period: str
     replayed: bool  # the answer to an earlier request with the same Idempotency-Key
+
+
+class _Settings(NamedTuple):
+    """What admission reads of the settings: each access to Django's costs a microsecond."""
+
+    timeout: float  # seconds
+    dataset_bytes: int
+    total_bytes: int
+    idempotency_seconds: int
+
+
+@lru_cache(maxsize=1)
+def _settings() -> _Settings:
+    return _Settings(
+        settings.ADMISSION_TIMEOUT_SECONDS,
+        settings.BACKLOG_LIMIT_BYTES_PER_DATASET,
+        settings.BACKLOG_LIMIT_BYTES,
+        settings.IDEMPOTENCY_TTL_SECONDS,
+    )
+
+
+@receiver(setting_changed)
+def _forget_settings(**_: Any) -> None:
+    """For tests, which change settings."""
+    _settings.cache_clear()
 
 
 class _Slot(threading.local):
@@ -132,10 +158,10 @@ def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: 
         keys.append(redis_keys.idempotency(dataset_id, idempotency_key))
         digest = hashlib.blake2b(payload.format + payload.body, digest_size=16).hexdigest()
     _slot.number += 1
-    timeout = settings.ADMISSION_TIMEOUT_SECONDS
+    timeout, dataset_bytes, total_bytes, idempotency_seconds = _settings()
     if _RedisClock.ahead_ms is None:
         _RedisClock.learn(_server_time(timeout))
-    args = [
+    args: list[Argument] = [
         contract.revision,
         _slot.number,
         int(time.time() * 1000 + (_RedisClock.ahead_ms or 0) + timeout * 1000),
@@ -146,12 +172,12 @@ def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: 
         payload.format,
         trace_id,
         payload.body,
-        settings.BACKLOG_LIMIT_BYTES_PER_DATASET,
-        settings.BACKLOG_LIMIT_BYTES,
+        dataset_bytes,
+        total_bytes,
         _first_generation,
         contract.key_id if _is_due(contract.key_id) else "",
         digest,
-        settings.IDEMPOTENCY_TTL_SECONDS,
+        idempotency_seconds,
     ]
     try:
         reply: list[Any] = _admit(keys, args, timeout=timeout)

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from django.conf import settings
 
@@ -46,5 +47,11 @@ def read(dataset_id: int, receipt: str) -> Receipt:
 
 
 def _signature(dataset_id: int, place: str, secret: str) -> str:
-    key = secret.encode()[:64]  # BLAKE2b's longest key
-    return hashlib.blake2b(f"{dataset_id}:{place}".encode(), key=key, digest_size=8, person=b"receipt").hexdigest()
+    digest = _keyed(secret).copy()
+    digest.update(f"{dataset_id}:{place}".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: str) -> "hashlib.blake2b":
+    return hashlib.blake2b(key=secret.encode()[:64], digest_size=8, person=b"receipt")  # 64: BLAKE2b's longest key

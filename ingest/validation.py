@@ -6,14 +6,13 @@ records at once, the second field by field.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import msgspec
 import numpy as np
 from django.conf import settings
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from datasets.field_types import FIELD_TYPES, accepts, json_type
 from datasets.schema import CompiledSchema
@@ -39,8 +38,7 @@ _decode_array = msgspec.json.Decoder(list[Raw]).decode
 _decode_any = msgspec.json.Decoder(Raw).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(Struct, frozen=True):
     """A valid body, ready to be queued."""
 
     body: bytes
