@@ -32,6 +32,8 @@ _CONFIGURATION: dict[str, str | None] = {
     "delta.enableExpiredLogCleanup": "true",
 }
 _MOST_OPEN = 1000
+# How delta-rs says that another writer committed first: for the same queue, or with a new column.
+_OVERTAKEN = ("Concurrent transaction", "Metadata changed")
 
 
 class Overtaken(Exception):
@@ -72,7 +74,11 @@ class DatasetTable:
         """Make the table, empty. Another writer may have been faster."""
         columns = [*BASE_COLUMNS, *(pa.field(field.name, FIELD_TYPES[field.type].arrow) for field in fields)]
         schema = pa.schema([*columns, pa.field(PARTITION, pa.date32())])
-        DeltaTable.create(self.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION)
+        try:
+            DeltaTable.create(self.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION)
+        except CommitFailedError:
+            if not DeltaTable.is_deltatable(self.uri):
+                raise
         self._delta = DeltaTable(self.uri)
 
     def columns(self) -> dict[str, pa.DataType]:
@@ -105,7 +111,7 @@ class DatasetTable:
                 write_deltalake(self.delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
         except CommitFailedError as failure:
             self._delta = None
-            if "Concurrent transaction" in str(failure):
+            if any(reason in str(failure) for reason in _OVERTAKEN):
                 raise Overtaken from failure
             raise
         except BaseException:

@@ -86,7 +86,6 @@ class _Slot(threading.local):
 
 
 _slot = _Slot()
-_first_generation = secrets.token_hex(4)
 _last_use_noted: dict[int, float] = {}
 _keys_in_progress: set[tuple[int, str]] = set()
 
@@ -174,7 +173,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: 
         payload.body,
         dataset_bytes,
         total_bytes,
-        _first_generation,
+        secrets.token_hex(4),  # a fresh one each time: a Redis wiped under us must not get the same name again
         contract.key_id if _is_due(contract.key_id) else "",
         digest,
         idempotency_seconds,

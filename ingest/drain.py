@@ -65,6 +65,8 @@ def drain_once(dataset: Dataset) -> int | None:
         queue.trim(dataset.pk, generation, position)
         return None
     batch, written = _rows(dataset, table, generation, position, entries)
+    if table.position(generation) != position:  # another drain made the table, and wrote to it
+        raise Overtaken
     reached = entries[-1].position
     table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)
     queue.trim(dataset.pk, generation, reached)

@@ -148,6 +148,13 @@ def drain_until_empty(dataset_id: int) -> None:
         drains.drain(dataset_id)
 
 
+def drain_without_lock(dataset_id: int) -> None:
+    """Drain, whether or not another has claimed the dataset."""
+    dataset = Dataset.objects.get(pk=dataset_id)
+    while drains.drain_once(dataset) is not None:
+        pass
+
+
 def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
     """Drain without a lock, against others who do the same, until told that no more will come and nothing is left.
 
@@ -162,6 +169,8 @@ def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
             stored = drains.drain_once(dataset)
         except Overtaken:
             overtaken += 1
+            continue
+        except queue.AnotherGeneration:
             continue
         written += stored or 0
         if stored is None and last:
