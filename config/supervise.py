@@ -68,8 +68,8 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
     return [
         *ours,
         Program("web", granian, rank=2),
-        Program("worker", [*celery, "worker", "-n", "worker@%%h", "-Q", "celery", "-c", str(workers), *quiet], rank=3),
-        Program("upkeep", [*celery, "worker", "-n", "upkeep@%%h", "-Q", "upkeep", "-c", "1", *quiet], rank=3),
+        Program("worker", [*celery, "worker", "-n", "worker@%h", "-Q", "celery", "-c", str(workers), *quiet], rank=3),
+        Program("upkeep", [*celery, "worker", "-n", "upkeep@%h", "-Q", "upkeep", "-c", "1", *quiet], rank=3),
         Program(
             "beat",
             [*celery, "beat", "-S", "config.celery:BoundedScheduler", *("--loglevel", "WARNING")],
@@ -92,14 +92,15 @@ def configuration(processes: list[Program]) -> str:
         f"pidfile={runtime / 'supervisord.pid'}\nchildlogdir={runtime}\ndirectory={BASE_DIR}\n"
     ]
     for process in processes:
+        log = str(logs / f"{process.name}.log").replace("%", "%%")  # expanded once more than the rest
         sections.append(
             f"[program:{process.name}]\ncommand={' '.join(map(_quote, process.command))}\n"
             f"priority={process.rank}\nautorestart=true\nstartretries=1000000\nstartsecs=1\n"
             f"stopwaitsecs={process.stop_seconds}\nstopsignal=TERM\nstopasgroup=false\nkillasgroup=true\n"
-            f"stdout_logfile={logs / process.name}.log\nstdout_logfile_maxbytes=20MB\nstdout_logfile_backups=3\n"
+            f"stdout_logfile={log}\nstdout_logfile_maxbytes=20MB\nstdout_logfile_backups=3\n"
             "redirect_stderr=true\n"
         )
-    return "\n".join(sections)
+    return "\n".join(sections).replace("%", "%%")  # supervisor expands %(name)s
 
 
 def _script(name: str) -> str:

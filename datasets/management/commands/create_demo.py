@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import shlex
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
 
+from config.env import BASE_DIR
 from datasets import services
 from datasets.keys import issue_token
 from datasets.models import Dataset, Project
@@ -71,5 +74,15 @@ class Command(BaseCommand):
                 f"\nSend a record:\n\ncurl -X POST http://localhost:{port}/datasets/{dataset.pk} \\\n"
                 f"  -H 'Authorization: Bearer {issue_token(key)}' \\\n"
                 f"  -H 'Content-Type: application/json' \\\n  --data '{_RECORD}'\n\n"
-                f"Read it back a second later:\n\n.venv/bin/python manage.py records {dataset.pk}\n"
+                f"Read it back a second later:\n\n{_command()} records {dataset.pk}\n"
             )
+
+
+def _command() -> str:
+    """How to run a command beside `up`, from where it was started."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    elsewhere = settings.DATA_DIR != BASE_DIR / "var"
+    where = [f"DATA_DIR={shlex.quote(str(settings.DATA_DIR))}"] if elsewhere else []
+    return " ".join([*where, shlex.quote(str(python)), sys.argv[0]])

@@ -1,0 +1,289 @@
+"""`manage.py up`: what a newcomer sees, what beside it finds it, what happens when a part of it dies, how it ends."""
+
+import csv
+import io
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import RECORD
+from tests.e2e.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
+
+FIELDS = {"country": "string", "plan": "string", "amount": "number", "active": "boolean", "signup_at": "timestamp"}
+QUEUED = {"success": True, "status": "queued"}
+
+
+def send_until_accepted(stack: Stack, token: str, dataset_id: int) -> None:
+    """Send a record, again and again while what was killed is away, until one is accepted."""
+
+    def accepted() -> bool:
+        try:
+            with stack.client(token) as client:
+                return client.post(f"/datasets/{dataset_id}", json=RECORD).status_code == 202
+        except httpx.TransportError:
+            return False
+
+    wait_for(accepted, "acceptance")
+
+
+def wait_until_all_is_stored(stack: Stack, dataset_id: int, more_than: int) -> int:
+    """Wait until the dataset holds more records than before, and none is left in the queue; how many it holds."""
+
+    def stored() -> int:
+        balance = stack.ledger(dataset_id)
+        assert balance["adds_up"], balance
+        return int(balance["stored"]) if balance["stored"] > more_than and not balance["queued"] else 0
+
+    return wait_for(stored, "storage")
+
+
+# -- a newcomer's first minutes
+
+
+def test_the_printed_curl_line_works_as_pasted_and_the_printed_command_shows_the_row(demo: Stack) -> None:
+    line = words(r"\n(curl .*?)\n\n", demo.printed())
+    assert json.loads(demo.shell(line)) == QUEUED
+
+    look = words(r"Read it back a second later:\n\n(.*?)\n", demo.printed())
+    shown = wait_for(lambda: printed if "billing-service" in (printed := demo.shell(look)) else "", "the row")
+    assert "RO" in shown
+    assert "42.5" in shown
+
+
+def test_it_prints_where_the_admin_is_and_a_login_that_opens_it(demo: Stack) -> None:
+    address = words(r"Admin +(\S+)", demo.printed())
+    password = words(r"Login +admin / (\S+)", demo.printed())
+    assert address == f"http://localhost:{demo.port}/admin/"
+    with demo.client(follow_redirects=True) as client:
+        page = client.get("/admin/")
+        token = words(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+        form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token, "next": "/admin/"}
+        answer = client.post("/admin/login/", data=form, headers={"Referer": f"{demo.url}/admin/login/"})
+    assert answer.status_code == 200
+    assert "Log out" in answer.text
+
+
+def test_the_admin_is_served_with_its_styles(demo: Stack) -> None:
+    with demo.client() as client:
+        style = words(r'href="(/static/[^"]+\.css)"', client.get("/admin/login/").text)
+        answer = client.get(style)
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/css")
+
+
+def test_it_becomes_ready_by_itself(demo: Stack) -> None:
+    with demo.client() as client:
+        wait_for(lambda: client.get("/readyz").status_code == 200, "readiness")
+        assert client.get("/readyz").json() == {
+            "status": "ok",
+            "checks": {"redis": "ok", "database": "ok", "worker": "ok", "storage": "ok"},
+        }
+
+
+def test_no_more_than_one_up_runs_in_a_data_directory(demo: Stack) -> None:
+    second = Stack(demo.data_dir, "--no-demo")
+    second.launch()
+    assert second.process is not None
+    assert second.process.wait(PATIENCE_SECONDS) == 1
+    assert "is another `up` at work?" in second.printed()
+    with demo.client() as client:
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "data")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", stack.port))
+        other.listen()
+        stack.launch()
+        assert stack.process is not None
+        assert stack.process.wait(PATIENCE_SECONDS) == 1
+    assert f"Port {stack.port} cannot be used" in stack.printed()
+    assert "choose another with --port" in stack.printed()
+    assert "Traceback" not in stack.printed()
+    assert stack.processes() == set()
+
+
+# -- commands beside it
+
+
+def test_commands_beside_it_find_its_servers_and_print_ids_alone(demo: Stack, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"fields": FIELDS}))
+    project_id = demo.manage("create_project", "shop", "--owner", "grace", "--name", "The shop")
+    dataset_id = demo.manage("create_dataset", "shop", "Orders of 2026", "--schema", str(schema))
+    token = demo.manage("create_key", "shop", "--name", "checkout", "--expires", "2999-01-31")
+    for printed in (project_id, dataset_id):
+        assert printed.strip().isdecimal()
+        assert printed.endswith("\n")
+    assert token.count("\n") == 1
+
+    with demo.client(token.strip()) as client:
+        assert client.post(f"/datasets/{dataset_id.strip()}", json=RECORD).json() == QUEUED
+    demo.wait_until_drained(int(dataset_id), 1)
+    assert demo.query(int(project_id), int(dataset_id), "SELECT country, plan, amount, active FROM records") == [
+        ("RO", "pro", 42.5, True)
+    ]
+
+
+def test_the_quota_command_takes_effect_on_the_next_request(demo: Stack) -> None:
+    _, dataset_id, token = demo.make_dataset("limited", FIELDS, owner="edsger")
+    with demo.client(token) as client:
+        assert client.post(f"/datasets/{dataset_id}", json=RECORD).status_code == 202
+        said = demo.manage("quota", "edsger", "--limit", "2")
+        assert said.startswith("edsger: 1 of 2 records in ")
+        assert client.post(f"/datasets/{dataset_id}/batch", json=[RECORD, RECORD]).status_code == 429
+        assert client.post(f"/datasets/{dataset_id}", json=RECORD).status_code == 202
+        assert client.post(f"/datasets/{dataset_id}", json=RECORD).status_code == 429
+    assert demo.manage("quota", "edsger").startswith("edsger: 2 of 2 records in ")
+
+
+def test_records_are_read_back_in_every_format(demo: Stack, tmp_path: Path) -> None:
+    _, dataset_id, token = demo.make_dataset("read-back", FIELDS)
+    with demo.client(token) as client:
+        for country in ("RO", "US", "DE"):
+            assert client.post(f"/datasets/{dataset_id}", json={**RECORD, "country": country}).status_code == 202
+    demo.wait_until_drained(dataset_id, 3)
+    number = str(dataset_id)
+
+    lines = [json.loads(line) for line in demo.manage("records", number, "--format", "ndjson").splitlines()]
+    assert sorted(line["country"] for line in lines) == ["DE", "RO", "US"]
+    assert {line["signup_at"] for line in lines} == {"2026-06-01T08:00:00Z"}
+
+    rows = list(csv.DictReader(io.StringIO(demo.manage("records", number, "--format", "csv"))))
+    assert sorted((row["country"], row["amount"], row["active"]) for row in rows) == [
+        ("DE", "42.5", "true"),
+        ("RO", "42.5", "true"),
+        ("US", "42.5", "true"),
+    ]
+
+    latest = demo.manage("records", number, "--limit", "1")
+    assert "DE" in latest
+    assert "US" not in latest
+
+    for form in ("table", "ndjson", "csv"):
+        assert demo.manage("records", number, "--format", form, "-o", str(tmp_path / form)) == ""
+    assert "DE" in (tmp_path / "table").read_text()
+    assert len((tmp_path / "ndjson").read_text().splitlines()) == 3
+    assert len((tmp_path / "csv").read_text().splitlines()) == 4
+
+    refused = demo.run_command("records", number, "--format", "parquet")
+    assert refused.returncode == 1
+    assert b"name a file with -o" in refused.stderr
+    demo.manage("records", number, "--format", "parquet", "-o", str(tmp_path / "parquet"))
+    assert sorted(pq.read_table(tmp_path / "parquet")["country"].to_pylist()) == ["DE", "RO", "US"]
+
+
+def test_the_ledger_is_a_table_for_people_and_json_for_programs(demo: Stack) -> None:
+    _, dataset_id, token = demo.make_dataset("counted", FIELDS)
+    with demo.client(token) as client:
+        assert client.post(f"/datasets/{dataset_id}/batch", json=[RECORD] * 1234).status_code == 202
+    demo.wait_until_drained(dataset_id, 1234)
+    assert dataset_id in [balance["dataset_id"] for balance in json.loads(demo.manage("ledger", "--json"))]
+    table = demo.manage("ledger", "--dataset", str(dataset_id))
+    assert "1,234" in table
+    assert "yes" in table
+
+
+def test_replay_names_an_entry_that_does_not_exist(demo: Stack) -> None:
+    refused = demo.run_command("replay", "4711")
+    assert (refused.returncode, refused.stderr.decode().strip()) == (
+        1,
+        "CommandError: There is no quarantined entry 4711.",
+    )
+
+
+# -- when a part of it dies
+
+
+@pytest.fixture(scope="module")
+def target(demo: Stack) -> tuple[int, str]:
+    """A dataset of the running stack, and a key."""
+    _, dataset_id, token = demo.make_dataset("robust", FIELDS)
+    return dataset_id, token
+
+
+@pytest.mark.parametrize("program", ["redis", "web", "worker", "upkeep", "beat"])
+def test_a_process_that_is_killed_is_started_again_and_records_flow(
+    demo: Stack, target: tuple[int, str], program: str
+) -> None:
+    dataset_id, token = target
+    before = demo.ledger(dataset_id)["accepted"]
+    killed = demo.program(program)
+    killed.kill()
+    wait_for(lambda: not killed.is_running() and demo.program(program).pid != killed.pid, f"another {program}")
+    send_until_accepted(demo, token, dataset_id)
+    wait_until_all_is_stored(demo, dataset_id, before)
+
+
+def test_a_web_process_that_is_killed_is_started_again(demo: Stack, target: tuple[int, str]) -> None:
+    dataset_id, token = target
+    wait_for(lambda: len(demo.web_processes()) == 2, "two web processes")
+    killed = min(demo.web_processes())
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: len(demo.web_processes()) == 2 and killed not in demo.web_processes(), "two web processes again")
+    send_until_accepted(demo, token, dataset_id)
+
+
+def test_a_celery_process_that_is_killed_at_its_work_is_started_again(demo: Stack, target: tuple[int, str]) -> None:
+    dataset_id, token = target
+    before = demo.ledger(dataset_id)["accepted"]
+    (child,) = wait_for(lambda: demo.program("worker").children(), "a process that drains")
+    child.kill()
+    send_until_accepted(demo, token, dataset_id)
+    wait_until_all_is_stored(demo, dataset_id, before)
+
+
+def test_web_processes_do_not_outlive_their_main_process(demo: Stack, target: tuple[int, str]) -> None:
+    dataset_id, token = target
+    send_until_accepted(demo, token, dataset_id)
+    main = demo.program("web")
+    before = main.children()
+    main.kill()
+    psutil.wait_procs(before, timeout=PATIENCE_SECONDS)
+    assert [process for process in before if process.is_running()] == []
+    send_until_accepted(demo, token, dataset_id)
+
+
+# -- how it ends
+
+
+def test_a_restart_keeps_keys_quota_data_and_what_was_queued(tmp_path: Path) -> None:
+    """The first run never dispatches, so that it ends with a full queue."""
+    with running(tmp_path / "data", "--no-demo", environment={"DISPATCH_SECONDS": "3600"}) as stack:
+        assert json.loads(stack.manage("ledger", "--json")) == []
+        assert "curl" not in stack.printed()
+        project_id, dataset_id, token = stack.make_dataset("kept", FIELDS, owner="barbara")
+        with stack.client(token) as client:
+            assert client.post(f"/datasets/{dataset_id}", json=RECORD).status_code == 202
+            assert client.post(f"/datasets/{dataset_id}/batch", json=[RECORD] * 99).status_code == 202
+        assert stack.ledger(dataset_id)["queued"] == 100
+        assert stack.stop(signal.SIGINT) == 0
+
+    with running(tmp_path / "data", "--no-demo") as stack:
+        stack.wait_until_drained(dataset_id, 100)
+        assert stack.manage("quota", "barbara").startswith("barbara: 100 of ")
+        with stack.client(token) as client:
+            assert client.post(f"/datasets/{dataset_id}", json=RECORD).status_code == 202
+        stack.wait_until_drained(dataset_id, 101)
+        assert stack.query(project_id, dataset_id, "SELECT count(*), count(DISTINCT id) FROM records") == [(101, 101)]
+        assert stack.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_while_it_is_still_preparing_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    stack = Stack(tmp_path / "data")
+    stack.launch()
+
+    def preparing() -> bool:
+        return any("redis-server" in " ".join(process.cmdline()) for process in stack.processes())
+
+    wait_for(preparing, "the Redis that it prepares with")
+    assert stack.stop(number) == 0
+    assert "Traceback" not in stack.printed()
