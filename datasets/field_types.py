@@ -1,7 +1,7 @@
 """The types a field may have, as one table: how each is decoded, stored, checked and explained."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -17,6 +17,22 @@ _DATE_TIME = re.compile(
 ).fullmatch
 
 
+Timestamp = Annotated[datetime, Meta(tz=True)]
+TIMESTAMP = pa.timestamp("us", "UTC")
+
+
+def timestamps(texts: Sequence[str]) -> pa.Array:
+    """RFC 3339 texts as a column. Arrow reads what clients commonly write, ten times as fast as through datetimes;
+    msgspec, which has validated them, reads the rest: lower-case letters, more than six digits of a second.
+
+    Raises msgspec.ValidationError where one is no time stamp.
+    """
+    try:
+        return pa.array(texts, pa.string()).cast(TIMESTAMP)
+    except pa.ArrowInvalid:
+        return pa.array(msgspec.convert(texts, list[Timestamp]), TIMESTAMP)
+
+
 @dataclass(frozen=True, slots=True)
 class FieldType:
     """One type of the schema language."""
@@ -27,9 +43,13 @@ class FieldType:
     expected: str  # how an error names it
     help: str  # how the admin explains it
     spelled: Callable[[bytes], object] | None = None  # a check of the JSON text, beyond what the decoder checks
+    read_as: Any = None  # what a worker decodes it to, if not to the same
+    to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # from what a worker decoded, if not by Arrow alone
 
+    def column(self, values: Sequence[Any]) -> pa.Array:
+        """Decoded values as a column."""
+        return self.to_column(values) if self.to_column else pa.array(values, self.arrow)
 
-Timestamp = Annotated[datetime, Meta(tz=True)]
 
 FIELD_TYPES: dict[str, FieldType] = {
     each.name: each
@@ -40,10 +60,12 @@ FIELD_TYPES: dict[str, FieldType] = {
         FieldType(
             "timestamp",
             Timestamp,
-            pa.timestamp("us", "UTC"),
+            TIMESTAMP,
             "RFC 3339 date-time with an offset",
             "date and time with an offset, like 2026-06-10T10:58:00Z; kept to the microsecond",
             spelled=_DATE_TIME,
+            read_as=str,
+            to_column=timestamps,
         ),
     )
 }

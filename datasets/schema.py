@@ -113,13 +113,12 @@ class CompiledSchema:
         """The columns its fields are stored in."""
         return {field.name: FIELD_TYPES[field.type].arrow for field in self.fields}
 
-    def _record(self, context: Any) -> type[Struct]:
+    def _record(self, context: Any, timestamp: Any, types: list[Any]) -> type[Struct]:
         # Attributes are f0, f1, ...: a field may be called anything, `def` or `__init__` included.
-        columns = [(f"f{n}", FIELD_TYPES[field.type].decodes_to) for n, field in enumerate(self.fields)]
         names = {f"f{n}": field.name for n, field in enumerate(self.fields)}
         return msgspec.defstruct(
             "Record",
-            [("timestamp", Timestamp), ("context", context), *columns],
+            [("timestamp", timestamp), ("context", context), *zip(names, types, strict=True)],
             rename=names,
             forbid_unknown_fields=True,
             gc=False,
@@ -128,14 +127,20 @@ class CompiledSchema:
     @cached_property
     def one(self) -> "msgspec.json.Decoder[Any]":
         """Validates a single record."""
-        return msgspec.json.Decoder(self._record(_AnyObject))
+        return msgspec.json.Decoder(self._validated)
 
     @cached_property
     def many(self) -> "msgspec.json.Decoder[list[Any]]":
         """Validates an array of records."""
-        return msgspec.json.Decoder(list[self._record(_AnyObject)])  # type: ignore[misc]
+        return msgspec.json.Decoder(list[self._validated])  # type: ignore[name-defined]
 
     @cached_property
-    def stored(self) -> "msgspec.json.Decoder[list[Any]]":
-        """Decodes an array of queued records for storage, `context` as its text."""
-        return msgspec.json.Decoder(list[self._record(Raw)])  # type: ignore[misc]
+    def queued(self) -> "msgspec.json.Decoder[list[Any]]":
+        """Decodes an array of queued records on the way to columns: `context` as its text, time stamps as theirs."""
+        types = [FIELD_TYPES[field.type] for field in self.fields]
+        record = self._record(Raw, str, [each.read_as or each.decodes_to for each in types])
+        return msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
+
+    @cached_property
+    def _validated(self) -> type[Struct]:
+        return self._record(_AnyObject, Timestamp, [FIELD_TYPES[field.type].decodes_to for field in self.fields])

@@ -10,7 +10,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from django.conf import settings
 
 from config import clock
-from datasets.field_types import FIELD_TYPES
+from datasets.field_types import FIELD_TYPES, TIMESTAMP
 from datasets.schema import Field
 
 # A name that no field can have. The day of `ingested_at`: retention drops whole days.
@@ -20,8 +20,8 @@ BASE_COLUMNS: tuple[pa.Field, ...] = (
     pa.field("id", pa.string()),
     pa.field("project_id", pa.int64()),
     pa.field("dataset_id", pa.int64()),
-    pa.field("timestamp", pa.timestamp("us", "UTC")),
-    pa.field("ingested_at", pa.timestamp("us", "UTC")),
+    pa.field("timestamp", TIMESTAMP),
+    pa.field("ingested_at", TIMESTAMP),
     pa.field("context", pa.string()),
     pa.field("__traceId", pa.string()),
 )

@@ -99,20 +99,24 @@ def _rows(
         if schema is None or misfit:
             _quarantine(dataset, generation, group, misfit or "")
             continue
-        good, records = [], []
-        for entry in group:
-            try:
-                records += rows.decode(schema, entry)
-            except rows.Undecodable as reason:
-                _quarantine(dataset, generation, [entry], str(reason))
-            else:
-                good.append(entry)
-        if good:
-            batches.append(rows.to_table(schema, good, records, project_id=dataset.project_id, dataset_id=dataset.pk))
+        batches += _tables(dataset, generation, schema, group)
     if not batches:
         return None, 0
     merged = pa.concat_tables(batches, promote_options="default")
     return merged, merged.num_rows
+
+
+def _tables(dataset: Dataset, generation: str, schema: CompiledSchema, group: Sequence[Entry]) -> list[pa.Table]:
+    """The rows of one version's entries: all at once, or by halves where one of them cannot be decoded."""
+    try:
+        return [rows.to_table(schema, group, project_id=dataset.project_id, dataset_id=dataset.pk)]
+    except rows.Undecodable as reason:
+        if len(group) == 1:
+            _quarantine(dataset, generation, group, str(reason))
+            return []
+        middle = len(group) // 2
+        halves = (group[:middle], group[middle:])
+        return [table for half in halves for table in _tables(dataset, generation, schema, half)]
 
 
 def _schemas(dataset: Dataset, version_ids: dict[int, list[Entry]]) -> dict[int, CompiledSchema]:
