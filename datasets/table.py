@@ -71,11 +71,19 @@ class DatasetTable:
         return self._delta
 
     def create(self, fields: Sequence[Field]) -> None:
-        """Make the table, empty. Another writer may have been faster."""
+        """Make the table, empty, unless another writer was faster."""
         columns = [*BASE_COLUMNS, *(pa.field(field.name, FIELD_TYPES[field.type].arrow) for field in fields)]
         schema = pa.schema([*columns, pa.field(PARTITION, pa.date32())])
         try:
-            DeltaTable.create(self.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION)
+            DeltaTable.create(
+                self.uri,
+                schema,
+                mode="ignore",
+                partition_by=[PARTITION],
+                configuration=_CONFIGURATION,
+                # Trying again, delta-rs would begin the table a second time, after the first writer's commits.
+                commit_properties=CommitProperties(max_commit_retries=0),
+            )
         except CommitFailedError:
             if not DeltaTable.is_deltatable(self.uri):
                 raise
@@ -118,8 +126,11 @@ class DatasetTable:
             self._delta = None  # whatever the handle holds now, the table is the truth
             raise
 
-    def tidy(self) -> None:
-        """Merge small files, drop days beyond retention, delete what no reader needs any more."""
+    def tidy(self, *, sweep: bool = False) -> None:
+        """Merge small files, drop days beyond retention, delete what no reader needs any more.
+
+        With `sweep`, also delete what writers that died have left behind; that takes a listing of all files.
+        """
         if not self.refresh():
             return
         self.delta.optimize.compact()
@@ -127,7 +138,10 @@ class DatasetTable:
             oldest = (clock.now() - timedelta(days=settings.RETENTION_DAYS)).date()
             self.delta.delete(f"\"{PARTITION}\" < DATE '{oldest.isoformat()}'")
         self.delta.vacuum(
-            retention_hours=settings.VACUUM_RETENTION_HOURS, dry_run=False, enforce_retention_duration=False
+            retention_hours=settings.VACUUM_RETENTION_HOURS,
+            dry_run=False,
+            enforce_retention_duration=False,
+            full=sweep,
         )
 
 

@@ -20,7 +20,7 @@ def tidy_tables(*, everything: bool) -> None:
     for dataset in datasets.iterator():
         queue.clear_untidy(dataset.pk)
         try:
-            DatasetTable(dataset.project_id, dataset.pk).tidy()
+            DatasetTable(dataset.project_id, dataset.pk).tidy(sweep=everything)
         except (DeltaError, OSError):
             logger.exception("dataset %s could not be tidied; it will be tried again", dataset.pk)
             queue.mark_untidy(dataset.pk)

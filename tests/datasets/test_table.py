@@ -1,0 +1,338 @@
+"""A dataset's Delta table: rows and position in one commit, and what else must never lose either."""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from django.conf import settings
+
+from config import clock
+from datasets.schema import Field
+from datasets.table import BASE_COLUMNS, PARTITION, DatasetTable, Overtaken, warm_table
+
+FIELDS = [Field("Amount", "number")]
+UTC = pa.timestamp("us", "UTC")
+GENERATION = "0a1b2c3d"
+
+
+def a_table(dataset_id: int = 13) -> DatasetTable:
+    """A handle of its own, as of now."""
+    table = DatasetTable(7, dataset_id)
+    table.refresh()
+    return table
+
+
+@pytest.fixture
+def table() -> DatasetTable:
+    table = DatasetTable(7, 13)
+    table.create(FIELDS)
+    return table
+
+
+def rows(*ids: str, day: date = date(2026, 6, 10), **more: list[Any]) -> pa.Table:
+    """Rows as a drain makes them; `more` are columns beside the declared ones."""
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "project_id": pa.array([7] * len(ids)),
+        "dataset_id": pa.array([13] * len(ids)),
+        "timestamp": pa.array([0] * len(ids), pa.int64()).cast(UTC),
+        "ingested_at": pa.array([0] * len(ids), pa.int64()).cast(UTC),
+        "context": pa.array(["{}"] * len(ids)),
+        "__traceId": pa.array(["t"] * len(ids)),
+        "Amount": pa.array([1.5] * len(ids)),
+    }
+    columns |= {name: pa.array(values) for name, values in more.items()}
+    return pa.table({**columns, PARTITION: pa.array([day] * len(ids), pa.date32())})
+
+
+def ids(table: DatasetTable) -> list[str]:
+    table.refresh()
+    return sorted(table.delta.to_pyarrow_table()["id"].to_pylist())
+
+
+def files(table: DatasetTable) -> set[Path]:
+    return set(Path(table.uri).glob("*/*.parquet")) - set(Path(table.uri).glob("_delta_log/*"))
+
+
+def append(table: DatasetTable, data: pa.Table | None, position: int) -> None:
+    """What a drain does: look, then commit what brings the table to a position."""
+    table.refresh()
+    stored = table.stored(GENERATION) + (data.num_rows if data else 0)
+    table.append(data, generation=GENERATION, position=position, stored=stored)
+
+
+# -- one commit ---------------------------------------------------------------------------------------
+
+
+def test_a_table_that_is_not_there_says_so() -> None:
+    table = DatasetTable(7, 13)
+    assert not table.refresh()
+    assert not table.exists
+    with pytest.raises(TableNotFoundError):
+        table.position(GENERATION)
+
+
+def test_a_new_table_has_the_columns_and_no_rows(table: DatasetTable) -> None:
+    assert table.columns() == {
+        **{field.name: field.type for field in BASE_COLUMNS},
+        "Amount": pa.float64(),
+        PARTITION: pa.date32(),
+    }
+    assert ids(table) == []
+    assert (table.position(GENERATION), table.stored(GENERATION)) == (0, 0)
+    assert table.delta.metadata().partition_columns == [PARTITION]
+
+
+def test_rows_and_position_move_together(table: DatasetTable) -> None:
+    append(table, rows("a", "b"), 100)
+    other = a_table()
+    assert (ids(other), other.position(GENERATION), other.stored(GENERATION)) == (["a", "b"], 100, 2)
+
+
+def test_a_position_may_move_without_rows(table: DatasetTable) -> None:
+    append(table, rows("a"), 100)
+    append(table, None, 200)
+    other = a_table()
+    assert (ids(other), other.position(GENERATION), other.stored(GENERATION)) == (["a"], 200, 1)
+
+
+def test_each_generation_has_a_position_of_its_own(table: DatasetTable) -> None:
+    append(table, rows("a"), 100)
+    table.refresh()
+    table.append(rows("b"), generation="other", position=7, stored=1)
+    other = a_table()
+    assert (other.position(GENERATION), other.position("other"), other.position("third")) == (100, 7, 0)
+
+
+def test_a_position_is_as_wide_as_a_stream_id(table: DatasetTable) -> None:
+    largest = (4_000_000_000_000 << 20) | (2**20 - 1)  # in the year 2096
+    append(table, rows("a"), largest)
+    assert a_table().position(GENERATION) == largest
+
+
+def test_a_column_that_is_new_is_null_in_older_rows(table: DatasetTable) -> None:
+    append(table, rows("a"), 1)
+    append(table, rows("b", Plan=["pro"]), 2)
+    append(table, rows("c"), 3)
+    found = a_table().delta.to_pyarrow_table().sort_by("id").select(["id", "Plan"]).to_pylist()
+    assert [row["Plan"] for row in found] == [None, "pro", None]
+
+
+def test_rows_that_do_not_fit_a_column_are_refused_and_change_nothing(table: DatasetTable) -> None:
+    append(table, rows("a"), 1)
+    wrong = rows("b").set_column(7, "Amount", pa.array([[1]]))
+    with pytest.raises(DeltaError):
+        append(table, wrong, 2)
+    assert (ids(table), a_table().position(GENERATION)) == (["a"], 1)
+
+
+# -- two writers --------------------------------------------------------------------------------------
+
+WRITES: dict[str, Callable[[], pa.Table | None]] = {
+    "rows": lambda: rows("x"),
+    "nothing": lambda: None,
+    "a new column": lambda: rows("x", Plan=["pro"]),
+}
+
+
+@pytest.mark.parametrize("second", WRITES)
+@pytest.mark.parametrize("first", WRITES)
+def test_of_two_commits_for_the_same_queue_the_second_is_refused(table: DatasetTable, first: str, second: str) -> None:
+    append(table, rows("a"), 1)
+    faster, slower = a_table(), a_table()
+    faster.append(WRITES[first](), generation=GENERATION, position=2, stored=2)
+    with pytest.raises(Overtaken):
+        slower.append(WRITES[second](), generation=GENERATION, position=2, stored=2)
+    expected = ["a"] if first == "nothing" else ["a", "x"]
+    assert (ids(table), table.position(GENERATION), table.stored(GENERATION)) == (expected, 2, 2)
+    # Having looked again, it may go on.
+    append(slower, rows("b"), 3)
+    assert ids(table) == sorted([*expected, "b"])
+
+
+def test_of_writers_that_commit_at_once_one_wins(table: DatasetTable) -> None:
+    for position in range(1, 21):
+        writers = [a_table() for _ in range(3)]
+        together = Barrier(len(writers))
+
+        def commit(
+            number: int, writers: list[DatasetTable] = writers, position: int = position, together: Barrier = together
+        ) -> bool:
+            together.wait()
+            try:
+                writers[number].append(
+                    rows(f"{position:02}-{number}"), generation=GENERATION, position=position, stored=position
+                )
+            except Overtaken:
+                return False
+            return True
+
+        with ThreadPoolExecutor(len(writers)) as pool:
+            assert sum(pool.map(commit, range(len(writers)))) == 1
+    assert len(ids(table)) == 20
+
+
+def test_of_writers_that_make_the_table_at_once_all_find_it_made() -> None:
+    for dataset_id in range(100, 130):
+        writers = [DatasetTable(7, dataset_id) for _ in range(3)]
+        together = Barrier(len(writers))
+
+        def create(number: int, writers: list[DatasetTable] = writers, together: Barrier = together) -> None:
+            together.wait()
+            writers[number].create(FIELDS)
+
+        with ThreadPoolExecutor(len(writers)) as pool:
+            list(pool.map(create, range(len(writers))))
+        assert [writer.delta.version() for writer in writers] == [0, 0, 0]
+
+
+def test_a_table_that_cannot_be_made_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    monkeypatch.setattr(settings, "STORAGE_URL", str(tmp_path / "file"))
+    with pytest.raises((OSError, DeltaError)):
+        DatasetTable(7, 13).create(FIELDS)
+
+
+def test_a_commit_that_fails_leaves_a_handle_that_sees_the_truth(table: DatasetTable) -> None:
+    append(table, rows("a"), 1)
+    log = Path(table.uri) / "_delta_log"
+    parked = log.rename(log.with_name("parked"))
+    log.write_text("the storage is broken")
+    with pytest.raises((OSError, DeltaError)):
+        table.append(rows("b"), generation=GENERATION, position=2, stored=2)
+    log.unlink()
+    parked.rename(log)
+    assert table.refresh()
+    assert (table.position(GENERATION), ids(table)) == (1, ["a"])
+    append(table, rows("b"), 2)
+    assert ids(table) == ["a", "b"]
+
+
+# -- the log ------------------------------------------------------------------------------------------
+
+
+def test_the_position_outlives_checkpoints_and_a_log_that_was_cleaned_up(table: DatasetTable) -> None:
+    left_behind = a_table()
+    for position in range(1, 106):
+        append(table, rows(f"{position:03}"), position)
+    log = Path(table.uri) / "_delta_log"
+    assert len(list(log.glob("*.checkpoint.parquet"))) == 1
+    days_ago = time.time() - 3 * 24 * 3600
+    for path in log.iterdir():
+        os.utime(path, (days_ago, days_ago))
+    table.delta.cleanup_metadata()
+    assert not (log / f"{0:020}.json").exists()
+
+    fresh = a_table()
+    assert (fresh.position(GENERATION), fresh.stored(GENERATION), len(ids(fresh))) == (105, 105, 105)
+    # A handle that was left alone since before the oldest commit that is still there.
+    left_behind.refresh()
+    assert (left_behind.position(GENERATION), left_behind.delta.version()) == (105, 105)
+    append(left_behind, rows("106"), 106)
+    assert len(ids(a_table())) == 106
+
+
+def test_a_handle_is_kept_open_from_one_drain_to_the_next(table: DatasetTable) -> None:
+    warm = warm_table(7, 999)
+    assert warm_table(7, 999) is warm
+    assert warm_table(7, 998) is not warm
+
+
+def test_a_table_of_another_process_is_seen_after_a_refresh(table: DatasetTable) -> None:
+    warm = DatasetTable(7, 13)
+    warm.refresh()
+    append(a_table(), rows("a"), 5)
+    assert warm.position(GENERATION) == 0
+    warm.refresh()
+    assert warm.position(GENERATION) == 5
+
+
+# -- upkeep -------------------------------------------------------------------------------------------
+
+
+def test_tidying_merges_small_files_and_changes_neither_rows_nor_position(table: DatasetTable) -> None:
+    for position in range(1, 31):
+        append(table, rows(f"{position:02}"), position)
+    before = ids(table)
+    assert len(table.delta.file_uris()) == 30
+    table.tidy()
+    after = a_table()
+    assert len(after.delta.file_uris()) == 1
+    assert ids(after) == before
+    assert (after.position(GENERATION), after.stored(GENERATION)) == (30, 30)
+
+
+def test_tidying_what_is_tidy_commits_nothing(table: DatasetTable) -> None:
+    append(table, rows("a"), 1)
+    table.tidy()
+    version = a_table().delta.version()
+    table.tidy()
+    assert a_table().delta.version() == version
+
+
+def test_tidying_a_table_that_is_not_there_does_nothing() -> None:
+    DatasetTable(7, 13).tidy()
+    assert not DatasetTable(7, 13).refresh()
+
+
+def test_a_commit_that_was_begun_before_a_compaction_still_counts(table: DatasetTable) -> None:
+    append(table, rows("a"), 1)
+    append(table, rows("b"), 2)
+    writer = a_table()
+    table.tidy()
+    writer.append(rows("c"), generation=GENERATION, position=3, stored=3)
+    assert ids(table) == ["a", "b", "c"]
+
+
+def test_retention_drops_whole_days_and_keeps_the_oldest_day_allowed(
+    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "RETENTION_DAYS", 30)
+    today = clock.now().date()
+    for position, age in enumerate((32, 31, 30, 29, 0), start=1):
+        append(table, rows(f"{age} days", day=today - timedelta(days=age)), position)
+    table.tidy()
+    assert ids(table) == ["0 days", "29 days", "30 days"]
+    assert (table.position(GENERATION), table.stored(GENERATION)) == (5, 5)
+
+
+def test_without_retention_nothing_is_dropped(table: DatasetTable) -> None:
+    append(table, rows("old", day=date(1990, 1, 1)), 1)
+    table.tidy()
+    assert ids(table) == ["old"]
+
+
+def test_vacuum_deletes_what_was_replaced_once_its_time_is_over(
+    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(table, rows("a"), 1)
+    append(table, rows("b"), 2)
+    table.tidy()
+    assert len(files(table)) == 3  # a reader of the version before may still need two of them
+    monkeypatch.setattr(settings, "VACUUM_RETENTION_HOURS", 0)
+    table.tidy()
+    assert len(files(table)) == 1
+    assert ids(table) == ["a", "b"]
+
+
+def test_vacuum_deletes_what_a_dead_drain_wrote_and_never_committed(
+    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(table, rows("a"), 1)
+    (committed,) = files(table)
+    orphan = committed.with_name("part-00000-orphan-c000.snappy.parquet")
+    orphan.write_bytes(committed.read_bytes())
+    table.tidy(sweep=True)
+    assert orphan.exists()  # for all that vacuum knows, its writer is about to commit it
+    days_ago = time.time() - 3 * 24 * 3600
+    os.utime(orphan, (days_ago, days_ago))
+    table.tidy(sweep=True)
+    assert files(table) == {committed}
