@@ -69,7 +69,7 @@ def drain_once(dataset: Dataset) -> int | None:
         raise Overtaken
     reached = entries[-1].position
     table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)
-    queue.trim(dataset.pk, generation, reached)
+    queue.trim(dataset.pk, generation, reached, entries)
     queue.mark_untidy(dataset.pk)
     return written
 

@@ -1,10 +1,12 @@
 """The queue as a drain sees it: entries of a dataset's stream, read in order, trimmed once they are in the table."""
 
 import secrets
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ingest import redis_keys
 _READ_BYTES = 1024 * 1024
 _MOST_ENTRIES = 5000
 _SEQUENCE_BITS = 20
+_POSITIONS_AN_HOUR = 3_600_000 << _SEQUENCE_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +104,27 @@ def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
     )
 
 
-def trim(dataset_id: int, in_generation: str, position: int) -> int:
-    """Remove the entries up to a position, which are in the table; how many that were."""
+def trim(dataset_id: int, in_generation: str, position: int, entries: Sequence[Entry] = ()) -> int:
+    """Remove the entries up to a position, which are in the table; how many that were.
+
+    `entries`: these, where the caller has them all; the stream then need not be read again.
+    """
     keys = [
         redis_keys.GENERATION,
         redis_keys.stream(dataset_id),
         redis_keys.counters(dataset_id),
         redis_keys.TOTAL_BYTES,
+        redis_keys.stored_by_hour(dataset_id),
     ]
+    if entries:
+        hours: Counter[int] = Counter()
+        for entry in entries:
+            hours[entry.position // _POSITIONS_AN_HOUR] += entry.count
+        records, size = sum(hours.values()), sum(len(entry.body) for entry in entries)
+        known = [entries[0].stream_id, len(entries), records, size, *chain.from_iterable(hours.items())]
+        all_at_once: int = _script("trim")(keys=keys, args=[in_generation, stream_id_of(position), *known])
+        if all_at_once >= 0:
+            return all_at_once
     removed = 0
     while True:
         step: int = _script("trim")(keys=keys, args=[in_generation, stream_id_of(position)])

@@ -14,6 +14,7 @@ Glossary
     idempotency     what an Idempotency-Key was first answered with
     lock            held by the drain that is at work on a dataset; saves work, correctness does not rest on it
     replayed        hash of a dataset's quarantine rows that were put back into its stream -> the new stream id
+    stored by hour  hash of a dataset: hour of acceptance (hours since the epoch) -> records stored or quarantined
     untidy          set of the datasets whose tables were written to since they were last compacted
     refused         hash: error code -> requests refused with it
 
@@ -51,6 +52,10 @@ def idempotency(dataset_id: int, key: str) -> str:
 
 def lock(dataset_id: int) -> str:
     return f"queue:lock:{dataset_id}"
+
+
+def stored_by_hour(dataset_id: int) -> str:
+    return f"stats:stored:{dataset_id}"
 
 
 def replayed(dataset_id: int) -> str:
