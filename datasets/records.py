@@ -44,4 +44,7 @@ def _query(dataset: Dataset, rest: str) -> pa.Table | None:
         return None
     columns = ", ".join(f'"{name}"' for name in _names(delta) if name != PARTITION)
     reader = QueryBuilder().register("records", delta).execute(f"SELECT {columns} FROM records {rest}")  # noqa: S608
-    return pa.table(reader.read_all())
+    found = pa.table(reader.read_all())
+    # DataFusion's views of strings are not what every writer takes.
+    plain = [pa.field(f.name, pa.string() if pa.types.is_string_view(f.type) else f.type) for f in found.schema]
+    return found.cast(pa.schema(plain))

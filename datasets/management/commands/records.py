@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from django.core.management.base import BaseCommand, CommandError
@@ -82,12 +83,12 @@ def _progress(source: Iterator[pa.RecordBatch], total: int, *, shown: bool) -> I
 
 
 def _write_table(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
-    rows = [row for batch in source for row in batch.to_pylist()]
+    rows = [row for batch in source for row in _rows(batch)]
     if not rows:
         out.write("Nothing is stored yet.\n")
         return
     console = Console(file=out)
-    texts = [{name: "" if value is None else _text(value) for name, value in row.items()} for row in rows]
+    texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
     table = Table(*rows[0])
     for text in texts:
         table.add_row(*text.values())
@@ -103,8 +104,8 @@ def _write_table(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
 
 def _write_ndjson(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
     for batch in source:
-        for row in batch.to_pylist():
-            out.write(json.dumps(row, default=_text, ensure_ascii=False) + "\n")
+        for row in _rows(batch):
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _write_csv(source: Iterator[pa.RecordBatch], out: IO[bytes]) -> None:
@@ -125,8 +126,16 @@ def _write_parquet(source: Iterator[pa.RecordBatch], out: IO[bytes]) -> None:
         writer.close()
 
 
-def _text(value: Any) -> str:
-    return value.isoformat().replace("+00:00", "Z") if hasattr(value, "isoformat") else str(value)
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as Python values, time stamps as text: an offset may lead to a year that Python's dates do not have."""
+    columns = [_texts(column) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
+    rows: list[dict[str, Any]] = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    return rows
+
+
+def _texts(stamps: pa.Array) -> pa.Array:
+    text = pc.strftime(stamps.cast(pa.timestamp("us")), "%Y-%m-%dT%H:%M:%SZ")
+    return pc.replace_substring(text, ".000000Z", "Z")
 
 
 _WRITERS: dict[str, Callable[[Iterator[pa.RecordBatch], IO[Any]], None]] = {

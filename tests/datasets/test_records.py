@@ -1,0 +1,159 @@
+"""Stored records read back: `datasets.records` and `manage.py records`."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from django.core.management import CommandError, call_command
+
+from datasets import records, services
+from datasets.models import Dataset, Project
+from datasets.schema import Field
+from ingest.drain import drain
+from tests.conftest import Api, record
+from tests.ingest.entries import enqueue, send
+
+
+@pytest.fixture
+def filled(api: Api, dataset: Dataset) -> Dataset:
+    """A dataset with five records, in two commits."""
+    send(api, "a", "b", "c")
+    drain(dataset.pk)
+    send(api, "d", "e")
+    drain(dataset.pk)
+    return dataset
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the command writes to standard output."""
+    call_command("records", *map(str, arguments))
+    return capfd.readouterr().out
+
+
+def test_the_latest_come_latest_first(filled: Dataset) -> None:
+    latest = records.latest(filled, 3)
+    assert latest is not None
+    assert latest["country"].to_pylist() == ["e", "d", "c"]
+    assert "ingested-on" not in latest.column_names
+
+
+def test_all_come_in_batches(filled: Dataset) -> None:
+    found = [country for batch in records.batches(filled) for country in batch.column("country").to_pylist()]
+    assert sorted(found) == ["a", "b", "c", "d", "e"]
+    assert records.count(filled) == 5
+
+
+def test_a_dataset_without_a_table_has_no_records(dataset: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+    assert (records.count(dataset), records.latest(dataset, 3), list(records.batches(dataset))) == (0, None, [])
+    assert run(capfd, dataset.pk) == "Nothing is stored yet.\n"
+    assert run(capfd, dataset.pk, "--format", "ndjson") == ""
+
+
+def test_a_table_that_is_empty_has_no_records(api: Api, dataset: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+    enqueue(dataset, b"{}")
+    drain(dataset.pk)
+    assert records.count(dataset) == 0
+    assert run(capfd, dataset.pk) == "Nothing is stored yet.\n"
+
+
+@pytest.mark.parametrize("width", ["80", "400"])
+def test_it_shows_the_latest_as_a_table(
+    filled: Dataset, capfd: pytest.CaptureFixture[str], width: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    shown = run(capfd, filled.pk, "--limit", 2)
+    values = [line.split("│")[1:-1] for line in shown.splitlines() if "│" in line]
+    words = [value.strip() for line in values for value in line]
+    assert [word for word in words if word in "abcde"] == ["e", "d"]
+    assert words.count("2026-06-10T10:58:00Z") == 2
+    assert "country" in shown
+
+
+def test_it_writes_ndjson(filled: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [json.loads(line) for line in run(capfd, filled.pk, "--format", "ndjson").splitlines()]
+    assert sorted(row["country"] for row in rows) == ["a", "b", "c", "d", "e"]
+    assert rows[0] | {"country": "a"} == rows[0] | record(country="a", context=rows[0]["context"])
+    assert json.loads(rows[0]["context"]) == record()["context"]
+
+
+def test_it_writes_the_latest_as_ndjson(filled: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = run(capfd, filled.pk, "--format", "ndjson", "--limit", 2).splitlines()
+    assert [json.loads(line)["country"] for line in lines] == ["e", "d"]
+
+
+def test_it_writes_csv(filled: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(run(capfd, filled.pk, "--format", "csv"))))
+    assert sorted(row["country"] for row in rows) == ["a", "b", "c", "d", "e"]
+    assert (rows[0]["amount"], rows[0]["active"]) == ("42.5", "true")
+
+
+@pytest.mark.parametrize("limit", [(), ("--limit", 2)])
+def test_it_writes_parquet_to_a_file(
+    filled: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str], limit: tuple[object, ...]
+) -> None:
+    path = tmp_path / "out.parquet"
+    run(capfd, filled.pk, "--format", "parquet", "-o", path, *limit)
+    found = pyarrow.parquet.read_table(path)["country"].to_pylist()
+    assert sorted(found) == (["d", "e"] if limit else ["a", "b", "c", "d", "e"])
+
+
+def test_it_writes_to_a_file(filled: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "out.ndjson"
+    assert run(capfd, filled.pk, "--format", "ndjson", "-o", path) == ""
+    assert len(path.read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("999999",), "There is no dataset 999999."),
+        (("{id}", "--limit", "-1"), "--limit is a number of records."),
+        (("{id}", "--format", "parquet"), "parquet is not for a terminal: name a file with -o."),
+    ],
+)
+def test_it_says_what_it_cannot_do(dataset: Dataset, arguments: tuple[str, ...], said: str) -> None:
+    with pytest.raises(CommandError, match=f"^{said}$"):
+        call_command("records", *(each.format(id=dataset.pk) for each in arguments))
+
+
+@pytest.mark.parametrize(
+    ("sent", "written"),
+    [
+        ("0001-01-01T00:00:00+23:59", "0000-12-31T00:01:00Z"),
+        ("9999-12-31T23:59:59.999999-23:59", "10000-01-01T23:58:59.999999Z"),
+        ("2026-06-10T10:58:00.5+02:00", "2026-06-10T08:58:00.500000Z"),
+    ],
+)
+@pytest.mark.parametrize("form", ["table", "ndjson", "csv", "parquet"])
+def test_it_writes_every_time_stamp_that_is_accepted(
+    api: Api, dataset: Dataset, sent: str, written: str, form: str, tmp_path: Path
+) -> None:
+    assert api.one(record(signup_at=sent)).status_code == 202
+    drain(dataset.pk)
+    path = tmp_path / "out"
+    call_command("records", str(dataset.pk), "--format", form, "-o", str(path))
+    if form == "parquet":
+        assert pyarrow.parquet.read_table(path).num_rows == 1
+    else:
+        expected = written.replace("T", " ").rstrip("Z") if form == "csv" else written
+        assert expected in path.read_text()
+
+
+def test_it_reads_any_text(api: Api, project: Project, tmp_path: Path) -> None:
+    fields = [Field("select", "string"), Field("Text", "string")]
+    api.dataset = services.create_dataset(project=project, name="Texts", fields=fields)
+    text = 'a\x00b,"c"\n😀\u2028'
+    given: dict[str, Any] = {"timestamp": "2026-06-10T10:58:00Z", "context": {}, "select": text, "Text": text}
+    assert api.one(given).status_code == 202
+    drain(api.dataset.pk)
+    path = tmp_path / "out"
+    call_command("records", str(api.dataset.pk), "--format", "ndjson", "-o", str(path))
+    row = json.loads(path.read_text())
+    assert (row["select"], row["Text"]) == (text, text)
+    call_command("records", str(api.dataset.pk), "--format", "csv", "-o", str(path), "--limit", "1")
+    (row,) = csv.DictReader(path.open(newline=""))
+    assert row["Text"] == text
