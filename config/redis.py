@@ -90,15 +90,18 @@ def execute(*command: Argument, timeout: float) -> Any:
     sent = False
     deadline = time.monotonic() + timeout
     while True:
-        connection = None
+        connection = _connection()
+        reused = connection.is_connected
         try:
-            connection = _connection()
+            if not reused:
+                connection.connect()
             connection.send_packed_command([packed], check_health=False)
             sent = True
             reply = connection.read_response()
         except _UNREACHABLE as failure:
-            if connection is not None:
-                connection.disconnect()
+            connection.disconnect()
+            if reused and not isinstance(failure, RedisTimeoutError):
+                continue  # closed while it was idle, perhaps: that says nothing of Redis now
             moment = time.monotonic()
             if _Outage.since is None:
                 _Outage.since = moment
@@ -109,8 +112,7 @@ def execute(*command: Argument, timeout: float) -> Any:
             raise
         except BaseException:
             # The reply is still to come on this connection: nobody may read it as his own.
-            if connection is not None:
-                connection.disconnect()
+            connection.disconnect()
             raise
         else:
             _Outage.since = None
@@ -118,11 +120,9 @@ def execute(*command: Argument, timeout: float) -> Any:
 
 
 def _connection() -> Any:
-    """This thread's connection, opened through the pool's settings (plain, socket or Sentinel)."""
+    """This thread's connection, made with the pool's settings (plain, socket or Sentinel); open, or not yet."""
     if _thread.connection is None:
         connection = client().connection_pool.make_connection()
         connection.socket_timeout = settings.REDIS_TIMEOUT_SECONDS
         _thread.connection = connection
-    if not _thread.connection.is_connected:
-        _thread.connection.connect()
     return _thread.connection

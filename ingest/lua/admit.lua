@@ -38,7 +38,9 @@ local number = tonumber(ARGV[2])
 if seen[6] then
     local slot = cmsgpack.unpack(seen[6])
     if slot[1] == number then
-        return slot[2]
+        local reply = slot[2]
+        reply[2] = now
+        return reply
     elseif slot[1] > number then
         return {'late', now}
     end
