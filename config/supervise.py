@@ -91,6 +91,9 @@ def configuration(processes: list[Program]) -> str:
         f"[supervisord]\nnodaemon=true\n{user}logfile=/dev/null\nlogfile_maxbytes=0\nloglevel=warn\n"
         f"pidfile={runtime / 'supervisord.pid'}\nchildlogdir={runtime}\ndirectory={BASE_DIR}\n"
     ]
+    # Processes of a group are stopped together: all but Redis, which they need until they are done.
+    together = ",".join(process.name for process in processes if process.name != "redis")
+    sections.append(f"[group:service]\nprograms={together}\npriority=2\n")
     for process in processes:
         log = str(logs / f"{process.name}.log").replace("%", "%%")  # expanded once more than the rest
         sections.append(
