@@ -40,6 +40,12 @@ API_KEY_SECRET = env.str("API_KEY_SECRET", default="") or SECRET_KEY
 API_KEY_SECRET_FALLBACKS = env.list("API_KEY_SECRET_FALLBACKS", default=SECRET_KEY_FALLBACKS)
 
 INSTALLED_APPS = [
+    # Ours before unfold, and unfold before Django's admin: the first that has a template is the one that is asked.
+    "config",
+    "datasets",
+    "quotas",
+    "ingest",
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -47,10 +53,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
-    "config",
-    "datasets",
-    "quotas",
-    "ingest",
 ]
 
 MIDDLEWARE = [
@@ -64,9 +66,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-# The API's routes carry no cookie, form or page: config.wsgi serves them with this much and no more.
-API_MIDDLEWARE = ["config.middleware.RequestIdMiddleware"]
-# Paths that the admin's stack serves; all others are the API's.
+# Paths that these serve; all others are the API's, which carries no cookie, form or page (see config.wsgi).
 SITE_PATHS = ("/admin/", "/static/")
 
 ROOT_URLCONF = "config.urls"
@@ -156,6 +156,42 @@ SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _HTTPS
 SECURE_HSTS_PRELOAD = _HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _HTTPS else None
+
+# -- the admin's looks --------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "Dataset ingest",
+    "SITE_HEADER": "Dataset ingest",
+    "SITE_SYMBOL": "dataset",
+    "SITE_URL": None,
+    "SHOW_BACK_BUTTON": True,
+    "DASHBOARD_CALLBACK": "ingest.admin.start.dashboard",
+    "STYLES": ["/static/admin-ours/admin.css"],
+    "SIDEBAR": {"navigation": "datasets.admin.navigation.sidebar"},
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97.7% .013 236.62)",
+            "100": "oklch(95.1% .026 236.824)",
+            "200": "oklch(90.1% .058 230.902)",
+            "300": "oklch(82.8% .111 230.318)",
+            "400": "oklch(74.6% .16 232.661)",
+            "500": "oklch(68.5% .169 237.323)",
+            "600": "oklch(50% .134 242.749)",
+            "700": "oklch(44.3% .11 240.79)",
+            "800": "oklch(39.1% .09 240.876)",
+            "900": "oklch(29.3% .066 243.157)",
+            "950": "oklch(24% .055 243.157)",
+        },
+        "font": {
+            "subtle-light": "var(--color-base-600)",
+            "subtle-dark": "var(--color-base-300)",
+            "default-light": "var(--color-base-700)",
+            "default-dark": "var(--color-base-200)",
+            "important-light": "var(--color-base-900)",
+            "important-dark": "var(--color-base-100)",
+        },
+    },
+}
 
 # -- what a request may carry -------------------------------------------------------------------------
 

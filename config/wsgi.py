@@ -12,12 +12,14 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, get_resolver
 
+from config.middleware import request_id
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup(set_prefix=False)
 
 
 class ApiHandler(BaseHandler):
-    """Django's request handler with API_MIDDLEWARE, and without the signals around a request.
+    """Django's request handler without middleware, and without the signals around a request.
 
     Those signals look after database connections and the cache at each request. The API's hot path touches no
     database; where it must (a contract not yet cached), `datasets.catalog` looks after the connection itself.
@@ -26,7 +28,7 @@ class ApiHandler(BaseHandler):
     _middleware_chain: Callable[[HttpRequest], HttpResponse]  # made by load_middleware
 
     def __init__(self) -> None:
-        site_middleware, settings.MIDDLEWARE = settings.MIDDLEWARE, settings.API_MIDDLEWARE
+        site_middleware, settings.MIDDLEWARE = settings.MIDDLEWARE, []
         try:
             self.load_middleware()
         finally:
@@ -43,11 +45,12 @@ class ApiHandler(BaseHandler):
         return match
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        response = self.get_response(WSGIRequest(environ))
+        request = WSGIRequest(environ)
+        response = self.get_response(request)
         # The bare content, not the response: its close() would send `request_finished`, and the server would stream it.
         content = response.content
-        response.headers["Content-Length"] = str(len(content))
-        start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
+        own = (("Content-Length", str(len(content))), ("X-Request-Id", request_id(request)))
+        start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *own])
         return [content]
 
 
