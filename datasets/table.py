@@ -85,7 +85,7 @@ class DatasetTable:
                 commit_properties=CommitProperties(max_commit_retries=0),
             )
         except CommitFailedError:
-            if not DeltaTable.is_deltatable(self.uri):
+            if not self.refresh():
                 raise
         self._delta = DeltaTable(self.uri)
 

@@ -1,0 +1,69 @@
+"""An S3 server in a process of its own, which can be stopped and started again with all that it keeps."""
+
+import logging
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from tests.ingest.crashing import PROCESSES
+
+
+class ObjectStore:
+    """The server. It handles a request at a time: a conditional write is atomic, as in the stores it stands for."""
+
+    def __init__(self) -> None:
+        ours, theirs = PROCESSES.Pipe()
+        self._pipe: Connection = ours
+        self._process = PROCESSES.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        self.url = f"http://127.0.0.1:{self._ask('start')}"
+
+    def start(self) -> None:
+        self._ask("start")
+
+    def stop(self) -> None:
+        """Refuse connections, as a storage that is down."""
+        self._ask("stop")
+
+    def requests(self) -> list[tuple[str, str, str]]:
+        """(method, path, If-None-Match) of the requests since the last call."""
+        seen: list[tuple[str, str, str]] = self._ask("requests")
+        return seen
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def _ask(self, what: str) -> Any:
+        self._pipe.send(what)
+        if not self._pipe.poll(60):
+            raise TimeoutError("the object store does not answer")
+        return self._pipe.recv()
+
+
+def _serve(pipe: Connection) -> None:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = DomainDispatcherApplication(create_backend_app)
+    seen: list[tuple[str, str, str]] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        seen.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_IF_NONE_MATCH", "")))
+        return moto(environ, start_response)
+
+    server, port = None, 0
+    while True:
+        what = pipe.recv()
+        answer: Any = None
+        if what == "start":
+            server = make_server("127.0.0.1", port, application)
+            answer = port = server.server_port
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        elif what == "stop" and server is not None:
+            server.shutdown()
+            server.server_close()
+        elif what == "requests":
+            answer, seen[:] = list(seen), []
+        pipe.send(answer)
