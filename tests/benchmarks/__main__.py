@@ -1,0 +1,57 @@
+"""`make bench`: see --help."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import warnings
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+import django
+
+from tests.benchmarks import options as command_line
+
+
+def main() -> int:
+    options = command_line.parse()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is needed (Debian: apt-get install wrk).")
+    root = Path(tempfile.mkdtemp(prefix="ingest-bench-"))
+    root.chmod(0o755)  # PostgreSQL runs as a user of its own where we are root
+    _environment(root)
+    warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR")  # PostgreSQL's library finds another place for its socket
+    django.setup()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        # Not before Django knows where its data is.
+        code: int = import_module("tests.benchmarks.run").run(root, options)
+        return code
+    finally:
+        if options.keep:
+            sys.stderr.write(f"Logs and data are in {root}\n")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _environment(root: Path) -> None:
+    """Settings as `manage.py up` has them, in a directory of our own."""
+    for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "STORAGE_URL", "SECRET_KEY", "API_KEY_SECRET"):
+        os.environ.pop(name, None)
+    os.environ.update(
+        DJANGO_SETTINGS_MODULE="config.settings",
+        DATA_DIR=str(root / "data"),
+        # A full queue would be refused, and that is not what is measured.
+        BACKLOG_LIMIT_BYTES_PER_DATASET=str(64 * 1024**3),
+        BACKLOG_LIMIT_BYTES=str(64 * 1024**3),
+    )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

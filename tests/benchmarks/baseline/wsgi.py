@@ -1,0 +1,8 @@
+"""The baseline's WSGI application."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.benchmarks.baseline.settings")
+application = get_wsgi_application()

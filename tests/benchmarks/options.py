@@ -1,0 +1,58 @@
+"""What a run measures, and for how long."""
+
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from dataclasses import dataclass
+from pathlib import Path
+
+CASES = ("accept", "end-to-end", "drain", "freshness", "growth")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, understood."""
+
+    cases: tuple[str, ...]
+    rounds: int
+    seconds: float  # of one measurement of acceptance; others take multiples
+    web: int
+    backlog: int  # records
+    datasets: tuple[int, ...]
+    keys: tuple[int, ...]
+    rows: tuple[int, ...]
+    json: Path | None
+    keep: bool
+
+
+def parse() -> Options:
+    """The command line."""
+    parser = ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description="Measure the product beside its ceiling and its baseline, on this machine, and print one table.",
+        formatter_class=ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=f"of {', '.join(CASES)}")
+    add("--quick", action="store_true", help="one short round of everything, on smaller data: does it all work?")
+    add("--rounds", type=int, help="of each measurement, taken in turn with its references (default: 3; quick: 1)")
+    add("--seconds", type=float, help="of one measurement (default: 4; quick: 1)")
+    add("--web", type=int, default=2, help="web processes of each system")
+    add("--backlog", type=int, help="records in a full backlog (default: 5 million; quick: 500,000)")
+    add("--datasets", type=int, nargs="+", help="growth: how many (default: 1 100 10000; quick: 1 10 100)")
+    add("--keys", type=int, nargs="+", help="growth: how many (default: 1 100000; quick: 1 1000)")
+    add("--rows", type=int, nargs="+", help="growth: of a table (default: 1000 1000000 50000000; quick: to 1 million)")
+    add("--json", type=Path, metavar="FILE", help="write all figures there")
+    add("--keep", action="store_true", help="keep the temporary directory (logs, data)")
+    given = parser.parse_args()
+    quick = given.quick
+    return Options(
+        cases=tuple(case for case in CASES if case in given.cases),
+        rounds=given.rounds or (1 if quick else 3),
+        seconds=given.seconds or (1 if quick else 4),
+        web=given.web,
+        backlog=given.backlog or (500_000 if quick else 5_000_000),
+        datasets=tuple(given.datasets or ((1, 10, 100) if quick else (1, 100, 10_000))),
+        keys=tuple(given.keys or ((1, 1_000) if quick else (1, 100_000))),
+        rows=tuple(given.rows or ((1_000, 100_000, 1_000_000) if quick else (1_000, 1_000_000, 50_000_000))),
+        json=given.json,
+        keep=given.keep,
+    )

@@ -1,0 +1,134 @@
+"""The product, as a system to measure: the processes of `manage.py up`, without their supervisor."""
+
+import http.client
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from django.contrib.auth.models import User
+
+from config import redis
+from datasets import services
+from datasets.keys import issue_token
+from datasets.models import Dataset
+from datasets.table import DatasetTable
+from ingest import queue, redis_keys
+from tests.benchmarks.load import Target
+from tests.benchmarks.payloads import FIELDS, body
+from tests.benchmarks.processes import Server, Tree, wait_until
+from tests.benchmarks.system import Bodies, StoringSystem
+
+
+class Product(StoringSystem):
+    """The service itself. Its requests go to one dataset, a new one for each measurement that stores."""
+
+    name = "product"
+
+    def __init__(self, servers: Mapping[str, Server], url: str, bodies: Bodies) -> None:
+        super().__init__(servers["web"], url, bodies)
+        self._servers = servers
+        self.project = services.create_project(slug="benchmark", owner=User.objects.create_user("benchmark"))
+        self.key = services.create_key(project=self.project, name="benchmark")
+        self.token = issue_token(self.key)
+        self.dataset = self.new_dataset()
+
+    def new_dataset(self) -> Dataset:
+        """A dataset with an empty table, to which requests go from now on."""
+        number = Dataset.objects.count() + 1
+        self.use(services.create_dataset(project=self.project, name=f"benchmark {number}", fields=FIELDS))
+        return self.dataset
+
+    def use(self, dataset: Dataset) -> None:
+        """Send requests to this dataset from now on."""
+        self.dataset = dataset
+        self.table = DatasetTable(self.project.pk, dataset.pk)
+
+    def drop_table(self) -> None:
+        """Free the disk. The dataset is not to be used again."""
+        shutil.rmtree(self.table.uri, ignore_errors=True)
+
+    def target(self) -> Target:
+        return Target(f"/datasets/{self.dataset.pk}", self.token)
+
+    def processes(self) -> Sequence[Tree]:
+        return tuple(self._servers.values())
+
+    def accepted(self) -> int:
+        return int(redis.client().get(redis_keys.TOTAL_ACCEPTED) or 0)
+
+    def trim(self) -> None:
+        client = redis.client()
+        for member in client.zrange(redis_keys.PENDING, 0, -1):
+            client.delete(redis_keys.stream(int(member)))
+            client.hdel(redis_keys.counters(int(member)), "queued", "bytes")
+        client.delete(redis_keys.PENDING, redis_keys.TOTAL_BYTES)
+
+    def queued(self) -> int:
+        return int(redis.client().hget(redis_keys.counters(self.dataset.pk), "queued") or 0)
+
+    def queued_bytes(self) -> int:
+        """Bytes that are queued, of all datasets."""
+        return int(redis.client().get(redis_keys.TOTAL_BYTES) or 0)
+
+    def position(self) -> int:
+        """How far the queue is in the table."""
+        return self.table.position(queue.generation() or "") if self.table.refresh() else 0
+
+    def stored(self) -> int:
+        return self.table.stored(queue.generation() or "") if self.table.refresh() else 0
+
+    def readable(self) -> int:
+        """Rows in the table, by a look into its files."""
+        return self.table.delta.to_pyarrow_dataset().count_rows() if self.table.refresh() else 0
+
+    def fill(self, records: int) -> None:
+        """Queue about so many records, in batches of 1,000. No worker must be at work."""
+        while self.queued() < records:
+            self.measure(1000, connections=16, seconds=1)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """With worker, upkeep and beat, all of them started and warm."""
+        with self.starting():
+            Probe(self).wait()
+            yield
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """With worker, upkeep and beat, just started."""
+        names = ("worker", "upkeep", "beat")
+        try:
+            for name in names:
+                self._servers[name].start()
+            yield
+        finally:
+            for name in reversed(names):
+                self._servers[name].stop()
+
+
+class Probe:
+    """One record, sent over a connection of its own."""
+
+    def __init__(self, product: Product) -> None:
+        self._product = product
+        address = urlsplit(product.url)
+        self._connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+
+    def send(self) -> tuple[float, int]:
+        """Send a record: when it was accepted (by the monotonic clock), and its place in the queue."""
+        target = self._product.target()
+        headers = {"Authorization": f"Bearer {target.token}", "Content-Type": "application/json"}
+        self._connection.request("POST", target.path, body(1, 0), headers)
+        response = self._connection.getresponse()
+        accepted_at = time.monotonic()
+        said = response.read()
+        assert response.status == 202, said
+        _, ms, seq, _ = response.headers["Location"].rpartition("/")[2].split("-")
+        return accepted_at, queue.position_of(f"{ms}-{seq}")
+
+    def wait(self) -> None:
+        """Send a record, and wait until it can be read."""
+        _, position = self.send()
+        wait_until(lambda: self._product.position() >= position, "a record is stored")

@@ -1,0 +1,88 @@
+"""What a run found: raw figures for a file, and one table for people."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. Without `case` it goes on with the line above."""
+
+    measure: str
+    values: Mapping[str, str]  # by system
+    case: str = ""
+    ratio: str = ""
+    target: str = ""
+    met: bool | None = None  # None: nothing is asked
+
+
+class Report:
+    """Collects rows and raw figures, and says how far the run is."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._rows: list[Row] = []
+        self._raw: dict[str, list[Any]] = {}
+
+    def progress(self, line: str) -> None:
+        """One measurement is done."""
+        self._console.print(f"[dim]{time.monotonic() - self._began:5.0f} s[/dim]  {line}", highlight=False)
+
+    def add(self, row: Row) -> None:
+        self._rows.append(row)
+
+    def raw(self, case: str, figures: Any) -> None:
+        """Keep what was measured, as it was."""
+        self._raw.setdefault(case, []).append(figures)
+
+    def of(self, case: str) -> list[Any]:
+        """Raw figures so far."""
+        return self._raw.get(case, [])
+
+    def print(self) -> None:
+        """The table."""
+        table = Table(title="Benchmark: medians, and medians of the rounds' ratios", header_style="bold")
+        for column in ("Case", "Measure", "Product", "Ceiling", "Baseline", "Ratio", "Target", "Met"):
+            table.add_column(column, justify="right" if column in ("Product", "Ceiling", "Baseline") else "left")
+        for row in self._rows:
+            if row.case:
+                table.add_section()
+            found = [row.values.get(name, "") for name in ("product", "ceiling", "baseline")]
+            met = {True: "[green]yes[/green]", False: "[red]no[/red]", None: ""}[row.met]
+            table.add_row(row.case, row.measure, *found, row.ratio, row.target, met)
+        self._console.print(table)
+
+    def save(self, file: Path, options: Mapping[str, Any]) -> None:
+        """Everything, as JSON."""
+        machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+        rows = [vars(row) for row in self._rows]
+        file.write_text(json.dumps({"machine": machine, "options": options, "raw": self._raw, "rows": rows}, indent=1))
+
+
+def paired(values: Sequence[float], references: Sequence[float]) -> float:
+    """The median of the ratios of values that were measured in turn."""
+    return median(value / reference for value, reference in zip(values, references, strict=True))
+
+
+def number(value: float) -> str:
+    """12,345; small ones with a decimal."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
+
+
+def ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}x" if ratio >= 10 else f"{ratio:.2f}x"

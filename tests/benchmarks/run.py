@@ -1,0 +1,48 @@
+"""One run: start everything, measure case by case, stop everything, print."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.benchmarks import accept
+from tests.benchmarks.failure import BenchmarkFailed
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Report
+from tests.benchmarks.stack import Stack, started
+
+_CASES: dict[str, Callable[[Stack, Options, Report], None]] = {
+    "accept": accept.run,
+}
+
+
+def run(root: Path, options: Options) -> int:
+    """The exit code: 0, or 1 where the figures are worth nothing."""
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    report = Report(console)
+    failure: str | None = None
+    try:
+        with started(root, web=options.web) as stack:
+            try:
+                for case in options.cases:
+                    _CASES[case](stack, options, report)
+            finally:
+                report.progress("stopping everything")
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except BenchmarkFailed as reason:
+        failure = str(reason)
+    except KeyboardInterrupt:
+        failure = "interrupted"
+    report.print()
+    if options.json is not None:
+        report.save(options.json, {name: str(value) for name, value in vars(options).items()})
+    if failure is None:
+        return 0
+    console.print(f"[bold red]FAILED[/bold red]: {failure}", highlight=False)
+    for log in sorted((root / "logs").glob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-10:]
+        if lines:
+            console.print(f"-- {log.name}", *lines, sep="\n", highlight=False, markup=False)
+    return 1

@@ -1,0 +1,61 @@
+-- wrk's script: send prepared requests in turn, and say how they were answered.
+--
+-- Environment
+--      BENCH_REQUESTS  a file of lines: path, tab, token, tab, file with the body
+--      BENCH_CHECK     if set, every answer is looked at: it must be 202. This costs wrk time; otherwise wrk counts
+--                      the answers of 400 and above by itself, and the caller counts what the server has queued
+--      BENCH_PAUSE_MS  if set, what each connection waits after an answer, in ms (a fraction is a chance of one more)
+--
+-- Prints one line: `BENCH {...}`, times in microseconds.
+
+local requests, at, threads = {}, 0, {}
+bad = 0
+
+function setup(thread)
+    table.insert(threads, thread)
+end
+
+function init()
+    local bodies = {}
+    for line in io.lines(os.getenv('BENCH_REQUESTS')) do
+        local path, token, name = line:match('^([^\t]*)\t([^\t]*)\t(.*)$')
+        if not bodies[name] then
+            local file = assert(io.open(name, 'rb'))
+            bodies[name] = file:read('*a')
+            file:close()
+        end
+        local headers = { ['Content-Type'] = 'application/json', ['Authorization'] = 'Bearer ' .. token }
+        requests[#requests + 1] = wrk.format('POST', path, headers, bodies[name])
+    end
+    if os.getenv('BENCH_CHECK') then
+        response = function(status)
+            if status ~= 202 then
+                bad = bad + 1
+            end
+        end
+    end
+    local pause = tonumber(os.getenv('BENCH_PAUSE_MS') or '')
+    if pause then
+        delay = function()
+            return math.floor(pause + math.random())
+        end
+    end
+end
+
+function request()
+    at = at % #requests + 1
+    return requests[at]
+end
+
+function done(summary, latency)
+    local unexpected = summary.errors.status
+    for _, thread in ipairs(threads) do
+        unexpected = unexpected + thread:get('bad')
+    end
+    local broken = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
+    io.write(string.format(
+        'BENCH {"requests":%d,"micros":%d,"p50":%d,"p99":%d,"most":%d,"unexpected":%d,"broken":%d}\n',
+        summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency.max,
+        unexpected, broken
+    ))
+end
