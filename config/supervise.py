@@ -62,7 +62,7 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
         "--respawn-failed-workers",
         "--no-ws",
         *("--log-level", "warning"),
-        "config.supervised_wsgi:application",
+        "config.granian:application",
     ]
     ours = [Program("redis", redis_command(), rank=1)] if settings.REDIS_IS_EMBEDDED else []
     return [

@@ -110,6 +110,70 @@ def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
     assert stack.processes() == set()
 
 
+# -- what HTTP clients may rely on
+
+
+def exchange(stack: Stack, path: str, token: str, headers: str, body: bytes) -> tuple[bytes, bool]:
+    """Send a request whose body comes late; the answer's head, and whether another may follow on the connection."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{headers}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(head.encode())
+        answer = b""
+        if body:  # the answer waits for it
+            connection.sendall(body)
+        while not answer.endswith(b"}") and (some := connection.recv(65536)):
+            answer += some
+        connection.settimeout(0.5)
+        try:
+            stays_open = connection.recv(65536) != b""
+        except TimeoutError:
+            stays_open = True
+    return answer.partition(b"\r\n\r\n")[0].lower(), stays_open
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Content-Type: application/json\r\nContent-Length: 50",
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked",
+    ],
+    ids=["announced", "chunked"],
+)
+def test_a_refusal_before_the_body_came_says_that_the_connection_ends(demo: Stack, headers: str) -> None:
+    for path, status in (("/datasets/1", b"401"), ("/nowhere", b"404")):
+        answer, stays_open = exchange(demo, path, "forged", headers, b"")
+        assert answer.startswith(b"http/1.1 " + status)
+        assert b"connection: close" in answer
+        assert not stays_open
+
+
+def test_a_connection_outlives_answers_to_requests_that_were_read(demo: Stack) -> None:
+    _, dataset_id, token = demo.make_dataset("connected", FIELDS)
+    headers = "Content-Type: application/json\r\nContent-Length: 2"
+    answer, stays_open = exchange(demo, f"/datasets/{dataset_id}", token, headers, b"{}")
+    assert answer.startswith(b"http/1.1 400")
+    assert b"connection: close" not in answer
+    assert stays_open
+
+    chunked = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
+    answer, stays_open = exchange(demo, f"/datasets/{dataset_id}", token, chunked, b"2\r\n{}\r\n0\r\n\r\n")
+    assert answer.startswith(b"http/1.1 400")
+    assert b"connection: close" not in answer
+    assert stays_open
+
+
+def test_a_body_beyond_the_limit_is_answered_not_cut_off(demo: Stack) -> None:
+    _, dataset_id, token = demo.make_dataset("too-large", FIELDS)
+    with demo.client(token) as client:
+        for _ in range(5):
+            answer = client.post(
+                f"/datasets/{dataset_id}/batch",
+                content=b" " * 30_000_000,
+                headers={"Content-Type": "application/json"},
+            )
+            assert (answer.status_code, answer.json()["limit"]) == (413, 10 * 1024 * 1024)
+
+
 # -- commands beside it
 
 
