@@ -12,9 +12,7 @@ from msgspec import Meta
 
 # RFC 3339, section 5.6 (`date-time`). msgspec checks the values; it also lets a space for the T and an offset
 # without its colon pass, which the grammar does not. A NUL or other digits than ASCII's do not get this far.
-_DATE_TIME = re.compile(
-    rb'\s*"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})"\s*', re.ASCII
-).fullmatch
+_DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII).fullmatch
 
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
@@ -42,7 +40,7 @@ class FieldType:
     arrow: pa.DataType  # the column it is stored in
     expected: str  # how an error names it
     help: str  # how the admin explains it
-    spelled: Callable[[bytes], object] | None = None  # a check of the JSON text, beyond what the decoder checks
+    spelled: Callable[[str], object] | None = None  # a check of the JSON string, beyond what the decoder checks
     read_as: Any = None  # what a worker decodes it to, if not to the same
     to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # from what a worker decoded, if not by Arrow alone
 
@@ -76,13 +74,11 @@ _DECODERS = {name: msgspec.json.Decoder(each.decodes_to) for name, each in FIELD
 def accepts(type_name: str, value: bytes) -> bool:
     """Whether one JSON value, as text, is of the type; by the same decoder that reads whole records."""
     spelled = FIELD_TYPES[type_name].spelled
-    if spelled is not None and not spelled(value):
-        return False
     try:
         _DECODERS[type_name].decode(value)
+        return spelled is None or bool(spelled(_DECODERS["string"].decode(value)))
     except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
         return False
-    return True
 
 
 _JSON_TYPES = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}

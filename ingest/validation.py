@@ -26,6 +26,8 @@ OBJECT, ARRAY, LINES = b"o", b"a", b"l"
 # What msgspec takes for a time stamp and RFC 3339 does not: `+0000` without a colon, and a space instead of the T.
 _LAX_OFFSET = re.compile(rb':\d\d(?:\.\d+)?[+-]\d{4}"').search
 _LAX_SPACE = re.compile(rb"-\d\d \d\d:").search
+# A character of these patterns, written as an escape; some JSON libraries write + as \u002B.
+_ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
 # Below so many bytes the patterns are faster than numpy's fixed costs.
 _SMALL = 4096
 _PLUS, _HYPHEN, _SPACE, _QUOTE = b"+", 0x2D, 0x20, 0x22
@@ -102,6 +104,8 @@ def _needs_second_reading(body: bytes) -> bool:
             body.decode()
         except UnicodeDecodeError:
             return True
+    if b"\\u00" in body and _ESCAPED(body):
+        return True
     if len(body) < _SMALL:
         return bool(_LAX_OFFSET(body) or _LAX_SPACE(body))
     # Where the patterns could be at all, for every position at once: a hyphen and, 5 bytes on, a quote; a hyphen and,
