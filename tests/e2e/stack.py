@@ -6,10 +6,11 @@ import re
 import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 # Where the suite's own servers are; a stack has servers of its own.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "STORAGE_URL", "SECRET_KEY", "DATA_DIR")
+# Made once: each httpx client would read all certificates for a context of its own.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # In the environment of everything that a stack starts, so that whatever outlives it is found.
 _MARK = "E2E_STACK"
 
@@ -163,21 +166,21 @@ class Stack:
         """The pids of the processes that answer requests."""
         return {child.pid for child in self.program("web").children()}
 
-    def pid_behind(self, client: httpx.Client) -> int | None:
-        """The web process that a client's one connection leads to, once a request was made over it."""
+    def pid_behind(self, client: httpx.Client, pids: Iterable[int]) -> int:
+        """Which of the web processes a client's one connection leads to."""
         stream = client.get("/healthz").extensions["network_stream"]
-        address = stream.get_extra_info("client_addr")
-        for pid in self.web_processes():
-            if any(tuple(each.raddr) == tuple(address) for each in psutil.Process(pid).net_connections("inet")):
+        address = tuple(stream.get_extra_info("client_addr"))
+        for pid in pids:
+            if any(each.raddr and tuple(each.raddr) == address for each in psutil.Process(pid).net_connections("tcp4")):
                 return pid
-        return None
+        raise AssertionError(f"none of the web processes {[*pids]} holds the connection from {address}")
 
     # -- clients and commands
 
     def client(self, token: str | None = None, **options: Any) -> httpx.Client:
         """An HTTP client, with a project's key."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=_NO_TLS, **options)
 
     def manage(self, *arguments: str) -> str:
         """Run a management command beside the running stack; what it prints on standard output."""

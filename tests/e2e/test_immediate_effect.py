@@ -1,0 +1,270 @@
+"""An admin's change is in force once saving it has returned: on the next request, on every web process.
+
+The stack runs on the suite's own PostgreSQL and Redis, so that the tests can make changes as the admin does, through
+the services, while two web processes serve. Each round first warms both processes' caches under the old state.
+"""
+
+import itertools
+import os
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection
+
+from datasets import services
+from datasets.keys import issue_token
+from datasets.models import ApiKey, Dataset, Project
+from datasets.schema import Field
+from quotas.services import set_limit
+from tests.conftest import FIELDS, record
+from tests.e2e.stack import Stack, running, wait_for
+
+# Clients per web process: several threads of it are asked.
+CLIENTS_EACH = 2
+
+
+def database_url() -> str:
+    """The URL of the database that the tests work on: another one of the suite's server."""
+    return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
+
+
+@pytest.fixture(scope="module")
+def pair(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two web processes on the suite's database and Redis; nothing is drained."""
+    environment = {
+        "DATABASE_URL": database_url(),
+        "REDIS_URL": os.environ["REDIS_URL"],
+        "CELERY_BROKER_URL": os.environ["CELERY_BROKER_URL"],
+        "SECRET_KEY": settings.SECRET_KEY,
+        "DISPATCH_SECONDS": "3600",
+        "USAGE_FLUSH_SECONDS": "3600",
+    }
+    with running(tmp_path_factory.mktemp("pair"), "--no-demo", "--web", "2", environment=environment) as stack:
+        wait_for(lambda: len(stack.web_processes()) == 2, "two web processes")
+        yield stack
+
+
+class Everywhere:
+    """Clients that are known to reach each of the web processes, over connections that stay open."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.clients: dict[int, list[httpx.Client]] = {pid: [] for pid in stack.web_processes()}
+        self.turn = itertools.cycle(range(len(self.clients)))
+
+    def _connect(self) -> None:
+        """Open connections until each process has its number."""
+        while any(len(group) < CLIENTS_EACH for group in self.clients.values()):
+            client = self.stack.client(limits=httpx.Limits(max_connections=1, keepalive_expiry=None))
+            group = self.clients[self.stack.pid_behind(client, self.clients)]
+            if len(group) < CLIENTS_EACH:
+                group.append(client)
+            else:
+                client.close()
+
+    def post(self, token: str, path: str, body: Any) -> list[httpx.Response]:
+        """The same request to every process, over every connection; another process is asked first each time."""
+        self._connect()
+        first = next(self.turn)
+        pids = [*self.clients][first:] + [*self.clients][:first]
+        headers = {"Authorization": f"Bearer {token}"}
+        answers = []
+        for pid, at in itertools.product(pids, range(CLIENTS_EACH)):
+            answers.append(self.clients[pid][at].post(path, json=body, headers=headers))
+        if any("close" in answer.headers.get("connection", "") for answer in answers):
+            self.close()  # a client would connect again, to either process
+        return answers
+
+    def statuses(self, token: str, path: str, body: Any) -> list[int]:
+        return [answer.status_code for answer in self.post(token, path, body)]
+
+    def close(self) -> None:
+        for clients in self.clients.values():
+            while clients:
+                clients.pop().close()
+
+
+@pytest.fixture
+def everywhere(pair: Stack) -> Iterator[Everywhere]:
+    clients = Everywhere(pair)
+    yield clients
+    clients.close()
+
+
+ALL_OF = 2 * CLIENTS_EACH
+ACCEPTED, UNAUTHORIZED, NOT_FOUND, REFUSED, OVER_QUOTA = ([status] * ALL_OF for status in (202, 401, 404, 400, 429))
+
+
+def test_a_revoked_key_is_refused(everywhere: Everywhere, project: Project, dataset: Dataset) -> None:
+    path = f"/datasets/{dataset.pk}"
+    for round_number in range(60):
+        key = services.create_key(project=project, name=f"key {round_number}")
+        token = issue_token(key)
+        assert everywhere.statuses(token, path, record()) == ACCEPTED
+        services.revoke_key(key)
+        assert everywhere.statuses(token, path, record()) == UNAUTHORIZED
+
+
+def test_a_new_key_is_good_where_it_was_refused_before_it_was_saved(
+    everywhere: Everywhere, project: Project, dataset: Dataset
+) -> None:
+    path = f"/datasets/{dataset.pk}"
+    for round_number in range(30):
+        key = services.create_key(project=project, name=f"key {round_number}")
+        token, token_id, key_id = issue_token(key), key.token_id, key.pk
+        key.delete()
+        services.save_project(project)
+        assert everywhere.statuses(token, path, record()) == UNAUTHORIZED
+        services.save_key(ApiKey(pk=key_id, project=project, name="again", token_id=token_id))
+        assert everywhere.statuses(token, path, record()) == ACCEPTED
+
+
+def test_a_project_is_refused_while_it_is_inactive(
+    everywhere: Everywhere, project: Project, dataset: Dataset, key: ApiKey
+) -> None:
+    path, token = f"/datasets/{dataset.pk}", issue_token(key)
+    for _ in range(50):
+        assert everywhere.statuses(token, path, record()) == ACCEPTED
+        project.is_active = False
+        services.save_project(project)
+        assert everywhere.statuses(token, path, record()) == UNAUTHORIZED
+        project.is_active = True
+        services.save_project(project)
+        assert everywhere.statuses(token, path, record()) == ACCEPTED
+
+
+def test_a_field_that_was_added_is_required_and_allowed(everywhere: Everywhere, dataset: Dataset, key: ApiKey) -> None:
+    path, token = f"/datasets/{dataset.pk}", issue_token(key)
+    fields, body = list(FIELDS), record()
+    for number in range(50):
+        name = f"added_{number}"
+        assert everywhere.statuses(token, path, body) == ACCEPTED
+        assert everywhere.statuses(token, path, {**body, name: 1.5}) == REFUSED
+        fields.append(Field(name, "number"))
+        services.save_dataset(dataset, fields=fields)
+        for answer in everywhere.post(token, path, body):
+            assert (answer.status_code, answer.json()["error"]) == (400, f"Missing field: {name}")
+        body = {**body, name: 1.5}
+        assert everywhere.statuses(token, path, body) == ACCEPTED
+
+
+def test_a_field_that_was_removed_is_refused(everywhere: Everywhere, dataset: Dataset, key: ApiKey) -> None:
+    path, token = f"/datasets/{dataset.pk}", issue_token(key)
+    for fields in (FIELDS[:-1], FIELDS) * 15:
+        services.save_dataset(dataset, fields=fields)
+        with_it, without_it = (ACCEPTED, REFUSED) if len(fields) == len(FIELDS) else (REFUSED, ACCEPTED)
+        assert everywhere.statuses(token, path, record()) == with_it
+        assert everywhere.statuses(token, path, record(signup_at=...)) == without_it
+
+
+def test_an_archived_dataset_is_not_found(everywhere: Everywhere, dataset: Dataset, key: ApiKey) -> None:
+    path, token = f"/datasets/{dataset.pk}", issue_token(key)
+    for _ in range(50):
+        assert everywhere.statuses(token, path, record()) == ACCEPTED
+        dataset.is_archived = True
+        services.save_dataset(dataset)
+        assert everywhere.statuses(token, path, record()) == NOT_FOUND
+        dataset.is_archived = False
+        services.save_dataset(dataset)
+        assert everywhere.statuses(token, path, record()) == ACCEPTED
+
+
+def test_a_dataset_that_did_not_exist_is_found(everywhere: Everywhere, project: Project, key: ApiKey) -> None:
+    token = issue_token(key)
+    last = services.create_dataset(project=project, name="First", fields=FIELDS).pk
+    for number in range(20):
+        assert everywhere.statuses(token, f"/datasets/{last + 1}", record()) == NOT_FOUND
+        last = services.create_dataset(project=project, name=f"Next {number}", fields=FIELDS).pk
+        assert everywhere.statuses(token, f"/datasets/{last}", record()) == ACCEPTED
+
+
+def test_another_default_dataset_receives_what_names_none(
+    everywhere: Everywhere, project: Project, dataset: Dataset, key: ApiKey
+) -> None:
+    token = issue_token(key)
+    other = services.create_dataset(project=project, name="Other", fields=FIELDS)
+    assert everywhere.statuses(token, "/datasets", record()) == NOT_FOUND
+    for default in (dataset, other) * 15:
+        project.default_dataset = default
+        services.save_project(project)
+        for answer in everywhere.post(token, "/datasets", record()):
+            assert answer.headers["Location"].startswith(f"/datasets/{default.pk}/")
+
+
+def test_a_limit_that_was_set_holds(everywhere: Everywhere, owner: User, dataset: Dataset, key: ApiKey) -> None:
+    path, token = f"/datasets/{dataset.pk}", issue_token(key)
+    for _ in range(20):
+        assert everywhere.statuses(token, path, record()) == ACCEPTED
+        set_limit(owner, 0)
+        assert everywhere.statuses(token, path, record()) == OVER_QUOTA
+        set_limit(owner, -1)
+
+
+# -- while requests never cease
+
+
+@dataclass
+class Fire:
+    """Threads that send without a pause, and remember when each request began and ended, and its answer."""
+
+    send: Callable[[httpx.Client], int]
+    clients: list[httpx.Client]
+    answers: list[tuple[float, float, int]] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Fire":
+        self._threads = [threading.Thread(target=self._fire, args=(client,)) for client in self.clients]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _fire(self, client: httpx.Client) -> None:
+        while not self._over.is_set():
+            began = time.monotonic()
+            status = self.send(client)
+            self.answers.append((began, time.monotonic(), status))
+
+
+def test_no_request_is_answered_under_a_state_that_is_over(
+    pair: Stack, project: Project, dataset: Dataset, key: ApiKey
+) -> None:
+    """Requests that ran while a change was being saved may go either way; all others have one right answer."""
+    headers = {"Authorization": f"Bearer {issue_token(key)}"}
+
+    def send(client: httpx.Client) -> int:
+        return client.post(f"/datasets/{dataset.pk}", json=record(), headers=headers).status_code
+
+    began: list[float] = []
+    ended: list[float] = []
+    right: list[int] = []
+    with Fire(send, [pair.client() for _ in range(3)]) as fire:
+        for number in range(150):
+            project.is_active = number % 2 == 0
+            began.append(time.monotonic())
+            services.save_project(project)
+            ended.append(time.monotonic())
+            right.append(202 if project.is_active else 401)
+            seen = len(fire.answers)
+            wait_for(lambda seen=seen: len(fire.answers) >= seen + 6, "answers")  # type: ignore[misc]
+
+    judged = {202: 0, 401: 0}
+    for start, end, status in fire.answers:
+        number = bisect_right(ended, start) - 1
+        if number >= 0 and (number + 1 == len(began) or end < began[number + 1]):
+            assert status == right[number], f"answered {status}, {start - ended[number]:.6f} s after change {number}"
+            judged[status] += 1
+    assert min(judged.values()) > 200, judged
