@@ -18,6 +18,8 @@ from ingest import redis_keys
 # One read of the stream carries about so many bytes: Redis serves nobody else meanwhile.
 _READ_BYTES = 1024 * 1024
 _MOST_ENTRIES = 5000
+# And never more than this, however large the bodies turn out to be: Redis and the worker must both hold a reply.
+_MOST_BYTES = 256 * 1024 * 1024
 _SEQUENCE_BITS = 20
 _POSITIONS_AN_HOUR = 3_600_000 << _SEQUENCE_BITS
 
@@ -73,11 +75,12 @@ def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
     stream = redis_keys.stream(dataset_id)
     records = size = 0
     last, most = stream_id_of(after), 1
-    while records < settings.DRAIN_MAX_RECORDS and size < settings.DRAIN_MAX_BYTES:
+    while True:
         with client.pipeline(transaction=True) as both:
             both.get(redis_keys.GENERATION)
+            both.hget(redis_keys.counters(dataset_id), "bytes")
             both.xrange(stream, f"({last}", "+", count=most)
-            now_generation, found = both.execute()
+            now_generation, queued, found = both.execute()
         if now_generation is None or now_generation.decode() != in_generation:
             raise AnotherGeneration
         for raw_id, fields in found:
@@ -85,11 +88,15 @@ def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
             records += entry.count
             size += len(entry.body)
             yield entry
+            if records >= settings.DRAIN_MAX_RECORDS or size >= settings.DRAIN_MAX_BYTES:
+                return
         if len(found) < most:
             return
         last = found[-1][0].decode()
         mean = sum(len(fields.get(b"b", b"")) + 100 for _, fields in found) // len(found)
-        most = max(1, min(_MOST_ENTRIES, most * 10, _READ_BYTES // mean))
+        # What comes may be larger than what came: it matters where all that is queued would be too much.
+        largest = settings.MAX_BODY_BYTES if int(queued or 0) > _MOST_BYTES else 1
+        most = max(1, min(_MOST_ENTRIES, most * 10, _READ_BYTES // mean, _MOST_BYTES // largest))
 
 
 def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:

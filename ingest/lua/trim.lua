@@ -19,8 +19,8 @@ end
 local function remove(last, entries, records, bytes, hours)
     local ms, seq = string.match(last, '(%d+)-(%d+)')
     redis.call('XTRIM', KEYS[2], 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
-    redis.call('HINCRBY', KEYS[3], 'queued', -records)
-    redis.call('HINCRBY', KEYS[3], 'bytes', -bytes)
+    redis.call('HINCRBY', KEYS[3], 'queued', 0 - records) -- not -records: -0 is no integer to Redis
+    redis.call('HINCRBY', KEYS[3], 'bytes', 0 - bytes)
     redis.call('DECRBY', KEYS[4], bytes)
     for hour, count in pairs(hours) do
         redis.call('HINCRBY', KEYS[5], hour, count)

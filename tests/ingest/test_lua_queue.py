@@ -1,0 +1,271 @@
+"""The queue's Lua scripts, each alone against a real Redis: what they change, and that a refusal changes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ingest
+from config import redis
+
+LUA = Path(ingest.__file__).parent / "lua"
+GENERATION, STREAM, COUNTERS, TOTAL, HOURS = "generation", "stream", "counters", "total", "hours"
+PENDING, REPLAYED, LOCK = "pending", "replayed", "lock"
+TRIM = [GENERATION, STREAM, COUNTERS, TOTAL, HOURS]
+HOUR_MS = 3_600_000
+
+
+def call(name: str, keys: list[str], *args: object) -> Any:
+    return redis.load_script(LUA / f"{name}.lua")(keys=keys, args=args)
+
+
+def everything() -> dict[bytes, bytes]:
+    """All that this Redis holds."""
+    client = redis.client()
+    return {key: client.dump(key) for key in client.keys("*")}
+
+
+def counts() -> dict[str, int]:
+    found = redis.client().hgetall(COUNTERS)
+    return {**{name.decode(): int(value) for name, value in found.items()}, "total": int(redis.client().get(TOTAL))}
+
+
+def stream() -> list[str]:
+    return [stream_id.decode() for stream_id, _ in redis.client().xrange(STREAM)]
+
+
+@pytest.fixture
+def queue() -> list[str]:
+    """Sixty entries of 1, 2, 3 records and 10, 20, 30 bytes, in three hours; another dataset has 1000 bytes."""
+    client = redis.client()
+    client.set(GENERATION, "now")
+    ids = []
+    for n in range(60):
+        count = n % 3 + 1
+        stream_id = f"{490_000 * HOUR_MS + n * HOUR_MS // 20}-{n}"
+        client.xadd(STREAM, {"b": b"x" * 10 * count, "f": "o", "n": count, "v": 1, "t": "t"}, id=stream_id)
+        ids.append(stream_id)
+    client.hset(COUNTERS, mapping={"accepted": 120, "queued": 120, "bytes": 1200})
+    client.set(TOTAL, 2200)
+    return ids
+
+
+# -- trim ---------------------------------------------------------------------------------------------
+
+
+def test_trim_counts_what_it_removes_a_few_at_a_time(queue: list[str]) -> None:
+    steps = []
+    while step := call("trim", TRIM, "now", queue[49]):
+        steps.append(step)
+        left = len(stream())
+        assert stream() == queue[60 - left :]
+    assert steps == [20, 20, 10]
+    assert counts() == {"accepted": 120, "queued": 21, "bytes": 210, "total": 1210}
+    stored = {int(hour): int(count) for hour, count in redis.client().hgetall(HOURS).items()}
+    assert stored == {490_000: 39, 490_001: 40, 490_002: 20}
+
+
+def test_trim_takes_all_at_once_from_a_drain_that_knows_them(queue: list[str]) -> None:
+    known = [queue[0], 50, 99, 990, 490_000, 39, 490_001, 40, 490_002, 20]
+    assert call("trim", TRIM, "now", queue[49], *known) == 50
+    assert stream() == queue[50:]
+    assert counts() == {"accepted": 120, "queued": 21, "bytes": 210, "total": 1210}
+    stored = {int(hour): int(count) for hour, count in redis.client().hgetall(HOURS).items()}
+    assert stored == {490_000: 39, 490_001: 40, 490_002: 20}
+
+
+def test_trim_believes_a_drain_only_if_the_stream_begins_with_its_entries(queue: list[str]) -> None:
+    before = everything()
+    assert call("trim", TRIM, "now", queue[49], queue[10], 40, 79, 790, 490_000, 79) == -1
+    assert everything() == before
+
+
+@pytest.mark.parametrize("known", [[], ["1-0", 1, 1, 10, 0, 1]])
+def test_trim_of_an_empty_stream_changes_nothing(queue: list[str], known: list[object]) -> None:
+    redis.client().xtrim(STREAM, maxlen=0)
+    before = everything()
+    assert call("trim", TRIM, "now", queue[-1], *known) == 0
+    assert everything() == before
+
+
+@pytest.mark.parametrize("generation", ["before", None])
+@pytest.mark.parametrize("known", [True, False])
+def test_trim_of_another_generation_changes_nothing(queue: list[str], generation: str | None, known: bool) -> None:
+    if generation is None:
+        redis.client().delete(GENERATION)
+    before = everything()
+    more = [queue[0], 60, 120, 1200, 490_000, 120] if known else []
+    assert call("trim", TRIM, generation or "now", queue[-1], *more) == 0
+    assert everything() == before
+
+
+def test_trim_before_the_first_entry_changes_nothing(queue: list[str]) -> None:
+    before = everything()
+    assert call("trim", TRIM, "now", "1-0") == 0
+    assert everything() == before
+
+
+def test_trim_goes_by_sequence_number_within_a_millisecond(queue: list[str]) -> None:
+    redis.client().xadd(STREAM, {"b": b"", "n": 1}, id="9999999999999-1048574")
+    redis.client().xadd(STREAM, {"b": b"", "n": 1}, id="9999999999999-1048575")
+    while call("trim", TRIM, "now", "9999999999999-1048574"):
+        pass
+    assert stream() == ["9999999999999-1048575"]
+
+
+# -- dispatch -----------------------------------------------------------------------------------------
+
+
+def now_ms() -> float:
+    seconds, micros = redis.client().time()
+    return float(seconds) * 1000 + float(micros) / 1000
+
+
+def test_dispatch_takes_what_is_due_and_makes_it_due_a_lease_later() -> None:
+    began = now_ms()
+    redis.client().zadd(PENDING, {"1": 1000, "2": began - 1, "3": began + 60_000})
+    assert call("dispatch", [PENDING], 10, 30_000) == [b"1", b"2"]
+    scores = dict(redis.client().zrange(PENDING, 0, -1, withscores=True))
+    assert began + 30_000 <= scores[b"1"] <= now_ms() + 30_000
+    assert scores[b"1"] == scores[b"2"]
+    assert scores[b"3"] == pytest.approx(began + 60_000, abs=1)
+
+
+def test_dispatch_takes_no_more_than_it_is_asked_for() -> None:
+    redis.client().zadd(PENDING, {f"{n}": n for n in range(5)})
+    assert call("dispatch", [PENDING], 3, 30_000) == [b"0", b"1", b"2"]
+    assert call("dispatch", [PENDING], 3, 30_000) == [b"3", b"4"]
+    assert call("dispatch", [PENDING], 3, 30_000) == []
+
+
+def test_dispatch_changes_nothing_where_nothing_is_due() -> None:
+    redis.client().zadd(PENDING, {"1": now_ms() + 60_000})
+    before = everything()
+    assert call("dispatch", [PENDING], 3, 30_000) == []
+    assert everything() == before
+
+
+# -- settle -------------------------------------------------------------------------------------------
+
+
+def test_settle_forgets_what_has_nothing_queued() -> None:
+    redis.client().zadd(PENDING, {"13": 1, "14": 1})
+    assert call("settle", [PENDING, STREAM], 13) == 1
+    assert redis.client().zrange(PENDING, 0, -1) == [b"14"]
+
+
+def test_settle_makes_what_has_more_due_at_once(queue: list[str]) -> None:
+    redis.client().zadd(PENDING, {"13": now_ms() + 60_000})
+    assert call("settle", [PENDING, STREAM], 13) == 0
+    assert redis.client().zscore(PENDING, "13") <= now_ms()
+
+
+def test_settle_adds_what_has_more_and_was_not_pending(queue: list[str]) -> None:
+    assert call("settle", [PENDING, STREAM], 13) == 0
+    assert redis.client().zscore(PENDING, "13") <= now_ms()
+
+
+# -- lock ---------------------------------------------------------------------------------------------
+
+
+def test_lock_is_claimed_once_and_released_by_its_token() -> None:
+    assert call("lock", [LOCK], "mine", "claim", 30_000) == 1
+    before = everything()
+    for what in ("claim", "renew", "release"):
+        assert call("lock", [LOCK], "theirs", what, 30_000) == 0
+        assert everything() == before
+    assert call("lock", [LOCK], "mine", "release", 30_000) == 1
+    assert everything() == {}
+
+
+def test_lock_is_renewed_by_its_token() -> None:
+    call("lock", [LOCK], "mine", "claim", 1000)
+    assert call("lock", [LOCK], "mine", "renew", 30_000) == 1
+    assert 29_000 < redis.client().pttl(LOCK) <= 30_000
+
+
+@pytest.mark.parametrize("what", ["renew", "release"])
+def test_lock_that_is_gone_is_not_made_again(what: str) -> None:
+    assert call("lock", [LOCK], "mine", what, 30_000) == 0
+    assert everything() == {}
+
+
+def test_lock_expires_after_its_lease() -> None:
+    call("lock", [LOCK], "mine", "claim", 30_000)
+    assert 29_000 < redis.client().pttl(LOCK) <= 30_000
+
+
+# -- replay -------------------------------------------------------------------------------------------
+
+REPLAY = [GENERATION, STREAM, COUNTERS, TOTAL, PENDING, REPLAYED]
+
+
+def replay(row: int, accepted_in: str) -> str:
+    reply: bytes = call("replay", REPLAY, row, accepted_in, 13, b"body", "o", 2, 5, "trace", "1-1", "new")
+    return reply.decode()
+
+
+def test_replay_queues_an_entry_as_it_was_with_its_first_id(queue: list[str]) -> None:
+    redis.client().xtrim(STREAM, maxlen=0)
+    stream_id = replay(7, "now")
+    ((found, fields),) = redis.client().xrange(STREAM)
+    assert found.decode() == stream_id
+    assert fields == {b"b": b"body", b"f": b"o", b"n": b"2", b"v": b"5", b"t": b"trace", b"o": b"1-1"}
+    assert redis.client().zscore(PENDING, "13") <= now_ms()
+    # It was accepted before, and counted then.
+    assert counts() == {"accepted": 120, "queued": 122, "bytes": 1204, "total": 2204}
+
+
+def test_replay_of_the_same_row_queues_nothing_more(queue: list[str]) -> None:
+    first = replay(7, "now")
+    before = everything()
+    assert replay(7, "now") == first
+    assert everything() == before
+    assert replay(8, "now") != first
+
+
+def test_replay_of_another_generation_counts_as_accepted_in_this_one(queue: list[str]) -> None:
+    replay(7, "before")
+    assert counts() == {"accepted": 122, "queued": 122, "bytes": 1204, "total": 2204}
+
+
+def test_replay_into_an_empty_redis_begins_a_generation() -> None:
+    replay(7, "before")
+    assert redis.client().get(GENERATION) == b"new"
+    assert counts() == {"accepted": 2, "queued": 2, "bytes": 4, "total": 4}
+
+
+def test_replay_does_not_move_the_time_a_dataset_is_due(queue: list[str]) -> None:
+    redis.client().zadd(PENDING, {"13": 5000})
+    replay(7, "now")
+    assert redis.client().zscore(PENDING, "13") == 5000
+
+
+# -- ledger -------------------------------------------------------------------------------------------
+
+LEDGER = [GENERATION, STREAM, COUNTERS, REPLAYED]
+
+
+def test_ledger_counts_as_queued_what_is_beyond_the_position(queue: list[str]) -> None:
+    before = everything()
+    assert call("ledger", LEDGER, "0-0") == [b"now", 120, 120, []]
+    assert call("ledger", LEDGER, queue[2]) == [b"now", 120, 114, []]
+    assert call("ledger", LEDGER, queue[-1]) == [b"now", 120, 0, []]
+    assert everything() == before
+
+
+def test_ledger_counts_more_than_a_page_that_is_not_yet_trimmed() -> None:
+    client = redis.client()
+    for n in range(1, 1202):
+        client.xadd(STREAM, {"n": 2}, id=f"5-{n}")
+    client.hset(COUNTERS, mapping={"accepted": 2402, "queued": 2402})
+    assert call("ledger", LEDGER, "5-1100") == [b"", 2402, 202, []]
+
+
+def test_ledger_names_the_rows_that_were_replayed(queue: list[str]) -> None:
+    redis.client().hset(REPLAYED, mapping={"11": "1-1", "13": "1-2"})
+    assert call("ledger", LEDGER, "0-0", 10, 11, 12, 13)[3] == [2, 4]
+
+
+def test_ledger_of_an_empty_redis_is_nothing() -> None:
+    assert call("ledger", LEDGER, "0-0", 10) == [b"", 0, 0, []]

@@ -1,0 +1,304 @@
+"""The queue as a drain sees it: positions, reading in bites, trimming, turns."""
+
+import json
+import time
+
+import pytest
+from django.conf import settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import redis
+from datasets.models import Dataset
+from ingest import queue, redis_keys
+from ingest.queue import AnotherGeneration, Entry, position_of, stream_id_of
+from tests.conftest import Api, record
+from tests.ingest.entries import counted, counters, enqueue, generation, in_stream, send
+
+MS = st.integers(0, 2**43 - 1)  # until the year 2248
+SEQ = st.integers(0, 2**20 - 1)
+
+
+# -- positions ----------------------------------------------------------------------------------------
+
+
+@given(MS, SEQ)
+def test_a_position_says_which_stream_id_it_is(ms: int, seq: int) -> None:
+    assert stream_id_of(position_of(f"{ms}-{seq}")) == f"{ms}-{seq}"
+
+
+@given(st.tuples(MS, SEQ), st.tuples(MS, SEQ))
+def test_positions_are_in_the_order_of_stream_ids(a: tuple[int, int], b: tuple[int, int]) -> None:
+    assert (position_of(f"{a[0]}-{a[1]}") < position_of(f"{b[0]}-{b[1]}")) == (a < b)
+
+
+@given(MS, SEQ)
+def test_a_position_fits_the_table(ms: int, seq: int) -> None:
+    assert 0 <= position_of(f"{ms}-{seq}") < 2**63
+
+
+def test_a_sequence_number_that_would_run_into_the_next_millisecond_is_refused() -> None:
+    with pytest.raises(ValueError, match="more than a million entries in a millisecond"):
+        position_of(f"1764000000000-{2**20}")
+
+
+# -- reading ------------------------------------------------------------------------------------------
+
+
+def ids(dataset: Dataset, after: int = 0) -> list[str]:
+    return [entry.stream_id for entry in queue.read(dataset.pk, generation(), after)]
+
+
+def test_an_entry_is_what_was_admitted(api: Api, dataset: Dataset) -> None:
+    body = json.dumps([record(country="a"), record(country="b")]).encode()
+    response = api.batch(body, X_Request_Id="req_1")
+    place = response.headers["Location"].rpartition("/")[2].split("-")
+    stream_id = f"{place[1]}-{place[2]}"
+    (entry,) = queue.read(dataset.pk, generation(), 0)
+    assert entry == Entry(stream_id, body, b"a", 2, dataset.versions.get().pk, "req_1", origin=stream_id)
+    assert entry.position == position_of(stream_id)
+
+
+def test_it_reads_beyond_a_position_in_order(api: Api, dataset: Dataset) -> None:
+    for n in range(50):
+        send(api, n)
+    everything = ids(dataset)
+    assert everything == sorted(everything, key=position_of)
+    assert len(everything) == 50
+    assert ids(dataset, position_of(everything[19])) == everything[20:]
+    assert ids(dataset, position_of(everything[-1])) == []
+    assert ids(dataset, position_of(everything[-1]) + 1) == []
+
+
+def test_it_reads_through_all_its_pages(api: Api, dataset: Dataset) -> None:
+    expected = [enqueue(dataset, b"x" * 40_000) for _ in range(150)]  # 6 MB: several pages of 1 MiB
+    assert ids(dataset) == expected
+
+
+def test_it_stops_at_the_most_records_of_a_commit(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "DRAIN_MAX_RECORDS", 7)
+    for n in range(10):
+        send(api, n, n, n)
+    everything = ids_in_stream(dataset)
+    assert ids(dataset) == everything[:3]  # an entry is not divided
+    assert ids(dataset, position_of(everything[2])) == everything[3:6]
+
+
+def test_it_stops_at_the_most_bytes_of_a_commit(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 2 * 1024 * 1024)
+    for _ in range(12):
+        enqueue(dataset, b"x" * 900_000)
+    assert len(ids(dataset)) == 3
+
+
+def test_one_entry_beyond_every_limit_is_still_read(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "DRAIN_MAX_RECORDS", 1)
+    monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 1)
+    send(api, "a", "b")
+    send(api, "c")
+    assert [entry.count for entry in queue.read(dataset.pk, generation(), 0)] == [2]
+
+
+@pytest.mark.parametrize("small", [1, 30, 300])
+def test_large_bodies_after_small_ones_do_not_all_come_at_once(
+    dataset: Dataset, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of what comes cannot be told from what came: nobody must have to hold the whole backlog."""
+    monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 1024 * 1024)
+    monkeypatch.setattr(settings, "MAX_BODY_BYTES", 500_000)
+    monkeypatch.setattr(queue, "_MOST_BYTES", 4 * 1024 * 1024)
+    for _ in range(small):
+        enqueue(dataset, b"x")
+    for _ in range(60):
+        enqueue(dataset, b"x" * 500_000)
+    before = redis.client().info("stats")["total_net_output_bytes"]
+    read = list(queue.read(dataset.pk, generation(), 0))
+    sent = redis.client().info("stats")["total_net_output_bytes"] - before
+    assert len(read) == small + 3
+    assert sent < 6 * 1024 * 1024
+
+
+def test_reading_another_generation_is_refused(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    with pytest.raises(AnotherGeneration):
+        list(queue.read(dataset.pk, "0ddba110", 0))
+
+
+def test_a_wipe_between_two_pages_is_noticed(api: Api, dataset: Dataset) -> None:
+    for n in range(5):
+        send(api, n)
+    reading = queue.read(dataset.pk, generation(), 0)
+    next(reading)
+    redis.client().flushall()
+    for n in range(5):
+        send(api, n)
+    with pytest.raises(AnotherGeneration):
+        list(reading)
+
+
+def test_a_wipe_that_leaves_nothing_is_noticed(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    before = generation()
+    redis.client().flushall()
+    assert queue.generation() is None
+    with pytest.raises(AnotherGeneration):
+        list(queue.read(dataset.pk, before, 0))
+
+
+def ids_in_stream(dataset: Dataset) -> list[str]:
+    return [stream_id.decode() for stream_id, _ in redis.client().xrange(redis_keys.stream(dataset.pk))]
+
+
+# -- trimming -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_trimming_takes_entries_and_what_they_count_for(api: Api, dataset: Dataset, known: bool) -> None:
+    for n in range(60):
+        send(api, *range(n % 4 + 1))
+    entries = list(queue.read(dataset.pk, generation(), 0))
+    head = entries[:45]
+    removed = queue.trim(dataset.pk, generation(), head[-1].position, head if known else ())
+    assert removed == 45
+    assert ids_in_stream(dataset) == [entry.stream_id for entry in entries[45:]]
+    accepted = sum(entry.count for entry in entries)
+    assert counters(dataset) == {"accepted": accepted, "total": counted(dataset)["bytes"], **counted(dataset)}
+
+
+@pytest.mark.parametrize("second_knows", [True, False])
+@pytest.mark.parametrize("first_knows", [True, False])
+def test_two_trims_of_the_same_entries_count_them_once(
+    api: Api, dataset: Dataset, first_knows: bool, second_knows: bool
+) -> None:
+    for n in range(30):
+        send(api, n)
+    head = list(queue.read(dataset.pk, generation(), 0))[:25]
+    assert queue.trim(dataset.pk, generation(), head[-1].position, head if first_knows else ()) == 25
+    after = counters(dataset)
+    assert queue.trim(dataset.pk, generation(), head[-1].position, head if second_knows else ()) == 0
+    assert counters(dataset) == after
+    assert after["queued"] == in_stream(dataset) == 5
+
+
+def test_a_trim_finishes_what_an_earlier_drain_left(api: Api, dataset: Dataset) -> None:
+    for n in range(30):
+        send(api, n)
+    entries = list(queue.read(dataset.pk, generation(), 0))
+    # A drain died after it had committed the first ten; this one knows of the next ten only.
+    assert queue.trim(dataset.pk, generation(), entries[19].position, entries[10:20]) == 20
+    assert ids_in_stream(dataset) == [entry.stream_id for entry in entries[20:]]
+    assert counters(dataset)["queued"] == 10
+
+
+def test_a_trim_that_comes_late_takes_nothing_of_what_came_after(api: Api, dataset: Dataset) -> None:
+    for n in range(10):
+        send(api, n)
+    entries = list(queue.read(dataset.pk, generation(), 0))
+    queue.trim(dataset.pk, generation(), entries[9].position, entries)
+    send(api, "new")
+    assert queue.trim(dataset.pk, generation(), entries[9].position, entries) == 0
+    assert in_stream(dataset) == counters(dataset)["queued"] == 1
+
+
+def test_a_trim_of_another_generation_takes_nothing(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    (entry,) = queue.read(dataset.pk, generation(), 0)
+    for known in ([entry], []):
+        assert queue.trim(dataset.pk, "0ddba110", entry.position, known) == 0
+    assert (in_stream(dataset), counters(dataset)["queued"]) == (1, 1)
+
+
+def test_an_emptied_stream_goes_on_from_its_last_id(api: Api, dataset: Dataset) -> None:
+    """Were the stream to begin anew, a clock that was set back would give ids that the table takes for stored."""
+    send(api, "a")
+    (entry,) = queue.read(dataset.pk, generation(), 0)
+    queue.trim(dataset.pk, generation(), entry.position, [entry])
+    assert redis.client().xinfo_stream(redis_keys.stream(dataset.pk))["last-generated-id"].decode() == entry.stream_id
+
+
+# -- turns --------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_is_due_at_once_and_again_after_a_lease(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 30.0)
+    assert queue.due(10) == []
+    send(api, "a")
+    began = time.time()
+    assert queue.due(10) == [dataset.pk]
+    assert queue.due(10) == []
+    again = redis.client().zscore(redis_keys.PENDING, dataset.pk) / 1000
+    assert began + 29 < again < time.time() + 31
+
+
+def test_admitting_more_does_not_move_the_time_a_dataset_is_due(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    queue.due(10)
+    score = redis.client().zscore(redis_keys.PENDING, dataset.pk)
+    send(api, "b")
+    assert redis.client().zscore(redis_keys.PENDING, dataset.pk) == score
+
+
+def test_those_that_wait_longest_are_due_first(api: Api, dataset: Dataset) -> None:
+    redis.client().zadd(redis_keys.PENDING, {"3": 3000, "1": 1000, "2": 2000})
+    assert queue.due(2) == [1, 2]
+    assert queue.due(2) == [3]
+
+
+def test_settling_forgets_a_dataset_whose_stream_is_empty(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    (entry,) = queue.read(dataset.pk, generation(), 0)
+    queue.trim(dataset.pk, generation(), entry.position, [entry])
+    queue.settle(dataset.pk)
+    assert redis.client().zscore(redis_keys.PENDING, dataset.pk) is None
+
+
+def test_settling_makes_a_dataset_due_at_once_if_more_came(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    queue.due(10)
+    queue.settle(dataset.pk)
+    assert queue.due(10) == [dataset.pk]
+
+
+# -- claims -------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_is_claimed_by_one_drain_at_a_time(dataset: Dataset) -> None:
+    with queue.claim(dataset.pk) as first:
+        assert first is not None
+        with queue.claim(dataset.pk) as second:
+            assert second is None
+        with queue.claim(dataset.pk + 1) as other:
+            assert other is not None
+        assert first.renew()
+    with queue.claim(dataset.pk) as third:
+        assert third is not None
+
+
+def test_a_claim_is_given_up_when_its_drain_fails(dataset: Dataset) -> None:
+    with pytest.raises(OSError, match="the storage is away"), queue.claim(dataset.pk):
+        raise OSError("the storage is away")
+    assert not redis.client().exists(redis_keys.lock(dataset.pk))
+
+
+def test_a_claim_that_was_lost_cannot_be_renewed_and_its_end_frees_nobody_elses(dataset: Dataset) -> None:
+    with queue.claim(dataset.pk) as slow:
+        assert slow is not None
+        redis.client().delete(redis_keys.lock(dataset.pk))  # its lease is over
+        with queue.claim(dataset.pk) as fast:
+            assert fast is not None
+            assert not slow.renew()
+            slow._run("release")
+            assert fast.renew()
+
+
+def test_a_claim_lasts_a_lease(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 20.0)
+    with queue.claim(dataset.pk) as lock:
+        assert lock is not None
+        redis.client().pexpire(redis_keys.lock(dataset.pk), 5000)
+        assert lock.renew()
+        assert 15_000 < redis.client().pttl(redis_keys.lock(dataset.pk)) <= 20_000
