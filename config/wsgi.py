@@ -18,6 +18,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup(set_prefix=False)
 
 
+class ApiRequest(WSGIRequest):
+    """A request whose Content-Type is left to who reads the body: Django's reading may raise, before any handler."""
+
+    def _set_content_type_params(self, meta: Any) -> None:
+        pass
+
+
 class ApiHandler(BaseHandler):
     """Django's request handler without middleware, and without the signals around a request.
 
@@ -45,7 +52,7 @@ class ApiHandler(BaseHandler):
         return match
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        request = WSGIRequest(environ)
+        request = ApiRequest(environ)
         response = self.get_response(request)
         # The bare content, not the response: its close() would send `request_finished`, and the server would stream it.
         content = response.content

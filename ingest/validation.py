@@ -136,11 +136,14 @@ def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed
         raise EmptyBatch
     if len(records) > settings.MAX_BATCH_RECORDS:
         raise TooManyRecords({"limit": settings.MAX_BATCH_RECORDS})
-    found = list(islice(_problems(schema, records, indexed), MOST_PROBLEMS + 1))
-    if found:
-        raise InvalidRecords(found[:MOST_PROBLEMS], truncated=len(found) > MOST_PROBLEMS)
-    body = msgspec.json.encode([_decode_object(record) for record in records])
-    schema.many.decode(body)  # the readings agree, or we fail here and not in a worker
+    try:
+        found = list(islice(_problems(schema, records, indexed), MOST_PROBLEMS + 1))
+        if found:
+            raise InvalidRecords(found[:MOST_PROBLEMS], truncated=len(found) > MOST_PROBLEMS)
+        body = msgspec.json.encode([_decode_object(record) for record in records])
+        schema.many.decode(body)  # the readings agree, or we fail here and not in a worker
+    except RecursionError:  # what `_read` could just parse, from a stack that is not as deep as here
+        raise InvalidJson from None
     return body
 
 
