@@ -14,6 +14,12 @@ class Project(models.Model):
     """A tenant: datasets, keys, and the owner whose quota its records count against."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="projects")
+    members = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="shared_projects",
+        help_text="Staff who see and change the project as its owner does.",
+    )
     name = models.CharField(max_length=200)
     slug = models.SlugField(max_length=100, unique=True, validators=[validate_slug])
     is_active = models.BooleanField(

@@ -1,7 +1,7 @@
 """A dataset's schema: its rules, and what a published version compiles to."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,26 +48,30 @@ def parse_fields(given: Any) -> list[Field]:
             fields.append(Field(row["name"], row["type"], str(row.get("description", ""))))
         else:
             problems.append(f"{row!r} is not a field: it needs a name and a type.")
-    problems += _problems(fields)
+    problems += [text for _, text in field_problems(fields)]
     if problems:
         raise ValidationError(problems)
     return fields
 
 
-def _problems(fields: Sequence[Field]) -> Iterable[str]:
+def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
+    """What the rules have against the fields: the index of the field, None for all of them, and the reason."""
     if len(fields) > MAX_FIELDS:
-        yield f"{len(fields)} fields are too many: {MAX_FIELDS} is the limit."
+        yield None, f"{len(fields)} fields are too many: {MAX_FIELDS} is the limit."
     seen: dict[str, str] = {}
-    for field in fields:
+    for index, field in enumerate(fields):
         folded = field.name.lower()
         if not _NAME(field.name):
-            yield f"“{field.name}” cannot name a field: letters, digits and _, not starting with a digit, at most 63."
+            yield (
+                index,
+                f"“{field.name}” cannot name a field: letters, digits and _, not starting with a digit, at most 63.",
+            )
         elif folded in _RESERVED:
-            yield f"“{field.name}” is reserved: every record has it already."
+            yield index, f"“{field.name}” is reserved: every record has it already."
         elif folded in seen:
-            yield f"“{field.name}” and “{seen[folded]}” are the same column: names differ by more than case."
+            yield index, f"“{field.name}” and “{seen[folded]}” are the same column: names differ by more than case."
         if field.type not in FIELD_TYPES:
-            yield f"“{field.name}”: there is no type “{field.type}”. Types: {', '.join(FIELD_TYPES)}."
+            yield index, f"“{field.name}”: there is no type “{field.type}”. Types: {', '.join(FIELD_TYPES)}."
         seen.setdefault(folded, field.name)
 
 
@@ -77,21 +81,26 @@ def check_successor(earlier: Iterable[Sequence[Field]], fields: Sequence[Field])
     `earlier` are all versions published so far: a removed field's column stays in the table.
     Raises ValidationError with the reason and the way out.
     """
+    problems = [text for _, text in successor_problems(earlier, fields)]
+    if problems:
+        raise ValidationError(problems)
+
+
+def successor_problems(earlier: Iterable[Sequence[Field]], fields: Sequence[Field]) -> Iterator[tuple[int, str]]:
+    """What the table has against the fields: the index of the field, and the reason with the way out."""
     columns = {field.name.lower(): field for version in earlier for field in version}
-    problems = []
-    for field in fields:
+    for index, field in enumerate(fields):
         column = columns.get(field.name.lower())
         if column is None:
             continue
         if column.type != field.type:
-            problems.append(
+            yield (
+                index,
                 f"“{field.name}” is stored as {column.type} and cannot become {field.type}: "
-                f"add a field with a new name instead."
+                f"add a field with a new name instead.",
             )
         elif column.name != field.name:
-            problems.append(f"“{field.name}”: the table already has the column “{column.name}”; use that spelling.")
-    if problems:
-        raise ValidationError(problems)
+            yield index, f"“{field.name}”: the table already has the column “{column.name}”; use that spelling."
 
 
 class _AnyObject(Struct, gc=False):

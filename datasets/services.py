@@ -1,9 +1,10 @@
 """What can be done with projects, datasets, schemas and keys. The admin and the commands call these."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import AbstractBaseUser, User
+from django.db.models import Q
 from django.utils.text import slugify
 
 from config import clock
@@ -27,6 +28,11 @@ def save_project(project: Project) -> None:
         return
     with changing(project.pk):
         project.save()
+
+
+def set_members(project: Project, members: Iterable[User]) -> None:
+    """Say who, beside its owner, works on a project in the admin."""
+    project.members.set(members)
 
 
 def create_dataset(*, project: Project, name: str, fields: Sequence[Field] | None = None) -> Dataset:
@@ -85,3 +91,20 @@ def revoke_key(key: ApiKey) -> None:
     with changing(key.project_id):
         ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=clock.now())
     key.refresh_from_db()
+
+
+def rotate_key(key: ApiKey, *, grace: timedelta) -> ApiKey:
+    """A new key in place of one that ends after `grace`: at once, if that is nothing. The new key.
+
+    The old one keeps an earlier end that it has; one that is revoked stays so.
+    """
+    with changing(key.project_id):
+        successor = ApiKey.objects.create(project=key.project, name=key.name)
+        moment = clock.now()
+        old = ApiKey.objects.filter(pk=key.pk, revoked_at=None)
+        if grace:
+            old.filter(Q(expires_at=None) | Q(expires_at__gt=moment + grace)).update(expires_at=moment + grace)
+        else:
+            old.update(revoked_at=moment)
+    key.refresh_from_db()
+    return successor

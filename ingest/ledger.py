@@ -1,6 +1,7 @@
 """The ledger: accepted = stored + queued + quarantined, per dataset, at every moment."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def balance(dataset: Dataset) -> Balance:
         position = table.position(generation) if table.refresh() else 0
         stored = table.stored(generation) if position else 0
         held = list(
-            QuarantinedEntry.objects.filter(
-                dataset=dataset, generation=generation, position__lte=position, state=QuarantinedEntry.State.HELD
-            ).values_list("pk", "count")
+            QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__lte=position)
+            .exclude(state=QuarantinedEntry.State.REPLAYED)  # held or discarded
+            .values_list("pk", "count")
         )
         now_generation, accepted, queued, replayed = redis.load_script(_LEDGER)(
             keys=[
@@ -65,3 +66,31 @@ def balance(dataset: Dataset) -> Balance:
             return Balance(dataset.pk, accepted, stored, queued, quarantined)
         time.sleep(0.02)
     raise NeverStill(f"dataset {dataset.pk} is written to too fast to be looked at")
+
+
+@dataclass(slots=True)
+class Audit:
+    """Whether the ledgers of several datasets add up; `unchecked` are those for which there was no time."""
+
+    checked: int = 0
+    wrong: int = 0
+    unchecked: int = 0
+
+
+def audit(datasets: Sequence[Dataset], *, seconds: float) -> Audit:
+    """Look at the ledgers of those datasets that this generation of the queue has accepted records for."""
+    with redis.client().pipeline(transaction=False) as pipe:
+        for dataset in datasets:
+            pipe.exists(redis_keys.counters(dataset.pk))
+        used = [dataset for dataset, exists in zip(datasets, pipe.execute(), strict=True) if exists]
+    result, deadline = Audit(), time.monotonic() + seconds
+    for dataset in used:
+        if time.monotonic() > deadline:
+            result.unchecked += 1
+            continue
+        try:
+            result.wrong += not balance(dataset).adds_up
+            result.checked += 1
+        except NeverStill:
+            result.unchecked += 1
+    return result

@@ -29,7 +29,7 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
         .first()
     )
     if entry is not None:
-        if entry.state == QuarantinedEntry.State.HELD:
+        if entry.state != QuarantinedEntry.State.REPLAYED:
             return {**answer, "status": "quarantined", "reason": entry.reason}
         if queue.holds(receipt.dataset_id, entry.replayed_as):
             return {**answer, "status": "queued"}

@@ -5,6 +5,7 @@ Totals only: a label that named a project or a dataset would tell a tenant of an
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +15,8 @@ from redis.exceptions import RedisError
 
 from config import redis
 from ingest import health, redis_keys
+
+_refuse = redis.HotScript(Path(__file__).parent / "lua" / "refuse.lua")
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -54,10 +57,17 @@ class _QueueCollector(Collector):
         yield refused
 
 
-def note_refusal(code: str) -> None:
-    """Count a refused request. Best effort: a client gets its answer whether or not it could be counted."""
+def note_refusal(code: str, project_id: int | None = None) -> None:
+    """Count a refused request, for the project whose key it came with.
+
+    Best effort: a client gets its answer whether or not it could be counted.
+    """
     try:
-        redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
+        if project_id is None:
+            redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
+        else:
+            keys = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
+            _refuse(keys, [code, f"{int(time.time() // 3600)}:{code}"], timeout=0)
     except (redis.RedisUnavailable, RedisError):
         return
 

@@ -12,6 +12,7 @@ class QuarantinedEntry(models.Model):
     class State(models.TextChoices):
         HELD = "held", "held"
         REPLAYED = "replayed", "replayed"
+        DISCARDED = "discarded", "discarded"
 
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="quarantine")
     generation = models.CharField(max_length=8)
@@ -27,6 +28,7 @@ class QuarantinedEntry(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     replayed_as = models.CharField(max_length=40, blank=True, help_text="The stream id of the replay.")
     replayed_at = models.DateTimeField(null=True, blank=True)
+    discarded_at = models.DateTimeField(null=True, blank=True, help_text="Its body was deleted then.")
 
     class Meta:
         verbose_name = "quarantined entry"
@@ -37,3 +39,12 @@ class QuarantinedEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} records of {self.dataset}, {self.state}"
+
+
+class DatasetRecords(Dataset):
+    """A dataset, as the admin shows what came of the records sent to it."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "records of a dataset"
+        verbose_name_plural = "records"

@@ -1,4 +1,4 @@
-"""Replay of what could not be stored."""
+"""What could not be stored: replayed, or discarded."""
 
 import secrets
 from pathlib import Path
@@ -43,6 +43,18 @@ def replay(entry: QuarantinedEntry) -> bool:
     )
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
         state=QuarantinedEntry.State.REPLAYED, replayed_as=stream_id.decode(), replayed_at=clock.now()
+    )
+    entry.refresh_from_db()
+    return bool(changed)
+
+
+def discard(entry: QuarantinedEntry) -> bool:
+    """Give an entry up for good; False if it was replayed or discarded before.
+
+    The row stays, without the body: in the ledger its records are quarantined for ever.
+    """
+    changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
+        state=QuarantinedEntry.State.DISCARDED, body=b"", discarded_at=clock.now()
     )
     entry.refresh_from_db()
     return bool(changed)

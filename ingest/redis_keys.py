@@ -15,6 +15,7 @@ Glossary
     lock            held by the drain that is at work on a dataset; saves work, correctness does not rest on it
     replayed        hash of a dataset's quarantine rows that were put back into its stream -> the new stream id
     stored by hour  hash of a dataset: hour of acceptance (hours since the epoch) -> records stored or quarantined
+    refused by hour hash of a project: `<hour since the epoch>:<error code>` -> requests refused with one of its keys
     untidy          set of the datasets whose tables were written to since they were last compacted
     refused         hash: error code -> requests refused with it
 
@@ -52,6 +53,10 @@ def idempotency(dataset_id: int, key: str) -> str:
 
 def lock(dataset_id: int) -> str:
     return f"queue:lock:{dataset_id}"
+
+
+def refused_by_hour(project_id: int) -> str:
+    return f"stats:refused:{project_id}"
 
 
 def stored_by_hour(dataset_id: int) -> str:

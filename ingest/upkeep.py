@@ -8,13 +8,15 @@ from deltalake.exceptions import DeltaError
 from config import redis
 from datasets.models import ApiKey, Dataset
 from datasets.table import DatasetTable
-from ingest import queue, redis_keys
+from ingest import queue, redis_keys, statistics
 
 logger = logging.getLogger(__name__)
 
 
 def tidy_tables(*, everything: bool) -> None:
     """Compact, drop what is beyond retention, vacuum; a table that fails does not keep the others waiting."""
+    if everything:
+        statistics.forget_old()
     ids = queue.untidy()
     datasets = Dataset.objects.all() if everything else Dataset.objects.filter(pk__in=ids)
     for dataset in datasets.iterator():

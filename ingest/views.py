@@ -7,6 +7,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from redis.exceptions import RedisError
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -14,6 +15,7 @@ from config.errors import ApiError, json_response
 from config.middleware import request_id
 from config.redis import RedisUnavailable
 from datasets.catalog import CatalogUnavailable, Contract, under_contract
+from datasets.keys import read_token
 from datasets.schema import CompiledSchema
 from ingest import health, metrics, receipts
 from ingest.admission import Admission, admit, quota_headers
@@ -32,6 +34,7 @@ from ingest.validation import Payload, validate_array, validate_lines, validate_
 _DATASET_ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
 _LARGEST_ID = 2**63 - 1  # of a BigAutoField
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
+_NO_NEGOTIATOR = BaseContentNegotiation()
 _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 
 Validator = Callable[[Any, bytes], Payload]
@@ -45,8 +48,18 @@ class ApiView(APIView):
 
     def handle_exception(self, exc: Exception) -> Any:
         response = super().handle_exception(exc)
-        metrics.note_refusal(exc.code if isinstance(exc, ApiError) else str(response.status_code))
+        metrics.note_refusal(exc.code if isinstance(exc, ApiError) else str(response.status_code), self.project_id())
         return response
+
+    def project_id(self) -> int | None:
+        """The project whose key the request came with, if it is known."""
+        return None
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """DRF's request, without what it keeps for parsers: a reference cycle that only the garbage collector ends."""
+        wrapped = Request(request, negotiator=_NO_NEGOTIATOR)
+        wrapped.parser_context = {}
+        return wrapped
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Of what DRF does here, the method and the key: there is one version, one format, nothing to negotiate."""
@@ -70,11 +83,18 @@ class KeyView(ApiView):
     """A view that answers to a project's key."""
 
     authentication_classes = (ApiKeyAuthentication,)
-    token: str
+    token: str = ""
 
     def perform_authentication(self, request: Request) -> None:
         """Take the token. Not through `request.user`: a key is not a person, and the property costs twice as much."""
         _, self.token = ApiKeyAuthentication().authenticate(request)
+
+    def project_id(self) -> int | None:
+        """By the token's signed claims, whether or not the key is still in force."""
+        try:
+            return read_token(self.token).project_id if self.token else None
+        except ApiError:
+            return None
 
     def dataset_id(self, request: Request, in_path: str | None) -> int | None:
         """The dataset asked for: in the path, else in the header, else None. Raises InvalidDatasetId."""

@@ -4,34 +4,144 @@ from typing import Any, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.html import format_html
 
+from config import clock
+from datasets.admin.tenancy import ReadOnlyAdmin, TenantAdmin
 from quotas import services
-from quotas.models import MonthlyUsage, QuotaLimit, ThresholdEvent
+from quotas.models import UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
+from quotas.period import period_of
 
-_Model = TypeVar("_Model", MonthlyUsage, ThresholdEvent)
+_Model = TypeVar("_Model", bound=Model)
+
+_PRESETS = (
+    (str(UNLIMITED), "Unlimited"),
+    ("10000", "10,000 records a month"),
+    ("100000", "100,000 records a month"),
+    ("1000000", "1 million records a month"),
+    ("10000000", "10 million records a month"),
+    ("0", "None: every request is refused"),
+    ("other", "Another number"),
+)
+_MONTHS = 12
 
 
-class RememberedAdmin(admin.ModelAdmin[_Model]):
-    """What the service writes down: to be read, not edited."""
+class PersonalAdmin(TenantAdmin[_Model]):
+    """What belongs to a person: staff see their own; limits are set by superusers."""
+
+    tenant_path = "user"
+
+    def of_tenant(self, queryset: QuerySet[_Model], user: Any) -> QuerySet[_Model]:
+        return queryset.filter(user=user)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
+        return request.user.is_superuser
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def has_change_permission(self, request: HttpRequest, obj: _Model | None = None) -> bool:
+        return request.user.is_superuser
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+
+class LimitForm(forms.ModelForm[QuotaLimit]):
+    """A limit: one of the usual ones, or a number."""
+
+    preset = forms.ChoiceField(
+        label="Limit", choices=_PRESETS, widget=forms.Select(attrs={"class": "ours-input"}), initial="100000"
+    )
+    number = forms.IntegerField(
+        label="Records a month",
+        required=False,
+        min_value=0,
+        help_text="For “Another number”.",
+        widget=forms.NumberInput(attrs={"class": "ours-input"}),
+    )
+
+    class Meta:
+        model = QuotaLimit
+        fields = ("user",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        limit = self.instance.records_per_month
+        if limit is not None and "preset" in self.fields:
+            usual = str(limit) in dict(_PRESETS)
+            self.fields["preset"].initial = str(limit) if usual else "other"
+            self.fields["number"].initial = None if usual else limit
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        chosen = data.get("preset")
+        if chosen == "other" and data.get("number") is None:
+            raise ValidationError({"number": "How many records a month?"})
+        if chosen:
+            self.instance.records_per_month = data["number"] if chosen == "other" else int(chosen)
+        return data
 
 
 @admin.register(QuotaLimit)
-class QuotaLimitAdmin(admin.ModelAdmin[QuotaLimit]):
-    list_display = ("user", "records_per_month")
+class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
+    """A user's limit, this month's usage, the months before, and the thresholds crossed."""
+
+    form = LimitForm
+    list_display = ("user", "limit", "this_month")
     search_fields = ("user__username",)
     autocomplete_fields = ("user",)
     list_select_related = ("user",)
     actions = None
+
+    def get_fields(self, request: HttpRequest, obj: QuotaLimit | None = None) -> tuple[str, ...]:
+        return ("user", "preset", "number") if request.user.is_superuser else ("user", "limit")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: QuotaLimit | None = None) -> tuple[str, ...]:
+        return (*(("user",) if obj else ()), *(() if request.user.is_superuser else ("limit",)))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """To delete a limit is to go back to the default."""
+        return request.user.is_superuser
+
+    @admin.display(description="limit", ordering="records_per_month")
+    def limit(self, row: QuotaLimit) -> str:
+        return "unlimited" if row.records_per_month == UNLIMITED else f"{row.records_per_month:,} a month"
+
+    @admin.display(description="this month")
+    def this_month(self, row: Any) -> str:
+        quota = row.quota
+        if quota.percent is None:
+            return f"{quota.used:,}"
+        return format_html(
+            '<span class="ours-meter"><progress max="100" value="{}" aria-label="Share of the limit">{} %</progress>'
+            "</span> {} ({} %)",
+            quota.percent,
+            quota.percent,
+            f"{quota.used:,}",
+            quota.percent,
+        )
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changes = super().get_changelist_instance(request)
+        quotas = services.currents(row.user_id for row in changes.result_list)
+        for row in changes.result_list:
+            row.quota = quotas[row.user_id]
+        return changes
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context |= {
+                "quota": services.currents([obj.user_id])[obj.user_id],
+                "months": _months(obj.user_id),
+                "events": ThresholdEvent.objects.filter(user_id=obj.user_id)[:20],
+            }
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def changeform_view(
         self,
@@ -46,6 +156,13 @@ class QuotaLimitAdmin(admin.ModelAdmin[QuotaLimit]):
             messages.error(request, str(refusal))
             return HttpResponseRedirect(request.get_full_path())
 
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        if add:
+            return super().construct_change_message(request, form, formsets, add)
+        preset, number = form.fields["preset"].initial, form.fields["number"].initial
+        before = number if preset == "other" else preset
+        return f"Records a month: “{before}” → “{form.instance.records_per_month}”."
+
     def save_model(
         self, request: HttpRequest, obj: QuotaLimit, form: forms.ModelForm[QuotaLimit], change: bool
     ) -> None:
@@ -55,8 +172,33 @@ class QuotaLimitAdmin(admin.ModelAdmin[QuotaLimit]):
         services.delete_limit(obj)
 
 
+def _months(user_id: int) -> list[dict[str, Any]]:
+    """The last twelve months' usage, the latest first, each beside the busiest of them, in percent."""
+    rows = MonthlyUsage.objects.filter(user_id=user_id).order_by("-period")
+    used = dict(rows.values_list("period", "used")[:_MONTHS])
+    quota = services.currents([user_id])[user_id]
+    used[quota.period] = quota.used
+    year, month = (int(part) for part in period_of(clock.now()).split("-"))
+    ends = [divmod(year * 12 + month - 1 - back, 12) for back in range(_MONTHS)]
+    counts = [(f"{each:04}-{before + 1:02}", used.get(f"{each:04}-{before + 1:02}", 0)) for each, before in ends]
+    most = max(1, *(count for _, count in counts))
+    return [{"period": period, "used": count, "share": count * 100 // most} for period, count in counts]
+
+
+class RememberedAdmin(ReadOnlyAdmin[_Model], PersonalAdmin[_Model]):
+    """What is written down of a person's usage."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: _Model | None = None) -> bool:
+        return False
+
+
 @admin.register(MonthlyUsage)
 class MonthlyUsageAdmin(RememberedAdmin[MonthlyUsage]):
+    """Usage, as of the last flush."""
+
     list_display = ("user", "period", "used", "updated_at")
     list_filter = ("period",)
     search_fields = ("user__username",)
@@ -65,6 +207,8 @@ class MonthlyUsageAdmin(RememberedAdmin[MonthlyUsage]):
 
 @admin.register(ThresholdEvent)
 class ThresholdEventAdmin(RememberedAdmin[ThresholdEvent]):
+    """That 80, 95 or 100 % of a limit were reached."""
+
     list_display = ("user", "period", "percent", "used", "limit", "crossed_at")
     list_filter = ("percent", "period")
     search_fields = ("user__username",)

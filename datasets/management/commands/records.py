@@ -1,6 +1,5 @@
 """`manage.py records`."""
 
-import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
@@ -9,16 +8,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from datasets import records
+from datasets import exports, records
 from datasets.models import Dataset
 
 _TABLE_ROWS = 20
@@ -83,7 +79,7 @@ def _progress(source: Iterator[pa.RecordBatch], total: int, *, shown: bool) -> I
 
 
 def _write_table(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
-    rows = [row for batch in source for row in _rows(batch)]
+    rows = [row for batch in source for row in exports.rows(batch)]
     if not rows:
         out.write("Nothing is stored yet.\n")
         return
@@ -103,39 +99,16 @@ def _write_table(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
 
 
 def _write_ndjson(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
-    for batch in source:
-        for row in _rows(batch):
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    for lines in exports.ndjson(source):
+        out.write(lines.decode())
 
 
 def _write_csv(source: Iterator[pa.RecordBatch], out: IO[bytes]) -> None:
-    writer = None
-    for batch in source:
-        writer = writer or pyarrow.csv.CSVWriter(out, batch.schema)
-        writer.write_batch(batch)
-    if writer:
-        writer.close()
+    out.writelines(exports.csv(source))
 
 
 def _write_parquet(source: Iterator[pa.RecordBatch], out: IO[bytes]) -> None:
-    writer = None
-    for batch in source:
-        writer = writer or pyarrow.parquet.ParquetWriter(out, batch.schema)
-        writer.write_batch(batch)
-    if writer:
-        writer.close()
-
-
-def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows as Python values, time stamps as text: an offset may lead to a year that Python's dates do not have."""
-    columns = [_texts(column) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
-    rows: list[dict[str, Any]] = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    return rows
-
-
-def _texts(stamps: pa.Array) -> pa.Array:
-    text = pc.strftime(stamps.cast(pa.timestamp("us")), "%Y-%m-%dT%H:%M:%SZ")
-    return pc.replace_substring(text, ".000000Z", "Z")
+    out.writelines(exports.parquet(source))
 
 
 _WRITERS: dict[str, Callable[[Iterator[pa.RecordBatch], IO[Any]], None]] = {

@@ -1,0 +1,181 @@
+"""Datasets in the admin: a schema editor, what a change means before it is published, and how to send records."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import Max, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
+from django.urls import path
+
+from datasets import services
+from datasets.admin.pages import RefusableAdmin, base_url
+from datasets.admin.tenancy import ScopedFilter
+from datasets.changes import differences, problems
+from datasets.field_types import FIELD_TYPES
+from datasets.models import Dataset, SchemaVersion
+from datasets.samples import example_record, infer, snippets
+from datasets.schema import Field, check_successor, parse_fields
+
+_MOST_VERSIONS = 50
+
+
+def _as_text(fields: Sequence[Field]) -> str:
+    return json.dumps({"fields": [field.as_json() for field in fields]}, indent=2, ensure_ascii=False)
+
+
+class DatasetForm(forms.ModelForm[Dataset]):
+    """A dataset with its schema in force; saving another schema publishes the next version.
+
+    The schema is JSON; the page's editor writes it from its rows.
+    """
+
+    schema = forms.CharField(
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 12, "class": "ours-input ours-code", "spellcheck": "false"}),
+    )
+
+    class Meta:
+        model = Dataset
+        fields = ("project", "name", "slug", "description", "is_archived")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        version = self.instance.pk and self.instance.versions.order_by("-number").first()
+        self.in_force = version.field_list() if version else []
+        if version:
+            self.fields["schema"].initial = _as_text(self.in_force)
+
+    def clean_schema(self) -> list[Field] | None:
+        """The fields, checked against the rules and against what the table already holds; None: publish nothing."""
+        text = self.cleaned_data["schema"].strip()
+        versions = list(self.instance.versions.order_by("number")) if self.instance.pk else []
+        try:
+            given = json.loads(text) if text else {"fields": []}
+        except ValueError as error:
+            raise ValidationError(f"This is not JSON: {error}.") from error
+        if not versions and given == {"fields": []}:
+            return None
+        fields = parse_fields(given)
+        check_successor([version.field_list() for version in versions], fields)
+        return fields
+
+    def describe_schema(self) -> str:
+        """For the log."""
+        changes = list(differences(self.in_force, self.cleaned_data["schema"] or ()))
+        return "Schema: " + "; ".join(f"{each.kind} {each.field}" for each in changes) + "." if changes else ""
+
+
+@admin.register(Dataset)
+class DatasetAdmin(RefusableAdmin[Dataset]):
+    """Where a dataset is defined."""
+
+    tenant_path = "project"
+    form = DatasetForm
+    list_display = ("name", "id", "project", "version", "is_archived", "created_at")
+    list_filter = ("is_archived", ("project", ScopedFilter))
+    list_select_related = ("project",)
+    search_fields = ("name", "slug", "project__name")
+    autocomplete_fields = ("project",)
+    fieldsets = ((None, {"fields": ("project", "name", "slug", "description", "is_archived")}),)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Dataset]:
+        return super().get_queryset(request).annotate(latest_version=Max("versions__number"))
+
+    @admin.display(description="schema", ordering="latest_version")
+    def version(self, dataset: Any) -> str:
+        return f"version {dataset.latest_version}" if dataset.latest_version else "none yet: accepts nothing"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Dataset | None = None) -> tuple[str, ...]:
+        # Its table's address names the project.
+        return ("project",) if obj else ()
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Dataset | None = None) -> dict[str, Any]:
+        return {} if obj else {"slug": ("name",)}
+
+    def save_model(self, request: HttpRequest, obj: Dataset, form: DatasetForm, change: bool) -> None:
+        author: Any = request.user
+        services.save_dataset(obj, fields=form.cleaned_data["schema"], author=author)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("infer/", view(self.infer_view), name="datasets_dataset_infer"),
+            path("check/", view(self.check_view), name="datasets_dataset_check_new"),
+            path("<int:object_id>/check/", view(self.check_view), name="datasets_dataset_check"),
+            *super().get_urls(),
+        ]
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        versions = list(obj.versions.select_related("created_by").order_by("-number")) if obj else []
+        in_force = versions[0].field_list() if versions else []
+        context |= {
+            "field_types": [{"name": each.name, "help": each.help} for each in FIELD_TYPES.values()],
+            "history": _history(versions[: _MOST_VERSIONS + 1])[:_MOST_VERSIONS],
+            "panel": _panel(request, obj, in_force),
+        }
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def infer_view(self, request: HttpRequest) -> HttpResponse:
+        """Fields from a pasted sample, to be approved."""
+        if not self.has_add_permission(request):
+            return HttpResponse(status=403)
+        try:
+            inferred = infer(request.POST.get("sample", ""))
+        except ValidationError as error:
+            return JsonResponse({"error": " ".join(error.messages)}, status=400)
+        return JsonResponse({"fields": [field.as_json() for field in inferred.fields], "notes": inferred.notes})
+
+    def check_view(self, request: HttpRequest, object_id: int | None = None) -> HttpResponse:
+        """What the rows in the editor would mean, if they were published."""
+        dataset = self.get_object_or_404(request, object_id) if object_id else None
+        if dataset is None and not self.has_add_permission(request):
+            return HttpResponse(status=403)
+        try:
+            rows = json.loads(request.POST.get("schema", ""))["fields"]
+            fields = [Field(str(row["name"]), str(row["type"]), str(row.get("description", ""))) for row in rows]
+        except (ValueError, KeyError, TypeError):
+            return HttpResponse(status=400)
+        earlier = [version.field_list() for version in dataset.versions.order_by("number")] if dataset else []
+        found = problems(earlier, fields)
+        preview = {
+            "changes": list(differences(earlier[-1] if earlier else (), fields)),
+            "next": len(earlier) + 1,
+            "problems": found,
+        }
+        answer = {
+            "problems": [{"index": each.index, "text": each.text} for each in found],
+            "preview": render_to_string("admin/datasets/dataset/preview.html", preview),
+        }
+        if not found:
+            answer["panel"] = render_to_string(
+                "admin/datasets/dataset/panel.html", {"panel": _panel(request, dataset, fields)}
+            )
+        return JsonResponse(answer)
+
+
+def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field]) -> dict[str, Any]:
+    address = dataset.pk if dataset else "DATASET_ID"
+    example = json.dumps(json.loads(example_record(fields)), indent=2, ensure_ascii=False)
+    return {"example": example, "snippets": snippets(base_url(request), address, fields)}
+
+
+def _history(versions: Sequence[SchemaVersion]) -> list[dict[str, Any]]:
+    """Each version, latest first, with what it changed."""
+    before = [*(version.field_list() for version in versions[1:]), []]
+    return [
+        {"version": version, "changes": list(differences(earlier, version.field_list()))}
+        for version, earlier in zip(versions, before, strict=False)  # without versions, `before` has one too many
+    ]

@@ -1,0 +1,180 @@
+"""API keys in the admin: made, shown once, rotated, revoked."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path, reverse
+from django.utils.timesince import timesince, timeuntil
+
+from config import clock
+from datasets import services
+from datasets.admin.pages import RefusableAdmin, base_url, page
+from datasets.admin.tenancy import ScopedFilter
+from datasets.keys import issue_token
+from datasets.models import ApiKey, Dataset
+from datasets.revisions import ChangeRefused
+from datasets.samples import snippets
+
+_ENDS = (
+    ("", "Never"),
+    ("7", "In 7 days"),
+    ("30", "In 30 days"),
+    ("90", "In 90 days"),
+    ("365", "In a year"),
+    ("date", "On a date"),
+)
+_GRACES = ((0, "at once"), (1, "in 1 hour"), (24, "in 24 hours"), (168, "in 7 days"))  # hours
+
+
+class KeyForm(forms.ModelForm[ApiKey]):
+    """A new key: whose, for whom, for how long."""
+
+    ends = forms.ChoiceField(
+        label="Expires", choices=_ENDS, required=False, widget=forms.Select(attrs={"class": "ours-input"})
+    )
+    ends_on = forms.DateField(
+        label="Expires on",
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date", "class": "ours-input"}),
+        help_text="For “On a date”: the first day (UTC) on which it is refused.",
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("project", "name")
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        chosen, moment = data.get("ends"), clock.now()
+        if chosen == "date":
+            day = data.get("ends_on")
+            end = day and moment.replace(year=day.year, month=day.month, day=day.day, hour=0, minute=0, second=0)
+            if end is None or end <= moment:
+                raise ValidationError({"ends_on": "Choose a day to come."})
+            self.instance.expires_at = end.replace(microsecond=0)
+        elif chosen:
+            self.instance.expires_at = moment + timedelta(days=int(chosen))
+        return data
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(RefusableAdmin[ApiKey]):
+    """Keys of projects. The token is shown once, where the key is made."""
+
+    tenant_path = "project"
+    list_display = ("name", "project", "state", "last_used", "created_at", "expires_at")
+    list_filter = (("project", ScopedFilter), ("revoked_at", admin.EmptyFieldListFilter))
+    list_select_related = ("project",)
+    search_fields = ("name", "project__name")
+    autocomplete_fields = ("project",)
+    actions = ("revoke",)
+
+    def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, **kwargs if obj else {**kwargs, "form": KeyForm})
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
+        if obj is None:
+            return ("project", "name", "ends", "ends_on")
+        return ("project", "name", "state", "last_used", "created_at", "expires_at", "revoked_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
+        shown = ("project", "state", "last_used", "created_at", "expires_at", "revoked_at")
+        return shown if obj else ()
+
+    @admin.display(description="state")
+    def state(self, key: ApiKey) -> str:
+        if key.revoked_at is not None:
+            return "revoked"
+        if key.expires_at is None:
+            return "in force"
+        return "expired" if key.expires_at <= clock.now() else f"in force, ends in {timeuntil(key.expires_at, depth=1)}"
+
+    @admin.display(description="last used", ordering="last_used_at")
+    def last_used(self, key: ApiKey) -> str:
+        return f"{timesince(key.last_used_at, depth=1)} ago" if key.last_used_at else "never"
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
+        services.save_key(obj)
+
+    def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
+        return self._issued(request, obj, "API key issued")
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("<int:object_id>/rotate/", view(self.rotate_view), name="datasets_apikey_rotate"),
+            path("<int:object_id>/revoke/", view(self.revoke_view), name="datasets_apikey_revoke"),
+            *super().get_urls(),
+        ]
+
+    def revoke_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Asks, and revokes."""
+        key = self.get_object_or_404(request, object_id)
+        if request.method == "POST":
+            self._revoke(request, [key])
+            return HttpResponseRedirect(reverse("admin:datasets_apikey_changelist"))
+        return page(
+            self, request, "admin/datasets/apikey/revoke.html", title=f"Revoke “{key}”?", keys=[key], original=key
+        )
+
+    @admin.action(description="Revoke: their next request is refused", permissions=("change",))
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
+        keys = list(queryset.select_related("project"))
+        if "confirmed" not in request.POST:
+            return page(self, request, "admin/datasets/apikey/revoke.html", title="Revoke these keys?", keys=keys)
+        self._revoke(request, keys)
+        return None
+
+    def _revoke(self, request: HttpRequest, keys: list[ApiKey]) -> None:
+        try:
+            for key in keys:
+                services.revoke_key(key)
+                self.log_change(request, key, "Revoked.")
+        except ChangeRefused as refusal:
+            messages.error(request, str(refusal))
+            return
+        messages.success(request, "Revoked: " + ", ".join(f"“{key}”" for key in keys) + ".")
+
+    def rotate_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """A new key for an old one, which ends when its users have had the time to change."""
+        key = self.get_object_or_404(request, object_id)
+        hours = request.POST.get("grace", "")
+        if request.method == "POST" and hours in {str(grace) for grace, _ in _GRACES}:
+            try:
+                successor = services.rotate_key(key, grace=timedelta(hours=int(hours)))
+            except ChangeRefused as refusal:
+                messages.error(request, str(refusal))
+                return HttpResponseRedirect(request.get_full_path())
+            self.log_change(request, key, f"Rotated: ends {dict(_GRACES)[int(hours)]}; followed by key {successor.pk}.")
+            self.log_addition(request, successor, f"Issued in place of key {key.pk}.")
+            return self._issued(request, successor, "API key rotated", old=key)
+        return page(
+            self, request, "admin/datasets/apikey/rotate.html", title=f"Rotate “{key}”", original=key, graces=_GRACES
+        )
+
+    def _issued(self, request: HttpRequest, key: ApiKey, title: str, **context: Any) -> HttpResponse:
+        """Show the token, in this answer and never again: it is not put into a session, a cookie or the database."""
+        token = issue_token(key)
+        dataset = (
+            Dataset.objects.filter(project=key.project, is_archived=False, versions__isnull=False)
+            .order_by("pk")
+            .first()
+        )
+        version = dataset and dataset.versions.order_by("-number").first()
+        lines = snippets(base_url(request), dataset.pk, version.field_list(), token) if dataset and version else []
+        return page(
+            self,
+            request,
+            "admin/datasets/apikey/issued.html",
+            title=title,
+            key=key,
+            token=token,
+            dataset=dataset,
+            curl=lines[0].text if lines else "",
+            **context,
+        )

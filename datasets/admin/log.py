@@ -1,0 +1,41 @@
+"""Django's log of changes, as a page: who changed what, and when."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import CharField, Q, QuerySet
+from django.db.models.functions import Cast
+
+from datasets.admin.tenancy import ReadOnlyAdmin, TenantAdmin, scope
+
+
+@admin.register(LogEntry)
+class LogAdmin(ReadOnlyAdmin[LogEntry]):
+    """Changes made in the admin, of what the reader may see."""
+
+    # Not by a path: an entry names its object by type and id.
+    tenant_path = "object"
+    list_display = ("action_time", "user", "action", "content_type", "object_repr", "what")
+    list_filter = ("action_flag",)
+    list_select_related = ("user", "content_type")
+    search_fields = ("object_repr", "change_message", "user__username")
+    fields = ("action_time", "user", "content_type", "object_repr", "what")
+    readonly_fields = fields
+
+    def of_tenant(self, queryset: QuerySet[LogEntry], user: Any) -> QuerySet[LogEntry]:
+        seen = Q(pk__in=())
+        for model, registered in self.admin_site._registry.items():
+            if isinstance(registered, TenantAdmin) and registered.tenant_path is not None and model is not LogEntry:
+                ids = scope(model._default_manager.all(), user).values(key=Cast("pk", CharField()))
+                seen |= Q(content_type=ContentType.objects.get_for_model(model), object_id__in=ids)
+        return queryset.filter(seen)
+
+    @admin.display(description="what changed")
+    def what(self, entry: LogEntry) -> str:
+        return entry.get_change_message()
+
+    @admin.display(description="action", ordering="action_flag")
+    def action(self, entry: LogEntry) -> str:
+        return entry.get_action_flag_display()

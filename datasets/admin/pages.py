@@ -1,0 +1,69 @@
+"""What the admin's own pages and forms share."""
+
+from typing import Any, TypeVar
+
+from django.contrib import messages
+from django.db.models import Model
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils.cache import add_never_cache_headers
+
+from datasets.admin.tenancy import TenantAdmin
+from datasets.revisions import ChangeRefused
+
+_Model = TypeVar("_Model", bound=Model)
+
+
+def page(model_admin: Any, request: HttpRequest, template: str, *, title: str, **context: Any) -> TemplateResponse:
+    """A page in the admin's frame, never kept by a browser: it may hold a token or a tenant's records."""
+    frame = {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, "title": title}
+    request.current_app = model_admin.admin_site.name
+    response = TemplateResponse(request, template, {**frame, **context})
+    add_never_cache_headers(response)
+    return response
+
+
+def base_url(request: HttpRequest) -> str:
+    """Where the API answers, as this browser knows it."""
+    return f"{request.scheme}://{request.get_host()}"
+
+
+class RefusableAdmin(TenantAdmin[_Model]):
+    """An admin whose changes take effect at once, or are refused: then nothing is saved, and the page says why."""
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except ChangeRefused as refusal:
+            messages.error(request, str(refusal))
+            return HttpResponseRedirect(request.get_full_path())
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """For Django's log: what changed, from what to what."""
+        if add or not isinstance(form, ModelForm):
+            return super().construct_change_message(request, form, formsets, add)
+        return " ".join(_described(form, name) for name in form.changed_data) or "Saved without a change."
+
+
+def _described(form: Any, name: str) -> str:
+    describe = getattr(form, f"describe_{name}", None)
+    if describe is not None:
+        return str(describe())
+    before = form.get_initial_for_field(form.fields[name], name)
+    related = getattr(form.fields[name], "queryset", None)
+    if related is not None and before is not None:
+        before = related.model._default_manager.filter(pk=before).first()
+    return f"{name.replace('_', ' ').capitalize()}: “{_plain(before)}” → “{_plain(form.cleaned_data.get(name))}”."
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

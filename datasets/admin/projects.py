@@ -1,0 +1,101 @@
+"""Projects in the admin."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+
+from datasets import services
+from datasets.admin.pages import RefusableAdmin
+from datasets.admin.tenancy import ITSELF, scope
+from datasets.models import Dataset, Project
+
+_FIELDS = ("name", "slug", "owner", "member_names", "is_active", "default_dataset")
+
+
+class ProjectForm(forms.ModelForm[Project]):
+    """A project, with its members by name: nobody is shown a list of all people."""
+
+    member_names = forms.CharField(
+        label="Members",
+        required=False,
+        widget=forms.TextInput(attrs={"class": "ours-input", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="Usernames, separated by commas. Members see and change the project as its owner does.",
+    )
+
+    class Meta:
+        model = Project
+        fields = ("name", "slug", "owner", "is_active", "default_dataset")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk and "member_names" in self.fields:
+            names = self.instance.members.order_by("username").values_list("username", flat=True)
+            self.fields["member_names"].initial = ", ".join(names)
+
+    def clean_member_names(self) -> list[User]:
+        names = {name.strip() for name in self.cleaned_data["member_names"].split(",") if name.strip()}
+        found = list(User.objects.filter(username__in=names))
+        unknown = names - {user.username for user in found}
+        if unknown:
+            raise ValidationError(f"There is no user {', '.join(sorted(unknown))}.")
+        return found
+
+    def describe_member_names(self) -> str:
+        """For the log."""
+        names = ", ".join(sorted(user.username for user in self.cleaned_data["member_names"]))
+        return f"Members: “{self.fields['member_names'].initial or ''}” → “{names}”."
+
+
+@admin.register(Project)
+class ProjectAdmin(RefusableAdmin[Project]):
+    """A project's name, owner and members; whether its keys are taken; where records without a dataset id go."""
+
+    tenant_path = ITSELF
+    form = ProjectForm
+    list_display = ("name", "slug", "owner", "dataset_count", "is_active", "created_at")
+    list_filter = ("is_active",)
+    list_select_related = ("owner",)
+    search_fields = ("name", "slug", "owner__username")
+    autocomplete_fields = ("owner",)
+    fields = _FIELDS
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
+        return super().get_queryset(request).annotate(datasets_in=Count("datasets"))
+
+    @admin.display(description="datasets", ordering="datasets_in")
+    def dataset_count(self, project: Any) -> int:
+        return int(project.datasets_in)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super().has_add_permission(request) and request.user.has_perm("datasets.add_project")
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Project | None = None) -> dict[str, Any]:
+        return {} if obj else {"slug": ("name",)}
+
+    def get_fields(self, request: HttpRequest, obj: Project | None = None) -> tuple[str, ...]:
+        hidden = set() if obj else {"default_dataset"}
+        if obj is None and not request.user.is_superuser:
+            hidden.add("owner")  # who makes it owns it
+        return tuple(name for name in _FIELDS if name not in hidden)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Project | None = None) -> tuple[str, ...]:
+        # Its records count against the owner's quota: to give a project away is not for members, nor for owners.
+        return () if request.user.is_superuser or obj is None else ("owner",)
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "default_dataset":
+            project_id = request.resolver_match and request.resolver_match.kwargs.get("object_id")
+            offered = scope(Dataset.objects.all(), request.user)
+            kwargs["queryset"] = offered.filter(project_id=project_id) if project_id else offered.none()
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Project, form: forms.ModelForm[Project], change: bool) -> None:
+        if not change and not request.user.is_superuser:
+            obj.owner = request.user  # type: ignore[assignment]
+        services.save_project(obj)
+        services.set_members(obj, form.cleaned_data["member_names"])

@@ -1,0 +1,134 @@
+"""From sample records to fields, and from fields to a sample record."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from django.core.exceptions import ValidationError
+from msgspec import Raw
+
+from datasets.field_types import FIELD_TYPES, accepts, json_type
+from datasets.schema import Field
+
+# Part of every record: not declared.
+ALWAYS_THERE = ("timestamp", "context")
+MOST_RECORDS = 1000
+PLACEHOLDER = "YOUR_API_KEY"
+_EXAMPLES: dict[str, Any] = {"string": "text", "number": 42.5, "boolean": True, "timestamp": "2026-06-01T08:00:00Z"}
+
+
+@dataclass(slots=True)
+class Inferred:
+    """Fields read from a sample, to be approved, and what could not be told from it."""
+
+    fields: list[Field] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def infer(text: str) -> Inferred:
+    """The fields of one record, an array of records, or NDJSON. Raises ValidationError where it is none of these."""
+    inferred = Inferred()
+    seen: dict[str, dict[str, int]] = {}
+    records = _records(text)
+    for number, record in enumerate(records, 1):
+        for name, value in record.items():
+            if name not in ALWAYS_THERE:
+                seen.setdefault(name, {}).setdefault(_type_of(bytes(value)), number)
+    for name, types in seen.items():
+        known = [each for each in types if each in FIELD_TYPES]
+        missing = sum(name not in record for record in records)
+        if not known:
+            inferred.notes.append(f"“{name}” is {_and(types)}: no field holds that. Send it inside context.")
+            continue
+        # A text that looks like a time in one record and not in another is a text.
+        chosen = "string" if set(known) == {"string", "timestamp"} else known[0]
+        inferred.fields.append(Field(name, chosen))
+        others = [f"{each} in record {types[each]}" for each in types if each != chosen and chosen != "string"]
+        if others:
+            inferred.notes.append(
+                f"“{name}” is {chosen} in record {types[chosen]}, but {_and(others)}: a field has one type."
+            )
+        elif missing:
+            inferred.notes.append(
+                f"“{name}” is missing in {missing} of {len(records)} records: every field is required."
+            )
+    return inferred
+
+
+def _records(text: str) -> list[dict[str, Raw]]:
+    body = text.strip().encode(errors="replace")
+    try:
+        if body[:1] == b"[":
+            records = msgspec.json.decode(body, type=list[dict[str, Raw]])
+        else:
+            try:
+                records = [msgspec.json.decode(body, type=dict[str, Raw])]
+            except msgspec.DecodeError:
+                lines = [line for line in body.split(b"\n") if line.strip()]
+                if len(lines) < 2:
+                    raise
+                records = [msgspec.json.decode(line, type=dict[str, Raw]) for line in lines]
+    except (msgspec.DecodeError, RecursionError) as failure:
+        raise ValidationError(
+            f"This is not a record, an array of records, or one record a line: {failure}."
+        ) from failure
+    if not records:
+        raise ValidationError("There is no record in it.")
+    return records[:MOST_RECORDS]
+
+
+def _type_of(value: bytes) -> str:
+    found = json_type(value)
+    return "timestamp" if found == "string" and accepts("timestamp", value) else found
+
+
+def _and(words: Any) -> str:
+    return " and ".join(words)
+
+
+def example_record(fields: Sequence[Field]) -> str:
+    """A record that the fields allow, as JSON on one line."""
+    record = {"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "example"}}
+    return json.dumps({**record, **{each.name: _EXAMPLES[each.type] for each in fields}}, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """How to send a record from one language."""
+
+    language: str
+    text: str
+
+
+def snippets(base_url: str, dataset_id: int | str, fields: Sequence[Field], token: str = PLACEHOLDER) -> list[Snippet]:
+    """The lines that send the example record."""
+    record = example_record(fields)
+    url = f"{base_url}/datasets/{dataset_id}"
+    shell = record.replace("'", "'\\''")
+    return [
+        Snippet(
+            "curl",
+            f"curl -X POST {url} \\\n  -H 'Authorization: Bearer {token}' \\\n"
+            f"  -H 'Content-Type: application/json' \\\n  --data '{shell}'",
+        ),
+        Snippet(
+            "Python",
+            f"import requests\n\nanswer = requests.post(\n    {url!r},\n"
+            f"    headers={{'Authorization': 'Bearer {token}'}},\n    json={_python(json.loads(record))},\n)\n"
+            f"print(answer.status_code, answer.json())",
+        ),
+        Snippet(
+            "JavaScript",
+            f"const answer = await fetch({json.dumps(url)}, {{\n  method: 'POST',\n  headers: {{\n"
+            f"    Authorization: 'Bearer {token}',\n    'Content-Type': 'application/json',\n  }},\n"
+            f"  body: JSON.stringify({json.dumps(json.loads(record), indent=2, ensure_ascii=False)}),\n}});\n"
+            f"console.log(answer.status, await answer.json());",
+        ),
+    ]
+
+
+def _python(record: dict[str, Any]) -> str:
+    rows = "".join(f"        {name!r}: {value!r},\n" for name, value in record.items())
+    return f"{{\n{rows}    }}"

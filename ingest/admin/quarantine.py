@@ -1,0 +1,144 @@
+"""The quarantine in the admin: what could not be stored, why, and what became of it."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path, reverse
+from django.utils.html import format_html
+from redis.exceptions import RedisError
+
+from datasets.admin.pages import page
+from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
+from ingest import quarantine
+from ingest.models import QuarantinedEntry
+
+_HELD = QuarantinedEntry.State.HELD
+# More than this of a body is for a download, not for reading.
+_SHOWN = 100_000
+
+
+@admin.register(QuarantinedEntry)
+class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
+    """Requests that were accepted and could not be stored."""
+
+    tenant_path = "dataset__project"
+    list_display = ("id", "dataset", "project", "count", "short_reason", "state", "created_at")
+    list_filter = ("state", ("dataset__project", ScopedFilter))
+    list_select_related = ("dataset__project",)
+    search_fields = ("trace_id", "reason", "dataset__name")
+    fields = ("dataset", "state", "reason", "count", "body_text", "trace_id", "origin", "created_at", "outcome")
+    readonly_fields = fields
+    actions = ("replay", "discard")
+
+    @admin.display(description="project")
+    def project(self, entry: QuarantinedEntry) -> str:
+        return str(entry.dataset.project)
+
+    @admin.display(description="reason", ordering="reason")
+    def short_reason(self, entry: QuarantinedEntry) -> str:
+        return entry.reason if len(entry.reason) < 90 else entry.reason[:87] + "…"
+
+    @admin.display(description="body")
+    def body_text(self, entry: QuarantinedEntry) -> str:
+        return format_html('<pre class="ours-code ours-box" tabindex="0">{}</pre>', _pretty(entry))
+
+    @admin.display(description="outcome")
+    def outcome(self, entry: QuarantinedEntry) -> str:
+        if entry.state == QuarantinedEntry.State.DISCARDED:
+            return f"discarded at {entry.discarded_at:%Y-%m-%d %H:%M} UTC"
+        if entry.state != QuarantinedEntry.State.REPLAYED:
+            return "held"
+        again = QuarantinedEntry.objects.filter(dataset=entry.dataset, origin=entry.origin, pk__gt=entry.pk).first()
+        if again is None:
+            return f"replayed at {entry.replayed_at:%Y-%m-%d %H:%M} UTC: stored, or about to be"
+        link = reverse("admin:ingest_quarantinedentry_change", args=(again.pk,))
+        return format_html('replayed, and in quarantine again as <a href="{}">entry {}</a>', link, again.pk)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("<int:object_id>/replay/", view(self.replay_view), name="ingest_quarantinedentry_replay"),
+            path("<int:object_id>/discard/", view(self.discard_view), name="ingest_quarantinedentry_discard"),
+            *super().get_urls(),
+        ]
+
+    def replay_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Replays one, and goes back to it."""
+        entry = self.get_object_or_404(request, object_id)
+        if request.method == "POST":
+            self._replay(request, [entry])
+        return HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
+
+    def discard_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Asks, and discards one."""
+        entry = self.get_object_or_404(request, object_id)
+        if request.method != "POST":
+            return self._ask(request, [entry])
+        self._discard(request, [entry])
+        return HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
+
+    @admin.action(description="Replay: put them into the queue again", permissions=("view",))
+    def replay(self, request: HttpRequest, queryset: QuerySet[QuarantinedEntry]) -> None:
+        self._replay(request, queryset)
+
+    @admin.action(description="Discard: delete their bodies", permissions=("view",))
+    def discard(self, request: HttpRequest, queryset: QuerySet[QuarantinedEntry]) -> HttpResponse | None:
+        if "confirmed" not in request.POST:
+            return self._ask(request, list(queryset))
+        self._discard(request, queryset)
+        return None
+
+    def _ask(self, request: HttpRequest, entries: list[QuarantinedEntry]) -> HttpResponse:
+        held = [entry for entry in entries if entry.state == _HELD]
+        template = "admin/ingest/quarantinedentry/discard.html"
+        return page(self, request, template, title="Discard for good?", entries=entries, held=held)
+
+    def _replay(self, request: HttpRequest, entries: Iterable[QuarantinedEntry]) -> None:
+        self._each(request, entries, quarantine.replay, "Replayed", "in the queue again")
+
+    def _discard(self, request: HttpRequest, entries: Iterable[QuarantinedEntry]) -> None:
+        self._each(request, entries, quarantine.discard, "Discarded", "discarded for good")
+
+    def _each(
+        self,
+        request: HttpRequest,
+        entries: Iterable[QuarantinedEntry],
+        act: Callable[[QuarantinedEntry], bool],
+        log: str,
+        outcome: str,
+    ) -> None:
+        done: list[QuarantinedEntry] = []
+        before: list[QuarantinedEntry] = []
+        for entry in entries:
+            try:
+                acted = act(entry)
+            except RedisError:
+                messages.error(request, f"Redis does not answer: entry {entry.pk} is as it was. Try again.")
+                break
+            (done if acted else before).append(entry)
+            if acted:
+                self.log_change(request, entry, f"{log}: {entry.count} records.")
+        if done:
+            records = sum(entry.count for entry in done)
+            numbers = ", ".join(str(entry.pk) for entry in done[:20])
+            messages.success(request, f"{records} records are {outcome}: entry {numbers}.")
+        if before:
+            numbers = ", ".join(f"{entry.pk} ({entry.get_state_display()})" for entry in before[:20])
+            messages.warning(request, f"Nothing was done with entry {numbers}.")
+
+
+def _pretty(entry: QuarantinedEntry) -> str:
+    """The body for people: JSON with line breaks, anything else as it is."""
+    text = bytes(entry.body).decode(errors="replace")
+    if entry.state == QuarantinedEntry.State.DISCARDED:
+        return "deleted"
+    if len(text) > _SHOWN:
+        return text[:_SHOWN] + "\n…"
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,221 @@
+"""Stored records in the admin: found, followed by their receipt, exported; and tried out before they are sent."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib import admin
+from django.core.cache import cache
+from django.db.models import Count, Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import path
+from django.utils import timezone
+
+from config import clock
+from config.errors import ApiError
+from datasets import exports, records
+from datasets.admin.pages import page
+from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
+from datasets.models import ApiKey, Dataset
+from datasets.records import Selection
+from datasets.samples import example_record
+from ingest import receipts, statistics, tryout
+from ingest.lookup import look_up
+from ingest.models import DatasetRecords, QuarantinedEntry
+from ingest.statistics import Traffic
+
+_ROWS = 50
+_PROGRESS_SECONDS = 600
+
+
+@admin.register(DatasetRecords)
+class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
+    """What came of the records sent to each dataset."""
+
+    tenant_path = "project"
+    list_display = ("name", "project", "last_day", "waiting", "held", "is_archived")
+    list_filter = ("is_archived", ("project", ScopedFilter))
+    list_select_related = ("project",)
+    search_fields = ("name", "slug", "project__name")
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DatasetRecords]:
+        return super().get_queryset(request).select_related("project")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changes = super().get_changelist_instance(request)
+        rows = list(changes.result_list)
+        traffic = statistics.traffic([row.pk for row in rows])
+        held = _held_by_dataset([row.pk for row in rows])
+        for row in rows:
+            row.traffic, row.held_records = traffic[row.pk], held.get(row.pk, 0)
+        changes.result_list = rows
+        return changes
+
+    @admin.display(description="accepted, last 24 hours")
+    def last_day(self, row: Any) -> str:
+        traffic: Traffic = row.traffic
+        return f"{traffic.since(statistics.this_hour() - 23):,}"
+
+    @admin.display(description="queued")
+    def waiting(self, row: Any) -> str:
+        return f"{row.traffic.backlog.records:,}"
+
+    @admin.display(description="in quarantine")
+    def held(self, row: Any) -> str:
+        return f"{row.held_records:,}"
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        name = "ingest_datasetrecords"
+        return [
+            path("<int:object_id>/export/progress/", view(self.progress_view), name=f"{name}_progress"),
+            path("<int:object_id>/export/<str:form>/", view(self.export_view), name=f"{name}_export"),
+            path("<int:object_id>/try/", view(self.try_view), name=f"{name}_try"),
+            path("<int:object_id>/try/answer/", view(self.answer_view), name=f"{name}_answer"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The latest records of a selection, or where a receipt's are."""
+        dataset = self.get_object_or_404(request, object_id)
+        selection, problems = _selection(request)
+        context: dict[str, Any] = {"dataset": dataset, "problems": problems, "export_id": uuid.uuid4().hex}
+        if receipt := request.GET.get("receipt", "").strip():
+            context |= {"receipt": _status(dataset, receipt)}
+        if not problems:
+            context |= _rows(dataset, selection, request.GET.get("before", ""))
+        query = request.GET.copy()
+        query.pop("before", None)
+        context |= {"query": query.urlencode(), "given": request.GET, "formats": sorted(exports.FORMATS)}
+        return page(self, request, "admin/ingest/datasetrecords/records.html", title=f"Records of {dataset}", **context)
+
+    def export_view(self, request: HttpRequest, object_id: int, form: str) -> StreamingHttpResponse:
+        """All records of the selection as a file, streamed; its progress can be asked for by `export_id`."""
+        dataset = self.get_object_or_404(request, object_id)
+        selection, problems = _selection(request)
+        if problems or form not in exports.FORMATS:
+            raise Http404
+        content_type, write = exports.FORMATS[form]
+        batches = records.selected_batches(dataset, selection)
+        total = records.count_selected(dataset, selection)
+        followed = _followed(batches, total, _progress_key(request, request.GET.get("export_id", "")))
+        name = f"{dataset.project.slug}-{dataset.slug}-{clock.now():%Y%m%dT%H%M%SZ}.{form}"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+        return StreamingHttpResponse(write(followed), content_type=content_type, headers=headers)
+
+    def progress_view(self, request: HttpRequest, object_id: int) -> JsonResponse:
+        """How far an export is, in records."""
+        self.get_object_or_404(request, object_id)
+        done, total = cache.get(_progress_key(request, request.GET.get("export_id", "")), (0, None))
+        return JsonResponse({"done": done, "total": total})
+
+    def try_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """A place to paste records and see what the API says."""
+        dataset = self.get_object_or_404(request, object_id)
+        version = dataset.versions.order_by("-number").first()
+        context = {
+            "dataset": dataset,
+            "version": version,
+            "forms": [(name, form.label) for name, form in tryout.FORMS.items()],
+            "keys": _keys(dataset)[:100],
+            "example": example_record(version.field_list()) if version else "",
+        }
+        return page(self, request, "admin/ingest/datasetrecords/try.html", title=f"Try it: {dataset}", **context)
+
+    def answer_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """What the API would answer; with a key chosen, what it answers."""
+        dataset = self.get_object_or_404(request, object_id)
+        form = tryout.FORMS.get(request.POST.get("form", ""))
+        if form is None:
+            raise Http404
+        # A form's text comes with CRLF line ends, which nobody typed.
+        body = request.POST.get("body", "").replace("\r\n", "\n").encode(errors="surrogatepass")
+        chosen = request.POST.get("key") if request.POST.get("send") else None
+        if chosen:
+            key = _keys(dataset).filter(pk=chosen if chosen.isdecimal() else 0).first()
+            if key is None:
+                raise Http404
+            answer = tryout.send(dataset, body, form, key)
+        else:
+            answer = tryout.preview(dataset, body, form)
+        context = {
+            "answer": answer,
+            "sent": bool(chosen),
+            "records": list(tryout.marked(body, form, answer.problems)),
+            "dataset": dataset,
+            "receipt": dict(answer.headers).get("Location", "").rpartition("/")[2],
+        }
+        return page(self, request, "admin/ingest/datasetrecords/answer.html", title="Answer", **context)
+
+
+def _keys(dataset: Dataset) -> QuerySet[ApiKey]:
+    """The keys of the dataset's project that are in force."""
+    alive = Q(expires_at=None) | Q(expires_at__gt=clock.now())
+    return ApiKey.objects.filter(alive, project_id=dataset.project_id, revoked_at=None)
+
+
+def _held_by_dataset(dataset_ids: list[int]) -> dict[int, int]:
+    """Quarantine entries held, by dataset."""
+    held = QuarantinedEntry.objects.filter(dataset_id__in=dataset_ids, state=QuarantinedEntry.State.HELD)
+    return dict(held.order_by().values_list("dataset_id").annotate(Count("pk")))
+
+
+def _selection(request: HttpRequest) -> tuple[Selection, list[str]]:
+    """The selection that the address asks for, and what is wrong with it."""
+    problems: list[str] = []
+
+    def moment(name: str) -> datetime | None:
+        text = request.GET.get(name, "").strip()
+        if not text:
+            return None
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            problems.append(f"“{text}” is not a time like 2026-06-10T10:58.")
+            return None
+        return found.replace(tzinfo=UTC) if timezone.is_naive(found) else found
+
+    selection = Selection(
+        since=moment("since"),
+        until=moment("until"),
+        trace_id=request.GET.get("trace", "").strip(),
+        record_id=request.GET.get("record", "").strip(),
+    )
+    return selection, problems
+
+
+def _rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
+    table = records.selected(dataset, selection, limit=_ROWS + 1, before=before)
+    if table is None:
+        return {"columns": [], "rows": [], "older": ""}
+    found = [row for batch in table.to_batches() for row in exports.rows(batch)]
+    hidden = ("project_id", "dataset_id")
+    columns = [name for name in table.schema.names if name not in hidden]
+    rows = [[row[name] for name in columns] for row in found[:_ROWS]]
+    return {"columns": columns, "rows": rows, "older": found[_ROWS - 1]["id"] if len(found) > _ROWS else ""}
+
+
+def _status(dataset: Dataset, receipt: str) -> dict[str, Any]:
+    """What the API says of a receipt; given as such, or as the Location it came in."""
+    try:
+        return look_up(receipts.read(dataset.pk, receipt.rstrip("/").rpartition("/")[2]))
+    except ApiError as refusal:
+        return {"status": refusal.error}
+
+
+def _progress_key(request: HttpRequest, export_id: str) -> str:
+    return f"export:{request.user.pk}:{export_id[:64]}"
+
+
+def _followed(batches: Iterator[Any], total: int, key: str) -> Iterator[Any]:
+    done = 0
+    cache.set(key, (done, total), _PROGRESS_SECONDS)
+    for batch in batches:
+        yield batch
+        done += batch.num_rows
+        cache.set(key, (done, total), _PROGRESS_SECONDS)
+    cache.set(key, (done, done), _PROGRESS_SECONDS)

@@ -1,0 +1,35 @@
+// Exports: the browser takes the file as it streams; beside it, how far it is.
+
+const status = document.getElementById("export-status");
+
+for (const link of document.querySelectorAll("[data-export]")) {
+  link.addEventListener("click", () => {
+    const id = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
+    const url = new URL(link.href);
+    url.searchParams.set("export_id", id);
+    link.href = url;
+    follow(id, link.textContent.trim());
+  });
+}
+
+async function follow(id, name) {
+  const bar = document.createElement("progress");
+  bar.setAttribute("aria-label", `Export as ${name}`);
+  const text = document.createElement("span");
+  text.textContent = "Export begins…";
+  status.replaceChildren(text, bar);
+  for (let look = 0; look < 3600; look++) {
+    await new Promise((later) => setTimeout(later, 500));
+    const response = await fetch(`${status.dataset.progress}?export_id=${id}`).catch(() => null);
+    if (!response?.ok) continue;
+    const { done, total } = await response.json();
+    if (total === null) continue;
+    bar.max = Math.max(1, total);
+    bar.value = total ? done : 1;
+    text.textContent = `${done.toLocaleString()} of ${total.toLocaleString()} records`;
+    if (done >= total) {
+      text.textContent += ": done";
+      return;
+    }
+  }
+}

@@ -1,0 +1,17 @@
+// Try it: the form's answer is shown beside it, without leaving the page.
+
+const form = document.getElementById("try");
+const answer = document.getElementById("try-answer");
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  answer.setAttribute("aria-busy", "true");
+  const response = await fetch(form.action, { method: "POST", body: new FormData(form, event.submitter) }).catch(() => null);
+  answer.removeAttribute("aria-busy");
+  if (!response?.ok) {
+    answer.textContent = "The server does not answer. Try again.";
+    return;
+  }
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  answer.replaceChildren(...page.getElementById("answer").childNodes);
+});

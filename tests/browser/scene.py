@@ -1,0 +1,99 @@
+"""A service that has been used for a while: what pages are looked at with."""
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from config import clock, redis
+from datasets import services
+from datasets.models import ApiKey, Dataset, Project
+from datasets.schema import Field
+from ingest import redis_keys, statistics
+from ingest.models import QuarantinedEntry
+from quotas import services as quotas
+from quotas.models import MonthlyUsage, ThresholdEvent
+from quotas.period import period_of
+from tests.conftest import FIELDS
+
+PASSWORD = "a long password for tests"
+
+
+@dataclass
+class Scene:
+    """Who and what there is."""
+
+    admin: User
+    alice: User
+    project: Project
+    dataset: Dataset
+    key: ApiKey
+    entry: QuarantinedEntry
+    limit_id: int
+
+
+def furnish() -> Scene:
+    """Make it."""
+    admin = User.objects.create_superuser("admin", "admin@example.com", PASSWORD)
+    alice = User.objects.create_user("alice", "alice@example.com", PASSWORD, is_staff=True)
+    shop = services.create_project(slug="shop", owner=alice, name="Web shop")
+    billing = services.create_project(slug="billing", owner=admin, name="Billing")
+    services.create_project(slug="empty", owner=alice, name="Just begun")
+    fields = [Field(field.name, field.type, about) for field, about in zip(FIELDS, _ABOUT, strict=True)]
+    orders = services.create_dataset(project=shop, name="Orders", fields=fields[:4])
+    services.save_dataset(orders, fields=fields, author=alice)
+    services.save_dataset(orders, fields=[*fields[1:], Field("source", "string", "web or app")], author=admin)
+    services.create_dataset(project=shop, name="Visits", fields=[Field("page", "string"), Field("ms", "number")])
+    invoices = services.create_dataset(project=billing, name="Invoices", fields=[Field("total", "number")])
+    key = services.create_key(project=shop, name="checkout service")
+    services.create_key(project=shop, name="analytics", expires_at=clock.now() + timedelta(days=20))
+    services.revoke_key(services.create_key(project=shop, name="old laptop"))
+    _traffic(orders, 400)
+    _traffic(invoices, 90)
+    _refusals(shop)
+    quotas.set_limit(alice, 100_000)
+    _usage(alice)
+    entry = _quarantined(orders)
+    limit: Any = alice
+    return Scene(admin, alice, shop, orders, key, entry, limit.dataset_quota.pk)
+
+
+_ABOUT = ("ISO 3166 code", "free or pro", "in EUR", "", "when the customer came")
+
+
+def _traffic(dataset: Dataset, most: int) -> None:
+    dice, now = random.Random(dataset.pk), statistics.this_hour()
+    counts = {hour: dice.randrange(most // 4, most) for hour in range(now - 40 * 24, now + 1) if dice.random() > 0.1}
+    redis.client().hset(redis_keys.stored_by_hour(dataset.pk), mapping=counts)
+
+
+def _refusals(project: Project) -> None:
+    now = statistics.this_hour()
+    counts = {f"{now - 1}:invalid_field": 31, f"{now}:missing_field": 12, f"{now - 2}:invalid_api_key": 4}
+    redis.client().hset(redis_keys.refused_by_hour(project.pk), mapping=counts)
+
+
+def _usage(user: User) -> None:
+    now = clock.now()
+    for back in range(11):
+        year, month = divmod(now.year * 12 + now.month - 1 - back, 12)
+        MonthlyUsage.objects.create(user=user, period=f"{year:04}-{month + 1:02}", used=81_234 - back * 6_400)
+    ThresholdEvent.objects.create(user=user, period=period_of(now), percent=80, used=80_010, limit=100_000)
+
+
+def _quarantined(dataset: Dataset) -> QuarantinedEntry:
+    version = dataset.versions.order_by("-number")[0]
+    return QuarantinedEntry.objects.create(
+        dataset=dataset,
+        generation="feedf00d",
+        position=1,
+        origin="1764000000000-0",
+        count=1,
+        body=b'{"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "app"}, "plan": "pro", "amount": "12.5"}',
+        format="o",
+        schema_version_id=version.pk,
+        trace_id="req_123",
+        reason="the body does not match its schema version: Expected `float`, got `str` - at `$[0].amount`",
+    )
