@@ -143,13 +143,18 @@ def _quarantine(dataset: Dataset, generation: str, entries: Sequence[Entry], rea
                 origin=entry.origin,
                 count=entry.count,
                 body=entry.body,
-                format=entry.format.decode(errors="replace")[:1],
+                format=_printable(entry.format.decode(errors="replace"))[:1],
                 schema_version_id=entry.version_id,
-                trace_id=entry.trace_id[:128],
-                reason=reason,
+                trace_id=_printable(entry.trace_id)[:128],
+                reason=_printable(reason),
                 created_at=clock.now(),
             )
             for entry in entries
         ),
         ignore_conflicts=True,  # found by two drains at once
     )
+
+
+def _printable(text: str) -> str:
+    """Text that PostgreSQL takes: what an entry holds may name itself in the reason."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

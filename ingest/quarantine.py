@@ -4,14 +4,14 @@ import secrets
 from pathlib import Path
 
 from config import clock, redis
-from ingest import redis_keys
+from ingest import queue, redis_keys
 from ingest.models import QuarantinedEntry
 
 _REPLAY = Path(__file__).parent / "lua" / "replay.lua"
 
 
 def replay(entry: QuarantinedEntry) -> bool:
-    """Put an entry back into its dataset's queue; False if that was done before.
+    """Put an entry back into its dataset's queue; False if that was done before, or if it has not left the queue yet.
 
     Its records keep the ids of their acceptance. If the reason stands, the entry will be in quarantine again.
     Dying halfway does no harm: called again, it finishes, and the entry is not queued twice.
@@ -19,6 +19,8 @@ def replay(entry: QuarantinedEntry) -> bool:
     if entry.state != QuarantinedEntry.State.HELD:
         return False
     dataset_id = entry.dataset_id
+    if queue.generation() == entry.generation and queue.holds(dataset_id, queue.stream_id_of(entry.position)):
+        return False  # the drain that found it died before its commit
     stream_id: bytes = redis.load_script(_REPLAY)(
         keys=[
             redis_keys.GENERATION,

@@ -24,4 +24,4 @@ class Command(BaseCommand):
         if replay(entry):
             self.stdout.write(f"{entry.count} records are in the queue of dataset {entry.dataset_id} again.")
         else:
-            self.stdout.write("It was replayed before; nothing was done.")
+            self.stdout.write("Nothing was done: it was replayed before, or it is still in the queue.")
