@@ -12,7 +12,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, get_resolver
 
-from config.middleware import request_id
+from config.middleware import BODY_WAS_READ, request_id
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup(set_prefix=False)
@@ -56,9 +56,21 @@ class ApiHandler(BaseHandler):
         response = self.get_response(request)
         # The bare content, not the response: its close() would send `request_finished`, and the server would stream it.
         content = response.content
-        own = (("Content-Length", str(len(content))), ("X-Request-Id", request_id(request)))
-        start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *own])
+        headers = [*response.items(), ("Content-Length", str(len(content))), ("X-Request-Id", request_id(request))]
+        if BODY_WAS_READ not in environ and _has_body(environ):
+            headers.append(("Connection", "close"))
+        start_response(f"{response.status_code} {response.reason_phrase}", headers)
         return [content]
+
+
+def _has_body(environ: dict[str, Any]) -> bool:
+    """Whether a body was announced. If a request is refused before it was read, the connection ends with the answer.
+
+    The server closes such a connection anyhow, unless the whole body happens to have arrived. A client that is not told
+    sends its next request into it, and gets no answer. To wait for the body instead would let anybody, without a key,
+    keep a thread busy.
+    """
+    return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.http import parse_header_parameters
 
+from config.middleware import BODY_WAS_READ
 from ingest.errors import BodyTooLarge, InvalidJson, UnsupportedEncoding, UnsupportedMediaType
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -50,6 +51,7 @@ def read_body(request: HttpRequest) -> bytes:
     stream: IO[bytes] = meta["wsgi.input"]
     size = int(announced) if announced.isdecimal() else limit + 1
     body = _read_up_to(stream, size, limit)
+    meta[BODY_WAS_READ] = True
     if announced.isdecimal() and len(body) < size:
         raise InvalidJson({"detail": "The body is shorter than its Content-Length."})
     return _decompress(encoding, body, limit) if encoding in ("gzip", "zstd") else body
