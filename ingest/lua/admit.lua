@@ -36,12 +36,11 @@ local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[9], KEY
 
 local number = tonumber(ARGV[2])
 if seen[6] then
-    local slot = cmsgpack.unpack(seen[6])
-    if slot[1] == number then
-        local reply = slot[2]
-        reply[2] = now
-        return reply
-    elseif slot[1] > number then
+    local last = tonumber(string.match(seen[6], '%d+'))
+    if last == number then
+        local generation, id, count, limit, used = string.match(seen[6], ' (%S+) (%S+) (%S+) (%S+) (%S+)')
+        return {'accepted', now, generation, id, tonumber(count), tonumber(limit), tonumber(used)}
+    elseif last > number then
         return {'late', now}
     end
 end
@@ -103,6 +102,7 @@ end
 if KEYS[14] then
     redis.call('SET', KEYS[14], cmsgpack.pack({ARGV[15], generation, id, count}), 'EX', ARGV[16])
 end
-local reply = {'accepted', now, generation, id, count, limit, used}
-redis.call('SET', KEYS[13], cmsgpack.pack({number, reply}), 'EX', 3600)
-return reply
+redis.call(
+    'SET', KEYS[13], string.format('%s %s %s %.0f %.0f %.0f', ARGV[2], generation, id, count, limit, used), 'EX', 3600
+)
+return {'accepted', now, generation, id, count, limit, used}
