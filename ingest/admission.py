@@ -183,7 +183,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: 
     except RedisUnavailable as failure:
         raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
-        if str(failure).startswith(("OOM", "command not allowed")):
+        if "command not allowed when used memory" in str(failure):  # at its beginning, or (Redis 6) within
             raise QueueFull from failure
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     _RedisClock.learn(reply[1])
