@@ -26,7 +26,7 @@ class QuarantinedEntry(models.Model):
     reason = models.TextField()
     state = models.CharField(max_length=10, choices=State.choices, default=State.HELD)
     created_at = models.DateTimeField(auto_now_add=True)
-    replayed_as = models.CharField(max_length=40, blank=True, help_text="The stream id of the replay.")
+    replayed_as = models.CharField(max_length=40, blank=True, help_text="The replay’s place: generation-stream id.")
     replayed_at = models.DateTimeField(null=True, blank=True)
     discarded_at = models.DateTimeField(null=True, blank=True, help_text="Its body was deleted then.")
 

@@ -21,7 +21,7 @@ def replay(entry: QuarantinedEntry) -> bool:
     dataset_id = entry.dataset_id
     if queue.generation() == entry.generation and queue.holds(dataset_id, queue.stream_id_of(entry.position)):
         return False  # the drain that found it died before its commit
-    stream_id: bytes = redis.load_script(_REPLAY)(
+    place: bytes = redis.load_script(_REPLAY)(
         keys=[
             redis_keys.GENERATION,
             redis_keys.stream(dataset_id),
@@ -44,7 +44,7 @@ def replay(entry: QuarantinedEntry) -> bool:
         ],
     )
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
-        state=QuarantinedEntry.State.REPLAYED, replayed_as=stream_id.decode(), replayed_at=clock.now()
+        state=QuarantinedEntry.State.REPLAYED, replayed_as=place.decode(), replayed_at=clock.now()
     )
     entry.refresh_from_db()
     return bool(changed)

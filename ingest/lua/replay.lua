@@ -5,7 +5,7 @@
 --       4 body   5 format   6 number of records   7 schema version id   8 trace id   9 stream id of its acceptance
 --      10 generation to begin, should there be none
 --
--- RETURN the stream id of the replay: the first one's, however often it is called
+-- RETURN the place of the replay, <generation>-<stream id>: the first one's, however often it is called
 --
 -- An entry of an earlier generation counts as accepted in this one: its own ledger is closed.
 
@@ -21,7 +21,8 @@ end
 local id = redis.call(
     'XADD', KEYS[2], '*', 'b', ARGV[4], 'f', ARGV[5], 'n', ARGV[6], 'v', ARGV[7], 't', ARGV[8], 'o', ARGV[9]
 )
-redis.call('HSET', KEYS[6], ARGV[1], id)
+local place = generation .. '-' .. id
+redis.call('HSET', KEYS[6], ARGV[1], place)
 if generation ~= ARGV[2] then
     redis.call('HINCRBY', KEYS[3], 'accepted', ARGV[6])
 end
@@ -30,4 +31,4 @@ redis.call('HINCRBY', KEYS[3], 'bytes', #ARGV[4])
 redis.call('INCRBY', KEYS[4], #ARGV[4])
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[5], 'NX', time[1] * 1000 + math.floor(time[2] / 1000), ARGV[3])
-return id
+return place

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ('reason', models.TextField()),
                 ('state', models.CharField(choices=[('held', 'held'), ('replayed', 'replayed')], default='held', max_length=10)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('replayed_as', models.CharField(blank=True, help_text='The stream id of the replay.', max_length=40)),
+                ('replayed_as', models.CharField(blank=True, help_text='The replay’s place: generation-stream id.', max_length=40)),
                 ('replayed_at', models.DateTimeField(blank=True, null=True)),
                 ('dataset', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='quarantine', to='datasets.dataset')),
             ],
