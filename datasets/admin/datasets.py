@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Max, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.urls import path
@@ -46,6 +46,8 @@ class DatasetForm(forms.ModelForm[Dataset]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         version = self.instance.pk and self.instance.versions.order_by("-number").first()
+        if "description" in self.fields:
+            self.fields["description"].widget.attrs["rows"] = 2
         self.in_force = version.field_list() if version else []
         if version:
             self.fields["schema"].initial = _as_text(self.in_force)
@@ -76,7 +78,7 @@ class DatasetAdmin(RefusableAdmin[Dataset]):
 
     tenant_path = "project"
     form = DatasetForm
-    list_display = ("name", "id", "project", "version", "is_archived", "created_at")
+    list_display = ("name", "id", "project", "version", "state", "created_at")
     list_filter = ("is_archived", ("project", ScopedFilter))
     list_select_related = ("project",)
     search_fields = ("name", "slug", "project__name")
@@ -84,11 +86,16 @@ class DatasetAdmin(RefusableAdmin[Dataset]):
     fieldsets = ((None, {"fields": ("project", "name", "slug", "description", "is_archived")}),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Dataset]:
-        return super().get_queryset(request).annotate(latest_version=Max("versions__number"))
+        latest = SchemaVersion.objects.filter(dataset=OuterRef("pk")).order_by("-number").values("number")[:1]
+        return super().get_queryset(request).annotate(latest_version=Subquery(latest))
 
     @admin.display(description="schema", ordering="latest_version")
     def version(self, dataset: Any) -> str:
         return f"version {dataset.latest_version}" if dataset.latest_version else "none yet: accepts nothing"
+
+    @admin.display(description="state", ordering="is_archived")
+    def state(self, dataset: Dataset) -> str:
+        return "archived" if dataset.is_archived else "open"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Dataset | None = None) -> tuple[str, ...]:
         # Its table's address names the project.

@@ -6,7 +6,8 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db.models import Count, QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 
 from datasets import services
@@ -65,7 +66,9 @@ class ProjectAdmin(RefusableAdmin[Project]):
     fields = _FIELDS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
-        return super().get_queryset(request).annotate(datasets_in=Count("datasets"))
+        datasets = Dataset.objects.filter(project=OuterRef("pk")).order_by().values("project")
+        counted = Subquery(datasets.annotate(count=Count("pk")).values("count"))
+        return super().get_queryset(request).annotate(datasets_in=Coalesce(counted, 0))
 
     @admin.display(description="datasets", ordering="datasets_in")
     def dataset_count(self, project: Any) -> int:

@@ -76,6 +76,14 @@ class TenantAdmin(ModelAdmin[_Model]):
             queryset = db_field.remote_field.model._default_manager.all()
         return scope(queryset, request.user)
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Who has one project need not choose it."""
+        initial: dict[str, Any] = dict(super().get_changeform_initial_data(request))
+        if self.tenant_path == "project" and "project" not in initial:
+            first_two = projects_of(request.user).values_list("pk", flat=True)[:2]
+            initial |= {"project": first_two[0]} if len(first_two) == 1 else {}
+        return initial
+
     def get_object_or_404(self, request: HttpRequest, pk: Any) -> _Model:
         """The object, if this person may see it; for pages beside Django's own."""
         found = self.get_object(request, str(pk))

@@ -1,6 +1,6 @@
 """Stored records in the admin: found, followed by their receipt, exported; and tried out before they are sent."""
 
-import uuid
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from datasets.models import ApiKey, Dataset
 from datasets.records import Selection
 from datasets.samples import example_record
+from datasets.schema import Field
 from ingest import receipts, statistics, tryout
 from ingest.lookup import look_up
 from ingest.models import DatasetRecords, QuarantinedEntry
@@ -27,6 +28,8 @@ from ingest.statistics import Traffic
 
 _ROWS = 50
 _PROGRESS_SECONDS = 600
+# Around the declared fields: the first before them, the rest after.
+_BASE = ("timestamp", "context", "__traceId", "ingested_at", "id")
 
 
 @admin.register(DatasetRecords)
@@ -34,7 +37,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     """What came of the records sent to each dataset."""
 
     tenant_path = "project"
-    list_display = ("name", "project", "last_day", "waiting", "held", "is_archived")
+    list_display = ("name", "project", "last_day", "waiting", "held", "state")
     list_filter = ("is_archived", ("project", ScopedFilter))
     list_select_related = ("project",)
     search_fields = ("name", "slug", "project__name")
@@ -57,6 +60,10 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def last_day(self, row: Any) -> str:
         traffic: Traffic = row.traffic
         return f"{traffic.since(statistics.this_hour() - 23):,}"
+
+    @admin.display(description="state", ordering="is_archived")
+    def state(self, row: DatasetRecords) -> str:
+        return "archived" if row.is_archived else "open"
 
     @admin.display(description="queued")
     def waiting(self, row: Any) -> str:
@@ -83,7 +90,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         """The latest records of a selection, or where a receipt's are."""
         dataset = self.get_object_or_404(request, object_id)
         selection, problems = _selection(request)
-        context: dict[str, Any] = {"dataset": dataset, "problems": problems, "export_id": uuid.uuid4().hex}
+        context: dict[str, Any] = {"dataset": dataset, "original": dataset, "problems": problems}
         if receipt := request.GET.get("receipt", "").strip():
             context |= {"receipt": _status(dataset, receipt)}
         if not problems:
@@ -119,17 +126,18 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         version = dataset.versions.order_by("-number").first()
         context = {
             "dataset": dataset,
+            "original": dataset,
             "version": version,
             "forms": [(name, form.label) for name, form in tryout.FORMS.items()],
             "keys": _keys(dataset)[:100],
-            "example": example_record(version.field_list()) if version else "",
+            "example": _example(version.field_list()) if version else "",
         }
         return page(self, request, "admin/ingest/datasetrecords/try.html", title=f"Try it: {dataset}", **context)
 
     def answer_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """What the API would answer; with a key chosen, what it answers."""
         dataset = self.get_object_or_404(request, object_id)
-        form = tryout.FORMS.get(request.POST.get("form", ""))
+        form = tryout.FORMS.get(request.POST.get("form", "single"))
         if form is None:
             raise Http404
         # A form's text comes with CRLF line ends, which nobody typed.
@@ -150,6 +158,10 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "receipt": dict(answer.headers).get("Location", "").rpartition("/")[2],
         }
         return page(self, request, "admin/ingest/datasetrecords/answer.html", title="Answer", **context)
+
+
+def _example(fields: list[Field]) -> str:
+    return json.dumps(json.loads(example_record(fields)), indent=2, ensure_ascii=False)
 
 
 def _keys(dataset: Dataset) -> QuerySet[ApiKey]:
@@ -194,7 +206,8 @@ def _rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]
         return {"columns": [], "rows": [], "older": ""}
     found = [row for batch in table.to_batches() for row in exports.rows(batch)]
     hidden = ("project_id", "dataset_id")
-    columns = [name for name in table.schema.names if name not in hidden]
+    declared = [name for name in table.schema.names if name not in (*_BASE, *hidden)]
+    columns = [*_BASE[:1], *declared, *_BASE[1:]]
     rows = [[row[name] for name in columns] for row in found[:_ROWS]]
     return {"columns": columns, "rows": rows, "older": found[_ROWS - 1]["id"] if len(found) > _ROWS else ""}
 

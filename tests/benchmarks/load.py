@@ -42,6 +42,8 @@ class Load:
 class Running:
     """A wrk at work."""
 
+    besides = 0  # records that others have sent to the same system meanwhile
+
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
         self._load: Load | None = None

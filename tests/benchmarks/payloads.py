@@ -16,7 +16,7 @@ FIELDS = [
 ]
 SIZES = (1, 100, 1000)
 # Bodies of each size, sent in turn.
-_VARIANTS = {1: 100, 100: 10, 1000: 4}
+_VARIANTS = {1: 1000, 100: 200, 1000: 50}
 _COUNTRIES = (
     "AT",
     "BE",

@@ -81,7 +81,7 @@ class Product(StoringSystem):
 
     def readable(self) -> int:
         """Rows in the table, by a look into its files."""
-        return self.table.delta.to_pyarrow_dataset().count_rows() if self.table.refresh() else 0
+        return int(self.table.delta.to_pyarrow_dataset().count_rows()) if self.table.refresh() else 0
 
     def fill(self, records: int) -> None:
         """Queue about so many records, in batches of 1,000. No worker must be at work."""
@@ -90,22 +90,37 @@ class Product(StoringSystem):
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """With worker, upkeep and beat, all of them started and warm."""
-        with self.starting():
+        with self._started("worker", "upkeep", "beat"):
             Probe(self).wait()
             yield
 
     @contextmanager
-    def starting(self) -> Iterator[None]:
-        """With worker, upkeep and beat, just started."""
-        names = ("worker", "upkeep", "beat")
+    def standing_by(self) -> Iterator[None]:
+        """With workers that are warm, and nobody who tells them to drain: see `dispatching`."""
+        cold = self._servers["worker"].pid is None
+        with self._started("worker", "upkeep"):
+            if cold:
+                with self.dispatching():
+                    Probe(self).wait()
+            yield
+
+    @contextmanager
+    def dispatching(self) -> Iterator[None]:
+        """With beat, who tells them."""
+        with self._started("beat"):
+            yield
+
+    @contextmanager
+    def _started(self, *names: str) -> Iterator[None]:
+        """With processes, those that run already included: starting them takes seconds."""
+        ours = [self._servers[name] for name in names if self._servers[name].pid is None]
         try:
-            for name in names:
-                self._servers[name].start()
+            for server in ours:
+                server.start()
             yield
         finally:
-            for name in reversed(names):
-                self._servers[name].stop()
+            for server in reversed(ours):
+                server.stop()
 
 
 class Probe:

@@ -78,6 +78,9 @@ class Baseline(StoringSystem):
         assert row is not None
         return int(row[0])
 
+    def readable(self) -> int:
+        return self.stored()
+
     @contextmanager
     def working(self) -> Iterator[None]:
         self._worker.start()

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,7 +67,8 @@ class Report:
         """Everything, as JSON."""
         machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
         rows = [vars(row) for row in self._rows]
-        file.write_text(json.dumps({"machine": machine, "options": options, "raw": self._raw, "rows": rows}, indent=1))
+        everything = {"machine": machine, "options": options, "rows": rows, "raw": self._raw}
+        file.write_text(json.dumps(everything, indent=1, default=asdict))
 
 
 def paired(values: Sequence[float], references: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import accept
+from tests.benchmarks import accept, end_to_end, freshness, growth
 from tests.benchmarks.failure import BenchmarkFailed
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Report
@@ -15,6 +15,10 @@ from tests.benchmarks.stack import Stack, started
 
 _CASES: dict[str, Callable[[Stack, Options, Report], None]] = {
     "accept": accept.run,
+    "end-to-end": end_to_end.run,
+    "drain": end_to_end.drain,
+    "freshness": freshness.run,
+    "growth": growth.run,
 }
 
 

@@ -36,7 +36,6 @@ class Stack:
         """Before each measurement: empty queues, and an append-only file that holds no more than is left."""
         systems: tuple[System, ...] = (self.product, self.ceiling, self.baseline)
         for system in systems:
-            system.web.wait_until_idle()
             system.trim()
         client = redis.client()
         wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "an AOF rewrite ends")

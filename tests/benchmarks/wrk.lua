@@ -1,10 +1,10 @@
--- wrk's script: send prepared requests in turn, and say how they were answered.
+-- wrk's script: send prepared requests in turn, from any of them on, and say how they were answered.
 --
 -- Environment
 --      BENCH_REQUESTS  a file of lines: path, tab, token, tab, file with the body
 --      BENCH_CHECK     if set, every answer is looked at: it must be 202. This costs wrk time; otherwise wrk counts
 --                      the answers of 400 and above by itself, and the caller counts what the server has queued
---      BENCH_PAUSE_MS  if set, what each connection waits after an answer, in ms (a fraction is a chance of one more)
+--      BENCH_PAUSE_MS  if set, what each connection waits after an answer, in ms on average
 --
 -- Prints one line: `BENCH {...}`, times in microseconds.
 
@@ -27,6 +27,8 @@ function init()
         local headers = { ['Content-Type'] = 'application/json', ['Authorization'] = 'Bearer ' .. token }
         requests[#requests + 1] = wrk.format('POST', path, headers, bodies[name])
     end
+    math.randomseed(os.time())
+    at = math.random(#requests)
     if os.getenv('BENCH_CHECK') then
         response = function(status)
             if status ~= 202 then
@@ -37,7 +39,7 @@ function init()
     local pause = tonumber(os.getenv('BENCH_PAUSE_MS') or '')
     if pause then
         delay = function()
-            return math.floor(pause + math.random())
+            return math.floor(pause * (0.5 + math.random()) + math.random())
         end
     end
 end

@@ -16,13 +16,13 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from playwright.sync_api import Browser  # noqa: E402
 
+from datasets import records  # noqa: E402
+from datasets.keys import issue_token  # noqa: E402
 from tests.browser.chromium import browser  # noqa: E402
 from tests.browser.pages import addresses  # noqa: E402
 from tests.browser.scene import PASSWORD, Scene, furnish  # noqa: E402
 from tests.browser.site import serving, wait_until, working  # noqa: E402
 from tests.conftest import Api, record  # noqa: E402
-from datasets import records  # noqa: E402
-from datasets.keys import issue_token  # noqa: E402
 
 _SIZES = {"": (1280, 800), "-phone": (390, 844)}
 

@@ -1,0 +1,66 @@
+"""A browser, the site and a worker, for tests that do what a person does."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from playwright.sync_api import Browser, Page
+
+from tests.browser import chromium, site
+from tests.browser.scene import PASSWORD, Scene, furnish
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium.browser() as launched:
+        yield launched
+
+
+@pytest.fixture
+def address(transactional_db: None) -> Iterator[str]:
+    """Of the site, with a worker behind it."""
+    with site.serving() as served, site.working():
+        yield served
+
+
+@pytest.fixture
+def scene(transactional_db: None) -> Scene:
+    return furnish()
+
+
+@pytest.fixture
+def person() -> User:
+    """Somebody with a project of his own, who is not a superuser."""
+    return User.objects.create_user("alice", password=PASSWORD, is_staff=True)
+
+
+LogIn = Callable[..., Page]
+
+
+@pytest.fixture
+def log_in(browser: Browser, address: str) -> Iterator[LogIn]:
+    """Log a user in, in a window of its own; what the page's scripts complain about fails the test."""
+    contexts, complaints = [], []
+
+    def enter(username: str, *, width: int = 1280, height: int = 800, dark: bool = False) -> Page:
+        context = browser.new_context(
+            base_url=address,
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            accept_downloads=True,
+        )
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto("/admin/login/")
+        page.fill("[name=username]", username)
+        page.fill("[name=password]", PASSWORD)
+        page.click("[type=submit]")
+        page.wait_for_url("**/admin/")
+        return page
+
+    yield enter
+    for context in contexts:
+        context.close()
+    assert complaints == []

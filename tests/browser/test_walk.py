@@ -1,0 +1,225 @@
+"""What a dataset's owner does in the admin, from the first dataset to the first record that goes wrong."""
+
+import json
+import re
+import shlex
+import subprocess
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from playwright.sync_api import Page, expect
+
+from config import clock, redis
+from datasets import services
+from datasets.models import ApiKey, Dataset
+from ingest import redis_keys
+from ingest.models import QuarantinedEntry
+from tests.browser.conftest import LogIn
+from tests.browser.site import wait_until
+from tests.ingest.entries import enqueue
+
+SAMPLE = '{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "sku": "A1", "price": 9.5, "paid": true}'
+
+
+def curl(line: str, *more: str) -> tuple[int, dict[str, object]]:
+    """Run a shown curl line, as pasted; the status and the answer."""
+    words = shlex.split(line.replace("\\\n", " "))
+    done = subprocess.run([*words, *more, "-sS", "-w", "\n%{http_code}"], capture_output=True, text=True, check=True)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body)
+
+
+def define_orders(page: Page) -> Dataset:
+    page.get_by_role("link", name="Define its first dataset").click()
+    page.fill("[name=name]", "Orders")
+    page.fill("#sample", SAMPLE)
+    page.click("#sample-infer")
+    expect(page.locator("#sample-notes")).to_contain_text("3 fields added")
+    assert [name.input_value() for name in page.locator(".ours-name").all()] == ["sku", "price", "paid"]
+    assert [kind.input_value() for kind in page.locator(".ours-type").all()] == ["string", "number", "boolean"]
+    expect(page.locator("#schema-preview")).to_contain_text("Saving publishes version 1")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+    return Dataset.objects.get(name="Orders")
+
+
+def issue_key(page: Page) -> str:
+    """Issue a key; the curl line that the page shows."""
+    page.goto("/admin/")
+    page.get_by_role("link", name="Issue a key").click()
+    page.fill("[name=name]", "till")
+    page.select_option("[name=ends]", "30")
+    page.get_by_role("button", name="Save", exact=True).click()
+    token = page.locator("#token").input_value()
+    line = page.locator("#curl").text_content() or ""
+    assert token in line
+    return line
+
+
+def figure(page: Page, name: str) -> str:
+    return (page.locator(f"[data-figure={name}]").first.text_content() or "").strip()
+
+
+def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None:
+    services.create_project(slug="shop", owner=person, name="Shop")
+    page = log_in("alice")
+
+    # Define a dataset by pasting a sample, issue a key, send the line that is shown.
+    dataset = define_orders(page)
+    line = issue_key(page)
+    page.goto("/admin/")
+    assert figure(page, "today") == "0"
+    assert curl(line) == (202, {"success": True, "status": "queued"})
+
+    # The start page, which was not reloaded, shows it; so does the table.
+    expect(page.locator("[data-figure=today]")).to_have_text("1", timeout=30_000)
+    expect(page.locator("svg[data-total='1']")).to_be_visible(timeout=30_000)
+    expect(page.locator("[data-ledger]")).to_contain_text("ledger adds up", timeout=30_000)
+    page.get_by_role("link", name="Records", exact=True).last.click()
+    page.get_by_role("link", name="Orders").click()
+    wait_until(lambda: page.reload() is not None and page.locator("#records tbody tr").count() == 1)
+    expect(page.locator("#records")).to_contain_text("42.5")
+
+    # Break a record in Try it, and read why.
+    page.get_by_role("link", name="Try it").click()
+    body = page.locator("#body").input_value()
+    page.fill("#body", body.replace("42.5", '"42.5"').replace('"paid": true', '"payed": true'))
+    page.click("#ask")
+    expect(page.locator("#try-answer [data-status='400']")).to_be_visible()
+    expect(page.locator("#try-answer .ours-wrong").nth(0)).to_contain_text("expected number, received string")
+    expect(page.locator("#try-answer .ours-wrong").nth(1)).to_contain_text("Extra field: payed")
+    expect(page.locator("#try-answer .ours-wrong").nth(2)).to_contain_text("Missing field: paid")
+    shown = json.loads(page.locator("#answer-body").text_content() or "")
+    assert shown["error"] == "Extra field: payed"
+
+    # Mend it, and send it for real.
+    page.fill("#body", body)
+    page.click("#send")
+    expect(page.locator("#try-answer [data-status='202']")).to_be_visible()
+    page.get_by_role("link", name="Where is it now?").click()
+    wait_until(lambda: page.reload() is not None and "stored" in (page.locator("#receipt-status").text_content() or ""))
+
+    # Change the schema: what it means is said before, and the old line is refused after.
+    page.get_by_role("link", name="Definition").click()
+    page.click("#schema-add")
+    page.keyboard.type("source")
+    expect(page.locator("#schema-preview")).to_contain_text("Older rows are null")
+    expect(page.locator("#schema-preview")).to_contain_text("Saving publishes version 2")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    status, answer = curl(line)
+    assert (status, answer["error"]) == (400, "Missing field: source")
+    assert "added source" in LogEntry.objects.filter(object_repr="Orders").latest("pk").change_message
+
+    # The refusal is in the chart of the start page.
+    page.goto("/admin/")
+    expect(page.get_by_role("row", name=re.compile("missing_field 1"))).to_be_visible(timeout=30_000)
+
+    # Something that cannot be stored is found in quarantine, and replayed.
+    enqueue(dataset, b'{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "sku": 1}')
+    expect(page.locator("[data-figure=quarantined]")).to_have_text("1", timeout=30_000)
+    page.locator("[data-figure=quarantined] a").click()
+    page.get_by_role("link", name=str(QuarantinedEntry.objects.get().pk), exact=True).click()
+    expect(page.get_by_text("the body does not match its schema version")).to_be_visible()
+    expect(page.locator("pre.ours-box")).to_contain_text('"sku": 1')
+    page.get_by_role("button", name="Replay").click()
+    expect(page.get_by_text("1 records are in the queue again")).to_be_visible()
+    wait_until(lambda: QuarantinedEntry.objects.count() == 2)
+    page.reload()
+    expect(page.get_by_text("replayed, and in quarantine again as")).to_be_visible()
+
+    # Revoke the key: the same line is refused.
+    page.goto("/admin/datasets/apikey/")
+    page.get_by_role("link", name="till").click()
+    page.get_by_role("link", name="Revoke…").click()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("Revoked: “till”")).to_be_visible()
+    assert curl(line)[0] == 401
+
+
+def test_a_changed_type_is_refused_where_it_stands(log_in: LogIn, scene: object) -> None:
+    dataset = Dataset.objects.get(name="Orders")
+    page = log_in("alice")
+    page.goto(f"/admin/datasets/dataset/{dataset.pk}/change/")
+    row = page.locator(".ours-schema > li").nth(1)
+    row.locator(".ours-type").select_option("string")
+    expect(row.locator(".ours-error")).to_contain_text("“amount” is stored as number and cannot become string")
+    expect(page.locator("#schema-preview")).to_contain_text("This cannot be published yet")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("alert").first).to_contain_text("add a field with a new name instead")
+    expect(page.locator(".ours-schema .ours-error")).to_be_visible()
+    assert dataset.versions.count() == 3
+
+
+def test_fields_are_moved_by_keyboard_and_by_dragging(log_in: LogIn, scene: object) -> None:
+    dataset = Dataset.objects.get(name="Orders")
+    page = log_in("alice")
+    page.goto(f"/admin/datasets/dataset/{dataset.pk}/change/")
+
+    def order() -> list[str]:
+        return [name.input_value() for name in page.locator(".ours-name").all()]
+
+    assert order() == ["plan", "amount", "active", "signup_at", "source"]
+    page.locator(".ours-handle").nth(0).focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert order() == ["amount", "active", "plan", "signup_at", "source"]
+    expect(page.locator("#schema-said")).to_have_text("plan is now field 3 of 5")
+    last, first = page.locator(".ours-handle").nth(4).bounding_box(), page.locator(".ours-handle").nth(0).bounding_box()
+    assert last is not None
+    assert first is not None
+    page.mouse.move(last["x"] + 8, last["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(first["x"] + 8, first["y"] + 2, steps=12)
+    page.mouse.up()
+    assert order() == ["source", "amount", "active", "plan", "signup_at"]
+    page.get_by_label("Remove this field").nth(1).click()
+    expect(page.locator("#schema-preview")).to_contain_text("Its column and values stay")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    fields = dataset.versions.order_by("-number")[0].field_list()
+    assert [field.name for field in fields] == ["source", "active", "plan", "signup_at"]
+
+
+def test_a_key_is_rotated_with_a_day_for_the_old_one(log_in: LogIn, scene: object) -> None:
+    key = ApiKey.objects.get(name="checkout service")
+    page = log_in("alice")
+    page.goto(f"/admin/datasets/apikey/{key.pk}/change/")
+    page.get_by_role("link", name="Rotate…").click()
+    page.get_by_label("in 24 hours").check()
+    page.get_by_role("button", name="Rotate").click()
+    line = page.locator("#curl").text_content() or ""
+    expect(page.get_by_text("in force until")).to_be_visible()
+    assert curl(line)[0] == 202
+    key.refresh_from_db()
+    assert key.revoked_at is None
+    assert key.expires_at is not None
+    assert 86_000 < (key.expires_at - clock.now()).total_seconds() <= 86_400
+
+
+def test_a_selection_is_found_and_exported_with_its_progress(log_in: LogIn, scene: object) -> None:
+    dataset = Dataset.objects.get(name="Orders")
+    key = ApiKey.objects.get(name="checkout service")
+    page = log_in("alice")
+    page.goto(f"/admin/ingest/datasetrecords/{dataset.pk}/try/")
+    page.select_option("#form", "lines")
+    line = json.dumps(json.loads(page.locator("#body").input_value()))
+    page.fill("#body", "\n".join([line] * 3))
+    page.select_option("#key", str(key.pk))
+    page.click("#send")
+    expect(page.locator("#answer-body")).to_contain_text('"count":3')
+    wait_until(lambda: not redis.client().exists(redis_keys.stream(dataset.pk)))
+    page.get_by_role("link", name="Records", exact=True).last.click()
+    expect(page.locator("#records tbody tr")).to_have_count(3)
+    trace = page.locator("#records td[title^='try-']").first.get_attribute("title") or ""
+    page.fill("#trace", "nothing has this")
+    page.get_by_role("button", name="Look").click()
+    expect(page.get_by_text("Nothing stored matches")).to_be_visible()
+    page.fill("#trace", trace)
+    page.get_by_role("button", name="Look").click()
+    expect(page.locator("#records tbody tr")).to_have_count(3)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="ndjson").click()
+    rows = download.value.path().read_text().splitlines()
+    assert [json.loads(row)["__traceId"] for row in rows] == [trace] * 3
+    expect(page.locator("#export-status")).to_contain_text("3 of 3 records: done")
