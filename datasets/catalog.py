@@ -103,6 +103,12 @@ def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract],
     raise CatalogUnavailable
 
 
+def check_in_force(contract: Contract) -> None:
+    """For a use that `admit.lua` does not check. Raises StaleContract where the contract has been changed."""
+    if contract.revision != revisions.current(contract.project_id, timeout=settings.ADMISSION_TIMEOUT_SECONDS):
+        raise StaleContract
+
+
 def forget_all() -> None:
     """Empty the cache, as a new process would find it."""
     _entries.clear()

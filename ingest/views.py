@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from config.errors import ApiError, json_response
 from config.middleware import request_id
 from config.redis import RedisUnavailable
-from datasets.catalog import CatalogUnavailable, Contract, under_contract
+from datasets.catalog import CatalogUnavailable, Contract, check_in_force, under_contract
 from datasets.keys import read_token
 from datasets.schema import CompiledSchema
 from ingest import health, metrics, receipts
@@ -185,7 +185,13 @@ class ValidateView(IngestView):
     def post(self, request: Request, dataset_id: str | None = None) -> HttpResponse:
         wanted = self.dataset_id(request, dataset_id)
         plain = request._request
-        payload: Payload = self.under_contract(request, wanted, lambda contract: self.read(plain, contract.schema))
+
+        def validate(contract: Contract) -> Payload:
+            payload = self.read(plain, contract.schema)
+            check_in_force(contract)
+            return payload
+
+        payload: Payload = self.under_contract(request, wanted, validate)
         return json_response({"valid": True, "count": payload.count})
 
 
@@ -194,10 +200,12 @@ class ReceiptView(KeyView):
 
     def get(self, request: Request, dataset_id: str, receipt: str) -> HttpResponse:
         wanted = self.dataset_id(request, dataset_id)
-        status = self.under_contract(
-            request, wanted, lambda contract: look_up(receipts.read(contract.dataset_id, receipt))
-        )
-        return json_response(status)
+
+        def see(contract: Contract) -> dict[str, Any]:
+            check_in_force(contract)
+            return look_up(receipts.read(contract.dataset_id, receipt))
+
+        return json_response(self.under_contract(request, wanted, see))
 
 
 class HealthView(ApiView):

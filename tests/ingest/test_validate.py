@@ -90,11 +90,3 @@ def test_a_receipt_is_not_shown_to_a_revoked_key(api: Api, key: ApiKey) -> None:
     assert api.request("GET", receipt).status_code == 200
     services.revoke_key(key)
     assert api.request("GET", receipt).status_code == 401
-
-
-def test_a_receipt_is_not_shown_once_the_dataset_is_archived(api: Api, dataset: Dataset) -> None:
-    receipt = api.one(record()).headers["Location"]
-    assert api.request("GET", receipt).status_code == 200
-    dataset.is_archived = True
-    services.save_dataset(dataset)
-    assert api.request("GET", receipt).status_code == 404
