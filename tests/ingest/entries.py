@@ -50,16 +50,15 @@ def enqueue(
     dataset: Dataset, body: bytes, *, form: bytes = b"o", count: int = 1, version: int | None = None, trace: str = "t"
 ) -> str:
     """Put an entry into the stream past every check, with the counters that an accepted one would have moved."""
-    client = redis.client()
     version = dataset.versions.order_by("-number")[0].pk if version is None else version
-    client.set(redis_keys.GENERATION, "feedf00d", nx=True)
-    stream_id: bytes = client.xadd(
-        redis_keys.stream(dataset.pk), {"b": body, "f": form, "n": count, "v": version, "t": trace}
-    )
-    for name, by in (("accepted", count), ("queued", count), ("bytes", len(body))):
-        client.hincrby(redis_keys.counters(dataset.pk), name, by)
-    client.incrby(redis_keys.TOTAL_BYTES, len(body))
-    client.zadd(redis_keys.PENDING, {str(dataset.pk): 0}, nx=True)
+    with redis.client().pipeline(transaction=True) as step:
+        step.set(redis_keys.GENERATION, "feedf00d", nx=True)
+        step.xadd(redis_keys.stream(dataset.pk), {"b": body, "f": form, "n": count, "v": version, "t": trace})
+        for name, by in (("accepted", count), ("queued", count), ("bytes", len(body))):
+            step.hincrby(redis_keys.counters(dataset.pk), name, by)
+        step.incrby(redis_keys.TOTAL_BYTES, len(body))
+        step.zadd(redis_keys.PENDING, {str(dataset.pk): 0}, nx=True)
+        stream_id: bytes = step.execute()[1]
     return stream_id.decode()
 
 
