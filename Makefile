@@ -4,13 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check clean
+.PHONY: run test check clean chromium
 
 run: $(VENV)/installed ## start everything: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
 
-test: $(VENV)/installed-tests ## the whole suite, on real servers that it starts itself
+test: $(VENV)/installed-tests chromium ## the whole suite, on real servers that it starts itself
 	$(BIN)/python -m pytest
+
+chromium: ## for the admin's tests: Debian's, installed where that is allowed and it is missing
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
+		fonts-dejavu-core >/dev/null; } || true
 
 check: $(VENV)/installed-tests ## style, types, import layers, migrations
 	$(BIN)/ruff check .

@@ -73,6 +73,7 @@ SITE_PATHS = ("/admin/", "/static/")
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 APPEND_SLASH = False
+LOGIN_URL = LOGIN_REDIRECT_URL = "/admin/"
 
 TEMPLATES = [
     {

@@ -134,6 +134,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, idempo
                 period,
                 outcome == b"replayed",
             )
+        _last_use_noted.pop(contract.key_id, None)  # it was not
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":

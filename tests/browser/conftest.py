@@ -1,6 +1,7 @@
 """A browser, the site and a worker, for tests that do what a person does."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,6 +15,12 @@ from tests.browser.scene import PASSWORD, Scene, furnish
 def browser() -> Iterator[Browser]:
     with chromium.browser() as launched:
         yield launched
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Any) -> None:
+    """To be slow is what a good hash is for; a test logs in often."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from playwright.sync_api import Page, expect
 
-from config import clock, redis
-from datasets import services
+from config import clock
+from datasets import records, services
 from datasets.models import ApiKey, Dataset
-from ingest import redis_keys
 from ingest.models import QuarantinedEntry
 from tests.browser.conftest import LogIn
 from tests.browser.site import wait_until
@@ -165,6 +164,7 @@ def test_fields_are_moved_by_keyboard_and_by_dragging(log_in: LogIn, scene: obje
     page.keyboard.press("ArrowDown")
     assert order() == ["amount", "active", "plan", "signup_at", "source"]
     expect(page.locator("#schema-said")).to_have_text("plan is now field 3 of 5")
+    page.locator(".ours-schema").evaluate("list => list.scrollIntoView({block: 'center'})")
     last, first = page.locator(".ours-handle").nth(4).bounding_box(), page.locator(".ours-handle").nth(0).bounding_box()
     assert last is not None
     assert first is not None
@@ -208,7 +208,7 @@ def test_a_selection_is_found_and_exported_with_its_progress(log_in: LogIn, scen
     page.select_option("#key", str(key.pk))
     page.click("#send")
     expect(page.locator("#answer-body")).to_contain_text('"count":3')
-    wait_until(lambda: not redis.client().exists(redis_keys.stream(dataset.pk)))
+    wait_until(lambda: records.count(dataset) == 3)
     page.get_by_role("link", name="Records", exact=True).last.click()
     expect(page.locator("#records tbody tr")).to_have_count(3)
     trace = page.locator("#records td[title^='try-']").first.get_attribute("title") or ""

@@ -95,7 +95,8 @@ function add(field = { name: "", type: "string", description: "" }) {
 function dragging(handle, row) {
   handle.addEventListener("pointerdown", (event) => {
     if (event.button) return;
-    handle.setPointerCapture(event.pointerId);
+    event.preventDefault(); // no text is selected on the way
+    handle.focus();
     row.classList.add("ours-over");
     const follow = (moved) => {
       const over = document.elementFromPoint(moved.clientX, moved.clientY)?.closest(".ours-schema > li");
@@ -104,13 +105,16 @@ function dragging(handle, row) {
       moved.clientY < box.top + box.height / 2 ? over.before(row) : over.after(row);
     };
     const drop = () => {
-      handle.removeEventListener("pointermove", follow);
+      document.removeEventListener("pointermove", follow);
+      document.removeEventListener("pointerup", drop);
+      document.removeEventListener("pointercancel", drop);
       row.classList.remove("ours-over");
       changed();
     };
-    handle.addEventListener("pointermove", follow);
-    handle.addEventListener("pointerup", drop, { once: true });
-    handle.addEventListener("pointercancel", drop, { once: true });
+    // On the document: a handle that is moved about in it loses its pointer.
+    document.addEventListener("pointermove", follow);
+    document.addEventListener("pointerup", drop);
+    document.addEventListener("pointercancel", drop);
   });
 }
 
