@@ -22,7 +22,7 @@ from config import redis
 from datasets.models import Dataset
 from datasets.table import DatasetTable, Overtaken
 from ingest import drain as drains
-from ingest import queue, redis_keys
+from ingest import queue, redis_keys, upkeep
 from ingest.models import QuarantinedEntry
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -199,3 +199,9 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
         if time.monotonic() > deadline:
             raise TimeoutError("it did not come to be")
         time.sleep(0.005)
+
+
+def tidy_for_ever() -> None:
+    """Tidy every table, again and again, until killed."""
+    while True:
+        upkeep.tidy_tables(everything=True)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import DatabaseError
+from redis.exceptions import RedisError
 
 from config import redis
 from datasets import services
@@ -24,12 +26,14 @@ from tests.ingest.entries import (
     enqueue,
     generation,
     in_stream,
+    let_the_lock_expire,
     named,
     names_in_table,
     send,
     status,
     table_of,
 )
+from tests.ingest.outages import database_away, redis_away
 
 
 def commit(dataset: Dataset, version: int) -> list[dict[str, Any]]:
@@ -364,3 +368,42 @@ def test_wipes_while_drains_race_leave_each_generation_stored_once(api: Api, dat
     assert [name for name in found if name.startswith("4-")] == names[-30:]
     after = balance(dataset)
     assert (after.accepted, after.stored, after.queued, after.adds_up) == (30, 30, 0, True)
+
+
+# -- servers that are away ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["read", "append", "trim", "settle"])
+def test_a_drain_that_loses_redis_on_the_way_is_made_good_by_the_next(
+    api: Api, dataset: Dataset, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(api, "a", "b")
+    owner: Any = DatasetTable if moment == "append" else queue
+    original = getattr(owner, moment)
+
+    def cut_off(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.undo()
+        with redis_away():
+            return list(original(*args, **kwargs)) if moment == "read" else original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, moment, cut_off)
+    if moment == "append":
+        drain(dataset.pk)  # Redis is back before it is needed
+    else:
+        with pytest.raises(RedisError):
+            drain(dataset.pk)
+    let_the_lock_expire(dataset)
+    drain(dataset.pk)
+    assert names_in_table(dataset) == ["a", "b"]
+    assert counters(dataset) == {"accepted": 2, "queued": 0, "bytes": 0, "total": 0}
+    assert queue.due(10) == []
+
+
+def test_a_drain_without_a_database_leaves_the_queue_as_it_is(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    before = counters(dataset)
+    with database_away(), pytest.raises(DatabaseError):
+        drain(dataset.pk)
+    assert counters(dataset) == before
+    assert not redis.client().exists(redis_keys.lock(dataset.pk))
+    assert drain(dataset.pk) == 1
