@@ -82,7 +82,6 @@ class Axis:
 def run(stack: Stack, options: Options, report: Report) -> None:
     """The four axes."""
     stack.settle()
-    stack.product.new_dataset()
     with stack.product.standing_by():
         for axis in (_rows_in_the_table, _records_in_the_backlog, _keys, _datasets):
             stack.settle()
@@ -168,7 +167,7 @@ def _datasets(stack: Stack, options: Options) -> Axis:
 
 
 def _note_spread(axis: Axis, point: int, product: Product, targets: Sequence[Target], options: Options) -> None:
-    """Queue a backlog over all targets; what each record costs the worker, from the first commit on."""
+    """Queue a backlog over all targets; what each record costs the worker. It must stand by."""
     records = 0
     while records < options.backlog // 5:
         before = product.accepted()

@@ -36,7 +36,7 @@ def parse() -> Options:
     add("--rounds", type=int, help="of each measurement, taken in turn with its references (default: 3; quick: 1)")
     add("--seconds", type=float, help="of one measurement (default: 4; quick: 1)")
     add("--web", type=int, default=2, help="web processes of each system")
-    add("--backlog", type=int, help="records in a full backlog (default: 5 million; quick: 2 million)")
+    add("--backlog", type=int, help="records in a full backlog (default: 5 million; quick: 1 million)")
     add("--datasets", type=int, nargs="+", help="growth: how many (default: 1 100 10000; quick: 1 10 100)")
     add("--keys", type=int, nargs="+", help="growth: how many (default: 1 100000; quick: 1 1000)")
     add("--rows", type=int, nargs="+", help="growth: of a table (default: 1000 1000000 50000000; quick: to 1 million)")
@@ -49,7 +49,7 @@ def parse() -> Options:
         rounds=given.rounds or (1 if quick else 3),
         seconds=given.seconds or (1 if quick else 4),
         web=given.web,
-        backlog=given.backlog or (2_000_000 if quick else 5_000_000),
+        backlog=given.backlog or (1_000_000 if quick else 5_000_000),
         datasets=tuple(given.datasets or ((1, 10, 100) if quick else (1, 100, 10_000))),
         keys=tuple(given.keys or ((1, 1_000) if quick else (1, 100_000))),
         rows=tuple(given.rows or ((1_000, 100_000, 1_000_000) if quick else (1_000, 1_000_000, 50_000_000))),

@@ -46,8 +46,9 @@ class Product(StoringSystem):
         self.table = DatasetTable(self.project.pk, dataset.pk)
 
     def drop_table(self) -> None:
-        """Free the disk. The dataset is not to be used again."""
+        """Free the disk, and go on with a new dataset."""
         shutil.rmtree(self.table.uri, ignore_errors=True)
+        self.new_dataset()
 
     def target(self) -> Target:
         return Target(f"/datasets/{self.dataset.pk}", self.token)
