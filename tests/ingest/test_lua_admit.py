@@ -1,0 +1,320 @@
+"""`admit.lua` alone, against a real Redis: each outcome, and that whatever is not accepted changes nothing."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+import ingest
+from config import redis
+from tests.ingest.outages import everything_in, redis_full
+
+SCRIPT = Path(ingest.__file__).parent / "lua" / "admit.lua"
+KEYS = {
+    "revision": "revision",
+    "limit": "limit",
+    "total": "total",
+    "delta": "delta",
+    "dirty": "dirty",
+    "generation": "generation",
+    "stream": "stream",
+    "counters": "counters",
+    "bytes": "bytes",
+    "pending": "pending",
+    "accepted": "accepted",
+    "last_used": "last_used",
+    "slot": "slot",
+}
+ARGS = {
+    "revision": "r1",
+    "number": 1,
+    "deadline": 2**53,
+    "count": 2,
+    "dataset": 13,
+    "dirty": "7:2026-11",
+    "version": 5,
+    "format": "a",
+    "trace": "req_123",
+    "body": "[{},{}]",
+    "dataset_bytes": 100,
+    "total_bytes": 200,
+    "generation": "feedf00d",
+    "key": 3,
+    "digest": "d1",
+    "remember": 86400,
+}
+
+
+def admit(idempotency: str | None = None, slot: str = "slot", **changes: Any) -> list[Any]:
+    """Run the script with the example's arguments, some of them changed; its reply, as text and numbers."""
+    assert changes.keys() <= ARGS.keys()
+    keys = [*{**KEYS, "slot": slot}.values(), *([idempotency] if idempotency else [])]
+    reply = redis.load_script(SCRIPT)(keys=keys, args=[*{**ARGS, **changes}.values()])
+    return [value.decode() if isinstance(value, bytes) else value for value in reply]
+
+
+def set_up(**changes: Any) -> None:
+    """A project at revision r1, whose owner has used 10 records of 1000."""
+    values = {"revision": "r1", "limit": 1000, "total": 10, **changes}
+    redis.client().mset({name: value for name, value in values.items() if value is not None})
+
+
+def state() -> dict[bytes, bytes]:
+    return everything_in(redis.client())
+
+
+def entries() -> list[tuple[str, dict[bytes, bytes]]]:
+    return [(stream_id.decode(), fields) for stream_id, fields in redis.client().xrange("stream")]
+
+
+# -- accepted -----------------------------------------------------------------------------------------
+
+
+def test_an_acceptance_charges_queues_and_marks_in_one_step() -> None:
+    client = redis.client()
+    set_up()
+    before = int(time.time() * 1000)
+    outcome, at, generation, stream_id, count, limit, used = admit(idempotency="once")
+    assert (outcome, generation, count, limit, used) == ("accepted", "feedf00d", 2, 1000, 12)
+    assert before - 2 <= at <= int(time.time() * 1000) + 2
+    assert client.mget("total", "delta", "bytes", "accepted", "generation") == [b"12", b"2", b"7", b"2", b"feedf00d"]
+    assert client.smembers("dirty") == {b"7:2026-11"}
+    assert entries() == [(stream_id, {b"b": b"[{},{}]", b"f": b"a", b"n": b"2", b"v": b"5", b"t": b"req_123"})]
+    assert client.hgetall("counters") == {b"accepted": b"2", b"queued": b"2", b"bytes": b"7"}
+    assert client.zrange("pending", 0, -1, withscores=True) == [(b"13", at)]
+    assert client.hgetall("last_used") == {b"3": str(at).encode()}
+    assert 86390 <= client.ttl("once") <= 86400
+    assert 3590 <= client.ttl("slot") <= 3600
+    assert client.mget("revision", "limit") == [b"r1", b"1000"]
+    wrote = {"total", "delta", "dirty", "stream", "counters", "bytes", "accepted", "generation", "pending", "last_used"}
+    assert {key.decode() for key in state()} == {"revision", "limit", "slot", "once", *wrote}
+
+
+def test_the_next_acceptance_adds_to_the_first() -> None:
+    client = redis.client()
+    set_up()
+    first = admit(number=1)
+    second = admit(number=2, count=3, body="[{},{},{}]", generation="another0", key="")
+    assert second[0] == "accepted"
+    assert second[2] == first[2] == "feedf00d", "a generation lasts as long as the data does"
+    assert second[6] == 15
+    assert client.mget("total", "delta", "bytes", "accepted") == [b"15", b"5", b"17", b"5"]
+    assert client.hgetall("counters") == {b"accepted": b"5", b"queued": b"5", b"bytes": b"17"}
+    assert [stream_id for stream_id, _ in entries()] == [first[3], second[3]]
+    assert client.zscore("pending", "13") == first[1], "what is due stays due"
+    assert client.hkeys("last_used") == [b"3"]
+
+
+def test_a_generation_that_is_there_is_kept() -> None:
+    set_up(generation="0ld0ne00")
+    assert admit()[2] == "0ld0ne00"
+    assert redis.client().get("generation") == b"0ld0ne00"
+
+
+def test_without_a_limit_everything_fits() -> None:
+    set_up(limit=-1, total=10**15)
+    assert admit()[4:] == [2, -1, 10**15 + 2]
+
+
+def test_the_last_record_of_a_quota_fits() -> None:
+    set_up(limit=12)
+    assert admit()[0] == "accepted"
+    assert admit(number=2, count=1)[0] == "over_quota"
+
+
+def test_a_user_is_dirty_as_long_as_there_is_a_delta() -> None:
+    client = redis.client()
+    set_up()
+    admit(number=1)
+    client.delete("delta", "dirty")  # as a flush does
+    admit(number=2)
+    assert client.smembers("dirty") == {b"7:2026-11"}
+
+
+def test_the_last_byte_of_a_backlog_fits() -> None:
+    set_up(bytes=193)
+    redis.client().hset("counters", "bytes", 93)
+    assert admit()[0] == "accepted"
+    assert admit(number=2, body="")[0] == "accepted"
+    assert admit(number=3, body="x")[0] == "full"
+
+
+# -- not accepted -------------------------------------------------------------------------------------
+
+
+def prepare(outcome: str) -> None:
+    client = redis.client()
+    set_up()
+    assert admit(idempotency="known", number=0)[0] == "accepted"
+    if outcome == "no limit":
+        client.delete("limit")
+    elif outcome == "no total":
+        client.delete("total")
+    elif outcome == "wiped revision":
+        client.delete("revision")
+    elif outcome == "blocked":
+        client.set("limit", 0)
+    elif outcome == "lowered":
+        client.set("limit", 5)
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "stale": ({"revision": "r0"}, ["stale"]),
+    "a change under way": ({"revision": "~r1"}, ["stale"]),
+    "wiped revision": ({}, ["stale"]),
+    "past the deadline": ({"deadline": 1}, ["late"]),
+    "an earlier number": ({"number": -1}, ["late"]),
+    "no limit": ({}, ["unseeded"]),
+    "no total": ({}, ["unseeded"]),
+    "over quota": ({"count": 989}, ["over_quota", 1000, 12]),
+    "blocked": ({"count": 1}, ["over_quota", 0, 12]),
+    "lowered": ({"count": 1}, ["over_quota", 5, 12]),
+    "another body": ({"idempotency": "known", "digest": "d2"}, ["key_reused"]),
+    "dataset full": ({"body": "x" * 94}, ["full"]),
+    "all full": ({"dataset_bytes": 10**9, "body": "x" * 194}, ["full"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_is_not_accepted_changes_nothing(name: str) -> None:
+    changes, expected = REFUSALS[name]
+    prepare(name)
+    before = state()
+    outcome, at, *rest = admit(**{"number": 1, **changes})
+    assert [outcome, *rest] == expected
+    assert abs(at - time.time() * 1000) < 60_000
+    assert state() == before
+
+
+def test_a_known_key_gets_its_first_answer_and_changes_nothing() -> None:
+    set_up()
+    first = admit(idempotency="known", number=1)
+    before = state()
+    again = admit(idempotency="known", number=2, generation="another0", trace="another", version=6)
+    assert again[0] == "replayed"
+    assert again[2:] == first[2:]
+    assert state() == before
+
+
+def test_a_known_key_gets_its_first_answer_when_nothing_more_would_fit() -> None:
+    set_up(limit=12)
+    first = admit(idempotency="known", number=1)
+    redis.client().hset("counters", "bytes", 10**9)
+    assert admit(idempotency="known", number=2)[0] == "replayed"
+    assert admit(idempotency="known", number=3)[2:5] == first[2:5]
+    assert admit(idempotency="new", number=4)[0] == "over_quota"
+
+
+def test_a_key_that_was_forgotten_is_new() -> None:
+    set_up()
+    admit(idempotency="known", number=1, remember=1)
+    redis.client().persist("known")
+    redis.client().pexpire("known", 1)
+    deadline = time.monotonic() + 30
+    while redis.client().exists("known"):
+        assert time.monotonic() < deadline
+    assert admit(idempotency="known", number=2, digest="d2")[0] == "accepted"
+    assert len(entries()) == 2
+
+
+def test_checks_come_in_order() -> None:
+    """Everything is wrong at once; each time the first of it is mended."""
+    set_up()
+    admit(number=5)
+    redis.client().delete("limit")
+    wrong: dict[str, Any] = {"number": 4, "deadline": 1, "revision": "r0", "count": 989, "body": "x" * 101}
+    assert admit(**wrong)[0] == "late"
+    wrong["number"] = 6
+    assert admit(**wrong)[0] == "late"
+    wrong["deadline"] = 2**53
+    assert admit(**wrong)[0] == "stale"
+    wrong["revision"] = "r1"
+    assert admit(**wrong)[0] == "unseeded"
+    redis.client().set("limit", 1000)
+    assert admit(**wrong)[0] == "over_quota"
+    wrong["count"] = 988
+    assert admit(**wrong)[0] == "full"
+    wrong["body"] = "x" * 93
+    assert admit(**wrong)[0] == "accepted"
+
+
+# -- sent again ---------------------------------------------------------------------------------------
+
+
+def test_a_request_that_is_sent_again_gets_the_reply_that_was_lost() -> None:
+    """Whatever has changed meanwhile: it was accepted, and is not accepted twice."""
+    set_up()
+    first = admit(number=1)
+    redis.client().mset({"revision": "r2", "limit": 0})
+    before = state()
+    other: list[dict[str, Any]] = [{}, {"deadline": 1}, {"body": "another"}, {"count": 7}]
+    for changes in other:
+        again = admit(number=1, **changes)
+        assert (again[0], again[2:]) == ("accepted", first[2:])
+    assert state() == before
+
+
+def test_a_late_copy_of_an_earlier_request_does_nothing() -> None:
+    set_up()
+    admit(number=1)
+    admit(number=3)
+    before = state()
+    for number in (0, 1, 2):
+        assert admit(number=number)[0] == "late"
+    assert state() == before
+    assert admit(number=4)[0] == "accepted"
+
+
+def test_a_request_that_was_refused_is_decided_anew_when_it_is_sent_again() -> None:
+    set_up(limit=0)
+    assert admit(number=1)[0] == "over_quota"
+    redis.client().set("limit", 1000)
+    assert admit(number=1)[0] == "accepted"
+    assert len(entries()) == 1
+
+
+def test_every_slot_counts_for_itself() -> None:
+    set_up()
+    first, second = admit(slot="a", number=1), admit(slot="b", number=1)
+    assert first[3] != second[3]
+    assert admit(slot="a", number=1)[2:] == first[2:]
+    assert admit(slot="b", number=1)[2:] == second[2:]
+    assert len(entries()) == 2
+
+
+# -- no memory ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("generation", [None, "0ld0ne00"])
+def test_a_redis_without_memory_refuses_before_the_first_write(generation: str | None) -> None:
+    set_up(generation=generation)
+    before = state()
+    with redis_full(), pytest.raises(ResponseError, match="command not allowed when used memory"):
+        admit(idempotency="new")
+    assert state() == before
+
+
+def test_however_little_memory_is_left_an_acceptance_is_whole_or_nothing() -> None:
+    """With some of these limits the memory runs out while the script is running."""
+    client = redis.client()
+    limits: dict[str, Any] = {"dataset_bytes": 10**9, "total_bytes": 10**9}
+    outcomes = set()
+    for spare in range(0, 4_000_000, 100_000):
+        client.flushall()
+        set_up()
+        before = state()
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + spare)
+        try:
+            outcomes.add(admit(body="x" * 1_000_000, idempotency="k", **limits)[0])
+        except ResponseError:
+            client.config_set("maxmemory", 0)
+            outcomes.add("refused")
+            assert state() == before
+            continue
+        client.config_set("maxmemory", 0)
+        assert len(entries()) == 1
+        assert client.mget("total", "delta", "bytes", "accepted") == [b"12", b"2", b"1000000", b"2"]
+        assert client.exists("slot", "k", "pending", "last_used", "dirty", "counters") == 6
+    assert outcomes == {"accepted", "refused"}
