@@ -13,7 +13,7 @@ from datasets.field_types import FIELD_TYPES, TIMESTAMP, timestamps
 from datasets.schema import CompiledSchema
 from datasets.table import BASE_COLUMNS, PARTITION
 from ingest.queue import Entry
-from ingest.validation import ARRAY, LINES, OBJECT
+from ingest.validation import ARRAY, LINES, OBJECT, lines_of
 
 _PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -78,7 +78,7 @@ def _as_array(entry: Entry) -> bytes:
     if entry.format == OBJECT:
         return b"[%b]" % entry.body
     if entry.format == LINES:
-        return b"[%b]" % b",".join([line for line in entry.body.split(b"\n") if line.strip()])
+        return b"[%b]" % b",".join(lines_of(entry.body))
     raise Undecodable(f"unknown format {entry.format!r}")
 
 

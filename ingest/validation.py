@@ -78,7 +78,7 @@ def validate_array(schema: CompiledSchema, body: bytes) -> Payload:
 
 def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
     """A body that should be NDJSON: one record a line, blank lines ignored. Raises as `validate_array`."""
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    lines = lines_of(body)
     if not lines:
         raise InvalidJson
     if len(lines) <= settings.MAX_BATCH_RECORDS and not _needs_second_reading(body):
@@ -92,6 +92,11 @@ def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
             return Payload(body, LINES, len(lines))
     records = [_read(line, index) for index, line in enumerate(lines)]
     return Payload(_second_reading(schema, records, indexed=True), ARRAY, len(records))
+
+
+def lines_of(body: bytes) -> list[bytes]:
+    """The lines of NDJSON that hold something: more than JSON's own white space, which a form feed is not."""
+    return [line for line in body.split(b"\n") if line.strip(b" \t\r")]
 
 
 def _needs_second_reading(body: bytes) -> bool:
