@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check clean chromium
+.PHONY: run test bench check clean chromium
 
 run: $(VENV)/installed ## start everything: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
@@ -16,6 +16,11 @@ chromium: ## for the admin's tests: Debian's, installed where that is allowed an
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
 		fonts-dejavu-core >/dev/null; } || true
+
+bench: $(VENV)/installed-tests ## the product beside its ceiling and a baseline, on this machine; options: make bench ARGS=--quick
+	@command -v wrk > /dev/null || { test "$$(id -u)" = 0 && { apt-get install -y wrk || { apt-get update && apt-get install -y wrk; }; }; } \
+		|| { echo "The load generator is missing. Debian, Ubuntu: sudo apt-get install wrk"; exit 1; }
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 check: $(VENV)/installed-tests ## style, types, import layers, migrations
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from tests.benchmarks.processes import PATIENCE_SECONDS
 from tests.benchmarks.system import StoringSystem
 
 # How often it is asked, in seconds: how much waits during the load, and whether all is stored after it.
-_SAMPLE, _LOOK = 0.25, 0.05
+_SAMPLE, _LOOK = 0.13, 0.05  # the first out of step with dispatch, twice a second
 
 
 @dataclass(frozen=True, slots=True)
