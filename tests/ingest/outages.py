@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,18 +28,21 @@ def _socket() -> Path:
     return Path(urlsplit(settings.REDIS_URL).path)
 
 
+def _hidden() -> Path:
+    return _socket().with_suffix(".away")
+
+
 @contextmanager
 def redis_away() -> Iterator[Any]:
     """Redis refuses connections, as a server that is down; yields a client that is connected to it all the same."""
-    socket, hidden = _socket(), _socket().with_suffix(".away")
     client = own_client()
     client.ping()
-    socket.rename(hidden)
+    _socket().rename(_hidden())
     try:
         client.client_kill_filter(_type="normal", skipme=True)
         yield client
     finally:
-        hidden.rename(socket)
+        _hidden().rename(_socket())
 
 
 @contextmanager
@@ -59,6 +65,43 @@ def writes_stuck() -> Iterator[Any]:
         yield client
     finally:
         client.execute_command("CLIENT", "UNPAUSE")
+
+
+@contextmanager
+def replies_lost(command: bytes) -> Iterator[list[bytes]]:
+    """The first of such commands reaches Redis and is carried out, and the connection breaks before its reply arrives.
+
+    Yields what was lost.
+    """
+    lost: list[bytes] = []
+    with redis_away(), socketserver.ThreadingUnixStreamServer(str(_socket()), _Proxy) as server:
+        server.daemon_threads = True
+        _Proxy.command, _Proxy.lost, _Proxy.behind = command, lost, str(_hidden())
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield lost
+        finally:
+            server.shutdown()
+            _socket().unlink()
+
+
+class _Proxy(socketserver.BaseRequestHandler):
+    """Between a client and Redis, for one connection."""
+
+    command: bytes
+    lost: list[bytes]
+    behind: str
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as redis:
+            redis.connect(self.behind)
+            while asked := self.request.recv(1024 * 1024):
+                redis.sendall(asked)
+                reply = redis.recv(1024 * 1024)
+                if self.command in asked and not self.lost:
+                    self.lost.append(reply)
+                    return
+                self.request.sendall(reply)
 
 
 @contextmanager
