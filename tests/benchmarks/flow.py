@@ -54,7 +54,7 @@ def flow(system: StoringSystem, size: int, *, connections: int, seconds: float, 
             backlog.append((time.monotonic() - began, system.queued()))
             time.sleep(_SAMPLE)
         ended = _all_stored(system, accepted, stored)
-        system.web.wait_until_idle()
+        system.wait_until_idle()
         if system.accepted() - accepted != system.stored() - stored:  # a straggler, accepted after wrk had left
             ended = _all_stored(system, accepted, stored)
     records = system.accepted() - accepted

@@ -85,13 +85,14 @@ def run(stack: Stack, options: Options, report: Report) -> None:
     with stack.product.standing_by():
         for axis in (_rows_in_the_table, _records_in_the_backlog, _keys, _datasets):
             stack.settle()
-            axis(stack, options).report(report)
+            axis(stack, options, report).report(report)
 
 
-def _rows_in_the_table(stack: Stack, options: Options) -> Axis:
+def _rows_in_the_table(stack: Stack, options: Options, report: Report) -> Axis:
     product, axis = stack.product, Axis("rows in the table", options.rows)
     sample = growing.sample(product, max(options.rows))
     tables = {count: growing.make_table(product, sample, count) for count in options.rows}
+    report.progress(f"growth: tables of {' · '.join(f'{count:,}' for count in options.rows)} rows are made")
     for _ in range(options.rounds):
         for count, dataset in tables.items():
             stack.settle()
@@ -109,7 +110,7 @@ def _rows_in_the_table(stack: Stack, options: Options) -> Axis:
     return axis
 
 
-def _records_in_the_backlog(stack: Stack, options: Options) -> Axis:
+def _records_in_the_backlog(stack: Stack, options: Options, report: Report) -> Axis:
     """The small one is what waits when the worker keeps up: a few commits."""
     points = (options.backlog // 10, options.backlog)
     product, axis = stack.product, Axis("records in the backlog", points)
@@ -125,11 +126,12 @@ def _records_in_the_backlog(stack: Stack, options: Options) -> Axis:
     return axis
 
 
-def _keys(stack: Stack, options: Options) -> Axis:
+def _keys(stack: Stack, options: Options, report: Report) -> Axis:
     """Requests under all of the keys in turn."""
     product, axis = stack.product, Axis("keys in use", options.keys)
     product.new_dataset()
     tokens = growing.make_keys(product, max(options.keys))
+    report.progress(f"growth: {max(options.keys):,} keys are made")
     path = product.target().path
     targets = {count: [Target(path, token) for token in tokens[:count]] for count in options.keys}
     for count in options.keys:  # known to every web process, as far as it keeps them
@@ -148,11 +150,12 @@ def _keys(stack: Stack, options: Options) -> Axis:
     return axis
 
 
-def _datasets(stack: Stack, options: Options) -> Axis:
+def _datasets(stack: Stack, options: Options, report: Report) -> Axis:
     """Requests to all of the datasets in turn; and a backlog that is spread over all of them, drained for a while."""
     product, axis = stack.product, Axis("datasets in use", options.datasets)
     made = growing.make_datasets(product, max(options.datasets))
-    product.new_dataset()  # for the records that find out whether the worker is there
+    report.progress(f"growth: {max(options.datasets):,} datasets are made, each with a table")
+    product.new_dataset()
     targets = {count: growing.targets_of(product, made[:count]) for count in options.datasets}
     for count in options.datasets:
         product.measure(1, connections=_CONNECTIONS, seconds=_warm_seconds(count), targets=targets[count])

@@ -52,17 +52,6 @@ class Tree:
         """Resident memory now; pages that processes share count for each."""
         return int(self._sum(lambda process: process.memory_info().rss))
 
-    def wait_until_idle(self) -> None:
-        """Wait until it has done what it was asked: requests that the load generator no longer waits for."""
-        before = -1.0
-
-        def idle() -> bool:
-            nonlocal before
-            last, before = before, self.cpu_seconds()
-            return before - last < 0.02
-
-        wait_until(idle, f"{self.name} comes to rest", pause=0.2)
-
     def _sum(self, measure: Callable[[psutil.Process], float]) -> float:
         total = 0.0
         with suppress(psutil.NoSuchProcess):

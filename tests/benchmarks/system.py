@@ -11,7 +11,7 @@ from tests.benchmarks import load
 from tests.benchmarks.failure import BenchmarkFailed
 from tests.benchmarks.load import Load, Running, Target
 from tests.benchmarks.payloads import body
-from tests.benchmarks.processes import Server, Tree
+from tests.benchmarks.processes import Server, Tree, wait_until
 
 Bodies = Mapping[int, Sequence[Path]]
 
@@ -69,11 +69,23 @@ class System(ABC):
         ) as running:
             yield running
             seen = running.result()
-        self.web.wait_until_idle()
+        self.wait_until_idle()
         counted = self.accepted() - before - running.besides
         # wrk leaves when its time is up; what it sent last is accepted without its knowing.
         if not seen.requests * size <= counted <= (seen.requests + connections) * size:
             raise BenchmarkFailed(f"{self.name}: {seen.requests} x {size} records answered 202, {counted} queued")
+
+    def wait_until_idle(self) -> None:
+        """Wait for requests that wrk no longer waits for: the web server is at rest, while Redis answers."""
+        seen, still = (-1, -1.0), 0
+
+        def at_rest() -> bool:
+            nonlocal seen, still
+            before, seen = seen, (self.accepted(), self.web.cpu_seconds())
+            still = still + 1 if seen[0] == before[0] and seen[1] - before[1] < 0.02 else 0
+            return still == 2
+
+        wait_until(at_rest, f"the {self.name}'s web server comes to rest", pause=0.15)
 
     def measure(
         self, size: int, *, connections: int, seconds: float, targets: Sequence[Target] = (), check: bool = False
