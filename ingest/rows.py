@@ -1,5 +1,6 @@
 """From queue entries to the columns of a table: in bulk, with no work per row that can be done per commit."""
 
+import sys
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -14,6 +15,9 @@ from datasets.schema import CompiledSchema
 from datasets.table import BASE_COLUMNS, PARTITION
 from ingest.queue import Entry
 from ingest.validation import ARRAY, LINES, OBJECT, lines_of
+
+# More than any stack of ours is deep when it parses; some 100 KB of C stack.
+_DEEPER = 1000
 
 _PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -83,10 +87,16 @@ def _as_array(entry: Entry) -> bytes:
 
 
 def _parse(schema: CompiledSchema, body: bytes) -> list[Any]:
+    # How deep a body may nest depends on the stack it is parsed on; what a web process could parse on its own must not
+    # be too deep for a worker's.
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + _DEEPER)
     try:
         return schema.queued.decode(body)
     except _PARSE_ERRORS as failure:
         raise Undecodable(f"the body does not match its schema version: {failure}") from failure
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _check_count(records: Sequence[Any], count: int) -> None:
