@@ -172,6 +172,7 @@ UNFOLD = {
     "SHOW_BACK_BUTTON": True,
     "DASHBOARD_CALLBACK": "ingest.admin.start.dashboard",
     "STYLES": ["/static/admin-ours/admin.css"],
+    "SCRIPTS": ["/static/admin-ours/accessible.js"],
     "SIDEBAR": {"navigation": "datasets.admin.navigation.sidebar"},
     "COLORS": {
         "primary": {

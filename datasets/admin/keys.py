@@ -70,8 +70,9 @@ class ApiKeyAdmin(RefusableAdmin[ApiKey]):
     list_display = ("name", "project", "state", "last_used", "created_at", "expires_at")
     list_filter = (("project", ScopedFilter), ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("project",)
-    search_fields = ("name", "project__name")
+    search_fields = ("name",)
     autocomplete_fields = ("project",)
+    ordering = ("-pk",)  # the order of creation, by an index
     actions = ("revoke",)
 
     def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:

@@ -55,7 +55,7 @@ class TenantAdmin(ModelAdmin[_Model]):
 
     # From the model to its project: `ITSELF`, "project", "dataset__project"; None: superusers alone.
     tenant_path: ClassVar[str | None] = None
-    list_per_page = 50
+    list_per_page = 25
     list_filter_sheet = True
     show_full_result_count = False
     compressed_fields = False

@@ -26,7 +26,7 @@ from quotas.services import Quota
 
 _PROJECTS = 8
 _LEDGER_SECONDS = 2.0
-_LEDGER_ROWS = 50
+_LEDGER_ROWS = 15  # each takes a look at a table
 _SPANS = {"24h": "24 hours", "30d": "30 days"}
 
 

@@ -69,8 +69,15 @@ def _take(
     for name, path in addresses(scene).items():
         if names and name not in names:
             continue
+        page.set_viewport_size({"width": size[0], "height": size[1]})
         page.goto(site + path)
-        page.wait_for_timeout(700)
+        if name == "try":
+            body = page.locator("#body").input_value()
+            page.fill("#body", body.replace("42.5", '"42.5"').replace('"plan"', '"plant"'))
+            page.click("#ask")
+        page.wait_for_timeout(700)  # charts, ledger, previews
+        # As high as the page: what sticks to the window's foot is then at the page's.
+        page.set_viewport_size({"width": size[0], "height": max(size[1], page.evaluate("document.body.scrollHeight"))})
         page.screenshot(path=directory / f"{name}-{scheme}{suffix}.png", full_page=True)
     context.close()
 

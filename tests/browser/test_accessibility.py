@@ -1,0 +1,73 @@
+"""Every page, as axe-core sees it: light and dark, wide and on a phone; and with the keyboard alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import LogIn
+from tests.browser.pages import addresses
+from tests.browser.scene import Scene
+
+_AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+_SERIOUS = ("serious", "critical")
+
+
+def findings(page: Page, rules: list[str] | None = None) -> list[dict[str, Any]]:
+    """What axe-core finds serious on a page, with the elements."""
+    page.evaluate(_AXE)
+    options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
+    found: dict[str, Any] = page.evaluate("options => axe.run(document, options)", options)
+    return [
+        {"rule": each["id"], "nodes": [node["html"][:200] + node["failureSummary"] for node in each["nodes"][:3]]}
+        for each in found["violations"]
+        if each["impact"] in _SERIOUS
+    ]
+
+
+@pytest.mark.parametrize(("dark", "rules"), [(False, None), (True, ["color-contrast"])], ids=["light", "dark"])
+def test_axe_finds_nothing_serious(log_in: LogIn, scene: Scene, *, dark: bool, rules: list[str] | None) -> None:
+    page = log_in("admin", dark=dark)
+    found = {}
+    for name, path in addresses(scene).items():
+        page.goto(path)
+        if problems := findings(page, rules):
+            found[name] = problems
+    assert not found, json.dumps(found, indent=1)
+
+
+def test_no_page_is_wider_than_a_phone(log_in: LogIn, scene: Scene) -> None:
+    page = log_in("admin", width=390, height=844)
+    for name, path in addresses(scene).items():
+        page.goto(path)
+        beyond = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert beyond <= 0, f"{name} is {beyond} px wider than the window"
+
+
+def test_a_dataset_is_defined_with_the_keyboard_alone(log_in: LogIn, scene: Scene) -> None:
+    page = log_in("alice")
+    page.goto("/admin/datasets/dataset/add/?project=" + str(scene.project.pk))
+
+    def tab_to(selector: str) -> None:
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"{selector} is not reached by Tab")
+
+    tab_to("[name=name]")
+    page.keyboard.type("Keyed")
+    tab_to(".ours-name")
+    page.keyboard.type("first")
+    page.keyboard.press("Enter")
+    page.keyboard.type("second")
+    tab_to(".ours-type")
+    page.keyboard.type("num")
+    tab_to("[name=_save]")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+    fields = scene.project.datasets.get(name="Keyed").versions.get().field_list()
+    assert [(field.name, field.type) for field in fields] == [("first", "string"), ("second", "number")]
