@@ -208,6 +208,25 @@ def test_a_drain_that_is_overtaken_writes_nothing(
     assert counters(dataset)["queued"] == 0
 
 
+def test_two_drains_that_find_the_same_poison_keep_it_once(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(dataset, b"{}")
+    send(api, "a")
+    original = drains._quarantine
+
+    def overtaken(*args: Any) -> None:
+        assert finish(start(drain_without_lock, dataset.pk)) == 0
+        original(*args)
+
+    monkeypatch.setattr(drains, "_quarantine", overtaken)
+    with pytest.raises(Overtaken):
+        drain_once(dataset)
+    monkeypatch.undo()
+    drain(dataset.pk)
+    _all_is_stored(dataset, ["a"], quarantined=1)
+
+
 def test_a_drain_that_is_overtaken_by_a_new_column_writes_nothing(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

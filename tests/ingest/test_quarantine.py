@@ -306,6 +306,25 @@ def test_an_entry_that_is_still_in_the_queue_is_not_replayed(api: Api, dataset: 
     assert ledger(dataset) == (2, 1, 1, 0)
 
 
+def test_what_a_dead_drain_put_there_stays_there_even_if_it_could_be_stored_by_now(api: Api, dataset: Dataset) -> None:
+    version = dataset.versions.get()
+    saved = {"pk": version.pk, "number": version.number, "fields": version.fields}
+    send(api, "m")
+    version.delete()
+    finish(start(drain_dying, "before the write", dataset.pk))
+    let_the_lock_expire(dataset)
+    dataset.versions.create(**saved)
+    send(api, "z")
+    drain(dataset.pk)
+    assert names_in_table(dataset) == ["z"]
+    assert ledger(dataset) == (2, 1, 0, 1)
+    (entry,) = held(dataset)
+    replay(entry)
+    drain(dataset.pk)
+    assert names_in_table(dataset) == ["m", "z"]
+    assert ledger(dataset) == (2, 2, 0, 0)
+
+
 def test_a_drain_killed_during_a_replay_stores_it_once(dataset: Dataset) -> None:
     replay(make_storable(dataset))
     finish(start(drain_dying, "after the commit", dataset.pk))
