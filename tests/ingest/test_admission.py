@@ -1,7 +1,6 @@
 """Admission through HTTP: what is said when the queue is full or away, and what has happened then."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillWaiting
 
 import httpx
@@ -15,6 +14,7 @@ from datasets.schema import Field
 from ingest import redis_keys
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record, stored
+from tests.ingest.at_once import Threads
 from tests.ingest.entries import counters, in_stream
 from tests.ingest.outages import (
     everything_in,
@@ -124,7 +124,7 @@ def test_a_refusal_that_cannot_be_confirmed_is_a_503(api: Api, dataset: Dataset,
 def test_a_short_absence_of_redis_passes_unnoticed(api: Api, dataset: Dataset, settings: Settings) -> None:
     settings.ADMISSION_TIMEOUT_SECONDS = 30
     assert api.one(record()).status_code == 202
-    with ThreadPoolExecutor(4) as pool:
+    with Threads(4) as pool:
         with redis_away():
             waiting = [pool.submit(api.one, record()) for _ in range(4)]
             with pytest.raises(StillWaiting):
@@ -160,7 +160,7 @@ def test_a_request_whose_connection_broke_before_it_was_carried_out_is_queued_on
 ) -> None:
     settings.ADMISSION_TIMEOUT_SECONDS = 30
     assert api.one(record()).status_code == 202
-    with ThreadPoolExecutor(1) as pool, writes_stuck() as client:
+    with Threads(1) as pool, writes_stuck() as client:
         waiting = pool.submit(api.one, record())
         deadline = time.monotonic() + 30
         while not any(each["cmd"] == "evalsha" and "b" in each["flags"] for each in client.client_list()):

@@ -1,7 +1,7 @@
 """The table of errors: every refusal there is, with its status, text, code, details and headers."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from datasets.models import Dataset
 from ingest.errors import InvalidRecords
 from quotas.services import set_limit
 from tests.conftest import Api, record
+from tests.ingest.at_once import Threads
 from tests.ingest.outages import everything_in, own_client, redis_away, redis_full, writes_stuck
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -72,7 +73,7 @@ def without_project_claim(api: Api) -> httpx.Response:
 
 
 def same_key_at_once(api: Api) -> httpx.Response:
-    with ThreadPoolExecutor() as pool, writes_stuck():
+    with Threads() as pool, writes_stuck():
         both = [pool.submit(api.one, record(), Idempotency_Key="k") for _ in range(2)]
         done, _ = wait(both, return_when=FIRST_COMPLETED)
         return done.pop().result()
