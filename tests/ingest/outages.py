@@ -140,10 +140,11 @@ def everything_in(client: Any) -> dict[bytes, bytes]:
 def commands_sent() -> Iterator[list[str]]:
     """Names of the commands that Redis is sent meanwhile by anyone else; those inside a script are not sent."""
     seen: list[str] = []
-    client = own_client()
+    client, another = own_client(), own_client()
+    another.ping()  # so that it is connected
     with client.monitor() as monitor:
         yield seen
-        own_client().echo("enough")
+        another.echo("enough")
         while (entry := monitor.next_command())["command"] != "ECHO enough":
             if entry["client_type"] != "lua":
                 seen.append(entry["command"].split()[0].upper())
