@@ -130,7 +130,7 @@ def marked(body: bytes, form: Form, problems: Sequence[dict[str, Any]]) -> Itera
     by_record: dict[int, list[dict[str, Any]]] = {}
     for problem in problems:
         by_record.setdefault(problem.get("index", 0), []).append(problem)
-    records = _texts(body, form)
+    records = _texts(body, form) if problems else []
     for index, found in by_record.items():
         yield MarkedRecord(index + 1, _lines(records[index], found))
 

@@ -13,5 +13,6 @@ urlpatterns = [
     re_path(r"^datasets/(?P<dataset_id>[^/]+)/receipts/(?P<receipt>[^/]+)/?$", views.ReceiptView.as_view()),
     re_path(r"^healthz/?$", views.HealthView.as_view()),
     re_path(r"^readyz/?$", views.ReadyView.as_view()),
+    re_path(r"^openapi\.json/?$", views.OpenApiView.as_view()),
     re_path(r"^metrics/?$", views.MetricsView.as_view()),
 ]

@@ -17,7 +17,7 @@ from config.redis import RedisUnavailable
 from datasets.catalog import CatalogUnavailable, Contract, check_in_force, under_contract
 from datasets.keys import read_token
 from datasets.schema import CompiledSchema
-from ingest import health, metrics, receipts
+from ingest import health, metrics, openapi, receipts
 from ingest.admission import Admission, admit, quota_headers
 from ingest.authentication import ApiKeyAuthentication
 from ingest.body import JSON, NDJSON, media_type, read_body
@@ -223,6 +223,13 @@ class ReadyView(ApiView):
         ready = all(state == "ok" for state in checks.values())
         body = {"status": "ok" if ready else "unavailable", "checks": checks}
         return json_response(body, status=200 if ready else 503)
+
+
+class OpenApiView(ApiView):
+    """`GET /openapi.json`: this API, described."""
+
+    def get(self, request: Request) -> HttpResponse:
+        return json_response(openapi.description())
 
 
 class MetricsView(ApiView):

@@ -1,10 +1,9 @@
 """Every page, as axe-core sees it: light and dark, wide and on a phone; and with the keyboard alone."""
 
 import json
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
-import axe_playwright_python
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -12,7 +11,7 @@ from tests.browser.conftest import LogIn
 from tests.browser.pages import addresses
 from tests.browser.scene import Scene
 
-_AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+_AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 _SERIOUS = ("serious", "critical")
 
 

@@ -1,0 +1,89 @@
+"""Fields from samples, samples from fields, and what a change of a schema means."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from datasets.changes import differences, problems
+from datasets.samples import example_record, infer, snippets
+from datasets.schema import CompiledSchema, Field
+from ingest.validation import validate_one
+from tests.conftest import FIELDS, RECORD
+
+
+def inferred(text: str) -> dict[str, str]:
+    return {field.name: field.type for field in infer(text).fields}
+
+
+def test_it_reads_the_examples_fields_from_the_examples_record() -> None:
+    assert inferred(json.dumps(RECORD)) == {field.name: field.type for field in FIELDS}
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}\n{"b": true}\n', '[{"a": 1}, {"b": true}]'], ids=["lines", "array"])
+def test_it_reads_several_records_together(text: str) -> None:
+    found = infer(text)
+    assert [(field.name, field.type) for field in found.fields] == [("a", "number"), ("b", "boolean")]
+    assert found.notes == [
+        "“a” is missing in 1 of 2 records: every field is required.",
+        "“b” is missing in 1 of 2 records: every field is required.",
+    ]
+
+
+def test_a_text_that_is_a_time_only_sometimes_is_a_text() -> None:
+    assert inferred('[{"at": "2026-06-01T08:00:00Z"}, {"at": "soon"}]') == {"at": "string"}
+
+
+@pytest.mark.parametrize("value", ["null", "{}", "[1]"])
+def test_it_says_what_no_field_can_hold(value: str) -> None:
+    found = infer('{"a": ' + value + "}")
+    assert found.fields == []
+    assert "no field holds that" in found.notes[0]
+
+
+def test_it_says_where_types_disagree() -> None:
+    assert infer('[{"a": 1}, {"a": "x"}]').notes == [
+        "“a” is number in record 1, but string in record 2: a field has one type."
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "no", "[]", "12", '{"a": 1', '[{"a": 1}, 2]', "[" * 100_000])
+def test_what_is_no_sample_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        infer(text)
+
+
+def test_the_example_record_is_valid_under_its_own_schema() -> None:
+    assert validate_one(CompiledSchema(1, FIELDS), example_record(FIELDS).encode()).count == 1
+
+
+def test_the_python_line_is_python_and_holds_the_example() -> None:
+    python = next(each for each in snippets("http://localhost", 7, FIELDS) if each.language == "Python")
+    sent: dict[str, object] = {}
+    code = python.text.replace("import requests", "").partition("print(")[0]
+
+    class Requests:
+        def post(self, url: str, headers: object, json: object) -> None:
+            sent.update(url=url, json=json)
+
+    exec(code, {"requests": Requests()})
+    assert sent == {"url": "http://localhost/datasets/7", "json": json.loads(example_record(FIELDS))}
+
+
+def test_a_change_is_told_in_words() -> None:
+    a, b, c = Field("a", "string"), Field("b", "number"), Field("c", "boolean")
+    versions = [[a, b], [a, b, c], [b, c], [c, b], [c, Field("b", "number", "in EUR")], [c, Field("b", "string")]]
+    kinds = [[(each.kind, each.field) for each in differences(old, new)] for old, new in pairwise(versions)]
+    assert kinds == [
+        [("added", "c")],
+        [("removed", "a")],
+        [("moved", "order")],
+        [("described", "b")],
+        [("refused", "b")],
+    ]
+
+
+def test_problems_name_the_row_they_stand_in() -> None:
+    found = problems([[Field("a", "string")]], [Field("ok", "string"), Field("a", "number"), Field("1x", "string")])
+    assert [each.index for each in found] == [2, 1]

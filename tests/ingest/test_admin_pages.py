@@ -1,0 +1,192 @@
+"""What the admin's pages do beyond showing: statistics, discarding, rotating, exports, the log."""
+
+import json
+from datetime import timedelta
+
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from config import clock, redis
+from datasets import exports, records, services
+from datasets.keys import issue_token
+from datasets.models import ApiKey, Dataset, Project
+from datasets.records import Selection
+from ingest import ledger, quarantine, redis_keys, statistics, tryout
+from ingest.drain import drain
+from ingest.models import QuarantinedEntry
+from tests.conftest import Api, record, stored
+from tests.ingest.entries import enqueue, send, status
+
+
+@pytest.fixture
+def client(owner: User) -> Client:
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=owner.pk))
+    return client
+
+
+def test_records_are_counted_whether_they_wait_or_are_stored(api: Api, dataset: Dataset) -> None:
+    send(api, "a", "b")
+    waiting = statistics.traffic([dataset.pk])[dataset.pk]
+    assert waiting.since(statistics.this_hour() - 1) == 2
+    assert waiting.backlog.records == 2
+    drain(dataset.pk)
+    done = statistics.traffic([dataset.pk])[dataset.pk]
+    assert done.since(statistics.this_hour() - 1) == 2
+    assert (done.backlog.records, done.backlog.age) == (0, 0.0)
+
+
+def test_refusals_are_counted_for_the_project_of_the_key(api: Api, project: Project, key: ApiKey) -> None:
+    api.one(record(amount="12"))
+    services.revoke_key(key)
+    assert api.one(record()).status_code == 401
+    api.token = "forged"
+    api.one(record())
+    codes = {code: count for (_, code), count in statistics.refused([project.pk]).items()}
+    assert codes == {"invalid_field": 1, "invalid_api_key": 1}
+    assert int(redis.client().hget(redis_keys.REFUSED, "invalid_api_key")) == 2
+
+
+def test_old_hours_are_forgotten(dataset: Dataset) -> None:
+    now, name = statistics.this_hour(), redis_keys.stored_by_hour(dataset.pk)
+    redis.client().hset(name, mapping={now: 1, now - statistics.KEPT_HOURS - 1: 1})
+    statistics.forget_old()
+    assert redis.client().hkeys(name) == [str(now).encode()]
+
+
+def test_what_is_discarded_stays_quarantined_in_the_ledger(api: Api, dataset: Dataset) -> None:
+    send(api, "kept")
+    enqueue(dataset, b"no json")
+    drain(dataset.pk)
+    entry = QuarantinedEntry.objects.get()
+    assert quarantine.discard(entry)
+    assert not quarantine.discard(entry)
+    assert not quarantine.replay(entry)
+    assert bytes(entry.body) == b""
+    balance = ledger.balance(dataset)
+    assert (balance.stored, balance.quarantined, balance.adds_up) == (1, 1, True)
+
+
+def test_a_selection_is_replayed_and_the_outcome_told(client: Client, dataset: Dataset) -> None:
+    for _ in range(2):
+        enqueue(dataset, json.dumps(record()).encode().replace(b"42.5", b'"42.5"'))
+    drain(dataset.pk)
+    ids = [entry.pk for entry in QuarantinedEntry.objects.all()]
+    page = reverse("admin:ingest_quarantinedentry_changelist")
+    response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
+    assert "2 records are in the queue again" in response.content.decode()
+    response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
+    assert "Nothing was done with entry" in response.content.decode()
+    assert LogEntry.objects.filter(change_message="Replayed: 1 records.").count() == 2
+
+
+@pytest.mark.parametrize("hours", [0, 1, 24, 168])
+def test_after_a_rotation_the_old_key_lasts_as_long_as_was_said(api: Api, key: ApiKey, hours: int) -> None:
+    successor = services.rotate_key(key, grace=timedelta(hours=hours))
+    assert Api(issue_token(successor), api.dataset).one(record()).status_code == 202
+    assert api.one(record()).status_code == (202 if hours else 401)
+    ends = (key.expires_at or clock.now()) - clock.now()
+    assert abs(ends - timedelta(hours=hours)) < timedelta(minutes=1)
+
+
+def test_a_rotation_gives_no_key_more_time_than_it_had(key: ApiKey) -> None:
+    soon = clock.now() + timedelta(minutes=5)
+    ApiKey.objects.filter(pk=key.pk).update(expires_at=soon)
+    services.rotate_key(key, grace=timedelta(hours=24))
+    assert key.expires_at == soon
+
+
+FORMS = list(tryout.FORMS.items())
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS, ids=[name for name, _ in FORMS])
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(record()),
+        json.dumps([record(), record()]),
+        json.dumps([record(), record(amount="1", country=...)]),
+        json.dumps(record()) + "\n" + json.dumps(record(more=1)),
+        "[]",
+        "{",
+        "",
+    ],
+)
+def test_try_it_says_what_the_api_says(api: Api, dataset: Dataset, name: str, form: tryout.Form, body: str) -> None:
+    said = tryout.preview(dataset, body.encode(), form)
+    answered = api.post(f"/datasets/{dataset.pk}{form.path}", body, form.content_type)
+    assert (said.status, said.body) == (answered.status_code, answered.text)
+    list(tryout.marked(body.encode(), form, said.problems))
+
+
+def test_what_is_sent_from_try_it_is_stored(dataset: Dataset, key: ApiKey) -> None:
+    answer = tryout.send(dataset, json.dumps(record()).encode(), tryout.FORMS["single"], key)
+    assert answer.status == 202
+    (row,) = stored(dataset)
+    assert row["__traceId"] == dict(answer.headers)["X-Request-Id"]
+
+
+def test_records_are_found_by_time_trace_and_id(api: Api, dataset: Dataset) -> None:
+    first = api.one(record(country="A"), X_Request_Id="it's one")
+    assert first.headers["X-Request-Id"] != "it's one"  # a space is not visible
+    api.one(record(country="B"), X_Request_Id="o'two")
+    rows = stored(dataset)
+
+    def found(selection: Selection) -> list[str]:
+        table = records.selected(dataset, selection, limit=10)
+        assert table is not None
+        assert records.count_selected(dataset, selection) == table.num_rows
+        assert sum(batch.num_rows for batch in records.selected_batches(dataset, selection)) == table.num_rows
+        return [str(country) for country in table["country"].to_pylist()]
+
+    assert found(Selection()) == ["B", "A"]
+    assert found(Selection(trace_id="o'two")) == ["B"]
+    assert found(Selection(record_id=rows[0]["id"])) == ["A"]
+    assert found(Selection(record_id="' OR true --")) == []
+    assert found(Selection(since=clock.now() + timedelta(minutes=1))) == []
+    assert found(Selection(since=clock.now() - timedelta(minutes=1), until=clock.now())) == ["B", "A"]
+
+
+def test_an_export_is_the_selection_in_each_format(client: Client, api: Api, dataset: Dataset) -> None:
+    send(api, *range(1000))
+    drain(dataset.pk)
+    files = {}
+    for form in exports.FORMATS:
+        address = reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, form))
+        response = client.get(address, {"export_id": form})
+        assert response.streaming
+        files[form] = b"".join(response.streaming_content)  # type: ignore[attr-defined]
+        progress = client.get(reverse("admin:ingest_datasetrecords_progress", args=(dataset.pk,)), {"export_id": form})
+        assert progress.json() == {"done": 1000, "total": 1000}
+    names = {json.loads(line)["country"] for line in files["ndjson"].splitlines()}
+    assert names == {str(n) for n in range(1000)}
+    assert pyarrow.csv.read_csv(pyarrow.BufferReader(files["csv"])).num_rows == 1000
+    table = pyarrow.parquet.read_table(pyarrow.BufferReader(files["parquet"]))
+    assert set(table["country"].to_pylist()) == names
+
+
+def test_a_receipt_is_looked_up_as_it_came(client: Client, api: Api, dataset: Dataset) -> None:
+    accepted = send(api, "a")
+    page = reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,))
+    assert "<strong>queued</strong>" in client.get(page, {"receipt": accepted.headers["Location"]}).content.decode()
+    drain(dataset.pk)
+    assert status(api, accepted)["status"] == "stored"
+    assert "<strong>stored</strong>" in client.get(page, {"receipt": accepted.headers["Location"]}).content.decode()
+    assert "Receipt not found" in client.get(page, {"receipt": "made-up"}).content.decode()
+
+
+def test_the_log_says_what_was_changed_to_what(client: Client, project: Project) -> None:
+    other = User.objects.create_user("bob")
+    page = reverse("admin:datasets_project_change", args=(project.pk,))
+    posted = {"name": "Renamed", "slug": project.slug, "member_names": other.username, "is_active": "on"}
+    assert client.post(page, posted).status_code == 302
+    entry = LogEntry.objects.latest("pk")
+    assert entry.change_message == "Name: “billing” → “Renamed”. Members: “” → “bob”."
+    assert client.post(page, {**posted, "member_names": "nobody"}).status_code == 200  # said at the field
+    assert list(project.members.all()) == [other]
