@@ -15,6 +15,7 @@ class Options:
     rounds: int
     seconds: float  # of one measurement of acceptance; others take multiples
     web: int
+    appendfsync: str | None  # None: as `up` has it
     backlog: int  # records
     datasets: tuple[int, ...]
     keys: tuple[int, ...]
@@ -36,6 +37,7 @@ def parse() -> Options:
     add("--rounds", type=int, help="of each measurement, taken in turn with its references (default: 3; quick: 1)")
     add("--seconds", type=float, help="of one measurement (default: 4; quick: 1)")
     add("--web", type=int, default=2, help="web processes of each system")
+    add("--appendfsync", choices=("always", "everysec", "no"), help="of Redis, for all systems (default: as `up`)")
     add("--backlog", type=int, help="records in a full backlog (default: 5 million; quick: 1 million)")
     add("--datasets", type=int, nargs="+", help="growth: how many (default: 1 100 10000; quick: 1 10 100)")
     add("--keys", type=int, nargs="+", help="growth: how many (default: 1 100000; quick: 1 1000)")
@@ -49,6 +51,7 @@ def parse() -> Options:
         rounds=given.rounds or (1 if quick else 3),
         seconds=given.seconds or (1 if quick else 4),
         web=given.web,
+        appendfsync=given.appendfsync,
         backlog=given.backlog or (1_000_000 if quick else 5_000_000),
         datasets=tuple(given.datasets or ((1, 10, 100) if quick else (1, 100, 10_000))),
         keys=tuple(given.keys or ((1, 1_000) if quick else (1, 100_000))),

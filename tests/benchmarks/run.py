@@ -28,7 +28,7 @@ def run(root: Path, options: Options) -> int:
     report = Report(console)
     failure: str | None = None
     try:
-        with started(root, web=options.web) as stack:
+        with started(root, web=options.web, appendfsync=options.appendfsync) as stack:
             try:
                 for case in options.cases:
                     _CASES[case](stack, options, report)

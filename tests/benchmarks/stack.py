@@ -49,13 +49,15 @@ def _is_rewritten() -> bool:
 
 
 @contextmanager
-def started(root: Path, *, web: int) -> Iterator[Stack]:
+def started(root: Path, *, web: int, appendfsync: str | None) -> Iterator[Stack]:
     """Start everything, and stop it again. Raises BenchmarkFailed where something does not start."""
     logs = root / "logs"
     logs.mkdir()
     bodies = write_bodies(root / "bodies")
     port = free_port()
     commands = {each.name: each.command for each in supervise.programs(port=port, web=web, workers=1)}
+    if appendfsync is not None:
+        commands["redis"] += ["--appendfsync", appendfsync]  # the last one counts
     servers = {name: Server(name, command, logs / f"{name}.log") for name, command in commands.items()}
     with ExitStack() as stack:
         for server in servers.values():
