@@ -22,12 +22,17 @@ bench: $(VENV)/installed-tests ## the product beside its ceiling and a baseline,
 		|| { echo "The load generator is missing. Debian, Ubuntu: sudo apt-get install wrk"; exit 1; }
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-check: $(VENV)/installed-tests ## style, types, import layers, migrations
+# Not here: pip-audit, which asks a service in the network for known vulnerabilities. Run it where there is one.
+check: $(VENV)/installed-tests ## style, types, security, import layers, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml config datasets ingest quotas manage.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python manage.py makemigrations --check --dry-run
+
+faults: $(VENV)/installed-tests ## a thousand faults, half an hour: nothing may be lost or doubled; SEED=n repeats a plan
+	$(BIN)/python -m tests.faults --postgresql --faults 1000 $(if $(SEED),--seed $(SEED))
 
 clean: ## forget the virtual environment and the embedded data
 	rm -rf $(VENV) var
