@@ -15,6 +15,8 @@ from datasets.models import ApiKey
 
 _ALGORITHM = "HS256"
 PERSONAL_PREFIX = "pat_"
+# What reading a claim of an unforeseen type may raise; PyJWT does not catch it all.
+_MALFORMED = (ValueError, TypeError, AttributeError, OverflowError)
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -75,10 +77,9 @@ def read_token(token: str) -> Claims:
     if not isinstance(project_id, int) or isinstance(project_id, bool):
         raise MissingProjectClaim
     try:
-        token_id = UUID(claims.get("jti", ""))
-    except (ValueError, AttributeError, TypeError):
+        return Claims(UUID(claims["jti"]), project_id, float(claims["exp"]) if "exp" in claims else None)
+    except (KeyError, *_MALFORMED):
         raise InvalidApiKey from None
-    return Claims(token_id, project_id, claims.get("exp"))
 
 
 def _verified(token: str) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _verified(token: str) -> dict[str, Any]:
             claims: dict[str, Any] = jwt.decode(token, secret, algorithms=[_ALGORITHM], options={"verify_iat": False})
         except jwt.InvalidSignatureError:
             continue
-        except (jwt.InvalidTokenError, ValueError, UnicodeError):
+        except (jwt.InvalidTokenError, *_MALFORMED):
             break
         return claims
     raise InvalidApiKey
