@@ -34,7 +34,9 @@ def run(root: Path, options: Options) -> int:
                     _CASES[case](stack, options, report)
             finally:
                 report.progress("stopping everything")
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                # From here to the end of the process: what is being stopped is not left half stopped.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
     except BenchmarkFailed as reason:
         failure = str(reason)
     except KeyboardInterrupt:
