@@ -7,16 +7,24 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from multiprocessing.process import BaseProcess
 
 from config.wsgi import application
 
 __all__ = ["application"]
 
+_PATIENCE_SECONDS = 20  # for requests that are still being answered
+
 
 def _end_without(main: BaseProcess) -> None:
     main.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    # Again and again: until the server listens for it, the signal goes to a handler that was the main process's, and
+    # is lost. A process whose main died while it was starting would stay; and, by the pipes it inherited, its siblings.
+    for _ in range(_PATIENCE_SECONDS):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 _main = multiprocessing.parent_process()

@@ -1,0 +1,1 @@
+"""Clients write while processes, storage and servers fail at random; then everything accepted is looked for."""

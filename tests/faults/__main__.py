@@ -1,0 +1,34 @@
+"""`python -m tests.faults --seed N --faults N --seconds N`: a fault run; exit code 1 if anything is wrong."""
+
+import argparse
+import dataclasses
+import json
+import random
+import sys
+from pathlib import Path
+
+from tests.faults.run import run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument(
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the plan of faults"
+    )
+    parser.add_argument("--faults", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1800, help="at most, of attack (default: %(default)s)")
+    parser.add_argument("--postgresql", action="store_true", help="with PostgreSQL, which is killed too, not SQLite")
+    parser.add_argument("--json", type=Path, help="write the report to a file")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    report = run(
+        seed=options.seed, faults=options.faults, seconds=options.seconds, database=options.postgresql, aloud=True
+    )
+    print(report.text())
+    if options.json:
+        options.json.write_text(json.dumps({**dataclasses.asdict(report), "injected": report.injected}, indent=1))
+    return 1 if report.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

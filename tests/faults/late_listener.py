@@ -1,0 +1,34 @@
+"""A web process as granian makes it, whose main process is killed while it starts.
+
+`python -m tests.faults.late_listener` prints its pid. It listens for signals only a second after the application was
+loaded, as on a busy machine.
+"""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+
+def _serve(main: int) -> None:
+    while os.getppid() == main:
+        time.sleep(0.01)
+    importlib.import_module("config.granian")
+    time.sleep(1)
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    told.wait()
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)  # as granian's main process does; who is forked inherits it
+    process = multiprocessing.get_context("fork").Process(target=_serve, args=[os.getpid()])
+    process.start()
+    print(process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

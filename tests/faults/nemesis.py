@@ -1,0 +1,363 @@
+"""What goes wrong: faults dealt at random from a seed, each of them undone by itself or by the service."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.e2e.stack import Stack
+from tests.faults.hands import Hand, HandFailed
+from tests.faults.processes import families
+from tests.faults.storage import Disk, exchange_with_a_file
+from tests.faults.workload import BASE_SCHEMA, OPTIONAL_FIELDS, Asked, World
+
+# One deck of faults: each is dealt as often as it stands here before any is dealt again.
+DECK = (
+    *["kill web child"] * 2,
+    "kill web parent",
+    *["kill worker child"] * 3,
+    *["kill worker parent"] * 2,
+    "kill upkeep child",
+    "kill upkeep parent",
+    "kill beat parent",
+    *["kill redis parent"] * 2,
+    "stop web child",
+    "stop web parent",
+    *["stop worker child"] * 2,
+    "stop worker parent",
+    "stop upkeep child",
+    "stop beat parent",
+    "stop redis parent",
+    "storage: log gone",
+    "storage: root gone",
+    *["storage: worker cannot write"] * 2,
+    "storage: full",
+    *["schema"] * 2,
+    *["key revoked"] * 2,
+    *["raced drains"] * 3,
+    *["tidy"] * 2,
+    "month's end",
+)
+DATABASE_FAULTS = ("kill database",) * 2
+# Until a lost announcement of a change is made good by the catalog's own time limit (set in `run`), and a bit.
+CATALOG_TTL_SECONDS = 5
+_UNCERTAIN_SECONDS = CATALOG_TTL_SECONDS + 5
+_SEARCH_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One card: what, after how long, for how long, and which of several targets."""
+
+    kind: str
+    pause: float
+    seconds: float
+    draw: float  # 0 to 1
+
+
+def plan(seed: int, *, pause: float, database: bool) -> Iterator[Fault]:
+    """The faults of a seed, without end; `pause`: seconds between two of them, on average."""
+    dice = random.Random(seed)
+    while True:
+        deck = [*DECK, *(DATABASE_FAULTS if database else ())]
+        dice.shuffle(deck)
+        for kind in deck:
+            # Longer than a lease, at times: then another drain takes over from one that is not dead.
+            yield Fault(kind, dice.uniform(0.2, 1.8) * pause, dice.choice((1.0, 2.5, 5.0, 7.0)), dice.random())
+
+
+@dataclass
+class History:
+    """What was done, and when, from the beginning of the run."""
+
+    lines: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    aloud: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    def note(self, what: str) -> None:
+        line = f"{time.monotonic() - self.began:9.3f}  {what}"
+        self.lines.append(line)
+        if self.aloud:
+            print(line, flush=True)
+
+
+class Nemesis:
+    """Carries out a plan against a stack."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        world: World,
+        history: History,
+        *,
+        ahead: Path,
+        disk: Disk | None,
+        kill_database: Callable[[], Callable[[], None]] | None,
+    ) -> None:
+        self.stack, self.world, self.history = stack, world, history
+        self.ahead, self.disk, self.kill_database = ahead, disk, kill_database
+        self.admin, self.tidier = Hand(stack), Hand(stack)
+        self.racers = (Hand(stack), Hand(stack))
+        self.errands: list[threading.Thread] = []
+        self.undoing: list[threading.Timer] = []
+        self.broken: list[str] = []  # what the harness itself could not undo
+
+    def attack(self, faults: Iterator[Fault], *, count: int, seconds: float) -> None:
+        """Inject so many faults, in at most so many seconds."""
+        deadline = time.monotonic() + seconds
+        while self.history.faults.total() < count and time.monotonic() < deadline:
+            fault = next(faults)
+            time.sleep(fault.pause)
+            what = self._inject(fault)
+            if what:
+                self.history.faults[fault.kind] += 1
+                self.history.note(f"{fault.kind}: {what}")
+
+    def heal(self) -> None:
+        """Undo at once what is still to be undone, and wait for errands."""
+        for timer in self.undoing:
+            timer.cancel()
+            timer.join()
+            timer.function()  # which acts once only
+        for errand in self.errands:
+            errand.join(90)
+            if errand.is_alive():
+                self.broken.append(f"{errand.name} hangs")
+        self.history.note("healed")
+
+    def stop(self) -> None:
+        for hand in (self.admin, self.tidier, *self.racers):
+            hand.stop()
+
+    # -- each returns what was done, or None if it could not be
+
+    def _inject(self, fault: Fault) -> str | None:
+        verb, _, rest = fault.kind.partition(" ")
+        if verb in ("kill", "stop") and rest != "database":
+            return self._signal(fault, verb, *rest.split())
+        tasks: dict[str, Callable[[Fault], str | None]] = {
+            "storage: log gone": self._log_gone,
+            "storage: root gone": self._root_gone,
+            "storage: worker cannot write": self._worker_cannot_write,
+            "storage: full": self._full,
+            "schema": self._schema,
+            "key revoked": self._revoke,
+            "raced drains": self._race,
+            "tidy": self._tidy,
+            "month's end": self._end_the_month,
+            "kill database": self._database,
+        }
+        return tasks[fault.kind](fault)
+
+    def _signal(self, fault: Fault, verb: str, name: str, part: str) -> str | None:
+        process = self._find(name, part, fault.draw)
+        if process is None:
+            return None
+        try:
+            if verb == "kill":
+                process.kill()
+                return str(process.pid)
+            process.suspend()
+        except psutil.NoSuchProcess:
+            return None
+        self._undo_after(fault.seconds, lambda: _resume(process), f"{name} {part} goes on")
+        return f"{process.pid} for {fault.seconds} s"
+
+    def _find(self, name: str, part: str, draw: float) -> psutil.Process | None:
+        deadline = time.monotonic() + _SEARCH_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                family = families(self.stack).get(name)
+            except psutil.Error:
+                family = None
+            if family is not None and part == "parent":
+                return family.parent
+            if family is not None and family.children:
+                return family.children[int(draw * len(family.children))]
+            time.sleep(0.05)
+        return None
+
+    def _log_gone(self, fault: Fault) -> str | None:
+        dataset, project = self._dataset(fault)
+        return self._exchange(self._tables / f"project_{project}" / f"dataset_{dataset}" / "_delta_log", fault)
+
+    def _root_gone(self, fault: Fault) -> str | None:
+        return self._exchange(self._tables / f"project_{self._dataset(fault)[1]}", fault)
+
+    def _exchange(self, path: Path, fault: Fault) -> str | None:
+        restore = exchange_with_a_file(path)
+        if restore is None:
+            return None
+        self._undo_after(fault.seconds, restore, f"{path.name} is back")
+        return f"{path.relative_to(self._tables)} is a file for {fault.seconds} s"
+
+    def _worker_cannot_write(self, fault: Fault) -> str | None:
+        process = self._find("worker", "child", fault.draw)
+        if process is None:
+            return None
+        most = int(fault.draw * 8192)
+        try:
+            before = process.rlimit(psutil.RLIMIT_FSIZE)
+            process.rlimit(psutil.RLIMIT_FSIZE, (most, before[1]))
+        except psutil.NoSuchProcess:
+            return None
+
+        def lift() -> None:
+            if process.is_running():
+                process.rlimit(psutil.RLIMIT_FSIZE, before)
+
+        self._undo_after(fault.seconds, lift, "the worker can write again")
+        return f"{process.pid}: no file above {most} bytes for {fault.seconds} s"
+
+    def _full(self, fault: Fault) -> str | None:
+        if self.disk is None:
+            return None
+        self.disk.fill()
+        self._undo_after(fault.seconds, self.disk.free, "there is room again")
+        return f"for {fault.seconds} s"
+
+    def _schema(self, fault: Fault) -> str | None:
+        if self.admin.busy:
+            return None
+        dataset, _ = self._dataset(fault)
+        name = list(OPTIONAL_FIELDS)[int(fault.draw * 997) % len(OPTIONAL_FIELDS)]
+        self._errand(fault, lambda: self._publish(dataset, name))
+        return f"dataset {dataset}: {name}"
+
+    def _publish(self, dataset: int, name: str) -> None:
+        before = self.world.asked[dataset]
+        wanted = before.optional ^ {name}
+        self.world.asked[dataset] = Asked(before.optional, float("inf"))
+        fields = {**BASE_SCHEMA, **{each: OPTIONAL_FIELDS[each] for each in sorted(wanted)}}
+        certain_since = time.monotonic() + _UNCERTAIN_SECONDS
+        try:
+            for failures in range(8):  # an admin whose save failed saves again
+                try:
+                    self.admin.do("publish", dataset=dataset, schema=fields)
+                    certain_since = time.monotonic() + (_UNCERTAIN_SECONDS if failures else 0)
+                    before = Asked(wanted)
+                    return
+                except HandFailed as failure:
+                    self.history.note(str(failure))
+                    time.sleep(1)
+            raise HandFailed(f"publish {dataset}: gave up")
+        finally:
+            self.world.asked[dataset] = Asked(before.optional, certain_since if before.optional == wanted else 1e12)
+
+    def _revoke(self, fault: Fault) -> str | None:
+        if self.admin.busy:
+            return None
+        projects = sorted(self.world.tokens)
+        project = projects[int(fault.draw * len(projects))]
+        self._errand(fault, lambda: self._replace_key(project))
+        return f"of project {project}"
+
+    def _replace_key(self, project: int) -> None:
+        old, token = self.world.keys[project], self.world.tokens[project]
+        self._insist(lambda: self.give_key(project))
+        self.world.revoking.add(token)
+        self._insist(lambda: self.admin.do("revoke", key=old))
+        self.world.revoked[token] = time.monotonic()
+
+    def give_key(self, project: int) -> None:
+        """A new key for the clients of a project."""
+        issued = self.admin.do("new_key", project=project)
+        self.world.keys[project], self.world.tokens[project] = issued["key"], issued["token"]
+
+    def _insist(self, order: Callable[[], Any]) -> None:
+        for _ in range(8):
+            try:
+                order()
+                return
+            except HandFailed as failure:
+                self.history.note(str(failure))
+                time.sleep(1)
+        raise HandFailed("gave up")
+
+    def _race(self, fault: Fault) -> str | None:
+        if any(racer.busy for racer in self.racers):
+            return None
+        dataset, _ = self._dataset(fault)
+        for racer in self.racers:
+            self._errand(fault, lambda racer=racer: racer.do("race", dataset=dataset, times=10))  # type: ignore[misc]
+        return f"of dataset {dataset}, by two more"
+
+    def _tidy(self, fault: Fault) -> str | None:
+        if self.tidier.busy:
+            return None
+        # Without any retention only what a compaction has replaced may go; a sweep would take files being written.
+        sweep = fault.draw < 0.5
+        self._errand(fault, lambda: self.tidier.do("tidy", everything=sweep, hours=24 if sweep else 0))
+        return "everything" if sweep else "and vacuum at once"
+
+    def _end_the_month(self, fault: Fault) -> str:
+        moment = datetime.now(UTC) + timedelta(seconds=float(self.ahead.read_text()))
+        month = (moment.replace(day=1) + timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        ahead = month - timedelta(seconds=0.2 + fault.draw) - datetime.now(UTC)
+        draft = self.ahead.with_suffix(".draft")
+        draft.write_text(str(ahead.total_seconds()))
+        draft.replace(self.ahead)
+        return f"{month:%Y-%m} begins"
+
+    def _database(self, fault: Fault) -> str | None:
+        assert self.kill_database is not None
+        if any(timer.name == "database" and timer.is_alive() for timer in self.undoing):
+            return None
+        self._undo_after(fault.seconds, self.kill_database(), "the database is started", name="database")
+        return f"for {fault.seconds} s"
+
+    # -- means
+
+    @property
+    def _tables(self) -> Path:
+        return Path(self.stack.environment["STORAGE_URL"])
+
+    def _dataset(self, fault: Fault) -> tuple[int, int]:
+        """A dataset, and its project."""
+        datasets = sorted(self.world.projects)
+        dataset = datasets[int(fault.draw * len(datasets))]
+        return dataset, self.world.projects[dataset]
+
+    def _errand(self, fault: Fault, order: Callable[[], Any]) -> None:
+        """What takes a while is done beside the next faults."""
+
+        def run() -> None:
+            try:
+                order()
+            except HandFailed as failure:  # a fault among faults: it met another one
+                self.history.note(str(failure))
+
+        errand = threading.Thread(target=run, name=fault.kind, daemon=True)
+        self.errands.append(errand)
+        errand.start()
+
+    def _undo_after(self, seconds: float, undo: Callable[[], None], what: str, name: str = "") -> None:
+        once = threading.Lock()
+
+        def run() -> None:
+            if once.acquire(blocking=False):
+                try:
+                    undo()
+                    self.history.note(what)
+                except Exception as failure:  # noqa: BLE001  # the harness's own: the run says so
+                    self.broken.append(f"{what}: {failure!r}")
+
+        timer = threading.Timer(seconds, run)
+        timer.name, timer.daemon = name or timer.name, True
+        self.undoing = [each for each in self.undoing if each.is_alive()] + [timer]
+        timer.start()
+
+
+def _resume(process: psutil.Process) -> None:
+    try:
+        process.resume()
+    except psutil.NoSuchProcess:
+        return

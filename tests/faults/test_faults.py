@@ -1,0 +1,15 @@
+"""A minute of faults, of a new seed each time: what was accepted is stored once, and all goes on by itself.
+
+`make faults` is the long run; `python -m tests.faults --postgresql --seed N` repeats a plan.
+"""
+
+import random
+
+from tests.faults.run import run
+
+
+def test_nothing_is_lost_or_doubled_whatever_dies() -> None:
+    report = run(seed=random.SystemRandom().randrange(10**6), faults=50, seconds=60, database=True)
+    assert not report.wrong, "\n".join([*report.history, report.text()])
+    assert report.tally.acknowledged > 500, report.text()
+    assert report.injected > 20, report.text()

@@ -1,0 +1,184 @@
+"""More than the service can hold: it says so at once, holds what it has, and works it off when it can."""
+
+import json
+import resource
+import signal
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+
+from config.env import embedded_redis_socket
+from tests.e2e.stack import Stack, running, wait_for
+from tests.faults.processes import families
+
+MEBIBYTE = 1024 * 1024
+BACKLOG_LIMIT_BYTES = 12 * MEBIBYTE
+REFUSALS = 400
+IDLE_CONNECTIONS = 10_000
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    limits = {"BACKLOG_LIMIT_BYTES": str(BACKLOG_LIMIT_BYTES), "DRAIN_LEASE_SECONDS": "5"}
+    with running(tmp_path_factory.mktemp("saturation"), "--no-demo", environment=limits) as stack:
+        yield stack
+
+
+def test_a_full_queue_refuses_at_once_grows_no_further_and_drains_when_the_worker_returns(stack: Stack) -> None:
+    flow = Flow(stack, "full")
+    with _worker_stopped(stack):
+        flow.fill()
+        queued = int(_redis(stack).get("queue:bytes") or 0)
+        assert BACKLOG_LIMIT_BYTES - 1000 < queued <= BACKLOG_LIMIT_BYTES
+        flow.is_refused_at_once_and_nothing_grows()
+        assert int(_redis(stack).get("queue:bytes") or 0) == queued
+    stack.wait_until_drained(flow.dataset, flow.accepted)
+    assert flow.send(1).status_code == 202
+
+
+def test_a_redis_without_memory_refuses_the_same_way_and_drains_when_it_has_some_again(stack: Stack) -> None:
+    flow = Flow(stack, "memory")
+    redis = _redis(stack)
+    most = int(redis.info("memory")["used_memory"]) + 6 * MEBIBYTE
+    try:
+        with _worker_stopped(stack):
+            redis.config_set("maxmemory", most)
+            flow.fill()
+            flow.is_refused_at_once_and_nothing_grows()
+    finally:
+        redis.config_set("maxmemory", 0)
+    stack.wait_until_drained(flow.dataset, flow.accepted)
+    assert flow.send(1).status_code == 202
+
+
+def test_idle_connections_do_not_keep_the_next_client_from_being_served(stack: Stack) -> None:
+    flow = Flow(stack, "idle")
+    web_before = _resident(stack)
+    with _open_files(2 * IDLE_CONNECTIONS) as allowed, ExitStack() as connections:
+        count = min(IDLE_CONNECTIONS, allowed - 500)
+        assert count >= 500, "too few files may be open to test anything"
+        for _ in range(count):
+            connections.enter_context(_idle_connection(stack))
+        took = [flow.timed(1, 202) for _ in range(100)]
+        grown = _resident(stack) - web_before
+    print(f"{count} idle connections: median {statistics.median(took) * 1000:.1f} ms, {grown // MEBIBYTE} MiB more")
+    assert max(took) < 5
+    assert statistics.median(took) < 0.1
+    assert grown < 64 * 1024 * count, "more than 64 KiB of memory for an idle connection"
+
+
+class Flow:
+    """Records for one dataset, of any size."""
+
+    def __init__(self, stack: Stack, project: str) -> None:
+        self.stack = stack
+        self.project, self.dataset, token = stack.make_dataset(project, {"text": "string"}, owner=project)
+        self.http = stack.client(token)
+        self.accepted = 0
+
+    def send(self, size: int) -> Any:
+        """One record of about so many bytes."""
+        row = {"timestamp": "2026-06-10T10:58:00Z", "context": {}, "text": "x" * size}
+        answer = self.http.post(f"/datasets/{self.dataset}", content=json.dumps(row), headers=_JSON)
+        self.accepted += answer.status_code == 202
+        return answer
+
+    def timed(self, size: int, expected: int) -> float:
+        """Seconds until the expected answer."""
+        began = time.perf_counter()
+        answer = self.send(size)
+        took = time.perf_counter() - began
+        assert answer.status_code == expected, answer.text
+        return took
+
+    def fill(self) -> None:
+        """Send until not even the smallest record is taken."""
+        for size in (MEBIBYTE, 64 * 1024, 4096, 1):
+            wait_for(lambda size=size: self._is_full(size), "a full queue")  # type: ignore[misc]
+
+    def _is_full(self, size: int) -> bool:
+        answer = self.send(size)
+        assert answer.status_code in (202, 503), answer.text
+        if answer.status_code == 503:
+            assert answer.json()["error"] == "Ingest queue is full", answer.text
+            assert int(answer.headers["Retry-After"]) >= 1
+        return bool(answer.status_code == 503)
+
+    def _timed_refusals(self) -> Iterator[float]:
+        """Seconds until each refusal. (Redis's own use of memory varies: now and then there is room for one more.)"""
+        refused = 0
+        for _ in range(REFUSALS * 2):
+            began = time.perf_counter()
+            answer = self.send(1)
+            if answer.status_code == 503:
+                yield time.perf_counter() - began
+                refused += 1
+            if refused == REFUSALS:
+                return
+        raise AssertionError(f"refused {refused} times of {REFUSALS * 2}")
+
+    def is_refused_at_once_and_nothing_grows(self) -> None:
+        list(self._timed_refusals())  # until all is warm
+        redis, web = _redis(self.stack).info("memory")["used_memory"], _resident(self.stack)
+        took = sorted(self._timed_refusals())
+        median, slow = took[REFUSALS // 2] * 1000, took[REFUSALS * 99 // 100] * 1000
+        print(f"refused after {median:.1f} ms (median), {slow:.1f} ms (p99)")
+        assert median < 50
+        assert _redis(self.stack).info("memory")["used_memory"] - redis < MEBIBYTE
+        assert _resident(self.stack) - web < 50 * MEBIBYTE
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def _redis(stack: Stack) -> Any:
+    return Redis(unix_socket_path=str(embedded_redis_socket(stack.data_dir)))
+
+
+def _resident(stack: Stack) -> int:
+    """Bytes of memory that the web processes hold."""
+    web = families(stack)["web"]
+    return sum(process.memory_info().rss for process in (web.parent, *web.children))
+
+
+@contextmanager
+def _worker_stopped(stack: Stack) -> Iterator[None]:
+    """Nothing is drained; the supervisor does not see it, and starts no other."""
+    worker = families(stack)["worker"]
+    processes = (worker.parent, *worker.children)
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        wait_for(lambda: all(process.status() == psutil.STATUS_STOPPED for process in processes), "a standstill")
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def _open_files(wanted: int) -> Iterator[int]:
+    """As many open files as are wanted, or as many as we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    try:
+        yield max(soft, allowed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def _idle_connection(stack: Stack) -> Iterator[None]:
+    """A keep-alive connection, used once."""
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=60) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        yield

@@ -1,0 +1,156 @@
+"""What came of the records, when everything is healed."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from tests.e2e.stack import Stack
+from tests.faults.hands import HandFailed
+from tests.faults.nemesis import Nemesis
+from tests.faults.processes import unwell
+from tests.faults.workload import Record, Truth, World
+
+# The programs of the stack, and how many processes each has to do its work.
+EXPECTED = {"redis": 0, "web": 2, "worker": 1, "upkeep": 1, "beat": 0}
+# Everything goes on by itself within so long; supervisor pauses longest before it starts again what kept dying.
+_RECOVERED_SECONDS = 120.0
+
+
+@dataclass
+class Tally:
+    """Records, by what became of them."""
+
+    acknowledged: int = 0
+    stored: int = 0  # different ones
+    lost: int = 0  # acknowledged, and not stored
+    doubled: int = 0  # stored more than once
+    strangers: int = 0  # stored, though the service said that nothing had happened
+    unresolved: int = 0  # may have been accepted: nobody was told
+    unresolved_stored: int = 0
+    accepted: int = 0  # by the ledgers
+    used: int = 0  # by the quota
+    months: int = 0
+
+
+@contextmanager
+def reading(stack: Stack, world: World, truth: Truth) -> Iterator[None]:
+    """Somebody reads the tables meanwhile, and never finds a record twice."""
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.wait(3):
+            for dataset, project in world.projects.items():
+                try:
+                    seen = records(stack, project, dataset)
+                except (DeltaError, OSError, ValueError):
+                    continue  # not there yet, taken away, or vacuumed under our hands: see `Nemesis`
+                doubled = sum(1 for count in seen.values() if count > 1)
+                if doubled:
+                    truth.found_wrong(f"a reader saw {doubled} records of dataset {dataset} twice")
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reader.join(60)
+
+
+def records(stack: Stack, project: int, dataset: int) -> Counter[Record]:
+    """What is in a table, and how often."""
+    path = f"{stack.environment['STORAGE_URL']}/project_{project}/dataset_{dataset}"
+    rows = DeltaTable(path).to_pyarrow_table(columns=["client", "sequence"])
+    return Counter(zip(rows["client"].to_pylist(), map(int, rows["sequence"].to_pylist()), strict=True))
+
+
+def reach(stack: Stack, world: World, truth: Truth, nemesis: Nemesis) -> Tally:
+    """Wait until all goes on as if nothing had happened, and count. What is wrong is added to `truth.wrong`."""
+    tally = Tally()
+    deadline = time.monotonic() + _RECOVERED_SECONDS
+
+    def expect(look: Callable[[], str | None]) -> None:
+        while (wrong := look()) is not None:
+            if time.monotonic() > deadline:
+                truth.found_wrong(f"after {_RECOVERED_SECONDS:.0f} seconds: {wrong}")
+                return
+            time.sleep(0.5)
+
+    expect(lambda: _unready(stack))
+    expect(lambda: unwell(stack, EXPECTED))
+    for dataset in world.projects:
+        expect(lambda dataset=dataset: _undrained(nemesis, dataset, tally))  # type: ignore[misc]
+    for dataset, project in world.projects.items():
+        tally.accepted += int(_balance(nemesis, dataset).get("accepted", 0))
+        _count(records(stack, project, dataset), truth, dataset, tally)
+    expect(lambda: _unflushed(nemesis, world, tally))
+    _judge(tally, truth)
+    return tally
+
+
+def _unready(stack: Stack) -> str | None:
+    try:
+        with stack.client() as http:
+            answer = http.get("/readyz", timeout=10)
+    except httpx.HTTPError as failure:
+        return f"/readyz: {failure!r}"
+    return None if answer.status_code == 200 else answer.text
+
+
+def _balance(nemesis: Nemesis, dataset: int) -> dict[str, Any]:
+    try:
+        balance = nemesis.admin.do("balance", dataset=dataset)
+    except HandFailed as failure:
+        return {"failed": str(failure)}
+    assert isinstance(balance, dict)
+    return balance
+
+
+def _undrained(nemesis: Nemesis, dataset: int, tally: Tally) -> str | None:
+    balance = _balance(nemesis, dataset)
+    well = balance.get("adds_up") and balance["queued"] == 0 and balance["quarantined"] == 0
+    return None if well else f"ledger {balance}"
+
+
+def _unflushed(nemesis: Nemesis, world: World, tally: Tally) -> str | None:
+    """Usage in the database is what Redis counted: it is flushed by beat."""
+    try:
+        usage = nemesis.admin.do("usage", owner=world.owner)
+    except HandFailed as failure:
+        return str(failure)
+    tally.used, tally.months = sum(usage["redis"].values()), len(usage["redis"])
+    return None if usage["database"] == usage["redis"] else f"usage {usage}"
+
+
+def _count(seen: Counter[Record], truth: Truth, dataset: int, tally: Tally) -> None:
+    acknowledged, unresolved = truth.acknowledged[dataset], truth.unresolved[dataset]
+    tally.acknowledged += len(acknowledged)
+    tally.stored += len(seen)
+    tally.unresolved += len(unresolved)
+    tally.unresolved_stored += len(unresolved & seen.keys())
+    for what, found in {
+        "lost": acknowledged - seen.keys(),
+        "doubled": {record for record, count in seen.items() if count > 1},
+        "strangers": seen.keys() - acknowledged - unresolved,
+    }.items():
+        setattr(tally, what, getattr(tally, what) + len(found))
+        if found:
+            truth.found_wrong(f"{what} in dataset {dataset}: {len(found)}, such as {sorted(found)[:5]}")
+
+
+def _judge(tally: Tally, truth: Truth) -> None:
+    """Everything that was charged and accepted is stored, and nothing else is."""
+    if tally.used != tally.stored:
+        truth.found_wrong(f"quota: {tally.used} used, {tally.stored} stored")
+    if tally.accepted != tally.stored:
+        truth.found_wrong(f"ledger: {tally.accepted} accepted, {tally.stored} stored")
+    if tally.stored != tally.acknowledged - tally.lost + tally.unresolved_stored + tally.strangers:
+        truth.found_wrong("the tally does not add up")

@@ -1,0 +1,227 @@
+"""Clients that may neither lose nor double a record, and what they know about each."""
+
+import json
+import random
+import secrets
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+BASE_SCHEMA = {"client": "string", "sequence": "number"}
+OPTIONAL_FIELDS = {"note": "string", "score": "number", "flag": "boolean", "seen_at": "timestamp"}
+_VALUES: dict[str, Any] = {"string": "é\n", "number": 0.5, "boolean": True, "timestamp": "2026-06-10T10:58:00.5+02:00"}
+# A client that has waited for so long asks again, under the same Idempotency-Key.
+_CLIENT_TIMEOUT_SECONDS = 4.0
+NOTHING_HAPPENED = "Nothing was queued or charged."
+_AFTER_LONG = 1e12
+
+Record = tuple[str, int]  # client, sequence
+
+
+@dataclass
+class Asked:
+    """What is asked of a client of a dataset, from when on (monotonic), and while it is being changed: not certain."""
+
+    optional: frozenset[str] = frozenset()
+    certain_since: float = 0.0
+
+
+@dataclass
+class Truth:
+    """What the clients know, and what they have seen that should not be. Shared by all threads."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    acknowledged: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))
+    unresolved: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))
+    answers: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    longest_seconds: float = 0.0
+
+    def found_wrong(self, what: str) -> None:
+        with self.lock:
+            self.wrong.append(what)
+
+
+@dataclass
+class World:
+    """What the service's admin has decided: schemas and keys in force."""
+
+    projects: dict[int, int] = field(default_factory=dict)  # dataset -> project
+    asked: dict[int, Asked] = field(default_factory=dict)  # by dataset
+    tokens: dict[int, str] = field(default_factory=dict)  # by project
+    keys: dict[int, int] = field(default_factory=dict)  # by project
+    revoking: set[str] = field(default_factory=set)  # tokens whose revocation has begun
+    revoked: dict[str, float] = field(default_factory=dict)  # token -> when its revocation was done (monotonic)
+    owner: int = 0
+
+
+@dataclass
+class Batch:
+    """Records that are sent together, and under one key until their fate is known."""
+
+    dataset: int
+    form: str  # object, array or lines
+    records: list[Record]
+    optional: frozenset[str]
+    key: str = ""
+    unknown: bool = False  # whether the service may have accepted it already
+
+    def __post_init__(self) -> None:
+        self.key = secrets.token_hex(8)
+
+    def request(self) -> tuple[str, bytes, dict[str, str]]:
+        """Path, body and headers."""
+        rows = [self._row(client, sequence) for client, sequence in self.records]
+        kind = "application/x-ndjson" if self.form == "lines" else "application/json"
+        headers = {"Content-Type": kind, "Idempotency-Key": self.key}
+        path = f"/datasets/{self.dataset}"
+        if self.form == "object":
+            return path, json.dumps(rows[0]).encode(), headers
+        if self.form == "array":
+            return f"{path}/batch", json.dumps(rows).encode(), headers
+        return f"{path}/batch", "\n".join(map(json.dumps, rows)).encode(), headers
+
+    def _row(self, client: str, sequence: int) -> dict[str, Any]:
+        optional = {name: _VALUES[OPTIONAL_FIELDS[name]] for name in sorted(self.optional)}
+        return {
+            "timestamp": "2026-06-10T10:58:00Z",
+            "context": {"by": client},
+            "client": client,
+            "sequence": sequence,
+            **optional,
+        }
+
+
+class Client(threading.Thread):
+    """Sends batch after batch; each until it is acknowledged, or its fate cannot be learned any more."""
+
+    def __init__(self, name: str, url: str, world: World, truth: Truth, seed: int) -> None:
+        super().__init__(name=name, daemon=True)
+        self.url, self.world, self.truth = url, world, truth
+        self.random = random.Random(seed)
+        self.tokens = dict(world.tokens)
+        self.optional: dict[int, frozenset[str]] = defaultdict(frozenset)
+        self.sequence = 0
+        self.over = threading.Event()
+        self.give_up_at = _AFTER_LONG
+
+    def finish(self, seconds: float) -> None:
+        """Begin nothing new; what is not acknowledged within so many seconds never will be."""
+        self.give_up_at = time.monotonic() + seconds
+        self.over.set()
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=_CLIENT_TIMEOUT_SECONDS, trust_env=False, verify=False) as http:
+            while not self.over.is_set():
+                self._send(http, self._next())
+                self.over.wait(self.random.uniform(0.02, 0.25))
+
+    def _next(self) -> Batch:
+        dataset = self.random.choice(list(self.world.projects))
+        form = self.random.choice(("object", "array", "lines"))
+        count = 1 if form == "object" else self.random.choice((1, 5, 40))
+        first, self.sequence = self.sequence, self.sequence + count
+        records = [(self.name, number) for number in range(first, self.sequence)]
+        return Batch(dataset, form, records, self.optional[dataset])
+
+    def _send(self, http: httpx.Client, batch: Batch) -> None:
+        while True:
+            known = self._once(http, batch)
+            if known is not None:
+                with self.truth.lock:
+                    fate = self.truth.acknowledged if known else self.truth.unresolved
+                    fate[batch.dataset].update(batch.records)
+                return
+            if time.monotonic() > self.give_up_at:
+                self.truth.found_wrong(f"{self.name}: {len(batch.records)} records not acknowledged after healing")
+                batch.unknown = True
+                with self.truth.lock:
+                    self.truth.unresolved[batch.dataset].update(batch.records)
+                return
+            time.sleep(self.random.uniform(0.05, 0.4))
+
+    def _once(self, http: httpx.Client, batch: Batch) -> bool | None:
+        """Send a batch; True if acknowledged, False if its fate will stay unknown, None if it is to be sent again."""
+        project = self.world.projects[batch.dataset]
+        token = self.tokens[project]
+        path, body, headers = batch.request()
+        began = time.monotonic()
+        try:
+            answer = http.post(path, content=body, headers={**headers, "Authorization": f"Bearer {token}"})
+        except httpx.ConnectError:
+            self._count("not connected", began)
+            return None
+        except httpx.HTTPError as failure:
+            self._count(type(failure).__name__, began)
+            batch.unknown = True
+            return None
+        self._count(str(answer.status_code), began)
+        if answer.status_code == 202:
+            self._check_entitled(batch, token, began, answer)
+            return True
+        return self._refused(batch, answer, token, began)
+
+    def _count(self, answer: str, began: float) -> None:
+        with self.truth.lock:
+            self.truth.answers[answer] += 1
+            self.truth.longest_seconds = max(self.truth.longest_seconds, time.monotonic() - began)
+
+    def _check_entitled(self, batch: Batch, token: str, began: float, answer: httpx.Response) -> None:
+        """Nothing may be accepted under a key or a schema that was out of force before the request was sent."""
+        if began > self.world.revoked.get(token, _AFTER_LONG):
+            self.truth.found_wrong(f"let in: {answer.request.url} with a revoked key")
+        asked = self.world.asked[batch.dataset]
+        if began > asked.certain_since and batch.optional != asked.optional:
+            self.truth.found_wrong(f"let in: fields {sorted(batch.optional)}, not {sorted(asked.optional)}")
+        if batch.form != "object" and answer.json()["count"] != len(batch.records):
+            self.truth.found_wrong(f"{answer.text} for {len(batch.records)} records")
+
+    def _refused(self, batch: Batch, answer: httpx.Response, token: str, began: float) -> bool | None:
+        told = self._told(answer)
+        if answer.status_code == 503 and "detail" in told:
+            batch.unknown |= told["detail"] != NOTHING_HAPPENED
+            return None
+        if answer.status_code == 409:
+            return None
+        if answer.status_code == 400 and told.get("code") in ("missing_field", "extra_field"):
+            return self._adapt(batch, told, began)
+        if answer.status_code == 401 and told.get("code") == "invalid_api_key":
+            return self._another_key(batch, token)
+        self.truth.found_wrong(f"unexpected: {answer.status_code} {answer.text[:300]}")
+        return False
+
+    def _told(self, answer: httpx.Response) -> Mapping[str, Any]:
+        try:
+            told = answer.json()
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    def _adapt(self, batch: Batch, told: Mapping[str, Any], began: float) -> bool | None:
+        """The schema was changed: send the same records with the fields that are asked for now, if that is safe."""
+        asked = self.world.asked[batch.dataset]
+        if began > asked.certain_since and batch.optional == asked.optional:
+            self.truth.found_wrong(f"refused by mistake: {told}")
+        problems = told.get("errors", [told])
+        missing = {problem["field"] for problem in problems if problem["code"] == "missing_field"}
+        extra = {problem["field"] for problem in problems if problem["code"] == "extra_field"}
+        fields = (batch.optional | missing) - extra
+        self.optional[batch.dataset] = fields
+        if batch.unknown:
+            return False
+        batch.optional = fields
+        batch.key = secrets.token_hex(8)
+        return None
+
+    def _another_key(self, batch: Batch, token: str) -> bool | None:
+        """The key was revoked: go on with the new one, as soon as there is one; or, at times, forget the request."""
+        project = self.world.projects[batch.dataset]
+        if token not in self.world.revoking:
+            self.truth.found_wrong("refused by mistake: a key that was not revoked")
+        self.tokens[project] = self.world.tokens[project]
+        return False if batch.unknown and self.random.random() < 0.5 else None
