@@ -117,16 +117,15 @@ def flush() -> int:
 def _flush_one(user_id: int, period: str, member: str) -> None:
     client = redis.client()
     counters.seed(user_id, period)  # a total that was lost is not 0
-    total, delta, limit = client.mget(
-        counters.total_key(user_id, period), counters.delta_key(user_id, period), counters.limit_key(user_id)
-    )
+    total, limit = client.mget(counters.total_key(user_id, period), counters.limit_key(user_id))
     used = int(total or 0)
     with transaction.atomic():
         row, created = MonthlyUsage.objects.get_or_create(user_id=user_id, period=period, defaults={"used": used})
         if not created:
             MonthlyUsage.objects.filter(pk=row.pk, used__lt=used).update(used=used, updated_at=clock.now())
     redis.load_script(_LOWER_DELTA)(
-        keys=[counters.delta_key(user_id, period), counters.DIRTY], args=[int(delta or 0), member]
+        keys=[counters.total_key(user_id, period), counters.delta_key(user_id, period), counters.DIRTY],
+        args=[used, member],
     )
     stored_limit = counters.limit_of(user_id)
     if int(limit or 0) != stored_limit:  # an announcement that was lost
