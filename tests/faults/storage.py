@@ -16,7 +16,7 @@ def exchange_with_a_file(path: Path) -> Callable[[], None] | None:
     hidden = path.with_name(f".away-{path.name}")
     if hidden.exists() or not path.is_dir():
         return None
-    hidden.write_text("a file where a directory was")
+    hidden.touch()  # empty: the disk may be full
     _exchange(path, hidden)
 
     def restore() -> None:
