@@ -1,10 +1,17 @@
-"""System checks: settings that would fail later are named at start."""
+"""System checks: settings that would fail later are named at start, those of a production by `check --deploy`."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core import checks
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  # Django's name for it
+from redis.exceptions import RedisError
+
+from config import redis
+from config.env import env
+
+_THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 
 
 @register()
@@ -16,13 +23,110 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             Error("API_KEY_SECRET is shorter than 32 characters.", hint="Set 50 random ones.", id="config.E001")
         )
     if settings.BACKLOG_LIMIT_BYTES < settings.MAX_BODY_BYTES:
-        found.append(Error("BACKLOG_LIMIT_BYTES has no room for one body of MAX_BODY_BYTES.", id="config.E002"))
-    if settings.DRAIN_LEASE_SECONDS < 5:
         found.append(
-            checks.Warning(
-                "DRAIN_LEASE_SECONDS is short: drains that are alive will be started again.", id="config.W001"
+            Error(
+                "BACKLOG_LIMIT_BYTES has no room for one body of MAX_BODY_BYTES.",
+                hint="Raise the one or lower the other.",
+                id="config.E002",
             )
         )
     if settings.MAX_BATCH_RECORDS > 100_000:
-        found.append(Error("MAX_BATCH_RECORDS above 100000: row ids would not sort.", id="config.E003"))
+        found.append(
+            Error("MAX_BATCH_RECORDS is above 100000: row ids would not sort.", hint="Lower it.", id="config.E003")
+        )
+    if urlsplit(settings.REDIS_URL).scheme not in ("redis", "rediss", "unix"):
+        found.append(Error("REDIS_URL is no address of a Redis.", hint="Write redis://host:6379/0.", id="config.E004"))
+    if settings.DRAIN_LEASE_SECONDS < 5:
+        found.append(
+            Warning(
+                "DRAIN_LEASE_SECONDS is short: drains that are alive will be started again.",
+                hint="Let it be longer than one commit to the storage takes.",
+                id="config.W001",
+            )
+        )
     return found
+
+
+@register(Tags.security, deploy=True)
+def check_machines(**_: Any) -> list[CheckMessage]:
+    """What several machines must share. There are several where Redis is on another."""
+    if urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
+        return []
+    found: list[CheckMessage] = []
+    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        found.append(
+            Warning(
+                "The database is a file of this machine, and Redis is on another.",
+                hint="Set DATABASE_URL to a PostgreSQL that all machines reach.",
+                id="config.W002",
+            )
+        )
+    if not env.is_set("SECRET_KEY"):
+        found.append(
+            Warning(
+                "SECRET_KEY is not set: each machine makes its own, and refuses the API keys of the others.",
+                hint="Set SECRET_KEY and API_KEY_SECRET, the same on all machines.",
+                id="config.W003",
+            )
+        )
+    if settings.STORAGE_IS_LOCAL:
+        found.append(
+            Warning(
+                "The tables are in a directory, and Redis is on another machine.",
+                hint="Set STORAGE_URL to an object store, unless the directory is one that all machines share.",
+                id="config.W004",
+            )
+        )
+    return found
+
+
+@register(Tags.security, deploy=True)
+def check_redis(**_: Any) -> list[CheckMessage]:
+    """Whether Redis keeps what it has acknowledged. By INFO, which managed servers answer too."""
+    try:
+        info = redis.client().info("everything")
+    except (RedisError, OSError) as failure:
+        return [
+            Warning(
+                f"Redis does not answer: {failure}",
+                hint="Start it, or correct REDIS_URL, and check again.",
+                id="config.W005",
+            )
+        ]
+    return [*_redis_problems(info)]
+
+
+def _redis_problems(info: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if info["cluster_enabled"]:
+        yield Error(
+            "Redis runs as a cluster: one script must see quota, queue and revision together.",
+            hint="Use one primary, plain or behind Sentinel.",
+            id="config.E005",
+        )
+    if not info["aof_enabled"]:
+        yield Warning(
+            "Redis keeps no append-only file: what is queued is lost when it ends.",
+            hint="Configure `appendonly yes` and `appendfsync always`.",
+            id="config.W006",
+        )
+    elif (policy := _sync_policy()) not in ("always", None):
+        yield Warning(
+            f"Redis answers before it has written (`appendfsync {policy}`): a crash may lose accepted records.",
+            hint="Configure `appendfsync always`.",
+            id="config.W007",
+        )
+    if info["maxmemory_policy"] != "noeviction":
+        yield Warning(
+            f"Redis may evict what is queued when its memory is full (`{info['maxmemory_policy']}`).",
+            hint="Configure `maxmemory-policy noeviction`.",
+            id="config.W008",
+        )
+
+
+def _sync_policy() -> str | None:
+    """The `appendfsync` in force; None where the server does not tell, as managed ones may not."""
+    try:
+        policy: str | None = redis.client().config_get("appendfsync").get("appendfsync")
+    except RedisError:
+        return None
+    return policy

@@ -1,16 +1,88 @@
 """Settings from the environment, and what the embedded default keeps in its data directory."""
 
 import hashlib
+import math
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
+_TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+class Environment:
+    """Values by variable, read strictly. An empty variable counts as one that is not set.
+
+    Raises ImproperlyConfigured, which names the variable. (django-environ would take `flase` for false, and a secret
+    that begins with `$` for the name of another variable.)
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.variables = variables
+
+    def is_set(self, name: str) -> bool:
+        return bool(self.variables.get(name))
+
+    def text(self, name: str, default: str, choices: Sequence[str] = ()) -> str:
+        text = self.variables.get(name) or default
+        if choices and text not in choices:
+            raise ImproperlyConfigured(f"{name}={text}: it is one of {', '.join(choices)}.")
+        return text
+
+    def integer(self, name: str, default: int, least: int) -> int:
+        text = self.variables.get(name)
+        try:
+            number = int(text) if text else default
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}={text}: it is a whole number.") from None
+        if number < least:
+            raise ImproperlyConfigured(f"{name}={text}: the least is {least}.")
+        return number
+
+    def number(self, name: str, default: float, least: float) -> float:
+        text = self.variables.get(name)
+        try:
+            number = float(text) if text else default
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}={text}: it is a number.") from None
+        if not math.isfinite(number) or number < least:
+            raise ImproperlyConfigured(f"{name}={text}: the least is {least:g}.")
+        return number
+
+    def truth(self, name: str, default: bool) -> bool:
+        text = self.variables.get(name)
+        if not text:
+            return default
+        if text.lower() not in _TRUTHS:
+            raise ImproperlyConfigured(f"{name}={text}: it is true or false.")
+        return _TRUTHS[text.lower()]
+
+    def texts(self, name: str, default: Sequence[str]) -> list[str]:
+        text = self.variables.get(name)
+        return [part.strip() for part in text.split(",") if part.strip()] if text else [*default]
+
+
+env = Environment(os.environ)
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's configuration for the address of a database. Raises ImproperlyConfigured; it may hold a password."""
+    scheme = urlsplit(url).scheme
+    if scheme not in ("postgres", "postgresql", "sqlite"):
+        raise ImproperlyConfigured(f"DATABASE_URL begins with “{scheme}:”: it is postgres://… or sqlite:///….")
+    try:
+        return dict(environ.Env.db_url_config(url))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}.") from None
+
 
 # A unix socket's address holds 107 bytes on Linux (sun_path); stay clear of it.
 _LONGEST_SOCKET_PATH = 100
@@ -18,7 +90,7 @@ _LONGEST_SOCKET_PATH = 100
 
 def data_dir() -> Path:
     """The directory of the embedded default: database, Redis data, tables, secret."""
-    return Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
+    return Path(env.text("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
 
 
 def embedded_secret(directory: Path) -> str:
@@ -42,9 +114,9 @@ def embedded_secret(directory: Path) -> str:
 
 
 def embedded_redis_socket(directory: Path) -> Path:
-    """Where the embedded Redis listens: in the data directory, or, if that path is too long, in /tmp."""
+    """Where the embedded Redis listens: in the data directory, or in /tmp if that path cannot be a part of a URL."""
     path = directory / "redis" / "redis.sock"
-    if len(str(path)) <= _LONGEST_SOCKET_PATH:
+    if len(str(path)) <= _LONGEST_SOCKET_PATH and quote(str(path)) == str(path):
         return path
     digest = hashlib.sha256(str(directory).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"dataset-ingest-{digest}.sock"

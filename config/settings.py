@@ -6,38 +6,39 @@ Production sets DATABASE_URL, REDIS_URL, STORAGE_URL and SECRET_KEY.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import django_stubs_ext
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.env import BASE_DIR, data_dir, embedded_redis_socket, embedded_secret, env
+from config.env import data_dir, database, embedded_redis_socket, embedded_secret, env
 
 django_stubs_ext.monkeypatch()  # admin and form classes may name their model, as the type checker wants
 
 # -- where things are ---------------------------------------------------------------------------------
 
 DATA_DIR = data_dir()
-REDIS_URL = env.str("REDIS_URL", default=f"unix://{embedded_redis_socket(DATA_DIR)}?db=0")
-REDIS_IS_EMBEDDED = "REDIS_URL" not in env.ENVIRON
-CELERY_BROKER_URL = env.str(
+REDIS_URL = env.text("REDIS_URL", default=f"unix://{embedded_redis_socket(DATA_DIR)}?db=0")
+REDIS_IS_EMBEDDED = not env.is_set("REDIS_URL")
+CELERY_BROKER_URL = env.text(
     "CELERY_BROKER_URL",
     default=f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1" if REDIS_IS_EMBEDDED else REDIS_URL,
 )
 # A directory, or an object store's URL (s3://bucket/prefix; credentials by the usual AWS_* variables).
-STORAGE_URL = env.str("STORAGE_URL", default=str(DATA_DIR / "tables"))
+STORAGE_URL = env.text("STORAGE_URL", default=str(DATA_DIR / "tables"))
 
 # -- Django -------------------------------------------------------------------------------------------
 
-DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="") or embedded_secret(DATA_DIR)
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+DEBUG = env.truth("DEBUG", default=False)
+SECRET_KEY = env.text("SECRET_KEY", default="") or embedded_secret(DATA_DIR)
+SECRET_KEY_FALLBACKS = env.texts("SECRET_KEY_FALLBACKS", default=[])
+ALLOWED_HOSTS = env.texts("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.texts("CSRF_TRUSTED_ORIGINS", default=[])
 
 # API keys are signed with their own secret, so that sessions and keys can be rotated apart.
-API_KEY_SECRET = env.str("API_KEY_SECRET", default="") or SECRET_KEY
-API_KEY_SECRET_FALLBACKS = env.list("API_KEY_SECRET_FALLBACKS", default=SECRET_KEY_FALLBACKS)
+API_KEY_SECRET = env.text("API_KEY_SECRET", default="") or SECRET_KEY
+API_KEY_SECRET_FALLBACKS = env.texts("API_KEY_SECRET_FALLBACKS", default=SECRET_KEY_FALLBACKS)
 
 INSTALLED_APPS = [
     # Ours before unfold, and unfold before Django's admin: the first that has a template is the one that is asked.
@@ -90,8 +91,15 @@ TEMPLATES = [
     }
 ]
 
-_DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
-DATABASES = {"default": {**env.db_url_config(_DATABASE_URL), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
+_DATABASE_URL = env.text("DATABASE_URL", default="")
+_EMBEDDED_DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "db.sqlite3"}
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        **(database(_DATABASE_URL) if _DATABASE_URL else _EMBEDDED_DATABASE),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         # Readers do not block the writer; a writer that must wait takes its turn instead of failing.
@@ -123,8 +131,8 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
 # Seconds a single Redis reply may take, and the whole of an admission, a reconnection included.
-REDIS_TIMEOUT_SECONDS = env.float("REDIS_TIMEOUT_SECONDS", default=1.0)
-ADMISSION_TIMEOUT_SECONDS = env.float("ADMISSION_TIMEOUT_SECONDS", default=3.0)
+REDIS_TIMEOUT_SECONDS = env.number("REDIS_TIMEOUT_SECONDS", default=1.0, least=0.01)
+ADMISSION_TIMEOUT_SECONDS = env.number("ADMISSION_TIMEOUT_SECONDS", default=3.0, least=0.01)
 
 CACHES = {
     "default": {
@@ -153,8 +161,8 @@ REST_FRAMEWORK = {
 }
 
 # Security of the admin. HTTPS is declared by the operator, who terminates it.
-_HTTPS = env.bool("HTTPS", default=False)
-SECURE_SSL_REDIRECT = False
+_HTTPS = env.truth("HTTPS", default=False)
+SECURE_SSL_REDIRECT = _HTTPS  # of the site: the API's stack has no middleware
 SESSION_COOKIE_SECURE = _HTTPS
 CSRF_COOKIE_SECURE = _HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
@@ -201,41 +209,41 @@ UNFOLD = {
 
 # -- what a request may carry -------------------------------------------------------------------------
 
-MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=10 * 1024 * 1024)
-MAX_BATCH_RECORDS = env.int("MAX_BATCH_RECORDS", default=10_000)
+MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", default=10 * 1024 * 1024, least=1)
+MAX_BATCH_RECORDS = env.integer("MAX_BATCH_RECORDS", default=10_000, least=1)
 # Queued bytes, of one dataset and of all, above which requests are answered 503.
-BACKLOG_LIMIT_BYTES_PER_DATASET = env.int("BACKLOG_LIMIT_BYTES_PER_DATASET", default=2 * 1024**3)
-BACKLOG_LIMIT_BYTES = env.int("BACKLOG_LIMIT_BYTES", default=4 * 1024**3)
-IDEMPOTENCY_TTL_SECONDS = env.int("IDEMPOTENCY_TTL_SECONDS", default=24 * 3600)
+BACKLOG_LIMIT_BYTES_PER_DATASET = env.integer("BACKLOG_LIMIT_BYTES_PER_DATASET", default=2 * 1024**3, least=1)
+BACKLOG_LIMIT_BYTES = env.integer("BACKLOG_LIMIT_BYTES", default=4 * 1024**3, least=1)
+IDEMPOTENCY_TTL_SECONDS = env.integer("IDEMPOTENCY_TTL_SECONDS", default=24 * 3600, least=1)
 
 # -- contracts, cached in each web process ------------------------------------------------------------
 
 # A change is effective at once through the project's revision; this is the backstop should one be lost.
-CATALOG_TTL_SECONDS = env.float("CATALOG_TTL_SECONDS", default=30.0)
-CATALOG_MAX_ENTRIES = env.int("CATALOG_MAX_ENTRIES", default=50_000)
+CATALOG_TTL_SECONDS = env.number("CATALOG_TTL_SECONDS", default=30.0, least=0)
+CATALOG_MAX_ENTRIES = env.integer("CATALOG_MAX_ENTRIES", default=50_000, least=1)
 
 # -- quotas -------------------------------------------------------------------------------------------
 
 # Records a month for users without a limit of their own; -1 is unlimited.
-DEFAULT_QUOTA_LIMIT = env.int("DEFAULT_QUOTA_LIMIT", default=-1)
-USAGE_FLUSH_SECONDS = env.float("USAGE_FLUSH_SECONDS", default=10.0)
+DEFAULT_QUOTA_LIMIT = env.integer("DEFAULT_QUOTA_LIMIT", default=-1, least=-1)
+USAGE_FLUSH_SECONDS = env.number("USAGE_FLUSH_SECONDS", default=10.0, least=0.05)
 
 # -- workers ------------------------------------------------------------------------------------------
 
-DISPATCH_SECONDS = env.float("DISPATCH_SECONDS", default=0.5)
+DISPATCH_SECONDS = env.number("DISPATCH_SECONDS", default=0.5, least=0.05)
 # One commit takes at most so many records or bytes from the queue.
-DRAIN_MAX_RECORDS = env.int("DRAIN_MAX_RECORDS", default=500_000)
-DRAIN_MAX_BYTES = env.int("DRAIN_MAX_BYTES", default=64 * 1024**2)
+DRAIN_MAX_RECORDS = env.integer("DRAIN_MAX_RECORDS", default=500_000, least=1)
+DRAIN_MAX_BYTES = env.integer("DRAIN_MAX_BYTES", default=64 * 1024**2, least=1)
 # After so long a drain that has died is started again. Longer than any one commit takes.
-DRAIN_LEASE_SECONDS = env.float("DRAIN_LEASE_SECONDS", default=30.0)
-COMPACT_SECONDS = env.float("COMPACT_SECONDS", default=300.0)
+DRAIN_LEASE_SECONDS = env.number("DRAIN_LEASE_SECONDS", default=30.0, least=0.05)
+COMPACT_SECONDS = env.number("COMPACT_SECONDS", default=300.0, least=1)
 # Files that a compaction replaced are deleted after so long: no reader holds on to a table version for longer.
-VACUUM_RETENTION_HOURS = env.int("VACUUM_RETENTION_HOURS", default=24)
+VACUUM_RETENTION_HOURS = env.integer("VACUUM_RETENTION_HOURS", default=24, least=0)
 # Stored records older than this are dropped, by the day; 0 keeps them for ever.
-RETENTION_DAYS = env.int("RETENTION_DAYS", default=0)
-HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", default=5.0)
+RETENTION_DAYS = env.integer("RETENTION_DAYS", default=0, least=0)
+HEARTBEAT_SECONDS = env.number("HEARTBEAT_SECONDS", default=5.0, least=0.05)
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOG_LEVEL = env.text("LOG_LEVEL", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -247,4 +255,4 @@ LOGGING = {
 
 STORAGE_IS_LOCAL = "://" not in STORAGE_URL
 if STORAGE_IS_LOCAL:
-    STORAGE_URL = str(Path(STORAGE_URL).expanduser().resolve() if STORAGE_URL else BASE_DIR / "var" / "tables")
+    STORAGE_URL = str(Path(STORAGE_URL).expanduser().resolve())

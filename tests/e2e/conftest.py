@@ -11,7 +11,7 @@ from tests.e2e.stack import Stack, running
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`manage.py up` as a newcomer runs it, in a directory with a longer path than a unix socket may have."""
     parent = tmp_path_factory.mktemp(
-        "a directory of a hundred characters and more, with spaces and 100 % signs " + "x" * 40
+        "somebody's directory of a hundred characters and more, with spaces and 100 % signs " + "x" * 40
     )
     data_dir = parent / "data"
     assert len(str(data_dir)) > 110

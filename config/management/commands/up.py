@@ -18,6 +18,7 @@ from django.core.management.base import BaseCommand, CommandError
 from redis.exceptions import BusyLoadingError, RedisError
 
 from config import redis
+from config.env import env
 from config.supervise import configuration, log_dir, programs, redis_command
 
 _START_SECONDS = 60
@@ -36,16 +37,20 @@ class Command(BaseCommand):
     _stopping = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        env = os.environ
-        parser.add_argument("--port", type=int, default=int(env.get("PORT", "8000")), help="of the API and the admin")
+        parser.add_argument(
+            "--port", type=int, default=env.integer("PORT", 8000, least=1), help="of the API and the admin"
+        )
         parser.add_argument("--data-dir", help=f"where everything is kept (now {settings.DATA_DIR})")
         parser.add_argument(
-            "--web", type=int, default=int(env.get("WEB_WORKERS", "2")), help="web processes (default: %(default)s)"
+            "--web",
+            type=int,
+            default=env.integer("WEB_WORKERS", 2, least=1),
+            help="web processes (default: %(default)s)",
         )
         parser.add_argument(
             "--workers",
             type=int,
-            default=int(env.get("CELERY_WORKERS", "1")),
+            default=env.integer("CELERY_WORKERS", 1, least=1),
             help="processes that store records (default: %(default)s)",
         )
         parser.add_argument("--no-demo", action="store_true", help="do not make the demo project")
@@ -70,7 +75,7 @@ class Command(BaseCommand):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((os.environ.get("HOST", "127.0.0.1"), port))
+                probe.bind((env.text("HOST", "127.0.0.1"), port))
             except OSError as failure:
                 raise CommandError(f"Port {port} cannot be used ({failure}); choose another with --port.") from failure
 

@@ -1,0 +1,161 @@
+"""System checks: what is wrong, and what to do about it; `check --deploy` under the README's production."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage
+from pytest_django import Settings
+
+from config.checks import check_machines, check_redis, check_settings
+from config.env import BASE_DIR
+from tests.ingest.outages import own_client, redis_away
+from tests.servers import RedisServer
+from tests.test_readme import README
+
+
+def ids(found: list[CheckMessage]) -> list[str | None]:
+    assert all(message.msg and message.hint for message in found)  # what is wrong, and what to do
+    return [message.id for message in found]
+
+
+def test_nothing_is_wrong_with_the_defaults() -> None:
+    assert ids(check_settings()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("API_KEY_SECRET", "x" * 31, "config.E001"),
+        ("BACKLOG_LIMIT_BYTES", django_settings.MAX_BODY_BYTES - 1, "config.E002"),
+        ("MAX_BATCH_RECORDS", 100_001, "config.E003"),
+        ("REDIS_URL", "localhost:6379", "config.E004"),
+        ("DRAIN_LEASE_SECONDS", 4.9, "config.W001"),
+    ],
+)
+def test_a_setting_that_fails_later_is_named_now(settings: Settings, name: str, value: object, found: str) -> None:
+    setattr(settings, name, value)
+    assert ids(check_settings()) == [found]
+
+
+def test_several_machines_share_what_they_must(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SECRET_KEY")
+    settings.STORAGE_IS_LOCAL = True
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    for url in ("redis://localhost:6379/0", "unix:///run/redis.sock?db=0", "redis://127.0.0.1/0"):
+        settings.REDIS_URL = url
+        assert ids(check_machines()) == []
+    settings.REDIS_URL = "redis://redis:6379/0"
+    assert ids(check_machines()) == ["config.W002", "config.W003", "config.W004"]
+
+    monkeypatch.setenv("SECRET_KEY", "x" * 50)
+    settings.STORAGE_IS_LOCAL = False
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+    assert ids(check_machines()) == []
+
+
+@pytest.fixture
+def redis_options() -> Iterator[None]:
+    """Whatever a test configures its Redis to, it is as before afterwards."""
+    names = ("appendonly", "appendfsync", "maxmemory-policy")
+    before = {name: own_client().config_get(name)[name] for name in names}
+    yield
+    for name, value in before.items():
+        own_client().config_set(name, value)
+
+
+@pytest.mark.usefixtures("redis_options")
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("appendonly", "no", ["config.W006"]),
+        ("appendfsync", "everysec", ["config.W007"]),
+        ("maxmemory-policy", "allkeys-lru", ["config.W008"]),
+    ],
+)
+def test_a_redis_that_may_lose_what_it_acknowledged_is_named(name: str, value: str, found: list[str]) -> None:
+    own_client().config_set("appendfsync", "always")
+    assert ids(check_redis()) == []
+    own_client().config_set(name, value)
+    assert ids(check_redis()) == found
+
+
+def test_a_redis_that_does_not_answer_is_named() -> None:
+    with redis_away():
+        assert ids(check_redis()) == ["config.W005"]
+
+
+# -- under the README's production --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The README's environment file, with secrets, and a Redis as the README wants it."""
+    (block,) = re.findall(r"# /etc/ingest\.env\n(.*?)```", README, re.DOTALL)
+    written = dict(line.split("=", 1) for line in block.splitlines() if line)
+    assert written["HTTPS"] == "true"
+    for name in ("SECRET_KEY", "API_KEY_SECRET"):
+        assert written[name] == "…"
+        written[name] = "".join(chr(97 + n % 26) for n in range(60))
+    directory = tmp_path_factory.mktemp("production")
+    server = RedisServer(directory)
+    server.start("--appendfsync", "always")
+    yield {**os.environ, **written, "REDIS_URL": server.url, "DATA_DIR": str(directory)}
+    server.stop()
+
+
+def run(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_nothing_is_wrong_with_the_production_of_the_readme(production: dict[str, str]) -> None:
+    done = run(production, "manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "System check identified no issues (0 silenced).\n"
+
+
+def test_what_production_lacks_is_named(production: dict[str, str], tmp_path: Path) -> None:
+    environment = {name: value for name, value in production.items() if name != "SECRET_KEY"}
+    unlike = {"REDIS_URL": "redis://redis.invalid:1/0", "DEBUG": "true", "HTTPS": "false", "DATABASE_URL": ""}
+    done = run({**environment, **unlike, "DATA_DIR": str(tmp_path)}, "manage.py", "check", "--deploy")
+    assert done.returncode == 0, done.stderr
+    found = set(re.findall(r"\((config\.\w+|security\.\w+)\)", done.stderr))
+    assert found == {
+        *("config.W002", "config.W003", "config.W005"),
+        *("security.W004", "security.W008", "security.W012", "security.W016", "security.W018"),
+    }
+    assert "HINT: Set DATABASE_URL to a PostgreSQL that all machines reach." in done.stderr
+
+
+REQUESTS = """
+import httpx
+from config.wsgi import application
+client = httpx.Client(transport=httpx.WSGITransport(app=application), base_url="http://ingest.example.com")
+for path, headers in (
+    ("/healthz", {}),
+    ("/datasets/1", {}),
+    ("/admin/login/", {}),
+    ("/admin/login/", {"X-Forwarded-Proto": "https"}),
+    ("/static/admin-ours/admin.css", {"X-Forwarded-Proto": "https"}),
+):
+    answer = client.get(path, headers=headers)
+    print(answer.status_code, answer.headers.get("Location"), "Strict-Transport-Security" in answer.headers)
+"""
+
+
+def test_with_https_the_admin_is_over_tls_alone_and_the_api_as_before(production: dict[str, str]) -> None:
+    done = run(production, "-c", REQUESTS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "200 None False",
+        "405 None False",
+        "301 https://ingest.example.com/admin/login/ False",
+        "200 None True",
+        "200 None True",
+    ]

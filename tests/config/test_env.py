@@ -1,0 +1,216 @@
+"""Settings from the environment: each is read, and what cannot be read says which one it is."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config.env import BASE_DIR, Environment, embedded_redis_socket
+from tests.test_readme import table
+
+NAMES = [row[0].strip("`") for row in table("settings")]
+NUMBERS = [row[0].strip("`") for row in table("settings") if re.fullmatch(r"`-?[0-9.]+`", row[1])]
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """The settings as a process reads them that has these variables, and a data directory of its own."""
+
+    def settings(**variables: str) -> dict[str, Any]:
+        with monkeypatch.context() as environment:
+            for name in NAMES:
+                environment.delenv(name, raising=False)
+            for name, value in {"DATA_DIR": str(tmp_path), **variables}.items():
+                environment.setenv(name, value)
+            return runpy.run_path(str(BASE_DIR / "config" / "settings.py"))
+
+    return settings
+
+
+Read = Callable[..., dict[str, Any]]
+
+
+def test_without_any_everything_is_in_the_data_directory(read: Read, tmp_path: Path) -> None:
+    found = read()
+    assert found["DATABASES"]["default"]["ENGINE"] == "django.db.backends.sqlite3"
+    assert found["DATABASES"]["default"]["NAME"] == tmp_path / "db.sqlite3"
+    assert (found["REDIS_IS_EMBEDDED"], found["REDIS_URL"]) == (True, f"unix://{embedded_redis_socket(tmp_path)}?db=0")
+    assert found["CELERY_BROKER_URL"] == f"redis+socket://{embedded_redis_socket(tmp_path)}?virtual_host=1"
+    assert (found["STORAGE_URL"], found["STORAGE_IS_LOCAL"]) == (str(tmp_path / "tables"), True)
+    assert found["SECRET_KEY"] == found["API_KEY_SECRET"] == (tmp_path / "secret_key").read_text()
+    assert len(found["SECRET_KEY"]) >= 50
+    assert read()["SECRET_KEY"] == found["SECRET_KEY"]
+
+
+def test_an_empty_variable_is_one_that_is_not_set(read: Read) -> None:
+    empty = dict.fromkeys(set(NAMES) - {"DATA_DIR"}, "")
+    mine, theirs = read(), read(**empty)
+    assert {name: mine[name] for name in mine if name.isupper()} == {
+        name: theirs[name] for name in mine if name.isupper()
+    }
+
+
+def pool(settings: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = settings["CACHES"]["default"]["OPTIONS"]["CONNECTION_POOL_KWARGS"]
+    return found
+
+
+OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], object]] = {
+    "DATA_DIR": ("/tmp/./", lambda s: s["DATA_DIR"], Path("/tmp")),
+    "DATABASE_URL": ("postgres://u:p%40@h:5433/n", lambda s: s["DATABASES"]["default"].get("PASSWORD"), "p@"),
+    "REDIS_URL": (
+        "redis://h:1/2",
+        lambda s: (s["CACHES"]["default"]["LOCATION"], s["REDIS_IS_EMBEDDED"]),
+        ("redis://h:1/2", False),
+    ),
+    "CELERY_BROKER_URL": ("redis://h:1/3", lambda s: s["CELERY_BROKER_URL"], "redis://h:1/3"),
+    "STORAGE_URL": ("s3://b/p", lambda s: (s["STORAGE_URL"], s["STORAGE_IS_LOCAL"]), ("s3://b/p", False)),
+    "SECRET_KEY": ("$ecret,", lambda s: (s["SECRET_KEY"], s["API_KEY_SECRET"]), ("$ecret,", "$ecret,")),
+    "SECRET_KEY_FALLBACKS": (
+        "a, b",
+        lambda s: (s["SECRET_KEY_FALLBACKS"], s["API_KEY_SECRET_FALLBACKS"]),
+        (["a", "b"],) * 2,
+    ),
+    "API_KEY_SECRET": ("x", lambda s: s["API_KEY_SECRET"], "x"),
+    "API_KEY_SECRET_FALLBACKS": (
+        "a,b",
+        lambda s: (s["API_KEY_SECRET_FALLBACKS"], s["SECRET_KEY_FALLBACKS"]),
+        (["a", "b"], []),
+    ),
+    "DEBUG": ("on", lambda s: s["DEBUG"], True),
+    "ALLOWED_HOSTS": ("a.example,b.example", lambda s: s["ALLOWED_HOSTS"], ["a.example", "b.example"]),
+    "CSRF_TRUSTED_ORIGINS": ("https://a.example", lambda s: s["CSRF_TRUSTED_ORIGINS"], ["https://a.example"]),
+    "HTTPS": (
+        "True",
+        lambda s: (s["SECURE_SSL_REDIRECT"], s["SESSION_COOKIE_SECURE"], s["CSRF_COOKIE_SECURE"]),
+        (True,) * 3,
+    ),
+    "LOG_LEVEL": ("ERROR", lambda s: s["LOGGING"]["loggers"]["ingest"], {"level": "ERROR"}),
+    "REDIS_TIMEOUT_SECONDS": ("7", lambda s: pool(s)["socket_connect_timeout"], 7),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_of_the_readme_is_read(read: Read, name: str) -> None:
+    if name in OTHERS:
+        text, look, expected = OTHERS[name]
+    else:  # a number that goes by the variable's name
+        text, look, expected = "77", lambda settings: settings[name], 77
+    assert look(read()) != expected
+    assert look(read(**{name: text})) == expected
+
+
+def test_every_setting_of_ours_is_used() -> None:
+    product = [path for app in ("config", "datasets", "ingest", "quotas") for path in (BASE_DIR / app).rglob("*.py")]
+    source = "\n".join(path.read_text() for path in product)
+    for name in sorted(set(NAMES) - set(OTHERS)):
+        assert re.search(rf"settings\.{name}\b", source), name
+
+
+@pytest.mark.parametrize("text", ["many", "-2", "nan", "1e999"])
+def test_a_number_that_cannot_be_one_names_its_variable(read: Read, text: str) -> None:
+    for name in NUMBERS:
+        with pytest.raises(ImproperlyConfigured, match=f"^{name}={text}: "):
+            read(**{name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("DEBUG", "flase", "DEBUG=flase: it is true or false."),
+        ("HTTPS", "2", "HTTPS=2: it is true or false."),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL=LOUD: it is one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
+        ("MAX_BODY_BYTES", "10MB", "MAX_BODY_BYTES=10MB: it is a whole number."),
+        ("MAX_BODY_BYTES", "0", "MAX_BODY_BYTES=0: the least is 1."),
+        ("DEFAULT_QUOTA_LIMIT", "-2", "DEFAULT_QUOTA_LIMIT=-2: the least is -1."),
+        (
+            "DATABASE_URL",
+            "mysql://u:secret@h/n",
+            "DATABASE_URL begins with “mysql:”: it is postgres://… or sqlite:///….",
+        ),
+        ("DATABASE_URL", "secret", "DATABASE_URL begins with “:”: it is postgres://… or sqlite:///…."),
+        (
+            "DATABASE_URL",
+            "postgres://u:secret@h:x/n",
+            "DATABASE_URL cannot be read: Port could not be cast to integer value as 'x'.",
+        ),
+    ],
+)
+def test_what_cannot_be_read_says_what_it_should_be(read: Read, name: str, text: str, said: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(**{name: text})
+    assert str(refusal.value) == said
+    assert "secret" not in said
+
+
+def test_a_command_says_it_in_a_line(tmp_path: Path) -> None:
+    for variables, said in (
+        ({"MAX_BATCH_RECORDS": "many"}, "MAX_BATCH_RECORDS=many: it is a whole number.\n"),
+        ({"PORT": "http"}, "PORT=http: it is a whole number.\n"),
+    ):
+        environment = {**os.environ, "DATA_DIR": str(tmp_path), **variables}
+        command = [sys.executable, "manage.py", "up"]
+        done = subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr, done.stdout) == (1, said, "")
+
+
+def test_databases_are_postgresql_and_sqlite(read: Read) -> None:
+    postgres = read(DATABASE_URL="postgres://u:p@h:5433/n?sslmode=require")["DATABASES"]["default"]
+    assert postgres["ENGINE"] == "django.db.backends.postgresql"
+    assert [postgres[name] for name in ("USER", "HOST", "PORT", "NAME")] == ["u", "h", 5433, "n"]
+    assert postgres["OPTIONS"] == {"sslmode": "require"}
+    sqlite = read(DATABASE_URL="sqlite:////srv/ingest/db.sqlite3")["DATABASES"]["default"]
+    assert (sqlite["NAME"], sqlite["OPTIONS"]["transaction_mode"]) == ("/srv/ingest/db.sqlite3", "IMMEDIATE")
+    assert "journal_mode=WAL" in sqlite["OPTIONS"]["init_command"]
+
+
+def test_texts_are_taken_as_they_stand() -> None:
+    env = Environment({"SECRET": "$HOME #x", "HOSTS": " a , ,b,", "YES": "YES"})
+    assert (env.text("SECRET", "d"), env.texts("HOSTS", []), env.truth("YES", False)) == ("$HOME #x", ["a", "b"], True)
+
+
+# -- what the embedded default keeps ------------------------------------------------------------------
+
+RACE = """
+import multiprocessing, sys
+from pathlib import Path
+from config.env import embedded_secret
+
+def read(barrier, results, directory):
+    barrier.wait()
+    results.put(embedded_secret(directory))
+
+fork = multiprocessing.get_context("fork")
+for attempt in range(20):
+    barrier, results = fork.Barrier(8), fork.Queue()
+    directory = Path(sys.argv[1]) / str(attempt)
+    processes = [fork.Process(target=read, args=(barrier, results, directory)) for _ in range(8)]
+    [process.start() for process in processes]
+    secrets = {results.get(timeout=30) for _ in processes}
+    [process.join() for process in processes]
+    kept = [path.name for path in directory.iterdir()]
+    assert len(secrets) == 1 and kept == ["secret_key"], (secrets, kept)
+"""
+
+
+def test_processes_that_start_at_once_make_one_secret(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RACE, str(tmp_path)]
+    done = subprocess.run(command, cwd=BASE_DIR, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/secret_key")} == {0o600}
+
+
+def test_the_socket_is_in_the_data_directory_where_its_path_may_be_an_address(tmp_path: Path) -> None:
+    assert embedded_redis_socket(Path("/srv/data")) == Path("/srv/data/redis/redis.sock")
+    others = [Path("/srv") / name for name in ("x" * 90, "100%41", "a?b", "a#b", "a b", "é")]
+    sockets = [embedded_redis_socket(directory) for directory in others]
+    assert len(set(sockets)) == len(others)
+    for socket in sockets:
+        assert re.fullmatch(r"/tmp/dataset-ingest-[0-9a-f]{16}\.sock", str(socket))

@@ -1,0 +1,74 @@
+"""Whatever goes wrong, on either stack: JSON in the one shape, with a request id."""
+
+import json
+import logging
+
+import pytest
+from django.http import HttpRequest
+from django.test import RequestFactory
+from rest_framework import exceptions
+
+from config.errors import exception_handler, to_response
+from config.middleware import request_id
+from datasets.keys import InvalidApiKey
+from tests.conftest import Api
+
+
+def handled(raised: Exception) -> tuple[int, dict[str, object], dict[str, str]]:
+    class View:
+        allowed_methods = ("GET", "POST")
+
+    response = exception_handler(raised, {"request": RequestFactory().get("/x"), "view": View})
+    return response.status_code, json.loads(response.content), dict(response.items())
+
+
+def test_a_refusal_has_its_text_its_code_and_its_details() -> None:
+    response = to_response(InvalidApiKey({"limit": 3}, {"X-More": "yes"}))
+    assert response.status_code == 401
+    assert response.content == b'{"error":"Invalid API key","code":"invalid_api_key","limit":3}'
+    shown = (response["Content-Type"], response["WWW-Authenticate"], response["X-More"])
+    assert shown == ("application/json", "Bearer", "yes")
+    assert dict(InvalidApiKey.headers) == {"WWW-Authenticate": "Bearer"}  # one answer's headers are not the next one's
+
+
+def test_a_method_that_is_not_allowed_names_those_that_are() -> None:
+    status, body, headers = handled(exceptions.MethodNotAllowed("PUT"))
+    assert (status, body["code"], headers["Allow"]) == (405, "method_not_allowed", "GET, POST")
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError("secret"), exceptions.APIException("secret")])
+def test_the_unforeseen_is_a_500_that_tells_the_log_and_not_the_client(
+    raised: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        status, body, _ = handled(raised)
+    assert (status, body) == (500, {"error": "Internal error", "code": "internal_error"})
+    (logged,) = caplog.records
+    assert "/x" in logged.getMessage()
+    assert logged.exc_info is not None
+    assert logged.exc_info[1] is raised
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status", "error"),
+    [
+        ("/static/nothing.css", "testserver", 404, "Not found"),
+        ("/nothing", "testserver", 404, "Not found"),
+        ("/admin/login/", "somebody.else", 400, "Bad request"),
+    ],
+)
+def test_both_stacks_answer_in_json_with_a_request_id(path: str, host: str, status: int, error: str) -> None:
+    api = Api(None)
+    for given in ("req-1", None):
+        headers = {"Host": host, **({"X-Request-Id": given} if given else {})}
+        response = api.request("GET", path, headers=headers)
+        assert (response.status_code, response.headers["Content-Type"]) == (status, "application/json")
+        assert response.json()["error"] == error
+        shown = response.headers["X-Request-Id"]
+        assert shown == given if given else len(shown) == 32
+
+
+def test_a_request_has_one_id() -> None:
+    request = HttpRequest()
+    assert request_id(request) == request_id(request)
+    assert request_id(request) != request_id(HttpRequest())

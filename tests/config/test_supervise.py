@@ -1,0 +1,72 @@
+"""The configuration that `up` gives to supervisor, as supervisor itself reads it."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from pytest_django import Settings
+from supervisor.options import ServerOptions
+
+from config.supervise import configuration, programs
+
+
+def read(directory: Path) -> ServerOptions:
+    path = directory / "supervisord.conf"
+    path.write_text(configuration(programs(port=8123, web=3, workers=2)))
+    options = ServerOptions()
+    options.realize(["-c", str(path)])
+    return options
+
+
+@pytest.mark.parametrize("name", ["plain", 'it\'s 100 % "mine"', "%(here)s %(ENV_HOME)s", "a;b#c\\d", "é\u00a0"])
+def test_any_directory_is_read_as_it_was_written(settings: Settings, tmp_path: Path, name: str) -> None:
+    settings.DATA_DIR = tmp_path / name
+    settings.REDIS_IS_EMBEDDED = True
+    settings.DATA_DIR.mkdir()
+    options = read(tmp_path)
+    assert options.pidfile == str(settings.DATA_DIR / "supervisor" / "supervisord.pid")
+    read_back = {process.name: process for group in options.process_group_configs for process in group.process_configs}
+    written = {program.name: program for program in programs(port=8123, web=3, workers=2)}
+    assert read_back.keys() == written.keys() == {"redis", "web", "worker", "upkeep", "beat"}
+    for each, process in read_back.items():
+        assert shlex.split(process.command) == written[each].command
+        assert process.stdout_logfile == str(settings.DATA_DIR / "logs" / f"{each}.log")
+        assert process.stopwaitsecs == written[each].stop_seconds
+    redis = shlex.split(read_back["redis"].command)
+    assert redis[redis.index("--dir") + 1] == str(settings.DATA_DIR / "redis")
+
+
+def test_all_but_redis_are_stopped_together_and_redis_last(settings: Settings, tmp_path: Path) -> None:
+    settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path, True
+    groups = {group.name: group for group in read(tmp_path).process_group_configs}
+    assert {process.name for process in groups["service"].process_configs} == {"web", "worker", "upkeep", "beat"}
+    assert groups["redis"].priority < groups["service"].priority
+
+
+def test_a_redis_of_the_operators_is_not_started(settings: Settings, tmp_path: Path) -> None:
+    settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path, False
+    assert [group.name for group in read(tmp_path).process_group_configs] == ["service"]
+
+
+@pytest.mark.parametrize("name", ["a #b", "a ;b"])
+def test_a_directory_that_cannot_be_written_there_is_refused(settings: Settings, tmp_path: Path, name: str) -> None:
+    settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path / name, True
+    with pytest.raises(ImproperlyConfigured, match="Choose another DATA_DIR"):
+        configuration(programs(port=1, web=1, workers=1))
+
+
+def test_what_is_asked_for_is_what_runs(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
+    settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path, True
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    monkeypatch.setenv("WEB_THREADS", "5")
+    commands = {program.name: " ".join(program.command) for program in programs(port=8123, web=3, workers=2)}
+    assert "--host 0.0.0.0 --port 8123 --workers 3 --blocking-threads 5 " in commands["web"]
+    assert " -Q celery -c 2 " in commands["worker"]
+    assert "--appendonly yes --appendfsync always " in commands["redis"]
+    assert "--maxmemory-policy noeviction " in commands["redis"]
+    assert {os.path.dirname(program.split(" ")[0]) for name, program in commands.items() if name != "redis"} == {
+        os.path.dirname(sys.executable)
+    }
