@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import transaction
-from redis.exceptions import RedisError
+from django.db import DatabaseError, InterfaceError, connection, transaction
+from redis.exceptions import RedisError, ResponseError
 
 from config import clock, redis
 from quotas import counters
@@ -19,7 +19,6 @@ from quotas.signals import quota_threshold_crossed
 logger = logging.getLogger(__name__)
 
 THRESHOLDS = (80, 95, 100)  # percent of the limit
-_LOWER_DELTA = Path(__file__).parent / "lua" / "lower_delta.lua"
 
 
 class LimitRefused(Exception):
@@ -81,6 +80,7 @@ def set_limit(user: AbstractBaseUser, limit: int) -> None:
 def save_limit(row: QuotaLimit) -> None:
     """Save a limit and have it in force. Raises LimitRefused."""
     with transaction.atomic():
+        _lock(row.user_id)
         row.save()
         _put_in_force(row.user_id, row.records_per_month)
 
@@ -88,8 +88,15 @@ def save_limit(row: QuotaLimit) -> None:
 def delete_limit(row: QuotaLimit) -> None:
     """Give the user the default limit again. Raises LimitRefused."""
     with transaction.atomic():
+        _lock(row.user_id)
         row.delete()
         _put_in_force(row.user_id, settings.DEFAULT_QUOTA_LIMIT)
+
+
+def _lock(user_id: int) -> bool:
+    """Keep others from changing or flushing this user's quota until the transaction ends; whether there is a user."""
+    users = get_user_model().objects.select_for_update(no_key=True)
+    return users.filter(pk=user_id).values_list("pk").first() is not None
 
 
 def _put_in_force(user_id: int, limit: int) -> None:
@@ -98,51 +105,75 @@ def _put_in_force(user_id: int, limit: int) -> None:
         redis.client().ping()
     except (RedisError, OSError) as failure:
         raise LimitRefused("Redis does not answer, so the limit could not take effect. Try again.") from failure
-    transaction.on_commit(lambda: redis.client().set(counters.limit_key(user_id), limit), robust=True)
+    transaction.on_commit(lambda: counters.announce_limit(user_id, limit, period_of(clock.now())), robust=True)
 
 
 def flush() -> int:
-    """Write the usage that Redis counted since the last flush to the database; the number of months written.
+    """Write the usage that Redis counted since the last flush to the database; the number of months looked at.
 
     Absolute totals are written, and never lowered: a flush that is repeated, or overtaken by another, does no harm.
+    Whatever keeps one user's usage from being written, the others' is; it is raised in the end.
     """
-    client = redis.client()
-    members = [member.decode() for member in client.smembers(counters.DIRTY)]
+    failures = []
+    members = redis.client().smembers(counters.DIRTY)
     for member in members:
-        user_id, period = member.split(":")
-        _flush_one(int(user_id), period, member)
+        try:
+            _flush_one(member)
+        except (DatabaseError, InterfaceError, ResponseError, ValueError) as failure:
+            failure.add_note(f"while {counters.DIRTY} {member!r} was flushed")
+            failures.append(failure)
+            # A database that is away is not one user's failure: this raises.
+            connection.close_if_unusable_or_obsolete()
+            connection.ensure_connection()
+    if failures:
+        raise ExceptionGroup("usage that could not be flushed", failures)
     return len(members)
 
 
-def _flush_one(user_id: int, period: str, member: str) -> None:
-    client = redis.client()
-    counters.seed(user_id, period)  # a total that was lost is not 0
-    total, limit = client.mget(counters.total_key(user_id, period), counters.limit_key(user_id))
-    used = int(total or 0)
-    with transaction.atomic():
-        row, created = MonthlyUsage.objects.get_or_create(user_id=user_id, period=period, defaults={"used": used})
-        if not created:
-            MonthlyUsage.objects.filter(pk=row.pk, used__lt=used).update(used=used, updated_at=clock.now())
-    redis.load_script(_LOWER_DELTA)(
-        keys=[counters.total_key(user_id, period), counters.delta_key(user_id, period), counters.DIRTY],
-        args=[used, member],
-    )
-    stored_limit = counters.limit_of(user_id)
-    if int(limit or 0) != stored_limit:  # an announcement that was lost
-        client.set(counters.limit_key(user_id), stored_limit)
-    _record_thresholds(user_id, period, used, stored_limit)
-
-
-def _record_thresholds(user_id: int, period: str, used: int, limit: int) -> None:
-    if limit == UNLIMITED or limit == 0:
+def _flush_one(member: bytes) -> None:
+    """Write one user's usage of one month, and only then take the user for clean: who dies on the way leaves work."""
+    named = counters.MEMBER.fullmatch(member)
+    if named is None:
+        logger.error("%s: %r names no user and month, and is dropped", counters.DIRTY, member)
+        redis.client().srem(counters.DIRTY, member)
         return
-    for percent in THRESHOLDS:
-        if used * 100 < limit * percent:
-            break
-        event, created = ThresholdEvent.objects.get_or_create(
-            user_id=user_id, period=period, percent=percent, defaults={"used": used, "limit": limit}
-        )
-        if created:
-            for _, failure in quota_threshold_crossed.send_robust(ThresholdEvent, event=event):
-                if isinstance(failure, Exception):
-                    logger.error("a receiver of quota_threshold_crossed failed", exc_info=failure)
+    user_id, period = int(named[1]), named[2].decode()
+    with transaction.atomic():
+        if not _lock(user_id):
+            counters.forget(user_id, period)
+            return
+        counters.seed(user_id, period)  # a total that was lost is not 0
+        used = _remember(user_id, period, int(redis.client().get(counters.total_key(user_id, period)) or 0))
+        limit = counters.limit_of(user_id)
+        # Should its announcement have been lost. Under the lock: it cannot undo one that is yet to be made.
+        redis.client().set(counters.limit_key(user_id), limit)
+        events = _record_thresholds(user_id, period, used, limit)
+    for event in events:
+        for _, failure in quota_threshold_crossed.send_robust(ThresholdEvent, event=event):
+            if isinstance(failure, Exception):
+                logger.error("a receiver of quota_threshold_crossed failed", exc_info=failure)
+    counters.settle(user_id, period, used, limit)
+
+
+def _remember(user_id: int, period: str, used: int) -> int:
+    """Have the database know a month's total; the larger of the two, which it knows now."""
+    row = MonthlyUsage.objects.filter(user_id=user_id, period=period).first()
+    row = row or MonthlyUsage(user_id=user_id, period=period)
+    if row.used < used:
+        row.used = used
+        row.save()
+    return row.used
+
+
+def _record_thresholds(user_id: int, period: str, used: int, limit: int) -> list[ThresholdEvent]:
+    """Record what was crossed for the first time in the month."""
+    if limit in (UNLIMITED, 0):
+        return []
+    crossed = [percent for percent in THRESHOLDS if used * 100 >= limit * percent]
+    if not crossed:
+        return []
+    known = ThresholdEvent.objects.filter(user_id=user_id, period=period).values_list("percent", flat=True)
+    return [
+        ThresholdEvent.objects.create(user_id=user_id, period=period, percent=percent, used=used, limit=limit)
+        for percent in sorted(set(crossed) - set(known))
+    ]

@@ -18,9 +18,9 @@ def seed(limit: int = 1000, used: int = 42) -> int:
     return found
 
 
-def lower_delta(written: int) -> int:
-    script: Any = redis.load_script(LUA / "lower_delta.lua")
-    left: int = script(keys=["total", "delta", "dirty"], args=[written, MEMBER])
+def settle(written: int, limit: int = 1000) -> int:
+    script: Any = redis.load_script(LUA / "settle.lua")
+    left: int = script(keys=["total", "delta", "dirty", "limit"], args=[written, MEMBER, limit])
     return left
 
 
@@ -60,7 +60,7 @@ def test_seed_is_exact_where_a_float_would_be_written_as_one() -> None:
     assert counters() == [b"1000000000000000", b"123456789012345", None]
 
 
-# -- lower_delta --------------------------------------------------------------------------------------
+# -- settle -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def charged() -> None:
 
 @pytest.mark.usefixtures("charged")
 def test_what_was_written_is_taken_off_and_the_user_is_not_dirty_any_more() -> None:
-    assert lower_delta(52) == 0
+    assert settle(52) == 0
     assert counters() == [None, b"52", None]
     assert redis.client().smembers("dirty") == {b"8:2026-11"}
 
@@ -80,17 +80,17 @@ def test_what_was_written_is_taken_off_and_the_user_is_not_dirty_any_more() -> N
 @pytest.mark.usefixtures("charged")
 def test_what_was_charged_since_stays_and_so_does_the_user() -> None:
     redis.client().mset({"total": 55, "delta": 13})
-    assert lower_delta(52) == 3
+    assert settle(52) == 3
     assert counters() == [None, b"55", b"3"]
     assert is_dirty()
 
 
 @pytest.mark.usefixtures("charged")
 def test_of_two_flushes_that_wrote_the_same_neither_takes_off_what_was_charged_between_them() -> None:
-    assert lower_delta(52) == 0
+    assert settle(52) == 0
     redis.client().mset({"total": 55, "delta": 3})
     redis.client().sadd("dirty", MEMBER)
-    assert lower_delta(52) == 3
+    assert settle(52) == 3
     assert counters() == [None, b"55", b"3"]
     assert is_dirty()
 
@@ -98,13 +98,32 @@ def test_of_two_flushes_that_wrote_the_same_neither_takes_off_what_was_charged_b
 @pytest.mark.usefixtures("charged")
 def test_a_flush_that_was_overtaken_leaves_work_for_another_and_loses_nothing() -> None:
     redis.client().mset({"total": 55, "delta": 13})
-    assert lower_delta(55) == 0
-    assert lower_delta(52) == 3
+    assert settle(55) == 0
+    assert settle(52) == 3
     assert is_dirty()
-    assert lower_delta(55) == 0
+    assert settle(55) == 0
     assert not is_dirty()
 
 
 def test_a_redis_that_was_wiped_meanwhile_is_left_as_it_is() -> None:
-    assert lower_delta(52) == 0
+    assert settle(52) == 0
     assert redis.client().dbsize() == 0
+
+
+@pytest.mark.usefixtures("charged")
+def test_a_total_below_what_the_database_has_is_raised_to_it() -> None:
+    redis.client().expire("total", 1000)
+    assert settle(60) == 0
+    assert counters() == [None, b"60", None]
+    assert 990 < redis.client().ttl("total") <= 1000
+    assert not is_dirty()
+
+
+@pytest.mark.usefixtures("charged")
+def test_a_user_whose_limit_was_changed_meanwhile_stays_dirty() -> None:
+    redis.client().set("limit", 5)
+    assert settle(52, limit=1000) == 0
+    assert counters() == [b"5", b"52", None]
+    assert is_dirty()
+    assert settle(52, limit=5) == 0
+    assert not is_dirty()
