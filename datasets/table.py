@@ -1,6 +1,6 @@
 """A dataset's Delta Lake table: rows, and beside them how far the queue has been read, in one atomic commit."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -34,6 +34,8 @@ _CONFIGURATION: dict[str, str | None] = {
 _MOST_OPEN = 1000
 # How delta-rs says that another writer committed first: for the same queue, or with a new column.
 _OVERTAKEN = ("Concurrent transaction", "Metadata changed")
+# Into files of about this size small ones are merged.
+_FILE_BYTES = 100 * 1024 * 1024
 
 
 class Overtaken(Exception):
@@ -130,19 +132,43 @@ class DatasetTable:
         """Merge small files, drop days beyond retention, delete what no reader needs any more.
 
         With `sweep`, also delete what writers that died have left behind; that takes a listing of all files.
+        Raises Overtaken where another did so meanwhile.
         """
         if not self.refresh():
             return
-        self.delta.optimize.compact()
-        if settings.RETENTION_DAYS:
-            oldest = (clock.now() - timedelta(days=settings.RETENTION_DAYS)).date()
-            self.delta.delete(f"\"{PARTITION}\" < DATE '{oldest.isoformat()}'")
+        try:
+            if self._has_files_to_merge():
+                self._claim()
+                self._compact()
+            if settings.RETENTION_DAYS:
+                oldest = (clock.now() - timedelta(days=settings.RETENTION_DAYS)).date()
+                self.delta.delete(f"\"{PARTITION}\" < DATE '{oldest.isoformat()}'")
+        except CommitFailedError as failure:
+            raise Overtaken from failure
         self.delta.vacuum(
             retention_hours=settings.VACUUM_RETENTION_HOURS,
             dry_run=False,
             enforce_retention_duration=False,
             full=sweep,
         )
+
+    def _compact(self) -> None:
+        self.delta.optimize.compact(target_size=_FILE_BYTES)
+
+    def _has_files_to_merge(self) -> bool:
+        files = pa.table(self.delta.get_add_actions(flatten=True))
+        days = zip(files[f"partition.{PARTITION}"].to_pylist(), files["size_bytes"].to_pylist(), strict=True)
+        small = Counter(day for day, size in days if size < _FILE_BYTES)
+        return any(count > 1 for count in small.values())
+
+    def _claim(self) -> None:
+        """Have any compaction refused that has looked at the table before now.
+
+        delta-rs lets two compactions of the same files both commit, and then each row stands twice. What it does
+        refuse is a commit that was begun before a change of metadata: so each begins with one, that changes nothing.
+        """
+        name = "delta.checkpointInterval"
+        self.delta.alter.set_table_properties({name: self.delta.metadata().configuration.get(name, "100")})
 
 
 def _position_id(generation: str) -> str:

@@ -7,7 +7,7 @@ from deltalake.exceptions import DeltaError
 
 from config import redis
 from datasets.models import ApiKey, Dataset
-from datasets.table import DatasetTable
+from datasets.table import DatasetTable, Overtaken
 from ingest import queue, redis_keys, statistics
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,9 @@ def tidy_tables(*, everything: bool) -> None:
         queue.clear_untidy(dataset.pk)
         try:
             DatasetTable(dataset.project_id, dataset.pk).tidy(sweep=everything)
+        except Overtaken:
+            logger.info("dataset %s is being tidied by another", dataset.pk)
+            queue.mark_untidy(dataset.pk)  # which may not have seen the last commits
         except (DeltaError, OSError):
             logger.exception("dataset %s could not be tidied; it will be tried again", dataset.pk)
             queue.mark_untidy(dataset.pk)

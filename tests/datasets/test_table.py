@@ -283,13 +283,70 @@ def test_tidying_a_table_that_is_not_there_does_nothing() -> None:
     assert not DatasetTable(7, 13).refresh()
 
 
-def test_a_commit_that_was_begun_before_a_compaction_still_counts(table: DatasetTable) -> None:
+@pytest.mark.parametrize("step", ["_claim", "_has_files_to_merge", "_compact"])
+def test_of_two_compactions_at_once_one_is_refused(
+    table: DatasetTable, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(table, rows("a"), 1)
+    append(table, rows("b"), 2)
+    late = DatasetTable(7, 13)
+    original = getattr(late, step)
+
+    def after_the_other() -> Any:
+        a_table().tidy()
+        return original()
+
+    monkeypatch.setattr(late, step, after_the_other)
+    with pytest.raises(Overtaken):
+        late.tidy()
+    assert ids(table) == ["a", "b"]
+    append(table, rows("c"), 3)
+    table.tidy()
+    assert ids(table) == ["a", "b", "c"]
+    assert len(table.delta.file_uris()) == 1
+
+
+def test_what_retention_drops_is_not_brought_back_by_a_compaction_under_way(
+    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(table, rows("old", day=date(1990, 1, 1)), 1)
+    append(table, rows("older", day=date(1990, 1, 1)), 2)
+    late = a_table()
+    monkeypatch.setattr(late, "refresh", lambda: True)
+    with monkeypatch.context() as with_retention:
+        with_retention.setattr(settings, "RETENTION_DAYS", 30)
+        table.tidy()
+    with pytest.raises(Overtaken):
+        late.tidy()
+    assert ids(table) == []
+
+
+def test_a_commit_that_was_begun_before_a_compaction_is_begun_again(table: DatasetTable) -> None:
     append(table, rows("a"), 1)
     append(table, rows("b"), 2)
     writer = a_table()
     table.tidy()
-    writer.append(rows("c"), generation=GENERATION, position=3, stored=3)
+    with pytest.raises(Overtaken):
+        writer.append(rows("c"), generation=GENERATION, position=3, stored=3)
+    append(writer, rows("c"), 3)
     assert ids(table) == ["a", "b", "c"]
+
+
+def test_commits_during_a_compaction_count_and_do_not_stop_it(
+    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(table, rows("a"), 1)
+    append(table, rows("b"), 2)
+    compact = table._compact
+
+    def after_a_commit() -> None:
+        append(a_table(), rows("c"), 3)
+        compact()
+
+    monkeypatch.setattr(table, "_compact", after_a_commit)
+    table.tidy()
+    assert ids(table) == ["a", "b", "c"]
+    assert len(table.delta.file_uris()) == 2
 
 
 def test_retention_drops_whole_days_and_keeps_the_oldest_day_allowed(

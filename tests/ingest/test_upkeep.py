@@ -114,6 +114,18 @@ def test_tidying_while_a_drain_writes_loses_nothing_and_hides_nothing(api: Api, 
     assert "OPTIMIZE" in operations
 
 
+def test_two_that_tidy_at_once_while_a_drain_writes_double_nothing(api: Api, dataset: Dataset) -> None:
+    names = []
+    with running(start(tidy_for_ever), start(tidy_for_ever)):
+        for n in range(40):
+            send(api, f"{n}")
+            drain(dataset.pk)
+            names.append(f"{n}")
+    assert names_in_table(dataset) == names
+    upkeep.tidy_tables(everything=True)
+    assert names_in_table(dataset) == names
+
+
 def test_a_compaction_killed_at_any_moment_harms_nothing(api: Api, dataset: Dataset) -> None:
     chance = random.Random(3)
     names = 0
