@@ -120,9 +120,14 @@ def execute(*command: Argument, timeout: float) -> Any:
 
 
 def _connection() -> Any:
-    """This thread's connection, made with the pool's settings (plain, socket or Sentinel); open, or not yet."""
+    """This thread's connection, made with the pool's settings (plain, socket or Sentinel); open, or not yet.
+
+    Not made by the pool: that counts what it makes and never hears of a thread's end, so that a server whose threads
+    come and go, as granian's do, would be refused in the end.
+    """
     if _thread.connection is None:
-        connection = client().connection_pool.make_connection()
+        pool = client().connection_pool
+        connection = pool.connection_class(**pool.connection_kwargs)
         connection.socket_timeout = settings.REDIS_TIMEOUT_SECONDS
         _thread.connection = connection
     return _thread.connection

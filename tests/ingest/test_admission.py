@@ -110,6 +110,16 @@ def test_a_redis_that_is_away_is_a_503_in_time_and_then_at_once(api: Api, datase
     assert len(stored(dataset)) == 2
 
 
+def test_threads_that_come_and_go_take_no_connections_with_them(api: Api) -> None:
+    """As a web server's do: granian ends a thread that was idle for half a minute."""
+    assert api.one(record()).status_code == 202
+    before = own_client().info("clients")["connected_clients"]
+    for _ in range(120):
+        with Threads(1) as pool:
+            assert pool.submit(api.one, record()).result().status_code == 202
+    assert own_client().info("clients")["connected_clients"] < before + 10
+
+
 def test_a_refusal_that_cannot_be_confirmed_is_a_503(api: Api, dataset: Dataset, settings: Settings) -> None:
     """The schema may have changed since it was cached: nobody is told that his record is wrong without a look."""
     settings.ADMISSION_TIMEOUT_SECONDS = 0.2
