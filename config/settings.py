@@ -241,6 +241,8 @@ COMPACT_SECONDS = env.number("COMPACT_SECONDS", default=300.0, least=1)
 VACUUM_RETENTION_HOURS = env.integer("VACUUM_RETENTION_HOURS", default=24, least=0)
 # Stored records older than this are dropped, by the day; 0 keeps them for ever.
 RETENTION_DAYS = env.integer("RETENTION_DAYS", default=0, least=0)
+# What an object store may take for one request; then it is asked again, for as long once more at most.
+STORAGE_TIMEOUT_SECONDS = env.number("STORAGE_TIMEOUT_SECONDS", default=30.0, least=0.05)
 HEARTBEAT_SECONDS = env.number("HEARTBEAT_SECONDS", default=5.0, least=0.05)
 
 LOG_LEVEL = env.text("LOG_LEVEL", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))

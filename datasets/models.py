@@ -53,6 +53,8 @@ class Dataset(models.Model):
         "archived", default=False, help_text="An archived dataset accepts no more records; its table stays."
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    # From before its first row on. A storage that is not mounted looks like one in which no table was ever made.
+    has_table = models.BooleanField(default=False, editable=False)
 
     class Meta:
         ordering = ("name",)

@@ -13,7 +13,7 @@ from datasets.table import PARTITION, DatasetTable
 
 
 def _open(dataset: Dataset) -> DeltaTable | None:
-    table = DatasetTable(dataset.project_id, dataset.pk)
+    table = DatasetTable.of(dataset)
     return table.delta if table.refresh() else None
 
 

@@ -12,6 +12,9 @@ from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 from datasets.revisions import changing
 from datasets.schema import Field, check_successor
 
+# What an admin changes of a dataset. Its table's address names its project.
+_EDITED = ("name", "slug", "description", "is_archived")
+
 
 def create_project(*, slug: str, owner: AbstractBaseUser, name: str = "") -> Project:
     """A new, active project. Raises ValidationError."""
@@ -54,9 +57,16 @@ def save_dataset(
     Raises ValidationError where the table could not follow the change.
     """
     with changing(dataset.project_id):
-        dataset.save()
+        # Of one that there is, not what a drain may have noted meanwhile.
+        dataset.save(update_fields=None if dataset.pk is None else _EDITED)
         if fields is not None:
             _publish(dataset, fields, author)
+
+
+def note_table(dataset: Dataset) -> None:
+    """Note that a dataset has a table, which from now on must be there."""
+    Dataset.objects.filter(pk=dataset.pk).update(has_table=True)
+    dataset.has_table = True
 
 
 def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser | None) -> None:

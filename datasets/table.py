@@ -1,8 +1,10 @@
 """A dataset's Delta Lake table: rows, and beside them how far the queue has been read, in one atomic commit."""
 
+import os
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -11,6 +13,7 @@ from django.conf import settings
 
 from config import clock
 from datasets.field_types import FIELD_TYPES, TIMESTAMP
+from datasets.models import Dataset
 from datasets.schema import Field
 
 # A name that no field can have. The day of `ingested_at`: retention drops whole days.
@@ -36,29 +39,81 @@ _MOST_OPEN = 1000
 _OVERTAKEN = ("Concurrent transaction", "Metadata changed")
 # Into files of about this size small ones are merged.
 _FILE_BYTES = 100 * 1024 * 1024
+# Tables of which one must be there before another is made.
+_WITNESSES = 10
 
 
 class Overtaken(Exception):
     """Another writer has committed for the same queue: nothing was written; read the table again."""
 
 
-class DatasetTable:
-    """One dataset's table. Methods raise delta-rs's errors where the storage fails."""
+class TableGone(OSError):
+    """There has been a table, and it is not there: a disk is not mounted, or the table was deleted."""
 
-    def __init__(self, project_id: int, dataset_id: int) -> None:
+
+def storage_options(seconds: float | None = None) -> dict[str, str]:
+    """How long delta-rs waits for an object store, which may never answer. The rest it finds in the environment."""
+    if urlsplit(settings.STORAGE_URL).scheme in ("", "file"):
+        return {}
+    most = f"{seconds or settings.STORAGE_TIMEOUT_SECONDS:g}s"
+    # `timeout` is of one request, its body included; after `retry_timeout` it is not sent again.
+    return {"timeout": most, "connect_timeout": most, "retry_timeout": most, "max_retries": "5"}
+
+
+def check_storage(seconds: float | None = None) -> None:
+    """Raise TableGone where tables have been made and none of the latest is there."""
+    made = Dataset.objects.filter(has_table=True).order_by("-pk")[:_WITNESSES]
+    if made and not any(DatasetTable.of(dataset).is_there(seconds) for dataset in made):
+        raise TableGone("none of the tables that were made is there: is the storage mounted?")
+
+
+class DatasetTable:
+    """One dataset's table. Methods raise delta-rs's errors, or OSError, where the storage fails."""
+
+    def __init__(self, project_id: int, dataset_id: int, *, expected: bool = False) -> None:
         self.uri = f"{settings.STORAGE_URL.rstrip('/')}/project_{project_id}/dataset_{dataset_id}"
+        self.expected = expected
         self._delta: DeltaTable | None = None
+        self._seen: tuple[int, tuple[int, ...] | None] = (0, None)  # a version, and its trace
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DatasetTable":
+        """A dataset's; it must be there if the dataset has one."""
+        return cls(dataset.project_id, dataset.pk, expected=dataset.has_table)
 
     def refresh(self) -> bool:
-        """See the table as it is now; whether it exists."""
-        if self._delta is not None:
+        """See the table as it is now; whether it exists. Raises TableGone where it was expected and does not."""
+        if self._delta is not None and self._is_in_place():
             self._delta.update_incremental()
-            return True
-        try:
-            self._delta = DeltaTable(self.uri)
-        except TableNotFoundError:
-            return False
+        else:
+            self._delta = None
+            try:
+                self._delta = DeltaTable(self.uri, storage_options=storage_options())
+            except TableNotFoundError as failure:
+                if self.expected:
+                    raise TableGone(f"no table at {self.uri}, where there has been one") from failure
+                return False
+        version = self._delta.version()
+        self._seen = version, self._trace(version)
         return True
+
+    def is_there(self, seconds: float | None = None) -> bool:
+        """Whether the storage has the table, whatever its state; what the storage raises in so many seconds."""
+        return DeltaTable.is_deltatable(self.uri, storage_options(seconds))
+
+    def _is_in_place(self) -> bool:
+        """Whether what was seen last is still there. When a disk is unmounted, its mount point is a directory in which
+        nothing newer is found, and which takes commits like any other."""
+        version, trace = self._seen
+        return self._trace(version) == trace
+
+    def _trace(self, version: int) -> tuple[int, ...] | None:
+        """What tells a commit's file from another at the same path; None without one, and of an object store."""
+        try:
+            found = os.stat(f"{self.uri.removeprefix('file://')}/_delta_log/{version:020}.json")
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_mtime_ns
 
     @property
     def exists(self) -> bool:
@@ -72,7 +127,7 @@ class DatasetTable:
             raise TableNotFoundError(f"no table at {self.uri}")
         return self._delta
 
-    def create(self, fields: Sequence[Field]) -> None:
+    def create(self, fields: Sequence[Field], transactions: Sequence[Transaction] = ()) -> None:
         """Make the table, empty, unless another writer was faster."""
         columns = [*BASE_COLUMNS, *(pa.field(field.name, FIELD_TYPES[field.type].arrow) for field in fields)]
         schema = pa.schema([*columns, pa.field(PARTITION, pa.date32())])
@@ -83,13 +138,15 @@ class DatasetTable:
                 mode="ignore",
                 partition_by=[PARTITION],
                 configuration=_CONFIGURATION,
+                storage_options=storage_options(),
                 # Trying again, delta-rs would begin the table a second time, after the first writer's commits.
-                commit_properties=CommitProperties(max_commit_retries=0),
+                commit_properties=CommitProperties(max_commit_retries=0, app_transactions=list(transactions)),
             )
         except CommitFailedError:
             if not self.refresh():
                 raise
-        self._delta = DeltaTable(self.uri)
+        self._delta = None
+        self.refresh()
 
     def columns(self) -> dict[str, pa.DataType]:
         """The columns that exist, by name."""
@@ -108,17 +165,9 @@ class DatasetTable:
 
         Raises Overtaken where another writer did so since the last `refresh`.
         """
-        properties = CommitProperties(
-            app_transactions=[
-                Transaction(_position_id(generation), position),
-                Transaction(_stored_id(generation), stored),
-            ]
-        )
+        properties = CommitProperties(app_transactions=reached(generation, position, stored))
         try:
-            if rows is None:
-                self.delta.create_write_transaction([], "append", self.delta.schema(), commit_properties=properties)
-            else:
-                write_deltalake(self.delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
+            self._commit(rows, properties)
         except CommitFailedError as failure:
             self._delta = None
             if any(reason in str(failure) for reason in _OVERTAKEN):
@@ -127,6 +176,16 @@ class DatasetTable:
         except BaseException:
             self._delta = None  # whatever the handle holds now, the table is the truth
             raise
+        if not self._is_in_place():
+            self._delta = None
+            if not self.refresh() or self.position(generation) < position:
+                raise TableGone(f"{self.uri} was taken away while it was written to")
+
+    def _commit(self, rows: pa.Table | None, properties: CommitProperties) -> None:
+        if rows is None:
+            self.delta.create_write_transaction([], "append", self.delta.schema(), commit_properties=properties)
+        else:
+            write_deltalake(self.delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
 
     def tidy(self, *, sweep: bool = False) -> None:
         """Merge small files, drop days beyond retention, delete what no reader needs any more.
@@ -171,6 +230,11 @@ class DatasetTable:
         self.delta.alter.set_table_properties({name: self.delta.metadata().configuration.get(name, "100")})
 
 
+def reached(generation: str, position: int, stored: int) -> list[Transaction]:
+    """What a commit carries beside rows: up to where the queue was read, and how many rows were ever written."""
+    return [Transaction(_position_id(generation), position), Transaction(_stored_id(generation), stored)]
+
+
 def _position_id(generation: str) -> str:
     return f"queue-position-{generation}"
 
@@ -182,10 +246,11 @@ def _stored_id(generation: str) -> str:
 _open: OrderedDict[int, DatasetTable] = OrderedDict()
 
 
-def warm_table(project_id: int, dataset_id: int) -> DatasetTable:
+def warm_table(dataset: Dataset) -> DatasetTable:
     """The process's handle of a table, kept open from one drain to the next. Not for use by several threads."""
-    table = _open.pop(dataset_id, None) or DatasetTable(project_id, dataset_id)
-    _open[dataset_id] = table
+    table = _open.pop(dataset.pk, None) or DatasetTable.of(dataset)
+    table.expected = dataset.has_table
+    _open[dataset.pk] = table
     if len(_open) > _MOST_OPEN:
         _open.popitem(last=False)
     return table

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from config import clock
+from datasets import services
 from datasets.catalog import compiled
 from datasets.models import Dataset, SchemaVersion
 from datasets.schema import CompiledSchema
-from datasets.table import DatasetTable, Overtaken, warm_table
+from datasets.table import DatasetTable, Overtaken, check_storage, warm_table
 from ingest import queue, rows
 from ingest.models import QuarantinedEntry
 from ingest.queue import Entry
@@ -30,8 +31,8 @@ _TURN_SECONDS = 5.0
 def drain(dataset_id: int) -> int:
     """Store what a dataset's stream holds; the number of rows written.
 
-    Returns early, without harm, where another drain is at work. Raises what the storage raises: the queue holds, and
-    the dataset is due again after a lease.
+    Returns early, without harm, where another drain is at work. Raises what the storage raises, and TableGone where
+    it is not the one that tables were made in: the queue holds, and the dataset is due again after a lease.
     """
     written = 0
     with queue.claim(dataset_id) as lock:
@@ -58,7 +59,7 @@ def drain_once(dataset: Dataset) -> int | None:
     generation = queue.generation()
     if generation is None:
         return None
-    table = warm_table(dataset.project_id, dataset.pk)
+    table = warm_table(dataset)
     position = table.position(generation) if table.refresh() else 0
     entries = list(queue.read(dataset.pk, generation, position))
     if not entries:
@@ -67,6 +68,8 @@ def drain_once(dataset: Dataset) -> int | None:
     batch, written = _rows(dataset, table, generation, position, entries)
     if table.position(generation) != position:  # another drain made the table, and wrote to it
         raise Overtaken
+    if not dataset.has_table:  # as yet without a row from us: from here on, that it is not there is a failure
+        services.note_table(dataset)
     reached = entries[-1].position
     table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)
     queue.trim(dataset.pk, generation, reached, entries)
@@ -89,6 +92,7 @@ def _rows(
             by_version[entry.version_id].append(entry)
     schemas = _schemas(dataset, by_version)
     if not table.exists:
+        check_storage()
         latest = max(schemas.values(), key=lambda schema: schema.version_id, default=None)
         table.create(latest.fields if latest else ())
     columns = table.columns()

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from deltalake.exceptions import DeltaError
+
 from config import redis
 from datasets.models import Dataset
 from datasets.table import DatasetTable
@@ -39,33 +41,49 @@ class Balance:
 
 
 def balance(dataset: Dataset) -> Balance:
-    """The dataset's ledger, all four figures as of one moment. Raises NeverStill."""
-    table = DatasetTable(dataset.project_id, dataset.pk)
+    """The dataset's ledger, all four figures as of one moment. Raises NeverStill, and what the storage raises."""
+    table = DatasetTable.of(dataset)
     for _ in range(_MOST_LOOKS):
         generation = queue.generation() or ""
         position = table.position(generation) if table.refresh() else 0
         stored = table.stored(generation) if position else 0
-        held = list(
-            QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__lte=position)
-            .exclude(state=QuarantinedEntry.State.REPLAYED)  # held or discarded
-            .values_list("pk", "count")
-        )
-        now_generation, accepted, queued, replayed = redis.load_script(_LEDGER)(
-            keys=[
-                redis_keys.GENERATION,
-                redis_keys.stream(dataset.pk),
-                redis_keys.counters(dataset.pk),
-                redis_keys.replayed(dataset.pk),
-            ],
-            args=[queue.stream_id_of(position), *(pk for pk, _ in held)],
-        )
+        outside = outside_the_table(dataset, generation, position)
         still = (table.position(generation) if table.refresh() else 0) == position
-        if still and now_generation.decode() == generation:
-            gone = {held[at - 1][0] for at in replayed}
-            quarantined = sum(count for pk, count in held if pk not in gone)
-            return Balance(dataset.pk, accepted, stored, queued, quarantined)
+        if still and outside.generation == generation:
+            return Balance(dataset.pk, outside.accepted, stored, outside.queued, outside.quarantined)
         time.sleep(0.02)
     raise NeverStill(f"dataset {dataset.pk} is written to too fast to be looked at")
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a dataset's ledger has beside its table, and of which generation of the queue."""
+
+    generation: str
+    accepted: int
+    queued: int
+    quarantined: int
+
+
+def outside_the_table(dataset: Dataset, generation: str, position: int) -> Outside:
+    """The ledger for a table that was written up to this position of the queue."""
+    held = list(
+        QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__lte=position)
+        .exclude(state=QuarantinedEntry.State.REPLAYED)  # held or discarded
+        .values_list("pk", "count")
+    )
+    now_generation, accepted, queued, replayed = redis.load_script(_LEDGER)(
+        keys=[
+            redis_keys.GENERATION,
+            redis_keys.stream(dataset.pk),
+            redis_keys.counters(dataset.pk),
+            redis_keys.replayed(dataset.pk),
+        ],
+        args=[queue.stream_id_of(position), *(pk for pk, _ in held)],
+    )
+    gone = {held[at - 1][0] for at in replayed}
+    quarantined = sum(count for pk, count in held if pk not in gone)
+    return Outside(now_generation.decode(), accepted, queued, quarantined)
 
 
 @dataclass(slots=True)
@@ -91,6 +109,6 @@ def audit(datasets: Sequence[Dataset], *, seconds: float) -> Audit:
         try:
             result.wrong += not balance(dataset).adds_up
             result.checked += 1
-        except NeverStill:
+        except (NeverStill, DeltaError, OSError):
             result.unchecked += 1
     return result

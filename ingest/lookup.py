@@ -43,7 +43,7 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
 def _in_table(dataset_id: int, generation: str, stream_id: str) -> bool:
     """Whether the table was written from the queue up to this entry; asked of a generation that is over."""
     dataset = Dataset.objects.get(pk=dataset_id)
-    table = DatasetTable(dataset.project_id, dataset.pk)
+    table = DatasetTable.of(dataset)
     try:
         return table.refresh() and table.position(generation) >= queue.position_of(stream_id)
     except (DeltaError, OSError) as failure:

@@ -22,7 +22,7 @@ def tidy_tables(*, everything: bool) -> None:
     for dataset in datasets.iterator():
         queue.clear_untidy(dataset.pk)
         try:
-            DatasetTable(dataset.project_id, dataset.pk).tidy(sweep=everything)
+            DatasetTable.of(dataset).tidy(sweep=everything)
         except Overtaken:
             logger.info("dataset %s is being tidied by another", dataset.pk)
             queue.mark_untidy(dataset.pk)  # which may not have seen the last commits

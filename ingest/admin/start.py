@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from deltalake.exceptions import DeltaError
 from django.contrib import admin
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet, Sum
@@ -17,6 +18,7 @@ from config import clock
 from datasets.admin.pages import page
 from datasets.admin.tenancy import projects_of, scope
 from datasets.models import Dataset, Project
+from datasets.table import TableGone
 from ingest import health, ledger, statistics
 from ingest.admin.records import DatasetRecordsAdmin
 from ingest.models import DatasetRecords, QuarantinedEntry
@@ -76,7 +78,12 @@ def _cards(request: HttpRequest) -> dict[str, Any]:
     shown = Paginator(projects, _PROJECTS).get_page(request.GET.get("page"))
     context = {"page": shown, "span": span, "spans": _SPANS, "now": clock.now(), "can_add": _can_add(request)}
     try:
-        return {**context, "projects": _each(shown, span), "heartbeat": health.heartbeat_age()}
+        return {
+            **context,
+            "projects": _each(shown, span),
+            "heartbeat": health.heartbeat_age(),
+            "storage": health.storage_state(),
+        }
     except (RedisError, OSError):
         return {**context, "projects": [], "redis_is_away": True}
 
@@ -189,11 +196,16 @@ def ledger_view(model_admin: DatasetRecordsAdmin, request: HttpRequest) -> HttpR
     )
 
 
-def _balance(dataset: Dataset) -> ledger.Balance | None:
+def _balance(dataset: Dataset) -> ledger.Balance | str:
+    """The ledger, or why there is none to be seen."""
     try:
         return ledger.balance(dataset)
     except ledger.NeverStill:
-        return None
+        return "written to too fast to be looked at; reload"
+    except TableGone as reason:
+        return str(reason)
+    except (DeltaError, OSError) as reason:
+        return f"its table cannot be read: {type(reason).__name__}"
 
 
 def _urls() -> list[Any]:

@@ -15,6 +15,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from django.conf import settings
 
 from config import clock
+from datasets.models import Dataset
 from datasets.schema import Field
 from datasets.table import BASE_COLUMNS, PARTITION, DatasetTable, Overtaken, warm_table
 
@@ -241,9 +242,10 @@ def test_the_position_outlives_checkpoints_and_a_log_that_was_cleaned_up(table: 
 
 
 def test_a_handle_is_kept_open_from_one_drain_to_the_next(table: DatasetTable) -> None:
-    warm = warm_table(7, 999)
-    assert warm_table(7, 999) is warm
-    assert warm_table(7, 998) is not warm
+    one, another = (Dataset(pk=number, project_id=7) for number in (999, 998))
+    warm = warm_table(one)
+    assert warm_table(one) is warm
+    assert warm_table(another) is not warm
 
 
 def test_a_table_of_another_process_is_seen_after_a_refresh(table: DatasetTable) -> None:

@@ -1,21 +1,23 @@
 """The whole path on an object store: tables at `s3://`, on a server of its own."""
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from deltalake.exceptions import DeltaError
 from django.conf import settings
 
-from datasets import records
-from datasets.models import Dataset
-from datasets.table import DatasetTable, Overtaken
+from datasets import records, services
+from datasets.models import Dataset, Project
+from datasets.table import PARTITION, DatasetTable, Overtaken
 from ingest import health, upkeep
 from ingest.drain import drain, drain_once
 from ingest.ledger import balance
-from tests.conftest import Api
+from tests.conftest import FIELDS, Api
 from tests.ingest.entries import counters, in_stream, send, status
 from tests.ingest.object_store import ObjectStore
 
@@ -170,3 +172,41 @@ def test_an_outage_of_the_storage_costs_time_and_no_record(store: ObjectStore, a
     assert names(dataset) == ["0", "1", "2"]
     assert balance(dataset).adds_up
     assert status(api, accepted)["status"] == "stored"
+
+
+@pytest.mark.parametrize("step", ["_delta_log", PARTITION, "_delta_log/00000000000000000002.json"])
+def test_a_storage_that_never_answers_is_given_up_and_other_datasets_have_their_turn(
+    store: ObjectStore, api: Api, dataset: Dataset, project: Project, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(settings, "STORAGE_TIMEOUT_SECONDS", 0.5)
+    other = services.create_dataset(project=project, name="Other", fields=FIELDS)
+    send(api, "0")
+    send(Api(api.token, other), "2")
+    drain(dataset.pk)
+    drain(other.pk)
+    send(api, "1")
+    send(Api(api.token, other), "3")
+    store.hang(f"dataset_{dataset.pk}/{step}")
+    began = time.monotonic()
+    with pytest.raises((OSError, DeltaError)):
+        drain(dataset.pk)
+    assert time.monotonic() - began < 30  # delta-rs's own patience is minutes
+    assert drain(other.pk) == 1
+    assert names(other) == ["2", "3"]
+    assert in_stream(dataset) == 1
+    store.hang("")
+    drain(dataset.pk)
+    assert names(dataset) == ["0", "1"]
+    assert balance(dataset).adds_up
+
+
+def test_readiness_does_not_wait_for_a_storage_that_never_answers(
+    store: ObjectStore, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_STORAGE_SECONDS", 0.5)
+    store.hang("readiness")
+    try:
+        health.beat()
+        assert health.checks()["storage"] == "unavailable: OSError"
+    finally:
+        store.hang("")

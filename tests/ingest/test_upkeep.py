@@ -16,7 +16,7 @@ from ingest import admission, queue, redis_keys, tasks, upkeep
 from ingest.drain import drain
 from ingest.ledger import balance
 from tests.conftest import FIELDS, Api
-from tests.ingest.crashing import data_files, running, start, tidy_for_ever, wait_until
+from tests.ingest.crashing import data_files, drain_until_empty, running, start, tidy_for_ever, wait_until
 from tests.ingest.entries import names_in_table, send, table_of
 
 
@@ -119,7 +119,7 @@ def test_two_that_tidy_at_once_while_a_drain_writes_double_nothing(api: Api, dat
     with running(start(tidy_for_ever), start(tidy_for_ever)):
         for n in range(40):
             send(api, f"{n}")
-            drain(dataset.pk)
+            drain_until_empty(dataset.pk)
             names.append(f"{n}")
     assert names_in_table(dataset) == names
     upkeep.tidy_tables(everything=True)

@@ -5,12 +5,13 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
+from deltalake.exceptions import DeltaError
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
 from datasets.models import Dataset
-from ingest.ledger import Balance, balance
+from ingest.ledger import Balance, NeverStill, balance
 
 
 class Command(BaseCommand):
@@ -18,7 +19,7 @@ class Command(BaseCommand):
 
     help = (
         "Show, per dataset, how many records were accepted, and that each is stored, queued or quarantined. "
-        "Exits with 1 where they do not add up. Counts from when Redis was set up."
+        "Exits with 1 where they do not add up, or cannot be read. Counts from when Redis was set up."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -31,12 +32,19 @@ class Command(BaseCommand):
             datasets = datasets.filter(pk=options["dataset"])
             if not datasets:
                 raise CommandError(f"There is no dataset {options['dataset']}.")
-        balances = [(dataset, balance(dataset)) for dataset in datasets]
+        balances = []
+        failed = False
+        for dataset in datasets:
+            try:
+                balances.append((dataset, balance(dataset)))
+            except (DeltaError, OSError, NeverStill) as reason:
+                self.stderr.write(f"dataset {dataset.pk}: {reason}")
+                failed = True
         if options["json"]:
             self.stdout.write(json.dumps([each.as_json() for _, each in balances]))
         else:
             self._table(balances)
-        if not all(each.adds_up for _, each in balances):
+        if failed or not all(each.adds_up for _, each in balances):
             sys.exit(1)
 
     def _table(self, balances: list[tuple[Dataset, Balance]]) -> None:

@@ -1,0 +1,47 @@
+"""A table begun anew, where the old one was deleted on purpose."""
+
+from config import redis
+from datasets.models import Dataset
+from datasets.table import DatasetTable, reached
+from ingest import ledger, queue, redis_keys
+
+
+class NotGone(Exception):
+    """The dataset needs no new table, or a drain is at work on it."""
+
+
+def begin_anew(dataset: Dataset) -> None:
+    """Make an empty table where a dataset has lost its own. Raises NotGone.
+
+    It goes on from where the old one was: what is queued will be in it, and its count of rows ever written is that of
+    the ledger. Both are in the commit that makes it.
+    """
+    if not dataset.has_table:
+        raise NotGone("it has had no table yet: its first records make one")
+    with queue.claim(dataset.pk) as lock:
+        if lock is None:
+            raise NotGone("a drain is at work on it")
+        table = DatasetTable(dataset.project_id, dataset.pk)
+        if table.refresh():
+            raise NotGone("its table is there")
+        latest = dataset.versions.order_by("-number").first()
+        fields = latest.field_list() if latest else []
+        generation = queue.generation()
+        if generation is None:
+            table.create(fields)
+            return
+        position = _before_what_is_queued(dataset.pk)
+        outside = ledger.outside_the_table(dataset, generation, position)
+        stored = outside.accepted - outside.queued - outside.quarantined
+        table.create(fields, reached(generation, position, stored))
+
+
+def _before_what_is_queued(dataset_id: int) -> int:
+    """The position just before the stream's first entry; of its last, if all are gone."""
+    client, stream = redis.client(), redis_keys.stream(dataset_id)
+    first = client.xrange(stream, count=1)
+    if first:
+        return queue.position_of(first[0][0].decode()) - 1
+    if not client.exists(stream):
+        return 0
+    return queue.position_of(client.xinfo_stream(stream)["last-generated-id"].decode())
