@@ -38,8 +38,9 @@ clean: ## forget the virtual environment and the embedded data
 	rm -rf $(VENV) var
 
 $(VENV)/installed: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "Installing into $(VENV), once: about a minute."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt

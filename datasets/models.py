@@ -7,6 +7,7 @@ from django.core.validators import validate_slug
 from django.db import models
 from django.db.models import Q
 
+from config import clock
 from datasets.schema import Field
 
 
@@ -40,6 +41,10 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def keys_in_force(self) -> "models.QuerySet[ApiKey]":
+        """Its keys that are neither revoked nor expired."""
+        return self.keys.filter(Q(expires_at=None) | Q(expires_at__gt=clock.now()), revoked_at=None)
 
 
 class Dataset(models.Model):

@@ -113,20 +113,34 @@ def snippets(base_url: str, dataset_id: int | str, fields: Sequence[Field], toke
             f"curl -X POST {url} \\\n  -H 'Authorization: Bearer {token}' \\\n"
             f"  -H 'Content-Type: application/json' \\\n  --data '{shell}'",
         ),
-        Snippet(
-            "Python",
-            f"import requests\n\nanswer = requests.post(\n    {url!r},\n"
-            f"    headers={{'Authorization': 'Bearer {token}'}},\n    json={_python(json.loads(record))},\n)\n"
-            f"print(answer.status_code, answer.json())",
-        ),
-        Snippet(
-            "JavaScript",
-            f"const answer = await fetch({json.dumps(url)}, {{\n  method: 'POST',\n  headers: {{\n"
-            f"    Authorization: 'Bearer {token}',\n    'Content-Type': 'application/json',\n  }},\n"
-            f"  body: JSON.stringify({json.dumps(json.loads(record), indent=2, ensure_ascii=False)}),\n}});\n"
-            f"console.log(answer.status, await answer.json());",
-        ),
+        Snippet("Python", _PYTHON.format(url=url, token=token, record=_python(json.loads(record)))),
+        Snippet("JavaScript", _JAVASCRIPT.format(url=json.dumps(url), token=token, record=_indented(record))),
     ]
+
+
+# The standard library's, to run where nothing was installed; a refusal is an answer, too.
+_PYTHON = """import json, urllib.error, urllib.request
+
+request = urllib.request.Request(
+    {url!r},
+    headers={{'Authorization': 'Bearer {token}', 'Content-Type': 'application/json'}},
+    data=json.dumps({record}).encode(),
+)
+try:
+    answer = urllib.request.urlopen(request)
+except urllib.error.HTTPError as refusal:
+    answer = refusal
+print(answer.status, answer.read().decode())"""
+# Without `await`: that is no JavaScript in a script, only in a module.
+_JAVASCRIPT = """fetch({url}, {{
+  method: 'POST',
+  headers: {{ Authorization: 'Bearer {token}', 'Content-Type': 'application/json' }},
+  body: JSON.stringify({record}),
+}}).then(async (answer) => console.log(answer.status, await answer.text()));"""
+
+
+def _indented(record: str) -> str:
+    return json.dumps(json.loads(record), indent=2, ensure_ascii=False).replace("\n", "\n  ")
 
 
 def _python(record: dict[str, Any]) -> str:

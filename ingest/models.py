@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from datasets.models import Dataset
+from datasets.words import counted
 
 
 class QuarantinedEntry(models.Model):
@@ -38,7 +39,7 @@ class QuarantinedEntry(models.Model):
         indexes = (models.Index(fields=("dataset",), condition=Q(state="held"), name="quarantine_held"),)
 
     def __str__(self) -> str:
-        return f"{self.count} records of {self.dataset}, {self.state}"
+        return f"{counted(self.count)} of {self.dataset}, {self.state}"
 
 
 class DatasetRecords(Dataset):

@@ -160,4 +160,9 @@ def _lines(record: bytes, problems: list[dict[str, Any]]) -> list[Line]:
 
 
 def _shown(value: bytes) -> str:
-    return " ".join(value.decode(errors="replace").split("\n"))[:500]
+    """On one line."""
+    try:
+        value = msgspec.json.format(value, indent=0)
+    except msgspec.DecodeError:  # what is wrong with it is said beside it
+        value = b" ".join(value.split(b"\n"))
+    return value.decode(errors="replace")[:500]

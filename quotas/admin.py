@@ -1,6 +1,6 @@
 """Limits, usage and thresholds in the admin."""
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -54,7 +54,6 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
         label="Records a month",
         required=False,
         min_value=0,
-        help_text="For “Another number”.",
         widget=forms.NumberInput(attrs={"class": "ours-input"}),
     )
 
@@ -84,6 +83,8 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
 class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
     """A user's limit, this month's usage, the months before, and the thresholds crossed."""
 
+    nothing = "No limit was set: everyone has the default, DEFAULT_QUOTA_LIMIT."
+    conditional_fields: ClassVar[dict[str, str]] = {"number": "preset == 'other'"}
     form = LimitForm
     list_display = ("user", "limit", "this_month")
     search_fields = ("user__username",)
@@ -199,17 +200,35 @@ class RememberedAdmin(ReadOnlyAdmin[_Model], PersonalAdmin[_Model]):
 class MonthlyUsageAdmin(RememberedAdmin[MonthlyUsage]):
     """Usage, as of the last flush."""
 
-    list_display = ("user", "period", "used", "updated_at")
+    nothing = "Nothing was charged yet."
+    list_display = ("user", "period", "records", "updated_at")
     list_filter = ("period",)
     search_fields = ("user__username",)
     list_select_related = ("user",)
+
+    @admin.display(description="records", ordering="used")
+    def records(self, row: MonthlyUsage) -> str:
+        return f"{row.used:,}"
 
 
 @admin.register(ThresholdEvent)
 class ThresholdEventAdmin(RememberedAdmin[ThresholdEvent]):
     """That 80, 95 or 100 % of a limit were reached."""
 
-    list_display = ("user", "period", "percent", "used", "limit", "crossed_at")
+    nothing = "Nobody has reached 80 % of a limit yet."
+    list_display = ("user", "period", "reached", "records", "of_limit", "crossed_at")
     list_filter = ("percent", "period")
     search_fields = ("user__username",)
     list_select_related = ("user",)
+
+    @admin.display(description="reached", ordering="percent")
+    def reached(self, row: ThresholdEvent) -> str:
+        return f"{row.percent} %"
+
+    @admin.display(description="records", ordering="used")
+    def records(self, row: ThresholdEvent) -> str:
+        return f"{row.used:,}"
+
+    @admin.display(description="limit", ordering="limit")
+    def of_limit(self, row: ThresholdEvent) -> str:
+        return f"{row.limit:,}"

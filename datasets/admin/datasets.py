@@ -8,9 +8,9 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
-from django.urls import path
+from django.urls import path, reverse
 
 from datasets import services
 from datasets.admin.pages import RefusableAdmin, base_url
@@ -46,6 +46,8 @@ class DatasetForm(forms.ModelForm[Dataset]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         version = self.instance.pk and self.instance.versions.order_by("-number").first()
+        if "slug" in self.fields:
+            self.fields["slug"].help_text = "Names exported files; clients send to the id."
         if "description" in self.fields:
             self.fields["description"].widget.attrs["rows"] = 2
         self.in_force = version.field_list() if version else []
@@ -77,13 +79,17 @@ class DatasetAdmin(RefusableAdmin[Dataset]):
     """Where a dataset is defined."""
 
     tenant_path = "project"
+    nothing = "No dataset yet. Paste a sample record, and its fields are read from it."
     form = DatasetForm
     list_display = ("name", "id", "project", "version", "state", "created_at")
     list_filter = ("is_archived", ("project", ScopedFilter))
     list_select_related = ("project",)
     search_fields = ("name", "slug", "project__name")
     autocomplete_fields = ("project",)
-    fieldsets = ((None, {"fields": ("project", "name", "slug", "description", "is_archived")}),)
+    _fields = ("project", "name", "slug", "description")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Dataset | None = None) -> Any:
+        return ((None, {"fields": (*self._fields, "is_archived") if obj else self._fields}),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Dataset]:
         latest = SchemaVersion.objects.filter(dataset=OuterRef("pk")).order_by("-number").values("number")[:1]
@@ -107,6 +113,15 @@ class DatasetAdmin(RefusableAdmin[Dataset]):
     def save_model(self, request: HttpRequest, obj: Dataset, form: DatasetForm, change: bool) -> None:
         author: Any = request.user
         services.save_dataset(obj, fields=form.cleaned_data["schema"], author=author)
+
+    def response_add(self, request: HttpRequest, obj: Dataset, post_url_continue: str | None = None) -> HttpResponse:
+        """On to what is needed next: a key, if the project has none in force, else the lines that send a record."""
+        response = super().response_add(request, obj, post_url_continue)
+        if "_save" not in request.POST:
+            return response
+        if obj.project.keys_in_force().exists():
+            return HttpResponseRedirect(reverse("admin:datasets_dataset_change", args=(obj.pk,)))
+        return HttpResponseRedirect(reverse("admin:datasets_apikey_add") + f"?project={obj.project_id}")
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
@@ -176,7 +191,8 @@ class DatasetAdmin(RefusableAdmin[Dataset]):
 def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field]) -> dict[str, Any]:
     address = dataset.pk if dataset else "DATASET_ID"
     example = json.dumps(json.loads(example_record(fields)), indent=2, ensure_ascii=False)
-    return {"example": example, "snippets": snippets(base_url(request), address, fields)}
+    project = dataset and dataset.project_id
+    return {"example": example, "snippets": snippets(base_url(request), address, fields), "project": project}
 
 
 def _history(versions: Sequence[SchemaVersion]) -> list[dict[str, Any]]:

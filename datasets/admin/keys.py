@@ -1,7 +1,7 @@
 """API keys in the admin: made, shown once, rotated, revoked."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -41,7 +41,7 @@ class KeyForm(forms.ModelForm[ApiKey]):
         label="Expires on",
         required=False,
         widget=forms.DateInput(attrs={"type": "date", "class": "ours-input"}),
-        help_text="For “On a date”: the first day (UTC) on which it is refused.",
+        help_text="The first day (UTC) on which it is refused.",
     )
 
     class Meta:
@@ -67,6 +67,8 @@ class ApiKeyAdmin(RefusableAdmin[ApiKey]):
     """Keys of projects. The token is shown once, where the key is made."""
 
     tenant_path = "project"
+    nothing = "No key yet. Who sends records needs one; its token is shown once, where it is made."
+    conditional_fields: ClassVar[dict[str, str]] = {"ends_on": "ends == 'date'"}
     list_display = ("name", "project", "state", "last_used", "created_at", "expires_at")
     list_filter = (("project", ScopedFilter), ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("project",)

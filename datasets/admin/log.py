@@ -17,6 +17,7 @@ class LogAdmin(ReadOnlyAdmin[LogEntry]):
 
     # Not by a path: an entry names its object by type and id.
     tenant_path = "object"
+    nothing = "Nothing was changed in the admin yet."
     list_display = ("action_time", "user", "action", "content_type", "object_repr", "what")
     list_filter = ("action_flag",)
     list_select_related = ("user", "content_type")

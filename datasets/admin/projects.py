@@ -8,7 +8,8 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
 from datasets import services
 from datasets.admin.pages import RefusableAdmin
@@ -57,6 +58,9 @@ class ProjectAdmin(RefusableAdmin[Project]):
     """A project's name, owner and members; whether its keys are taken; where records without a dataset id go."""
 
     tenant_path = ITSELF
+    nothing = (
+        "No project yet. Datasets and keys belong to one: it is made by who has the right, or shared by its owner."
+    )
     form = ProjectForm
     list_display = ("name", "slug", "owner", "dataset_count", "is_active", "created_at")
     list_filter = ("is_active",)
@@ -96,6 +100,13 @@ class ProjectAdmin(RefusableAdmin[Project]):
             offered = scope(Dataset.objects.all(), request.user)
             kwargs["queryset"] = offered.filter(project_id=project_id) if project_id else offered.none()
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def response_add(self, request: HttpRequest, obj: Project, post_url_continue: str | None = None) -> HttpResponse:
+        """On to its first dataset, unless another button was pressed than Save."""
+        response = super().response_add(request, obj, post_url_continue)
+        if "_save" not in request.POST:
+            return response
+        return HttpResponseRedirect(reverse("admin:datasets_dataset_add") + f"?project={obj.pk}")
 
     def save_model(self, request: HttpRequest, obj: Project, form: forms.ModelForm[Project], change: bool) -> None:
         if not change and not request.user.is_superuser:

@@ -55,6 +55,9 @@ class TenantAdmin(ModelAdmin[_Model]):
 
     # From the model to its project: `ITSELF`, "project", "dataset__project"; None: superusers alone.
     tenant_path: ClassVar[str | None] = None
+    # What an empty list says, and where to go from there: a label and the name of an address.
+    nothing = "There is none yet."
+    next_step: tuple[str, str] | None = None
     list_per_page = 25
     list_filter_sheet = True
     show_full_result_count = False
@@ -68,6 +71,13 @@ class TenantAdmin(ModelAdmin[_Model]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[_Model]:
         return scope(super().get_queryset(request), request.user)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Without a second count: a list that is not narrowed down shows all there is."""
+        changes = super().get_changelist_instance(request)
+        if not changes.query and not changes.has_active_filters:
+            changes.full_result_count = changes.result_count
+        return changes
 
     def get_field_queryset(self, db: str | None, db_field: Any, request: HttpRequest) -> QuerySet[Any] | None:
         """What a form offers, and takes, for a relation."""

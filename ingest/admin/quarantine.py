@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from datasets.admin.pages import page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
+from datasets.words import counted
 from ingest import quarantine
 from ingest.models import QuarantinedEntry
 
@@ -26,6 +27,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     """Requests that were accepted and could not be stored."""
 
     tenant_path = "dataset__project"
+    nothing = "Nothing is in quarantine: all that was accepted is stored, or is about to be."
     list_display = ("id", "dataset", "project", "count", "short_reason", "state", "created_at")
     list_filter = ("state", ("dataset__project", ScopedFilter))
     list_select_related = ("dataset__project",)
@@ -121,11 +123,13 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
                 break
             (done if acted else before).append(entry)
             if acted:
-                self.log_change(request, entry, f"{log}: {entry.count} records.")
+                self.log_change(request, entry, f"{log}: {counted(entry.count)}.")
         if done:
             records = sum(entry.count for entry in done)
             numbers = ", ".join(str(entry.pk) for entry in done[:20])
-            messages.success(request, f"{records} records are {outcome}: entry {numbers}.")
+            messages.success(
+                request, f"{counted(records)} {'is' if records == 1 else 'are'} {outcome}: entry {numbers}."
+            )
         if before:
             numbers = ", ".join(f"{entry.pk} ({entry.get_state_display()})" for entry in before[:20])
             messages.warning(request, f"Nothing was done with entry {numbers}.")

@@ -7,9 +7,16 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.cache import cache
-from django.db.models import Count, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
-from django.urls import path
+from django.db.models import Count, QuerySet
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.urls import path, reverse
 from django.utils import timezone
 
 from config import clock
@@ -37,6 +44,8 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     """What came of the records sent to each dataset."""
 
     tenant_path = "project"
+    nothing = "No dataset yet, so no records."
+    next_step = ("Define a dataset", "admin:datasets_dataset_add")
     list_display = ("name", "project", "last_day", "waiting", "held", "state")
     list_filter = ("is_archived", ("project", ScopedFilter))
     list_select_related = ("project",)
@@ -97,6 +106,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             context |= _rows(dataset, selection, request.GET.get("before", ""))
         query = request.GET.copy()
         query.pop("before", None)
+        context["waits"] = not query and not context.get("rows")
         context |= {"query": query.urlencode(), "given": request.GET, "formats": sorted(exports.FORMATS)}
         return page(self, request, "admin/ingest/datasetrecords/records.html", title=f"Records of {dataset}", **context)
 
@@ -137,6 +147,8 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def answer_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """What the API would answer; with a key chosen, what it answers."""
         dataset = self.get_object_or_404(request, object_id)
+        if request.method != "POST":
+            return HttpResponseRedirect(reverse("admin:ingest_datasetrecords_try", args=(dataset.pk,)))
         form = tryout.FORMS.get(request.POST.get("form", "single"))
         if form is None:
             raise Http404
@@ -166,8 +178,7 @@ def _example(fields: list[Field]) -> str:
 
 def _keys(dataset: Dataset) -> QuerySet[ApiKey]:
     """The keys of the dataset's project that are in force."""
-    alive = Q(expires_at=None) | Q(expires_at__gt=clock.now())
-    return ApiKey.objects.filter(alive, project_id=dataset.project_id, revoked_at=None)
+    return dataset.project.keys_in_force()
 
 
 def _held_by_dataset(dataset_ids: list[int]) -> dict[int, int]:
@@ -208,8 +219,13 @@ def _rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]
     hidden = ("project_id", "dataset_id")
     declared = [name for name in table.schema.names if name not in (*_BASE, *hidden)]
     columns = [*_BASE[:1], *declared, *_BASE[1:]]
-    rows = [[row[name] for name in columns] for row in found[:_ROWS]]
+    rows = [[_shown(row[name]) for name in columns] for row in found[:_ROWS]]
     return {"columns": columns, "rows": rows, "older": found[_ROWS - 1]["id"] if len(found) > _ROWS else ""}
+
+
+def _shown(value: Any) -> Any:
+    """As JSON has it: true, not True."""
+    return json.dumps(value) if isinstance(value, bool) else value
 
 
 def _status(dataset: Dataset, receipt: str) -> dict[str, Any]:

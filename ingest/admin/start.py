@@ -11,7 +11,7 @@ from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from django.urls import path
+from django.urls import path, reverse
 from redis.exceptions import RedisError
 
 from config import clock
@@ -19,8 +19,9 @@ from datasets.admin.pages import page
 from datasets.admin.tenancy import projects_of, scope
 from datasets.models import Dataset, Project
 from datasets.table import TableGone
-from ingest import health, ledger, statistics
+from ingest import checkup, health, ledger, statistics
 from ingest.admin.records import DatasetRecordsAdmin
+from ingest.checkup import Finding
 from ingest.models import DatasetRecords, QuarantinedEntry
 from ingest.statistics import Traffic
 from quotas import services as quotas
@@ -175,6 +176,56 @@ def audit_view(request: HttpRequest, project_id: int) -> HttpResponse:
     return HttpResponse(render_to_string("admin/ingest/audit.html", {"audit": audit, "project": project}))
 
 
+def why_view(model_admin: DatasetRecordsAdmin, request: HttpRequest, project_id: int) -> HttpResponse:
+    """Why records of a project do not arrive, and where to mend it."""
+    project = projects_of(request.user).select_related("owner").filter(pk=project_id).first()
+    if project is None:
+        raise Http404
+    try:
+        findings = checkup.findings(project)
+    except (RedisError, OSError):
+        findings = [Finding(True, "Redis does not answer: nothing is accepted until it does.", "Start it again.")]
+    places = _places(project, request.user.is_superuser)
+    return page(
+        model_admin,
+        request,
+        "admin/ingest/why.html",
+        title=f"Why records of {project} do not arrive",
+        opts=None,
+        content_title=f"Why records of {project} do not arrive",
+        project=project,
+        findings=[(finding, places.get(finding.place)) for finding in findings],
+        something_is_wrong=any(finding.wrong for finding in findings),
+        places=places,
+    )
+
+
+def _places(project: Project, everything: bool) -> dict[str, tuple[str, str]]:
+    """What to open next: word -> label, address."""
+    of_project, datasets = f"?project__id__exact={project.pk}", list(project.datasets.values_list("pk", flat=True)[:2])
+    places = {
+        "project": ("The project", reverse("admin:datasets_project_change", args=(project.pk,))),
+        "datasets": ("Its datasets", reverse("admin:datasets_dataset_changelist") + of_project),
+        "keys": ("Its keys", reverse("admin:datasets_apikey_changelist") + of_project),
+        "key": ("Issue a key", reverse("admin:datasets_apikey_add") + f"?project={project.pk}"),
+        "try": ("Try it, in a dataset's tabs", reverse("admin:ingest_datasetrecords_changelist") + of_project),
+        "ledger": ("Its ledger", reverse("admin:ingest_ledger") + f"?project={project.pk}"),
+        "quarantine": (
+            "Its quarantine",
+            reverse("admin:ingest_quarantinedentry_changelist")
+            + f"?state__exact=held&dataset__project__id__exact={project.pk}",
+        ),
+    }
+    if not datasets:
+        places["datasets"] = ("Define a dataset", reverse("admin:datasets_dataset_add") + f"?project={project.pk}")
+    if len(datasets) == 1:
+        places["datasets"] = ("The dataset", reverse("admin:datasets_dataset_change", args=datasets))
+        places["try"] = ("Try it", reverse("admin:ingest_datasetrecords_try", args=datasets))
+    if everything:
+        places["quota"] = ("Quotas", reverse("admin:quotas_quotalimit_changelist") + f"?q={project.owner}")
+    return places
+
+
 def ledger_view(model_admin: DatasetRecordsAdmin, request: HttpRequest) -> HttpResponse:
     """accepted = stored + queued + quarantined, per dataset."""
     datasets: QuerySet[Dataset] = scope(
@@ -190,6 +241,8 @@ def ledger_view(model_admin: DatasetRecordsAdmin, request: HttpRequest) -> HttpR
         request,
         "admin/ingest/ledger.html",
         title="Ledger",
+        opts=None,  # the page is of no model: its own title is shown
+        content_title="Ledger",
         balances=balances,
         page=shown,
         project=project_id,
@@ -213,6 +266,11 @@ def _urls() -> list[Any]:
     return [
         path("start/cards/", view(cards_view), name="ingest_cards"),
         path("start/audit/<int:project_id>/", view(audit_view), name="ingest_audit"),
+        path(
+            "start/why/<int:project_id>/",
+            view(lambda request, project_id: why_view(records, request, project_id)),  # type: ignore[arg-type]
+            name="ingest_why",
+        ),
         path("ledger/", view(lambda request: ledger_view(records, request)), name="ingest_ledger"),  # type: ignore[arg-type]
     ]
 

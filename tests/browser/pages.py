@@ -1,16 +1,20 @@
 """Every page of the admin that has a face, by name."""
 
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group
 from django.urls import reverse
 
+from quotas.models import MonthlyUsage, ThresholdEvent
 from tests.browser.scene import Scene
 
 
 def addresses(scene: Scene) -> dict[str, str]:
     """Name -> path."""
-    dataset = (scene.dataset.pk,)
+    dataset, group = (scene.dataset.pk,), (Group.objects.latest("pk").pk,)
     return {
         "start": reverse("admin:index"),
         "start-30-days": reverse("admin:index") + "?span=30d",
+        "why": reverse("admin:ingest_why", args=(scene.project.pk,)),
         "projects": reverse("admin:datasets_project_changelist"),
         "project": reverse("admin:datasets_project_change", args=(scene.project.pk,)),
         "project-add": reverse("admin:datasets_project_add"),
@@ -30,12 +34,26 @@ def addresses(scene: Scene) -> dict[str, str]:
         "discard": reverse("admin:ingest_quarantinedentry_discard", args=(scene.entry.pk,)),
         "ledger": reverse("admin:ingest_ledger"),
         "changes": reverse("admin:admin_logentry_changelist"),
+        "change": reverse("admin:admin_logentry_change", args=(LogEntry.objects.latest("pk").pk,)),
         "quotas": reverse("admin:quotas_quotalimit_changelist"),
         "quota": reverse("admin:quotas_quotalimit_change", args=(scene.limit_id,)),
+        "quota-add": reverse("admin:quotas_quotalimit_add"),
+        "quota-delete": reverse("admin:quotas_quotalimit_delete", args=(scene.limit_id,)),
         "usage": reverse("admin:quotas_monthlyusage_changelist"),
+        "usage-month": reverse("admin:quotas_monthlyusage_change", args=(MonthlyUsage.objects.latest("pk").pk,)),
         "thresholds": reverse("admin:quotas_thresholdevent_changelist"),
+        "threshold": reverse("admin:quotas_thresholdevent_change", args=(ThresholdEvent.objects.latest("pk").pk,)),
         "users": reverse("admin:auth_user_changelist"),
         "user": reverse("admin:auth_user_change", args=(scene.alice.pk,)),
+        "user-add": reverse("admin:auth_user_add"),
+        "user-delete": reverse("admin:auth_user_delete", args=(scene.alice.pk,)),
+        "user-password": reverse("admin:auth_user_password_change", args=(scene.alice.pk,)),
         "groups": reverse("admin:auth_group_changelist"),
+        "group": reverse("admin:auth_group_change", args=group),
+        "group-add": reverse("admin:auth_group_add"),
+        "group-delete": reverse("admin:auth_group_delete", args=group),
+        "password": reverse("admin:password_change"),
+        "password-changed": reverse("admin:password_change_done"),
+        "app": reverse("admin:app_list", args=("datasets",)),
         "history": reverse("admin:datasets_dataset_history", args=dataset),
     }

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.contrib.auth.models import User
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
 
 from config import clock, redis
 from datasets import services
@@ -56,6 +58,17 @@ def furnish() -> Scene:
     quotas.set_limit(alice, 100_000)
     _usage(alice)
     entry = _quarantined(orders)
+    Group.objects.create(name="who may add projects")
+    for user, what in ((alice, "Schema: added signup_at."), (admin, "Schema: added source; removed country.")):
+        kind = ContentType.objects.get_for_model(Dataset)
+        LogEntry.objects.create(
+            user=user,
+            content_type=kind,
+            object_id=str(orders.pk),
+            object_repr="Orders",
+            action_flag=CHANGE,
+            change_message=what,
+        )
     limit: Any = alice
     return Scene(admin, alice, shop, orders, key, entry, limit.dataset_quota.pk)
 

@@ -4,17 +4,20 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from playwright.sync_api import Page, expect
 
 from config import clock
-from datasets import records, services
+from datasets import records
+from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset
 from ingest.models import QuarantinedEntry
 from tests.browser.conftest import LogIn
 from tests.browser.site import wait_until
+from tests.browser.test_accessibility import findings
 from tests.ingest.entries import enqueue
 
 SAMPLE = '{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "sku": "A1", "price": 9.5, "paid": true}'
@@ -29,7 +32,11 @@ def curl(line: str, *more: str) -> tuple[int, dict[str, object]]:
 
 
 def define_orders(page: Page) -> Dataset:
-    page.get_by_role("link", name="Define its first dataset").click()
+    """From an empty installation: the start page says what is next, and Save leads there."""
+    page.get_by_role("link", name="Make the first one").click()
+    page.fill("[name=name]", "Shop")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page).to_have_url(re.compile("/datasets/dataset/add/"))
     page.fill("[name=name]", "Orders")
     page.fill("#sample", SAMPLE)
     page.click("#sample-infer")
@@ -43,15 +50,22 @@ def define_orders(page: Page) -> Dataset:
 
 
 def issue_key(page: Page) -> str:
-    """Issue a key; the curl line that the page shows."""
-    page.goto("/admin/")
-    page.get_by_role("link", name="Issue a key").click()
+    """Issue a key, on the page that the dataset's Save led to; the curl line that is copied there."""
+    expect(page).to_have_url(re.compile("/datasets/apikey/add/"))
     page.fill("[name=name]", "till")
+    expect(page.locator("[name=ends_on]")).to_be_hidden()
     page.select_option("[name=ends]", "30")
     page.get_by_role("button", name="Save", exact=True).click()
-    token = page.locator("#token").input_value()
-    line = page.locator("#curl").text_content() or ""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the token").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    token: str = page.evaluate("navigator.clipboard.readText()")
+    page.get_by_role("button", name="Copy the curl line").click()
+    expect(page.get_by_role("button", name="Copied")).to_have_count(2)
+    line: str = page.evaluate("navigator.clipboard.readText()")
+    assert token == page.locator("#token").input_value()
     assert token in line
+    assert findings(page) == []
     return line
 
 
@@ -60,24 +74,38 @@ def figure(page: Page, name: str) -> str:
 
 
 def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None:
-    services.create_project(slug="shop", owner=person, name="Shop")
+    person.user_permissions.add(Permission.objects.get(codename="add_project"))
     page = log_in("alice")
 
-    # Define a dataset by pasting a sample, issue a key, send the line that is shown.
+    # Make a project, define a dataset by pasting a sample, issue a key, send the line that is shown.
     dataset = define_orders(page)
     line = issue_key(page)
-    page.goto("/admin/")
-    assert figure(page, "today") == "0"
+
+    # The record is shown where it was waited for, on a page that was not reloaded.
+    page.get_by_role("link", name="Sent: see the record").click()
+    expect(page.get_by_text("Nothing is stored yet")).to_be_visible()
     assert curl(line) == (202, {"success": True, "status": "queued"})
+    expect(page.locator("#records")).to_contain_text("42.5", timeout=30_000)
+    expect(page.locator("#records")).to_contain_text("true")
+
+    # The token was shown once.
+    token = line.partition("Bearer ")[2].partition("'")[0]
+    key = ApiKey.objects.get(name="till")
+    for path in ("/admin/datasets/apikey/", f"/admin/datasets/apikey/{key.pk}/change/"):
+        page.goto(path)
+        assert token not in page.content()
+
+    page.goto("/admin/")
+    assert figure(page, "today") == "1"
+    assert curl(line)[0] == 202
 
     # The start page, which was not reloaded, shows it; so does the table.
-    expect(page.locator("[data-figure=today]")).to_have_text("1", timeout=30_000)
-    expect(page.locator("svg[data-total='1']")).to_be_visible(timeout=30_000)
+    expect(page.locator("[data-figure=today]")).to_have_text("2", timeout=30_000)
+    expect(page.locator("svg[data-total='2']")).to_be_visible(timeout=30_000)
     expect(page.locator("[data-ledger]")).to_contain_text("ledger adds up", timeout=30_000)
     page.get_by_role("link", name="Records", exact=True).last.click()
     page.get_by_role("link", name="Orders").click()
-    wait_until(lambda: page.reload() is not None and page.locator("#records tbody tr").count() == 1)
-    expect(page.locator("#records")).to_contain_text("42.5")
+    wait_until(lambda: page.reload() is not None and page.locator("#records tbody tr").count() == 2)
 
     # Break a record in Try it, and read why.
     page.get_by_role("link", name="Try it").click()
@@ -113,6 +141,12 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     # The refusal is in the chart of the start page.
     page.goto("/admin/")
     expect(page.get_by_role("row", name=re.compile("missing_field 1"))).to_be_visible(timeout=30_000)
+    page.get_by_role("link", name="30 days").click()
+    expect(page.locator("svg[data-total='3']")).to_be_visible()
+    expect(page.locator("svg[data-total='3'] g")).to_have_count(30)
+    page.get_by_role("link", name="missing_field").click()
+    expect(page.locator("#findings")).to_contain_text("Records lack a declared field; every one is required.")
+    page.go_back()
 
     # Something that cannot be stored is found in quarantine, and replayed.
     enqueue(dataset, b'{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "sku": 1}')
@@ -122,7 +156,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     expect(page.get_by_text("the body does not match its schema version")).to_be_visible()
     expect(page.locator("pre.ours-box")).to_contain_text('"sku": 1')
     page.get_by_role("button", name="Replay").click()
-    expect(page.get_by_text("1 records are in the queue again")).to_be_visible()
+    expect(page.get_by_text("1 record is in the queue again")).to_be_visible()
     wait_until(lambda: QuarantinedEntry.objects.count() == 2)
     page.reload()
     expect(page.get_by_text("replayed, and in quarantine again as")).to_be_visible()
@@ -136,10 +170,39 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     assert curl(line)[0] == 401
 
 
+def test_the_shown_lines_run_as_pasted(log_in: LogIn, scene: object) -> None:
+    dataset, key = Dataset.objects.get(name="Orders"), ApiKey.objects.get(name="checkout service")
+    page = log_in("alice")
+    page.goto(f"/admin/datasets/dataset/{dataset.pk}/change/")
+
+    def line(language: str) -> str:
+        shown = page.locator(f"#snippet-{language}").text_content() or ""
+        return shown.replace("YOUR_API_KEY", issue_token(key))
+
+    accepted = '202 {"success":true,"status":"queued"}'
+    shell = subprocess.run(["bash", "-c", line("curl") + " -sS"], capture_output=True, text=True, check=True)
+    assert shell.stdout == '{"success":true,"status":"queued"}'
+    python = subprocess.run([sys.executable, "-I", "-"], input=line("Python"), capture_output=True, text=True)
+    assert python.stdout.strip() == accepted, python.stderr
+    with page.expect_console_message() as console:
+        page.add_script_tag(content=line("JavaScript"))
+    assert console.value.text == accepted
+    refused = line("Python").replace("True", "'yes'")
+    python = subprocess.run([sys.executable, "-I", "-"], input=refused, capture_output=True, text=True, check=True)
+    assert python.stdout.startswith('400 {"error":"Invalid boolean field: active"')
+    wait_until(lambda: records.count(dataset) == 3)
+
+
 def test_a_changed_type_is_refused_where_it_stands(log_in: LogIn, scene: object) -> None:
     dataset = Dataset.objects.get(name="Orders")
     page = log_in("alice")
     page.goto(f"/admin/datasets/dataset/{dataset.pk}/change/")
+    history = page.get_by_role("region", name="Published versions")
+    expect(history.locator("li details").nth(0)).to_contain_text(re.compile(r"Version 3\s+in force[\s\S]*admin"))
+    expect(history.locator("li details").nth(0)).to_contain_text(re.compile(r"added\s+source[\s\S]*removed\s+country"))
+    expect(history.locator("li details").nth(1)).to_contain_text(re.compile(r"Version 2[\s\S]*alice"))
+    page.get_by_text("What the types take").click()
+    expect(page.get_by_text("true or false; not 0 or 1")).to_be_visible()
     row = page.locator(".ours-schema > li").nth(1)
     row.locator(".ours-type").select_option("string")
     expect(row.locator(".ours-error")).to_contain_text("“amount” is stored as number and cannot become string")

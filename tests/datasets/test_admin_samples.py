@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from datasets.changes import differences, problems
-from datasets.samples import example_record, infer, snippets
+from datasets.samples import example_record, infer
 from datasets.schema import CompiledSchema, Field
 from ingest.validation import validate_one
 from tests.conftest import FIELDS, RECORD
@@ -56,19 +56,6 @@ def test_what_is_no_sample_is_refused(text: str) -> None:
 
 def test_the_example_record_is_valid_under_its_own_schema() -> None:
     assert validate_one(CompiledSchema(1, FIELDS), example_record(FIELDS).encode()).count == 1
-
-
-def test_the_python_line_is_python_and_holds_the_example() -> None:
-    python = next(each for each in snippets("http://localhost", 7, FIELDS) if each.language == "Python")
-    sent: dict[str, object] = {}
-    code = python.text.replace("import requests", "").partition("print(")[0]
-
-    class Requests:
-        def post(self, url: str, headers: object, json: object) -> None:
-            sent.update(url=url, json=json)
-
-    exec(code, {"requests": Requests()})
-    assert sent == {"url": "http://localhost/datasets/7", "json": json.loads(example_record(FIELDS))}
 
 
 def test_a_change_is_told_in_words() -> None:

@@ -83,7 +83,7 @@ def test_a_selection_is_replayed_and_the_outcome_told(client: Client, dataset: D
     assert "2 records are in the queue again" in response.content.decode()
     response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
     assert "Nothing was done with entry" in response.content.decode()
-    assert LogEntry.objects.filter(change_message="Replayed: 1 records.").count() == 2
+    assert LogEntry.objects.filter(change_message="Replayed: 1 record.").count() == 2
 
 
 @pytest.mark.parametrize("hours", [0, 1, 24, 168])

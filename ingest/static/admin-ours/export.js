@@ -1,18 +1,17 @@
 // Exports: the browser takes the file as it streams; beside it, how far it is.
 
-const status = document.getElementById("export-status");
-
-for (const link of document.querySelectorAll("[data-export]")) {
-  link.addEventListener("click", () => {
-    const id = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
-    const url = new URL(link.href);
-    url.searchParams.set("export_id", id);
-    link.href = url;
-    follow(id, link.textContent.trim());
-  });
-}
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-export]");
+  if (!link) return;
+  const id = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
+  const url = new URL(link.href);
+  url.searchParams.set("export_id", id);
+  link.href = url;
+  follow(id, link.textContent.trim());
+});
 
 async function follow(id, name) {
+  const status = document.getElementById("export-status");
   const bar = document.createElement("progress");
   bar.setAttribute("aria-label", `Export as ${name}`);
   const text = document.createElement("span");

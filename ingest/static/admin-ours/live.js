@@ -1,4 +1,5 @@
-// Parts of a page that look again by themselves: data-live="URL" and data-every="SECONDS".
+// Parts of a page that look again by themselves: data-live="URL" and data-every="SECONDS". With data-part, what comes is a
+// whole page, of which the element of that id is taken, and looked at again for as long as it says so itself.
 // What has the focus keeps it, and nothing is asked for while the page is not looked at.
 
 function refocus(part, id, href) {
@@ -28,14 +29,19 @@ function audits(part) {
 }
 
 async function refresh(part) {
-  if (document.hidden) return;
+  if (document.hidden || part.dataset.live === undefined) return;
   const response = await fetch(part.dataset.live + location.search).catch(() => null);
   const note = document.getElementById("live-note");
   if (!response?.ok || response.redirected) {
     if (note) note.textContent = "No answer: what you see is old. Trying again.";
     return;
   }
-  const html = await response.text();
+  let html = await response.text();
+  if (part.dataset.part) {
+    const fresh = new DOMParser().parseFromString(html, "text/html").getElementById(part.dataset.part);
+    html = fresh.innerHTML;
+    if (fresh.dataset.live === undefined) done(part);
+  }
   const active = part.contains(document.activeElement) ? document.activeElement : null;
   const [id, href] = [active?.id, active?.getAttribute("href")];
   part.innerHTML = html;
@@ -44,8 +50,16 @@ async function refresh(part) {
   audits(part);
 }
 
+const timers = new Map();
+
+function done(part) {
+  clearInterval(timers.get(part));
+  delete part.dataset.part;
+  delete part.dataset.live;
+}
+
 for (const part of document.querySelectorAll("[data-live]")) {
   audits(part);
-  setInterval(() => refresh(part), Number(part.dataset.every) * 1000);
+  timers.set(part, setInterval(() => refresh(part), Number(part.dataset.every) * 1000));
   document.addEventListener("visibilitychange", () => refresh(part));
 }

@@ -1,0 +1,26 @@
+"""That the list of pages, by which looks, accessibility and speed are tested, is complete."""
+
+from django.contrib.auth.models import User
+from django.urls import resolve
+
+from tests.browser.pages import addresses
+from tests.browser.scene import furnish
+from tests.ingest.test_admin_tenancy import Tenant, addresses_of, as_user, lists
+
+# They look like a page that is in the list.
+_ALIKE = ("_history", "login")
+
+
+def test_every_address_that_answers_with_a_page_is_in_the_list(transactional_db: None) -> None:
+    listed = {resolve(path.partition("?")[0]).url_name for path in addresses(furnish()).values()}
+    tenant, client, asked = Tenant("other"), as_user(User.objects.get(username="admin")), 0
+    for path in [*(path for _, path in addresses_of(tenant)), *lists()]:
+        name = resolve(path).url_name
+        if name is None or name in listed or name.endswith(_ALIKE):
+            continue
+        asked += 1
+        response = client.get(path)
+        assert response.status_code != 200 or response.streaming or b"<html" not in response.content, (
+            f"{path} is a page: add {name} to tests.browser.pages"
+        )
+    assert asked > 10
