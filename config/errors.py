@@ -31,6 +31,10 @@ class ApiError(Exception):
         return {"error": self.error, "code": self.code, **self.details}
 
 
+class Refused(Exception):
+    """What somebody asked for, in the admin or by a command, cannot be done now. The text says why and what to do."""
+
+
 class NotFound(ApiError):
     """No such address."""
 

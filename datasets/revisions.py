@@ -16,6 +16,7 @@ from django.db import transaction
 from redis.exceptions import RedisError
 
 from config import redis
+from config.errors import Refused
 
 # Contracts read under such a revision are not cached: the change they may lack has begun, but not ended.
 CHANGING = b"~"
@@ -23,7 +24,7 @@ CHANGING = b"~"
 _CHANGING_SECONDS = 60
 
 
-class ChangeRefused(Exception):
+class ChangeRefused(Refused):
     """A change that could not take effect at once, because Redis did not answer. Nothing was changed."""
 
 

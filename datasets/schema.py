@@ -1,5 +1,6 @@
 """A dataset's schema: its rules, and what a published version compiles to."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from datasets.field_types import FIELD_TYPES, Timestamp
 MAX_FIELDS = 200
 RESERVED_NAMES = ("timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
+# What PostgreSQL keeps as text: no NUL, and no half of a surrogate pair.
+_TEXT = re.compile("[^\\x00\\ud800-\\udfff]*").fullmatch
 _RESERVED = {name.lower() for name in RESERVED_NAMES}
 
 
@@ -29,6 +32,24 @@ class Field:
 
     def as_json(self) -> dict[str, str]:
         return {"name": self.name, "type": self.type, "description": self.description}
+
+
+def read_fields(text: str | bytes) -> list[Field]:
+    """Fields from JSON; see `parse_fields`. Raises ValidationError."""
+    try:
+        given = json.loads(text, object_pairs_hook=_each_name_once)
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(f"This is not JSON: {error}.") from error
+    return parse_fields(given)
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a name that stands twice, JSON's reader would keep the last, and nobody would know of the first."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValidationError([f"“{name}” stands there twice." for name in read if names.count(name) > 1])
+    return read
 
 
 def parse_fields(given: Any) -> list[Field]:
@@ -45,7 +66,7 @@ def parse_fields(given: Any) -> list[Field]:
     problems, fields = [], []
     for row in declared:
         if isinstance(row, Mapping) and isinstance(row.get("name"), str) and isinstance(row.get("type"), str):
-            fields.append(Field(row["name"], row["type"], str(row.get("description", ""))))
+            fields.append(Field(row["name"], row["type"], str(row.get("description") or "")))
         else:
             problems.append(f"{row!r} is not a field: it needs a name and a type.")
     problems += [text for _, text in field_problems(fields)]
@@ -72,6 +93,8 @@ def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
             yield index, f"“{field.name}” and “{seen[folded]}” are the same column: names differ by more than case."
         if field.type not in FIELD_TYPES:
             yield index, f"“{field.name}”: there is no type “{field.type}”. Types: {', '.join(FIELD_TYPES)}."
+        if not _TEXT(field.description):
+            yield index, f"“{field.name}”: its description holds characters that cannot be kept."
         seen.setdefault(folded, field.name)
 
 

@@ -1,9 +1,11 @@
 """What can be done with projects, datasets, schemas and keys. The admin and the commands call these."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import AbstractBaseUser, User
+from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils.text import slugify
 
@@ -24,6 +26,14 @@ def create_project(*, slug: str, owner: AbstractBaseUser, name: str = "") -> Pro
     return project
 
 
+def find_project(slug: str) -> Project:
+    """The project of a slug. Raises ValidationError where there is none."""
+    try:
+        return Project.objects.get(slug=slug)
+    except Project.DoesNotExist:
+        raise ValidationError(f"There is no project “{slug}”.") from None
+
+
 def save_project(project: Project) -> None:
     """Save a project; its next request, on any process, is held to what was saved."""
     if project.pk is None:
@@ -40,7 +50,9 @@ def set_members(project: Project, members: Iterable[User]) -> None:
 
 def create_dataset(*, project: Project, name: str, fields: Sequence[Field] | None = None) -> Dataset:
     """A new dataset, with its first schema version where fields are given. Raises ValidationError."""
-    dataset = Dataset(project=project, name=name, slug=slugify(name)[:100] or "dataset")
+    # A name without a Latin letter or a digit leaves no slug.
+    slug = slugify(name)[:100] or f"dataset-{secrets.token_hex(4)}"
+    dataset = Dataset(project=project, name=name, slug=slug)
     dataset.full_clean()
     with changing(project.pk):
         dataset.save()
@@ -84,8 +96,11 @@ def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser
 
 
 def create_key(*, project: Project, name: str, expires_at: datetime | None = None) -> ApiKey:
-    """A new key; `datasets.keys.issue_token` gives its token."""
+    """A new key; `datasets.keys.issue_token` gives its token. Raises ValidationError."""
+    if expires_at is not None and expires_at <= clock.now():
+        raise ValidationError(f"{expires_at:%Y-%m-%d %H:%M} UTC is over: the key would never be taken.")
     key = ApiKey(project=project, name=name, expires_at=expires_at)
+    key.full_clean()
     save_key(key)
     return key
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from deltalake.exceptions import DeltaError
 
 from config import redis
+from config.errors import Refused
 from datasets.models import Dataset
 from datasets.table import DatasetTable
 from ingest import queue, redis_keys
@@ -18,7 +19,7 @@ _LEDGER = Path(__file__).parent / "lua" / "ledger.lua"
 _MOST_LOOKS = 50
 
 
-class NeverStill(Exception):
+class NeverStill(Refused):
     """The table changed at every look."""
 
 
@@ -52,7 +53,7 @@ def balance(dataset: Dataset) -> Balance:
         if still and outside.generation == generation:
             return Balance(dataset.pk, outside.accepted, stored, outside.queued, outside.quarantined)
         time.sleep(0.02)
-    raise NeverStill(f"dataset {dataset.pk} is written to too fast to be looked at")
+    raise NeverStill(f"dataset {dataset.pk} is written to too fast to be looked at. Try again.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from redis.exceptions import RedisError, ResponseError
 
 from config import clock, redis
+from config.errors import Refused
 from quotas import counters
 from quotas.models import UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
 from quotas.period import period_of
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 THRESHOLDS = (80, 95, 100)  # percent of the limit
 
 
-class LimitRefused(Exception):
+class LimitRefused(Refused):
     """A limit that could not take effect, because Redis did not answer. Nothing was changed."""
 
 

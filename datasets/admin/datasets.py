@@ -19,7 +19,7 @@ from datasets.changes import differences, problems
 from datasets.field_types import FIELD_TYPES
 from datasets.models import Dataset, SchemaVersion
 from datasets.samples import example_record, infer, snippets
-from datasets.schema import Field, check_successor, parse_fields
+from datasets.schema import Field, check_successor, read_fields
 
 _MOST_VERSIONS = 50
 
@@ -58,13 +58,9 @@ class DatasetForm(forms.ModelForm[Dataset]):
         """The fields, checked against the rules and against what the table already holds; None: publish nothing."""
         text = self.cleaned_data["schema"].strip()
         versions = list(self.instance.versions.order_by("number")) if self.instance.pk else []
-        try:
-            given = json.loads(text) if text else {"fields": []}
-        except ValueError as error:
-            raise ValidationError(f"This is not JSON: {error}.") from error
-        if not versions and given == {"fields": []}:
+        fields = read_fields(text) if text else []
+        if not versions and not fields:
             return None
-        fields = parse_fields(given)
         check_successor([version.field_list() for version in versions], fields)
         return fields
 

@@ -70,6 +70,7 @@ def test_it_shows_the_latest_as_a_table(
     words = [value.strip() for line in values for value in line]
     assert [word for word in words if word in "abcde"] == ["e", "d"]
     assert words.count("2026-06-10T10:58:00Z") == 2
+    assert words.count("true") == 2
     assert "country" in shown
 
 

@@ -14,17 +14,18 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from redis.exceptions import BusyLoadingError, RedisError
 
 from config import redis
+from config.commands import ServiceCommand
 from config.env import env
 from config.supervise import configuration, log_dir, programs, redis_command
 
 _START_SECONDS = 60
 
 
-class Command(BaseCommand):
+class Command(ServiceCommand):
     """Starts web, workers, beat and (unless REDIS_URL names another) Redis; Ctrl-C or SIGTERM stops all of them."""
 
     help = (

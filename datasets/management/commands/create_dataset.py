@@ -1,20 +1,16 @@
 """`manage.py create_dataset`."""
 
-import json
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
-
+from config.commands import ServiceCommand
 from datasets import services
-from datasets.models import Project
-from datasets.revisions import ChangeRefused
-from datasets.schema import parse_fields
+from datasets.schema import read_fields
+from datasets.services import find_project
 
 
-class Command(BaseCommand):
+class Command(ServiceCommand):
     """Makes a dataset."""
 
     help = (
@@ -24,18 +20,12 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("project", metavar="PROJECT_SLUG")
-        parser.add_argument("name")
-        parser.add_argument("--schema", type=Path, metavar="FILE.json")
+        parser.add_argument("project", metavar="PROJECT_SLUG", help="of the project that it belongs to")
+        parser.add_argument("name", help="name for people; unique in the project")
+        parser.add_argument("--schema", type=Path, metavar="FILE.json", help="its fields, as above")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            project = Project.objects.get(slug=options["project"])
-            given = options["schema"] and json.loads(options["schema"].read_text())
-            fields = parse_fields(given) if options["schema"] else None
-            dataset = services.create_dataset(project=project, name=options["name"], fields=fields)
-        except Project.DoesNotExist:
-            raise CommandError(f"There is no project “{options['project']}”.") from None
-        except (ValidationError, ChangeRefused, OSError, ValueError) as error:
-            raise CommandError("; ".join(getattr(error, "messages", [str(error)]))) from error
+        project = find_project(options["project"])
+        fields = read_fields(options["schema"].read_bytes()) if options["schema"] else None
+        dataset = services.create_dataset(project=project, name=options["name"], fields=fields)
         self.stdout.write(str(dataset.pk))

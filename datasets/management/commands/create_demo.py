@@ -10,8 +10,9 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand
+from django.db import transaction
 
+from config.commands import ServiceCommand
 from config.env import BASE_DIR
 from datasets import services
 from datasets.keys import issue_token
@@ -32,14 +33,14 @@ _RECORD = (
 )
 
 
-class Command(BaseCommand):
+class Command(ServiceCommand):
     """Makes the demo project, once."""
 
     help = "Make the demo project with its admin, dataset and key, unless it is there; --show prints how to use it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--show", action="store_true", help="print the admin's login and a curl line")
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--port", type=int, default=8000, help="that the line goes to (default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         password_file = settings.DATA_DIR / "demo-admin-password"
@@ -48,6 +49,7 @@ class Command(BaseCommand):
         if options["show"]:
             self._show(password_file, options["port"])
 
+    @transaction.atomic  # all of it or nothing: half a demo would not be completed by the next start
     def _create(self, password_file: Path) -> None:
         password = secrets.token_urlsafe(9)
         users = get_user_model().objects

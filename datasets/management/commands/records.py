@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from config.commands import ServiceCommand
 from datasets import exports, records
 from datasets.models import Dataset
 
 _TABLE_ROWS = 20
 
 
-class Command(BaseCommand):
+class Command(ServiceCommand):
     """Reads stored records."""
 
     help = (
@@ -31,7 +32,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("id", type=int, help="of the dataset")
         parser.add_argument("--limit", type=int, metavar="N", help=f"the latest N (a table shows {_TABLE_ROWS})")
-        parser.add_argument("--format", choices=("table", "ndjson", "csv", "parquet"), default="table")
+        parser.add_argument(
+            "--format", choices=("table", "ndjson", "csv", "parquet"), default="table", help="default: %(default)s"
+        )
         parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -71,7 +74,8 @@ def _sink(path: Path | None, *, binary: bool) -> Iterator[IO[Any]]:
 def _progress(source: Iterator[pa.RecordBatch], total: int, *, shown: bool) -> Iterator[pa.RecordBatch]:
     """Pass batches on, with a bar on the terminal."""
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, disable=not (shown and terminal.is_terminal)) as bar:
         task = bar.add_task("records", total=total)
         for batch in source:
             yield batch
@@ -84,7 +88,7 @@ def _write_table(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
         out.write("Nothing is stored yet.\n")
         return
     console = Console(file=out)
-    texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    texts = [{name: _shown(value) for name, value in row.items()} for row in rows]
     table = Table(*rows[0])
     for text in texts:
         table.add_row(*text.values())
@@ -96,6 +100,12 @@ def _write_table(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
         for name, value in text.items():
             upright.add_row(name, value)
         console.print(upright)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as it was sent
+    return "" if value is None else str(value)
 
 
 def _write_ndjson(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:

@@ -6,15 +6,16 @@ from argparse import ArgumentParser
 from typing import Any
 
 from deltalake.exceptions import DeltaError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
 from rich.table import Table
 
+from config.commands import ServiceCommand
 from datasets.models import Dataset
 from ingest.ledger import Balance, NeverStill, balance
 
 
-class Command(BaseCommand):
+class Command(ServiceCommand):
     """Shows the ledger."""
 
     help = (

@@ -3,13 +3,14 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from config.commands import ServiceCommand
 from datasets.models import Dataset
 from ingest.new_table import NotGone, begin_anew
 
 
-class Command(BaseCommand):
+class Command(ServiceCommand):
     """Begins a table anew."""
 
     help = (

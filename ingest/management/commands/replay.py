@@ -3,13 +3,14 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from config.commands import ServiceCommand
 from ingest.models import QuarantinedEntry
 from ingest.quarantine import replay
 
 
-class Command(BaseCommand):
+class Command(ServiceCommand):
     """Replays a quarantined entry."""
 
     help = "Put a quarantined entry back into its dataset's queue. Calling it again does not queue it again."

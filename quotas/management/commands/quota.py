@@ -4,34 +4,28 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
-from redis.exceptions import RedisError
+from django.core.management.base import CommandError
 
+from config.commands import ServiceCommand
 from quotas import services
 from quotas.models import UNLIMITED
 
 
-class Command(BaseCommand):
+class Command(ServiceCommand):
     """Shows or sets a quota."""
 
     help = "Show a user's monthly quota and what is used of it; --limit sets it, effective on the next request."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("username")
+        parser.add_argument("username", help="of the owner of the projects that it limits")
         parser.add_argument("--limit", type=int, metavar="N", help="records a month; -1 is unlimited, 0 blocks")
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = get_user_model().objects.filter(username=options["username"]).first()
         if user is None:
             raise CommandError(f"There is no user “{options['username']}”.")
-        try:
-            if options["limit"] is not None:
-                services.set_limit(user, options["limit"])
-            quota = services.current(user.pk)
-        except ValidationError as error:
-            raise CommandError("; ".join(error.messages)) from error
-        except (services.LimitRefused, RedisError) as error:
-            raise CommandError(str(error)) from error
+        if options["limit"] is not None:
+            services.set_limit(user, options["limit"])
+        quota = services.current(user.pk)
         limit = "unlimited" if quota.limit == UNLIMITED else f"{quota.limit}"
         self.stdout.write(f"{user}: {quota.used} of {limit} records in {quota.period}")

@@ -1,0 +1,200 @@
+"""`create_project`, `create_dataset`, `create_key`, `create_demo`: what they print, make and refuse."""
+
+import json
+import os
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from pytest_django import Settings
+
+from datasets import services
+from datasets.keys import read_token
+from datasets.models import ApiKey, Dataset, Project
+from datasets.schema import Field
+from tests.conftest import Api, record
+from tests.ingest.outages import redis_away
+
+
+def run(*arguments: str) -> str:
+    """What a command prints on standard output."""
+    out = StringIO()
+    call_command(*arguments, stdout=out, stderr=StringIO())
+    return out.getvalue()
+
+
+def refusal(*arguments: str) -> str:
+    """What a command says that does nothing."""
+    out = StringIO()
+    with pytest.raises(CommandError) as refused:
+        call_command(*arguments, stdout=out, stderr=StringIO())
+    assert out.getvalue() == ""
+    return str(refused.value)
+
+
+# -- create_project -----------------------------------------------------------------------------------
+
+
+def test_it_prints_the_projects_id_alone(owner: User) -> None:
+    printed = run("create_project", "shop", "--owner", "owner", "--name", "The shop")
+    project = Project.objects.get(slug="shop")
+    assert printed == f"{project.pk}\n"
+    assert (project.owner, project.name) == (owner, "The shop")
+
+
+def test_it_makes_an_owner_who_is_unknown_and_says_how_to_let_them_in(transactional_db: None) -> None:
+    out, err = StringIO(), StringIO()
+    call_command("create_project", "shop", "--owner", "alice", stdout=out, stderr=err)
+    alice = User.objects.get(username="alice")
+    project = Project.objects.get()
+    assert out.getvalue() == f"{project.pk}\n"
+    assert "manage.py changepassword alice" in err.getvalue()
+    assert (project.owner, alice.has_usable_password(), alice.is_superuser) == (alice, False, False)
+
+    alice.set_password("what was promised")
+    alice.save()
+    client = Client()
+    assert client.login(username="alice", password="what was promised")
+    assert client.get(f"/admin/datasets/project/{project.pk}/change/").status_code == 200
+
+
+def test_a_project_that_is_refused_leaves_no_owner_behind(project: Project) -> None:
+    assert refusal("create_project", "billing", "--owner", "alice") == "Project with this Slug already exists."
+    assert "Enter a valid “slug”" in refusal("create_project", "a b", "--owner", "alice")
+    assert "Enter a valid username" in refusal("create_project", "shop", "--owner", "not a name")
+    assert refusal("create_project", "shop", "--owner", "") == "This field cannot be blank."
+    assert (User.objects.count(), Project.objects.count()) == (1, 1)
+
+
+# -- create_dataset -----------------------------------------------------------------------------------
+
+
+def test_it_prints_the_datasets_id_alone(project: Project, tmp_path: Path) -> None:
+    schema = tmp_path / "orders.json"
+    schema.write_text('{"fields": {"sku": "string", "price": "number"}}')
+    printed = run("create_dataset", "billing", "Orders", "--schema", str(schema))
+    dataset = Dataset.objects.get()
+    assert printed == f"{dataset.pk}\n"
+    assert dataset.versions.get().field_list() == [Field("sku", "string"), Field("price", "number")]
+    assert run("create_dataset", "billing", "Without a schema") == f"{Dataset.objects.latest('pk').pk}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{", "This is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)."),
+        ("[1]", "1 is not a field: it needs a name and a type."),
+        ("{}", 'A schema is an object like {"fields": {"amount": "number"}}.'),
+        ('{"fields": {"a": "string", "a": "number"}}', "“a” stands there twice."),
+        (
+            '{"fields": {"id": "string", "a": "text"}}',
+            "“id” is reserved: every record has it already.; "
+            "“a”: there is no type “text”. Types: string, number, boolean, timestamp.",
+        ),
+    ],
+)
+def test_a_schema_that_is_wrong_is_told_why_and_makes_nothing(
+    project: Project, tmp_path: Path, written: str, said: str
+) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(written)
+    assert refusal("create_dataset", "billing", "Orders", "--schema", str(schema)) == said
+    assert Dataset.objects.count() == 0
+
+
+def test_a_dataset_that_cannot_be_made_is_told_why(project: Project, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.json"
+    assert str(missing) in refusal("create_dataset", "billing", "Orders", "--schema", str(missing))
+    assert refusal("create_dataset", "nothing", "Orders") == "There is no project “nothing”."
+    run("create_dataset", "billing", "Orders")
+    assert "already exists" in refusal("create_dataset", "billing", "Orders")
+    with redis_away():
+        assert "Redis does not answer" in refusal("create_dataset", "billing", "Others")
+    assert Dataset.objects.count() == 1
+
+
+# -- create_key ---------------------------------------------------------------------------------------
+
+
+def test_it_prints_the_token_alone_and_the_token_works(dataset: Dataset) -> None:
+    printed = run("create_key", "billing", "--name", "checkout")
+    token = printed.removesuffix("\n")
+    assert token.split() == [token]
+    key = ApiKey.objects.get()
+    assert (read_token(token).token_id, key.name, key.expires_at) == (key.token_id, "checkout", None)
+    assert Api(token, dataset).one(record()).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ("2999-01-31", datetime(2999, 1, 31, tzinfo=UTC)),
+        ("2999-01-31T12:30", datetime(2999, 1, 31, 12, 30, tzinfo=UTC)),
+        ("2999-01-31T12:30:00Z", datetime(2999, 1, 31, 12, 30, tzinfo=UTC)),
+        ("2999-01-31T12:30:00+02:00", datetime(2999, 1, 31, 10, 30, tzinfo=UTC)),
+    ],
+)
+def test_an_end_is_in_utc_unless_it_has_an_offset(project: Project, written: str, moment: datetime) -> None:
+    token = run("create_key", "billing", "--expires", written).strip()
+    assert ApiKey.objects.get().expires_at == moment
+    assert read_token(token).expires_at == moment.timestamp()
+
+
+def test_an_end_that_is_none_is_told_why(project: Project) -> None:
+    for written in ("tomorrow", "2999-02-30", "9999-12-31T23:59:59-10:00"):
+        assert f"“{written}” is no time: write 2027-01-31 or " in refusal("create_key", "billing", "--expires", written)
+    said = refusal("create_key", "billing", "--expires", "2020-01-31T12:00:00+02:00")
+    assert said == "2020-01-31 10:00 UTC is over: the key would never be taken."
+    assert ApiKey.objects.count() == 0
+
+
+def test_a_key_that_cannot_be_made_is_told_why(project: Project) -> None:
+    assert refusal("create_key", "nothing") == "There is no project “nothing”."
+    assert "at most 200 characters" in refusal("create_key", "billing", "--name", "x" * 201)
+    with redis_away():
+        assert "Redis does not answer" in refusal("create_key", "billing")
+    assert ApiKey.objects.count() == 0
+
+
+# -- create_demo --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data_dir(settings: Settings, tmp_path: Path, transactional_db: None) -> Path:
+    settings.DATA_DIR = tmp_path
+    return tmp_path
+
+
+def test_the_demo_is_made_once(data_dir: Path) -> None:
+    assert run("create_demo") == ""
+    made = Project.objects.get(), Dataset.objects.get(), ApiKey.objects.get(), User.objects.get()
+    password = (data_dir / "demo-admin-password").read_text()
+    assert os.stat(data_dir / "demo-admin-password").st_mode & 0o777 == 0o600
+    assert Client().login(username="admin", password=password)
+    assert made[0].default_dataset == made[1]
+    run("create_demo")
+    assert made == (Project.objects.get(), Dataset.objects.get(), ApiKey.objects.get(), User.objects.get())
+
+
+def test_the_line_that_it_shows_holds_a_record_that_is_taken(data_dir: Path) -> None:
+    shown = run("create_demo", "--show", "--port", "8123")
+    token = shown.split("Bearer ")[1].split("'")[0]
+    dataset = Dataset.objects.get()
+    assert f"curl -X POST http://localhost:8123/datasets/{dataset.pk} " in shown
+    body = json.loads(shown.split("--data '")[1].split("'")[0])
+    assert Api(token, dataset).one(body).status_code == 202
+    services.revoke_key(ApiKey.objects.get())
+    assert "curl" not in run("create_demo", "--show")
+
+
+def test_a_demo_is_made_whole_or_not_at_all(data_dir: Path) -> None:
+    with redis_away():
+        assert "Redis does not answer" in refusal("create_demo")
+    assert (Project.objects.count(), User.objects.count()) == (0, 0)
+    run("create_demo")
+    assert ApiKey.objects.count() == 1
+    assert Client().login(username="admin", password=(data_dir / "demo-admin-password").read_text())

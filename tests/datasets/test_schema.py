@@ -1,0 +1,186 @@
+"""The rules of a schema: what may be declared, and what may follow what was published."""
+
+import json
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from datasets.field_types import FIELD_TYPES
+from datasets.schema import MAX_FIELDS, Field, check_successor, parse_fields, read_fields
+
+
+def problems(given: Any) -> list[str]:
+    with pytest.raises(ValidationError) as refusal:
+        parse_fields(given)
+    return refusal.value.messages
+
+
+def declared(*names: str) -> dict[str, dict[str, str]]:
+    return {"fields": dict.fromkeys(names, "string")}
+
+
+# -- what is written ----------------------------------------------------------------------------------
+
+
+def test_fields_are_written_as_an_object_or_as_rows_and_keep_their_order() -> None:
+    expected = [Field("b", "number"), Field("a", "string")]
+    assert parse_fields({"fields": {"b": "number", "a": "string"}}) == expected
+    rows = [{"name": "b", "type": "number"}, {"name": "a", "type": "string", "description": None}]
+    assert parse_fields(rows) == parse_fields({"fields": rows}) == expected
+    assert parse_fields([{"name": "a", "type": "string", "description": "in EUR"}])[0].description == "in EUR"
+    assert parse_fields({"fields": {}}) == []
+
+
+def test_the_types_are_these_four() -> None:
+    assert [*FIELD_TYPES] == ["string", "number", "boolean", "timestamp"]
+    assert parse_fields({"fields": {name: name for name in FIELD_TYPES if name != "timestamp"} | {"at": "timestamp"}})
+
+
+@pytest.mark.parametrize("given", [None, 5, "fields", {}, {"fields": None}, {"fields": "a"}, {"Fields": {}}])
+def test_what_is_no_schema_is_shown_one(given: Any) -> None:
+    assert problems(given) == ['A schema is an object like {"fields": {"amount": "number"}}.']
+
+
+@pytest.mark.parametrize(
+    "row", [None, 5, "a", [], {}, {"name": "a"}, {"type": "string"}, {"name": 1, "type": "string"}, {"a": "string"}]
+)
+def test_a_row_without_a_name_and_a_type_is_named(row: Any) -> None:
+    assert problems([{"name": "fine", "type": "string"}, row]) == [
+        f"{row!r} is not a field: it needs a name and a type."
+    ]
+    assert problems({"fields": {"a": None}}) == [
+        "{'name': 'a', 'type': None} is not a field: it needs a name and a type."
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{", b"\xff", "{'a': 1}", "[" * 100_000, b'{"fields": {"a": "string"},}'])
+def test_what_is_not_json_is_told_so(text: str | bytes) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        read_fields(text)
+    (said,) = refusal.value.messages
+    assert said.startswith("This is not JSON: ")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark() -> None:
+    assert read_fields(b'\xef\xbb\xbf{"fields": {"a": "string"}}') == [Field("a", "string")]
+
+
+def test_a_field_that_stands_twice_in_an_object_is_refused_and_not_overlooked() -> None:
+    with pytest.raises(ValidationError) as refusal:
+        read_fields('{"fields": {"a": "string", "b": "number", "a": "number", "b": "number"}}')
+    assert refusal.value.messages == ["“a” stands there twice.", "“b” stands there twice."]
+
+
+# -- names and types ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "_", "A1", "__", "_1", "a" * 63, "Timestamp_", "trace_id", "def", "__init__"])
+def test_a_name_may_be(name: str) -> None:
+    assert parse_fields(declared(name)) == [Field(name, "string")]
+
+
+@pytest.mark.parametrize("name", ["", "1a", "a" * 64, "a b", "a-b", "a.b", "é", "a\n", "\na", "a\x00", "a٣", "$a"])
+def test_a_name_may_not_be(name: str) -> None:
+    assert problems(declared(name)) == [
+        f"“{name}” cannot name a field: letters, digits and _, not starting with a digit, at most 63."
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId"]
+)  # the contract's
+def test_a_reserved_name_is_refused_however_it_is_written(name: str) -> None:
+    for written in {name, name.upper(), name.lower(), name.title()}:
+        assert problems(declared(written)) == [f"“{written}” is reserved: every record has it already."]
+
+
+def test_names_differ_by_more_than_case() -> None:
+    assert problems(declared("amount", "Amount", "other", "AMOUNT")) == [
+        "“Amount” and “amount” are the same column: names differ by more than case.",
+        "“AMOUNT” and “amount” are the same column: names differ by more than case.",
+    ]
+
+
+@pytest.mark.parametrize("type_name", ["", "String", "integer", "json", "number ", "null"])
+def test_an_unknown_type_is_told_the_known_ones(type_name: str) -> None:
+    assert problems({"fields": {"a": type_name}}) == [
+        f"“a”: there is no type “{type_name}”. Types: string, number, boolean, timestamp."
+    ]
+
+
+@pytest.mark.parametrize("description", ["a\x00b", "\ud800"])
+def test_a_description_is_text_that_can_be_kept(description: str) -> None:
+    row = {"name": "a", "type": "string", "description": description}
+    assert problems([row]) == ["“a”: its description holds characters that cannot be kept."]
+    assert parse_fields([{**row, "description": "żółć 😀\n"}])[0].description == "żółć 😀\n"
+
+
+def test_200_fields_are_the_most() -> None:
+    names = [f"f{n}" for n in range(MAX_FIELDS + 1)]
+    assert MAX_FIELDS == 200
+    assert len(parse_fields(declared(*names[:200]))) == 200
+    assert problems(declared(*names)) == ["201 fields are too many: 200 is the limit."]
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    rows: list[Any] = [
+        {"name": "fine", "type": "string"},
+        {"name": "1st", "type": "string"},
+        7,
+        {"name": "ID", "type": "text"},
+        {"name": "Fine", "type": "number"},
+    ]
+    found = problems(json.loads(json.dumps(rows)))
+    assert [text.split("”")[0].lstrip("“") for text in found] == ["7 is not a field: it needs a name and a type.",
+        "1st", "ID", "ID", "Fine"]  # fmt: skip
+    assert "reserved" in found[2]
+    assert "no type “text”" in found[3]
+
+
+# -- what may follow ----------------------------------------------------------------------------------
+
+V1 = [Field("amount", "number"), Field("plan", "string")]
+
+
+def successor_problems(*versions: list[Field]) -> list[str]:
+    *earlier, fields = versions
+    try:
+        check_successor(earlier, fields)
+    except ValidationError as refusal:
+        return refusal.messages
+    return []
+
+
+def test_fields_may_be_added_removed_moved_described_and_brought_back() -> None:
+    assert successor_problems(V1) == []
+    assert successor_problems(V1, [*V1, Field("more", "boolean")]) == []
+    assert successor_problems(V1, V1[:1]) == successor_problems(V1, []) == []
+    assert successor_problems(V1, V1[::-1]) == []
+    assert successor_problems(V1, [Field("amount", "number", "in EUR"), V1[1]]) == []
+    assert successor_problems(V1, V1[1:], V1) == []
+
+
+def test_a_column_keeps_its_type() -> None:
+    changed = [Field("amount", "string"), Field("plan", "timestamp")]
+    assert successor_problems(V1, changed) == [
+        "“amount” is stored as number and cannot become string: add a field with a new name instead.",
+        "“plan” is stored as string and cannot become timestamp: add a field with a new name instead.",
+    ]
+
+
+def test_a_column_keeps_its_type_though_its_field_was_removed_long_ago() -> None:
+    for between in ([V1[1:]], [V1[1:], []], [[], V1, []]):
+        assert successor_problems(V1, *between, [Field("amount", "string")]) == [
+            "“amount” is stored as number and cannot become string: add a field with a new name instead."
+        ]
+        assert successor_problems(V1, *between, [Field("AMOUNT", "string")]) == [
+            "“AMOUNT” is stored as number and cannot become string: add a field with a new name instead."
+        ]
+
+
+def test_a_column_keeps_its_spelling() -> None:
+    for versions in ([V1], [V1, []]):
+        assert successor_problems(*versions, [Field("Amount", "number")]) == [
+            "“Amount”: the table already has the column “amount”; use that spelling."
+        ]

@@ -1,0 +1,215 @@
+"""What is done with projects, datasets, schemas and keys: what it changes, and what it leaves alone."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db.models import ProtectedError
+from django.test import Client
+
+from config import clock, redis
+from datasets import revisions, services
+from datasets.models import ApiKey, Dataset, Project, SchemaVersion
+from datasets.revisions import ChangeRefused
+from datasets.schema import Field
+from ingest.drain import drain
+from tests.conftest import FIELDS, Api, record
+from tests.ingest.at_once import at_once
+from tests.ingest.outages import redis_away
+
+A, B = Field("a", "string"), Field("b", "number")
+
+
+def versions(dataset: Dataset) -> list[tuple[int, list[Field]]]:
+    return [(each.number, each.field_list()) for each in dataset.versions.order_by("number")]
+
+
+# -- projects and datasets ----------------------------------------------------------------------------
+
+
+def test_a_new_project_is_active_and_has_a_name(owner: User) -> None:
+    project = services.create_project(slug="shop", owner=owner)
+    assert (project.name, project.is_active, project.default_dataset, project.owner) == ("shop", True, None, owner)
+    assert services.create_project(slug="other", owner=owner, name="The other").name == "The other"
+
+
+@pytest.mark.parametrize("slug", ["", "a b", "é", "x" * 101, "shop"])
+def test_a_slug_is_a_slug_and_of_one_project(owner: User, slug: str) -> None:
+    services.create_project(slug="shop", owner=owner)
+    with pytest.raises(ValidationError):
+        services.create_project(slug=slug, owner=owner)
+    assert Project.objects.count() == 1
+
+
+def test_a_slug_that_is_unknown_is_told_so(project: Project) -> None:
+    assert services.find_project("billing") == project
+    with pytest.raises(ValidationError, match="There is no project “nothing”"):
+        services.find_project("nothing")
+
+
+def test_a_dataset_is_made_with_its_first_version_or_without_one(project: Project) -> None:
+    assert versions(services.create_dataset(project=project, name="Orders", fields=[A])) == [(1, [A])]
+    assert versions(services.create_dataset(project=project, name="Later")) == []
+    assert versions(services.create_dataset(project=project, name="Empty", fields=[])) == [(1, [])]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "Orders", "orders!"])
+def test_a_dataset_has_a_name_of_its_own_in_its_project(project: Project, name: str) -> None:
+    services.create_dataset(project=project, name="Orders")
+    with pytest.raises(ValidationError):
+        services.create_dataset(project=project, name=name, fields=[A])
+    assert (project.datasets.count(), SchemaVersion.objects.count()) == (1, 0)
+
+
+def test_names_in_any_script_are_names(project: Project) -> None:
+    made = [services.create_dataset(project=project, name=name) for name in ("Заказы", "注文", "طلبات")]
+    assert len({dataset.slug for dataset in made}) == 3
+    assert [dataset.name for dataset in made] == ["Заказы", "注文", "طلبات"]
+
+
+def test_datasets_of_the_same_name_may_be_in_different_projects(project: Project, owner: User) -> None:
+    other = services.create_project(slug="other", owner=owner)
+    assert len({services.create_dataset(project=each, name="Orders").pk for each in (project, other)}) == 2
+
+
+# -- publishing ---------------------------------------------------------------------------------------
+
+
+def test_saving_other_fields_publishes_the_next_version(dataset: Dataset, owner: User) -> None:
+    services.save_dataset(dataset, fields=[*FIELDS, A], author=owner)
+    services.save_dataset(dataset, fields=FIELDS)
+    assert versions(dataset) == [(1, FIELDS), (2, [*FIELDS, A]), (3, FIELDS)]
+    assert [each.created_by for each in dataset.versions.order_by("number")] == [None, owner, None]
+
+
+def test_saving_the_same_fields_publishes_nothing(dataset: Dataset) -> None:
+    dataset.description = "What we sell."
+    services.save_dataset(dataset, fields=list(FIELDS))
+    services.save_dataset(dataset)
+    assert versions(dataset) == [(1, FIELDS)]
+    dataset.refresh_from_db()
+    assert dataset.description == "What we sell."
+
+
+def test_another_order_and_another_description_are_another_version(project: Project) -> None:
+    dataset = services.create_dataset(project=project, name="Orders", fields=[A, B])
+    described = Field("a", "string", "of the customer")
+    services.save_dataset(dataset, fields=[B, A])
+    services.save_dataset(dataset, fields=[B, described])
+    assert versions(dataset) == [(1, [A, B]), (2, [B, A]), (3, [B, described])]
+
+
+def test_a_type_that_a_row_of_the_table_has_is_refused_though_no_version_in_force_has_it(
+    api: Api, dataset: Dataset
+) -> None:
+    assert api.one(record()).status_code == 202
+    drain(dataset.pk)
+    without = [field for field in FIELDS if field.name != "amount"]
+    services.save_dataset(dataset, fields=without)
+    dataset.description = "not saved"
+    with pytest.raises(ValidationError, match="“amount” is stored as number and cannot become string"):
+        services.save_dataset(dataset, fields=[*without, Field("amount", "string")])
+    dataset.refresh_from_db()
+    assert (dataset.description, len(versions(dataset))) == ("", 2)
+    services.save_dataset(dataset, fields=FIELDS)
+    assert api.one(record()).status_code == 202
+
+
+def test_of_changes_published_at_once_each_gets_a_number(dataset: Dataset) -> None:
+    changes = [[*FIELDS, Field(f"f{n}", "string")] for n in range(6)]
+    at_once([lambda fields=fields: services.save_dataset(dataset, fields=fields) for fields in changes])  # type: ignore[misc]
+    published = versions(dataset)
+    assert [number for number, _ in published] == [1, 2, 3, 4, 5, 6, 7]
+    assert sorted(fields[-1].name for _, fields in published[1:]) == [f"f{n}" for n in range(6)]
+
+
+# -- what was published stays -------------------------------------------------------------------------
+
+
+def test_no_change_touches_a_version_that_was_published(dataset: Dataset, owner: User) -> None:
+    first = SchemaVersion.objects.values().get(dataset=dataset)
+    services.save_dataset(dataset, fields=[A, *FIELDS], author=owner)
+    dataset.is_archived = True
+    services.save_dataset(dataset, fields=FIELDS[:1])
+    assert SchemaVersion.objects.values().get(dataset=dataset, number=1) == first
+
+
+def test_the_admin_neither_edits_nor_deletes_what_records_refer_to(dataset: Dataset, key: ApiKey) -> None:
+    assert SchemaVersion not in admin.site._registry
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    for each in (dataset, key, dataset.project):
+        address = f"/admin/datasets/{each._meta.model_name}/{each.pk}/delete/"
+        assert client.post(address, {"post": "yes"}).status_code == 403
+        action = {"action": "delete_selected", "_selected_action": each.pk, "post": "yes"}
+        client.post(f"/admin/datasets/{each._meta.model_name}/", action)
+        each.refresh_from_db()
+    for each in (dataset, dataset.project):
+        with pytest.raises(ProtectedError):
+            each.delete()
+    assert versions(dataset) == [(1, FIELDS)]
+
+
+# -- keys ---------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_made_with_a_name_and_an_end(project: Project) -> None:
+    end = clock.now() + timedelta(days=1)
+    key = services.create_key(project=project, name="checkout", expires_at=end)
+    key.refresh_from_db()
+    assert (key.name, key.expires_at, key.revoked_at, key.last_used_at) == ("checkout", end, None, None)
+
+
+def test_a_key_that_nobody_could_use_is_not_made(project: Project) -> None:
+    with pytest.raises(ValidationError, match=r"2020-01-31 00:00 UTC is over: the key would never be taken\."):
+        services.create_key(project=project, name="late", expires_at=datetime(2020, 1, 31, tzinfo=UTC))
+    for name in ("", "x" * 201):
+        with pytest.raises(ValidationError):
+            services.create_key(project=project, name=name)
+    assert project.keys.count() == 0
+
+
+def test_a_rotation_makes_a_key_of_the_same_name_and_ends_the_old_one(key: ApiKey) -> None:
+    successor = services.rotate_key(key, grace=timedelta())
+    assert (successor.project, successor.name, successor.revoked_at) == (key.project, key.name, None)
+    assert successor.token_id != key.token_id
+    assert key.revoked_at is not None
+
+    before = clock.now()
+    third = services.rotate_key(successor, grace=timedelta(hours=1))
+    assert successor.revoked_at is None
+    assert successor.expires_at is not None
+    assert before + timedelta(hours=1) <= successor.expires_at <= clock.now() + timedelta(hours=1)
+    assert third.expires_at is None
+
+
+# -- what a change is announced by --------------------------------------------------------------------
+
+
+def test_a_change_gives_the_project_another_revision(project: Project, dataset: Dataset, key: ApiKey) -> None:
+    seen = {redis.client().get(revisions.key(project.pk))}
+    for change in (
+        lambda: services.save_project(project),
+        lambda: services.create_dataset(project=project, name="Another"),
+        lambda: services.save_dataset(dataset),
+        lambda: services.create_key(project=project, name="another"),
+        lambda: services.save_key(key),
+        lambda: services.rotate_key(key, grace=timedelta(hours=1)),
+        lambda: services.revoke_key(key),
+    ):
+        change()
+        revision = redis.client().get(revisions.key(project.pk))
+        assert revision is not None
+        assert revisions.is_settled(revision)
+        assert revision not in seen
+        seen.add(revision)
+
+
+def test_a_rotation_is_refused_and_makes_no_key_while_redis_is_away(key: ApiKey) -> None:
+    with redis_away():
+        for grace in (timedelta(), timedelta(hours=1)):
+            with pytest.raises(ChangeRefused):
+                services.rotate_key(key, grace=grace)
+    assert [(each.expires_at, each.revoked_at) for each in ApiKey.objects.all()] == [(None, None)]

@@ -1,0 +1,126 @@
+"""Every command as a process of its own: what it says when it cannot do its work, and how it ends."""
+
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command, get_commands, load_command_class
+from django.db import connection
+
+from config.commands import ServiceCommand
+from config.env import BASE_DIR
+from datasets.models import Dataset
+from ingest.drain import drain
+from tests.conftest import Api
+from tests.ingest.entries import send
+from tests.ingest.outages import database_away, redis_away
+
+OURS = [name for name, app in get_commands().items() if app in ("config", "datasets", "ingest", "quotas")]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """For a process on the test's database and storage."""
+    database = urlsplit(os.environ["DATABASE_URL"])._replace(path="/" + connection.settings_dict["NAME"]).geturl()
+    here = {"DATABASE_URL": database, "STORAGE_URL": settings.STORAGE_URL, "PYTHONUNBUFFERED": ""}
+    return {**os.environ, **here, **changes}
+
+
+def run(*arguments: object, **changes: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "manage.py", *map(str, arguments)]
+    given = environment(**changes)
+    return subprocess.run(command, cwd=BASE_DIR, env=given, capture_output=True, text=True, timeout=60)
+
+
+def test_every_command_explains_itself_and_its_arguments() -> None:
+    for name in OURS:
+        command = load_command_class(get_commands()[name], name)
+        assert isinstance(command, ServiceCommand)
+        parser = command.create_parser("manage.py", name)
+        assert len(command.help) > 40
+        for action in parser._actions:
+            assert action.help, (name, action.dest)
+
+
+def test_up_explains_itself() -> None:
+    shown = run("up", "--help", PORT="8123", WEB_WORKERS="5").stdout
+    for word in ("--port", "--data-dir", "--web", "--workers", "--no-demo", "Ctrl-C", "(default: 5)"):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    "command", [("records", "1"), ("ledger",), ("replay", "1"), ("quota", "alice"), ("create_key", "shop")]
+)
+def test_without_a_database_it_is_told_what_to_do(transactional_db: None, command: tuple[str, ...]) -> None:
+    with database_away(), pytest.raises(CommandError, match=r"^The database: .*DATA_DIR and all settings here"):
+        call_command(*command)
+
+
+def test_a_database_without_tables_is_told_what_to_do(db: None, tmp_path: Path) -> None:
+    done = run("records", 1, DATABASE_URL="", DATA_DIR=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "CommandError: The database: no such table: datasets_dataset. Is the service running, and are DATA_DIR and all "
+        "settings here the same as its own? A new one takes `manage.py migrate`.\n"
+    )
+
+
+def test_without_redis_it_is_told_what_to_do(dataset: Dataset) -> None:
+    with redis_away():
+        for command in (("ledger",), ("quota", "owner")):
+            with pytest.raises(CommandError, match=r"^Redis: .*DATA_DIR and all settings here"):
+                call_command(*command)
+
+
+def test_a_file_that_cannot_be_written_is_named(dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "out.csv"
+    with pytest.raises(CommandError, match=f"No such file or directory: '{path}'"):
+        call_command("records", str(dataset.pk), "--format", "csv", "-o", str(path))
+
+
+def test_storage_that_fails_is_named(api: Api, dataset: Dataset, tmp_path: Path) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    for file in Path(settings.STORAGE_URL).rglob("*.json"):
+        file.write_text("not a log")
+    with pytest.raises(CommandError, match=r"^The storage: "):
+        call_command("records", str(dataset.pk))
+
+
+def test_a_reader_that_has_seen_enough_ends_it_in_silence(api: Api, dataset: Dataset) -> None:
+    send(api, *range(2000))
+    drain(dataset.pk)
+    command = [sys.executable, "manage.py", "records", str(dataset.pk), "--format", "ndjson"]
+    with subprocess.Popen(
+        command, cwd=BASE_DIR, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1) == b"{"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1
+
+
+def test_an_export_to_a_file_shows_its_progress_on_a_terminal(api: Api, dataset: Dataset, tmp_path: Path) -> None:
+    send(api, *range(1500))
+    drain(dataset.pk)
+    terminal, end = pty.openpty()
+    command = [sys.executable, "manage.py", "records", str(dataset.pk), "--format", "ndjson", "-o", str(tmp_path / "o")]
+    done = subprocess.run(command, cwd=BASE_DIR, env=environment(), stdout=subprocess.PIPE, stderr=end, timeout=60)
+    os.close(end)
+    shown = ""
+    with suppress(OSError), open(terminal, "rb", buffering=0) as screen:  # EIO is the end of a terminal
+        while some := screen.read(4096):
+            shown += some.decode()
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert "1500/1500" in shown
+    assert len((tmp_path / "o").read_text().splitlines()) == 1500
+
+    without = run("records", dataset.pk, "--format", "ndjson", "-o", tmp_path / "o")
+    assert (without.stdout, without.stderr) == ("", "")
