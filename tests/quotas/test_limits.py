@@ -1,0 +1,215 @@
+"""A limit: what it means, what is said of it, and that a change of it is in force on the next request."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from pytest_django import Settings
+
+from config import clock, redis
+from datasets import services
+from datasets.models import Dataset, Project
+from quotas.models import QuotaLimit
+from quotas.services import LimitRefused, current, currents, delete_limit, flush, set_limit
+from tests.conftest import Api, record
+from tests.ingest.outages import redis_away
+from tests.quotas.books import Books, balanced, books, limit_in_force
+
+Move = Callable[[datetime], None]
+
+
+@pytest.fixture
+def move(monkeypatch: pytest.MonkeyPatch) -> Move:
+    """Set the service's clock."""
+
+    def to(moment: datetime) -> None:
+        monkeypatch.setattr(clock, "now", lambda: moment)
+
+    return to
+
+
+def ratelimit(answer: httpx.Response) -> tuple[str | None, str | None]:
+    return answer.headers.get("RateLimit-Policy"), answer.headers.get("RateLimit")
+
+
+# -- what is said -------------------------------------------------------------------------------------
+
+
+def test_answers_say_what_is_left(api: Api, owner: User, move: Move) -> None:
+    move(datetime(2026, 11, 24, 3, tzinfo=UTC))
+    set_limit(owner, 1000)
+    policy = '"monthly";q=1000;w=2592000'
+    assert ratelimit(api.one(record())) == (policy, '"monthly";r=999;t=594000')
+    assert ratelimit(api.batch([record()] * 997)) == (policy, '"monthly";r=2;t=594000')
+    refused = api.batch([record()] * 5)
+    assert (refused.status_code, refused.json()) == (
+        429,
+        {
+            "error": "Monthly dataset quota exceeded",
+            "code": "quota_exceeded",
+            "quota": {
+                "limit": 1000,
+                "used": 998,
+                "requested": 5,
+                "remaining": 2,
+                "period": "2026-11",
+                "resets_at": "2026-12-01T00:00:00Z",
+            },
+        },
+    )
+    assert (ratelimit(refused), refused.headers["Retry-After"]) == ((policy, '"monthly";r=2;t=594000'), "594001")
+    assert ratelimit(api.batch([record()] * 2)) == (policy, '"monthly";r=0;t=594000')
+    assert ratelimit(api.one(record(amount="1"))) == (None, None), "of 202 and 429 alone"
+
+
+def test_without_a_limit_nothing_is_said(api: Api, owner: User) -> None:
+    assert ratelimit(api.one(record())) == (None, None)
+    set_limit(owner, -1)
+    assert ratelimit(api.batch([record()] * 1000)) == (None, None)
+    assert books(owner).total == 1001
+
+
+def test_a_limit_of_0_blocks(api: Api, owner: User) -> None:
+    set_limit(owner, 0)
+    for answer in (api.one(record()), api.batch([record()])):
+        assert answer.status_code == 429
+        quota = answer.json()["quota"]
+        assert (quota["limit"], quota["used"], quota["requested"], quota["remaining"]) == (0, 0, 1, 0)
+        assert (answer.headers["RateLimit"] or "").startswith('"monthly";r=0;')
+    assert books(owner).delta is None
+
+
+def test_a_limit_below_what_is_used_leaves_nothing_and_no_less(api: Api, owner: User) -> None:
+    assert api.batch([record()] * 5).status_code == 202
+    set_limit(owner, 3)
+    answer = api.one(record())
+    quota = answer.json()["quota"]
+    assert (quota["limit"], quota["used"], quota["remaining"]) == (3, 5, 0)
+    assert answer.headers["RateLimit"].startswith('"monthly";r=0;')
+
+
+# -- the keys -----------------------------------------------------------------------------------------
+
+
+def test_the_keys_are_the_contracts(api: Api, owner: User, move: Move) -> None:
+    move(datetime(2026, 11, 24, 3, tzinfo=UTC))
+    set_limit(owner, 1000)
+    assert api.batch([record()] * 42).status_code == 202
+    expected = {
+        f"quota_limit:datasets:{owner.pk}": b"1000",
+        f"usage_total:datasets:{owner.pk}:2026-11": b"42",
+        f"usage_delta:datasets:{owner.pk}:2026-11": b"42",
+    }
+    found = {key.decode() for key in redis.client().scan_iter(f"*:datasets:{owner.pk}*")}
+    assert found == set(expected)
+    assert {key: redis.client().get(key) for key in expected} == expected
+    assert {redis.client().type(key) for key in expected} == {b"string"}
+    flush()
+    assert redis.client().get(f"usage_delta:datasets:{owner.pk}:2026-11") is None
+    assert redis.client().get(f"usage_total:datasets:{owner.pk}:2026-11") == b"42"
+    set_limit(owner, -1)
+    assert redis.client().get(f"quota_limit:datasets:{owner.pk}") == b"-1"
+
+
+# -- changes ------------------------------------------------------------------------------------------
+
+
+def test_a_change_is_in_force_on_the_next_request(api: Api, owner: User) -> None:
+    for limit, status in ((0, 429), (1, 202), (1, 429), (-1, 202), (2, 429), (3, 202), (0, 429)):
+        set_limit(owner, limit)
+        assert api.one(record()).status_code == status, limit
+
+
+def test_who_has_no_limit_has_the_default(api: Api, owner: User, settings: Settings) -> None:
+    settings.DEFAULT_QUOTA_LIMIT = 2
+    assert [api.one(record()).status_code for _ in range(3)] == [202, 202, 429]
+    set_limit(owner, 3)
+    assert [api.one(record()).status_code for _ in range(2)] == [202, 429]
+    delete_limit(QuotaLimit.objects.get())
+    answer = api.one(record())
+    assert (answer.status_code, answer.json()["quota"]["limit"]) == (429, 2)
+    assert (current(owner.pk).limit, currents([owner.pk])[owner.pk].limit) == (2, 2)
+
+
+def test_a_project_in_other_hands_is_charged_to_them_by_their_limit(
+    api: Api, project: Project, owner: User, settings: Settings
+) -> None:
+    settings.DEFAULT_QUOTA_LIMIT = 100
+    set_limit(owner, 3)
+    assert [api.batch([record()] * 3).status_code for _ in range(2)] == [202, 429]
+    project.owner = buyer = User.objects.create_user("buyer")
+    services.save_project(project)
+    answer = api.batch([record()] * 3)
+    assert (answer.status_code, answer.headers["RateLimit"].split(";")[1]) == (202, "r=97")
+    flush()
+    assert (books(owner), books(buyer)) == (balanced(3), balanced(3))
+
+
+def test_what_is_no_limit_is_refused_and_changes_nothing(owner: User) -> None:
+    set_limit(owner, 5)
+    for wrong in (-2, 2**63):
+        with pytest.raises(ValidationError):
+            set_limit(owner, wrong)
+    assert (limit_in_force(owner), QuotaLimit.objects.get().records_per_month) == (5, 5)
+
+
+def test_a_change_that_could_not_take_effect_is_not_made(owner: User) -> None:
+    set_limit(owner, 5)
+    row = QuotaLimit.objects.get()
+    with redis_away():
+        with pytest.raises(LimitRefused, match="Redis does not answer"):
+            set_limit(owner, 6)
+        with pytest.raises(LimitRefused):
+            delete_limit(row)
+    assert QuotaLimit.objects.get().records_per_month == 5
+    assert limit_in_force(owner) == 5
+
+
+def test_the_largest_limit_there_is_is_counted_exactly(api: Api, owner: User) -> None:
+    set_limit(owner, 2**53)
+    assert api.one(record()).headers["RateLimit"].split(";")[1] == f"r={2**53 - 1}"
+
+
+# -- the month ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("boundary", "old", "new", "after", "window"),
+    [
+        (datetime(2026, 12, 1, tzinfo=UTC), "2026-11", "2026-12", "2027-01-01T00:00:00Z", 31 * 86_400),
+        (datetime(2027, 1, 1, tzinfo=UTC), "2026-12", "2027-01", "2027-02-01T00:00:00Z", 31 * 86_400),
+        (datetime(2028, 2, 1, tzinfo=UTC), "2028-01", "2028-02", "2028-03-01T00:00:00Z", 29 * 86_400),
+    ],
+)
+def test_a_new_month_begins_with_new_counters_and_the_old_one_is_still_flushed(
+    api: Api, owner: User, move: Move, boundary: datetime, old: str, new: str, after: str, window: int
+) -> None:
+    move(boundary - timedelta(seconds=1.5))
+    set_limit(owner, 5)
+    assert ratelimit(api.batch([record()] * 4))[1] == '"monthly";r=1;t=1'
+    flush()
+    assert api.one(record()).status_code == 202
+    refused = api.one(record())
+    quota = refused.json()["quota"]
+    assert (quota["period"], quota["resets_at"]) == (old, f"{boundary:%Y-%m-%dT%H:%M:%SZ}")
+    assert refused.headers["Retry-After"] == "2"  # a client that waits so long is not early
+    move(boundary - timedelta(microseconds=1))
+    refused = api.one(record())
+    assert (refused.headers["Retry-After"], refused.headers["RateLimit"]) == ("1", '"monthly";r=0;t=0')
+
+    move(boundary)
+    assert ratelimit(api.batch([record()] * 3)) == (f'"monthly";q=5;w={window}', f'"monthly";r=2;t={window}')
+    quota = api.batch([record()] * 3).json()["quota"]
+    assert (quota["period"], quota["resets_at"], quota["used"]) == (new, after, 3)
+    assert (books(owner, old), books(owner, new)) == (Books(5, 1, True, 4), Books(3, 3, True, None))
+    flush()
+    assert (books(owner, old), books(owner, new)) == (balanced(5), balanced(3))
+
+
+def test_the_counters_of_a_month_outlive_it_and_then_make_room(api: Api, dataset: Dataset, owner: User) -> None:
+    assert api.one(record()).status_code == 202
+    seconds = redis.client().ttl(f"usage_total:datasets:{owner.pk}:{current(owner.pk).period}")
+    assert 60 * 86_400 < seconds < 120 * 86_400
