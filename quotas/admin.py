@@ -1,5 +1,6 @@
 """Limits, usage and thresholds in the admin."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from django import forms
@@ -12,7 +13,7 @@ from django.utils.html import format_html
 from config import clock
 from datasets.admin.tenancy import ReadOnlyAdmin, TenantAdmin
 from quotas import services
-from quotas.models import UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
+from quotas.models import LARGEST_LIMIT, UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
 from quotas.period import period_of
 
 _Model = TypeVar("_Model", bound=Model)
@@ -54,6 +55,7 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
         label="Records a month",
         required=False,
         min_value=0,
+        max_value=LARGEST_LIMIT,
         widget=forms.NumberInput(attrs={"class": "ours-input"}),
     )
 
@@ -144,18 +146,11 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
             }
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except services.LimitRefused as refusal:
-            messages.error(request, str(refusal))
-            return HttpResponseRedirect(request.get_full_path())
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return _or_told(super().changeform_view, request, *args, **kwargs)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return _or_told(super().delete_view, request, *args, **kwargs)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         if add:
@@ -171,6 +166,15 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
 
     def delete_model(self, request: HttpRequest, obj: QuotaLimit) -> None:
         services.delete_limit(obj)
+
+
+def _or_told(view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    """The view's answer, or the page again with why the limit could not be changed."""
+    try:
+        return view(request, *args, **kwargs)
+    except services.LimitRefused as refusal:
+        messages.error(request, str(refusal))
+        return HttpResponseRedirect(request.get_full_path())
 
 
 def _months(user_id: int) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
 """What the database remembers of quotas: limits, usage by month, and thresholds crossed."""
 
 from django.conf import settings
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 UNLIMITED = -1
+LARGEST_LIMIT = 2**53 - 1  # the largest number that Redis's scripts can tell from the next
 
 
 class QuotaLimit(models.Model):
@@ -12,7 +13,8 @@ class QuotaLimit(models.Model):
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_quota")
     records_per_month = models.BigIntegerField(
-        validators=[MinValueValidator(UNLIMITED)], help_text="-1 is unlimited, 0 blocks."
+        validators=[MinValueValidator(UNLIMITED), MaxValueValidator(LARGEST_LIMIT)],
+        help_text="-1 is unlimited, 0 blocks.",
     )
 
     def __str__(self) -> str:

@@ -51,12 +51,18 @@ def current(user_id: int) -> Quota:
 
 
 def currents(user_ids: Iterable[int]) -> dict[int, Quota]:
-    """Many users' quotas this month, in two queries and one look at Redis; for people to look at."""
+    """Many users' quotas this month, in two queries and one look at Redis; for people to look at.
+
+    While Redis is away, usage is as of the last flush.
+    """
     ids = list(dict.fromkeys(user_ids))
     period = period_of(clock.now())
     limits = dict(QuotaLimit.objects.filter(user_id__in=ids).values_list("user_id", "records_per_month"))
     usage = dict(MonthlyUsage.objects.filter(user_id__in=ids, period=period).values_list("user_id", "used"))
-    counted = redis.client().mget([counters.total_key(user_id, period) for user_id in ids]) if ids else []
+    try:
+        counted = redis.client().mget([counters.total_key(user_id, period) for user_id in ids]) if ids else []
+    except (RedisError, OSError):
+        counted = [None] * len(ids)
     return {
         user_id: Quota(
             limits.get(user_id, settings.DEFAULT_QUOTA_LIMIT),

@@ -150,7 +150,7 @@ def test_a_project_in_other_hands_is_charged_to_them_by_their_limit(
 
 def test_what_is_no_limit_is_refused_and_changes_nothing(owner: User) -> None:
     set_limit(owner, 5)
-    for wrong in (-2, 2**63):
+    for wrong in (-2, 2**53, 2**63):
         with pytest.raises(ValidationError):
             set_limit(owner, wrong)
     assert (limit_in_force(owner), QuotaLimit.objects.get().records_per_month) == (5, 5)
@@ -169,8 +169,10 @@ def test_a_change_that_could_not_take_effect_is_not_made(owner: User) -> None:
 
 
 def test_the_largest_limit_there_is_is_counted_exactly(api: Api, owner: User) -> None:
-    set_limit(owner, 2**53)
-    assert api.one(record()).headers["RateLimit"].split(";")[1] == f"r={2**53 - 1}"
+    set_limit(owner, 2**53 - 1)
+    answer = api.one(record())
+    assert answer.headers["RateLimit-Policy"].startswith(f'"monthly";q={2**53 - 1};')
+    assert answer.headers["RateLimit"].startswith(f'"monthly";r={2**53 - 2};')
 
 
 # -- the month ----------------------------------------------------------------------------------------
