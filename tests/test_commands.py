@@ -47,10 +47,18 @@ def test_every_command_explains_itself_and_its_arguments() -> None:
             assert action.help, (name, action.dest)
 
 
-def test_up_explains_itself() -> None:
-    shown = run("up", "--help", PORT="8123", WEB_WORKERS="5").stdout
-    for word in ("--port", "--data-dir", "--web", "--workers", "--no-demo", "Ctrl-C", "(default: 5)"):
-        assert word in shown
+def test_up_takes_its_options_by_the_environment_and_explains_them(db: None, tmp_path: Path) -> None:
+    variables = {"PORT": "8123", "WEB_WORKERS": "5", "CELERY_WORKERS": "7", "DATA_DIR": str(tmp_path)}
+    shown = " ".join(run("up", "--help", COLUMNS="1000", **variables).stdout.split())
+    for option in (
+        "--port PORT of the API and the admin (default: 8123)",
+        f"--data-dir DATA_DIR where everything is kept (now {tmp_path})",
+        "--web WEB web processes (default: 5)",
+        "--workers WORKERS processes that store records (default: 7)",
+        "--no-demo do not make the demo project",
+    ):
+        assert option in shown
+    assert "Ctrl-C or SIGTERM stops them all" in shown
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -84,6 +86,11 @@ def test_it_becomes_ready_by_itself(demo: Stack) -> None:
             "status": "ok",
             "checks": {"redis": "ok", "database": "ok", "worker": "ok", "storage": "ok"},
         }
+
+
+def test_its_database_is_one_that_readers_and_a_writer_share(demo: Stack) -> None:
+    with closing(sqlite3.connect(demo.data_dir / "db.sqlite3")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_no_more_than_one_up_runs_in_a_data_directory(demo: Stack) -> None:

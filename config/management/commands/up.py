@@ -39,7 +39,10 @@ class Command(ServiceCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--port", type=int, default=env.integer("PORT", 8000, least=1), help="of the API and the admin"
+            "--port",
+            type=int,
+            default=env.integer("PORT", 8000, least=1),
+            help="of the API and the admin (default: %(default)s)",
         )
         parser.add_argument("--data-dir", help=f"where everything is kept (now {settings.DATA_DIR})")
         parser.add_argument(
