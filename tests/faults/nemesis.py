@@ -15,7 +15,7 @@ import psutil
 from tests.e2e.stack import Stack
 from tests.faults.hands import Hand, HandFailed
 from tests.faults.processes import families
-from tests.faults.storage import Disk, exchange_with_a_file
+from tests.faults.storage import Disk, exchange
 from tests.faults.workload import BASE_SCHEMA, OPTIONAL_FIELDS, Asked, World
 
 # One deck of faults: each is dealt as often as it stands here before any is dealt again.
@@ -37,6 +37,7 @@ DECK = (
     "stop redis parent",
     "storage: log gone",
     "storage: root gone",
+    "storage: unmounted",
     *["storage: worker cannot write"] * 2,
     "storage: full",
     *["schema"] * 2,
@@ -146,6 +147,7 @@ class Nemesis:
         tasks: dict[str, Callable[[Fault], str | None]] = {
             "storage: log gone": self._log_gone,
             "storage: root gone": self._root_gone,
+            "storage: unmounted": self._unmounted,
             "storage: worker cannot write": self._worker_cannot_write,
             "storage: full": self._full,
             "schema": self._schema,
@@ -192,12 +194,15 @@ class Nemesis:
     def _root_gone(self, fault: Fault) -> str | None:
         return self._exchange(self._tables / f"project_{self._dataset(fault)[1]}", fault)
 
-    def _exchange(self, path: Path, fault: Fault) -> str | None:
-        restore = exchange_with_a_file(path)
+    def _unmounted(self, fault: Fault) -> str | None:
+        return self._exchange(self._tables / f"project_{self._dataset(fault)[1]}", fault, mount_point=True)
+
+    def _exchange(self, path: Path, fault: Fault, *, mount_point: bool = False) -> str | None:
+        restore = exchange(path, mount_point=mount_point)
         if restore is None:
             return None
         self._undo_after(fault.seconds, restore, f"{path.name} is back")
-        return f"{path.relative_to(self._tables)} is a file for {fault.seconds} s"
+        return f"{path.relative_to(self._tables)} is {'empty' if mount_point else 'a file'} for {fault.seconds} s"
 
     def _worker_cannot_write(self, fault: Fault) -> str | None:
         process = self._find("worker", "child", fault.draw)

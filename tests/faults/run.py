@@ -115,6 +115,8 @@ def _run(stack_of: ExitStack, history: History, seed: int, faults: int, seconds:
     tally = verdict.reach(stack, world, truth, nemesis)
     history.note("looked at")
     wrong = [*truth.wrong, *(f"the harness: {each}" for each in nemesis.broken)]
+    if wrong:
+        history.note(f"kept in {_keep(home)}")
     return Report(
         seed,
         time.monotonic() - began,
@@ -125,6 +127,14 @@ def _run(stack_of: ExitStack, history: History, seed: int, faults: int, seconds:
         wrong,
         history.lines,
     )
+
+
+def _keep(home: Path) -> Path:
+    """The tables and the logs, for who wants to know what went wrong."""
+    kept = Path(tempfile.mkdtemp(prefix="faults-wrong-"))
+    shutil.copytree(home / "tables", kept / "tables", ignore_dangling_symlinks=True)
+    shutil.copytree(home / "data" / "logs", kept / "logs")
+    return kept
 
 
 def _disk(home: Path, stack_of: ExitStack) -> Disk | None:

@@ -2,28 +2,45 @@
 
 import ctypes
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.e2e.stack import wait_for
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def exchange_with_a_file(path: Path) -> Callable[[], None] | None:
-    """Put a file where a directory is, in one step; what undoes it. None if there is no directory."""
+def exchange(path: Path, *, mount_point: bool) -> Callable[[], None] | None:
+    """Put a file where a directory is, or an empty directory, as where a disk is not mounted; in one step.
+
+    What undoes it, and forgets what was written there meanwhile. None if there is no directory.
+    """
     hidden = path.with_name(f".away-{path.name}")
     if hidden.exists() or not path.is_dir():
         return None
-    hidden.touch()  # empty: the disk may be full
+    if mount_point:
+        hidden.mkdir()
+    else:
+        hidden.touch()  # empty: the disk may be full
     _exchange(path, hidden)
 
     def restore() -> None:
         _exchange(path, hidden)
-        hidden.unlink()
+        if mount_point:
+            wait_for(lambda: _gone(hidden), "the end of a mount point")  # somebody may be writing there
+        else:
+            hidden.unlink()
 
     return restore
+
+
+def _gone(path: Path) -> bool:
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
 
 
 def _exchange(one: Path, other: Path) -> None:
