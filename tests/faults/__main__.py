@@ -16,7 +16,7 @@ def main() -> int:
         "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the plan of faults"
     )
     parser.add_argument("--faults", type=int, default=1000, help="how many (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1800, help="at most, of attack (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1800, help="about how long that takes (default: %(default)s)")
     parser.add_argument("--postgresql", action="store_true", help="with PostgreSQL, which is killed too, not SQLite")
     parser.add_argument("--json", type=Path, help="write the report to a file")
     options = parser.parse_args()

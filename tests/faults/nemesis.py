@@ -51,6 +51,7 @@ DATABASE_FAULTS = ("kill database",) * 2
 CATALOG_TTL_SECONDS = 5
 _UNCERTAIN_SECONDS = CATALOG_TTL_SECONDS + 5
 _SEARCH_SECONDS = 2.0
+_ERRAND_SECONDS = 300  # one that waits for a machine under load does not hang
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,11 @@ class Nemesis:
         self.racers = (Hand(stack), Hand(stack))
         self.errands: list[threading.Thread] = []
         self.undoing: list[threading.Timer] = []
+        self.away: set[Path] = set()  # directories that something else is in the place of
         self.broken: list[str] = []  # what the harness itself could not undo
 
     def attack(self, faults: Iterator[Fault], *, count: int, seconds: float) -> None:
-        """Inject so many faults, in at most so many seconds."""
+        """Inject so many faults. `seconds`: after so long it is enough, however few they were."""
         deadline = time.monotonic() + seconds
         while self.history.faults.total() < count and time.monotonic() < deadline:
             fault = next(faults)
@@ -129,7 +131,7 @@ class Nemesis:
             timer.join()
             timer.function()  # which acts once only
         for errand in self.errands:
-            errand.join(90)
+            errand.join(_ERRAND_SECONDS)
             if errand.is_alive():
                 self.broken.append(f"{errand.name} hangs")
         self.history.note("healed")
@@ -198,10 +200,18 @@ class Nemesis:
         return self._exchange(self._tables / f"project_{self._dataset(fault)[1]}", fault, mount_point=True)
 
     def _exchange(self, path: Path, fault: Fault, *, mount_point: bool = False) -> str | None:
+        if any(path.is_relative_to(other) or other.is_relative_to(path) for other in [*self.away]):
+            return None  # one within another could not be put back before it
         restore = exchange(path, mount_point=mount_point)
         if restore is None:
             return None
-        self._undo_after(fault.seconds, restore, f"{path.name} is back")
+        self.away.add(path)
+
+        def put_back() -> None:
+            restore()
+            self.away.discard(path)
+
+        self._undo_after(fault.seconds, put_back, f"{path.name} is back")
         return f"{path.relative_to(self._tables)} is {'empty' if mount_point else 'a file'} for {fault.seconds} s"
 
     def _worker_cannot_write(self, fault: Fault) -> str | None:
