@@ -67,6 +67,13 @@ def check_storage(seconds: float | None = None) -> None:
         raise TableGone("none of the tables that were made is there: is the storage mounted?")
 
 
+def unreadable(reason: Exception) -> str:
+    """What a person is told who cannot see a table; the storage's own words are for the log."""
+    if isinstance(reason, TableGone):
+        return "Its table is gone: is the storage mounted?"
+    return f"Its table cannot be read: {type(reason).__name__}."
+
+
 class DatasetTable:
     """One dataset's table. Methods raise delta-rs's errors, or OSError, where the storage fails."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from deltalake.exceptions import DeltaError
 from django.contrib import admin
 from django.core.cache import cache
 from django.db.models import Count, QuerySet
@@ -12,6 +13,7 @@ from django.http import (
     Http404,
     HttpRequest,
     HttpResponse,
+    HttpResponseBase,
     HttpResponseRedirect,
     JsonResponse,
     StreamingHttpResponse,
@@ -28,6 +30,7 @@ from datasets.models import ApiKey, Dataset
 from datasets.records import Selection
 from datasets.samples import example_record
 from datasets.schema import Field
+from datasets.table import unreadable
 from ingest import receipts, statistics, tryout
 from ingest.lookup import look_up
 from ingest.models import DatasetRecords, QuarantinedEntry
@@ -103,14 +106,17 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         if receipt := request.GET.get("receipt", "").strip():
             context |= {"receipt": _status(dataset, receipt)}
         if not problems:
-            context |= _rows(dataset, selection, request.GET.get("before", ""))
+            try:
+                context |= _rows(dataset, selection, request.GET.get("before", ""))
+            except (DeltaError, OSError) as reason:
+                problems.append(unreadable(reason))
         query = request.GET.copy()
         query.pop("before", None)
         context["waits"] = not query and not context.get("rows")
         context |= {"query": query.urlencode(), "given": request.GET, "formats": sorted(exports.FORMATS)}
         return page(self, request, "admin/ingest/datasetrecords/records.html", title=f"Records of {dataset}", **context)
 
-    def export_view(self, request: HttpRequest, object_id: int, form: str) -> StreamingHttpResponse:
+    def export_view(self, request: HttpRequest, object_id: int, form: str) -> HttpResponseBase:
         """All records of the selection as a file, streamed; its progress can be asked for by `export_id`."""
         dataset = self.get_object_or_404(request, object_id)
         selection, problems = _selection(request)
@@ -118,7 +124,10 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             raise Http404
         content_type, write = exports.FORMATS[form]
         batches = records.selected_batches(dataset, selection)
-        total = records.count_selected(dataset, selection)
+        try:
+            total = records.count_selected(dataset, selection)
+        except (DeltaError, OSError) as reason:
+            return HttpResponse(unreadable(reason), status=503, content_type="text/plain")
         followed = _followed(batches, total, _progress_key(request, request.GET.get("export_id", "")))
         name = f"{dataset.project.slug}-{dataset.slug}-{clock.now():%Y%m%dT%H%M%SZ}.{form}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}

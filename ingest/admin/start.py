@@ -18,7 +18,7 @@ from config import clock
 from datasets.admin.pages import page
 from datasets.admin.tenancy import projects_of, scope
 from datasets.models import Dataset, Project
-from datasets.table import TableGone
+from datasets.table import unreadable
 from ingest import checkup, health, ledger, statistics
 from ingest.admin.records import DatasetRecordsAdmin
 from ingest.checkup import Finding
@@ -255,10 +255,8 @@ def _balance(dataset: Dataset) -> ledger.Balance | str:
         return ledger.balance(dataset)
     except ledger.NeverStill:
         return "written to too fast to be looked at; reload"
-    except TableGone as reason:
-        return str(reason)
     except (DeltaError, OSError) as reason:
-        return f"its table cannot be read: {type(reason).__name__}"
+        return unreadable(reason)
 
 
 def _urls() -> list[Any]:

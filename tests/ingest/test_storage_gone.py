@@ -182,9 +182,15 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
         health.beat()
         assert "is the storage mounted?" in health.checks()["storage"]
         assert "is the storage mounted?" in client.get(reverse("admin:index")).content.decode()
-        assert "where there has been one" in client.get(reverse("admin:ingest_ledger")).content.decode()
+        page = client.get(reverse("admin:ingest_datasetrecords_change", args=[dataset.pk]))
+        export = client.get(reverse("admin:ingest_datasetrecords_export", args=[dataset.pk, "csv"]))
+        assert (page.status_code, export.status_code) == (200, 503)
+        for each in (client.get(reverse("admin:ingest_ledger")), page, export):
+            assert "Its table is gone" in each.content.decode()
         with pytest.raises(SystemExit):
             call_command("ledger")
+        with pytest.raises(CommandError, match="Its table is gone"):
+            call_command("records", str(dataset.pk))
         upkeep.tidy_tables(everything=False)  # says so in the log, and goes on
         assert queue.untidy() == [dataset.pk]
     health.beat()
