@@ -12,6 +12,7 @@ FAULTS = 50
 
 def test_nothing_is_lost_or_doubled_whatever_dies() -> None:
     report = run(seed=random.SystemRandom().randrange(10**6), faults=FAULTS, seconds=60, database=True)
+    print(report.text())
     assert not report.wrong, "\n".join([*report.history, report.text()])
     assert report.tally.acknowledged > 500, report.text()
     assert report.injected == FAULTS, report.text()
