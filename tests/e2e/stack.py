@@ -21,6 +21,7 @@ import psutil
 from deltalake import DeltaTable
 
 from config.env import BASE_DIR
+from tests.e2e.required import absent
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "STORAGE_URL
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # In the environment of everything that a stack starts, so that whatever outlives it is found.
 _MARK = "E2E_STACK"
+# A stack has what a fresh clone's `make run` has installed, and nothing that the tests brought along.
+_ONLY_REQUIRED = {"PYTHONPATH": str(Path(__file__).parent / "only_required"), "E2E_ABSENT": absent()}
 
 
 def wait_for(check: Callable[[], T | None], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
@@ -61,7 +64,7 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.port}"
         self.mark = secrets.token_hex(8)
         inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-        self.environment = {**inherited, _MARK: self.mark, **(environment or {})}
+        self.environment = {**inherited, **_ONLY_REQUIRED, _MARK: self.mark, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self._seen: set[psutil.Process] = set()
         self._printed = data_dir.parent / f"{data_dir.name[-50:]}-{self.mark}.out"

@@ -1,0 +1,26 @@
+"""For the processes of a stack: what only the tests have installed is not there.
+
+Python imports a module of this name at start if its directory is on PYTHONPATH. Without it a package that the service
+needs and requirements.txt lacks is found as long as some tool of the tests brings it along.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+_ABSENT = frozenset(os.environ["E2E_ABSENT"].split())
+
+
+class _Absent(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] in _ABSENT:
+            raise ModuleNotFoundError(f"No module named {fullname!r} (it is not required)", name=fullname)
+        return None
+
+
+sys.meta_path.insert(0, _Absent())
