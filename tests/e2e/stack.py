@@ -25,8 +25,8 @@ from tests.e2e.required import absent
 
 T = TypeVar("T")
 
-# Long enough for a machine that runs other suites at the same time.
-PATIENCE_SECONDS = 60.0
+# Long enough for a machine that runs other suites at the same time: nothing here is about speed.
+PATIENCE_SECONDS = 180.0
 # Where the suite's own servers are; a stack has servers of its own.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "STORAGE_URL", "SECRET_KEY", "DATA_DIR")
 # Made once: each httpx client would read all certificates for a context of its own.
@@ -214,14 +214,32 @@ class Stack:
 
     # -- what is stored
 
+    @property
+    def storage(self) -> str:
+        """The storage root."""
+        return self.environment.get("STORAGE_URL", str(self.data_dir / "tables"))
+
     def ledger(self, dataset_id: int) -> dict[str, Any]:
         """The dataset's ledger, by the command."""
         (balance,) = json.loads(self.manage("ledger", "--dataset", str(dataset_id), "--json"))
         assert isinstance(balance, dict)
         return balance
 
+    def wait_for_rows(self, dataset_id: int, least: int, *, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until the table holds so many rows. A look at its log costs far less than a command."""
+
+        def stored() -> bool:
+            (found,) = [*Path(self.storage).glob(f"project_*/dataset_{dataset_id}/_delta_log")] or (None,)
+            return found is not None and DeltaTable(str(found.parent)).count() >= least
+
+        try:
+            wait_for(stored, f"{least} rows", seconds=seconds)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; {self.ledger(dataset_id)}\n{self.log('worker')[-3000:]}") from None
+
     def wait_until_drained(self, dataset_id: int, accepted: int, *, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until the ledger says that everything accepted is stored."""
+        """Wait until the table, and then the ledger, says that everything accepted is stored."""
+        self.wait_for_rows(dataset_id, accepted, seconds=seconds)
         last: dict[str, Any] = {}
 
         def drained() -> bool:
@@ -242,8 +260,7 @@ class Stack:
 
     def table(self, project_id: int, dataset_id: int) -> DeltaTable:
         """The dataset's Delta table, opened as anybody would."""
-        storage = self.environment.get("STORAGE_URL", str(self.data_dir / "tables"))
-        return DeltaTable(f"{storage}/project_{project_id}/dataset_{dataset_id}")
+        return DeltaTable(f"{self.storage}/project_{project_id}/dataset_{dataset_id}")
 
     def query(self, project_id: int, dataset_id: int, sql: str) -> list[tuple[Any, ...]]:
         """Ask DuckDB about the dataset's table, which is called `records`."""

@@ -149,6 +149,8 @@ def verify(stack: Stack, load: Load, project_id: int, dataset_id: int) -> None:
         load.all(pick) for pick in (lambda c: c.accepted, lambda c: c.refused, lambda c: c.unknown)
     )
 
+    stack.wait_for_rows(dataset_id, len(accepted))
+
     def all_stored() -> dict[str, Any] | None:
         balance = stack.ledger(dataset_id)
         assert balance["adds_up"], balance

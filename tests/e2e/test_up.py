@@ -38,6 +38,8 @@ def send_until_accepted(stack: Stack, token: str, dataset_id: int) -> None:
 def wait_until_all_is_stored(stack: Stack, dataset_id: int, more_than: int) -> int:
     """Wait until the dataset holds more records than before, and none is left in the queue; how many it holds."""
 
+    stack.wait_for_rows(dataset_id, more_than + 1)
+
     def stored() -> int:
         balance = stack.ledger(dataset_id)
         assert balance["adds_up"], balance
