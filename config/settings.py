@@ -47,7 +47,7 @@ INSTALLED_APPS = [
     "quotas",
     "ingest",
     "unfold",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
