@@ -32,13 +32,13 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[9], KEYS[13])
+local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[9], KEYS[11], KEYS[13])
 
 local number = tonumber(ARGV[2])
-if seen[6] then
-    local last = tonumber(string.match(seen[6], '%d+'))
+if seen[7] then
+    local last, generation, id, count, limit, used = string.match(seen[7], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+    last = tonumber(last)
     if last == number then
-        local generation, id, count, limit, used = string.match(seen[6], ' (%S+) (%S+) (%S+) (%S+) (%S+)')
         return {'accepted', now, generation, id, tonumber(count), tonumber(limit), tonumber(used)}
     elseif last > number then
         return {'late', now}
@@ -72,29 +72,31 @@ if limit ~= -1 and used + count > limit then
     return {'over_quota', now, limit, used}
 end
 local size = #ARGV[10]
-local queued = tonumber(redis.call('HGET', KEYS[8], 'bytes') or '0')
-if queued + size > tonumber(ARGV[11]) or tonumber(seen[5] or '0') + size > tonumber(ARGV[12]) then
+local counters = redis.call('HMGET', KEYS[8], 'accepted', 'queued', 'bytes')
+local bytes = (counters[3] or 0) + size
+local total_bytes = (seen[5] or 0) + size
+if bytes > tonumber(ARGV[11]) or total_bytes > tonumber(ARGV[12]) then
     return {'full', now}
 end
 
--- From here on: writes. The first is refused by a server that is out of memory; none after it is.
+-- From here on: writes. The first is refused by a server that is out of memory; none after it is. What was read above
+-- is written back as sums, several at once: each command costs Redis as much as its work does.
 local generation = seen[4]
 if not generation then
     generation = ARGV[13]
     redis.call('SET', KEYS[6], generation)
 end
-used = redis.call('INCRBY', KEYS[3], count)
+used = redis.call('INCRBY', KEYS[3], count) -- not by MSET, which would end the month's time to live
 if redis.call('INCRBY', KEYS[4], count) == count then
     redis.call('SADD', KEYS[5], ARGV[6])
 end
 local id = redis.call(
     'XADD', KEYS[7], '*', 'b', ARGV[10], 'f', ARGV[8], 'n', ARGV[4], 'v', ARGV[7], 't', ARGV[9]
 )
-redis.call('HINCRBY', KEYS[8], 'accepted', count)
-redis.call('HINCRBY', KEYS[8], 'queued', count)
-redis.call('HINCRBY', KEYS[8], 'bytes', size)
-redis.call('INCRBY', KEYS[9], size)
-redis.call('INCRBY', KEYS[11], count)
+redis.call('MSET', KEYS[9], total_bytes, KEYS[11], (seen[6] or 0) + count)
+redis.call(
+    'HSET', KEYS[8], 'accepted', (counters[1] or 0) + count, 'queued', (counters[2] or 0) + count, 'bytes', bytes
+)
 redis.call('ZADD', KEYS[10], 'NX', now, ARGV[5])
 if ARGV[14] ~= '' then
     redis.call('HSET', KEYS[12], ARGV[14], now)
@@ -102,7 +104,6 @@ end
 if KEYS[14] then
     redis.call('SET', KEYS[14], cmsgpack.pack({ARGV[15], generation, id, count}), 'EX', ARGV[16])
 end
-redis.call(
-    'SET', KEYS[13], string.format('%s %s %s %.0f %.0f %.0f', ARGV[2], generation, id, count, limit, used), 'EX', 3600
-)
+local outcome = {ARGV[2], generation, id, ARGV[4], seen[2], string.format('%.0f', used)}
+redis.call('SET', KEYS[13], table.concat(outcome, ' '), 'EX', 3600)
 return {'accepted', now, generation, id, count, limit, used}

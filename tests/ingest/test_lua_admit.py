@@ -114,8 +114,10 @@ def test_a_generation_that_is_there_is_kept() -> None:
 
 
 def test_without_a_limit_everything_fits() -> None:
-    set_up(limit=-1, total=10**15)
-    assert admit()[4:] == [2, -1, 10**15 + 2]
+    set_up(limit=-1, total=10**15, bytes=10**15, accepted=10**15)
+    assert admit(total_bytes=2 * 10**15)[4:] == [2, -1, 10**15 + 2]
+    assert admit(total_bytes=2 * 10**15)[4:] == [2, -1, 10**15 + 2], "the same, of its slot"
+    assert redis.client().mget("total", "bytes", "accepted") == [b"%d" % (10**15 + more) for more in (2, 7, 2)]
 
 
 def test_the_last_record_of_a_quota_fits() -> None:
