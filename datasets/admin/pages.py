@@ -1,5 +1,6 @@
 """What the admin's own pages and forms share."""
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.contrib import messages
@@ -29,7 +30,17 @@ def base_url(request: HttpRequest) -> str:
     return f"{request.scheme}://{request.get_host()}"
 
 
-class RefusableAdmin(TenantAdmin[_Model]):
+class ToldAdmin(TenantAdmin[_Model]):
+    """An admin whose changes are in Django's log with what they were: from what, to what."""
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """For Django's log."""
+        if add or not isinstance(form, ModelForm):
+            return super().construct_change_message(request, form, formsets, add)
+        return " ".join(_described(form, name) for name in form.changed_data) or "Saved without a change."
+
+
+class RefusableAdmin(ToldAdmin[_Model]):
     """An admin whose changes take effect at once, or are refused: then nothing is saved, and the page says why."""
 
     def changeform_view(
@@ -45,12 +56,6 @@ class RefusableAdmin(TenantAdmin[_Model]):
             messages.error(request, str(refusal))
             return HttpResponseRedirect(request.get_full_path())
 
-    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
-        """For Django's log: what changed, from what to what."""
-        if add or not isinstance(form, ModelForm):
-            return super().construct_change_message(request, form, formsets, add)
-        return " ".join(_described(form, name) for name in form.changed_data) or "Saved without a change."
-
 
 def _described(form: Any, name: str) -> str:
     describe = getattr(form, f"describe_{name}", None)
@@ -58,7 +63,7 @@ def _described(form: Any, name: str) -> str:
         return str(describe())
     before = form.get_initial_for_field(form.fields[name], name)
     related = getattr(form.fields[name], "queryset", None)
-    if related is not None and before is not None:
+    if related is not None and before is not None and not isinstance(before, list):
         before = related.model._default_manager.filter(pk=before).first()
     return f"{name.replace('_', ' ').capitalize()}: “{_plain(before)}” → “{_plain(form.cleaned_data.get(name))}”."
 
@@ -66,4 +71,6 @@ def _described(form: Any, name: str) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Iterable) and not isinstance(value, str):  # a choice of several
+        return ", ".join(sorted(map(str, value)))
     return "" if value is None else str(value)

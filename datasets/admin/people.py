@@ -7,7 +7,7 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
 
-from datasets.admin.tenancy import TenantAdmin
+from datasets.admin.pages import ToldAdmin
 
 if TYPE_CHECKING:
     from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -19,7 +19,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class PeopleAdmin(TenantAdmin[User], UserAdmin[User]):
+class PeopleAdmin(ToldAdmin[User], UserAdmin[User]):
     """People. Staff get into the admin, where they see the projects they own or are members of."""
 
     form: Any = UserChangeForm
@@ -32,7 +32,7 @@ class PeopleAdmin(TenantAdmin[User], UserAdmin[User]):
 
 
 @admin.register(Group)
-class GroupsAdmin(TenantAdmin[Group], GroupAdmin):
+class GroupsAdmin(ToldAdmin[Group], GroupAdmin):
     """Groups of Django permissions; `datasets.add_project` is the one that staff need."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

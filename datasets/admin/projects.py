@@ -90,6 +90,9 @@ class ProjectAdmin(RefusableAdmin[Project]):
             hidden.add("owner")  # who makes it owns it
         return tuple(name for name in _FIELDS if name not in hidden)
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"owner": request.user.pk, **super().get_changeform_initial_data(request)}
+
     def get_readonly_fields(self, request: HttpRequest, obj: Project | None = None) -> tuple[str, ...]:
         # Its records count against the owner's quota: to give a project away is not for members, nor for owners.
         return () if request.user.is_superuser or obj is None else ("owner",)

@@ -112,7 +112,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
                 problems.append(unreadable(reason))
         query = request.GET.copy()
         query.pop("before", None)
-        context["waits"] = not query and not context.get("rows")
+        context["waits"] = not query and not problems and not context.get("rows")
         context |= {"query": query.urlencode(), "given": request.GET, "formats": sorted(exports.FORMATS)}
         return page(self, request, "admin/ingest/datasetrecords/records.html", title=f"Records of {dataset}", **context)
 
@@ -169,6 +169,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             if key is None:
                 raise Http404
             answer = tryout.send(dataset, body, form, key)
+            self.log_change(request, dataset, f"Sent by hand with key “{key}”: answered {answer.status}.")
         else:
             answer = tryout.preview(dataset, body, form)
         context = {

@@ -2,12 +2,13 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
@@ -190,3 +191,43 @@ def test_the_log_says_what_was_changed_to_what(client: Client, project: Project)
     assert entry.change_message == "Name: “billing” → “Renamed”. Members: “” → “bob”."
     assert client.post(page, {**posted, "member_names": "nobody"}).status_code == 200  # said at the field
     assert list(project.members.all()) == [other]
+
+
+def test_every_act_is_in_the_log(client: Client, owner: User, project: Project, dataset: Dataset, key: ApiKey) -> None:
+    """Each act, and what the log must say of it."""
+    User.objects.filter(pk=owner.pk).update(is_superuser=True)
+    for _ in range(2):
+        enqueue(dataset, b"no json")
+    drain(dataset.pk)
+    replayed, discarded = QuarantinedEntry.objects.order_by("pk")
+    other = services.create_key(project=project, name="other")
+    group = Group.objects.create(name="adders")
+    fields = {"name": "Signups", "slug": "signups", "description": "", "schema": '{"fields": {"country": "string"}}'}
+    sent = {"form": "single", "body": '{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "country": "A"}'}
+    user = {"username": "owner", "email": "o@example.com", "is_active": "on", "is_staff": "on", "is_superuser": "on"}
+    joined = {"groups": group.pk, "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+    acts: list[tuple[str, tuple[int, ...], dict[str, Any], str]] = [
+        ("datasets_project_add", (), {"name": "P", "slug": "p", "owner": owner.pk, "is_active": "on"}, "Added."),
+        ("datasets_dataset_change", (dataset.pk,), fields, "Schema: removed plan; removed amount; removed active"),
+        ("ingest_datasetrecords_answer", (dataset.pk,), {**sent, "send": "yes", "key": key.pk}, "answered 202"),
+        ("datasets_apikey_add", (), {"project": project.pk, "name": "new", "ends": ""}, "Added."),
+        ("datasets_apikey_change", (key.pk,), {"name": "renamed"}, "Name: “tests” → “renamed”."),
+        ("datasets_apikey_rotate", (key.pk,), {"grace": "1"}, f"Issued in place of key {key.pk}."),
+        ("datasets_apikey_revoke", (other.pk,), {}, "Revoked."),
+        ("ingest_quarantinedentry_replay", (replayed.pk,), {}, "Replayed: 1 record."),
+        ("ingest_quarantinedentry_discard", (discarded.pk,), {}, "Discarded: 1 record."),
+        ("auth_group_change", (group.pk,), {"name": "makers"}, "Name: “adders” → “makers”."),
+        ("auth_user_change", (owner.pk,), {**user, **joined}, "Email: “” → “o@example.com”."),
+    ]
+    for name, about, posted, told in acts:
+        before = LogEntry.objects.count()
+        response = client.post(reverse(f"admin:{name}", args=about), posted)
+        assert response.status_code in (200, 302), name
+        assert LogEntry.objects.count() > before, name
+        assert told in LogEntry.objects.latest("pk").get_change_message(), name
+    assert "Groups: “” → “makers”." in LogEntry.objects.latest("pk").change_message
+
+
+def test_who_makes_a_project_is_offered_as_its_owner(client: Client, owner: User) -> None:
+    User.objects.filter(pk=owner.pk).update(is_superuser=True)
+    assert f'<option value="{owner.pk}" selected>' in client.get(reverse("admin:datasets_project_add")).content.decode()

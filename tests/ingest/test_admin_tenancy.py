@@ -299,3 +299,18 @@ def test_who_is_not_staff_sees_no_page(zebra: Tenant) -> None:
     for path in lists():
         response = client.get(path)
         assert response.status_code in (302, 403) or SECRET not in text_of(response), path
+
+
+def test_nobody_sends_with_anothers_key(zebra: Tenant, heron: Tenant) -> None:
+    address = reverse("admin:ingest_datasetrecords_answer", args=(heron.dataset.pk,))
+    response = as_user(heron.user).post(address, {"body": "{}", "send": "yes", "key": zebra.key.pk})
+    assert response.status_code == 404
+
+
+def test_addresses_by_type_and_number_lead_nowhere(zebra: Tenant, heron: Tenant) -> None:
+    client = as_user(heron.user)
+    for model, each in zebra.objects.items():
+        kind = ContentType.objects.get_for_model(model).pk
+        response = client.get(reverse("admin:view_on_site", args=(kind, each.pk)))
+        assert response.status_code == 404, model
+        assert SECRET not in text_of(client.get(reverse("admin:app_list", args=(model._meta.app_label,)))), model
