@@ -208,7 +208,7 @@ def _places(project: Project, everything: bool) -> dict[str, tuple[str, str]]:
         "datasets": ("Its datasets", reverse("admin:datasets_dataset_changelist") + of_project),
         "keys": ("Its keys", reverse("admin:datasets_apikey_changelist") + of_project),
         "key": ("Issue a key", reverse("admin:datasets_apikey_add") + f"?project={project.pk}"),
-        "try": ("Try it, in a dataset's tabs", reverse("admin:ingest_datasetrecords_changelist") + of_project),
+        "try": ("Try it: choose a dataset", reverse("admin:ingest_datasetrecords_changelist") + of_project),
         "ledger": ("Its ledger", reverse("admin:ingest_ledger") + f"?project={project.pk}"),
         "quarantine": (
             "Its quarantine",

@@ -1,5 +1,6 @@
 """Why records of a project do not arrive: each cause is told, with what to do, one click from the start page."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -68,6 +69,8 @@ def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dat
     assert "“Bare”" in look()
     services.revoke_key(key)
     assert "No key is in force" in look()
+    api.one(record())
+    assert re.search(r"Issue a key; use that\. <a href=\"/admin/datasets/apikey/add/", look())
     project.is_active = False
     services.save_project(project)
     assert "The project is inactive" in look()
