@@ -71,7 +71,10 @@ class _Entry:
 
 
 _Key = tuple[str, int | None]
-_entries: dict[_Key, _Entry] = {}
+_contracts: dict[_Key, _Entry] = {}
+# Apart, and fewer: who asks for one dataset after the other that is not there evicts refusals, and nobody's contract.
+_refusals: dict[_Key, _Entry] = {}
+_REFUSALS_SHARE = 10
 _eviction = threading.Lock()
 
 
@@ -85,7 +88,7 @@ def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract],
     Raises the refusals of `use`, InvalidApiKey, MissingProjectClaim, DatasetNotFound; CatalogUnavailable, or
     `config.redis.RedisUnavailable`.
     """
-    entry = _entries.get((token, dataset_id))
+    entry = _known(token, dataset_id)
     if entry is not None and entry.fresh_until > time.monotonic():
         try:
             return use(entry.contract())
@@ -111,7 +114,29 @@ def check_in_force(contract: Contract) -> None:
 
 def forget_all() -> None:
     """Empty the cache, as a new process would find it."""
-    _entries.clear()
+    _contracts.clear()
+    _refusals.clear()
+
+
+def size() -> int:
+    """How many answers are kept."""
+    return len(_contracts) + len(_refusals)
+
+
+def _known(token: str, dataset_id: int | None) -> _Entry | None:
+    return _contracts.get((token, dataset_id)) or _refusals.get((token, dataset_id))
+
+
+def _keep(key: _Key, entry: _Entry) -> None:
+    entries, most = _contracts, settings.CATALOG_MAX_ENTRIES
+    if isinstance(entry.outcome, ApiError):
+        entries, most = _refusals, max(1, most // _REFUSALS_SHARE)
+    with _eviction:
+        _contracts.pop(key, None)
+        _refusals.pop(key, None)
+        while len(entries) >= most:
+            entries.pop(next(iter(entries)))
+        entries[key] = entry
 
 
 def _is_in_force(entry: _Entry) -> bool:
@@ -125,16 +150,13 @@ def _load(token: str, claims: Claims, dataset_id: int | None) -> _Entry:
     try:
         outcome, expires_at = _read(revision, claims, dataset_id)
     except DatabaseError as failure:
-        known = _entries.get((token, dataset_id))
+        known = _known(token, dataset_id)
         if known is not None and known.revision == revision:
             return known  # past its time, but nothing has been changed since
         raise CatalogUnavailable from failure
     entry = _Entry(revision, claims.project_id, outcome, expires_at, fresh_until)
     if revisions.is_settled(revision):
-        with _eviction:
-            while len(_entries) >= settings.CATALOG_MAX_ENTRIES:
-                _entries.pop(next(iter(_entries)))
-            _entries[token, dataset_id] = entry
+        _keep((token, dataset_id), entry)
     return entry
 
 

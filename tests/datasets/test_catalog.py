@@ -292,6 +292,29 @@ def test_no_more_contracts_are_kept_than_the_limit(api: Api, project: Project, s
     assert queries(datasets[1]) > 0
 
 
+def test_who_probes_for_datasets_evicts_nobodys_contract(
+    api: Api, dataset: Dataset, stranger: Project, settings: Settings
+) -> None:
+    settings.CATALOG_MAX_ENTRIES = 20
+    prober = Api(issue_token(services.create_key(project=stranger, name="prober")), dataset)
+    assert api.one(record()).status_code == 202
+    for guess in range(1000, 1050):
+        assert prober.post(f"/datasets/{guess}", record()).status_code == 404
+    assert queries_of(lambda: api.one(record())) == (202, 0)
+    assert queries_of(lambda: prober.post("/datasets/1049", record())) == (404, 0)
+    assert queries_of(lambda: prober.post("/datasets/1000", record()))[1] > 0
+    assert catalog.size() <= 20 + 2
+
+
+def test_what_was_refused_and_is_there_now_is_kept_once(api: Api, project: Project) -> None:
+    empty = services.create_dataset(project=project, name="Without a schema")
+    for fields, status in ((None, 404), (FIELDS, 202)):
+        services.save_dataset(empty, fields=fields)
+        for _ in range(2):
+            assert api.post(f"/datasets/{empty.pk}", record()).status_code == status
+        assert catalog.size() == 1
+
+
 def test_a_change_that_nobody_announced_is_noticed_after_a_while(api: Api, key: ApiKey, settings: Settings) -> None:
     """Written past the services, as no one should: the backstop for an announcement that was lost for good."""
     settings.CATALOG_TTL_SECONDS = 1

@@ -114,6 +114,17 @@ def test_garbage_is_refused(api: Api) -> None:
         assert_refused(with_authorization(api, f"Bearer {token}"))
 
 
+def test_a_key_has_one_token(api: Api) -> None:
+    """However base64 may be read, other spellings of a signature are not taken: each would be kept in the catalog."""
+    header, payload, signature = str(api.token).split(".")
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(signature[-1])
+    same_bits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[last ^ 1]
+    for spelling in (f"!{signature}", f"{signature}!!!", f"{signature}=", signature[:-1] + same_bits, f"{signature}\n"):
+        with pytest.raises(InvalidApiKey):
+            read_token(f"{header}.{payload}.{spelling}")
+    assert api.one(record()).status_code == 202
+
+
 def test_text_that_is_not_ascii_is_refused(api: Api) -> None:
     for token in ("é", "\u2713.\u2713.\u2713", f"{api.token}é", "\ud800"):
         with pytest.raises(InvalidApiKey):
