@@ -64,7 +64,7 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
         *("--host", env.text("HOST", "127.0.0.1")),
         *("--port", str(port)),
         *("--workers", str(web)),
-        *("--blocking-threads", str(env.integer("WEB_THREADS", 16, least=1))),
+        *("--blocking-threads", str(settings.WEB_THREADS)),
         *("--backlog", "4096"),
         "--respawn-failed-workers",
         "--no-ws",

@@ -12,6 +12,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, get_resolver
 
+from config import arrival
 from config.middleware import BODY_WAS_READ, request_id
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -20,6 +21,10 @@ django.setup(set_prefix=False)
 
 class ApiRequest(WSGIRequest):
     """A request whose Content-Type is left to who reads the body: Django's reading may raise, before any handler."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        super().__init__(environ)
+        self.method = environ["REQUEST_METHOD"]  # Django has it in capitals, but `post` is another method than `POST`
 
     def _set_content_type_params(self, meta: Any) -> None:
         pass
@@ -81,9 +86,21 @@ def _resolve(path: str) -> ResolverMatch:
 _api = ApiHandler()
 _site = WSGIHandler()
 _site_paths: tuple[str, ...] = settings.SITE_PATHS
+_static_path: str = settings.STATIC_URL
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Any:
     """Hand a request to the stack that serves its path."""
-    handler = _site if environ["PATH_INFO"].startswith(_site_paths) else _api
-    return handler(environ, start_response)
+    if not environ["PATH_INFO"].startswith(_site_paths):
+        return _api(environ, start_response)
+    environ["wsgi.input"] = arrival.WatchedInput(environ["wsgi.input"], who="the admin")
+    response = _site(environ, start_response)
+    return _whole(response) if environ["PATH_INFO"].startswith(_static_path) else response
+
+
+def _whole(response: Any) -> list[bytes]:
+    """A file at once. By pieces, the server would send it from a thread, which a client that does not read keeps."""
+    try:
+        return [b"".join(response)]
+    finally:
+        response.close()

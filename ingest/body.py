@@ -3,15 +3,16 @@
 import zlib
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import IO, Any
+from typing import Any
 
 import zstandard
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.http import parse_header_parameters
 
+from config import arrival
 from config.middleware import BODY_WAS_READ
-from ingest.errors import BodyTooLarge, InvalidJson, UnsupportedEncoding, UnsupportedMediaType
+from ingest.errors import BodyTooLarge, InvalidJson, LengthRequired, UnsupportedEncoding, UnsupportedMediaType
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 # Compressed data is taken so many bytes at a time. What comes of them before the limit is looked at again is at most
@@ -34,10 +35,11 @@ def media_type(header: str) -> str:
     return name
 
 
-def read_body(request: HttpRequest) -> bytes:
+def read_body(request: HttpRequest, *, project_id: int) -> bytes:
     """The request's body, decompressed. No more than the limit is ever held.
 
-    Raises BodyTooLarge, UnsupportedEncoding; InvalidJson where the body is cut short or the compressed data damaged.
+    Raises BodyTooLarge, BodyTooSlow, LengthRequired, UnsupportedEncoding; InvalidJson where the body is cut short or
+    the compressed data damaged.
     """
     meta = request.META
     limit: int = settings.MAX_BODY_BYTES
@@ -45,22 +47,25 @@ def read_body(request: HttpRequest) -> bytes:
     if encoding not in ("", "identity", "gzip", "zstd"):
         raise UnsupportedEncoding({"expected": "identity, gzip or zstd", "received": encoding})
     announced = meta.get("CONTENT_LENGTH") or ""
+    if not announced and encoding in ("", "identity") and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON:
+        # JSON and compressed data say where they end. Lines do not, and the server lets a chunked body whose connection
+        # is lost look like one that is complete: what came until then would be taken for the batch.
+        raise LengthRequired({"detail": "Lines in chunks must be compressed: nothing else says where they end."})
     if announced.isdecimal() and int(announced) > limit:
         raise BodyTooLarge({"limit": limit})
     # Django's own stream reads nothing of a chunked body, which announces no length.
-    stream: IO[bytes] = meta["wsgi.input"]
     size = int(announced) if announced.isdecimal() else limit + 1
-    body = _read_up_to(stream, size, limit)
+    body = _read_up_to(lambda most: arrival.read(meta["wsgi.input"], most, who=project_id), size, limit)
     meta[BODY_WAS_READ] = True
     if announced.isdecimal() and len(body) < size:
         raise InvalidJson({"detail": "The body is shorter than its Content-Length."})
     return _decompress(encoding, body, limit) if encoding in ("gzip", "zstd") else body
 
 
-def _read_up_to(stream: IO[bytes], size: int, limit: int) -> bytes:
-    body = stream.read(size) if size else b""
+def _read_up_to(read: Callable[[int], bytes], size: int, limit: int) -> bytes:
+    body = read(size) if size else b""
     while 0 < len(body) < size:
-        more = stream.read(size - len(body))
+        more = read(size - len(body))
         if not more:
             break
         body += more

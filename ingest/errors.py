@@ -41,6 +41,10 @@ class KeyReused(ApiError):
     error, confirmed = "Idempotency-Key was used with a different body", True
 
 
+class LengthRequired(ApiError):
+    status, code, error = 411, "length_required", "Length required"
+
+
 class BodyTooLarge(ApiError):
     status, code, error = 413, "body_too_large", "Request body too large"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from config import arrival
 from config import errors as general
 from config.errors import ApiError
 from datasets import catalog, keys
@@ -45,6 +46,8 @@ _BODY = (
     errors.InvalidJson,
     errors.InvalidRecords,
     errors.BodyTooLarge,
+    arrival.BodyTooSlow,
+    errors.LengthRequired,
     errors.UnsupportedMediaType,
     errors.UnsupportedEncoding,
 )
@@ -74,6 +77,8 @@ _DETAILS: dict[type[ApiError], Json] = {
     errors.InvalidDatasetId: {"received": _TEXT},
     errors.InvalidJson: {"index": {**_COUNT, "description": "of the line, in NDJSON"}, "detail": _TEXT},
     errors.BodyTooLarge: {"limit": _COUNT},
+    errors.LengthRequired: {"detail": _TEXT},
+    arrival.BodyTooSlow: {"detail": _TEXT},
     errors.TooManyRecords: {"limit": _COUNT},
     errors.UnsupportedMediaType: {"expected": _TEXT, "received": _TEXT},
     errors.UnsupportedEncoding: {"expected": _TEXT, "received": _TEXT},
@@ -104,6 +109,7 @@ _HEADERS: Json = {
 _HEADERS_OF = {
     202: ("Location", "Idempotent-Replayed", "RateLimit-Policy", "RateLimit"),
     401: ("WWW-Authenticate",),
+    408: ("Retry-After",),
     409: ("Retry-After",),
     429: ("Retry-After", "RateLimit-Policy", "RateLimit"),
     503: ("Retry-After",),

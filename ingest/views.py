@@ -16,7 +16,6 @@ from config.middleware import request_id
 from config.redis import RedisUnavailable
 from datasets.catalog import CatalogUnavailable, Contract, check_in_force, under_contract
 from datasets.keys import read_token
-from datasets.schema import CompiledSchema
 from ingest import health, metrics, openapi, receipts
 from ingest.admission import Admission, admit, quota_headers
 from ingest.authentication import ApiKeyAuthentication
@@ -134,7 +133,7 @@ class IngestView(KeyView):
         def ingest(contract: Contract) -> Admission:
             if key is not None and not _IDEMPOTENCY_KEY(key):
                 raise InvalidIdempotencyKey
-            payload = self.read(plain, contract.schema)
+            payload = self.read(plain, contract)
             return admit(contract, payload, trace_id=trace_id, idempotency_key=key)
 
         admission = self.under_contract(request, wanted, ingest)
@@ -144,12 +143,16 @@ class IngestView(KeyView):
         headers |= quota_headers(admission.limit, admission.used, admission.period)
         return HttpResponse(self.accepted_body(admission), status=202, content_type=JSON, headers=headers)
 
-    def read(self, request: HttpRequest, schema: CompiledSchema) -> Payload:
-        """The body, validated against a schema; it is read from the wire once, however often it is validated."""
+    def read(self, request: HttpRequest, contract: Contract) -> Payload:
+        """The body, validated under a contract; it is read from the wire once, however often it is validated."""
         validate = self.validator(media_type(request.META.get("CONTENT_TYPE", "")))
         if self._body is None:
-            self._body = read_body(request)
-        return validate(schema, self._body)
+            try:
+                self._body = read_body(request, project_id=contract.project_id)
+            except ApiError as refusal:
+                refusal.confirmed = True  # whatever the contract; and what was read of the body is gone
+                raise
+        return validate(contract.schema, self._body)
 
 
 class SingleView(IngestView):
@@ -187,7 +190,7 @@ class ValidateView(IngestView):
         plain = request._request
 
         def validate(contract: Contract) -> Payload:
-            payload = self.read(plain, contract.schema)
+            payload = self.read(plain, contract)
             check_in_force(contract)
             return payload
 

@@ -59,9 +59,8 @@ def test_a_directory_that_cannot_be_written_there_is_refused(settings: Settings,
 
 
 def test_what_is_asked_for_is_what_runs(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
-    settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path, True
+    settings.DATA_DIR, settings.REDIS_IS_EMBEDDED, settings.WEB_THREADS = tmp_path, True, 5
     monkeypatch.setenv("HOST", "0.0.0.0")
-    monkeypatch.setenv("WEB_THREADS", "5")
     commands = {program.name: " ".join(program.command) for program in programs(port=8123, web=3, workers=2)}
     assert "--host 0.0.0.0 --port 8123 --workers 3 --blocking-threads 5 " in commands["web"]
     assert " -Q celery -c 2 " in commands["worker"]

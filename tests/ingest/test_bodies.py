@@ -47,10 +47,17 @@ class Dribble(io.BytesIO):
 
 
 def sent(
-    api: Api, data: bytes | io.BytesIO, path: str = "", content_type: str = JSON, encoding: str = "", length: str = ""
+    api: Api,
+    data: bytes | io.BytesIO,
+    path: str = "",
+    content_type: str = JSON,
+    encoding: str = "",
+    length: str | None = None,
 ) -> Answer:
-    """POST to the dataset as the web server would pass it on; without a length, as a chunked body."""
+    """POST to the dataset as the web server would pass it on; a stream, or a length of "", is a chunked body."""
     assert api.dataset is not None
+    if length is None:
+        length = str(len(data)) if isinstance(data, bytes) else ""
     return call(
         f"/datasets/{api.dataset.pk}{path}",
         stream=io.BytesIO(data) if isinstance(data, bytes) else data,
@@ -284,8 +291,19 @@ def test_a_chunked_body_is_read_to_its_end_however_it_arrives(api: Api, dataset:
     assert sent(api, Dribble(TEXT)).status == 202
     assert sent(api, Dribble(gzip.compress(TEXT)), encoding="gzip").status == 202
     assert sent(api, Dribble(TEXT), length=str(len(TEXT))).status == 202
-    assert sent(api, Dribble(b"".join(LINES)), "/batch", NDJSON).status == 202
-    assert len(stored(dataset)) == 6
+    assert sent(api, Dribble(b"[%b]" % b",".join(LINES)), "/batch").status == 202
+    assert sent(api, Dribble(gzip.compress(b"".join(LINES))), "/batch", NDJSON, "gzip").status == 202
+    assert len(stored(dataset)) == 9
+
+
+def test_plain_lines_in_chunks_are_refused_unread(api: Api, dataset: Dataset) -> None:
+    """The server hands over what came of them before a connection was lost as if it were all."""
+    for path in ("/batch", "/validate"):
+        for encoding in ("", "identity"):
+            answer = sent(api, Unread(), path, NDJSON, encoding)
+            assert (answer.status, answer.json()["error"]) == (411, "Length required")
+            assert "compressed" in answer.json()["detail"]
+    assert in_stream(dataset) == 0
 
 
 def test_a_body_shorter_than_it_announced_is_refused(api: Api, dataset: Dataset) -> None:

@@ -1,9 +1,12 @@
 """The table of errors: every refusal there is, with its status, text, code, details and headers."""
 
+import io
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import httpx
@@ -14,11 +17,13 @@ from django.conf import settings
 from config import clock
 from config.errors import ApiError
 from datasets.models import Dataset
+from ingest.body import JSON
 from ingest.errors import InvalidRecords
 from quotas.services import set_limit
 from tests.conftest import Api, record
 from tests.ingest.at_once import Threads
 from tests.ingest.outages import everything_in, own_client, redis_away, redis_full, writes_stuck
+from tests.ingest.wire import call
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 DATE_TIME = "RFC 3339 date-time with an offset"
@@ -82,6 +87,41 @@ def same_key_at_once(api: Api) -> httpx.Response:
 def same_key_with_another_body(api: Api) -> httpx.Response:
     assert api.one(record(), Idempotency_Key="k").status_code == 202
     return api.one(record(country="US"), Idempotency_Key="k")
+
+
+class Stalled(io.BytesIO):
+    """A body that does not come until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.come = Event()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.come.wait(60)
+        return b""
+
+
+def beside_a_slow_body(api: Api) -> httpx.Response:
+    """Of four threads, a project may keep one waiting for a body for more than a second."""
+    stalled, before = Stalled(), settings.WEB_THREADS
+    path, key = f"/datasets/{dataset_of(api).pk}", f"Bearer {api.token}"
+    settings.WEB_THREADS = 4
+    with Threads() as pool:
+        slow = pool.submit(call, path, stream=stalled, HTTP_AUTHORIZATION=key, CONTENT_TYPE=JSON, CONTENT_LENGTH="9")
+        deadline = time.monotonic() + 30
+        try:
+            while (response := api.one(b"{")).status_code == 400:
+                assert time.monotonic() < deadline
+        finally:
+            settings.WEB_THREADS = before
+            stalled.come.set()
+        assert slow.result().status == 400
+    return response
+
+
+def lines_in_chunks(api: Api) -> httpx.Response:
+    headers = {"Content-Type": "application/x-ndjson"}
+    return api.request("POST", f"/datasets/{dataset_of(api).pk}/batch", content=iter([b"{}\n"]), headers=headers)
 
 
 def beyond_the_quota(api: Api) -> httpx.Response:
@@ -194,12 +234,27 @@ TABLE = [
     Row(404, "Not found", "not_found", get("/nowhere")),
     Row(405, "Method not allowed", "method_not_allowed", get("/datasets/{id}"), {}, {"Allow": "POST"}),
     Row(
+        408,
+        "Request body too slow",
+        "body_too_slow",
+        beside_a_slow_body,
+        {"detail": "Too many requests of yours have not sent their bodies yet."},
+        {"Retry-After": "1"},
+    ),
+    Row(
         409,
         "Request with this Idempotency-Key is in progress",
         "idempotency_key_in_progress",
         same_key_at_once,
         {},
         {"Retry-After": "1"},
+    ),
+    Row(
+        411,
+        "Length required",
+        "length_required",
+        lines_in_chunks,
+        {"detail": "Lines in chunks must be compressed: nothing else says where they end."},
     ),
     Row(413, "Request body too large", "body_too_large", one(b" " * 10_485_761), {"limit": 10_485_760}),
     Row(413, "Batch has too many records", "too_many_records", batch([0] * 10_001), {"limit": 10_000}),

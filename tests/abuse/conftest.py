@@ -1,0 +1,44 @@
+"""One running service for all of these tests, with two tenants that use it side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.abuse.connection import Connection
+from tests.e2e.stack import Stack, running
+
+THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A project with one dataset and one key."""
+
+    stack: Stack
+    dataset: int
+    token: str
+
+    def connect(self) -> Connection:
+        return Connection(self.stack.port, self.token)
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """`manage.py up` with one web process of few threads, so that a test can use them up."""
+    few = {"WEB_THREADS": str(THREADS)}
+    with running(tmp_path_factory.mktemp("abuse"), "--no-demo", "--web", "1", environment=few) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def tenant(service: Stack) -> Tenant:
+    _, dataset, token = service.make_dataset("tenant", {"text": "string"})
+    return Tenant(service, dataset, token)
+
+
+@pytest.fixture(scope="session")
+def neighbour(service: Stack) -> Tenant:
+    """Another tenant, who does nothing wrong."""
+    _, dataset, token = service.make_dataset("neighbour", {"text": "string"}, owner="bob")
+    return Tenant(service, dataset, token)

@@ -1,0 +1,137 @@
+"""Clients that keep the service waiting: for a body, for a head, for nothing at all, for somebody who reads."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import psutil
+
+from tests.abuse.conftest import THREADS, Tenant
+from tests.abuse.connection import TEXT, Connection
+from tests.e2e.stack import Stack, wait_for
+
+MANY = 6 * THREADS
+# Bodies count as slow after a second; until then half of the threads may wait for them.
+SOON_SECONDS = 5.0
+
+
+@contextmanager
+def stalled(count: int, stack: Stack, path: str, token: str | None, *lines: str) -> Iterator[list[Connection]]:
+    """So many requests whose bodies stop after one byte."""
+    with ExitStack() as connections:
+        opened = [connections.enter_context(Connection(stack.port, token)) for _ in range(count)]
+        for each in opened:
+            each.post(path, "Content-Length: 100", *lines)
+            each.send(b"{")
+        yield opened
+
+
+def is_served_soon(tenant: Tenant) -> None:
+    """A record is taken, and the process says that it is alive."""
+    began = time.monotonic()
+    with tenant.connect() as connection:
+        connection.head("GET /healthz")
+        assert connection.answer().status == 200
+        connection.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
+        connection.send(TEXT)
+        assert connection.answer().status == 202
+    assert time.monotonic() - began < SOON_SECONDS
+
+
+def test_bodies_that_do_not_come_are_at_the_expense_of_their_sender_alone(tenant: Tenant, neighbour: Tenant) -> None:
+    with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token) as connections:
+        is_served_soon(neighbour)
+        with tenant.connect() as another:
+            another.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
+            another.send(TEXT)
+            answer = another.answer()
+        assert (answer.status, answer.json()["error"]) == (408, "Request body too slow")
+        assert answer.headers["retry-after"] == "1"
+        # Those that were let in go on as soon as their bodies do; the others have been answered.
+        for each in connections:
+            each.send(b" " * 99)
+        statuses = [each.answer().status for each in connections]
+        assert set(statuses) == {400, 408}
+        assert statuses.count(400) <= THREADS // 2 + 1
+    wait_for(lambda: _is_taken(tenant), "an end of the refusals", seconds=SOON_SECONDS)
+
+
+def _is_taken(tenant: Tenant) -> bool:
+    with tenant.connect() as connection:
+        connection.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
+        connection.send(TEXT)
+        return connection.answer().status == 202
+
+
+def test_nobody_without_a_key_keeps_a_thread_by_not_sending_a_body(tenant: Tenant, neighbour: Tenant) -> None:
+    for token in (None, "nonsense", f"{tenant.token}x"):
+        with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", token) as connections:
+            assert {each.answer().status for each in connections} == {401}
+    is_served_soon(neighbour)
+
+
+def test_forms_that_do_not_come_leave_the_api_its_threads(service: Stack, neighbour: Tenant) -> None:
+    """The admin's forms are read before anybody is known to be allowed anything."""
+    cookie = f"Cookie: csrftoken={'a' * 32}"
+    form = "Content-Type: application/x-www-form-urlencoded"
+    with ExitStack() as connections:
+        for _ in range(MANY):
+            each = connections.enter_context(Connection(service.port))
+            each.head("POST /admin/login/", cookie, form, "Content-Length: 100")
+            each.send(b"a")
+        is_served_soon(neighbour)
+    with Connection(service.port) as connection:
+        connection.head("GET /admin/login/")
+        assert connection.answer().status == 200
+
+
+def test_files_that_nobody_takes_in_keep_no_thread(service: Stack, neighbour: Tenant) -> None:
+    request = b"GET /static/unfold/css/styles.css HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as connections:
+        for _ in range(2 * THREADS):
+            each = connections.enter_context(Connection(service.port))
+            each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            each.send(request * 100)
+        for _ in range(3):
+            is_served_soon(neighbour)
+
+
+def test_heads_that_do_not_come_keep_no_thread(service: Stack, neighbour: Tenant) -> None:
+    with ExitStack() as connections:
+        for _ in range(MANY):
+            connections.enter_context(Connection(service.port)).send(b"POST /datasets HTTP/1.1\r\nHost: loc")
+        is_served_soon(neighbour)
+
+
+def test_the_kernel_finds_out_about_clients_that_vanished(service: Stack) -> None:
+    """A connection from here, as the web process sees it: the timer that asks whether we are there runs."""
+    with Connection(service.port) as connection:
+        port = connection.socket.getsockname()[1]
+        wait_for(lambda: _keepalive_timer_runs(service.port, port), "the timer", seconds=SOON_SECONDS)
+
+
+def _keepalive_timer_runs(own: int, peer: int) -> bool:
+    with open("/proc/net/tcp") as table:
+        for line in table.readlines()[1:]:
+            fields = line.split()
+            if fields[1].endswith(f":{own:04X}") and fields[2].endswith(f":{peer:04X}"):
+                return fields[5].startswith("02:")  # include/net/tcp: 2 is the keepalive timer
+    return False
+
+
+def test_two_thousand_idle_connections_do_not_keep_the_next_client_from_being_served(
+    service: Stack, neighbour: Tenant
+) -> None:
+    (pid,) = service.web_processes()
+    web = psutil.Process(pid)
+    before = web.memory_info().rss
+    with ExitStack() as connections:
+        for _ in range(4):
+            opened = [connections.enter_context(Connection(service.port)) for _ in range(500)]
+            for each in opened:
+                each.head("GET /healthz")
+            assert all(each.answer().status == 200 for each in opened)
+        for _ in range(5):
+            is_served_soon(neighbour)
+        assert web.memory_info().rss - before < 2000 * 32 * 1024
