@@ -1,9 +1,11 @@
-"""Request ids: the client's own, if it is safe to repeat, else a new one."""
+"""What requests and answers carry: ids, the client's address, and what a page of the admin may load."""
 
 import re
 import secrets
 from collections.abc import Callable
+from ipaddress import ip_address
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 # In a request's environ once its body was read to the end; see config.wsgi.
@@ -33,3 +35,36 @@ class RequestIdMiddleware:
         response = self.get_response(request)
         response.headers["X-Request-Id"] = request_id(request)
         return response
+
+
+# Nothing from elsewhere is loaded, and no form is sent there. unfold's pages are made of inline scripts and of
+# Alpine.js, which evaluates the expressions that stand in them.
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+class ContentSecurityPolicyMiddleware:
+    """Tells browsers what a page may load, run and be part of."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+        return response
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """The address of who sent a request, as the outermost of our own proxies saw it."""
+    own: str = request.META.get("REMOTE_ADDR", "")
+    claimed = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    proxies: int = settings.PROXY_COUNT
+    for address in ([claimed[-proxies]] if 0 < proxies <= len(claimed) else []) + [own]:
+        try:
+            return str(ip_address(address.strip()))
+        except ValueError:
+            continue
+    return None

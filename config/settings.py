@@ -5,6 +5,7 @@ Production sets DATABASE_URL, REDIS_URL, STORAGE_URL and SECRET_KEY.
 """
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "rest_framework",
+    "axes",
 ]
 
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "config.middleware.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -67,6 +70,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 # Paths that these serve; all others are the API's, which carries no cookie, form or page (see config.wsgi).
 SITE_PATHS = ("/admin/", "/static/")
@@ -158,10 +162,28 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 
+# Logins that fail are counted in the database, for all web processes, by username and address together: who guesses is
+# stopped, and neither everybody behind his address nor the person whose name he tried from elsewhere.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# Proxies in front, each of which adds to X-Forwarded-For whom it serves; without them that header is anybody's claim.
+PROXY_COUNT = env.integer("PROXY_COUNT", default=0, least=0)
+AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", default=5, least=1)
+AXES_COOLOFF_TIME = timedelta(minutes=env.integer("LOGIN_LOCKOUT_MINUTES", default=15, least=1))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_USERNAME_CALLABLE = "datasets.admin.people.tried_username"
+AXES_CLIENT_IP_CALLABLE = "config.middleware.client_address"
+AXES_LOCKOUT_CALLABLE = "datasets.admin.people.locked_out"
+AXES_ENABLE_ADMIN = False  # datasets.admin.people has a page of ours
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+
 # Security of the admin. HTTPS is declared by the operator, who terminates it.
 _HTTPS = env.truth("HTTPS", default=False)
 SECURE_SSL_REDIRECT = _HTTPS  # of the site: the API's stack has no middleware
 SESSION_COOKIE_SECURE = _HTTPS
+SESSION_COOKIE_AGE = 12 * 3600
 CSRF_COOKIE_SECURE = _HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _HTTPS

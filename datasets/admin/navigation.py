@@ -38,6 +38,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, bool], ...]], ...] = (
         (
             ("Users", "person", "admin:auth_user_changelist", True),
             ("Groups", "group", "admin:auth_group_changelist", True),
+            ("Failed logins", "lock", "admin:axes_accessattempt_changelist", True),
         ),
     ),
 )

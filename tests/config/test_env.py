@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,8 @@ OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], object]] = {
         lambda s: (s["SECURE_SSL_REDIRECT"], s["SESSION_COOKIE_SECURE"], s["CSRF_COOKIE_SECURE"]),
         (True,) * 3,
     ),
+    "LOGIN_FAILURE_LIMIT": ("77", lambda s: s["AXES_FAILURE_LIMIT"], 77),
+    "LOGIN_LOCKOUT_MINUTES": ("77", lambda s: s["AXES_COOLOFF_TIME"], timedelta(minutes=77)),
     "LOG_LEVEL": ("ERROR", lambda s: s["LOGGING"]["loggers"]["ingest"], {"level": "ERROR"}),
     "REDIS_TIMEOUT_SECONDS": ("7", lambda s: pool(s)["socket_connect_timeout"], 7),
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission, User
@@ -74,6 +75,7 @@ class Tenant:
             LogEntry: log,
             User: self.user,
             Group: Group.objects.create(name=f"Group {word}"),
+            AccessAttempt: AccessAttempt.objects.create(username=word, ip_address="192.0.2.1", failures_since_start=1),
         }
         sent = {"timestamp": record()["timestamp"], "context": {}, "country": word}
         assert Api(issue_token(self.key), self.dataset).one(sent, X_Request_Id=word).status_code == 202
@@ -167,7 +169,7 @@ def test_pages_about_anothers_object_are_a_404(zebra: Tenant, heron: Tenant) -> 
 
 def test_the_same_pages_are_there_for_their_owner_and_for_members(zebra: Tenant, heron: Tenant) -> None:
     services.set_members(zebra.project, [heron.user])
-    personal = ("/admin/auth/", "/admin/quotas/", "/admin/admin/logentry/")
+    personal = ("/admin/auth/", "/admin/quotas/", "/admin/admin/logentry/", "/admin/axes/")
     pages = [each for each in addresses_of(zebra) if not each[1].startswith(personal) and "/delete/" not in each[1]]
     assert len(pages) > 15
     for user in (zebra.user, heron.user):
@@ -201,7 +203,7 @@ def test_lists_filters_and_searches_show_nothing_of_anothers(zebra: Tenant, hero
     client = as_user(heron.user)
     pages = [
         *lists(),
-        *(reverse("admin:app_list", args=(label,)) for label in ("datasets", "ingest", "quotas", "auth")),
+        *(reverse("admin:app_list", args=(label,)) for label in ("datasets", "ingest", "quotas", "auth", "axes")),
     ]
     assert len(pages) > 20
     for path in pages:

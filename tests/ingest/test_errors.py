@@ -300,6 +300,7 @@ TABLE = [
 ]
 OF_EVERY_ANSWER = {"content-type", "content-length", "x-request-id", "connection"}
 OF_THE_ADMINS_STACK = {
+    "content-security-policy",
     "cross-origin-opener-policy",
     "referrer-policy",
     "vary",
