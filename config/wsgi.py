@@ -52,7 +52,8 @@ class ApiHandler(BaseHandler):
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Django's own resolution, remembered: clients send to few addresses, and to each very often."""
-        match = _resolve(request.path_info)
+        path = request.path_info
+        match = _resolve(path) if len(path) <= _LONGEST_REMEMBERED else get_resolver().resolve(path)
         request.resolver_match = match
         return match
 
@@ -76,6 +77,10 @@ def _has_body(environ: dict[str, Any]) -> bool:
     keep a thread busy.
     """
     return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+
+
+# Every address of ours is shorter. Thousands of the longest that the server takes would be hundreds of megabytes.
+_LONGEST_REMEMBERED = 200
 
 
 @lru_cache(maxsize=4096)

@@ -18,6 +18,8 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 # Compressed data is taken so many bytes at a time. What comes of them before the limit is looked at again is at most
 # 8 MiB: 4 bytes of zstd can be a block of 128 KiB.
 _SLICE = 256
+# What is taken is remembered, so it must not be long.
+_LONGEST_MEDIA_TYPE = 200
 # zstd's window is memory that a sender makes us take; 8 MiB is what the format asks every decoder to support.
 _ZSTD_WINDOW = 8 * 1024 * 1024
 
@@ -26,7 +28,7 @@ _ZSTD_WINDOW = 8 * 1024 * 1024
 def media_type(header: str) -> str:
     """The media type of a Content-Type header, if its charset is UTF-8 or not given. Raises UnsupportedMediaType."""
     try:
-        name, parameters = parse_header_parameters(header)
+        name, parameters = parse_header_parameters(header if len(header) <= _LONGEST_MEDIA_TYPE else "")
     except ValueError:  # a parameter in an encoding that does not exist
         name, parameters = "", {}
     if name not in (JSON, NDJSON) or parameters.get("charset", "utf-8").lower() != "utf-8":

@@ -1,0 +1,136 @@
+"""Floods of tokens and addresses that lead nowhere, and what a tenant learns of another."""
+
+import base64
+import gc
+import json
+import secrets
+import tracemalloc
+from typing import Any
+from uuid import uuid4
+
+import jwt
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from datasets import catalog, services
+from datasets.keys import issue_token
+from datasets.models import ApiKey, Dataset
+from tests.conftest import FIELDS, Api, record
+from tests.ingest.wire import Answer, call
+
+FLOOD = 1000
+
+
+def forged(number: int, key: ApiKey) -> str:
+    """A token that looks like the key's, each with another signature; now and then another kind of nonsense."""
+    header, payload, _ = issue_token(key).split(".")
+    kinds = (
+        f"{header}.{payload}.{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip('=')}",
+        jwt.encode({"jti": str(uuid4()), "project_id": number}, secrets.token_hex(32), algorithm="HS256"),
+        jwt.encode({"jti": str(key.token_id), "project_id": key.project_id}, "", algorithm="none"),
+        jwt.encode({"project_id": key.project_id}, secrets.token_hex(64), "HS512", headers={"kid": "../../dev/null"}),
+        secrets.token_urlsafe(number % 3000 + 1),
+    )
+    return kinds[number % len(kinds)]
+
+
+def send(token: str, dataset: int) -> Answer:
+    return call(f"/datasets/{dataset}", HTTP_AUTHORIZATION=f"Bearer {token}", CONTENT_TYPE="application/json")
+
+
+def test_tokens_that_are_not_ours_cost_no_query_and_leave_nothing_behind(key: ApiKey, dataset: Dataset) -> None:
+    def flood(count: int) -> None:
+        for number in range(count):
+            assert send(forged(number, key), dataset.pk + number % 10).status == 401
+
+    flood(200)  # everything that is made on first use is made
+    with CaptureQueriesContext(connection) as queries:
+        tracemalloc.start()
+        try:
+            flood(FLOOD)
+            gc.collect()
+            left, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert len(queries) == 0
+    assert catalog.size() == 0
+    assert left < 50 * FLOOD, "some of every token is kept"
+
+
+def test_long_addresses_and_media_types_leave_nothing_behind(api: Api, dataset: Dataset) -> None:
+    """Short ones are remembered, a bounded number of them; long ones would be a way to fill the memory."""
+
+    def flood(count: int) -> None:
+        for number in range(count):
+            assert call(f"/datasets/{number}{'1' * 60_000}").status == 401
+            long = f"application/json; x={'y' * 60_000}{number}"
+            assert api.one(record(), Content_Type=long).status_code == 415
+
+    flood(5)
+    tracemalloc.start()
+    try:
+        flood(50)
+        gc.collect()
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < 1_000_000
+
+
+def test_what_signs_otherwise_than_we_do_does_not_count(key: ApiKey, dataset: Dataset) -> None:
+    """Our secret with another algorithm, or another name for ours. What a header says of other keys is not read."""
+    claims = {"jti": str(key.token_id), "project_id": key.project_id}
+    secret = settings.API_KEY_SECRET
+    header = {"kid": "2", "jku": "https://evil.example/keys", "x5u": "https://evil.example/cert"}
+    assert len(secret) >= 48
+    assert send(jwt.encode(claims, secret, algorithm="HS384", headers=header), dataset.pk).status == 401
+    assert send(jwt.encode(claims, secret, algorithm="HS256", headers=header), dataset.pk).status == 400  # no body
+    _, payload, signature = jwt.encode(claims, secret, algorithm="HS256").split(".")
+    names: list[Any] = [
+        "none",
+        "NONE",
+        "RS256",
+        "ES256",
+        "PS256",
+        "EdDSA",
+        "HS256 ",
+        "hs256",
+        "",
+        None,
+        256,
+        ["HS256"],
+        {},
+    ]
+    for name in names:
+        text = json.dumps({"alg": name, "typ": "JWT"}).encode()
+        renamed = base64.urlsafe_b64encode(text).decode().rstrip("=")
+        for last in (signature, ""):
+            assert send(f"{renamed}.{payload}.{last}", dataset.pk).status == 401, name
+
+
+def test_a_tenant_gets_the_same_answer_for_what_is_not_there_and_what_is_anothers(dataset: Dataset, api: Api) -> None:
+    """Byte by byte but for the request id, whatever else is wrong with the request; each asked twice, for the cache."""
+    stranger = services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
+    services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
+    theirs = Api(issue_token(services.create_key(project=stranger, name="tests")), dataset)
+    for suffix, body, headers in (
+        ("", record(), {}),
+        ("", b"{", {}),
+        ("", record(), {"Content_Type": "text/plain"}),
+        ("", record(), {"Content_Encoding": "br"}),
+        ("", record(), {"Idempotency_Key": " "}),
+        ("/batch", [record()], {}),
+        ("/validate", record(), {}),
+    ):
+        answers = set()
+        for _ in range(2):
+            for number in (dataset.pk, dataset.pk + 1000):
+                answer = theirs.post(f"/datasets/{number}{suffix}", body, **headers)
+                others = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+                answers.add((answer.status_code, answer.content, json.dumps(others, sort_keys=True)))
+        assert len(answers) == 1
+        assert answers.pop()[0] == 404
+    receipt = api.one(record()).headers["Location"]
+    assert theirs.request("GET", receipt).status_code == 404
