@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# The suite runs on all cores, four at most, each with servers of its own; a file's tests share what they start.
+TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+SLOW_FIRST := tests/faults tests/e2e tests/browser
+
 .PHONY: run test bench check clean chromium
 
 run: $(VENV)/installed ## start everything: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
 
 test: $(VENV)/installed-tests chromium ## the whole suite, on real servers that it starts itself
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER) $(SLOW_FIRST) tests
 
 chromium: ## for the admin's tests: Debian's, installed where that is allowed and it is missing
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \

@@ -98,7 +98,9 @@ class DatasetTable:
                 self._delta = DeltaTable(self.uri, storage_options=storage_options())
             except TableNotFoundError as failure:
                 if self.expected:
-                    raise TableGone(f"no table at {self.uri}, where there has been one") from failure
+                    raise TableGone(
+                        f"no table at {self.uri}, where there has been one: is the storage mounted?"
+                    ) from failure
                 return False
         version = self._delta.version()
         self._seen = version, self._trace(version)

@@ -11,7 +11,7 @@ from tests.browser import chromium, site
 from tests.browser.scene import PASSWORD, Scene, furnish
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # what it sets in the environment is not for other tests
 def browser() -> Iterator[Browser]:
     with chromium.browser() as launched:
         yield launched

@@ -110,7 +110,7 @@ def _when_a_file_is_written() -> None:
             pass
         _die()
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=False).start()  # should the drain be done first, the process waits for it
 
 
 def data_files(root: Path) -> list[Path]:

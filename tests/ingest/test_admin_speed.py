@@ -29,8 +29,8 @@ def _fill(owner: User) -> None:
         cursor.execute("SELECT min(id) FROM datasets_project WHERE slug LIKE 'p%%'")
         (first,) = cursor.fetchone()
         cursor.execute(
-            "INSERT INTO datasets_dataset (project_id, name, slug, description, is_archived, created_at)"
-            " SELECT %s + n %% %s, 'Dataset ' || lpad(n::text, 5, '0'), 'd' || n, '', false, now()"
+            "INSERT INTO datasets_dataset (project_id, name, slug, description, is_archived, has_table, created_at)"
+            " SELECT %s + n %% %s, 'Dataset ' || lpad(n::text, 5, '0'), 'd' || n, '', false, false, now()"
             " FROM generate_series(0, %s) n",
             [first, _PROJECTS, _DATASETS - 1],
         )

@@ -189,7 +189,7 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
             assert "Its table is gone" in each.content.decode()
         with pytest.raises(SystemExit):
             call_command("ledger")
-        with pytest.raises(CommandError, match="Its table is gone"):
+        with pytest.raises(CommandError, match="where there has been one: is the storage mounted"):
             call_command("records", str(dataset.pk))
         upkeep.tidy_tables(everything=False)  # says so in the log, and goes on
         assert queue.untidy() == [dataset.pk]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 from django.core.management.base import CommandError
 from rich.console import Console
 from rich.measure import Measurement
@@ -18,7 +17,6 @@ from rich.table import Table
 from config.commands import ServiceCommand
 from datasets import exports, records
 from datasets.models import Dataset
-from datasets.table import unreadable
 
 _TABLE_ROWS = 20
 
@@ -50,10 +48,7 @@ class Command(ServiceCommand):
             raise CommandError("parquet is not for a terminal: name a file with -o.")
         if form == "table":
             limit = _TABLE_ROWS if limit is None else limit
-        try:
-            total = records.count(dataset)
-        except (DeltaError, OSError) as reason:
-            raise CommandError(unreadable(reason)) from reason
+        total = records.count(dataset)
         total = total if limit is None else min(limit, total)
         if limit is None:
             source: Iterator[pa.RecordBatch] = records.batches(dataset)
