@@ -67,13 +67,13 @@ def pages(transactional_db: None) -> dict[str, str]:
     return pages | searched
 
 
-def _cost(client: Client, path: str) -> tuple[int, float]:
-    """Queries, and seconds of work: our own processor time and the database's answers, not waiting for a processor."""
+def _cost(client: Client, path: str) -> tuple[int, float, float]:
+    """Queries; seconds of work: our own processor time and the database's answers, not waiting for a processor; all."""
     with CaptureQueriesContext(connection) as queries:
-        began = time.thread_time()
+        began, began_wall = time.thread_time(), time.perf_counter()
         client.get(path)
-        seconds = time.thread_time() - began
-    return len(queries), seconds + sum(float(query["time"]) for query in queries)
+        seconds, wall = time.thread_time() - began, time.perf_counter() - began_wall
+    return len(queries), seconds + sum(float(query["time"]) for query in queries), wall
 
 
 def test_every_page_takes_few_queries_and_little_time(pages: dict[str, str]) -> None:
@@ -85,8 +85,10 @@ def test_every_page_takes_few_queries_and_little_time(pages: dict[str, str]) -> 
             if client.get(path).status_code == 404:
                 continue  # not for alice
             tries = (_cost(client, path) for _ in range(8))
-            count, seconds = next((each for each in tries if each[1] <= _MOST_SECONDS), (0, _MOST_SECONDS * 2))
-            print(f"{name:6} {page:26} {count:3} queries {seconds * 1000:6.0f} ms")  # with pytest -s
+            count, seconds, wall = next((each for each in tries if each[1] <= _MOST_SECONDS), (0, _MOST_SECONDS * 2, 0))
+            print(
+                f"{name:6} {page:26} {count:3} queries {seconds * 1000:6.0f} ms of work, {wall * 1000:.0f} in all"
+            )  # with pytest -s
             if count > _MOST_QUERIES or seconds > _MOST_SECONDS:
                 slow[f"{page} for {name}"] = (count, round(seconds, 3))
     assert slow == {}
