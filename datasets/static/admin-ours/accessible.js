@@ -1,4 +1,4 @@
-// What unfold and Django's widgets leave out: names for select2's boxes, the Filters button by keyboard.
+// What unfold and Django's widgets leave out: names for select2's boxes, what opens at a click by keyboard.
 
 function nameSelects() {
   for (const select of document.querySelectorAll("select.select2-hidden-accessible")) {
@@ -13,15 +13,18 @@ function nameSelects() {
   for (const hint of document.querySelectorAll(".help-tooltip[aria-label]")) hint.setAttribute("role", "img");
 }
 
+const FOCUSABLE = "a[href], button, input, select, textarea, [tabindex='0']";
+
 function pressable() {
-  for (const link of document.querySelectorAll("#main a:not([href]), #main div[x-on\\:click][class*=cursor-pointer]")) {
-    if (link.tabIndex >= 0 || !link.textContent.trim()) continue;
-    link.tabIndex = 0;
-    link.setAttribute("role", "button");
-    link.addEventListener("keydown", (event) => {
+  for (const place of document.querySelectorAll("[x-on\\:click], .list-footer-display")) {
+    if (place.hasAttribute("tabindex") || !place.textContent.trim() || place.closest(FOCUSABLE) || place.querySelector(FOCUSABLE)) continue;
+    place.tabIndex = 0;
+    place.setAttribute("role", "button");
+    if (place.matches(".material-symbols-outlined")) place.setAttribute("aria-label", place.title || "Sidebar");
+    place.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
       event.preventDefault();
-      link.click();
+      place.click();
     });
   }
 }
