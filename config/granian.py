@@ -9,7 +9,6 @@ import signal
 import socket
 import threading
 import time
-from multiprocessing.process import BaseProcess
 
 from config.wsgi import application
 
@@ -25,14 +24,15 @@ _KEEPALIVE = (
 _PATIENCE_SECONDS = 20  # for requests that are still being answered
 
 
-def _end_without(main: BaseProcess) -> None:
-    main.join()
+def _end() -> None:
+    # The kernel's own timer: an end in good order waits for requests under way, and while it waits, no thread of
+    # Python's gets another turn, this one included.
+    signal.alarm(_PATIENCE_SECONDS)
     # Again and again: until the server listens for it, the signal goes to a handler that was the main process's, and
-    # is lost. A process whose main died while it was starting would stay; and, by the pipes it inherited, its siblings.
-    for _ in range(_PATIENCE_SECONDS):
+    # is lost. A process whose main died while it was starting would stay.
+    while True:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _notice_lost_clients() -> bool:
@@ -55,12 +55,14 @@ def _notice_lost_clients() -> bool:
     return found
 
 
-def _attend(main: BaseProcess) -> None:
-    while main.is_alive() and not _notice_lost_clients():
-        time.sleep(0.1)
-    _end_without(main)
+def _attend(main: int) -> None:
+    noticed = False
+    while os.getppid() == main:  # by this, and not by a pipe from it: siblings hold the other end of that, too
+        noticed = noticed or _notice_lost_clients()
+        time.sleep(1 if noticed else 0.1)
+    _end()
 
 
 _main = multiprocessing.parent_process()
-if _main is not None:
-    threading.Thread(target=_attend, args=(_main,), daemon=True).start()
+if _main is not None and _main.pid is not None:
+    threading.Thread(target=_attend, args=(_main.pid,), daemon=True).start()

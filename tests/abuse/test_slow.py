@@ -135,3 +135,21 @@ def test_two_thousand_idle_connections_do_not_keep_the_next_client_from_being_se
         for _ in range(5):
             is_served_soon(neighbour)
         assert web.memory_info().rss - before < 2000 * 32 * 1024
+
+
+def test_processes_that_wait_for_bodies_do_not_outlive_the_main_process(tenant: Tenant) -> None:
+    """The end of a process in good order waits for these bodies; it must not wait for ever."""
+    main = tenant.stack.program("web")
+    before = main.children()
+    with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token):
+        main.kill()
+        _, left = psutil.wait_procs(before, timeout=60)
+        assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+    wait_for(lambda: _is_up(tenant), "other web processes")
+
+
+def _is_up(tenant: Tenant) -> bool:
+    try:
+        return _is_taken(tenant)
+    except OSError:
+        return False
