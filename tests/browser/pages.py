@@ -1,5 +1,6 @@
 """Every page of the admin that has a face, by name."""
 
+from axes.models import AccessAttempt
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.urls import reverse
@@ -11,6 +12,7 @@ from tests.browser.scene import Scene
 def addresses(scene: Scene) -> dict[str, str]:
     """Name -> path."""
     dataset, group = (scene.dataset.pk,), (Group.objects.latest("pk").pk,)
+    attempt = (AccessAttempt.objects.latest("pk").pk,)
     return {
         "start": reverse("admin:index"),
         "start-30-days": reverse("admin:index") + "?span=30d",
@@ -52,6 +54,9 @@ def addresses(scene: Scene) -> dict[str, str]:
         "group": reverse("admin:auth_group_change", args=group),
         "group-add": reverse("admin:auth_group_add"),
         "group-delete": reverse("admin:auth_group_delete", args=group),
+        "failed-logins": reverse("admin:axes_accessattempt_changelist"),
+        "failed-login": reverse("admin:axes_accessattempt_change", args=attempt),
+        "failed-login-delete": reverse("admin:axes_accessattempt_delete", args=attempt),
         "password": reverse("admin:password_change"),
         "password-changed": reverse("admin:password_change_done"),
         "app": reverse("admin:app_list", args=("datasets",)),

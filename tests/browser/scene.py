@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from axes.models import AccessAttempt
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
@@ -59,6 +60,7 @@ def furnish() -> Scene:
     _usage(alice)
     entry = _quarantined(orders)
     Group.objects.create(name="who may add projects")
+    AccessAttempt.objects.create(username="alice", ip_address="192.0.2.1", failures_since_start=3, user_agent="curl")
     for user, what in ((alice, "Schema: added signup_at."), (admin, "Schema: added source; removed country.")):
         kind = ContentType.objects.get_for_model(Dataset)
         LogEntry.objects.create(
