@@ -41,6 +41,14 @@ ADVICE = {
         "There is no such dataset in the key's project, or it is archived, or has no schema.",
         "Compare the id in the address with the dataset's page, and the key's project.",
     ),
+    "body_too_slow": (
+        "Many requests at once began a body and did not send the rest.",
+        "Send bodies whole; for clients on slow lines, put a proxy that buffers in front.",
+    ),
+    "length_required": (
+        "NDJSON came in chunks, without its length: one that was cut short looks like a whole one.",
+        "Send Content-Length, or compress it.",
+    ),
     "body_too_large": ("The body is larger than MAX_BODY_BYTES.", "Send smaller batches."),
     "too_many_records": ("A batch has more records than MAX_BATCH_RECORDS.", "Send smaller batches."),
     "unsupported_media_type": ("The Content-Type is not JSON.", "Send Content-Type: application/json."),
