@@ -49,7 +49,18 @@ class Contract:
     owner_id: int
     key_id: int
     dataset_id: int
-    schema: CompiledSchema
+    is_archived: bool
+    declared: CompiledSchema
+
+    @property
+    def schema(self) -> CompiledSchema:
+        """What records are held to. Raises DatasetNotFound where none are taken any more: the dataset is archived.
+
+        What was accepted before may still be asked for.
+        """
+        if self.is_archived:
+            raise DatasetNotFound
+        return self.declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +188,8 @@ def _read(revision: bytes, claims: Claims, dataset_id: int | None) -> tuple[Cont
         if wanted is None:
             return DatasetNotFound(), expires_at
         version = (
-            SchemaVersion.objects.filter(
-                dataset__pk=wanted,
-                dataset__project_id=claims.project_id,
-                dataset__is_archived=False,
-            )
+            SchemaVersion.objects.select_related("dataset")
+            .filter(dataset__pk=wanted, dataset__project_id=claims.project_id)
             .order_by("-number")
             .first()
         )
@@ -193,7 +201,8 @@ def _read(revision: bytes, claims: Claims, dataset_id: int | None) -> tuple[Cont
             owner_id=key.project.owner_id,
             key_id=key.pk,
             dataset_id=version.dataset_id,
-            schema=compiled(version.pk, tuple(version.field_list())),
+            is_archived=version.dataset.is_archived,
+            declared=compiled(version.pk, tuple(version.field_list())),
         )
         return contract, expires_at
     finally:

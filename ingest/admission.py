@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
@@ -30,6 +31,7 @@ from ingest.errors import (
 )
 from ingest.validation import Payload
 from quotas import counters
+from quotas import services as quotas
 from quotas.models import UNLIMITED
 from quotas.period import bounds, period_of
 
@@ -100,27 +102,55 @@ class _RedisClock:
         cls.ahead_ms = server_ms - time.time() * 1000
 
 
-def admit(contract: Contract, payload: Payload, *, trace_id: str, idempotency_key: str | None) -> Admission:
+class Retryable(Struct, frozen=True):
+    """What makes a request the same as an earlier one: its Idempotency-Key, and a digest of what was sent."""
+
+    key: str
+    digest: str
+
+    @classmethod
+    def of(cls, key: str, kind: str, body: bytes) -> "Retryable":
+        """`kind`: how the body is to be read. The same bytes as one record and as a batch are two requests."""
+        return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).hexdigest())
+
+
+def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
     """Queue the payload and charge its records, if everything allows it, in one step; or do nothing at all.
 
     Raises StaleContract; KeyInProgress, KeyReused, QuotaExceeded, QueueFull, QueueUnavailable.
     """
-    if idempotency_key is None:
+    if retryable is None:
         return _admit_or_refuse(contract, payload, trace_id, None)
-    in_progress = (contract.dataset_id, idempotency_key)
+    in_progress = (contract.dataset_id, retryable.key)
     if in_progress in _keys_in_progress:
         raise KeyInProgress
     _keys_in_progress.add(in_progress)
     try:
-        return _admit_or_refuse(contract, payload, trace_id, idempotency_key)
+        return _admit_or_refuse(contract, payload, trace_id, retryable)
     finally:
         _keys_in_progress.discard(in_progress)
 
 
-def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, idempotency_key: str | None) -> Admission:
+def accepted_before(contract: Contract, retryable: Retryable) -> Admission | None:
+    """The first answer to a request that would be refused now: by a newer schema, or since the dataset is archived.
+
+    None where it was not accepted before. Raises `config.redis.RedisUnavailable`.
+    """
+    key = redis_keys.idempotency(contract.dataset_id, retryable.key)
+    found: bytes | None = execute("GET", key, timeout=_settings().timeout)
+    if found is None:
+        return None
+    digest, generation, stream_id, count = msgspec.msgpack.decode(found, type=tuple[str, str, str, int])
+    if digest != retryable.digest:
+        return None
+    quota = quotas.current(contract.owner_id)
+    return Admission(contract.dataset_id, generation, stream_id, count, quota.limit, quota.used, quota.period, True)
+
+
+def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None) -> Admission:
     period = period_of(clock.now())
     while True:
-        reply = _call(contract, payload, trace_id, idempotency_key, period)
+        reply = _call(contract, payload, trace_id, retryable, period)
         outcome = reply[0]
         if outcome in (b"accepted", b"replayed"):
             _, _, generation, stream_id, count, limit, used = reply
@@ -149,14 +179,12 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, idempo
             raise QueueUnavailable(NOTHING_HAPPENED)
 
 
-def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: str | None, period: str) -> list[Any]:
+def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str) -> list[Any]:
     """Run admit.lua; its reply."""
     dataset_id, owner_id = contract.dataset_id, contract.owner_id
     keys = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), _slot.name]
-    digest = ""
-    if idempotency_key is not None:
-        keys.append(redis_keys.idempotency(dataset_id, idempotency_key))
-        digest = hashlib.blake2b(payload.format + payload.body, digest_size=16).hexdigest()
+    if retryable is not None:
+        keys.append(redis_keys.idempotency(dataset_id, retryable.key))
     _slot.number += 1
     timeout, dataset_bytes, total_bytes, idempotency_seconds = _settings()
     if _RedisClock.ahead_ms is None:
@@ -176,7 +204,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, idempotency_key: 
         total_bytes,
         secrets.token_hex(4),  # a fresh one each time: a Redis wiped under us must not get the same name again
         contract.key_id if _is_due(contract.key_id) else "",
-        digest,
+        retryable.digest if retryable is not None else "",
         idempotency_seconds,
     ]
     try:

@@ -14,16 +14,17 @@ from rest_framework.views import APIView
 from config.errors import ApiError, json_response
 from config.middleware import request_id
 from config.redis import RedisUnavailable
-from datasets.catalog import CatalogUnavailable, Contract, check_in_force, under_contract
+from datasets.catalog import CatalogUnavailable, Contract, DatasetNotFound, check_in_force, under_contract
 from datasets.keys import read_token
 from ingest import health, metrics, openapi, receipts
-from ingest.admission import Admission, admit, quota_headers
+from ingest.admission import Admission, Retryable, accepted_before, admit, quota_headers
 from ingest.authentication import ApiKeyAuthentication
 from ingest.body import JSON, NDJSON, media_type, read_body
 from ingest.errors import (
     NOTHING_HAPPENED,
     InvalidDatasetId,
     InvalidIdempotencyKey,
+    InvalidRecords,
     QueueUnavailable,
     UnsupportedMediaType,
 )
@@ -133,8 +134,15 @@ class IngestView(KeyView):
         def ingest(contract: Contract) -> Admission:
             if key is not None and not _IDEMPOTENCY_KEY(key):
                 raise InvalidIdempotencyKey
-            payload = self.read(plain, contract)
-            return admit(contract, payload, trace_id=trace_id, idempotency_key=key)
+            try:
+                payload = self.read(plain, contract)
+            except (DatasetNotFound, InvalidRecords):  # by the schema of now: a retry is of an earlier request
+                earlier = accepted_before(contract, self.retryable(plain, contract, key)) if key else None
+                if earlier is None:
+                    raise
+                return earlier
+            retryable = self.retryable(plain, contract, key) if key else None
+            return admit(contract, payload, trace_id=trace_id, retryable=retryable)
 
         admission = self.under_contract(request, wanted, ingest)
         headers = {"Location": f"/datasets/{admission.dataset_id}/receipts/{receipts.issue(admission)}"}
@@ -144,15 +152,25 @@ class IngestView(KeyView):
         return HttpResponse(self.accepted_body(admission), status=202, content_type=JSON, headers=headers)
 
     def read(self, request: HttpRequest, contract: Contract) -> Payload:
-        """The body, validated under a contract; it is read from the wire once, however often it is validated."""
+        """The body, validated under a contract."""
+        schema = contract.schema  # first: for a dataset that takes nothing, nothing is read
         validate = self.validator(media_type(request.META.get("CONTENT_TYPE", "")))
+        return validate(schema, self.body(request, contract))
+
+    def body(self, request: HttpRequest, contract: Contract) -> bytes:
+        """The body; it is read from the wire once, however often it is asked for."""
         if self._body is None:
             try:
                 self._body = read_body(request, project_id=contract.project_id)
             except ApiError as refusal:
                 refusal.confirmed = True  # whatever the contract; and what was read of the body is gone
                 raise
-        return validate(contract.schema, self._body)
+        return self._body
+
+    def retryable(self, request: HttpRequest, contract: Contract, key: str) -> Retryable:
+        """What a retry of this request has in common with it."""
+        kind = f"{type(self).__name__} {media_type(request.META.get('CONTENT_TYPE', ''))}"
+        return Retryable.of(key, kind, self.body(request, contract))
 
 
 class SingleView(IngestView):

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as StillWaiting
 from typing import Any
 
@@ -15,6 +16,7 @@ from config import redis
 from datasets import services
 from datasets.keys import issue_token
 from datasets.models import Dataset, Project
+from datasets.schema import Field
 from ingest import redis_keys
 from quotas.services import current, set_limit
 from tests.conftest import FIELDS, Api, record, stored
@@ -222,3 +224,40 @@ def test_of_32_at_once_one_is_queued(api: Api, dataset: Dataset) -> None:
     assert all(each == IN_PROGRESS for each in refused)
     assert (in_stream(dataset), current(dataset.project.owner.pk).used) == (1, 3)
     assert len(stored(dataset)) == 3
+
+
+def test_a_retry_gets_the_first_answer_whatever_became_of_the_schema(api: Api, dataset: Dataset) -> None:
+    set_limit(dataset.project.owner, 100)
+    sent: list[Callable[[], httpx.Response]] = [
+        lambda: api.one(record(), Idempotency_Key="one"),
+        lambda: api.batch([record()] * 3, Idempotency_Key="three"),
+        lambda: api.batch(json.dumps(record()) + "\n", content_type="application/x-ndjson", Idempotency_Key="line"),
+    ]
+    first = [send() for send in sent]
+    services.save_dataset(dataset, fields=[*FIELDS, Field("source", "string")])
+    assert api.one(record()).json()["error"] == "Missing field: source"
+    assert all(is_replay_of(before, send()) for before, send in zip(first, sent, strict=True))
+    assert first[0].headers["RateLimit"].startswith('"monthly";r=99;')
+    assert sent[0]().headers["RateLimit"].startswith('"monthly";r=95;')
+
+    dataset.is_archived = True
+    services.save_dataset(dataset)
+    assert api.one(record()).status_code == 404
+    assert all(is_replay_of(before, send()) for before, send in zip(first, sent, strict=True))
+    assert current(dataset.project.owner.pk).used == 5
+    assert len(stored(dataset)) == 5
+
+
+def test_a_refusal_stands_where_nothing_was_accepted_before(api: Api, dataset: Dataset) -> None:
+    api.one(record(), Idempotency_Key="k")
+    other = api.one(record(amount="42.5"), Idempotency_Key="k")
+    assert (other.status_code, other.json()["error"]) == (400, "Invalid number field: amount")
+    unknown = api.one(record(amount="42.5"), Idempotency_Key="unknown")
+    assert unknown.status_code == 400
+    assert api.one(record(), Idempotency_Key="unknown").status_code == 202, "a refusal is not remembered"
+
+
+def test_the_same_bytes_as_a_record_and_as_a_batch_are_two_requests(api: Api, dataset: Dataset) -> None:
+    body = json.dumps(record())
+    assert api.batch(body, content_type="application/x-ndjson", Idempotency_Key="k").status_code == 202
+    assert api.one(body, Idempotency_Key="k").json() == REUSED

@@ -251,3 +251,13 @@ def test_batches_of_every_format_have_one(api: Api, dataset: Dataset) -> None:
     responses = [api.one(one), api.batch(f"[{one},{one}]"), api.batch(f"{one}\n", content_type="application/x-ndjson")]
     drain(dataset.pk)
     assert [status(api, each)["status"] for each in responses] == ["stored"] * 3
+
+
+def test_they_are_answered_after_the_dataset_was_archived(api: Api, dataset: Dataset) -> None:
+    queued = api.one(record())
+    dataset.is_archived = True
+    services.save_dataset(dataset)
+    assert api.one(record()).status_code == 404
+    assert status(api, queued)["status"] == "queued"
+    drain(dataset.pk)
+    assert status(api, queued)["status"] == "stored"
