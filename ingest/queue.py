@@ -126,8 +126,9 @@ def trim(dataset_id: int, in_generation: str, position: int, entries: Sequence[E
     if entries:
         hours: Counter[int] = Counter()
         for entry in entries:
-            hours[entry.position // _POSITIONS_AN_HOUR] += entry.count
-        records, size = sum(hours.values()), sum(len(entry.body) for entry in entries)
+            if entry.origin == entry.stream_id:  # a replay came in before, and was counted then
+                hours[entry.position // _POSITIONS_AN_HOUR] += entry.count
+        records, size = sum(entry.count for entry in entries), sum(len(entry.body) for entry in entries)
         known = [entries[0].stream_id, len(entries), records, size, *chain.from_iterable(hours.items())]
         all_at_once: int = _script("trim")(keys=keys, args=[in_generation, stream_id_of(position), *known])
         if all_at_once >= 0:

@@ -15,6 +15,7 @@ Glossary
     lock            held by the drain that is at work on a dataset; saves work, correctness does not rest on it
     replayed        hash of a dataset's quarantine rows that were put back into its stream -> the new place
     stored by hour  hash of a dataset: hour of acceptance (hours since the epoch) -> records stored or quarantined
+                    (a replay counts for none: its hour was counted before)
     refused by hour hash of a project: `<hour since the epoch>:<error code>` -> requests refused with one of its keys
     untidy          set of the datasets whose tables were written to since they were last compacted
     refused         hash: error code -> requests refused with it

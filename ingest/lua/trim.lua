@@ -11,6 +11,8 @@
 -- What is removed is what is counted, in one step, because two drains may trim the same entries. If the head of the
 -- stream is the first entry of a drain, all its entries are there: they are only ever removed from the head. Else they
 -- are read and counted here, bodies and all, which keeps Redis from serving others: hence a few at a time.
+--
+-- A replay is stored, but did not come in: its hour was counted where it was accepted.
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 0
@@ -48,16 +50,20 @@ if #found == 0 then
 end
 local records, bytes, hours = 0, 0, {}
 for _, entry in ipairs(found) do
-    local count = 0
+    local count, replayed = 0, false
     for at = 1, #entry[2], 2 do
         if entry[2][at] == 'n' then
             count = tonumber(entry[2][at + 1])
         elseif entry[2][at] == 'b' then
             bytes = bytes + #entry[2][at + 1]
+        elseif entry[2][at] == 'o' then
+            replayed = true
         end
     end
     records = records + count
-    local hour = string.format('%.0f', math.floor(tonumber(string.match(entry[1], '%d+')) / 3600000))
-    hours[hour] = (hours[hour] or 0) + count
+    if not replayed then
+        local hour = string.format('%.0f', math.floor(tonumber(string.match(entry[1], '%d+')) / 3600000))
+        hours[hour] = (hours[hour] or 0) + count
+    end
 end
 return remove(found[#found][1], #found, records, bytes, hours)

@@ -80,6 +80,15 @@ def test_trim_believes_a_drain_only_if_the_stream_begins_with_its_entries(queue:
     assert everything() == before
 
 
+def test_trim_counts_an_entry_that_was_replayed_for_no_hour(queue: list[str]) -> None:
+    replay(7, "now")
+    while call("trim", TRIM, "now", "9999999999999-0"):
+        pass
+    assert counts() == {"accepted": 120, "queued": 0, "bytes": 0, "total": 1000}
+    stored = {int(hour): int(count) for hour, count in redis.client().hgetall(HOURS).items()}
+    assert stored == {490_000: 39, 490_001: 40, 490_002: 41}
+
+
 @pytest.mark.parametrize("known", [[], ["1-0", 1, 1, 10, 0, 1]])
 def test_trim_of_an_empty_stream_changes_nothing(queue: list[str], known: list[object]) -> None:
     redis.client().xtrim(STREAM, maxlen=0)

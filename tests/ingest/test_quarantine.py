@@ -17,7 +17,7 @@ from datasets import services
 from datasets.models import Dataset, Project
 from datasets.schema import Field
 from datasets.table import DatasetTable
-from ingest import queue
+from ingest import queue, statistics
 from ingest.drain import drain
 from ingest.ledger import balance
 from ingest.models import QuarantinedEntry
@@ -189,6 +189,16 @@ def test_a_replay_stores_the_records_with_the_ids_of_their_acceptance(api: Api, 
     entry.refresh_from_db()
     assert entry.state == REPLAYED
     assert entry.replayed_at is not None
+
+
+def test_what_is_replayed_came_in_once(api: Api, dataset: Dataset) -> None:
+    entry = make_storable(dataset)
+    send(api, "z")
+    drain(dataset.pk)
+    assert replay(entry)
+    drain(dataset.pk)
+    assert ledger(dataset) == (3, 3, 0, 0)
+    assert statistics.traffic([dataset.pk])[dataset.pk].by_hour.total() == 3
 
 
 def test_replaying_again_does_nothing(dataset: Dataset) -> None:
