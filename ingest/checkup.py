@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deltalake.exceptions import DeltaError
 from django.db.models import Exists, OuterRef, Q, Sum
 
 from config import redis
 from datasets.models import Dataset, Project, SchemaVersion
+from datasets.table import DatasetTable
 from datasets.words import counted
 from ingest import health, redis_keys, statistics
 from ingest.models import QuarantinedEntry
@@ -66,6 +68,8 @@ ADVICE = {
 _NOBODYS = ("missing_api_key", "invalid_api_key", "missing_project_claim", "personal_access_token")
 _LATE_SECONDS = 60
 _NAMED = 5
+# A page that says nothing for longer is given up.
+_TABLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Finding:
 
 def findings(project: Project) -> list[Finding]:
     """What was found, in the order in which a request meets it. Raises RedisError where Redis does not answer."""
-    looks = (_service, _project, _datasets, _keys, _quota, _refusals, _nobodys, _queue, _quarantine)
+    looks = (_service, _project, _datasets, _keys, _quota, _refusals, _nobodys, _queue, _tables, _quarantine)
     return [finding for look in looks for finding in look(project)]
 
 
@@ -149,6 +153,24 @@ def _queue(project: Project) -> Iterator[Finding]:
     if backlog.age > _LATE_SECONDS:
         text = f"Accepted, and not yet stored: {counted(backlog.records)}, the oldest for {backlog.age:,.0f} seconds."
         yield Finding(True, text, "Nothing is lost. The worker's log says what keeps it.", "ledger")
+
+
+def _tables(project: Project) -> Iterator[Finding]:
+    """Of the datasets for which something waits, and which have had a table."""
+    made = {dataset.pk: dataset for dataset in project.datasets.filter(has_table=True)}
+    waiting = [(made[pk], each.backlog) for pk, each in statistics.traffic(list(made)).items() if each.backlog.records]
+    for dataset, backlog in waiting[:_NAMED]:
+        table = f"The table of “{dataset}” (id {dataset.pk})"
+        try:
+            there = DatasetTable.of(dataset).is_there(_TABLE_SECONDS)
+        except (DeltaError, OSError) as failure:
+            text = f"{table} cannot be looked for: {type(failure).__name__}."
+            yield Finding(True, text, "The worker's log says more.", "ledger")
+            return  # the storage is not well: to ask it for the others would take as long again
+        if not there:
+            text = f"{table} is gone: {counted(backlog.records)} {'waits' if backlog.records == 1 else 'wait'} for it."
+            advice = f"Is the storage mounted? If it was deleted on purpose: manage.py new_table {dataset.pk}."
+            yield Finding(True, text, advice, "ledger")
 
 
 def _quarantine(project: Project) -> Iterator[Finding]:

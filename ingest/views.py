@@ -243,7 +243,7 @@ class ReadyView(ApiView):
         checks = health.checks()
         ready = all(state == "ok" for state in checks.values())
         body = {"status": "ok" if ready else "unavailable", "checks": checks}
-        return json_response(body, status=200 if ready else 503)
+        return json_response(body) if ready else json_response(body, status=503, headers={"Retry-After": "5"})
 
 
 class OpenApiView(ApiView):

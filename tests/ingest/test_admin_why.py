@@ -1,10 +1,12 @@
 """Why records of a project do not arrive: each cause is told, with what to do, one click from the start page."""
 
 import re
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
@@ -16,8 +18,8 @@ from ingest import health, redis_keys
 from ingest.checkup import ADVICE
 from ingest.drain import drain
 from quotas import services as quotas
-from tests.conftest import Api, record
-from tests.ingest.entries import enqueue, send
+from tests.conftest import FIELDS, Api, record
+from tests.ingest.entries import enqueue, send, table_of
 from tests.test_readme import errors, table
 
 Look = Callable[[], str]
@@ -79,6 +81,39 @@ def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dat
 def test_an_expired_key_is_not_in_force(look: Look, key: ApiKey) -> None:
     ApiKey.objects.filter(pk=key.pk).update(expires_at=clock.now() - timedelta(seconds=1))
     assert "No key is in force" in look()
+
+
+def test_a_table_that_is_gone_is_told_while_something_waits_for_it(look: Look, api: Api, dataset: Dataset) -> None:
+    """/readyz, which is about the service, says nothing: another table is there."""
+    other = services.create_dataset(project=dataset.project, name="Other", fields=FIELDS)
+    for each in (dataset, other):
+        send(Api(api.token, each), "a")
+        drain(each.pk)
+    shutil.rmtree(table_of(dataset).table_uri.removeprefix("file://"))
+    health.beat()
+    assert "nothing is wrong here" in look()
+    send(Api(api.token, other), "b")
+    assert "nothing is wrong here" in look()
+    send(api, "b")
+    said = look()
+    assert f"The table of “{dataset}” (id {dataset.pk}) is gone: 1 record waits for it." in said
+    assert f"manage.py new_table {dataset.pk}" in said
+    assert "Other" not in said.split('id="findings"')[1].split("</ol>")[0]
+    assert Api(None).request("GET", "/readyz").status_code == 200
+
+
+def test_a_storage_that_cannot_be_asked_for_a_table_is_told(
+    look: Look, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    send(api, "b")
+    for name, value in (("ENDPOINT_URL", "http://127.0.0.1:1"), ("ALLOW_HTTP", "true"), ("REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setattr(settings, "STORAGE_URL", "s3://nowhere/tables")
+    assert f"The table of “{dataset}” (id {dataset.pk}) cannot be looked for: OSError." in look()
 
 
 def test_what_waits_and_what_is_in_quarantine_is_told(look: Look, dataset: Dataset) -> None:

@@ -58,6 +58,12 @@ def test_it_names_the_worker() -> None:
     )
 
 
+def test_who_asks_too_early_is_told_when_to_ask_again() -> None:
+    assert Api(None).request("GET", "/readyz").headers["Retry-After"] == "5"
+    health.beat()
+    assert "Retry-After" not in Api(None).request("GET", "/readyz").headers
+
+
 def test_it_names_redis() -> None:
     health.beat()
     with redis_away():
