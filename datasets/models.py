@@ -3,7 +3,6 @@
 import uuid
 
 from django.conf import settings
-from django.core.validators import validate_slug
 from django.db import models
 from django.db.models import Q
 
@@ -22,7 +21,7 @@ class Project(models.Model):
         help_text="Staff who see and change the project as its owner does.",
     )
     name = models.CharField(max_length=200)
-    slug = models.SlugField(max_length=100, unique=True, validators=[validate_slug])
+    slug = models.SlugField(max_length=100, unique=True)
     is_active = models.BooleanField(
         "active", default=True, help_text="While inactive, every request with one of the project's keys is refused."
     )

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -36,11 +37,26 @@ class Field:
 
 def read_fields(text: str | bytes) -> list[Field]:
     """Fields from JSON; see `parse_fields`. Raises ValidationError."""
+    return parse_fields(_read(text))
+
+
+def read_schema_file(path: Path) -> list[Field]:
+    """Fields from a file that holds `{"fields": {"amount": "number"}}`, and nothing else. Raises ValidationError."""
     try:
-        given = json.loads(text, object_pairs_hook=_each_name_once)
+        given = _read(path.read_bytes())
+    except FileNotFoundError as error:
+        text = f"There is no file {path}: write the schema into one, and give its path after --schema."
+        raise ValidationError(text) from error
+    # Of a list, an empty one too, somebody meant something else: records, as a rule.
+    written_out = isinstance(given, Mapping) and isinstance(given.get("fields"), Mapping)
+    return parse_fields(given if written_out else None)
+
+
+def _read(text: str | bytes) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_each_name_once)
     except (ValueError, RecursionError) as error:
         raise ValidationError(f"This is not JSON: {error}.") from error
-    return parse_fields(given)
 
 
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

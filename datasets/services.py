@@ -53,7 +53,9 @@ def create_dataset(*, project: Project, name: str, fields: Sequence[Field] | Non
     # A name without a Latin letter or a digit leaves no slug.
     slug = slugify(name)[:100] or f"dataset-{secrets.token_hex(4)}"
     dataset = Dataset(project=project, name=name, slug=slug)
-    dataset.full_clean()
+    dataset.full_clean(validate_constraints=False)
+    if namesake := project.datasets.filter(slug=slug).first():
+        raise ValidationError(f"The project has a dataset of that name already: “{namesake}”.")
     with changing(project.pk):
         dataset.save()
         if fields is not None:

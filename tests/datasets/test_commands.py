@@ -19,6 +19,8 @@ from datasets.schema import Field
 from tests.conftest import Api, record
 from tests.ingest.outages import redis_away
 
+NO_SCHEMA = 'A schema is an object like {"fields": {"amount": "number"}}.'
+
 
 def run(*arguments: str) -> str:
     """What a command prints on standard output."""
@@ -70,7 +72,7 @@ def test_it_makes_an_owner_who_is_unknown_and_says_how_to_let_them_in(transactio
 
 def test_a_project_that_is_refused_leaves_no_owner_behind(project: Project) -> None:
     assert refusal("create_project", "billing", "--owner", "alice") == "Project with this Slug already exists."
-    assert "Enter a valid “slug”" in refusal("create_project", "a b", "--owner", "alice")
+    assert refusal("create_project", "a b", "--owner", "alice").count("Enter a valid “slug”") == 1
     assert "Enter a valid username" in refusal("create_project", "shop", "--owner", "not a name")
     assert refusal("create_project", "shop", "--owner", "") == "This field cannot be blank."
     assert (User.objects.count(), Project.objects.count()) == (1, 1)
@@ -93,8 +95,8 @@ def test_it_prints_the_datasets_id_alone(project: Project, tmp_path: Path) -> No
     ("written", "said"),
     [
         ("{", "This is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)."),
-        ("[1]", "1 is not a field: it needs a name and a type."),
-        ("{}", 'A schema is an object like {"fields": {"amount": "number"}}.'),
+        *((each, NO_SCHEMA) for each in ("[]", "[1]", '[{"name": "a", "type": "string"}]', "{}", "null")),
+        *((f'{{"fields": {each}}}', NO_SCHEMA) for each in ("[]", '[{"name": "a", "type": "string"}]', '"a"', "null")),
         ('{"fields": {"a": "string", "a": "number"}}', "“a” stands there twice."),
         (
             '{"fields": {"id": "string", "a": "text"}}',
@@ -114,10 +116,12 @@ def test_a_schema_that_is_wrong_is_told_why_and_makes_nothing(
 
 def test_a_dataset_that_cannot_be_made_is_told_why(project: Project, tmp_path: Path) -> None:
     missing = tmp_path / "missing.json"
-    assert str(missing) in refusal("create_dataset", "billing", "Orders", "--schema", str(missing))
+    said = refusal("create_dataset", "billing", "Orders", "--schema", str(missing))
+    assert said == f"There is no file {missing}: write the schema into one, and give its path after --schema."
     assert refusal("create_dataset", "nothing", "Orders") == "There is no project “nothing”."
     run("create_dataset", "billing", "Orders")
-    assert "already exists" in refusal("create_dataset", "billing", "Orders")
+    for name in ("Orders", "orders!"):
+        assert refusal("create_dataset", "billing", name) == "The project has a dataset of that name already: “Orders”."
     with redis_away():
         assert "Redis does not answer" in refusal("create_dataset", "billing", "Others")
     assert Dataset.objects.count() == 1

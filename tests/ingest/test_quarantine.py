@@ -361,6 +361,13 @@ def test_the_command_replays_an_entry(dataset: Dataset) -> None:
     assert drain(dataset.pk) == 2
 
 
+def test_the_command_counts_one_as_one(dataset: Dataset) -> None:
+    enqueue(dataset, b"no json")
+    drain(dataset.pk)
+    (entry,) = held(dataset)
+    assert run(entry.pk) == f"1 record is in the queue of dataset {dataset.pk} again.\n"
+
+
 def test_the_command_says_that_there_is_no_such_entry(db: None) -> None:
     with pytest.raises(CommandError, match=r"^There is no quarantined entry 999\.$"):
         run(999)

@@ -6,7 +6,7 @@ from typing import Any
 
 from config.commands import ServiceCommand
 from datasets import services
-from datasets.schema import read_fields
+from datasets.schema import read_schema_file
 from datasets.services import find_project
 
 
@@ -26,6 +26,6 @@ class Command(ServiceCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         project = find_project(options["project"])
-        fields = read_fields(options["schema"].read_bytes()) if options["schema"] else None
+        fields = read_schema_file(options["schema"]) if options["schema"] else None
         dataset = services.create_dataset(project=project, name=options["name"], fields=fields)
         self.stdout.write(str(dataset.pk))

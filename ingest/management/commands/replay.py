@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from config.commands import ServiceCommand
+from datasets.words import counted
 from ingest.models import QuarantinedEntry
 from ingest.quarantine import replay
 
@@ -23,6 +24,7 @@ class Command(ServiceCommand):
         if entry is None:
             raise CommandError(f"There is no quarantined entry {options['id']}.")
         if replay(entry):
-            self.stdout.write(f"{entry.count} records are in the queue of dataset {entry.dataset_id} again.")
+            verb = "is" if entry.count == 1 else "are"
+            self.stdout.write(f"{counted(entry.count)} {verb} in the queue of dataset {entry.dataset_id} again.")
         else:
             self.stdout.write("Nothing was done: it was replayed before, or it is still in the queue.")
