@@ -1,7 +1,7 @@
 """From the wire to a body: media type, size, content encoding."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -49,7 +49,8 @@ def read_body(request: HttpRequest, *, project_id: int) -> bytes:
     if encoding not in ("", "identity", "gzip", "zstd"):
         raise UnsupportedEncoding({"expected": "identity, gzip or zstd", "received": encoding})
     announced = meta.get("CONTENT_LENGTH") or ""
-    if not announced and encoding in ("", "identity") and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON:
+    plain = encoding in ("", "identity")
+    if not announced and plain and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and _comes_in_pieces(meta):
         # JSON and compressed data say where they end. Lines do not, and the server lets a chunked body whose connection
         # is lost look like one that is complete: what came until then would be taken for the batch.
         raise LengthRequired({"detail": "Lines in chunks must be compressed: nothing else says where they end."})
@@ -62,6 +63,11 @@ def read_body(request: HttpRequest, *, project_id: int) -> bytes:
     if announced.isdecimal() and len(body) < size:
         raise InvalidJson({"detail": "The body is shorter than its Content-Length."})
     return _decompress(encoding, body, limit) if encoding in ("gzip", "zstd") else body
+
+
+def _comes_in_pieces(meta: Mapping[str, Any]) -> bool:
+    """Of a request without Content-Length: whether a body may come. HTTP/2 sends any in pieces, and does not say so."""
+    return "HTTP_TRANSFER_ENCODING" in meta or not meta.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
 
 
 def _read_up_to(read: Callable[[int], bytes], size: int, limit: int) -> bytes:

@@ -53,6 +53,7 @@ def sent(
     content_type: str = JSON,
     encoding: str = "",
     length: str | None = None,
+    **environ: str,
 ) -> Answer:
     """POST to the dataset as the web server would pass it on; a stream, or a length of "", is a chunked body."""
     assert api.dataset is not None
@@ -65,6 +66,7 @@ def sent(
         CONTENT_TYPE=content_type,
         CONTENT_LENGTH=length,
         HTTP_CONTENT_ENCODING=encoding,
+        **environ,
     )
 
 
@@ -304,6 +306,17 @@ def test_plain_lines_in_chunks_are_refused_unread(api: Api, dataset: Dataset) ->
             assert (answer.status, answer.json()["error"]) == (411, "Length required")
             assert "compressed" in answer.json()["detail"]
     assert in_stream(dataset) == 0
+
+
+def test_lines_that_do_not_come_at_all_are_not_json(api: Api) -> None:
+    """In HTTP/1, what has neither length nor chunks has no body. HTTP/2 knows no chunks: there may be one."""
+    for path in ("/batch", "/validate"):
+        for protocol in ("HTTP/1.0", "HTTP/1.1"):
+            answer = sent(api, b"", path, NDJSON, length="", SERVER_PROTOCOL=protocol)
+            assert (answer.status, answer.json()) == (400, INVALID)
+        chunks = {"SERVER_PROTOCOL": "HTTP/1.1", "HTTP_TRANSFER_ENCODING": "chunked"}
+        assert sent(api, Unread(), path, NDJSON, **chunks).status == 411
+        assert sent(api, Unread(), path, NDJSON, SERVER_PROTOCOL="HTTP/2.0").status == 411
 
 
 def test_a_body_shorter_than_it_announced_is_refused(api: Api, dataset: Dataset) -> None:
