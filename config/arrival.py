@@ -1,9 +1,10 @@
-"""Bodies that are waited for: nobody keeps the web threads by announcing bodies and not sending them.
+"""Bodies that are waited for: no sender alone keeps the web threads by announcing bodies and not sending them.
 
-granian waits for a body as long as its connection lasts, in a thread that nothing can interrupt. So there are more
-threads than are needed to work, and of those that wait for bodies which do not come, only so many are given to anybody:
-an eighth to each sender, a quarter to all; and no more than half to bodies that may yet prove slow. A quarter is always
-left to serve everybody else.
+granian waits for a body as long as its connection lasts, in a thread that nothing can interrupt: what was let in is
+never cut off. So there are more threads than are needed to work, and bodies are let in by what has become of others:
+no more than half of the threads hold bodies that may yet prove slow; a sender of whose bodies an eighth has proved so,
+or any while a quarter of all has, is refused. One sender alone thus gets half, all at once, and no more. Several who
+work together can get all: against them helps a proxy that waits for whole bodies.
 """
 
 import threading

@@ -31,7 +31,8 @@ class Command(ServiceCommand):
     help = (
         "Start everything on this machine: web, workers, beat, and Redis unless REDIS_URL names one. A process that "
         "dies is started again; Ctrl-C or SIGTERM stops them all. On the first start it migrates the database and "
-        "makes a demo project, whose curl line it prints."
+        "makes a demo project, whose curl line it prints. The environment variable HOST is the address that it listens "
+        "on (default: 127.0.0.1)."
     )
 
     _supervisor: "subprocess.Popen[bytes] | None" = None
