@@ -3,22 +3,12 @@
 import json
 import socket
 from http.client import HTTPResponse
-from typing import Any, NamedTuple
+
+from tests.ingest.wire import Answer
 
 ROW = {"timestamp": "2026-06-10T10:58:00Z", "context": {}, "text": "x"}
 TEXT = json.dumps(ROW).encode()
 LINE = TEXT + b"\n"
-
-
-class Answer(NamedTuple):
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class Connection:
