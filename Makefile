@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 
 # The suite runs on all cores, four at most, each with servers of its own; a file's tests share what they start.
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-SLOW_FIRST := tests/faults tests/e2e tests/browser
+SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
 
-.PHONY: run test bench check clean chromium
+.PHONY: run test bench check faults soak clean chromium
 
 run: $(VENV)/installed ## start everything: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
@@ -37,6 +37,9 @@ check: $(VENV)/installed-tests ## style, types, security, import layers, migrati
 
 faults: $(VENV)/installed-tests ## a thousand faults, half an hour: nothing may be lost or doubled; SEED=n repeats a plan
 	$(BIN)/python -m tests.faults --postgresql --faults 1000 $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/installed-tests ## an hour at half of the sustained rate: are memory, files, threads flat? options: make soak ARGS="--minutes 2"
+	$(BIN)/python -m tests.soak $(ARGS)
 
 clean: ## forget the virtual environment and the embedded data
 	rm -rf $(VENV) var

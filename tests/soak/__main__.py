@@ -1,0 +1,34 @@
+"""`make soak`, `python -m tests.soak`: is everything flat in the long run? Exit code 1 if it is not, or any error."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from config.env import BASE_DIR
+from tests.soak.run import SoakFailed, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60, help="how long (default: %(default)g)")
+    parser.add_argument("--rate", type=float, help="records/s (default: half of what is sustained, measured first)")
+    parser.add_argument("--batch", type=int, default=1000, help="records a request (default: %(default)s)")
+    parser.add_argument("--data", type=Path, default=BASE_DIR / "var" / "soak.csv", help="the samples, as CSV")
+    parser.add_argument("--plot", type=Path, default=BASE_DIR / "var" / "soak.svg", help="the samples, as a picture")
+    given = parser.parse_args()
+    for file in (given.data, given.plot):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        report = run(
+            minutes=given.minutes, rate=given.rate, batch=given.batch, data=given.data, picture=given.plot, aloud=True
+        )
+    except SoakFailed as reason:
+        print(f"FAILED: {reason}")
+        return 1
+    print(report.text())
+    print(f"samples: {given.data}\npicture: {given.plot}")
+    return 1 if report.wrong or report.growing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
