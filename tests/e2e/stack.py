@@ -185,6 +185,18 @@ class Stack:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=_NO_TLS, **options)
 
+    def clients_everywhere(self, each: int, token: str | None = None) -> dict[int, list[httpx.Client]]:
+        """So many clients for each web process, by its pid; each has one connection, which leads there."""
+        found: dict[int, list[httpx.Client]] = {pid: [] for pid in self.web_processes()}
+        while any(len(clients) < each for clients in found.values()):
+            client = self.client(token, limits=httpx.Limits(max_connections=1, keepalive_expiry=None))
+            clients = found[self.pid_behind(client, found)]
+            if len(clients) < each:
+                clients.append(client)
+            else:
+                client.close()
+        return found
+
     def manage(self, *arguments: str) -> str:
         """Run a management command beside the running stack; what it prints on standard output."""
         done = self.run_command(*arguments)

@@ -58,22 +58,12 @@ class Everywhere:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.clients: dict[int, list[httpx.Client]] = {pid: [] for pid in stack.web_processes()}
-        self.turn = itertools.cycle(range(len(self.clients)))
-
-    def _connect(self) -> None:
-        """Open connections until each process has its number."""
-        while any(len(group) < CLIENTS_EACH for group in self.clients.values()):
-            client = self.stack.client(limits=httpx.Limits(max_connections=1, keepalive_expiry=None))
-            group = self.clients[self.stack.pid_behind(client, self.clients)]
-            if len(group) < CLIENTS_EACH:
-                group.append(client)
-            else:
-                client.close()
+        self.clients: dict[int, list[httpx.Client]] = {}
+        self.turn = itertools.cycle(range(len(stack.web_processes())))
 
     def post(self, token: str, path: str, body: Any) -> list[httpx.Response]:
         """The same request to every process, over every connection; another process is asked first each time."""
-        self._connect()
+        self.clients = self.clients or self.stack.clients_everywhere(CLIENTS_EACH)
         first = next(self.turn)
         pids = [*self.clients][first:] + [*self.clients][:first]
         headers = {"Authorization": f"Bearer {token}"}
@@ -88,9 +78,9 @@ class Everywhere:
         return [answer.status_code for answer in self.post(token, path, body)]
 
     def close(self) -> None:
-        for clients in self.clients.values():
-            while clients:
-                clients.pop().close()
+        for client in itertools.chain(*self.clients.values()):
+            client.close()
+        self.clients = {}
 
 
 @pytest.fixture
