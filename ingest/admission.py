@@ -19,7 +19,7 @@ from config import clock
 from config.redis import Argument, HotScript, RedisUnavailable, execute
 from datasets import revisions
 from datasets.catalog import Contract, StaleContract
-from ingest import redis_keys
+from ingest import queue, redis_keys
 from ingest.errors import (
     NOTHING_HAPPENED,
     OUTCOME_UNKNOWN,
@@ -169,6 +169,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
             raise StaleContract
         if outcome == b"unseeded":
             counters.seed(contract.owner_id, period)
+            queue.begin()
         elif outcome == b"over_quota":
             raise over_quota(reply[2], reply[3], payload.count, period)
         elif outcome == b"key_reused":
@@ -183,8 +184,6 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
     """Run admit.lua; its reply."""
     dataset_id, owner_id = contract.dataset_id, contract.owner_id
     keys = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), _slot.name]
-    if retryable is not None:
-        keys.append(redis_keys.idempotency(dataset_id, retryable.key))
     _slot.number += 1
     timeout, dataset_bytes, total_bytes, idempotency_seconds = _settings()
     if _RedisClock.ahead_ms is None:
@@ -202,11 +201,11 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
         payload.body,
         dataset_bytes,
         total_bytes,
-        secrets.token_hex(4),  # a fresh one each time: a Redis wiped under us must not get the same name again
         contract.key_id if _is_due(contract.key_id) else "",
-        retryable.digest if retryable is not None else "",
-        idempotency_seconds,
     ]
+    if retryable is not None:
+        keys.append(redis_keys.idempotency(dataset_id, retryable.key))
+        args += (retryable.digest, idempotency_seconds)
     try:
         reply: list[Any] = _admit(keys, args, timeout=timeout)
     except RedisUnavailable as failure:
@@ -227,14 +226,17 @@ def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -
         counters.limit_key(owner_id),
         counters.total_key(owner_id, period),
         counters.delta_key(owner_id, period),
-        counters.DIRTY,
         redis_keys.GENERATION,
-        redis_keys.stream(dataset_id),
-        redis_keys.counters(dataset_id),
+        redis_keys.accepted(dataset_id),
+        redis_keys.queued(dataset_id),
+        redis_keys.queued_bytes(dataset_id),
         redis_keys.TOTAL_BYTES,
-        redis_keys.PENDING,
         redis_keys.TOTAL_ACCEPTED,
+        redis_keys.stream(dataset_id),
+        redis_keys.PENDING,
+        counters.DIRTY,
         redis_keys.KEYS_LAST_USED,
+        redis_keys.SLOTS,
     )
 
 

@@ -77,7 +77,8 @@ def outside_the_table(dataset: Dataset, generation: str, position: int) -> Outsi
         keys=[
             redis_keys.GENERATION,
             redis_keys.stream(dataset.pk),
-            redis_keys.counters(dataset.pk),
+            redis_keys.accepted(dataset.pk),
+            redis_keys.queued(dataset.pk),
             redis_keys.replayed(dataset.pk),
         ],
         args=[queue.stream_id_of(position), *(pk for pk, _ in held)],
@@ -100,7 +101,7 @@ def audit(datasets: Sequence[Dataset], *, seconds: float) -> Audit:
     """Look at the ledgers of those datasets that this generation of the queue has accepted records for."""
     with redis.client().pipeline(transaction=False) as pipe:
         for dataset in datasets:
-            pipe.exists(redis_keys.counters(dataset.pk))
+            pipe.exists(redis_keys.accepted(dataset.pk))
         used = [dataset for dataset, exists in zip(datasets, pipe.execute(), strict=True) if exists]
     result, deadline = Audit(), time.monotonic() + seconds
     for dataset in used:

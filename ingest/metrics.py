@@ -38,10 +38,8 @@ class _QueueCollector(Collector):
         client = redis.client()
         accepted, size = client.mget(redis_keys.TOTAL_ACCEPTED, redis_keys.TOTAL_BYTES)
         pending = client.zrange(redis_keys.PENDING, 0, -1, withscores=True)
-        with client.pipeline(transaction=False) as pipe:
-            for dataset_id, _ in pending:
-                pipe.hget(redis_keys.counters(int(dataset_id)), "queued")
-            queued = sum(int(records or 0) for records in pipe.execute())
+        waiting = [redis_keys.queued(int(dataset_id)) for dataset_id, _ in pending]
+        queued = sum(int(records or 0) for records in (client.mget(waiting) if waiting else []))
         overdue = max(0.0, time.time() - pending[0][1] / 1000) if pending else 0.0
         yield _counter("ingest_accepted_records", "Records accepted since Redis was set up.", int(accepted or 0))
         yield _gauge("ingest_queued_records", "Records accepted and not yet stored.", queued)

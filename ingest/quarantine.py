@@ -25,7 +25,9 @@ def replay(entry: QuarantinedEntry) -> bool:
         keys=[
             redis_keys.GENERATION,
             redis_keys.stream(dataset_id),
-            redis_keys.counters(dataset_id),
+            redis_keys.accepted(dataset_id),
+            redis_keys.queued(dataset_id),
+            redis_keys.queued_bytes(dataset_id),
             redis_keys.TOTAL_BYTES,
             redis_keys.PENDING,
             redis_keys.replayed(dataset_id),

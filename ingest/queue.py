@@ -20,6 +20,8 @@ _READ_BYTES = 1024 * 1024
 _MOST_ENTRIES = 5000
 # And never more than this, however large the bodies turn out to be: Redis and the worker must both hold a reply.
 _MOST_BYTES = 256 * 1024 * 1024
+# No request is sent again after so long.
+_SLOT_SECONDS = 3600
 _SEQUENCE_BITS = 20
 _POSITIONS_AN_HOUR = 3_600_000 << _SEQUENCE_BITS
 
@@ -69,6 +71,11 @@ def generation() -> str | None:
     return found.decode() if found else None
 
 
+def begin() -> None:
+    """Name the present set of Redis data, where it has no name yet: a fresh one, which no set of data had before."""
+    redis.client().set(redis_keys.GENERATION, secrets.token_hex(4), nx=True)
+
+
 def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
     """Entries beyond a position, in order, up to one commit's worth. Raises AnotherGeneration."""
     client = redis.client()
@@ -78,7 +85,7 @@ def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
     while True:
         with client.pipeline(transaction=True) as both:
             both.get(redis_keys.GENERATION)
-            both.hget(redis_keys.counters(dataset_id), "bytes")
+            both.get(redis_keys.queued_bytes(dataset_id))
             both.xrange(stream, f"({last}", "+", count=most)
             now_generation, queued, found = both.execute()
         if now_generation is None or now_generation.decode() != in_generation:
@@ -119,7 +126,8 @@ def trim(dataset_id: int, in_generation: str, position: int, entries: Sequence[E
     keys = [
         redis_keys.GENERATION,
         redis_keys.stream(dataset_id),
-        redis_keys.counters(dataset_id),
+        redis_keys.queued(dataset_id),
+        redis_keys.queued_bytes(dataset_id),
         redis_keys.TOTAL_BYTES,
         redis_keys.stored_by_hour(dataset_id),
     ]
@@ -150,6 +158,14 @@ def due(limit: int) -> list[int]:
 def settle(dataset_id: int) -> None:
     """End a drain: the dataset is not pending any more if its stream is empty, and due at once if not."""
     _script("settle")(keys=[redis_keys.PENDING, redis_keys.stream(dataset_id)], args=[dataset_id])
+
+
+def forget_slots() -> int:
+    """Forget what web threads did last that have done nothing for an hour, or are no more; how many they were."""
+    client = redis.client()
+    slots = client.smembers(redis_keys.SLOTS)
+    forgotten: int = _script("slots")(keys=[redis_keys.SLOTS, *slots], args=[_SLOT_SECONDS * 1000])
+    return forgotten
 
 
 def holds(dataset_id: int, stream_id: str) -> bool:

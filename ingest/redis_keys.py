@@ -4,13 +4,15 @@ Glossary
     generation      names the present set of Redis data; a wiped Redis gets a new one, so that its new stream ids
                     cannot be mistaken for old ones
     stream          a dataset's queue: one entry per accepted request (fields below)
-    counters        of one dataset, a hash:
-                        accepted  records ever accepted (of this generation)
-                        queued    records in the stream
-                        bytes     bytes of the bodies in the stream
+    accepted        of one dataset: records ever accepted (of this generation)
+    queued          of one dataset: records in the stream
+    queued bytes    of one dataset: bytes of the bodies in the stream
+    total bytes     of all datasets: queued bytes
+    total accepted  of all datasets: accepted
     pending         sorted set: dataset id -> when its next drain is due, in ms since the epoch
     slot            of one web thread: the number and the outcome of its last admission, so that a request whose
                     reply was lost can be sent again without being admitted twice
+    slots           set of the slots there are: they live until they are forgotten (`queue.forget_slots`)
     idempotency     what an Idempotency-Key was first answered with
     lock            held by the drain that is at work on a dataset; saves work, correctness does not rest on it
     replayed        hash of a dataset's quarantine rows that were put back into its stream -> the new place
@@ -31,6 +33,7 @@ PENDING = "queue:pending"
 TOTAL_BYTES = "queue:bytes"
 TOTAL_ACCEPTED = "queue:accepted"
 KEYS_LAST_USED = "keys:last_used"
+SLOTS = "queue:slots"
 UNTIDY = "queue:untidy"
 HEARTBEAT = "worker:heartbeat"
 REFUSED = "requests:refused"
@@ -40,8 +43,16 @@ def stream(dataset_id: int) -> str:
     return f"queue:stream:{dataset_id}"
 
 
-def counters(dataset_id: int) -> str:
-    return f"queue:counters:{dataset_id}"
+def accepted(dataset_id: int) -> str:
+    return f"queue:accepted:{dataset_id}"
+
+
+def queued(dataset_id: int) -> str:
+    return f"queue:queued:{dataset_id}"
+
+
+def queued_bytes(dataset_id: int) -> str:
+    return f"queue:bytes:{dataset_id}"
 
 
 def slot(name: str) -> str:

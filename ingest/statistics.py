@@ -49,7 +49,7 @@ def traffic(dataset_ids: Sequence[int]) -> dict[int, Traffic]:
     with redis.client().pipeline(transaction=False) as pipe:
         for dataset_id in found:
             pipe.hgetall(redis_keys.stored_by_hour(dataset_id))
-            pipe.hmget(redis_keys.counters(dataset_id), "queued", "bytes")
+            pipe.mget(redis_keys.queued(dataset_id), redis_keys.queued_bytes(dataset_id))
         replies = pipe.execute()
     for each, hours, (queued, size) in zip(found.values(), replies[::2], replies[1::2], strict=True):
         each.by_hour.update({int(hour): int(count) for hour, count in hours.items()})

@@ -17,6 +17,7 @@ def tidy_tables(*, everything: bool) -> None:
     """Compact, drop what is beyond retention, vacuum; a table that fails does not keep the others waiting."""
     if everything:
         statistics.forget_old()
+        queue.forget_slots()
     ids = queue.untidy()
     datasets = Dataset.objects.all() if everything else Dataset.objects.filter(pk__in=ids)
     for dataset in datasets.iterator():

@@ -60,7 +60,7 @@ def settle(user_id: int, period: str, used: int, limit: int) -> None:
     """Take off the delta what the database has, and the user off the dirty ones where nothing is left to do."""
     load_script(_LUA / "settle.lua")(
         keys=[total_key(user_id, period), delta_key(user_id, period), DIRTY, limit_key(user_id)],
-        args=[used, member(user_id, period), limit],
+        args=[used, member(user_id, period), limit, COUNTER_TTL_SECONDS],
     )
 
 

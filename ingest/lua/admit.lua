@@ -1,10 +1,10 @@
 -- Admit one request to a dataset's queue: everything that must hold at the moment of acceptance, and then everything
 -- that acceptance means. All or nothing: every check comes before the first write.
 --
--- KEYS  1 revision    2 quota_limit   3 usage_total   4 usage_delta   5 usage_dirty
---       6 generation  7 stream        8 counters      9 total bytes  10 pending
---      11 total accepted             12 keys:last_used                13 slot
---      14 idempotency (absent where the client gave no key)
+-- KEYS  1 revision      2 quota_limit   3 usage_total      4 usage_delta   5 generation
+--       6 accepted      7 queued        8 queued bytes     9 total bytes  10 total accepted
+--      11 stream       12 pending      13 usage_dirty     14 last used    15 slots          16 slot
+--      17 idempotency (absent, with its arguments, where the client gave no key)
 --
 -- ARGV  1 revision the contract was read under
 --       2 number of this admission in its slot (rises by one a request)
@@ -12,14 +12,14 @@
 --       4 number of records          5 dataset id        6 member of usage_dirty (<userId>:YYYY-MM)
 --       7 schema version id          8 format (o a l)    9 trace id          10 body
 --      11 most queued bytes of the dataset              12 most queued bytes of all datasets
---      13 generation to begin, should there be none     14 id of the API key
---      15 digest of method and body                     16 seconds an idempotency key is remembered
+--      13 id of the API key, where its use is to be noted
+--      14 digest of method and body                     15 seconds an idempotency key is remembered
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted | replayed, time, generation, stream id, number of records, limit, used
 --      stale               the contract was changed: read it again
 --      late                the time limit has passed (or the slot has moved on): nothing will happen
---      unseeded            a quota counter is missing: seed it and call again
+--      unseeded            a quota counter or the generation is missing: seed it and call again
 --      key_reused          the idempotency key came with another body before
 --      over_quota, time, limit, used
 --      full
@@ -32,12 +32,16 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[9], KEYS[11], KEYS[13])
+-- Each command costs Redis as much as its work does: what is read is read at once, and written back as sums.
+local seen = redis.call(
+    'MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[16]
+)
 
-local number = tonumber(ARGV[2])
-if seen[7] then
-    local last, generation, id, count, limit, used = string.match(seen[7], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+local slot = seen[11]
+if slot then
+    local last, generation, id, count, limit, used = string.match(slot, '(%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+)')
     last = tonumber(last)
+    local number = tonumber(ARGV[2])
     if last == number then
         return {'accepted', now, generation, id, tonumber(count), tonumber(limit), tonumber(used)}
     elseif last > number then
@@ -50,7 +54,8 @@ end
 if seen[1] ~= ARGV[1] then
     return {'stale', now}
 end
-if not seen[2] or not seen[3] then
+local generation = seen[5]
+if not seen[2] or not seen[3] or not generation then
     return {'unseeded', now}
 end
 
@@ -58,11 +63,11 @@ local count = tonumber(ARGV[4])
 local limit = tonumber(seen[2])
 local used = tonumber(seen[3])
 
-if KEYS[14] then
-    local first = redis.call('GET', KEYS[14])
+if KEYS[17] then
+    local first = redis.call('GET', KEYS[17])
     if first then
         first = cmsgpack.unpack(first)
-        if first[1] ~= ARGV[15] then
+        if first[1] ~= ARGV[14] then
             return {'key_reused', now}
         end
         return {'replayed', now, first[2], first[3], first[4], limit, used}
@@ -72,38 +77,35 @@ if limit ~= -1 and used + count > limit then
     return {'over_quota', now, limit, used}
 end
 local size = #ARGV[10]
-local counters = redis.call('HMGET', KEYS[8], 'accepted', 'queued', 'bytes')
-local bytes = (counters[3] or 0) + size
-local total_bytes = (seen[5] or 0) + size
+local bytes = (seen[8] or 0) + size
+local total_bytes = (seen[9] or 0) + size
 if bytes > tonumber(ARGV[11]) or total_bytes > tonumber(ARGV[12]) then
     return {'full', now}
 end
 
--- From here on: writes. The first is refused by a server that is out of memory; none after it is. What was read above
--- is written back as sums, several at once: each command costs Redis as much as its work does.
-local generation = seen[4]
-if not generation then
-    generation = ARGV[13]
-    redis.call('SET', KEYS[6], generation)
-end
-used = redis.call('INCRBY', KEYS[3], count) -- not by MSET, which would end the month's time to live
-if redis.call('INCRBY', KEYS[4], count) == count then
-    redis.call('SADD', KEYS[5], ARGV[6])
-end
+-- From here on: writes. The first is refused by a server that is out of memory; none after it is.
 local id = redis.call(
-    'XADD', KEYS[7], '*', 'b', ARGV[10], 'f', ARGV[8], 'n', ARGV[4], 'v', ARGV[7], 't', ARGV[9]
+    'XADD', KEYS[11], '*', 'b', ARGV[10], 'f', ARGV[8], 'n', ARGV[4], 'v', ARGV[7], 't', ARGV[9]
 )
-redis.call('MSET', KEYS[9], total_bytes, KEYS[11], (seen[6] or 0) + count)
+used = used + count
+local outcome = {ARGV[2], string.format('%.0f', now), generation, id, ARGV[4], seen[2], string.format('%.0f', used)}
+-- This ends the time to live of the month's total, which the next flush gives it again.
 redis.call(
-    'HSET', KEYS[8], 'accepted', (counters[1] or 0) + count, 'queued', (counters[2] or 0) + count, 'bytes', bytes
+    'MSET', KEYS[3], used, KEYS[4], (seen[4] or 0) + count, KEYS[6], (seen[6] or 0) + count,
+    KEYS[7], (seen[7] or 0) + count, KEYS[8], bytes, KEYS[9], total_bytes, KEYS[10], (seen[10] or 0) + count,
+    KEYS[16], table.concat(outcome, ' ')
 )
-redis.call('ZADD', KEYS[10], 'NX', now, ARGV[5])
-if ARGV[14] ~= '' then
-    redis.call('HSET', KEYS[12], ARGV[14], now)
+if (seen[4] or '0') == '0' then
+    redis.call('SADD', KEYS[13], ARGV[6])
 end
-if KEYS[14] then
-    redis.call('SET', KEYS[14], cmsgpack.pack({ARGV[15], generation, id, count}), 'EX', ARGV[16])
+redis.call('ZADD', KEYS[12], 'NX', now, ARGV[5])
+if not slot then
+    redis.call('SADD', KEYS[15], KEYS[16])
 end
-local outcome = {ARGV[2], generation, id, ARGV[4], seen[2], string.format('%.0f', used)}
-redis.call('SET', KEYS[13], table.concat(outcome, ' '), 'EX', 3600)
+if ARGV[13] ~= '' then
+    redis.call('HSET', KEYS[14], ARGV[13], now)
+end
+if KEYS[17] then
+    redis.call('SET', KEYS[17], cmsgpack.pack({ARGV[14], generation, id, count}), 'EX', ARGV[15])
+end
 return {'accepted', now, generation, id, count, limit, used}

@@ -1,6 +1,6 @@
 -- The queue's side of a dataset's ledger, at one moment.
 --
--- KEYS  1 generation   2 stream   3 counters   4 replayed
+-- KEYS  1 generation   2 stream   3 accepted   4 queued   5 replayed
 -- ARGV  1 last stream id that is in the table   2... ids of quarantine rows
 --
 -- RETURN {generation or '', accepted, queued beyond that stream id, positions in ARGV (from 1) of rows replayed}
@@ -25,13 +25,13 @@ while true do
 end
 local replayed = {}
 for at = 2, #ARGV do
-    if redis.call('HEXISTS', KEYS[4], ARGV[at]) == 1 then
+    if redis.call('HEXISTS', KEYS[5], ARGV[at]) == 1 then
         replayed[#replayed + 1] = at - 1
     end
 end
 return {
     redis.call('GET', KEYS[1]) or '',
-    tonumber(redis.call('HGET', KEYS[3], 'accepted') or '0'),
-    tonumber(redis.call('HGET', KEYS[3], 'queued') or '0') - untrimmed,
+    tonumber(redis.call('GET', KEYS[3]) or '0'),
+    tonumber(redis.call('GET', KEYS[4]) or '0') - untrimmed,
     replayed,
 }

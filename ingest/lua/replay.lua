@@ -1,6 +1,7 @@
 -- Put a quarantined entry back into its dataset's stream, once.
 --
--- KEYS  1 generation   2 stream   3 counters   4 total bytes   5 pending   6 replayed
+-- KEYS  1 generation   2 stream     3 accepted   4 queued   5 queued bytes   6 total bytes
+--       7 pending      8 replayed
 -- ARGV  1 id of the quarantine row   2 generation it was accepted in   3 dataset id
 --       4 body   5 format   6 number of records   7 schema version id   8 trace id   9 stream id of its acceptance
 --      10 generation to begin, should there be none
@@ -9,7 +10,7 @@
 --
 -- An entry of an earlier generation counts as accepted in this one: its own ledger is closed.
 
-local before = redis.call('HGET', KEYS[6], ARGV[1])
+local before = redis.call('HGET', KEYS[8], ARGV[1])
 if before then
     return before
 end
@@ -22,13 +23,13 @@ local id = redis.call(
     'XADD', KEYS[2], '*', 'b', ARGV[4], 'f', ARGV[5], 'n', ARGV[6], 'v', ARGV[7], 't', ARGV[8], 'o', ARGV[9]
 )
 local place = generation .. '-' .. id
-redis.call('HSET', KEYS[6], ARGV[1], place)
+redis.call('HSET', KEYS[8], ARGV[1], place)
 if generation ~= ARGV[2] then
-    redis.call('HINCRBY', KEYS[3], 'accepted', ARGV[6])
+    redis.call('INCRBY', KEYS[3], ARGV[6])
 end
-redis.call('HINCRBY', KEYS[3], 'queued', ARGV[6])
-redis.call('HINCRBY', KEYS[3], 'bytes', #ARGV[4])
-redis.call('INCRBY', KEYS[4], #ARGV[4])
+redis.call('INCRBY', KEYS[4], ARGV[6])
+redis.call('INCRBY', KEYS[5], #ARGV[4])
+redis.call('INCRBY', KEYS[6], #ARGV[4])
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[5], 'NX', time[1] * 1000 + math.floor(time[2] / 1000), ARGV[3])
+redis.call('ZADD', KEYS[7], 'NX', time[1] * 1000 + math.floor(time[2] / 1000), ARGV[3])
 return place

@@ -1,6 +1,6 @@
 -- Remove entries that are in the table from the head of a stream, and what they count for from the counters.
 --
--- KEYS  1 generation   2 stream   3 counters   4 total bytes   5 stored by hour
+-- KEYS  1 generation   2 stream   3 queued   4 queued bytes   5 total bytes   6 stored by hour
 -- ARGV  1 generation the entries were read in   2 last stream id to remove
 --       3 first stream id   4 entries   5 records   6 bytes   7... hour, records, hour, records, ...
 --         (3 on: what the drain knows of them; absent after a drain that died, for whoever finds its entries)
@@ -21,11 +21,11 @@ end
 local function remove(last, entries, records, bytes, hours)
     local ms, seq = string.match(last, '(%d+)-(%d+)')
     redis.call('XTRIM', KEYS[2], 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
-    redis.call('HINCRBY', KEYS[3], 'queued', 0 - records) -- not -records: -0 is no integer to Redis
-    redis.call('HINCRBY', KEYS[3], 'bytes', 0 - bytes)
+    redis.call('DECRBY', KEYS[3], records)
     redis.call('DECRBY', KEYS[4], bytes)
+    redis.call('DECRBY', KEYS[5], bytes)
     for hour, count in pairs(hours) do
-        redis.call('HINCRBY', KEYS[5], hour, count)
+        redis.call('HINCRBY', KEYS[6], hour, count)
     end
     return entries
 end

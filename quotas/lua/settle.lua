@@ -2,6 +2,7 @@
 --
 -- KEYS  1 usage_total   2 usage_delta   3 usage_dirty   4 quota_limit
 -- ARGV  1 the month's usage, by the database   2 the member of usage_dirty   3 the user's limit, by the database
+--       4 seconds the month's counters live
 --
 -- RETURN the delta that is left: what was charged beyond what the database has
 --
@@ -14,10 +15,11 @@
 --
 -- Example: 52 charged, of which the database has 50; 1000 is the limit in both
 --     EVAL <settle> 4 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11 usage_dirty:datasets
---         quota_limit:datasets:7 50 7:2026-11 1000
+--         quota_limit:datasets:7 50 7:2026-11 1000 8640000
 --     leaves a delta of 2, and the user dirty.
 
 local total = redis.call('GET', KEYS[1])
+redis.call('EXPIRE', KEYS[1], ARGV[4]) -- a charge ends its time to live
 local left = tonumber(total or ARGV[1]) - tonumber(ARGV[1])
 if left > 0 then
     redis.call('SET', KEYS[2], string.format('%.0f', left))

@@ -23,7 +23,7 @@ MEBIBYTE = 1024 * 1024
 def accepted(tenant: Tenant) -> int:
     """Records accepted for the tenant so far."""
     client: Any = Redis(unix_socket_path=str(embedded_redis_socket(tenant.stack.data_dir)))
-    return int(client.hget(redis_keys.counters(tenant.dataset), "accepted") or 0)
+    return int(client.get(redis_keys.accepted(tenant.dataset)) or 0)
 
 
 def is_taken(tenant: Tenant) -> None:

@@ -63,11 +63,11 @@ class Product(StoringSystem):
         client = redis.client()
         for member in client.zrange(redis_keys.PENDING, 0, -1):
             client.delete(redis_keys.stream(int(member)))
-            client.hdel(redis_keys.counters(int(member)), "queued", "bytes")
+            client.delete(redis_keys.queued(int(member)), redis_keys.queued_bytes(int(member)))
         client.delete(redis_keys.PENDING, redis_keys.TOTAL_BYTES)
 
     def queued(self) -> int:
-        return int(redis.client().hget(redis_keys.counters(self.dataset.pk), "queued") or 0)
+        return int(redis.client().get(redis_keys.queued(self.dataset.pk)) or 0)
 
     def queued_bytes(self) -> int:
         """Bytes that are queued, of all datasets."""

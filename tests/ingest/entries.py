@@ -54,8 +54,9 @@ def enqueue(
     with redis.client().pipeline(transaction=True) as step:
         step.set(redis_keys.GENERATION, "feedf00d", nx=True)
         step.xadd(redis_keys.stream(dataset.pk), {"b": body, "f": form, "n": count, "v": version, "t": trace})
-        for name, by in (("accepted", count), ("queued", count), ("bytes", len(body))):
-            step.hincrby(redis_keys.counters(dataset.pk), name, by)
+        step.incrby(redis_keys.accepted(dataset.pk), count)
+        step.incrby(redis_keys.queued(dataset.pk), count)
+        step.incrby(redis_keys.queued_bytes(dataset.pk), len(body))
         step.incrby(redis_keys.TOTAL_BYTES, len(body))
         step.zadd(redis_keys.PENDING, {str(dataset.pk): 0}, nx=True)
         stream_id: bytes = step.execute()[1]
@@ -64,9 +65,13 @@ def enqueue(
 
 def counters(dataset: Dataset) -> dict[str, int]:
     """The dataset's counters as Redis has them, and the total of bytes."""
-    found = redis.client().hgetall(redis_keys.counters(dataset.pk))
-    total = int(redis.client().get(redis_keys.TOTAL_BYTES) or 0)
-    return {**{name.decode(): int(value) for name, value in found.items()}, "total": total}
+    keys = {
+        "accepted": redis_keys.accepted(dataset.pk),
+        "queued": redis_keys.queued(dataset.pk),
+        "bytes": redis_keys.queued_bytes(dataset.pk),
+        "total": redis_keys.TOTAL_BYTES,
+    }
+    return {name: int(value or 0) for name, value in zip(keys, redis.client().mget(keys.values()), strict=True)}
 
 
 def counted(dataset: Dataset) -> dict[str, int]:

@@ -119,9 +119,9 @@ def test_a_storage_that_cannot_be_asked_for_a_table_is_told(
 def test_what_waits_and_what_is_in_quarantine_is_told(look: Look, dataset: Dataset) -> None:
     long_ago = f"{int((clock.now() - timedelta(minutes=5)).timestamp() * 1000)}-0"
     redis.client().xadd(redis_keys.stream(dataset.pk), {"b": b"{}"}, id=long_ago)
-    redis.client().hset(redis_keys.counters(dataset.pk), mapping={"queued": 1})
+    redis.client().set(redis_keys.queued(dataset.pk), 1)
     assert "Accepted, and not yet stored: 1 record, the oldest for 30" in look()
-    redis.client().delete(redis_keys.stream(dataset.pk), redis_keys.counters(dataset.pk))
+    redis.client().delete(redis_keys.stream(dataset.pk), redis_keys.queued(dataset.pk))
     enqueue(dataset, b"no json")
     drain(dataset.pk)
     assert "since it could not be stored: 1 record." in look()

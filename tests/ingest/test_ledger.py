@@ -150,8 +150,8 @@ def _commit(dataset: Dataset, *, stored: int) -> None:
 @pytest.mark.parametrize(
     "tamper",
     [
-        lambda dataset: redis.client().hincrby(redis_keys.counters(dataset.pk), "accepted", 1),
-        lambda dataset: redis.client().hincrby(redis_keys.counters(dataset.pk), "queued", -1),
+        lambda dataset: redis.client().incr(redis_keys.accepted(dataset.pk)),
+        lambda dataset: redis.client().decr(redis_keys.queued(dataset.pk)),
         lambda dataset: QuarantinedEntry.objects.filter(dataset=dataset).delete(),
         lambda dataset: _commit(dataset, stored=7),
     ],
@@ -198,7 +198,7 @@ def test_an_audit_counts_what_does_not_add_up(api: Api, dataset: Dataset, projec
     enqueue(others[0], b"{}")
     result = audit([dataset, *others], seconds=60)
     assert (result.checked, result.wrong, result.unchecked) == (2, 0, 0)  # nothing was sent to the other two
-    redis.client().hincrby(redis_keys.counters(dataset.pk), "accepted", 1)
+    redis.client().incr(redis_keys.accepted(dataset.pk))
     result = audit([dataset, *others], seconds=60)
     assert (result.checked, result.wrong, result.unchecked) == (2, 1, 0)
 

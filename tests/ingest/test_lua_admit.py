@@ -17,14 +17,17 @@ KEYS = {
     "limit": "limit",
     "total": "total",
     "delta": "delta",
-    "dirty": "dirty",
     "generation": "generation",
-    "stream": "stream",
-    "counters": "counters",
+    "dataset_accepted": "dataset_accepted",
+    "dataset_queued": "dataset_queued",
+    "dataset_bytes": "dataset_bytes",
     "bytes": "bytes",
-    "pending": "pending",
     "accepted": "accepted",
+    "stream": "stream",
+    "pending": "pending",
+    "dirty": "dirty",
     "last_used": "last_used",
+    "slots": "slots",
     "slot": "slot",
 }
 ARGS = {
@@ -40,7 +43,6 @@ ARGS = {
     "body": "[{},{}]",
     "dataset_bytes": 100,
     "total_bytes": 200,
-    "generation": "feedf00d",
     "key": 3,
     "digest": "d1",
     "remember": 86400,
@@ -57,7 +59,7 @@ def admit(idempotency: str | None = None, slot: str = "slot", **changes: Any) ->
 
 def set_up(**changes: Any) -> None:
     """A project at revision r1, whose owner has used 10 records of 1000."""
-    values = {"revision": "r1", "limit": 1000, "total": 10, **changes}
+    values = {"revision": "r1", "limit": 1000, "total": 10, "generation": "feedf00d", **changes}
     redis.client().mset({name: value for name, value in values.items() if value is not None})
 
 
@@ -79,38 +81,30 @@ def test_an_acceptance_charges_queues_and_marks_in_one_step() -> None:
     outcome, at, generation, stream_id, count, limit, used = admit(idempotency="once")
     assert (outcome, generation, count, limit, used) == ("accepted", "feedf00d", 2, 1000, 12)
     assert before - 2 <= at <= int(time.time() * 1000) + 2
-    assert client.mget("total", "delta", "bytes", "accepted", "generation") == [b"12", b"2", b"7", b"2", b"feedf00d"]
+    assert client.mget("total", "delta", "bytes", "accepted") == [b"12", b"2", b"7", b"2"]
     assert client.smembers("dirty") == {b"7:2026-11"}
     assert entries() == [(stream_id, {b"b": b"[{},{}]", b"f": b"a", b"n": b"2", b"v": b"5", b"t": b"req_123"})]
-    assert client.hgetall("counters") == {b"accepted": b"2", b"queued": b"2", b"bytes": b"7"}
+    assert client.mget("dataset_accepted", "dataset_queued", "dataset_bytes") == [b"2", b"2", b"7"]
     assert client.zrange("pending", 0, -1, withscores=True) == [(b"13", at)]
     assert client.hgetall("last_used") == {b"3": str(at).encode()}
     assert 86390 <= client.ttl("once") <= 86400
-    assert 3590 <= client.ttl("slot") <= 3600
-    assert client.mget("revision", "limit") == [b"r1", b"1000"]
-    wrote = {"total", "delta", "dirty", "stream", "counters", "bytes", "accepted", "generation", "pending", "last_used"}
-    assert {key.decode() for key in state()} == {"revision", "limit", "slot", "once", *wrote}
+    assert client.smembers("slots") == {b"slot"}
+    assert client.mget("revision", "limit", "generation") == [b"r1", b"1000", b"feedf00d"]
+    assert {key.decode() for key in state()} == {*KEYS.values(), "once"}
 
 
 def test_the_next_acceptance_adds_to_the_first() -> None:
     client = redis.client()
     set_up()
     first = admit(number=1)
-    second = admit(number=2, count=3, body="[{},{},{}]", generation="another0", key="")
+    second = admit(number=2, count=3, body="[{},{},{}]", key="")
     assert second[0] == "accepted"
-    assert second[2] == first[2] == "feedf00d", "a generation lasts as long as the data does"
     assert second[6] == 15
     assert client.mget("total", "delta", "bytes", "accepted") == [b"15", b"5", b"17", b"5"]
-    assert client.hgetall("counters") == {b"accepted": b"5", b"queued": b"5", b"bytes": b"17"}
+    assert client.mget("dataset_accepted", "dataset_queued", "dataset_bytes") == [b"5", b"5", b"17"]
     assert [stream_id for stream_id, _ in entries()] == [first[3], second[3]]
     assert client.zscore("pending", "13") == first[1], "what is due stays due"
     assert client.hkeys("last_used") == [b"3"]
-
-
-def test_a_generation_that_is_there_is_kept() -> None:
-    set_up(generation="0ld0ne00")
-    assert admit()[2] == "0ld0ne00"
-    assert redis.client().get("generation") == b"0ld0ne00"
 
 
 def test_without_a_limit_everything_fits() -> None:
@@ -137,7 +131,7 @@ def test_a_user_is_dirty_as_long_as_there_is_a_delta() -> None:
 
 def test_the_last_byte_of_a_backlog_fits() -> None:
     set_up(bytes=193)
-    redis.client().hset("counters", "bytes", 93)
+    redis.client().set("dataset_bytes", 93)
     assert admit()[0] == "accepted"
     assert admit(number=2, body="")[0] == "accepted"
     assert admit(number=3, body="x")[0] == "full"
@@ -154,6 +148,8 @@ def prepare(outcome: str) -> None:
         client.delete("limit")
     elif outcome == "no total":
         client.delete("total")
+    elif outcome == "no generation":
+        client.delete("generation")
     elif outcome == "wiped revision":
         client.delete("revision")
     elif outcome == "blocked":
@@ -170,6 +166,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "an earlier number": ({"number": -1}, ["late"]),
     "no limit": ({}, ["unseeded"]),
     "no total": ({}, ["unseeded"]),
+    "no generation": ({}, ["unseeded"]),
     "over quota": ({"count": 989}, ["over_quota", 1000, 12]),
     "blocked": ({"count": 1}, ["over_quota", 0, 12]),
     "lowered": ({"count": 1}, ["over_quota", 5, 12]),
@@ -194,7 +191,7 @@ def test_a_known_key_gets_its_first_answer_and_changes_nothing() -> None:
     set_up()
     first = admit(idempotency="known", number=1)
     before = state()
-    again = admit(idempotency="known", number=2, generation="another0", trace="another", version=6)
+    again = admit(idempotency="known", number=2, trace="another", version=6)
     assert again[0] == "replayed"
     assert again[2:] == first[2:]
     assert state() == before
@@ -203,7 +200,7 @@ def test_a_known_key_gets_its_first_answer_and_changes_nothing() -> None:
 def test_a_known_key_gets_its_first_answer_when_nothing_more_would_fit() -> None:
     set_up(limit=12)
     first = admit(idempotency="known", number=1)
-    redis.client().hset("counters", "bytes", 10**9)
+    redis.client().set("dataset_bytes", 10**9)
     assert admit(idempotency="known", number=2)[0] == "replayed"
     assert admit(idempotency="known", number=3)[2:5] == first[2:5]
     assert admit(idempotency="new", number=4)[0] == "over_quota"
@@ -289,9 +286,8 @@ def test_every_slot_counts_for_itself() -> None:
 # -- no memory ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("generation", [None, "0ld0ne00"])
-def test_a_redis_without_memory_refuses_before_the_first_write(generation: str | None) -> None:
-    set_up(generation=generation)
+def test_a_redis_without_memory_refuses_before_the_first_write() -> None:
+    set_up()
     before = state()
     with redis_full(), pytest.raises(ResponseError, match="command not allowed when used memory"):
         admit(idempotency="new")
@@ -318,5 +314,5 @@ def test_however_little_memory_is_left_an_acceptance_is_whole_or_nothing() -> No
         client.config_set("maxmemory", 0)
         assert len(entries()) == 1
         assert client.mget("total", "delta", "bytes", "accepted") == [b"12", b"2", b"1000000", b"2"]
-        assert client.exists("slot", "k", "pending", "last_used", "dirty", "counters") == 6
+        assert client.exists("slot", "k", "pending", "last_used", "dirty", "slots") == 6
     assert outcomes == {"accepted", "refused"}

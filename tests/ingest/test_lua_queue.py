@@ -9,9 +9,10 @@ import ingest
 from config import redis
 
 LUA = Path(ingest.__file__).parent / "lua"
-GENERATION, STREAM, COUNTERS, TOTAL, HOURS = "generation", "stream", "counters", "total", "hours"
+GENERATION, STREAM, TOTAL, HOURS = "generation", "stream", "total", "hours"
+ACCEPTED, QUEUED, BYTES = "accepted", "queued", "bytes"
 PENDING, REPLAYED, LOCK = "pending", "replayed", "lock"
-TRIM = [GENERATION, STREAM, COUNTERS, TOTAL, HOURS]
+TRIM = [GENERATION, STREAM, QUEUED, BYTES, TOTAL, HOURS]
 HOUR_MS = 3_600_000
 
 
@@ -26,8 +27,8 @@ def everything() -> dict[bytes, bytes]:
 
 
 def counts() -> dict[str, int]:
-    found = redis.client().hgetall(COUNTERS)
-    return {**{name.decode(): int(value) for name, value in found.items()}, "total": int(redis.client().get(TOTAL))}
+    keys = {"accepted": ACCEPTED, "queued": QUEUED, "bytes": BYTES, "total": TOTAL}
+    return {name: int(value or 0) for name, value in zip(keys, redis.client().mget(keys.values()), strict=True)}
 
 
 def stream() -> list[str]:
@@ -45,7 +46,7 @@ def queue() -> list[str]:
         stream_id = f"{490_000 * HOUR_MS + n * HOUR_MS // 20}-{n}"
         client.xadd(STREAM, {"b": b"x" * 10 * count, "f": "o", "n": count, "v": 1, "t": "t"}, id=stream_id)
         ids.append(stream_id)
-    client.hset(COUNTERS, mapping={"accepted": 120, "queued": 120, "bytes": 1200})
+    client.mset({ACCEPTED: 120, QUEUED: 120, BYTES: 1200})
     client.set(TOTAL, 2200)
     return ids
 
@@ -205,9 +206,21 @@ def test_lock_expires_after_its_lease() -> None:
     assert 29_000 < redis.client().pttl(LOCK) <= 30_000
 
 
+# -- slots --------------------------------------------------------------------------------------------
+
+
+def test_slots_that_were_not_used_for_long_are_forgotten() -> None:
+    client = redis.client()
+    client.mset({"old": f"7 {now_ms() - 60_001} now 1-1 1 -1 5", "new": f"9 {now_ms() - 50_000} now 1-2 1 -1 6"})
+    client.sadd("slots", "old", "new", "gone")
+    assert call("slots", ["slots", "old", "new", "gone"], 60_000) == 2
+    assert client.smembers("slots") == {b"new"}
+    assert client.exists("old", "new") == 1
+
+
 # -- replay -------------------------------------------------------------------------------------------
 
-REPLAY = [GENERATION, STREAM, COUNTERS, TOTAL, PENDING, REPLAYED]
+REPLAY = [GENERATION, STREAM, ACCEPTED, QUEUED, BYTES, TOTAL, PENDING, REPLAYED]
 
 
 def replay(row: int, accepted_in: str) -> str:
@@ -253,7 +266,7 @@ def test_replay_does_not_move_the_time_a_dataset_is_due(queue: list[str]) -> Non
 
 # -- ledger -------------------------------------------------------------------------------------------
 
-LEDGER = [GENERATION, STREAM, COUNTERS, REPLAYED]
+LEDGER = [GENERATION, STREAM, ACCEPTED, QUEUED, REPLAYED]
 
 
 def test_ledger_counts_as_queued_what_is_beyond_the_position(queue: list[str]) -> None:
@@ -268,7 +281,7 @@ def test_ledger_counts_more_than_a_page_that_is_not_yet_trimmed() -> None:
     client = redis.client()
     for n in range(1, 1202):
         client.xadd(STREAM, {"n": 2}, id=f"5-{n}")
-    client.hset(COUNTERS, mapping={"accepted": 2402, "queued": 2402})
+    client.mset({ACCEPTED: 2402, QUEUED: 2402})
     assert call("ledger", LEDGER, "5-1100") == [b"", 2402, 202, []]
 
 

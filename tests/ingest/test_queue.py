@@ -302,3 +302,19 @@ def test_a_claim_lasts_a_lease(dataset: Dataset, monkeypatch: pytest.MonkeyPatch
         redis.client().pexpire(redis_keys.lock(dataset.pk), 5000)
         assert lock.renew()
         assert 15_000 < redis.client().pttl(redis_keys.lock(dataset.pk)) <= 20_000
+
+
+# -- slots --------------------------------------------------------------------------------------------
+
+
+def test_a_slot_lives_as_long_as_its_thread_works(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(api, "a")
+    (slot,) = redis.client().smembers(redis_keys.SLOTS)
+    assert queue.forget_slots() == 0
+    assert redis.client().exists(slot)
+    monkeypatch.setattr(queue, "_SLOT_SECONDS", -1)  # an hour later
+    assert queue.forget_slots() == 1
+    assert not redis.client().exists(slot, redis_keys.SLOTS)
+    send(api, "b")
+    assert redis.client().smembers(redis_keys.SLOTS) == {slot}
+    assert counters(dataset)["accepted"] == 2

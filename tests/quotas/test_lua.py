@@ -20,7 +20,7 @@ def seed(limit: int = 1000, used: int = 42) -> int:
 
 def settle(written: int, limit: int = 1000) -> int:
     script: Any = redis.load_script(LUA / "settle.lua")
-    left: int = script(keys=["total", "delta", "dirty", "limit"], args=[written, MEMBER, limit])
+    left: int = script(keys=["total", "delta", "dirty", "limit"], args=[written, MEMBER, limit, 8640000])
     return left
 
 
@@ -77,6 +77,14 @@ def test_what_was_written_is_taken_off_and_the_user_is_not_dirty_any_more() -> N
     assert redis.client().smembers("dirty") == {b"8:2026-11"}
 
 
+@pytest.mark.parametrize("written", [42, 52, 60])
+@pytest.mark.usefixtures("charged")
+def test_a_flush_gives_the_total_the_time_to_live_that_a_charge_ended(written: int) -> None:
+    assert redis.client().ttl("total") == -1
+    settle(written)
+    assert 8639990 <= redis.client().ttl("total") <= 8640000
+
+
 @pytest.mark.usefixtures("charged")
 def test_what_was_charged_since_stays_and_so_does_the_user() -> None:
     redis.client().mset({"total": 55, "delta": 13})
@@ -112,10 +120,8 @@ def test_a_redis_that_was_wiped_meanwhile_is_left_as_it_is() -> None:
 
 @pytest.mark.usefixtures("charged")
 def test_a_total_below_what_the_database_has_is_raised_to_it() -> None:
-    redis.client().expire("total", 1000)
     assert settle(60) == 0
     assert counters() == [None, b"60", None]
-    assert 990 < redis.client().ttl("total") <= 1000
     assert not is_dirty()
 
 

@@ -54,7 +54,7 @@ class Sampler:
         self._stack = stack
         self._processes = wait_for(lambda: processes(stack), "all processes")
         self._redis = Redis(unix_socket_path=str(embedded_redis_socket(stack.data_dir)))
-        self._counters = redis_keys.counters(dataset)
+        self._queued = redis_keys.queued(dataset)
         self._table = Path(stack.storage) / f"project_{project}" / f"dataset_{dataset}"
 
     def sample(self) -> Sample:
@@ -68,7 +68,7 @@ class Sampler:
         info = self._redis.info("everything")
         found["redis/used memory"] = info["used_memory"] / _MB
         found["aof/size"] = info["aof_current_size"] / _MB
-        found["queue/records"] = int(self._redis.hget(self._counters, "queued") or 0)
+        found["queue/records"] = int(self._redis.get(self._queued) or 0)
         data, log = _files(self._table), _files(self._table / "_delta_log")
         found["table/files"] = sum(1 for size in data if size < _SMALL_BYTES)
         found["log/files"] = len(log)
