@@ -6,7 +6,6 @@ from typing import Any
 
 from django.http import HttpRequest, JsonResponse
 from rest_framework import exceptions
-from rest_framework.response import Response
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def json_response(body: Mapping[str, Any], **kwargs: Any) -> JsonResponse:
     return JsonResponse(body, json_dumps_params={"separators": (",", ":")}, **kwargs)
 
 
-def exception_handler(raised: Exception, context: Mapping[str, Any]) -> Response | JsonResponse:
+def exception_handler(raised: Exception, context: Mapping[str, Any]) -> JsonResponse:
     """DRF's EXCEPTION_HANDLER: every refusal of a view in the one shape, the unforeseen as a 500."""
     if isinstance(raised, ApiError):
         return to_response(raised)

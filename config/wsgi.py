@@ -8,7 +8,7 @@ from typing import Any
 import django
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
-from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest, get_path_info
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, get_resolver
 
@@ -20,14 +20,17 @@ django.setup(set_prefix=False)
 
 
 class ApiRequest(WSGIRequest):
-    """A request whose Content-Type is left to who reads the body: Django's reading may raise, before any handler."""
+    """A request of the API. The body is left to who knows whose it is, and so is the Content-Type, which may be bad."""
+
+    content_type = None
+    _read_started = True  # so Django does not try
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        super().__init__(environ)
+        path = environ["PATH_INFO"]
+        self.path = self.path_info = path if path.isascii() else get_path_info(environ)
+        self.environ = self.META = environ
         self.method = environ["REQUEST_METHOD"]  # Django has it in capitals, but `post` is another method than `POST`
-
-    def _set_content_type_params(self, meta: Any) -> None:
-        pass
+        self.resolver_match = None
 
 
 class ApiHandler(BaseHandler):
@@ -49,6 +52,12 @@ class ApiHandler(BaseHandler):
     def get_response(self, request: HttpRequest) -> HttpResponse:
         """Django's, without what it does for a site: a URL configuration per request, and a log line for each 4xx."""
         return self._middleware_chain(request)
+
+    def _get_response(self, request: HttpRequest) -> HttpResponse:
+        """Django's, without what middleware may do to a view, and without transactions around it."""
+        match = self.resolve_request(request)
+        response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+        return response
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Django's own resolution, remembered: clients send to few addresses, and to each very often."""

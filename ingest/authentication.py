@@ -1,7 +1,7 @@
 """The API's one authentication class: a project API key as a bearer token."""
 
+from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.request import Request
 
 from datasets.keys import PERSONAL_PREFIX, InvalidApiKey, MissingApiKey, PersonalTokenUsed
 
@@ -12,7 +12,7 @@ _LONGEST_TOKEN = 4096
 class ApiKeyAuthentication(BaseAuthentication):
     """Takes the token from `Authorization: Bearer`. Whether it is good is for the catalog to say, with the contract."""
 
-    def authenticate(self, request: Request) -> tuple[None, str]:
+    def authenticate(self, request: HttpRequest) -> tuple[None, str]:
         scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:

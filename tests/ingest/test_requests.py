@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.http import HttpResponse
 
 from config import redis
 from datasets import services
 from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from ingest import health, redis_keys
+from ingest.views import Accepted
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.entries import in_stream
 from tests.ingest.wire import call
@@ -320,3 +322,14 @@ def test_the_admins_stack_serves_the_admin_and_not_the_api(api: Api, key: ApiKey
     assert "csrftoken" in api.request("GET", "/admin/login/").headers.get("Set-Cookie", "")
     assert "Set-Cookie" not in api.one(record()).headers
     assert issue_token(key) not in api.request("GET", "/admin/login/").text
+
+
+def test_an_acceptance_is_the_response_that_django_would_make() -> None:
+    headers = {"Location": "/datasets/1/receipts/x", "Idempotent-Replayed": "true"}
+    ours = Accepted(b"{}", headers)
+    djangos = HttpResponse(b"{}", status=202, content_type="application/json", headers=headers)
+    assert sorted(ours.items()) == sorted(djangos.items())
+    assert (ours.content, ours.status_code, ours.reason_phrase) == (b"{}", 202, "Accepted")
+    different = {name: value for name, value in vars(djangos).items() if vars(ours).get(name, ...) != value}
+    assert different == {}, "Django keeps something that we do not set"
+    assert bytes(ours) == bytes(djangos)
