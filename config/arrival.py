@@ -1,10 +1,10 @@
-"""Bodies that are waited for: no sender alone keeps the web threads by announcing bodies and not sending them.
+"""Bodies that are waited for: nobody keeps the web threads by announcing bodies and not sending them.
 
 granian waits for a body as long as its connection lasts, in a thread that nothing can interrupt: what was let in is
-never cut off. So there are more threads than are needed to work, and bodies are let in by what has become of others:
-no more than half of the threads hold bodies that may yet prove slow; a sender of whose bodies an eighth has proved so,
-or any while a quarter of all has, is refused. One sender alone thus gets half, all at once, and no more. Several who
-work together can get all: against them helps a proxy that waits for whole bodies.
+never cut off, and whether a body has arrived is not known before it is read. So bodies are let in as a switch lets
+packets of many senders into one buffer: nobody may hold more than half of what is left. The first gets less than a
+third of the threads, each further one less, and the last eighth is for those who have none yet. Of the default's 32
+threads, it takes eleven senders who work together to keep the next one out; one thread is left for who sends no body.
 """
 
 import threading
@@ -18,15 +18,16 @@ from config.errors import ApiError
 # A body that has arrived is read in microseconds, or milliseconds where all threads want the interpreter.
 _SLOW_SECONDS = 1.0
 _PAUSE_SECONDS = 0.005
+_PAUSES = int(_SLOW_SECONDS / _PAUSE_SECONDS)
 
 
 class BodyTooSlow(ApiError):
-    """Too many bodies of this sender are waited for already."""
+    """Too many bodies are waited for already, of this sender or of all."""
 
     status, code, error = 408, "body_too_slow", "Request body too slow"
 
     def __init__(self) -> None:
-        detail = "Too many requests of yours have not sent their bodies yet."
+        detail = "Too many requests, most likely yours, have not sent their bodies yet."
         super().__init__({"detail": detail}, headers={"Retry-After": "1"})
 
 
@@ -41,6 +42,7 @@ class _Wait:
 
 
 _waits: dict[_Wait, None] = {}
+_entering: dict[_Wait, None] = {}  # those who hope for room
 _entrance = threading.Lock()
 
 
@@ -58,20 +60,36 @@ def read(stream: IO[bytes], size: int, *, who: object) -> bytes:
 
 
 def _enter(wait: _Wait) -> None:
-    """Add a wait to the others as soon as there is room for it."""
+    """Add a wait to the others as soon as there is room for it. Raises BodyTooSlow."""
+    _entering[wait] = None
+    try:
+        for _ in range(_PAUSES):  # not by the clock: a process that was stopped has not been patient
+            with _entrance:
+                if _has_room(wait.who):
+                    wait.since = time.monotonic()
+                    _waits[wait] = None
+                    return
+            time.sleep(_PAUSE_SECONDS)  # those that are ahead have their bodies at once, or turn out to be slow
+        raise BodyTooSlow
+    finally:
+        del _entering[wait]
+
+
+def _has_room(who: object) -> bool:
+    """Whether one more body of a sender may be waited for. Raises BodyTooSlow where not even room may be hoped for."""
     threads: int = settings.WEB_THREADS
-    while True:
-        with _entrance:
-            wait.since = time.monotonic()
-            everybody = list(_waits)
-            slow = [each.who for each in everybody if wait.since - each.since > _SLOW_SECONDS]
-            own = slow.count(wait.who)
-            if own >= max(1, threads // 8) or (own and len(slow) >= threads // 4):
-                raise BodyTooSlow
-            if len(everybody) - len(slow) < max(1, threads // 2):
-                _waits[wait] = None
-                return
-        time.sleep(_PAUSE_SECONDS)  # those that are ahead have their bodies at once, or turn out to be slow
+    kept = max(1, threads // 8)
+    everybody = list(_waits)
+    own = sum(each.who == who for each in everybody)
+    if 2 * own < threads - kept - len(everybody) or (not own and len(everybody) < max(1, threads - 1)):
+        return True
+    before = time.monotonic() - _SLOW_SECONDS
+    slow = [each.who for each in everybody if each.since < before]
+    # Where many are slow already, those who hope for room leave the last threads to others.
+    is_crowded = len(slow) >= max(1, threads // 4) and len(everybody) + len(_entering) > threads - kept
+    if slow.count(who) >= kept or is_crowded:
+        raise BodyTooSlow
+    return False
 
 
 class WatchedInput:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from django.conf import settings
 
 from tests.abuse.connection import Connection
 from tests.e2e.stack import Stack, running
 
-THREADS = 8
+THREADS: int = settings.WEB_THREADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,8 @@ class Tenant:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`manage.py up` with one web process of few threads, so that a test can use them up."""
-    few = {"WEB_THREADS": str(THREADS)}
-    with running(tmp_path_factory.mktemp("abuse"), "--no-demo", "--web", "1", environment=few) as stack:
+    """`manage.py up` with one web process, so that a test can use up its threads."""
+    with running(tmp_path_factory.mktemp("abuse"), "--no-demo", "--web", "1") as stack:
         yield stack
 
 

@@ -238,7 +238,7 @@ TABLE = [
         "Request body too slow",
         "body_too_slow",
         beside_a_slow_body,
-        {"detail": "Too many requests of yours have not sent their bodies yet."},
+        {"detail": "Too many requests, most likely yours, have not sent their bodies yet."},
         {"Retry-After": "1"},
     ),
     Row(
