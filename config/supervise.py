@@ -66,6 +66,9 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
         *("--workers", str(web)),
         *("--blocking-threads", str(settings.WEB_THREADS)),
         *("--backlog", "4096"),
+        # Connections of a process, idle ones included: with so many it takes no new one. granian would take the
+        # backlog, divided by the processes: 2,048.
+        *("--backpressure", "65536"),
         "--respawn-failed-workers",
         "--no-ws",
         *("--log-level", "warning"),
