@@ -10,6 +10,8 @@ import pytest
 from deltalake import DeltaTable
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test import TransactionTestCase
 
 from config import redis
 from config.wsgi import application
@@ -36,6 +38,42 @@ RECORD: dict[str, Any] = {
     "active": True,
     "signup_at": "2026-06-01T08:00:00Z",
 }
+
+
+# Django truncates every table after a test that commits, and makes all permissions anew: most of the time that a test
+# takes. Here, what is not empty is emptied; by truncation only what has grown.
+_EMPTY = """
+DO $$
+DECLARE
+    each record;
+    holds_rows boolean;
+BEGIN
+    FOR each IN
+        SELECT oid, oid::regclass AS name FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+        AND relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission')
+        ORDER BY pg_relation_size(oid) DESC  -- what is truncated, first: not after a deletion that is to be checked
+    LOOP
+        IF pg_relation_size(each.oid) > 1000000 THEN
+            EXECUTE format('TRUNCATE %s CASCADE', each.name);
+            CONTINUE;
+        END IF;
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', each.name) INTO holds_rows;
+        IF holds_rows THEN
+            EXECUTE format('DELETE FROM %s', each.name);
+        END IF;
+    END LOOP;
+END
+$$
+"""
+
+
+def _empty_tables(self: TransactionTestCase) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_EMPTY)
+
+
+TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

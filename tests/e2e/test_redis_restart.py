@@ -177,7 +177,7 @@ def test_nothing_is_lost_or_doubled_when_redis_is_killed_under_load(stack: Stack
         load.wait_for_acceptances(20)
     verify(stack, load, project_id, dataset_id)
     used = stack.ledger(dataset_id)["accepted"]
-    assert stack.manage("quota", "margaret").startswith(f"margaret: {used} of ")
+    assert stack.do("quota", "margaret").startswith(f"margaret: {used} of ")
 
 
 def test_nothing_is_lost_or_doubled_when_redis_stands_still_under_load(stack: Stack) -> None:
@@ -195,7 +195,7 @@ def test_nothing_is_lost_or_doubled_when_redis_stands_still_under_load(stack: St
         load.wait_for_acceptances(20)
     verify(stack, load, project_id, dataset_id)
     used = stack.ledger(dataset_id)["accepted"]
-    assert stack.manage("quota", "katherine").startswith(f"katherine: {used} of ")
+    assert stack.do("quota", "katherine").startswith(f"katherine: {used} of ")
 
 
 def test_workers_resume_without_being_started_again(stack: Stack) -> None:

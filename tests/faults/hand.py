@@ -4,6 +4,7 @@ Reads one JSON object a line, `{"do": <name>, ...arguments}`, and answers with a
 `{"error": ...}`.
 """
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
+from django.core.management import call_command  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
 from config import redis  # noqa: E402
@@ -30,6 +32,13 @@ from quotas.services import set_limit  # noqa: E402
 
 def ready() -> str:
     return "ready"
+
+
+def command(arguments: list[str]) -> str:
+    """Run a management command that prints text; what it prints."""
+    out = io.StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue()
 
 
 def make_project(slug: str, owner: str, limit: int, schemas: list[dict[str, str]]) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def _fields(schema: dict[str, str]) -> list[Field]:
 
 
 TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (ready, make_project, publish, new_key, revoke, race, tidy, balance, usage)
+    task.__name__: task for task in (ready, command, make_project, publish, new_key, revoke, race, tidy, balance, usage)
 }
 
 

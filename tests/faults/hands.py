@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config.env import BASE_DIR
-from tests.e2e.stack import Stack
+
+if TYPE_CHECKING:  # a stack has a hand, too
+    from tests.e2e.stack import Stack
 
 
 class HandFailed(Exception):
@@ -19,7 +21,7 @@ class HandFailed(Exception):
 class Hand:
     """A process beside a stack, for one order at a time; it is started again if it does not answer."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: "Stack") -> None:
         self.environment = {**stack.environment, "DATA_DIR": str(stack.data_dir)}
         self.environment.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
         self.errors: Path = stack.data_dir / "logs" / "hand.log"

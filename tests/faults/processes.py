@@ -1,10 +1,12 @@
 """A stack's processes by their part in it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.e2e.stack import Stack
+if TYPE_CHECKING:  # which finds its programs by this
+    from tests.e2e.stack import Stack
 
 _WORDS = {
     "redis": ("redis-server",),
@@ -24,19 +26,38 @@ class Family:
     children: list[psutil.Process]
 
 
-def families(stack: Stack) -> dict[str, Family]:
+def programs(stack: "Stack") -> dict[str, psutil.Process]:
     """What runs just now under the stack's supervisor, by name."""
     assert stack.process is not None
-    found: dict[str, Family] = {}
-    for supervisor in psutil.Process(stack.process.pid).children():
-        for process in supervisor.children():
-            try:
+    own = stack.process.pid
+    below = [(process, _parent(process)) for process in psutil.Process(own).children(recursive=True)]
+    supervisors = {process.pid for process, parent in below if parent == own}
+    found: dict[str, psutil.Process] = {}
+    for process, parent in below:
+        try:
+            if parent in supervisors and process.status() != psutil.STATUS_ZOMBIE:
                 line = process.cmdline()
-                name = next((name for name, words in _WORDS.items() if _has(line, words)), None)
-                if name is not None and process.status() != psutil.STATUS_ZOMBIE:
-                    found[name] = Family(process, _workers_of(process))
-            except psutil.Error:
-                continue
+                found |= {name: process for name, words in _WORDS.items() if _has(line, words)}
+        except psutil.Error:
+            continue
+    return found
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def families(stack: "Stack") -> dict[str, Family]:
+    """The same, each with those that it started."""
+    found: dict[str, Family] = {}
+    for name, process in programs(stack).items():
+        try:
+            found[name] = Family(process, _workers_of(process))
+        except psutil.Error:
+            continue
     return found
 
 
@@ -52,7 +73,7 @@ def _workers_of(process: psutil.Process) -> list[psutil.Process]:
     ]
 
 
-def unwell(stack: Stack, expected: dict[str, int]) -> str | None:
+def unwell(stack: "Stack", expected: dict[str, int]) -> str | None:
     """What is wrong with the stack's processes: one is missing, is too many, stands still, or lost its parent."""
     running = families(stack)
     for name, count in expected.items():
