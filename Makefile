@@ -4,9 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# The suite runs on all cores, four at most, each with servers of its own; a file's tests share what they start.
-TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# The suite runs in one process more than there are cores, four at most, as tests wait a lot; each has servers of its own,
+# and a file's tests share what they start.
+PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+TOGETHER = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
+
+# Where the environment says otherwise: compiling the tests anew costs each process of the suite six seconds.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test bench check faults soak clean chromium
 
