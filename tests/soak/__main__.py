@@ -1,6 +1,7 @@
 """`make soak`, `python -m tests.soak`: is everything flat in the long run? Exit code 1 if it is not, or any error."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def main() -> int:
     given = parser.parse_args()
     for file in (given.data, given.plot):
         file.parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: nothing that was started is left
     try:
         report = run(
             minutes=given.minutes, rate=given.rate, batch=given.batch, data=given.data, picture=given.plot, aloud=True

@@ -19,11 +19,12 @@ from tests.soak.samples import WEB, Sample, Sampler
 from tests.soak.verdict import TEETH, Trend, trends
 
 PROGRAMS = ("redis", "web", "worker", "upkeep", "beat")
-# What comes and goes does so so many times in a run, three times in each quarter of it. An hour has the default five
-# minutes between compactions. Where the default is a day (retries are remembered, files stay after they were merged,
-# the table's log is kept), an hour would not see an end of the growth.
+# What comes and goes does so three times in each quarter of a run, or less often where that would be all the time. An
+# hour has the default five minutes between compactions. Where the default is a day (retries are remembered, files stay
+# after they were merged, the table's log is kept), an hour would not see an end of the growth.
+_LEAST_TOOTH_SECONDS = 30
 _SAMPLES = 720
-_MOST_OF_DISK = 0.8
+_MOST_OF_DISK, _ROOM_TO_MERGE = 0.8, 1.2
 
 
 class SoakFailed(Exception):
@@ -97,13 +98,13 @@ class Soak:
     def shorten_the_log(self) -> None:
         """Have the table keep its log for as long as a tooth lasts. Nothing else must write."""
         table = self.stack.table(self.project, self.dataset)
-        kept = f"interval {max(1, round(self.seconds / TEETH))} seconds"
+        kept = f"interval {_tooth(self.seconds)} seconds"
         table.alter.set_table_properties({"delta.logRetentionDuration": kept})
 
     def check_disk(self, rate: float) -> None:
         """Raise SoakFailed where the records will not fit."""
         sizes = [file.stat().st_size for file in Path(self.stack.storage).rglob("*.parquet")]
-        needed = sum(sizes) / self.load.records * rate * self.seconds * (1 + 2 / TEETH)
+        needed = sum(sizes) / self.load.records * rate * self.seconds * _ROOM_TO_MERGE
         free = shutil.disk_usage(self.stack.data_dir).free
         self.say(f"the table will take about {needed / 1e9:,.1f} GB of the disk, {free / 1e9:,.0f} GB are free")
         if needed > free * _MOST_OF_DISK:
@@ -195,13 +196,14 @@ def run(*, minutes: float, rate: float | None, batch: int, data: Path, picture: 
     return report
 
 
+def _tooth(seconds: float) -> int:
+    quarter = seconds / 4
+    return max(1, round(quarter / max(1, min(TEETH // 4, quarter // _LEAST_TOOTH_SECONDS))))
+
+
 def _environment(seconds: float) -> dict[str, str]:
-    tooth = max(1, round(seconds / TEETH))
-    return {
-        "COMPACT_SECONDS": str(tooth),
-        "IDEMPOTENCY_TTL_SECONDS": str(tooth),
-        "VACUUM_RETENTION_HOURS": "0",
-    }
+    tooth = str(_tooth(seconds))
+    return {"COMPACT_SECONDS": tooth, "IDEMPOTENCY_TTL_SECONDS": tooth, "VACUUM_RETENTION_HOURS": "0"}
 
 
 @contextmanager
