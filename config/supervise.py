@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shlex
 import shutil
 import sys
@@ -17,6 +18,8 @@ from config.env import BASE_DIR, embedded_redis_socket, env
 
 # What begins a comment in supervisor's files, quoted or not.
 _COMMENT = re.compile(r"\s[;#]").search
+# Connections and other open files of a process; far above what one serves.
+_MOST_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
         *("--backlog", "4096"),
         # Connections of a process, idle ones included: with so many it takes no new one. granian would take the
         # backlog, divided by the processes: 2,048.
-        *("--backpressure", "65536"),
+        *("--backpressure", str(_MOST_FILES)),
         "--respawn-failed-workers",
         "--no-ws",
         *("--log-level", "warning"),
@@ -88,6 +91,14 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
             stop_seconds=3,
         ),
     ]
+
+
+def allow_many_files() -> None:
+    """Let the processes open as many files as they may: a connection is one, and many systems begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def configuration(processes: list[Program]) -> str:

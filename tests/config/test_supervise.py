@@ -1,7 +1,9 @@
 """The configuration that `up` gives to supervisor, as supervisor itself reads it."""
 
 import os
+import resource
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -69,3 +71,16 @@ def test_what_is_asked_for_is_what_runs(monkeypatch: pytest.MonkeyPatch, setting
     assert {os.path.dirname(program.split(" ")[0]) for name, program in commands.items() if name != "redis"} == {
         os.path.dirname(sys.executable)
     }
+
+
+def test_processes_may_open_more_files_than_a_shell_begins_with() -> None:
+    """In a process of its own: the limit is the process's."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    program = (
+        "import resource; from config.supervise import allow_many_files\n"
+        "for _ in range(2): allow_many_files()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    command = ["sh", "-c", 'ulimit -Sn 512; exec "$0" -c "$1"', sys.executable, program]
+    soft = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
+    assert 512 < int(soft) == min(hard, 65536)

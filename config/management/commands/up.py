@@ -20,7 +20,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from config import redis
 from config.commands import ServiceCommand
 from config.env import env
-from config.supervise import configuration, log_dir, programs, redis_command
+from config.supervise import allow_many_files, configuration, log_dir, programs, redis_command
 
 _START_SECONDS = 60
 
@@ -110,6 +110,7 @@ class Command(ServiceCommand):
                 server.wait()
 
     def _supervise(self, config: Path, port: int, *, demo: bool) -> int:
+        allow_many_files()
         # Celery will not start as root unless it is told that this is meant.
         environment = {**os.environ, "C_FORCE_ROOT": "1"} if os.geteuid() == 0 else None
         self._supervisor = supervisor = subprocess.Popen(
