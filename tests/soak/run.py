@@ -133,7 +133,7 @@ class Soak:
                 file.flush()
                 if minutes // 1 > (minutes - pause / 60) // 1:
                     self._tell(minutes, self.samples[-1])
-        self.wrong += [f"{name} was started again" for name in sampler.restarted()]
+        self.wrong += [f"a process has ended: {name}" for name in sampler.ended()]
 
     def _look(self, sampler: Sampler) -> Sample:
         sample = sampler.sample()

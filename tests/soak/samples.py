@@ -75,10 +75,9 @@ class Sampler:
         found["size/data"], found["size/log"] = sum(data) / _MB, sum(log) / _MB
         return found
 
-    def restarted(self) -> list[str]:
-        """The processes that are not those of the beginning."""
-        now = processes(self._stack) or {}
-        return [name for name, process in self._processes.items() if now.get(name) != process]
+    def ended(self) -> list[str]:
+        """The processes of the beginning that run no more."""
+        return [name for name, process in self._processes.items() if not process.is_running()]
 
 
 def processes(stack: Stack) -> dict[str, psutil.Process] | None:
