@@ -220,14 +220,14 @@ class Nemesis:
             return None
         most = int(fault.draw * 8192)
         try:
-            before = process.rlimit(psutil.RLIMIT_FSIZE)
-            process.rlimit(psutil.RLIMIT_FSIZE, (most, before[1]))
+            _, unlimited = process.rlimit(psutil.RLIMIT_FSIZE)
+            process.rlimit(psutil.RLIMIT_FSIZE, (most, unlimited))
         except psutil.NoSuchProcess:
             return None
 
         def lift() -> None:
-            if process.is_running():
-                process.rlimit(psutil.RLIMIT_FSIZE, before)
+            if process.is_running():  # whatever it was before: that may be of the same fault, and be lifted already
+                process.rlimit(psutil.RLIMIT_FSIZE, (unlimited, unlimited))
 
         self._undo_after(fault.seconds, lift, "the worker can write again")
         return f"{process.pid}: no file above {most} bytes for {fault.seconds} s"
