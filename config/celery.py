@@ -3,18 +3,32 @@
 Two queues, so that a long compaction never keeps records from being stored: `celery` drains, `upkeep` tidies.
 """
 
+import logging
 import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
 from celery.beat import Scheduler
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import beat_init, setup_logging, task_received, worker_process_init, worker_ready
+from celery.worker import state
 from django.conf import settings
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("dataset-ingest")
+logger = logging.getLogger(__name__)
+
+# For so long a worker that does nothing may leave waiting what is there for it, and beat may send nothing. Far above
+# what a healthy one ever needs, a reconnection included.
+_WORKER_PATIENCE_SECONDS = 20.0
+_BEAT_PATIENCE_SECONDS = 120.0
 
 
 def _every(task: str, seconds: float, **options: Any) -> dict[str, Any]:
@@ -61,6 +75,69 @@ def _allow_deep_records(**_: Any) -> None:
     sys.setrecursionlimit(10_000)
 
 
+class _Life:
+    """When this process last did its work, by the monotonic clock."""
+
+    at = time.monotonic()
+
+    @classmethod
+    def note(cls, **_: Any) -> None:
+        cls.at = time.monotonic()
+
+
+task_received.connect(_Life.note)
+
+
+@worker_ready.connect
+def _watch_worker(**_: Any) -> None:
+    queues = list(app.amqp.queues.consume_from)
+    threading.Thread(target=_end_when_nothing_is_taken, args=(queues,), daemon=True).start()
+
+
+@beat_init.connect
+def _watch_beat(**_: Any) -> None:
+    threading.Thread(target=_end_when_nothing_is_sent, daemon=True).start()
+
+
+def _end_when_nothing_is_taken(queues: Sequence[str]) -> None:
+    """A worker may come back from an outage of the broker and take nothing, for ever; a new one does."""
+    waits_since: float | None = None
+    while True:
+        time.sleep(2)
+        if state.active_requests or not any(map(_waiting, queues)):
+            waits_since = None
+            continue
+        now = time.monotonic()
+        waits_since = waits_since or now
+        if now - max(waits_since, _Life.at) > _WORKER_PATIENCE_SECONDS:
+            _end("takes nothing of what waits for it")
+
+
+def _end_when_nothing_is_sent() -> None:
+    _Life.note()
+    while True:
+        time.sleep(5)
+        if time.monotonic() - _Life.at > _BEAT_PATIENCE_SECONDS:
+            _end("sends nothing")
+
+
+def _end(why: str) -> None:
+    """Whoever keeps this process running (`up`, systemd) starts another."""
+    logger.error("this process %s, and ends; another will be started", why)
+    os.kill(os.getpid(), signal.SIGKILL)  # nothing in it is waited for: that is what hangs
+
+
+def _waiting(queue: str) -> int:
+    """Messages that nobody has taken; 0 where the broker does not answer, which is not the worker's fault."""
+    try:
+        with app.connection_for_read() as connection:
+            channel: Any = connection.default_channel
+            count: int = channel.queue_declare(queue=queue).message_count
+            return count
+    except (KombuError, RedisError, OSError):
+        return 0
+
+
 class BoundedScheduler(Scheduler):
     """Beat's scheduler, which keeps its state in memory and stops sending while nobody takes what it sent.
 
@@ -68,6 +145,10 @@ class BoundedScheduler(Scheduler):
     """
 
     most_waiting = 100
+
+    def tick(self, *args: Any, **kwargs: Any) -> Any:
+        _Life.note()
+        return super().tick(*args, **kwargs)
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         name = self.app.conf.task_routes.get(entry.task, {}).get("queue", "celery")

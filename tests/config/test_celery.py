@@ -1,6 +1,13 @@
 """Beat's triggers: what sends them, where to, and that they do not pile up."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,3 +59,59 @@ def test_triggers_come_as_often_as_the_settings_say(scheduler: Any) -> None:
     assert seconds["heartbeat"] == settings.HEARTBEAT_SECONDS
     assert seconds["flush usage"] == settings.USAGE_FLUSH_SECONDS
     assert seconds["tidy"] == settings.COMPACT_SECONDS
+
+
+# -- a worker that takes nothing any more, a beat that sends nothing
+
+
+@contextmanager
+def worker(application: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker of the suite's broker, in a process of its own."""
+    command = [sys.executable, "-m", "celery", "-A", application, "worker", "-Q", "celery", "-c", "1"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--without-gossip", "--without-mingle"],
+            env={**os.environ, "C_FORCE_ROOT": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_that_takes_nothing_ends_for_another_to_be_started(broker: Any, tmp_path: Path) -> None:
+    broker.flushdb()
+    with worker("tests.config.deaf_worker", tmp_path / "log") as process:
+        app.send_task("ingest.heartbeat")
+        assert process.wait(60) == -signal.SIGKILL
+    assert broker.llen("celery") == 1
+    assert "takes nothing of what waits for it" in (tmp_path / "log").read_text()
+
+
+def test_a_worker_without_work_goes_on(broker: Any, tmp_path: Path) -> None:
+    broker.flushdb()
+    with worker("tests.config.deaf_worker", tmp_path / "log") as process:
+        deadline = time.monotonic() + 60
+        while "deaf" not in (tmp_path / "log").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(8)
+
+
+@pytest.mark.parametrize(("ticks", "ended"), [(False, True), (True, False)])
+def test_a_beat_that_does_not_tick_ends(ticks: bool, ended: bool) -> None:
+    program = (
+        "import threading, time; from config import celery\n"
+        "celery._BEAT_PATIENCE_SECONDS = 3\n"
+        "celery._watch_beat()\n"
+        "scheduler = celery.BoundedScheduler(app=celery.app)\n"
+        "for _ in range(24):\n"
+        f"    {'scheduler.tick()' if ticks else 'pass'}\n"
+        "    time.sleep(0.5)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120, check=False)
+    assert done.returncode == (-signal.SIGKILL if ended else 0), done.stderr.decode()

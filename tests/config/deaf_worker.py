@@ -1,0 +1,16 @@
+"""A worker that is connected, alive, and takes nothing: as celery's has been seen to be after the broker was away."""
+
+from typing import Any
+
+from celery.signals import worker_ready
+
+from config import celery
+
+app = celery.app
+celery._WORKER_PATIENCE_SECONDS = 3.0
+
+
+@worker_ready.connect
+def _take_nothing(sender: Any, **_: Any) -> None:
+    sender.task_consumer.cancel()
+    print("deaf", flush=True)
