@@ -17,7 +17,7 @@ from django.conf import settings
 from config import clock
 from datasets.models import Dataset
 from datasets.schema import Field
-from datasets.table import BASE_COLUMNS, PARTITION, DatasetTable, Overtaken, warm_table
+from datasets.table import BASE_COLUMNS, PARTITION, DatasetTable, Overtaken, _configuration, warm_table
 
 FIELDS = [Field("Amount", "number")]
 UTC = pa.timestamp("us", "UTC")
@@ -68,6 +68,29 @@ def append(table: DatasetTable, data: pa.Table | None, position: int) -> None:
     table.refresh()
     stored = table.stored(GENERATION) + (data.num_rows if data else 0)
     table.append(data, generation=GENERATION, position=position, stored=stored)
+
+
+# -- the log ------------------------------------------------------------------------------------------
+
+
+def test_a_directory_keeps_no_long_log(table: DatasetTable) -> None:
+    """Each commit lists all of it."""
+    log = Path(table.uri) / "_delta_log"
+    for position in range(1, 120):
+        append(table, None, position)
+    half_an_hour_ago = time.time() - 1800
+    for file in log.iterdir():  # the first checkpoint, too: what is older than the latest that is old is dropped
+        os.utime(file, (half_an_hour_ago, half_an_hour_ago))
+    for position in range(120, 202):
+        append(table, None, position)
+    assert len(list(log.glob("*.json"))) < 110
+    assert a_table().position(GENERATION) == 201
+
+
+def test_an_object_store_keeps_a_days_log(monkeypatch: pytest.MonkeyPatch, table: DatasetTable) -> None:
+    assert table.delta.metadata().configuration["delta.logRetentionDuration"] == "interval 15 minutes"
+    monkeypatch.setattr(settings, "STORAGE_URL", "s3://bucket/prefix")
+    assert _configuration()["delta.logRetentionDuration"] == "interval 1 days"
 
 
 # -- one commit ---------------------------------------------------------------------------------------
