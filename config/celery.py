@@ -104,7 +104,7 @@ def _end_when_nothing_is_taken(queues: Sequence[str]) -> None:
     waits_since: float | None = None
     while True:
         time.sleep(2)
-        if state.active_requests or not any(map(_waiting, queues)):
+        if state.active_requests or not any(map(_something_waits, queues)):
             waits_since = None
             continue
         now = time.monotonic()
@@ -127,15 +127,20 @@ def _end(why: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)  # nothing in it is waited for: that is what hangs
 
 
-def _waiting(queue: str) -> int:
-    """Messages that nobody has taken; 0 where the broker does not answer, which is not the worker's fault."""
+def _something_waits(queue: str) -> bool:
+    """Whether a message waits to be taken; not where the broker does not answer, which is no worker's fault."""
     try:
-        with app.connection_for_read() as connection:
-            channel: Any = connection.default_channel
-            count: int = channel.queue_declare(queue=queue).message_count
-            return count
+        return _messages(queue) > 0
     except (KombuError, RedisError, OSError):
-        return 0
+        return False
+
+
+def _messages(queue: str) -> int:
+    """How many messages nobody has taken."""
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        count: int = channel.queue_declare(queue=queue).message_count
+        return count
 
 
 class BoundedScheduler(Scheduler):
@@ -152,9 +157,6 @@ class BoundedScheduler(Scheduler):
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         name = self.app.conf.task_routes.get(entry.task, {}).get("queue", "celery")
-        with self.app.connection_for_read() as connection:
-            channel: Any = connection.default_channel
-            waiting = channel.queue_declare(queue=name).message_count
-        if waiting >= self.most_waiting:
+        if _messages(name) >= self.most_waiting:
             return None
         return super().apply_async(entry, producer=producer, advance=advance, **kwargs)

@@ -54,7 +54,7 @@ def _configuration() -> dict[str, str | None]:
     """How a table keeps its log. Commits come twice a second where there is traffic: they are folded into checkpoints.
 
     Of an object store, delta-rs asks for what is new. A directory it lists whole, three times a commit, and looks at
-    each file: a day's log, 170,000 files, made a commit take seconds of CPU.
+    each file: with 80,000 of them, less than half of a busy day's, a commit took 4.5 seconds of CPU.
     """
     return {
         "delta.checkpointInterval": "100",

@@ -109,7 +109,7 @@ class KeyView(ApiView):
             raise InvalidDatasetId({"received": given[:100]})
         return min(int(given[:20]), _LARGEST_ID)
 
-    def under_contract(self, request: HttpRequest, dataset_id: int | None, use: Callable[[Contract], Any]) -> Any:
+    def under_contract(self, dataset_id: int | None, use: Callable[[Contract], Any]) -> Any:
         """`datasets.catalog.under_contract`; whatever is out of reach is a 503."""
         try:
             return under_contract(self.token, dataset_id, use)
@@ -162,7 +162,7 @@ class IngestView(KeyView):
             retryable = self.retryable(request, contract, key) if key else None
             return admit(contract, payload, trace_id=trace_id, retryable=retryable)
 
-        admission = self.under_contract(request, wanted, ingest)
+        admission = self.under_contract(wanted, ingest)
         headers = {"Location": f"/datasets/{admission.dataset_id}/receipts/{receipts.issue(admission)}"}
         if admission.replayed:
             headers["Idempotent-Replayed"] = "true"
@@ -229,7 +229,7 @@ class ValidateView(IngestView):
             check_in_force(contract)
             return payload
 
-        payload: Payload = self.under_contract(request, wanted, validate)
+        payload: Payload = self.under_contract(wanted, validate)
         return json_response({"valid": True, "count": payload.count})
 
 
@@ -243,7 +243,7 @@ class ReceiptView(KeyView):
             check_in_force(contract)
             return look_up(receipts.read(contract.dataset_id, receipt))
 
-        return json_response(self.under_contract(request, wanted, see))
+        return json_response(self.under_contract(wanted, see))
 
 
 class HealthView(ApiView):

@@ -1,4 +1,4 @@
-"""Beat's triggers: what sends them, where to, and that they do not pile up."""
+"""Beat's triggers: what sends them, where to, that they do not pile up; and who does nothing any more, ends."""
 
 import os
 import signal
@@ -105,7 +105,7 @@ def test_a_worker_without_work_goes_on(broker: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ticks", "ended"), [(False, True), (True, False)])
 def test_a_beat_that_does_not_tick_ends(ticks: bool, ended: bool) -> None:
     program = (
-        "import threading, time; from config import celery\n"
+        "import time; from config import celery\n"
         "celery._BEAT_PATIENCE_SECONDS = 3\n"
         "celery._watch_beat()\n"
         "scheduler = celery.BoundedScheduler(app=celery.app)\n"
