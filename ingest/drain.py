@@ -8,7 +8,7 @@ drain finds the position moved, skips and trims. Two drains at once: the table r
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 # A drain that has worked for so long lets the next dataset have its turn.
 _TURN_SECONDS = 5.0
+# Bodies of about so many bytes are made columns at a time: the objects between are then still in the processor's cache,
+# and their memory is used again. A whole commit at once takes half as long again.
+_PIECE_BYTES = 4 * 1024 * 1024
 
 
 def drain(dataset_id: int) -> int:
@@ -103,15 +106,26 @@ def _rows(
         if schema is None or misfit:
             _quarantine(dataset, generation, group, misfit or "")
             continue
-        batches += _tables(dataset, generation, schema, group)
+        for piece in _pieces(group):
+            batches += _tables(dataset, generation, schema, piece)
     if not batches:
         return None, 0
     merged = pa.concat_tables(batches, promote_options="default")
     return merged, merged.num_rows
 
 
+def _pieces(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """The entries in their order, cut where a piece holds `_PIECE_BYTES`."""
+    begin = size = 0
+    for end, entry in enumerate(entries, start=1):
+        size += len(entry.body)
+        if size >= _PIECE_BYTES or end == len(entries):
+            yield entries[begin:end]
+            begin, size = end, 0
+
+
 def _tables(dataset: Dataset, generation: str, schema: CompiledSchema, group: Sequence[Entry]) -> list[pa.Table]:
-    """The rows of one version's entries: all at once, or by halves where one of them cannot be decoded."""
+    """The rows of entries of one version: all at once, or by halves where one of them cannot be decoded."""
     try:
         return [rows.to_table(schema, group, project_id=dataset.project_id, dataset_id=dataset.pk)]
     except rows.Undecodable as reason:

@@ -109,6 +109,25 @@ def test_a_backlog_is_taken_in_bites(api: Api, dataset: Dataset, monkeypatch: py
     assert table_of(dataset).version() == 5
 
 
+@pytest.mark.parametrize("size", [1, 350, 700, 10_000])
+def test_a_commit_is_decoded_in_pieces_of_any_size(
+    size: int, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drains, "_PIECE_BYTES", size)
+    names = [f"{number}" for number in range(7)]
+    for name in names[:4]:
+        send(api, name)
+    poison = enqueue(dataset, b"{}")
+    for name in names[4:]:
+        send(api, name)
+    assert drain(dataset.pk) == 7
+    assert names_in_table(dataset) == names
+    kept = QuarantinedEntry.objects.get(dataset=dataset)
+    assert kept.position == queue.position_of(poison)
+    assert table_of(dataset).version() == 1  # made, and written to once
+    assert balance(dataset).adds_up
+
+
 def test_a_drain_gives_way_after_its_turn_and_stays_due(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
