@@ -25,11 +25,13 @@ OBJECT, ARRAY, LINES = b"o", b"a", b"l"
 
 # What msgspec takes for a time stamp and RFC 3339 does not: `+0000` without a colon, and a space instead of the T.
 _LAX_OFFSET = re.compile(rb':\d\d(?:\.\d+)?[+-]\d{4}"').search
+_LAX_WEST = re.compile(rb'-\d{4}"').search
 _LAX_SPACE = re.compile(rb"-\d\d \d\d:").search
 # A character of these patterns, written as an escape; some JSON libraries write + as \u002B.
 _ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
-# Below so many bytes the patterns are faster than numpy's fixed costs.
-_SMALL = 4096
+# Below so many bytes the patterns are faster than numpy's fixed costs, which in a busy server are triple what they are
+# in a loop.
+_SMALL = 32_768
 _PLUS, _HYPHEN, _SPACE, _QUOTE = b"+", 0x2D, 0x20, 0x22
 
 _PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -114,7 +116,8 @@ def _needs_second_reading(body: bytes) -> bool:
         return True
     may_have_space = b" " in body
     if len(body) < _SMALL:
-        return bool(_LAX_OFFSET(body) or (may_have_space and _LAX_SPACE(body)))
+        may_have_offset = _PLUS in body or _LAX_WEST(body)
+        return bool((may_have_offset and _LAX_OFFSET(body)) or (may_have_space and _LAX_SPACE(body)))
     # Where the patterns could be at all, for every position at once: a hyphen and, 5 bytes on, a quote; a hyphen and,
     # 3 bytes on, a space.
     text = np.frombuffer(body, np.uint8)

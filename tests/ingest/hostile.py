@@ -239,8 +239,11 @@ _any_value = st.one_of(texts, numbers, st.sampled_from(_WORDS), times, _trees)
 
 # -- records ------------------------------------------------------------------------------------------
 
+# So long that a body is looked through as large ones are.
+PADDING = " " * 40_000
+
 _Members = list[tuple[str, str]]
-_SPACES = ["", "", "", " ", "\n", "\r\n\t ", " " * 5000, "\x0c", "\x0b", "\xa0", "\u2028", "\ufeff", "\x00", "/**/"]
+_SPACES = ["", "", "", " ", "\n", "\r\n\t ", PADDING, "\x0c", "\x0b", "\xa0", "\u2028", "\ufeff", "\x00", "/**/"]
 _JSON_SPACES = [space for space in _SPACES if not space.strip(" \t\r\n")]
 _CHANGES = {
     1: st.tuples(st.integers(0, 1), st.sampled_from(_JSON_SPACES)),
@@ -370,4 +373,4 @@ def _damaged(body: bytes, kind: int, place: int, piece: bytes) -> bytes:
         return body + piece
     if kind == 5:
         return body[place:] + body[:place]
-    return body[:place] + b" " * 5000 + body[place:]
+    return body[:place] + PADDING.encode() + body[place:]

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from config.errors import ApiError
 from datasets.field_types import FIELD_TYPES, TIMESTAMP
 from datasets.schema import CompiledSchema, Field
+from ingest import validation
 from ingest.errors import InvalidRecords
 from ingest.queue import Entry
 from ingest.rows import to_table
 from ingest.validation import Payload, validate_array, validate_lines, validate_one
+from tests.ingest.hostile import PADDING
 
 # More by hand: EXAMPLES=200000 python -m pytest tests/ingest/test_validation_agrees.py
 EXAMPLES = int(os.environ.get("EXAMPLES", "500"))
@@ -290,6 +292,10 @@ def test_what_is_no_date_time_is_refused() -> None:
 def _escaped(text: str) -> str:
     """As JSON, with every character written as an escape."""
     return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
+
+
+def test_the_padding_of_these_tests_makes_a_body_large() -> None:
+    assert len(PADDING) > validation._SMALL
 
 
 def test_text_that_looks_like_a_lax_time_stamp_is_text() -> None:
