@@ -60,16 +60,17 @@ def drain(dataset_id: int) -> int:
 def drain_once(dataset: Dataset) -> int | None:
     """One commit's worth; the number of rows written, or None where the stream holds nothing new."""
     generation = queue.generation()
-    if generation is None:
+    if generation is None or queue.is_empty(dataset.pk):
         return None
     table = warm_table(dataset)
-    position = table.position(generation) if table.refresh() else 0
+    existed = table.refresh()
+    position = table.position(generation) if existed else 0
     entries = list(queue.read(dataset.pk, generation, position))
     if not entries:
         queue.trim(dataset.pk, generation, position)
         return None
     batch, written = _rows(dataset, table, generation, position, entries)
-    if table.position(generation) != position:  # another drain made the table, and wrote to it
+    if not existed and table.position(generation):  # another drain made the table, and wrote to it
         raise Overtaken
     if not dataset.has_table:  # as yet without a row from us: from here on, that it is not there is a failure
         services.note_table(dataset)

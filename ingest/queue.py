@@ -76,6 +76,11 @@ def begin() -> None:
     redis.client().set(redis_keys.GENERATION, secrets.token_hex(4), nx=True)
 
 
+def is_empty(dataset_id: int) -> bool:
+    """Whether a dataset's stream holds nothing, stored or not."""
+    return not redis.client().xlen(redis_keys.stream(dataset_id))
+
+
 def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
     """Entries beyond a position, in order, up to one commit's worth. Raises AnotherGeneration."""
     client = redis.client()
