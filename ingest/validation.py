@@ -29,8 +29,8 @@ _LAX_WEST = re.compile(rb'-\d{4}"').search
 _LAX_SPACE = re.compile(rb"-\d\d \d\d:").search
 # A character of these patterns, written as an escape; some JSON libraries write + as \u002B.
 _ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
-# Below so many bytes the patterns are faster than numpy's fixed costs, which in a busy server are triple what they are
-# in a loop.
+# Below so many bytes the patterns are faster in a busy server; in a loop, where numpy's own code stays in the cache, it
+# takes half of their time for 20 KB.
 _SMALL = 32_768
 _PLUS, _HYPHEN, _SPACE, _QUOTE = b"+", 0x2D, 0x20, 0x22
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from django.conf import settings
 from redis import Redis
 
 from config.celery import BoundedScheduler, app
+from tests.e2e.stack import wait_for
 
 
 @pytest.fixture
@@ -94,10 +94,7 @@ def test_a_worker_that_takes_nothing_ends_for_another_to_be_started(broker: Any,
 def test_a_worker_without_work_goes_on(broker: Any, tmp_path: Path) -> None:
     broker.flushdb()
     with worker("tests.config.deaf_worker", tmp_path / "log") as process:
-        deadline = time.monotonic() + 60
-        while "deaf" not in (tmp_path / "log").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: "deaf" in (tmp_path / "log").read_text(), "the worker to be ready")
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(8)
 
