@@ -241,8 +241,8 @@ IDEMPOTENCY_TTL_SECONDS = env.integer("IDEMPOTENCY_TTL_SECONDS", default=24 * 36
 # -- contracts, cached in each web process ------------------------------------------------------------
 
 # A change is effective at once through the project's revision; this is the backstop should one be lost.
-CATALOG_TTL_SECONDS = env.number("CATALOG_TTL_SECONDS", default=30.0, least=0)
-CATALOG_MAX_ENTRIES = env.integer("CATALOG_MAX_ENTRIES", default=50_000, least=1)
+CATALOG_TTL_SECONDS = env.number("CATALOG_TTL_SECONDS", default=30.0, least=1)
+CATALOG_MAX_ENTRIES = env.integer("CATALOG_MAX_ENTRIES", default=200_000, least=1)
 
 # -- quotas -------------------------------------------------------------------------------------------
 

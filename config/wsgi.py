@@ -92,7 +92,7 @@ def _has_body(environ: dict[str, Any]) -> bool:
 _LONGEST_REMEMBERED = 200
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def _resolve(path: str) -> ResolverMatch:
     return get_resolver().resolve(path)  # an address that does not exist raises, and is not remembered
 

@@ -4,21 +4,29 @@ Cached in the process, so that a warm request asks no database. A cached contrac
 project's revision stands: `admit.lua` compares it when it admits, and `under_contract` before anything is refused.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar
+from itertools import islice
+from typing import NamedTuple, TypeVar
+from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
+from django.db.models import OuterRef, Subquery
 
 from config.errors import ApiError
 from datasets import revisions
 from datasets.keys import Claims, InvalidApiKey, read_token
-from datasets.models import ApiKey, SchemaVersion
+from datasets.models import ApiKey, Dataset, SchemaVersion
 from datasets.schema import CompiledSchema, Field
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -63,30 +71,38 @@ class Contract:
         return self.declared
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
     """What the database said of a token and a dataset: a contract, or the refusal."""
 
+    claims: Claims
     revision: bytes
-    project_id: int
-    outcome: Contract | ApiError
-    expires_at: float | None  # of the key, in seconds since the epoch
-    fresh_until: float  # by the monotonic clock
+    outcome: Contract | type[ApiError]
+    expires_at: float  # of the key, in seconds since the epoch
+    rows: tuple["_Key | None", "_Dataset | None"]  # that it was made of
+    fresh_until: float  # this and the next by the monotonic clock
+    used_at: float
 
     def contract(self) -> Contract:
-        if self.expires_at is not None and self.expires_at <= time.time():
+        if self.expires_at <= time.time():
             raise InvalidApiKey
-        if isinstance(self.outcome, ApiError):
-            raise self.outcome
-        return self.outcome
+        if isinstance(self.outcome, Contract):
+            return self.outcome
+        raise self.outcome
 
 
-_Key = tuple[str, int | None]
-_contracts: dict[_Key, _Entry] = {}
+_Asked = tuple[str, int | None]  # a token, and a dataset or the project's default
+# Both in the order in which they were read, or confirmed.
+_contracts: OrderedDict[_Asked, _Entry] = OrderedDict()
 # Apart, and fewer: who asks for one dataset after the other that is not there evicts refusals, and nobody's contract.
-_refusals: dict[_Key, _Entry] = {}
+_refusals: OrderedDict[_Asked, _Entry] = OrderedDict()
 _REFUSALS_SHARE = 10
-_eviction = threading.Lock()
+_lock = threading.Lock()
+# Contracts confirmed in one go: the request that does it waits for it, some milliseconds.
+_CONFIRMED_AT_ONCE = 100
+# A contract that nobody has used for so long is not confirmed any more.
+_IDLE_SECONDS = 600.0
+_confirming = threading.Lock()
 
 
 def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract], T]) -> T:
@@ -99,8 +115,9 @@ def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract],
     Raises the refusals of `use`, InvalidApiKey, MissingProjectClaim, DatasetNotFound; CatalogUnavailable, or
     `config.redis.RedisUnavailable`.
     """
-    entry = _known(token, dataset_id)
-    if entry is not None and entry.fresh_until > time.monotonic():
+    entry, moment = _known(token, dataset_id), time.monotonic()
+    if entry is not None and entry.fresh_until > moment:
+        entry.used_at = moment
         try:
             return use(entry.contract())
         except StaleContract:
@@ -110,10 +127,14 @@ def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract],
                 raise
     claims = read_token(token)
     for _ in range(_MOST_LOADS):
+        entry = _load(token, claims, dataset_id)
         try:
-            return use(_load(token, claims, dataset_id).contract())
+            result = use(entry.contract())
         except StaleContract:
             continue
+        if entry.fresh_until > moment:
+            _confirm_oldest()
+        return result
     raise CatalogUnavailable
 
 
@@ -125,8 +146,9 @@ def check_in_force(contract: Contract) -> None:
 
 def forget_all() -> None:
     """Empty the cache, as a new process would find it."""
-    _contracts.clear()
-    _refusals.clear()
+    with _lock:
+        _contracts.clear()
+        _refusals.clear()
 
 
 def size() -> int:
@@ -138,75 +160,148 @@ def _known(token: str, dataset_id: int | None) -> _Entry | None:
     return _contracts.get((token, dataset_id)) or _refusals.get((token, dataset_id))
 
 
-def _keep(key: _Key, entry: _Entry) -> None:
+def _keep(asked: _Asked, entry: _Entry) -> None:
     entries, most = _contracts, settings.CATALOG_MAX_ENTRIES
-    if isinstance(entry.outcome, ApiError):
+    if not isinstance(entry.outcome, Contract):
         entries, most = _refusals, max(1, most // _REFUSALS_SHARE)
-    with _eviction:
-        _contracts.pop(key, None)
-        _refusals.pop(key, None)
+    with _lock:
+        _contracts.pop(asked, None)
+        _refusals.pop(asked, None)
         while len(entries) >= most:
-            entries.pop(next(iter(entries)))
-        entries[key] = entry
+            entries.popitem(last=False)
+        entries[asked] = entry
 
 
 def _is_in_force(entry: _Entry) -> bool:
-    return entry.revision == revisions.current(entry.project_id, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
+    project_id = entry.claims.project_id
+    return entry.revision == revisions.current(project_id, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
 
 
 def _load(token: str, claims: Claims, dataset_id: int | None) -> _Entry:
     # The revision first: a change committed between the two reads then makes the entry stale, not wrong.
     revision = revisions.current(claims.project_id, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
-    fresh_until = time.monotonic() + settings.CATALOG_TTL_SECONDS
     try:
-        outcome, expires_at = _read(revision, claims, dataset_id)
+        entry = _read(revision, claims, dataset_id)
     except DatabaseError as failure:
         known = _known(token, dataset_id)
         if known is not None and known.revision == revision:
             return known  # past its time, but nothing has been changed since
         raise CatalogUnavailable from failure
-    entry = _Entry(revision, claims.project_id, outcome, expires_at, fresh_until)
     if revisions.is_settled(revision):
         _keep((token, dataset_id), entry)
     return entry
 
 
-def _read(revision: bytes, claims: Claims, dataset_id: int | None) -> tuple[Contract | ApiError, float | None]:
+class _Key(NamedTuple):
+    """An API key that is neither revoked nor of an inactive project."""
+
+    project_id: int
+    token_id: UUID
+    id: int
+    expires_at: datetime | None
+    owner_id: int
+    default_dataset_id: int | None
+
+
+class _Dataset(NamedTuple):
+    """A dataset, and the newest version of its schema."""
+
+    project_id: int
+    id: int
+    is_archived: bool
+    version_id: int | None
+
+
+# Built here, because that is half of what such a query costs.
+_NEWEST = SchemaVersion.objects.filter(dataset=OuterRef("pk")).order_by("-number")
+_KEYS = (
+    ApiKey.objects.order_by()
+    .filter(revoked_at=None, project__is_active=True)
+    .values_list("project_id", "token_id", "pk", "expires_at", "project__owner_id", "project__default_dataset_id")
+)
+_DATASETS = Dataset.objects.order_by().values_list(
+    "project_id", "pk", "is_archived", Subquery(_NEWEST.values("pk")[:1])
+)
+_DATASETS_WITH_FIELDS = _DATASETS.annotate(fields=Subquery(_NEWEST.values("fields")[:1]))
+
+
+def _read(revision: bytes, claims: Claims, dataset_id: int | None) -> _Entry:
+    """What the database says. Raises DatabaseError."""
+    moment = time.monotonic()
     close_old_connections()
     try:
-        key = (
-            ApiKey.objects.select_related("project")
-            .filter(token_id=claims.token_id, project_id=claims.project_id, revoked_at=None, project__is_active=True)
-            .first()
-        )
-        if key is None:
-            return InvalidApiKey(), claims.expires_at
-        ends = [claims.expires_at] if claims.expires_at is not None else []
-        ends += [key.expires_at.timestamp()] if key.expires_at is not None else []
-        expires_at = min(ends, default=None)
-        wanted = key.project.default_dataset_id if dataset_id is None else dataset_id
-        if wanted is None:
-            return DatasetNotFound(), expires_at
-        version = (
-            SchemaVersion.objects.select_related("dataset")
-            .filter(dataset__pk=wanted, dataset__project_id=claims.project_id)
-            .order_by("-number")
-            .first()
-        )
-        if version is None:
-            return DatasetNotFound(), expires_at
-        contract = Contract(
-            revision=revision,
-            project_id=claims.project_id,
-            owner_id=key.project.owner_id,
-            key_id=key.pk,
-            dataset_id=version.dataset_id,
-            is_archived=version.dataset.is_archived,
-            declared=compiled(version.pk, tuple(version.field_list())),
-        )
-        return contract, expires_at
+        keys = [_Key(*row) for row in _KEYS.filter(token_id=claims.token_id, project=claims.project_id)]
+        key = keys[0] if keys else None
+        wanted = key.default_dataset_id if key and dataset_id is None else dataset_id
+        found = _DATASETS_WITH_FIELDS.filter(pk=wanted, project=claims.project_id).first() if key and wanted else None
     finally:
         close_old_connections()
+    dataset = _Dataset(*found[:-1]) if found else None
+    outcome: Contract | type[ApiError] = InvalidApiKey if key is None else DatasetNotFound
+    if key and dataset and found and dataset.version_id:
+        outcome = Contract(
+            revision=revision,
+            project_id=claims.project_id,
+            owner_id=key.owner_id,
+            key_id=key.id,
+            dataset_id=dataset.id,
+            is_archived=dataset.is_archived,
+            declared=compiled(dataset.version_id, tuple(Field(**row) for row in found[-1])),
+        )
+    expires_at = claims.expires_at
+    if key and key.expires_at:
+        expires_at = min(expires_at, key.expires_at.timestamp())
+    fresh_until = moment + settings.CATALOG_TTL_SECONDS
+    return _Entry(claims, revision, outcome, expires_at, (key, dataset), fresh_until, used_at=moment)
+
+
+def _confirm_oldest() -> None:
+    """Look whether the oldest contracts are still what the database says; those that are not are forgotten.
+
+    What is due is due in great numbers. Read one by one, as they are asked for, they would cost many times as much.
+    """
+    if not _confirming.acquire(blocking=False):
+        return
+    try:
+        moment = time.monotonic()
+        soon = moment + settings.CATALOG_TTL_SECONDS / 2
+        with _lock:
+            oldest = islice(_contracts.items(), _CONFIRMED_AT_ONCE)
+            due = {asked: entry for asked, entry in oldest if entry.fresh_until < soon}
+        used = {asked: entry for asked, entry in due.items() if entry.used_at > moment - _IDLE_SECONDS}
+        confirmed = _unchanged(used) if used else set()
+        with _lock:
+            for asked, entry in due.items():
+                if _contracts.get(asked) is not entry:
+                    continue
+                if asked in confirmed:
+                    entry.fresh_until = moment + settings.CATALOG_TTL_SECONDS
+                    _contracts.move_to_end(asked)
+                else:
+                    del _contracts[asked]
+    except Exception:  # the request that this is a part of has been admitted
+        logger.exception("contracts could not be confirmed")
+    finally:
+        _confirming.release()
+
+
+def _unchanged(entries: Mapping[_Asked, _Entry]) -> set[_Asked]:
+    """Those that still stand under the revision in force, and were made of what the database has."""
+    projects = {entry.claims.project_id for entry in entries.values()}
+    standing = revisions.several(projects, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
+    tokens = {entry.claims.token_id for entry in entries.values()}
+    datasets = {dataset.id for _, dataset in (entry.rows for entry in entries.values()) if dataset}
+    close_old_connections()
+    try:
+        rows: set[_Key | _Dataset | None] = {_Key(*row) for row in _KEYS.filter(token_id__in=tokens)}
+        rows |= {_Dataset(*row) for row in _DATASETS.filter(pk__in=datasets, project__in=projects)}
+    finally:
+        close_old_connections()
+    return {
+        asked
+        for asked, entry in entries.items()
+        if entry.revision == standing.get(entry.claims.project_id) and rows.issuperset(entry.rows)
+    }
 
 
 @lru_cache(maxsize=20_000)

@@ -3,6 +3,7 @@
 Claims: `jti` the key's id, `project_id`, `iat`, and `exp` where the key expires.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -53,7 +54,7 @@ class Claims:
 
     token_id: UUID
     project_id: int
-    expires_at: float | None  # seconds since the epoch
+    expires_at: float  # seconds since the epoch; infinity if it does not
 
 
 def issue_token(key: ApiKey) -> str:
@@ -80,7 +81,7 @@ def read_token(token: str) -> Claims:
     if not isinstance(project_id, int) or isinstance(project_id, bool):
         raise MissingProjectClaim
     try:
-        return Claims(UUID(claims["jti"]), project_id, float(claims["exp"]) if "exp" in claims else None)
+        return Claims(UUID(claims["jti"]), project_id, float(claims.get("exp", math.inf)))
     except (KeyError, *_MALFORMED):
         raise InvalidApiKey from None
 

@@ -9,7 +9,7 @@ Redis keys
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from django.db import transaction
@@ -45,6 +45,12 @@ def current(project_id: int, *, timeout: float) -> bytes:
         redis.execute("SET", key(project_id), secrets.token_hex(8), "NX", timeout=timeout)
         found = redis.execute("GET", key(project_id), timeout=timeout)
     return found or CHANGING
+
+
+def several(project_ids: Iterable[int], *, timeout: float) -> dict[int, bytes | None]:
+    """The projects' revisions in force, None where there is none. Raises `config.redis.RedisUnavailable`."""
+    wanted = list(project_ids)
+    return dict(zip(wanted, redis.execute("MGET", *map(key, wanted), timeout=timeout), strict=True))
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """The contract catalog: a change is in force on the next request, whatever was cached, and whatever is away."""
 
+import gc
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from threading import Event
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +19,7 @@ from pytest_django import Settings
 from config import redis
 from datasets import catalog, revisions, services
 from datasets.keys import issue_token
-from datasets.models import ApiKey, Dataset, Project
+from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 from datasets.revisions import ChangeRefused
 from datasets.schema import Field
 from quotas import services as quotas
@@ -314,6 +317,136 @@ def test_what_was_refused_and_is_there_now_is_kept_once(api: Api, project: Proje
         for _ in range(2):
             assert api.post(f"/datasets/{empty.pk}", record()).status_code == status
         assert catalog.size() == 1
+
+
+@pytest.fixture
+def clients(project: Project, dataset: Dataset, stranger: Project, settings: Settings) -> list[Api]:
+    """Clients of two projects, whose contracts are kept, and all due: each has a key and a dataset of its own."""
+    settings.CATALOG_TTL_SECONDS = 0.001
+    made = []
+    for owner in (project, stranger):
+        for number in range(6):
+            key = services.create_key(project=owner, name=f"Number {number}")
+            made.append(
+                Api(issue_token(key), services.create_dataset(project=owner, name=f"Number {number}", fields=FIELDS))
+            )
+    for client in made:
+        assert client.one(record()).status_code == 202
+    settings.CATALOG_TTL_SECONDS = 3600
+    return made
+
+
+def test_with_one_contract_that_is_read_others_that_are_due_are_confirmed(clients: list[Api]) -> None:
+    first, *others = [queries_of(partial(client.one, record())) for client in clients]
+    assert first[1] > 0
+    assert others == [(202, 0)] * 11
+
+
+def test_what_is_not_as_it_was_is_not_confirmed(clients: list[Api], project: Project) -> None:
+    """Changed past the services, which would have announced it."""
+    first, revoked, expired, archived, wider, same = clients[:6]
+    keys = project.keys.order_by("pk")
+    datasets = project.datasets.filter(name__startswith="Number").order_by("pk")
+    ApiKey.objects.filter(pk=keys[1].pk).update(revoked_at=timezone.now())
+    ApiKey.objects.filter(pk=keys[2].pk).update(expires_at=timezone.now())
+    Dataset.objects.filter(pk=datasets[3].pk).update(is_archived=True)
+    SchemaVersion.objects.create(dataset=datasets[4], number=2, fields=[field.as_json() for field in WIDER])
+    assert queries_of(partial(first.one, record()))[1] > 0
+    for client, body, status in (
+        (revoked, record(), 401),
+        (expired, record(), 401),
+        (archived, record(), 404),
+        (wider, record(), 400),
+        (wider, record(source="web"), 202),
+    ):
+        assert client.one(body).status_code == status
+    assert queries_of(partial(same.one, record())) == (202, 0)
+
+
+@pytest.mark.parametrize("what", ["owner", "default_dataset"])
+def test_of_a_project_that_is_not_as_it_was_nothing_is_confirmed(
+    clients: list[Api], project: Project, dataset: Dataset, what: str
+) -> None:
+    other = {"owner": User.objects.create_user("buyer"), "default_dataset": dataset}[what]
+    Project.objects.filter(pk=project.pk).update(**{what: other})
+    counts = [queries_of(partial(client.one, record()))[1] for client in clients]
+    assert all(counts[:6])
+    assert counts[6:] == [0] * 6
+
+
+def test_what_was_announced_meanwhile_is_not_confirmed(clients: list[Api], stranger: Project) -> None:
+    redis.client().set(revisions.key(stranger.pk), b"changed")
+    assert clients[0].one(record()).status_code == 202
+    counts = [queries_of(partial(client.one, record()))[1] for client in clients]
+    assert counts[:6] == [0] * 6
+    assert all(counts[6:])
+
+
+def test_what_nobody_has_used_for_long_is_forgotten(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert catalog.size() == 12
+    monkeypatch.setattr(catalog, "_IDLE_SECONDS", 0)
+    assert clients[0].one(record()).status_code == 202
+    assert catalog.size() == 1
+
+
+def test_what_is_wrong_with_anothers_schema_harms_nobody(clients: list[Api], stranger: Project) -> None:
+    """As a newer release writes it, say, while the old one still runs."""
+    SchemaVersion.objects.filter(dataset__project=stranger).update(
+        fields=[{"name": "a", "type": "string", "unit": "m"}]
+    )
+    assert [client.one(record()).status_code for client in clients[:6]] == [202] * 6
+
+
+def test_when_the_database_fails_meanwhile_what_was_accepted_is_answered(
+    clients: list[Api], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes away between the reading of a contract and the look at the others."""
+    read, outage = catalog._read, ExitStack()
+
+    def read_and_lose(*args: Any) -> Any:
+        found = read(*args)
+        outage.enter_context(database_away())
+        return found
+
+    with pytest.MonkeyPatch.context() as patch, outage:
+        patch.setattr(catalog, "_read", read_and_lose)
+        assert clients[0].one(record()).status_code == 202
+    assert "contracts could not be confirmed" in caplog.text
+    assert queries_of(partial(clients[0].one, record())) == (202, 0)
+    first, *others = [queries_of(partial(client.one, record())) for client in clients[1:]]
+    assert first[1] > 0
+    assert others == [(202, 0)] * 10
+
+
+def test_a_refusal_keeps_nothing_of_the_request_that_it_was_made_for(api: Api) -> None:
+    for _ in range(3):
+        assert api.post("/datasets/999999", record()).status_code == 404
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, catalog.DatasetNotFound)]
+
+
+def test_to_look_for_what_is_anothers_costs_what_it_costs_to_look_for_nothing(
+    api: Api, project: Project, stranger: Project
+) -> None:
+    """However many versions it has, none is read, whatever PostgreSQL knows or does not know of the tables."""
+    theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
+    SchemaVersion.objects.bulk_create(SchemaVersion(dataset=theirs, number=n, fields=[]) for n in range(2, 1000))
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            assert api.post(f"/datasets/{theirs.pk}", record()).status_code == 404
+        (statement,) = [query["sql"] for query in queries if "schemaversion" in query["sql"]]
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+            (plan,) = cursor.fetchone()
+        assert looked_at(plan[0]["Plan"], "datasets_schemaversion") == 0
+        connection.cursor().execute("ANALYZE")
+        catalog.forget_all()
+
+
+def looked_at(plan: dict[str, Any], table: str) -> int:
+    """How often a plan's execution went through a table."""
+    own = plan["Actual Loops"] if plan.get("Relation Name") == table else 0
+    return int(own) + sum(looked_at(child, table) for child in plan.get("Plans", ()))
 
 
 def test_a_change_that_nobody_announced_is_noticed_after_a_while(api: Api, key: ApiKey, settings: Settings) -> None:
