@@ -4,10 +4,11 @@ import os
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from django.conf import settings
 
@@ -50,6 +51,12 @@ def _is_directory() -> bool:
     return urlsplit(settings.STORAGE_URL).scheme in ("", "file")
 
 
+# The log is cut by who appends, and by nobody else: of two at once, one finds a file gone, and what it has committed
+# looks as if it had failed. (Told by its argument, delta-rs's compaction does not listen.)
+_LOG_IS_LEFT = {"delta.enableExpiredLogCleanup": "false"}
+_CUT_THE_LOG = PostCommitHookProperties(cleanup_expired_logs=True)
+
+
 def _configuration() -> dict[str, str | None]:
     """How a table keeps its log. Commits come twice a second where there is traffic: they are folded into checkpoints.
 
@@ -59,7 +66,7 @@ def _configuration() -> dict[str, str | None]:
     return {
         "delta.checkpointInterval": "100",
         "delta.logRetentionDuration": "interval 15 minutes" if _is_directory() else "interval 1 days",
-        "delta.enableExpiredLogCleanup": "true",
+        **_LOG_IS_LEFT,
     }
 
 
@@ -203,10 +210,11 @@ class DatasetTable:
                 raise TableGone(f"{self.uri} was taken away while it was written to")
 
     def _commit(self, rows: pa.Table | None, properties: CommitProperties) -> None:
+        how: Any = {"mode": "append", "commit_properties": properties, "post_commithook_properties": _CUT_THE_LOG}
         if rows is None:
-            self.delta.create_write_transaction([], "append", self.delta.schema(), commit_properties=properties)
+            self.delta.create_write_transaction([], schema=self.delta.schema(), **how)
         else:
-            write_deltalake(self.delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
+            write_deltalake(self.delta, rows, schema_mode="merge", **how)
 
     def tidy(self, *, sweep: bool = False) -> None:
         """Merge small files, drop days beyond retention, delete what no reader needs any more.
@@ -247,8 +255,7 @@ class DatasetTable:
         delta-rs lets two compactions of the same files both commit, and then each row stands twice. What it does
         refuse is a commit that was begun before a change of metadata: so each begins with one, that changes nothing.
         """
-        name = "delta.checkpointInterval"
-        self.delta.alter.set_table_properties({name: self.delta.metadata().configuration.get(name, "100")})
+        self.delta.alter.set_table_properties(_LOG_IS_LEFT)
 
 
 def reached(generation: str, position: int, stored: int) -> list[Transaction]:

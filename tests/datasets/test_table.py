@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from django.conf import settings
+from pytest_django import Settings
 
 from config import clock
 from datasets.models import Dataset
@@ -306,6 +307,24 @@ def test_tidying_what_is_tidy_commits_nothing(table: DatasetTable) -> None:
 def test_tidying_a_table_that_is_not_there_does_nothing() -> None:
     DatasetTable(7, 13).tidy()
     assert not DatasetTable(7, 13).refresh()
+
+
+def test_tidying_leaves_the_log_to_who_appends(table: DatasetTable, settings: Settings) -> None:
+    """Of two that cut it at once, one finds a file gone, and fails after its commit."""
+    settings.RETENTION_DAYS = 1
+    short = {"delta.checkpointInterval": "1", "delta.logRetentionDuration": "interval 0 seconds"}
+    table.delta.alter.set_table_properties(short)
+    append(table, rows("a", day=date(2020, 1, 1)), 1)
+    append(table, rows("b"), 2)
+    append(table, rows("c"), 3)
+    log = Path(table.uri) / "_delta_log"
+    before = set(log.glob("*.json"))
+    version = table.delta.version()
+    table.tidy(sweep=True)
+    assert table.delta.version() >= version + 3  # claimed, compacted, and a day dropped
+    assert before <= set(log.glob("*.json"))
+    append(table, rows("d"), 4)
+    assert not before & set(log.glob("*.json"))
 
 
 @pytest.mark.parametrize("step", ["_claim", "_has_files_to_merge", "_compact"])
