@@ -82,7 +82,12 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
         *ours,
         Program("web", granian, rank=2),
         Program("worker", [*celery, "worker", "-n", "worker@%h", "-Q", "celery", "-c", str(workers), *quiet], rank=3),
-        Program("upkeep", [*celery, "worker", "-n", "upkeep@%h", "-Q", "upkeep", "-c", "1", *quiet], rank=3),
+        Program(
+            "upkeep",
+            # What it does can wait; what the others do, somebody waits for.
+            [*("nice", "-n", "10"), *celery, "worker", "-n", "upkeep@%h", "-Q", "upkeep", "-c", "1", *quiet],
+            rank=3,
+        ),
         Program(
             "beat",
             [*celery, "beat", "-S", "config.celery:BoundedScheduler", *("--loglevel", "WARNING")],

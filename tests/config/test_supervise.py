@@ -68,9 +68,11 @@ def test_what_is_asked_for_is_what_runs(monkeypatch: pytest.MonkeyPatch, setting
     assert " -Q celery -c 2 " in commands["worker"]
     assert "--appendonly yes --appendfsync always " in commands["redis"]
     assert "--maxmemory-policy noeviction " in commands["redis"]
-    assert {os.path.dirname(program.split(" ")[0]) for name, program in commands.items() if name != "redis"} == {
-        os.path.dirname(sys.executable)
-    }
+    assert " -Q upkeep -c 1 " in commands["upkeep"]
+    # After the others: compaction takes what the machine has to spare.
+    assert commands["upkeep"].startswith("nice -n 10 ")
+    ours = [commands[name].removeprefix("nice -n 10 ") for name in ("web", "worker", "upkeep", "beat")]
+    assert {os.path.dirname(command.split(" ")[0]) for command in ours} == {os.path.dirname(sys.executable)}
 
 
 def test_processes_may_open_more_files_than_a_shell_begins_with() -> None:
