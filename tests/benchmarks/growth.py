@@ -189,5 +189,5 @@ def _note_spread(axis: Axis, point: int, product: Product, targets: Sequence[Tar
 
 
 def _warm_seconds(count: int) -> float:
-    """Long enough for each of two web processes to have read nearly all contracts: each request goes to one of them."""
+    """Each of the web processes reads every contract once, and a request goes to one of them."""
     return 1 + count / 400
