@@ -16,6 +16,7 @@ from tests.benchmarks.stack import Stack
 
 _MOST = 1.3  # times the cost at the smallest point
 _CONNECTIONS = 16
+_WARM_ROUNDS = 7
 _ACCEPTED, _ACCEPTED_RATE = "accepted: CPU-µs a record, web + redis", "accepted: records/s"
 _STORED, _STORED_RATE = "stored: CPU-µs a record, worker", "stored: records/s"
 _COSTS = (_ACCEPTED, _STORED)
@@ -134,8 +135,8 @@ def _keys(stack: Stack, options: Options, report: Report) -> Axis:
     report.progress(f"growth: {max(options.keys):,} keys are made")
     path = product.target().path
     targets = {count: [Target(path, token) for token in tokens[:count]] for count in options.keys}
-    for count in options.keys:  # known to every web process, as far as it keeps them
-        product.measure(1, connections=_CONNECTIONS, seconds=_warm_seconds(count), targets=targets[count])
+    for count in options.keys:
+        _warm(product, targets[count])
     for _ in range(options.rounds):
         for count in options.keys:
             stack.settle()
@@ -158,7 +159,7 @@ def _datasets(stack: Stack, options: Options, report: Report) -> Axis:
     product.new_dataset()
     targets = {count: growing.targets_of(product, made[:count]) for count in options.datasets}
     for count in options.datasets:
-        product.measure(1, connections=_CONNECTIONS, seconds=_warm_seconds(count), targets=targets[count])
+        _warm(product, targets[count])
     for _ in range(options.rounds):
         for count in options.datasets:
             stack.settle()
@@ -188,6 +189,8 @@ def _note_spread(axis: Axis, point: int, product: Product, targets: Sequence[Tar
         axis.note_memory(point, product)
 
 
-def _warm_seconds(count: int) -> float:
-    """Each of the web processes reads every contract once, and a request goes to one of them."""
-    return 1 + count / 400
+def _warm(product: Product, targets: Sequence[Target]) -> None:
+    """Make targets known to every web process. A request goes to one of them, so each round halves what is not."""
+    enough = product.accepted() + _WARM_ROUNDS * len(targets)
+    while product.accepted() < enough:
+        product.measure(1, connections=_CONNECTIONS, seconds=1 + len(targets) / 1000, targets=targets)
