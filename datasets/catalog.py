@@ -124,7 +124,7 @@ def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract],
         except ApiError as refusal:
             if refusal.confirmed or _is_in_force(entry):
                 raise
-    claims = read_token(token)
+    claims = entry.claims if entry is not None else read_token(token)
     for _ in range(_MOST_LOADS):
         entry = _load(token, claims, dataset_id)
         try:
