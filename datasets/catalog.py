@@ -4,18 +4,19 @@ Cached in the process, so that a warm request asks no database. A cached contrac
 project's revision stands: `admit.lua` compares it when it admits, and `under_contract` before anything is refused.
 """
 
+import json
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
-import msgspec
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
@@ -195,6 +196,7 @@ class _Key(NamedTuple):
     """An API key that is neither revoked nor of an inactive project."""
 
     project_id: int
+    token_id: UUID | str  # as the database has it
     id: int
     expires_at: datetime | None
     owner_id: int
@@ -213,27 +215,29 @@ class _Dataset(NamedTuple):
 # In SQL: what Django needs to compile a query is ten times what the database needs to answer it, and each contract
 # is read anew when its project has been changed.
 _KEYS = """
-SELECT k.project_id, k.id, k.expires_at, p.owner_id, p.default_dataset_id
+SELECT k.project_id, k.token_id, k.id, k.expires_at, p.owner_id, p.default_dataset_id
 FROM datasets_apikey k
 JOIN datasets_project p ON p.id = k.project_id
 WHERE k.revoked_at IS NULL AND p.is_active AND """
 _DATASETS = """
-SELECT d.project_id, d.id, d.is_archived, v.id, v.fields
 FROM datasets_dataset d
 LEFT JOIN datasets_schemaversion v ON v.dataset_id = d.id
     AND v.number = (SELECT max(number) FROM datasets_schemaversion WHERE dataset_id = d.id)
 WHERE """
-_MANY = ", ".join(["%s"] * _CONFIRMED_AT_ONCE)
-_KEY_OF_TOKEN, _KEYS_AMONG = _KEYS + "k.token_id = %s AND k.project_id = %s", _KEYS + f"k.id IN ({_MANY})"
-_DATASET_OF_PROJECT, _DATASETS_AMONG = _DATASETS + "d.id = %s AND d.project_id = %s", _DATASETS + f"d.id IN ({_MANY})"
+_DATASET_ROW = "SELECT d.project_id, d.id, d.is_archived, v.id"
+_KEY_OF_TOKEN = _KEYS + "k.token_id = %s AND k.project_id = %s"
+_DATASET_WITH_FIELDS = _DATASET_ROW + ", v.fields" + _DATASETS + "d.id = %s AND d.project_id = %s"
 _TOKEN_ID = ApiKey._meta.get_field("token_id")
-_fields = msgspec.json.Decoder(tuple[Field, ...]).decode
 
 
-def _select(query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+def _among(ids: set[int]) -> str:
+    return f"IN ({', '.join(['%s'] * len(ids))})"
+
+
+def _select(query: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
     """The rows. Raises DatabaseError."""
     with connection.cursor() as cursor:
-        cursor.execute(query, values)
+        cursor.execute(query, list(values))
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
@@ -247,7 +251,7 @@ def _read(revision: bytes, claims: Claims, dataset_id: int | None) -> _Entry:
         keys = _select(_KEY_OF_TOKEN, (token_id, claims.project_id))
         key = _Key(*keys[0]) if keys else None
         wanted = key.default_dataset_id if key and dataset_id is None else dataset_id
-        found = _select(_DATASET_OF_PROJECT, (wanted, claims.project_id)) if key and wanted else []
+        found = _select(_DATASET_WITH_FIELDS, (wanted, claims.project_id)) if key and wanted else []
     finally:
         close_old_connections()
     dataset = _Dataset(*found[0][:-1]) if found else None
@@ -260,7 +264,7 @@ def _read(revision: bytes, claims: Claims, dataset_id: int | None) -> _Entry:
             key_id=key.id,
             dataset_id=dataset.id,
             is_archived=dataset.is_archived,
-            declared=compiled(dataset.version_id, _fields(found[0][-1])),
+            declared=compiled(dataset.version_id, tuple(Field(**row) for row in json.loads(found[0][-1]))),
         )
     expires_at = claims.expires_at
     if key and key.expires_at:
@@ -308,11 +312,12 @@ def _unchanged(entries: Mapping[_Asked, _Entry]) -> set[_Asked]:
     """Those that still stand under the revision in force, and were made of what the database has."""
     projects = {entry.claims.project_id for entry in entries.values()}
     standing = revisions.several(projects, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
-    rows = [entry.rows for entry in entries.values()]
+    key_ids = {entry.rows[0].id for entry in entries.values() if entry.rows[0]}
+    dataset_ids = {entry.rows[1].id for entry in entries.values() if entry.rows[1]}
     close_old_connections()
     try:
-        keys = set(_select(_KEYS_AMONG, _padded({key.id for key, _ in rows if key})))
-        datasets = {row[:-1] for row in _select(_DATASETS_AMONG, _padded({each.id for _, each in rows if each}))}
+        keys = set(_select(_KEYS + "k.id " + _among(key_ids), key_ids))
+        datasets = set(_select(_DATASET_ROW + _DATASETS + "d.id " + _among(dataset_ids), dataset_ids))
     finally:
         close_old_connections()
     return {
@@ -322,11 +327,6 @@ def _unchanged(entries: Mapping[_Asked, _Entry]) -> set[_Asked]:
         and entry.rows[0] in keys
         and entry.rows[1] in datasets
     }
-
-
-def _padded(ids: set[int]) -> list[int]:
-    """As many as the query asks for. There is no id 0."""
-    return [*ids, *[0] * (_CONFIRMED_AT_ONCE - len(ids))]
 
 
 @lru_cache(maxsize=20_000)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from threading import Event
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -361,6 +362,12 @@ def test_what_is_not_as_it_was_is_not_confirmed(clients: list[Api], project: Pro
     ):
         assert client.one(body).status_code == status
     assert queries_of(partial(same.one, record())) == (202, 0)
+
+
+def test_a_key_that_another_token_names_now_is_not_confirmed(clients: list[Api], project: Project) -> None:
+    ApiKey.objects.filter(pk=project.keys.order_by("pk")[1].pk).update(token_id=uuid4())
+    statuses = [client.one(record()).status_code for client in clients]
+    assert statuses == [202, 401, *[202] * 10]
 
 
 @pytest.mark.parametrize("what", ["owner", "default_dataset"])
