@@ -31,8 +31,8 @@ BASE_COLUMNS: tuple[pa.Field, ...] = (
 )
 _MOST_OPEN = 1000
 # A checkpoint is written, and a handle opened anew, after so many commits. What delta-rs keeps of each that it has seen
-# makes the next one dearer: one of 100 rows took 124 ms of CPU after 800, and so takes 24.
-_COMMITS_A_CHECKPOINT = 20
+# makes the next one dearer: one of 100 rows took 124 ms of CPU after 800, and so takes 25.
+_COMMITS_A_CHECKPOINT = 50
 # How delta-rs says that another writer committed first: for the same queue, or with a new column.
 _OVERTAKEN = ("Concurrent transaction", "Metadata changed")
 # Into files of about this size small ones are merged.
@@ -56,11 +56,10 @@ def _is_directory() -> bool:
 
 # The log is cut by who appends, and by nobody else: of two at once, one finds a file gone, and what it has committed
 # looks as if it had failed. (Told by its argument, delta-rs's compaction does not listen.)
-_LOG_IS_LEFT = {"delta.enableExpiredLogCleanup": "false"}
 _CUT_THE_LOG = PostCommitHookProperties(cleanup_expired_logs=True)
 
 
-def _configuration() -> dict[str, str | None]:
+def _configuration() -> dict[str, str]:
     """How a table keeps its log. Commits come twice a second where there is traffic: they are folded into checkpoints.
 
     Of an object store, delta-rs asks for what is new. A directory it lists whole, three times a commit, and looks at
@@ -69,7 +68,9 @@ def _configuration() -> dict[str, str | None]:
     return {
         "delta.checkpointInterval": str(_COMMITS_A_CHECKPOINT),
         "delta.logRetentionDuration": "interval 15 minutes" if _is_directory() else "interval 1 days",
-        **_LOG_IS_LEFT,
+        "delta.enableExpiredLogCleanup": "false",  # but see _CUT_THE_LOG
+        # Each checkpoint carries what was removed from the table for so long. There vacuum finds what it has to delete.
+        "delta.deletedFileRetentionDuration": f"interval {settings.VACUUM_RETENTION_HOURS + 1} hours",
     }
 
 
@@ -262,9 +263,10 @@ class DatasetTable:
         """Have any compaction refused that has looked at the table before now.
 
         delta-rs lets two compactions of the same files both commit, and then each row stands twice. What it does
-        refuse is a commit that was begun before a change of metadata: so each begins with one, that changes nothing.
+        refuse is a commit that was begun before a change of metadata: so each begins with one. It sets what the table
+        is made with, which a release or a setting may have changed since.
         """
-        self.delta.alter.set_table_properties(_LOG_IS_LEFT)
+        self.delta.alter.set_table_properties(_configuration())
 
 
 def reached(generation: str, position: int, stored: int) -> list[Transaction]:
