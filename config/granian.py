@@ -1,6 +1,7 @@
-"""The WSGI application as granian serves it: its process does not outlive the server's main process.
+"""The WSGI application as granian serves it, in processes that do two things beside answering requests.
 
-A main process that was killed cannot stop its workers; they would answer requests, and hold the port, for ever.
+They keep the contract catalog confirmed. And they do not outlive the server's main process: one that was killed cannot
+stop its workers; they would answer requests, and hold the port, for ever.
 """
 
 import multiprocessing
@@ -11,6 +12,7 @@ import threading
 import time
 
 from config.wsgi import application
+from datasets.catalog import keep_confirmed
 
 __all__ = ["application"]
 
@@ -66,3 +68,4 @@ def _attend(main: int) -> None:
 _main = multiprocessing.parent_process()
 if _main is not None and _main.pid is not None:
     threading.Thread(target=_attend, args=(_main.pid,), daemon=True).start()
+    threading.Thread(target=keep_confirmed, daemon=True).start()

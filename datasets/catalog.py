@@ -98,11 +98,11 @@ _contracts: OrderedDict[_Asked, _Entry] = OrderedDict()
 _refusals: OrderedDict[_Asked, _Entry] = OrderedDict()
 _REFUSALS_SHARE = 10
 _lock = threading.Lock()
-# Contracts confirmed in one go: the request that does it waits for it, some milliseconds.
 _CONFIRMED_AT_ONCE = 100
+# Between two hundreds, for requests to have their turn.
+_PAUSE_SECONDS = 0.001
 # A contract that nobody has used for so long is not confirmed any more.
 _IDLE_SECONDS = 600.0
-_confirming = threading.Lock()
 
 
 def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract], T]) -> T:
@@ -129,13 +129,44 @@ def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract],
     for _ in range(_MOST_LOADS):
         entry = _load(token, claims, dataset_id)
         try:
-            result = use(entry.contract())
+            return use(entry.contract())
         except StaleContract:
             continue
-        if entry.fresh_until > moment:
-            _confirm_oldest()
-        return result
     raise CatalogUnavailable
+
+
+def keep_confirmed() -> None:
+    """For a thread of each web process: confirm what is due, for ever."""
+    while True:
+        time.sleep(settings.CATALOG_TTL_SECONDS / 10)
+        try:
+            confirm_due()
+        except Exception:  # contracts that are past their time are read again, one by one, as they are asked for
+            logger.exception("contracts could not be confirmed")
+
+
+def confirm_due() -> None:
+    """See that contracts which are soon past their time are still what the database says; forget those that are not.
+
+    What is due is due in great numbers. Read one by one, as they are asked for, they would cost many times as much.
+    Raises DatabaseError, or `config.redis.RedisUnavailable`.
+    """
+    for _ in range(0, len(_contracts), _CONFIRMED_AT_ONCE):
+        moment, due = time.monotonic(), _due()
+        if not due:
+            break
+        used = {asked: entry for asked, entry in due.items() if entry.used_at > moment - _IDLE_SECONDS}
+        confirmed = _unchanged(used) if used else set()
+        with _lock:
+            for asked, entry in due.items():
+                if _contracts.get(asked) is not entry:
+                    continue
+                if asked in confirmed:
+                    entry.fresh_until = moment + settings.CATALOG_TTL_SECONDS
+                    _contracts.move_to_end(asked)
+                else:
+                    del _contracts[asked]
+        time.sleep(_PAUSE_SECONDS)
 
 
 def check_in_force(contract: Contract) -> None:
@@ -278,34 +309,12 @@ def _timestamp(moment: datetime) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _confirm_oldest() -> None:
-    """Look whether the oldest contracts are still what the database says; those that are not are forgotten.
-
-    What is due is due in great numbers. Read one by one, as they are asked for, they would cost many times as much.
-    """
-    if not _confirming.acquire(blocking=False):
-        return
-    try:
-        moment = time.monotonic()
-        soon = moment + settings.CATALOG_TTL_SECONDS / 2
-        with _lock:
-            oldest = islice(_contracts.items(), _CONFIRMED_AT_ONCE)
-            due = {asked: entry for asked, entry in oldest if entry.fresh_until < soon}
-        used = {asked: entry for asked, entry in due.items() if entry.used_at > moment - _IDLE_SECONDS}
-        confirmed = _unchanged(used) if used else set()
-        with _lock:
-            for asked, entry in due.items():
-                if _contracts.get(asked) is not entry:
-                    continue
-                if asked in confirmed:
-                    entry.fresh_until = moment + settings.CATALOG_TTL_SECONDS
-                    _contracts.move_to_end(asked)
-                else:
-                    del _contracts[asked]
-    except Exception:  # the request that this is a part of has been admitted
-        logger.exception("contracts could not be confirmed")
-    finally:
-        _confirming.release()
+def _due() -> dict[_Asked, _Entry]:
+    """Of the oldest contracts, those past half of their time."""
+    soon = time.monotonic() + settings.CATALOG_TTL_SECONDS / 2
+    with _lock:
+        oldest = islice(_contracts.items(), _CONFIRMED_AT_ONCE)
+        return {asked: entry for asked, entry in oldest if entry.fresh_until < soon}
 
 
 def _unchanged(entries: Mapping[_Asked, _Entry]) -> set[_Asked]:

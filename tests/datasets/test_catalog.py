@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
@@ -337,22 +337,36 @@ def clients(project: Project, dataset: Dataset, stranger: Project, settings: Set
     return made
 
 
-def test_with_one_contract_that_is_read_others_that_are_due_are_confirmed(clients: list[Api]) -> None:
-    first, *others = [queries_of(partial(client.one, record())) for client in clients]
-    assert first[1] > 0
-    assert others == [(202, 0)] * 11
+def test_what_is_due_is_confirmed_and_not_read_again(clients: list[Api]) -> None:
+    catalog.confirm_due()
+    assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
+
+
+def test_what_is_due_is_confirmed_by_the_hundred(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_CONFIRMED_AT_ONCE", 5)
+    with CaptureQueriesContext(connection) as queries:
+        catalog.confirm_due()
+    assert len([query for query in queries if "FROM datasets_apikey" in query["sql"]]) == 3
+    assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
+
+
+def test_what_is_not_due_is_left_alone(clients: list[Api]) -> None:
+    catalog.confirm_due()
+    with CaptureQueriesContext(connection) as queries:
+        catalog.confirm_due()
+    assert not len(queries)
 
 
 def test_what_is_not_as_it_was_is_not_confirmed(clients: list[Api], project: Project) -> None:
     """Changed past the services, which would have announced it."""
-    first, revoked, expired, archived, wider, same = clients[:6]
+    _, revoked, expired, archived, wider, same = clients[:6]
     keys = project.keys.order_by("pk")
     datasets = project.datasets.filter(name__startswith="Number").order_by("pk")
     ApiKey.objects.filter(pk=keys[1].pk).update(revoked_at=timezone.now())
     ApiKey.objects.filter(pk=keys[2].pk).update(expires_at=timezone.now())
     Dataset.objects.filter(pk=datasets[3].pk).update(is_archived=True)
     SchemaVersion.objects.create(dataset=datasets[4], number=2, fields=[field.as_json() for field in WIDER])
-    assert queries_of(partial(first.one, record()))[1] > 0
+    catalog.confirm_due()
     for client, body, status in (
         (revoked, record(), 401),
         (expired, record(), 401),
@@ -366,6 +380,7 @@ def test_what_is_not_as_it_was_is_not_confirmed(clients: list[Api], project: Pro
 
 def test_a_key_that_another_token_names_now_is_not_confirmed(clients: list[Api], project: Project) -> None:
     ApiKey.objects.filter(pk=project.keys.order_by("pk")[1].pk).update(token_id=uuid4())
+    catalog.confirm_due()
     statuses = [client.one(record()).status_code for client in clients]
     assert statuses == [202, 401, *[202] * 10]
 
@@ -376,6 +391,7 @@ def test_of_a_project_that_is_not_as_it_was_nothing_is_confirmed(
 ) -> None:
     other = {"owner": User.objects.create_user("buyer"), "default_dataset": dataset}[what]
     Project.objects.filter(pk=project.pk).update(**{what: other})
+    catalog.confirm_due()
     counts = [queries_of(partial(client.one, record()))[1] for client in clients]
     assert all(counts[:6])
     assert counts[6:] == [0] * 6
@@ -383,7 +399,7 @@ def test_of_a_project_that_is_not_as_it_was_nothing_is_confirmed(
 
 def test_what_was_announced_meanwhile_is_not_confirmed(clients: list[Api], stranger: Project) -> None:
     redis.client().set(revisions.key(stranger.pk), b"changed")
-    assert clients[0].one(record()).status_code == 202
+    catalog.confirm_due()
     counts = [queries_of(partial(client.one, record()))[1] for client in clients]
     assert counts[:6] == [0] * 6
     assert all(counts[6:])
@@ -392,8 +408,8 @@ def test_what_was_announced_meanwhile_is_not_confirmed(clients: list[Api], stran
 def test_what_nobody_has_used_for_long_is_forgotten(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
     assert catalog.size() == 12
     monkeypatch.setattr(catalog, "_IDLE_SECONDS", 0)
-    assert clients[0].one(record()).status_code == 202
-    assert catalog.size() == 1
+    catalog.confirm_due()
+    assert catalog.size() == 0
 
 
 def test_what_is_wrong_with_anothers_schema_harms_nobody(clients: list[Api], stranger: Project) -> None:
@@ -401,28 +417,16 @@ def test_what_is_wrong_with_anothers_schema_harms_nobody(clients: list[Api], str
     SchemaVersion.objects.filter(dataset__project=stranger).update(
         fields=[{"name": "a", "type": "string", "unit": "m"}]
     )
+    catalog.confirm_due()
     assert [client.one(record()).status_code for client in clients[:6]] == [202] * 6
 
 
-def test_when_the_database_fails_meanwhile_what_was_accepted_is_answered(
-    clients: list[Api], caplog: pytest.LogCaptureFixture
-) -> None:
-    """It goes away between the reading of a contract and the look at the others."""
-    read, outage = catalog._read, ExitStack()
-
-    def read_and_lose(*args: Any) -> Any:
-        found = read(*args)
-        outage.enter_context(database_away())
-        return found
-
-    with pytest.MonkeyPatch.context() as patch, outage:
-        patch.setattr(catalog, "_read", read_and_lose)
-        assert clients[0].one(record()).status_code == 202
-    assert "contracts could not be confirmed" in caplog.text
-    assert queries_of(partial(clients[0].one, record())) == (202, 0)
-    first, *others = [queries_of(partial(client.one, record())) for client in clients[1:]]
-    assert first[1] > 0
-    assert others == [(202, 0)] * 10
+def test_what_could_not_be_confirmed_is_read_again(clients: list[Api]) -> None:
+    with database_away(), pytest.raises(DatabaseError):
+        catalog.confirm_due()
+    with redis_away(), pytest.raises(redis.RedisUnavailable):
+        catalog.confirm_due()
+    assert all(queries_of(partial(client.one, record()))[1] for client in clients)
 
 
 def test_a_refusal_keeps_nothing_of_the_request_that_it_was_made_for(api: Api) -> None:

@@ -11,6 +11,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 
+from config import redis
 from datasets import services
 from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
@@ -37,10 +39,9 @@ def database_url() -> str:
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
 
 
-@pytest.fixture(scope="module")
-def pair(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two web processes on the suite's database and Redis; nothing is drained."""
-    environment = {
+def environment() -> dict[str, str]:
+    """A stack's: the suite's database and Redis, and nothing is drained."""
+    return {
         "DATABASE_URL": database_url(),
         "REDIS_URL": os.environ["REDIS_URL"],
         "CELERY_BROKER_URL": os.environ["CELERY_BROKER_URL"],
@@ -48,7 +49,12 @@ def pair(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "DISPATCH_SECONDS": "3600",
         "USAGE_FLUSH_SECONDS": "3600",
     }
-    with running(tmp_path_factory.mktemp("pair"), "--no-demo", "--web", "2", environment=environment) as stack:
+
+
+@pytest.fixture(scope="module")
+def pair(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two web processes."""
+    with running(tmp_path_factory.mktemp("pair"), "--no-demo", "--web", "2", environment=environment()) as stack:
         wait_for(lambda: len(stack.web_processes()) == 2, "two web processes")
         yield stack
 
@@ -258,3 +264,18 @@ def test_no_request_is_answered_under_a_state_that_is_over(
             assert status == right[number], f"answered {status}, {start - ended[number]:.6f} s after change {number}"
             judged[status] += 1
     assert min(judged.values()) > 200, judged
+
+
+def test_a_web_process_confirms_its_contracts_before_they_are_past_their_time(
+    tmp_path: Path, dataset: Dataset, key: ApiKey
+) -> None:
+    def several_revisions_read() -> int:
+        """Nobody but the confirmation does so here while no requests come."""
+        stats = redis.client().info("commandstats")
+        return int(stats.get("cmdstat_mget", {}).get("calls", 0))
+
+    soon = {**environment(), "CATALOG_TTL_SECONDS": "1"}
+    with running(tmp_path, "--no-demo", environment=soon) as stack, stack.client(issue_token(key)) as client:
+        assert client.post(f"/datasets/{dataset.pk}", json=record()).status_code == 202
+        before = several_revisions_read()
+        wait_for(lambda: several_revisions_read() >= before + 3, "three looks at what is due", seconds=10)
