@@ -64,6 +64,8 @@ class RedisServer:
 
 
 def _begin() -> None:
+    # The first is the last to be called: a PostgreSQL that finds its directory gone takes a minute to end.
+    atexit.register(shutil.rmtree, ROOT, ignore_errors=True)
     server = RedisServer(ROOT / "redis")
     server.start()
     postgres = get_server(str(ROOT / "postgres"), cleanup_mode="stop")
@@ -79,7 +81,6 @@ def _begin() -> None:
         STORAGE_URL=str(ROOT / "tables"),
         SECRET_KEY="tests-only-" + "x" * 50,
     )
-    atexit.register(shutil.rmtree, ROOT, ignore_errors=True)
     atexit.register(server.stop)
 
 
