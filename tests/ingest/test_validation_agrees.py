@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,6 @@ from ingest.errors import InvalidRecords
 from ingest.queue import Entry
 from ingest.rows import to_table
 from ingest.validation import Payload, validate_array, validate_lines, validate_one
-from tests.ingest.hostile import PADDING
 
 # More by hand: EXAMPLES=200000 python -m pytest tests/ingest/test_validation_agrees.py
 EXAMPLES = int(os.environ.get("EXAMPLES", "500"))
@@ -294,8 +294,16 @@ def _escaped(text: str) -> str:
     return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
 
 
-def test_the_padding_of_these_tests_makes_a_body_large() -> None:
-    assert len(PADDING) > validation._SMALL
+@pytest.mark.parametrize(
+    ("text", "is_lax"),
+    [(b'10:58:00-0530"', True), (b'10:58:00.25+0000"', True), (b"06-10 10:", True), (b'555-1234"', False)],
+)
+def test_a_lax_time_stamp_is_found_wherever_it_stands(text: bytes, is_lax: bool) -> None:
+    """At the beginning, at the end, and across whatever widths the search takes a body by."""
+    for before in range(200):
+        for after in (0, 1, 31, 64, 129):
+            body = b"x" * before + text + b"x" * after
+            assert validation._needs_second_reading(body) is is_lax, (before, after)
 
 
 def test_text_that_looks_like_a_lax_time_stamp_is_text() -> None:
