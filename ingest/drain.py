@@ -9,6 +9,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -34,6 +35,7 @@ _PIECE_BYTES = 4 * 1024 * 1024
 def drain(dataset_id: int) -> int:
     """Store what a dataset's stream holds; the number of rows written.
 
+    What comes meanwhile is left to the next dispatch: as many commits as a worker can make would store little each.
     Returns early, without harm, where another drain is at work. Raises what the storage raises, and TableGone where
     it is not the one that tables were made in: the queue holds, and the dataset is due again after a lease.
     """
@@ -48,8 +50,8 @@ def drain(dataset_id: int) -> int:
                 stored = drain_once(dataset)
                 if stored is None:
                     break
-                written += stored
-                if time.monotonic() - began > _TURN_SECONDS:
+                written += stored.rows
+                if not stored.is_full or time.monotonic() - began > _TURN_SECONDS:
                     break
         except (Overtaken, queue.AnotherGeneration) as reason:
             logger.info("drain of dataset %s starts again: %s", dataset_id, type(reason).__name__)
@@ -57,8 +59,15 @@ def drain(dataset_id: int) -> int:
     return written
 
 
-def drain_once(dataset: Dataset) -> int | None:
-    """One commit's worth; the number of rows written, or None where the stream holds nothing new."""
+class Stored(NamedTuple):
+    """What a commit took from a stream."""
+
+    rows: int
+    is_full: bool  # as much as a commit takes: the stream held more, perhaps
+
+
+def drain_once(dataset: Dataset) -> Stored | None:
+    """One commit's worth; None where the stream holds nothing new."""
     generation = queue.generation()
     if generation is None or queue.is_empty(dataset.pk):
         return None
@@ -78,7 +87,7 @@ def drain_once(dataset: Dataset) -> int | None:
     table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)
     queue.trim(dataset.pk, generation, reached, entries)
     queue.mark_untidy(dataset.pk)
-    return written
+    return Stored(written, is_full=queue.is_full(entries))
 
 
 def _rows(

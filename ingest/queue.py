@@ -100,7 +100,7 @@ def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
             records += entry.count
             size += len(entry.body)
             yield entry
-            if records >= settings.DRAIN_MAX_RECORDS or size >= settings.DRAIN_MAX_BYTES:
+            if _is_enough(records, size):
                 return
         if len(found) < most:
             return
@@ -109,6 +109,15 @@ def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
         # What comes may be larger than what came: it matters where all that is queued would be too much.
         largest = settings.MAX_BODY_BYTES if int(queued or 0) > _MOST_BYTES else 1
         most = max(1, min(_MOST_ENTRIES, most * 10, _READ_BYTES // mean, _MOST_BYTES // largest))
+
+
+def is_full(entries: Sequence[Entry]) -> bool:
+    """Whether `read` ended at these entries because a commit takes no more, and not at the end of the stream."""
+    return _is_enough(sum(entry.count for entry in entries), sum(len(entry.body) for entry in entries))
+
+
+def _is_enough(records: int, size: int) -> bool:
+    return records >= settings.DRAIN_MAX_RECORDS or size >= settings.DRAIN_MAX_BYTES
 
 
 def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:

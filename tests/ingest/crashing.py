@@ -172,7 +172,7 @@ def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
             continue
         except queue.AnotherGeneration:
             continue
-        written += stored or 0
+        written += stored.rows if stored else 0
         if stored is None and last:
             break
     results.put((written, overtaken))

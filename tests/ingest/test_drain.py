@@ -109,6 +109,27 @@ def test_a_backlog_is_taken_in_bites(api: Api, dataset: Dataset, monkeypatch: py
     assert table_of(dataset).version() == 5
 
 
+def test_what_comes_during_a_drain_is_left_to_the_next_dispatch(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(api, "a")
+    queue.due(10)
+    append = DatasetTable.append
+
+    def slow(*args: Any, **kwargs: Any) -> None:
+        send(api, "b")
+        append(*args, **kwargs)
+
+    monkeypatch.setattr(DatasetTable, "append", slow)
+    assert drain(dataset.pk) == 1
+    monkeypatch.undo()
+    assert names_in_table(dataset) == ["a"]
+    assert queue.due(10) == [dataset.pk]
+    assert drain(dataset.pk) == 1
+    assert names_in_table(dataset) == ["a", "b"]
+    assert queue.due(10) == []
+
+
 @pytest.mark.parametrize("size", [1, 350, 700, 10_000])
 def test_a_commit_is_decoded_in_pieces_of_any_size(
     size: int, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
