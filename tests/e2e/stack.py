@@ -144,7 +144,7 @@ class Stack:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            # A redis-server writes its title over its environment.
+            # The embedded Redis writes its title over its environment.
             return process.environ().get(_MARK) == self.mark or str(self.data_dir) in " ".join(process.cmdline())
         except psutil.Error:
             return False

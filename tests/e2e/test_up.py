@@ -346,7 +346,7 @@ def test_a_signal_while_it_is_still_preparing_leaves_nothing_behind(tmp_path: Pa
     stack.launch()
 
     def preparing() -> bool:
-        return any("redis-server" in " ".join(process.cmdline()) for process in stack.processes())
+        return any("valkey-server" in " ".join(process.cmdline()) for process in stack.processes())
 
     wait_for(preparing, "the Redis that it prepares with")
     assert stack.stop(number) == 0

@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # which finds its programs by this
     from tests.e2e.stack import Stack
 
 _WORDS = {
-    "redis": ("redis-server",),
+    "redis": ("valkey-server",),
     "web": ("granian", "--interface"),
     "worker": ("celery", "worker@%h"),
     "upkeep": ("celery", "upkeep@%h"),
