@@ -63,8 +63,19 @@ def test_a_redis_that_is_stuck_may_have_been_sent_it() -> None:
         began = time.monotonic()
         with pytest.raises(redis.RedisUnavailable) as failure:
             redis.execute("INCR", "a", timeout=0.3)
-        assert time.monotonic() - began < 5
+        assert 0.9 < time.monotonic() - began < 5
         assert failure.value.sent
+    assert redis.execute("PING", timeout=1) == b"PONG"
+    assert redis.execute("GET", "a", timeout=1) == b"1"  # sent once, and not again over a new connection
+
+
+def test_a_redis_that_is_stuck_takes_no_more_than_fits_between() -> None:
+    assert redis.execute("PING", timeout=1) == b"PONG"
+    with redis_stuck():
+        began = time.monotonic()
+        with pytest.raises(redis.RedisUnavailable):
+            redis.execute("SET", "a", b"x" * 10_000_000, timeout=0.3)
+        assert 0.9 < time.monotonic() - began < 5
     assert redis.execute("PING", timeout=1) == b"PONG"
 
 
