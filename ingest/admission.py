@@ -198,7 +198,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
         contract.schema.version_id,
         payload.format,
         trace_id,
-        payload.body,
+        queue.packed(payload.body),
         dataset_bytes,
         total_bytes,
         contract.key_id if _is_due(contract.key_id) else "",

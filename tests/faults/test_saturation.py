@@ -2,6 +2,7 @@
 
 import json
 import resource
+import secrets
 import signal
 import socket
 import statistics
@@ -99,7 +100,8 @@ class Flow:
 
     def send(self, size: int) -> Any:
         """One record of about so many bytes."""
-        row = {"timestamp": "2026-06-10T10:58:00Z", "context": {}, "text": "x" * size}
+        text = secrets.token_urlsafe(size)[:size]  # which cannot be compressed
+        row = {"timestamp": "2026-06-10T10:58:00Z", "context": {}, "text": text}
         answer = self.http.post(f"/datasets/{self.dataset}", content=json.dumps(row), headers=_JSON)
         self.accepted += answer.status_code == 202
         return answer

@@ -90,6 +90,17 @@ def test_a_dataset_whose_first_entry_is_poison_gets_its_table(api: Api, dataset:
     assert balance(dataset).quarantined == 1
 
 
+def test_a_compressed_body_that_is_damaged_is_kept_in_quarantine(api: Api, dataset: Dataset) -> None:
+    damaged = queue.packed(json.dumps(record()).encode() + b" " * 100_000)[:-1]
+    send(api, "a")
+    enqueue(dataset, damaged)
+    send(api, "b")
+    assert drain(dataset.pk) == 2
+    assert names_in_table(dataset) == ["a", "b"]
+    assert bytes(QuarantinedEntry.objects.get(dataset=dataset).body) == damaged
+    assert balance(dataset).adds_up
+
+
 def test_an_empty_queue_makes_no_table_and_no_commit(api: Api, dataset: Dataset) -> None:
     assert drain(dataset.pk) == 0
     assert not DatasetTable(dataset.project_id, dataset.pk).refresh()

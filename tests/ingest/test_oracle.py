@@ -115,6 +115,7 @@ def as_table(schema: CompiledSchema, payloads: list[Payload]) -> pa.Table:
             1,
             "t",
             f"{1_790_000_000_000 + n}-0",
+            len(payload.body),
         )
         for n, payload in enumerate(payloads)
     ]

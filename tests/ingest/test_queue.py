@@ -55,8 +55,28 @@ def test_an_entry_is_what_was_admitted(api: Api, dataset: Dataset) -> None:
     place = response.headers["Location"].rpartition("/")[2].split("-")
     stream_id = f"{place[1]}-{place[2]}"
     (entry,) = queue.read(dataset.pk, generation(), 0)
-    assert entry == Entry(stream_id, body, b"a", 2, dataset.versions.get().pk, "req_1", origin=stream_id)
+    assert entry == Entry(stream_id, body, b"a", 2, dataset.versions.get().pk, "req_1", stream_id, len(body))
     assert entry.position == position_of(stream_id)
+
+
+@pytest.mark.parametrize("size", [65_535, 65_536, 1_000_000])
+def test_a_large_body_is_queued_compressed_and_read_as_it_came(api: Api, dataset: Dataset, size: int) -> None:
+    text = json.dumps([record(country="x")])
+    body = text.encode() + b" " * (size - len(text))
+    assert api.batch(body).status_code == 202
+    (entry,) = queue.read(dataset.pk, generation(), 0)
+    assert entry.body == body
+    assert entry.queued_bytes == counters(dataset)["bytes"] == counted(dataset)["bytes"]
+    assert (entry.queued_bytes < 1000) is (size >= 65_536)
+    queue.trim(dataset.pk, generation(), entry.position, [entry])
+    assert counters(dataset)["bytes"] == counters(dataset)["total"] == 0
+
+
+def test_a_compressed_body_that_is_damaged_is_left_for_the_drain_to_find(dataset: Dataset) -> None:
+    damaged = queue.packed(b"x" * 100_000)[:-1]
+    enqueue(dataset, damaged)
+    (entry,) = queue.read(dataset.pk, generation(), 0)
+    assert entry.body == damaged
 
 
 def test_it_reads_beyond_a_position_in_order(api: Api, dataset: Dataset) -> None:
