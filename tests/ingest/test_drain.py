@@ -141,6 +141,16 @@ def test_what_comes_during_a_drain_is_left_to_the_next_dispatch(
     assert queue.due(10) == []
 
 
+def test_a_batch_that_is_queued_compressed_is_stored_like_any(api: Api, dataset: Dataset) -> None:
+    names = [f"{n:04}" for n in range(1000)]
+    send(api, *names)
+    assert counters(dataset)["bytes"] < 30_000
+    assert drain(dataset.pk) == 1000
+    assert names_in_table(dataset) == names
+    assert balance(dataset).adds_up
+    assert counters(dataset)["bytes"] == counters(dataset)["total"] == 0
+
+
 @pytest.mark.parametrize("size", [1, 350, 700, 10_000])
 def test_a_commit_is_decoded_in_pieces_of_any_size(
     size: int, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
