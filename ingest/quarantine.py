@@ -36,7 +36,7 @@ def replay(entry: QuarantinedEntry) -> bool:
             entry.pk,
             entry.generation,
             dataset_id,
-            bytes(entry.body),
+            queue.packed(bytes(entry.body)),
             entry.format,
             entry.count,
             entry.schema_version_id,

@@ -26,6 +26,9 @@ _MOST_BYTES = 256 * 1024 * 1024
 # copy, log, sync and hold only what is left. In a busy server a body of 20 KB costs more to compress than that saves.
 _COMPRESS_BYTES = 65_536
 _COMPRESSION = -3  # zstd's levels below 0 are its fast ones
+# What shrinks to less than this share is no data, and is queued as it is: else ten megabytes of spaces would be queued
+# as 400 bytes, and the limit of a backlog would not limit what a worker has to read.
+_MOST_SHRUNK = 32
 _COMPRESSED = b"\x28\xb5\x2f\xfd"  # how a zstd frame begins (RFC 8878, 3.1.1), and no JSON text does
 # No request is sent again after so long.
 _SLOT_SECONDS = 3600
@@ -81,7 +84,10 @@ _zstd = _Zstd()
 
 def packed(body: bytes) -> bytes:
     """A body as it is put into a stream: compressed, where that pays."""
-    return _zstd.compress(body) if len(body) >= _COMPRESS_BYTES else body
+    if len(body) < _COMPRESS_BYTES or body.startswith(_COMPRESSED):  # as one that was put in quarantine unread may
+        return body
+    queued = _zstd.compress(body)
+    return queued if len(queued) < len(body) <= len(queued) * _MOST_SHRUNK else body
 
 
 def _unpacked(queued: bytes) -> bytes:
@@ -90,7 +96,7 @@ def _unpacked(queued: bytes) -> bytes:
         return queued
     try:
         return _zstd.decompress(queued)
-    except zstandard.ZstdError:
+    except (zstandard.ZstdError, MemoryError):  # the latter where a damaged one claims to be terabytes
         return queued
 
 

@@ -1,5 +1,7 @@
 """Records that can be told apart, entries put into a stream by hand, and what became of them."""
 
+import json
+import secrets
 from collections.abc import Iterable
 from typing import Any
 
@@ -61,6 +63,11 @@ def enqueue(
         step.zadd(redis_keys.PENDING, {str(dataset.pk): 0}, nx=True)
         stream_id: bytes = step.execute()[1]
     return stream_id.decode()
+
+
+def large(rows: int = 3000) -> bytes:
+    """JSON that compresses as data does, not to almost nothing: 50 bytes a row."""
+    return json.dumps([{"name": f"{n:05}", "noise": secrets.token_hex(8)} for n in range(rows)]).encode()
 
 
 def counters(dataset: Dataset) -> dict[str, int]:

@@ -25,10 +25,12 @@ from ingest.quarantine import replay
 from tests.conftest import FIELDS, Api, record
 from tests.ingest.crashing import drain_dying, finish, start
 from tests.ingest.entries import (
+    counted,
     counters,
     enqueue,
     generation,
     in_stream,
+    large,
     let_the_lock_expire,
     named,
     names_in_table,
@@ -214,6 +216,18 @@ def test_replaying_again_does_nothing(dataset: Dataset) -> None:
     drain(dataset.pk)
     assert names_in_table(dataset) == ["m", "n"]
     assert ledger(dataset) == (2, 2, 0, 0)
+
+
+def test_a_large_body_is_replayed_compressed(dataset: Dataset) -> None:
+    poison = large()
+    enqueue(dataset, poison)
+    drain(dataset.pk)
+    entry = QuarantinedEntry.objects.get(dataset=dataset)
+    assert bytes(entry.body) == poison
+    assert replay(entry)
+    assert counters(dataset)["bytes"] == counted(dataset)["bytes"] < len(poison)
+    drain(dataset.pk)
+    assert bytes(QuarantinedEntry.objects.get(dataset=dataset, state="held").body) == poison
 
 
 def test_of_replays_at_once_one_queues(dataset: Dataset) -> None:

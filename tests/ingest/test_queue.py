@@ -1,6 +1,7 @@
 """The queue as a drain sees it: positions, reading in bites, trimming, turns."""
 
 import json
+import secrets
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from datasets.models import Dataset
 from ingest import queue, redis_keys
 from ingest.queue import AnotherGeneration, Entry, position_of, stream_id_of
 from tests.conftest import Api, record
-from tests.ingest.entries import counted, counters, enqueue, generation, in_stream, send
+from tests.ingest.entries import counted, counters, enqueue, generation, in_stream, large, send
 
 MS = st.integers(0, 2**43 - 1)  # until the year 2248
 SEQ = st.integers(0, 2**20 - 1)
@@ -59,24 +60,35 @@ def test_an_entry_is_what_was_admitted(api: Api, dataset: Dataset) -> None:
     assert entry.position == position_of(stream_id)
 
 
-@pytest.mark.parametrize("size", [65_535, 65_536, 1_000_000])
-def test_a_large_body_is_queued_compressed_and_read_as_it_came(api: Api, dataset: Dataset, size: int) -> None:
-    text = json.dumps([record(country="x")])
+@pytest.mark.parametrize(
+    ("size", "hexadecimal", "compressed"),
+    [(65_535, 60_000, False), (65_536, 60_000, True), (1_000_000, 60_000, True), (1_000_000, 10_000, False)],
+    ids=["too small", "large", "larger", "nothing but spaces"],
+)
+def test_a_large_body_is_queued_compressed_and_read_as_it_came(
+    api: Api, dataset: Dataset, size: int, hexadecimal: int, compressed: bool
+) -> None:
+    """Not one that shrinks to almost nothing: the bytes that may be queued must limit what there is to read."""
+    text = json.dumps([record(country="x", context={"noise": secrets.token_hex(hexadecimal // 2)})])
     body = text.encode() + b" " * (size - len(text))
     assert api.batch(body).status_code == 202
     (entry,) = queue.read(dataset.pk, generation(), 0)
     assert entry.body == body
     assert entry.queued_bytes == counters(dataset)["bytes"] == counted(dataset)["bytes"]
-    assert (entry.queued_bytes < 1000) is (size >= 65_536)
+    assert (entry.queued_bytes < size) is compressed
     queue.trim(dataset.pk, generation(), entry.position, [entry])
     assert counters(dataset)["bytes"] == counters(dataset)["total"] == 0
 
 
-def test_a_compressed_body_that_is_damaged_is_left_for_the_drain_to_find(dataset: Dataset) -> None:
-    damaged = queue.packed(b"x" * 100_000)[:-1]
+@pytest.mark.parametrize("damage", ["cut short", "a claim to be a petabyte"])
+def test_a_compressed_body_that_is_damaged_is_left_for_the_drain_to_find(dataset: Dataset, damage: str) -> None:
+    frame = queue.packed(large())
+    assert frame.startswith(b"\x28\xb5\x2f\xfd")
+    damaged = frame[:-1] if damage == "cut short" else frame[:4] + b"\xe0" + (2**50).to_bytes(8, "little") + frame[9:]
     enqueue(dataset, damaged)
     (entry,) = queue.read(dataset.pk, generation(), 0)
     assert entry.body == damaged
+    assert queue.packed(damaged) == damaged, "compressed twice, it could not be replayed"
 
 
 def test_it_reads_beyond_a_position_in_order(api: Api, dataset: Dataset) -> None:
