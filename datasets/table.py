@@ -60,7 +60,7 @@ _CUT_THE_LOG = PostCommitHookProperties(cleanup_expired_logs=True)
 
 
 def _configuration() -> dict[str, str]:
-    """How a table keeps its log. Commits come several times a second under load: they are folded into checkpoints.
+    """How a table keeps its log. Commits come twice a second where there is traffic: they are folded into checkpoints.
 
     Of an object store, delta-rs asks for what is new. A directory it lists whole, three times a commit, and looks at
     each file: with 80,000 of them, less than half of a busy day's, a commit took 4.5 seconds of CPU.

@@ -239,7 +239,7 @@ _any_value = st.one_of(texts, numbers, st.sampled_from(_WORDS), times, _trees)
 
 # -- records ------------------------------------------------------------------------------------------
 
-# So long that a body is looked through as large ones are.
+# Long against whatever width a search takes a body by.
 PADDING = " " * 40_000
 
 _Members = list[tuple[str, str]]

@@ -63,7 +63,7 @@ def test_an_entry_is_what_was_admitted(api: Api, dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("size", "hexadecimal", "compressed"),
     [(65_535, 60_000, False), (65_536, 60_000, True), (1_000_000, 60_000, True), (1_000_000, 10_000, False)],
-    ids=["too small", "large", "larger", "nothing but spaces"],
+    ids=["too small", "large", "larger", "mostly spaces"],
 )
 def test_a_large_body_is_queued_compressed_and_read_as_it_came(
     api: Api, dataset: Dataset, size: int, hexadecimal: int, compressed: bool
