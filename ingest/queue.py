@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from threading import local
 from typing import Any
 
-import zstandard
+import lz4.frame
 from django.conf import settings
 
 from config import redis
@@ -22,14 +21,13 @@ _READ_BYTES = 1024 * 1024
 _MOST_ENTRIES = 5000
 # And never more than this, however large the bodies turn out to be: Redis and the worker must both hold a reply.
 _MOST_BYTES = 256 * 1024 * 1024
-# A body of so many bytes is queued compressed: JSON shrinks to a fifth, and Redis, which has one thread, must read,
-# copy, log, sync and hold only what is left. In a busy server a body of 20 KB costs more to compress than that saves.
-_COMPRESS_BYTES = 65_536
-_COMPRESSION = -3  # zstd's levels below 0 are its fast ones
+# A body of so many bytes is queued compressed: JSON shrinks to a quarter, and Redis, which has one thread, must read,
+# copy, log, sync and hold only what is left.
+_COMPRESS_BYTES = 8192
 # What shrinks to less than this share is no data, and is queued as it is: else ten megabytes of spaces would be queued
 # as 400 bytes, and the limit of a backlog would not limit what a worker has to read.
 _MOST_SHRUNK = 32
-_COMPRESSED = b"\x28\xb5\x2f\xfd"  # how a zstd frame begins (RFC 8878, 3.1.1), and no JSON text does
+_COMPRESSED = b"\x04\x22\x4d\x18"  # how an LZ4 frame begins (its format's magic number), and no JSON text does
 # No request is sent again after so long.
 _SLOT_SECONDS = 3600
 _SEQUENCE_BITS = 20
@@ -71,22 +69,11 @@ def stream_id_of(position: int) -> str:
     return f"{position >> _SEQUENCE_BITS}-{position & ((1 << _SEQUENCE_BITS) - 1)}"
 
 
-class _Zstd(local):
-    """Each thread's own: they are not for two at once."""
-
-    def __init__(self) -> None:
-        self.compress = zstandard.ZstdCompressor(level=_COMPRESSION).compress
-        self.decompress = zstandard.ZstdDecompressor().decompress
-
-
-_zstd = _Zstd()
-
-
 def packed(body: bytes) -> bytes:
     """A body as it is put into a stream: compressed, where that pays."""
     if len(body) < _COMPRESS_BYTES or body.startswith(_COMPRESSED):  # as one that was put in quarantine unread may
         return body
-    queued = _zstd.compress(body)
+    queued: bytes = lz4.frame.compress(body)
     return queued if len(queued) < len(body) <= len(queued) * _MOST_SHRUNK else body
 
 
@@ -95,9 +82,10 @@ def _unpacked(queued: bytes) -> bytes:
     if not queued.startswith(_COMPRESSED):
         return queued
     try:
-        return _zstd.decompress(queued)
-    except (zstandard.ZstdError, MemoryError):  # the latter where a damaged one claims to be terabytes
+        body: bytes = lz4.frame.decompress(queued)
+    except (RuntimeError, MemoryError):  # the latter where a damaged one claims to be terabytes
         return queued
+    return body
 
 
 @lru_cache

@@ -10,7 +10,7 @@ Glossary
     total bytes     of all datasets: queued bytes
     total accepted  of all datasets: accepted
     pending         sorted set: dataset id -> when its next drain is due, in ms since the epoch
-    slot            of one web thread: the number and the outcome of its last admission, so that a request whose
+    slot            of one web thread: the number and the stream id of its last admission, so that a request whose
                     reply was lost can be sent again without being admitted twice
     slots           set of the slots there are: they live until they are forgotten (`queue.forget_slots`)
     idempotency     what an Idempotency-Key was first answered with

@@ -25,7 +25,7 @@
 --      full
 --
 -- A request whose reply was lost is sent again with the same number, and gets the reply that the first one would have
--- had. An earlier number than the slot's is a late copy of a request that was given up: it must not act.
+-- had, but for the quota, which is that of now. An earlier number than the slot's is a late copy of a request that was given up: it must not act.
 --
 -- Example: 2 records for dataset 13 of user 7, of whose 1000 records 10 are used, return
 --      {'accepted', 1764000000123, 'b61c…', '1764000000123-0', 2, 1000, 12}
@@ -39,11 +39,11 @@ local seen = redis.call(
 
 local slot = seen[11]
 if slot then
-    local last, generation, id, count, limit, used = string.match(slot, '(%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+)')
+    local last, id = string.match(slot, '(%S+) (%S+)')
     last = tonumber(last)
     local number = tonumber(ARGV[2])
     if last == number then
-        return {'accepted', now, generation, id, tonumber(count), tonumber(limit), tonumber(used)}
+        return {'accepted', now, seen[5], id, tonumber(ARGV[4]), tonumber(seen[2] or -1), tonumber(seen[3] or 0)}
     elseif last > number then
         return {'late', now}
     end
@@ -88,12 +88,11 @@ local id = redis.call(
     'XADD', KEYS[11], '*', 'b', ARGV[10], 'f', ARGV[8], 'n', ARGV[4], 'v', ARGV[7], 't', ARGV[9]
 )
 used = used + count
-local outcome = {ARGV[2], string.format('%.0f', now), generation, id, ARGV[4], seen[2], string.format('%.0f', used)}
 -- This ends the time to live of the month's total, which the next flush gives it again.
 redis.call(
     'MSET', KEYS[3], used, KEYS[4], (seen[4] or 0) + count, KEYS[6], (seen[6] or 0) + count,
     KEYS[7], (seen[7] or 0) + count, KEYS[8], bytes, KEYS[9], total_bytes, KEYS[10], (seen[10] or 0) + count,
-    KEYS[16], table.concat(outcome, ' ')
+    KEYS[16], ARGV[2] .. ' ' .. id
 )
 if (seen[4] or '0') == '0' then
     redis.call('SADD', KEYS[13], ARGV[6])

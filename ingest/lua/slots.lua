@@ -10,7 +10,7 @@ local oldest = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1]
 local forgotten = 0
 for at = 2, #KEYS do
     local slot = redis.call('GET', KEYS[at])
-    if not slot or tonumber(string.match(slot, '%S+ (%S+)')) < oldest then
+    if not slot or tonumber(string.match(slot, ' (%d+)')) < oldest then
         redis.call('DEL', KEYS[at])
         redis.call('SREM', KEYS[1], KEYS[at])
         forgotten = forgotten + 1

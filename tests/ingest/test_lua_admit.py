@@ -114,6 +114,15 @@ def test_without_a_limit_everything_fits() -> None:
     assert redis.client().mget("total", "bytes", "accepted") == [b"%d" % (10**15 + more) for more in (2, 7, 2)]
 
 
+def test_what_is_sent_again_after_the_quota_was_lost_is_still_accepted_once() -> None:
+    set_up()
+    first = admit()
+    redis.client().delete("limit", "total")
+    again = admit()
+    assert [again[0], *again[2:]] == ["accepted", *first[2:5], -1, 0]
+    assert len(entries()) == 1
+
+
 def test_the_last_record_of_a_quota_fits() -> None:
     set_up(limit=12)
     assert admit()[0] == "accepted"
@@ -243,15 +252,15 @@ def test_checks_come_in_order() -> None:
 
 
 def test_a_request_that_is_sent_again_gets_the_reply_that_was_lost() -> None:
-    """Whatever has changed meanwhile: it was accepted, and is not accepted twice."""
+    """Whatever has changed meanwhile: it was accepted, and is not accepted twice. The quota is told as it is now."""
     set_up()
     first = admit(number=1)
-    redis.client().mset({"revision": "r2", "limit": 0})
+    redis.client().mset({"revision": "r2", "limit": 0, "total": 15})
     before = state()
-    other: list[dict[str, Any]] = [{}, {"deadline": 1}, {"body": "another"}, {"count": 7}]
+    other: list[dict[str, Any]] = [{}, {"deadline": 1}, {"body": "another"}]
     for changes in other:
         again = admit(number=1, **changes)
-        assert (again[0], again[2:]) == ("accepted", first[2:])
+        assert [again[0], *again[2:]] == ["accepted", *first[2:5], 0, 15]
     assert state() == before
 
 
@@ -278,8 +287,8 @@ def test_every_slot_counts_for_itself() -> None:
     set_up()
     first, second = admit(slot="a", number=1), admit(slot="b", number=1)
     assert first[3] != second[3]
-    assert admit(slot="a", number=1)[2:] == first[2:]
-    assert admit(slot="b", number=1)[2:] == second[2:]
+    assert admit(slot="a", number=1)[3] == first[3]
+    assert admit(slot="b", number=1)[3] == second[3]
     assert len(entries()) == 2
 
 

@@ -211,7 +211,7 @@ def test_lock_expires_after_its_lease() -> None:
 
 def test_slots_that_were_not_used_for_long_are_forgotten() -> None:
     client = redis.client()
-    client.mset({"old": f"7 {now_ms() - 60_001} now 1-1 1 -1 5", "new": f"9 {now_ms() - 50_000} now 1-2 1 -1 6"})
+    client.mset({"old": f"7 {now_ms() - 60_001}-0", "new": f"9 {now_ms() - 50_000}-12"})
     client.sadd("slots", "old", "new", "gone")
     assert call("slots", ["slots", "old", "new", "gone"], 60_000) == 2
     assert client.smembers("slots") == {b"new"}
