@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import lz4.frame
+import lz4.block
 from django.conf import settings
 
 from config import redis
@@ -27,7 +27,7 @@ _COMPRESS_BYTES = 8192
 # What shrinks to less than this share is no data, and is queued as it is: else ten megabytes of spaces would be queued
 # as 400 bytes, and the limit of a backlog would not limit what a worker has to read.
 _MOST_SHRUNK = 32
-_COMPRESSED = b"\x04\x22\x4d\x18"  # how an LZ4 frame begins (its format's magic number), and no JSON text does
+_COMPRESSED = b"\0"  # before an LZ4 block, which begins with its size; no JSON text begins so
 # No request is sent again after so long.
 _SLOT_SECONDS = 3600
 _SEQUENCE_BITS = 20
@@ -73,7 +73,7 @@ def packed(body: bytes) -> bytes:
     """A body as it is put into a stream: compressed, where that pays."""
     if len(body) < _COMPRESS_BYTES or body.startswith(_COMPRESSED):  # as one that was put in quarantine unread may
         return body
-    queued: bytes = lz4.frame.compress(body)
+    queued: bytes = _COMPRESSED + lz4.block.compress(body)
     return queued if len(queued) < len(body) <= len(queued) * _MOST_SHRUNK else body
 
 
@@ -82,8 +82,8 @@ def _unpacked(queued: bytes) -> bytes:
     if not queued.startswith(_COMPRESSED):
         return queued
     try:
-        body: bytes = lz4.frame.decompress(queued)
-    except (RuntimeError, MemoryError):  # the latter where a damaged one claims to be terabytes
+        body: bytes = lz4.block.decompress(memoryview(queued)[len(_COMPRESSED) :])
+    except (lz4.block.LZ4BlockError, ValueError, MemoryError):  # the latter where a damaged one claims gigabytes
         return queued
     return body
 
