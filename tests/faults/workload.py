@@ -124,7 +124,8 @@ class Client(threading.Thread):
     def _next(self) -> Batch:
         dataset = self.random.choice(list(self.world.projects))
         form = self.random.choice(("object", "array", "lines"))
-        count = 1 if form == "object" else self.random.choice((1, 5, 40))
+        # The largest are queued compressed.
+        count = 1 if form == "object" else self.random.choice((1, 5, 40, 200))
         first, self.sequence = self.sequence, self.sequence + count
         records = [(self.name, number) for number in range(first, self.sequence)]
         return Batch(dataset, form, records, self.optional[dataset])
