@@ -23,7 +23,7 @@ Glossary
     refused         hash: error code -> requests refused with it
 
 Fields of a stream entry
-    b body, as received (decompressed)      f format: o object, a array, l lines (NDJSON)
+    b body, as `queue.packed` leaves it     f format: o object, a array, l lines (NDJSON)
     n number of records                     v schema version id
     t trace id                              o original stream id (only after a replay)
 """

@@ -25,7 +25,8 @@
 --      full
 --
 -- A request whose reply was lost is sent again with the same number, and gets the reply that the first one would have
--- had, but for the quota, which is that of now. An earlier number than the slot's is a late copy of a request that was given up: it must not act.
+-- had, but for the quota, which is that of now. An earlier number than the slot's is a late copy of a request that was
+-- given up: it must not act.
 --
 -- Example: 2 records for dataset 13 of user 7, of whose 1000 records 10 are used, return
 --      {'accepted', 1764000000123, 'b61c…', '1764000000123-0', 2, 1000, 12}
