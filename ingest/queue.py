@@ -24,8 +24,8 @@ _MOST_BYTES = 256 * 1024 * 1024
 # A body of so many bytes is queued compressed: JSON shrinks to a quarter, and Redis, which has one thread, must read,
 # copy, log, sync and hold only what is left.
 _COMPRESS_BYTES = 8192
-# What shrinks to less than this share is no data, and is queued as it is: else ten megabytes of spaces would be queued
-# as 400 bytes, and the limit of a backlog would not limit what a worker has to read.
+# What shrinks to less than this share is hardly data, and is queued as it is: else ten megabytes of spaces would be
+# queued as 41 KB, and the limit of a backlog would not limit what a worker has to read.
 _MOST_SHRUNK = 32
 _COMPRESSED = b"\0"  # before an LZ4 block, which begins with its size; no JSON text begins so
 # No request is sent again after so long.
