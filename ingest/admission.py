@@ -37,6 +37,9 @@ from quotas.period import bounds, period_of
 
 _admit = HotScript(Path(__file__).parent / "lua" / "admit.lua")
 
+# Stock clients sleep for as long as Retry-After says, and the quota may be raised meanwhile.
+_MAX_RETRY_AFTER_SECONDS = 3600
+
 # A key's last use is noted at most this often by a process: it is for people to look at.
 _LAST_USED_SECONDS = 10.0
 
@@ -241,9 +244,9 @@ def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -
 
 
 def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExceeded:
-    """The 429, with what the client needs to plan."""
+    """Return the 429, with what the client needs to plan: `Retry-After` is capped, `resets_at` is not."""
     _, end = bounds(period)
-    seconds = max(1, int((end - clock.now()).total_seconds()) + 1)
+    seconds = min(max(1, int((end - clock.now()).total_seconds()) + 1), _MAX_RETRY_AFTER_SECONDS)
     quota = {
         "limit": limit,
         "used": used,

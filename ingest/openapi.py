@@ -99,7 +99,10 @@ _PROBLEM: Json = {
 }
 _HEADERS: Json = {
     "X-Request-Id": {"description": "The client's, or a new one.", "schema": _TEXT, "required": True},
-    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
+    "Retry-After": {
+        "description": "Seconds; at most an hour, also where the quota resets later.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 3600},
+    },
     "WWW-Authenticate": {"schema": {"const": "Bearer"}},
     "Location": {"description": "The receipt.", "schema": {"type": "string", "pattern": "^/datasets/"}},
     "Idempotent-Replayed": {"schema": {"const": "true"}},

@@ -289,7 +289,7 @@ TABLE = [
             }
         },
         {
-            "Retry-After": "594001",
+            "Retry-After": "3600",
             "RateLimit-Policy": '"monthly";q=1000;w=2592000',
             "RateLimit": '"monthly";r=2;t=594000',
         },

@@ -60,7 +60,7 @@ def test_answers_say_what_is_left(api: Api, owner: User, move: Move) -> None:
             },
         },
     )
-    assert (ratelimit(refused), refused.headers["Retry-After"]) == ((policy, '"monthly";r=2;t=594000'), "594001")
+    assert (ratelimit(refused), refused.headers["Retry-After"]) == ((policy, '"monthly";r=2;t=594000'), "3600")
     assert ratelimit(api.batch([record()] * 2)) == (policy, '"monthly";r=0;t=594000')
     assert ratelimit(api.one(record(amount="1"))) == (None, None), "of 202 and 429 alone"
 
@@ -216,3 +216,19 @@ def test_the_counters_of_a_month_outlive_it_and_then_make_room(api: Api, dataset
     flush()  # which follows each charge
     seconds = redis.client().ttl(f"usage_total:datasets:{owner.pk}:{current(owner.pk).period}")
     assert 60 * 86_400 < seconds < 120 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"), [(timedelta(days=9), "3600"), (timedelta(hours=1), "3600"), (timedelta(minutes=59), "3541")]
+)
+def test_retry_after_is_at_most_an_hour(api: Api, owner: User, move: Move, left: timedelta, seconds: str) -> None:
+    """curl, got and urllib3 sleep for all of it; they must notice a quota that an admin raises."""
+    end = datetime(2026, 12, 1, tzinfo=UTC)
+    move(end - left)
+    set_limit(owner, 0)
+    refused = api.one(record())
+    assert refused.headers["Retry-After"] == seconds
+    assert refused.json()["quota"]["resets_at"] == "2026-12-01T00:00:00Z"
+    assert refused.headers["RateLimit"] == f'"monthly";r=0;t={int(left.total_seconds())}'
+    set_limit(owner, 1)
+    assert api.one(record()).status_code == 202
