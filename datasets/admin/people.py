@@ -27,7 +27,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class PeopleAdmin(ToldAdmin[User], UserAdmin[User]):
+class PeopleAdmin(UserAdmin[User], ToldAdmin[User]):
     """People. Staff get into the admin, where they see the projects they own or are members of."""
 
     form: Any = UserChangeForm
@@ -40,7 +40,7 @@ class PeopleAdmin(ToldAdmin[User], UserAdmin[User]):
 
 
 @admin.register(Group)
-class GroupsAdmin(ToldAdmin[Group], GroupAdmin):
+class GroupsAdmin(GroupAdmin, ToldAdmin[Group]):
     """Groups of Django permissions; `datasets.add_project` is the one that staff need."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
