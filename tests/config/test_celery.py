@@ -11,10 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from celery import Celery
 from django.conf import settings
 from redis import Redis
 
-from config.celery import BoundedScheduler, app
+from config import redis
+from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE, BoundedScheduler, app
+from ingest import redis_keys
 from tests.e2e.stack import wait_for
 
 
@@ -25,31 +28,53 @@ def broker() -> Iterator[Any]:
         yield client
 
 
+PREFIX = app.conf.broker_transport_options["global_keyprefix"]
+
+
+def waiting(broker: Any, queue: str) -> int:
+    """How many messages are in a queue of ours, as the broker's Redis has it."""
+    count: int = broker.llen(f"{PREFIX}{queue}")
+    return count
+
+
 @pytest.fixture
 def scheduler() -> Any:
     return BoundedScheduler(app=app)
 
 
+def test_another_application_on_the_broker_keeps_its_tasks(broker: Any, tmp_path: Path) -> None:
+    """Its queues may have the names that Celery gives by default, or even ours; its control messages are its own."""
+    broker.flushdb()
+    with Celery("foreign", broker=settings.CELERY_BROKER_URL) as foreign:
+        for queue in ("celery", "upkeep", DRAIN_QUEUE):
+            foreign.send_task("foreign.task", queue=queue)
+        with worker("config", tmp_path / "log"):
+            app.send_task("ingest.heartbeat")
+            wait_for(lambda: redis.client().exists(redis_keys.HEARTBEAT), "our worker to do our task")
+            assert foreign.control.ping(timeout=2) == []
+    assert [broker.llen(queue) for queue in ("celery", "upkeep", DRAIN_QUEUE)] == [1, 1, 1]
+
+
 def test_without_a_worker_triggers_do_not_pile_up(scheduler: Any, broker: Any) -> None:
     for _ in range(scheduler.most_waiting + 20):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
-    assert broker.llen("celery") == scheduler.most_waiting
+    assert waiting(broker, DRAIN_QUEUE) == scheduler.most_waiting
 
     scheduler.apply_entry(scheduler.schedule["flush usage"])  # another queue, which is not full
-    assert broker.llen("upkeep") == 1
+    assert waiting(broker, UPKEEP_QUEUE) == 1
 
-    broker.ltrim("celery", 0, scheduler.most_waiting - 11)  # a worker has come, and has taken ten
+    broker.ltrim(f"{PREFIX}{DRAIN_QUEUE}", 0, scheduler.most_waiting - 11)  # a worker has come, and has taken ten
     for _ in range(20):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
-    assert broker.llen("celery") == scheduler.most_waiting
+    assert waiting(broker, DRAIN_QUEUE) == scheduler.most_waiting
 
 
 def test_every_trigger_is_of_a_task_that_exists_and_goes_to_a_queue_that_is_read(scheduler: Any) -> None:
     app.loader.import_default_modules()
     for entry in scheduler.schedule.values():
         assert entry.task in app.tasks, entry.task
-        queue = app.conf.task_routes.get(entry.task, {}).get("queue", "celery")
-        assert queue in ("celery", "upkeep")
+        queue = app.conf.task_routes.get(entry.task, {}).get("queue", app.conf.task_default_queue)
+        assert queue in (DRAIN_QUEUE, UPKEEP_QUEUE)
         assert entry.options["expires"] > 0
 
 
@@ -67,7 +92,7 @@ def test_triggers_come_as_often_as_the_settings_say(scheduler: Any) -> None:
 @contextmanager
 def worker(application: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker of the suite's broker, in a process of its own."""
-    command = [sys.executable, "-m", "celery", "-A", application, "worker", "-Q", "celery", "-c", "1"]
+    command = [sys.executable, "-m", "celery", "-A", application, "worker", "-Q", DRAIN_QUEUE, "-c", "1"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--without-gossip", "--without-mingle"],
@@ -87,7 +112,7 @@ def test_a_worker_that_takes_nothing_ends_for_another_to_be_started(broker: Any,
     with worker("tests.config.deaf_worker", tmp_path / "log") as process:
         app.send_task("ingest.heartbeat")
         assert process.wait(60) == -signal.SIGKILL
-    assert broker.llen("celery") == 1
+    assert waiting(broker, DRAIN_QUEUE) == 1
     assert "takes nothing of what waits for it" in (tmp_path / "log").read_text()
 
 

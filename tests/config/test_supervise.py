@@ -65,10 +65,10 @@ def test_what_is_asked_for_is_what_runs(monkeypatch: pytest.MonkeyPatch, setting
     monkeypatch.setenv("HOST", "0.0.0.0")
     commands = {program.name: " ".join(program.command) for program in programs(port=8123, web=3, workers=2)}
     assert "--host 0.0.0.0 --port 8123 --workers 3 --blocking-threads 5 " in commands["web"]
-    assert " -Q celery -c 2 " in commands["worker"]
+    assert " -Q ingest.drain -c 2 " in commands["worker"]
     assert "--appendonly yes --appendfsync always " in commands["redis"]
     assert "--maxmemory-policy noeviction " in commands["redis"]
-    assert " -Q upkeep -c 1 " in commands["upkeep"]
+    assert " -Q ingest.upkeep -c 1 " in commands["upkeep"]
     # After the others: compaction takes what the machine has to spare.
     assert commands["upkeep"].startswith("nice -n 10 ")
     ours = [commands[name].removeprefix("nice -n 10 ") for name in ("web", "worker", "upkeep", "beat")]
