@@ -16,7 +16,7 @@ from config import errors as general
 from config.errors import ApiError
 from datasets import catalog, keys
 from ingest import errors
-from ingest.body import JSON, NDJSON
+from ingest.body import ENCODINGS, JSON, NDJSON
 from ingest.validation import MOST_PROBLEMS
 
 Json = dict[str, Any]
@@ -80,8 +80,8 @@ _DETAILS: dict[type[ApiError], Json] = {
     errors.LengthRequired: {"detail": _TEXT},
     arrival.BodyTooSlow: {"detail": _TEXT},
     errors.TooManyRecords: {"limit": _COUNT},
-    errors.UnsupportedMediaType: {"expected": _TEXT, "received": _TEXT},
-    errors.UnsupportedEncoding: {"expected": _TEXT, "received": _TEXT},
+    errors.UnsupportedMediaType: {"expected": _TEXT, "received": _TEXT, "detail": _TEXT},
+    errors.UnsupportedEncoding: {"expected": _TEXT, "received": _TEXT, "detail": _TEXT},
     errors.QuotaExceeded: {"quota": _QUOTA},
     errors.QueueUnavailable: {"detail": _TEXT},
 }
@@ -281,7 +281,7 @@ def _header_id() -> Json:
 _ENCODING: Json = {
     "name": "Content-Encoding",
     "in": "header",
-    "schema": {"enum": ["identity", "gzip", "zstd"]},
+    "schema": {"enum": list(ENCODINGS)},
 }
 _IDEMPOTENCY: Json = {
     "name": "Idempotency-Key",

@@ -196,7 +196,8 @@ class SingleView(IngestView):
 
     def validator(self, content_type: str) -> Validator:
         if content_type != JSON:
-            raise UnsupportedMediaType({"expected": JSON, "received": content_type})
+            detail = f"Send one record with “Content-Type: {JSON}”, or send NDJSON to the address that ends in /batch."
+            raise UnsupportedMediaType({"expected": JSON, "received": content_type, "detail": detail})
         return validate_one
 
     def accepted_body(self, admission: Admission) -> bytes:

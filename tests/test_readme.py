@@ -10,6 +10,7 @@ from config import errors as config_errors
 from config.errors import ApiError
 from datasets import catalog, keys
 from ingest import errors as ingest_errors
+from ingest.body import ENCODINGS, MEDIA_TYPES
 from ingest.errors import InvalidRecords
 from ingest.urls import urlpatterns
 
@@ -65,6 +66,12 @@ def test_the_defaults_are_those_of_the_table() -> None:
                 if isinstance(value, float)
                 else str(value)
             )
+
+
+def test_every_spelling_is_in_the_table() -> None:
+    documented = [(row[0].strip("`"), re.findall(r"`([^`]+)`", row[2])) for row in table("spellings")]
+    for header, accepted in (("Content-Type", MEDIA_TYPES), ("Content-Encoding", ENCODINGS)):
+        assert {each for name, spellings in documented if name == header for each in spellings} == set(accepted)
 
 
 def test_every_command_is_in_the_table() -> None:

@@ -87,7 +87,6 @@ TAKEN_AS_JSON = (
 NOT_TAKEN = (
     "",
     "text/plain",
-    "text/json",
     "application/jsonp",
     "application/vnd.api+json",
     "application/x-www-form-urlencoded",
@@ -95,13 +94,12 @@ NOT_TAKEN = (
     "application/json, text/plain",
     "application/json; charset=latin-1",
     "application/json; charset=utf-16",
-    "application/json; charset=utf8",
     "application/json; charset=",
     "application/json; charset*=nonsense''utf-8",
     "application/json; charset*=utf-8''%ff",
     "application/x-ndjson; charset=latin-1",
 )
-OTHER_ENCODINGS = ("br", "deflate", "compress", "x-gzip", "gzip, gzip", "gzip;q=1", "*", "zip")
+OTHER_ENCODINGS = ("br", "compress", "gzip, gzip", "identity, gzip", "gzip;q=1", "*", "zip")
 
 
 def test_json_is_application_json_in_utf_8(api: Api) -> None:
@@ -116,7 +114,9 @@ def test_other_media_types_are_a_415(api: Api) -> None:
         for path in ("", "/batch", "/validate"):
             answer = sent(api, TEXT, path, content_type)
             assert answer.status == 415
-            assert answer.json() == {
+            body = answer.json()
+            assert body.pop("detail")  # see test_spellings
+            assert body == {
                 "error": "Unsupported media type",
                 "code": "unsupported_media_type",
                 "expected": "application/json, or on a batch application/x-ndjson; charset utf-8 or none",
@@ -186,21 +186,16 @@ def test_a_body_that_is_not_what_its_encoding_says_is_refused(api: Api, encoding
         assert (answer.status, answer.json()["error"]) == (400, "Invalid JSON body"), body[:20]
 
 
-def test_a_zstd_frame_that_wants_more_memory_than_decoders_must_give_is_refused(api: Api) -> None:
-    parameters = zstandard.ZstdCompressionParameters(window_log=27, compression_level=1, write_content_size=False)
-    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    answer = sent(api, compressor.compress(TEXT) + compressor.flush(), encoding="zstd")
-    assert answer.json() == {**INVALID, "detail": "The body is not valid zstd."}
-
-
 def test_other_encodings_are_a_415(api: Api) -> None:
     for encoding in OTHER_ENCODINGS:
         answer = sent(api, TEXT, encoding=encoding)
         assert answer.status == 415
-        assert answer.json() == {
+        body = answer.json()
+        assert body.pop("detail")  # see test_spellings
+        assert body == {
             "error": "Unsupported content encoding",
             "code": "unsupported_content_encoding",
-            "expected": "identity, gzip or zstd",
+            "expected": "identity, gzip, deflate or zstd",
             "received": encoding,
         }
 
