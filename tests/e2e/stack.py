@@ -212,7 +212,7 @@ class Stack:
 
     def make_dataset(self, project: str, fields: Mapping[str, str], *, owner: str = "ada") -> tuple[int, int, str]:
         """A project with one dataset and one key: project id, dataset id, token."""
-        schema = self.data_dir / f"{project}.json"
+        schema = self._printed.with_suffix(f".{project}.json")
         schema.write_text(json.dumps({"fields": fields}))
         project_id = int(self.do("create_project", project, "--owner", owner))
         dataset_id = int(self.do("create_dataset", project, "Measured", "--schema", str(schema)))

@@ -48,6 +48,13 @@ def wait_until_all_is_stored(stack: Stack, dataset_id: int, more_than: int) -> i
     return wait_for(stored, "storage")
 
 
+def open_to_others(stack: Stack) -> list[str]:
+    """Everything in the data directory, itself included, that another user has a right to."""
+    paths = [path for path in (stack.data_dir, *stack.data_dir.rglob("*")) if path.name != "hand.log"]  # the tests'
+    # The running service may delete a file between these two looks.
+    return [str(path) for path in paths if path.exists() and path.stat().st_mode & 0o077]
+
+
 # -- a newcomer's first minutes
 
 
@@ -263,6 +270,16 @@ def test_replay_names_an_entry_that_does_not_exist(demo: Stack) -> None:
     )
 
 
+def test_everything_in_the_data_directory_is_its_owners_alone(demo: Stack) -> None:
+    _, dataset_id, token = demo.make_dataset("private", FIELDS)
+    with demo.client(token) as client:
+        assert client.post(f"/datasets/{dataset_id}", json=RECORD).status_code == 202
+    demo.wait_until_drained(dataset_id, 1)
+    named = {path.name for path in demo.data_dir.rglob("*")}
+    assert {"db.sqlite3", "db.sqlite3-wal", "secret_key", "appendonlydir", "worker.log", "_delta_log"} <= named
+    assert open_to_others(demo) == []
+
+
 # -- when a part of it dies
 
 
@@ -330,7 +347,10 @@ def test_a_restart_keeps_keys_quota_data_and_what_was_queued(tmp_path: Path) -> 
         assert stack.ledger(dataset_id)["queued"] == 100
         assert stack.stop(signal.SIGINT) == 0
 
+    for path in [stack.data_dir, *stack.data_dir.rglob("*")]:  # as an earlier version left them
+        path.chmod(path.stat().st_mode | 0o055)
     with running(tmp_path / "data", "--no-demo") as stack:
+        assert open_to_others(stack) == []
         stack.wait_until_drained(dataset_id, 100)
         assert stack.do("quota", "barbara").startswith("barbara: 100 of ")
         with stack.client(token) as client:

@@ -20,6 +20,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from config import redis
 from config.commands import ServiceCommand
 from config.env import env
+from config.private import UMASK, make_private
 from config.supervise import allow_many_files, configuration, log_dir, programs, redis_command
 
 _START_SECONDS = 60
@@ -67,13 +68,16 @@ class Command(ServiceCommand):
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
+        umask = os.umask(UMASK)
+        make_private(settings.DATA_DIR)
         self._check_port(options["port"])
         self._prepare(demo=not options["no_demo"])
         if self._stopping:
             return
         config = settings.DATA_DIR / "supervisor" / "supervisord.conf"
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(configuration(programs(port=options["port"], web=options["web"], workers=options["workers"])))
+        processes = programs(port=options["port"], web=options["web"], workers=options["workers"], umask=umask)
+        config.write_text(configuration(processes))
         sys.exit(self._supervise(config, options["port"], demo=not options["no_demo"]))
 
     def _check_port(self, port: int) -> None:

@@ -1,0 +1,86 @@
+"""What keeps the data directory private: only the user that runs the service may read it.
+
+It holds session keys, password hashes, the secret that signs API keys, and every record.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+# The umask of everything that `up` starts: new files are for their owner only.
+UMASK = 0o077
+
+# What the service keeps in its data directory (`tables` may be elsewhere).
+_OURS = ("db.sqlite3*", "secret_key*", "demo-admin-password", "redis", "logs", "static", "supervisor", "tables")
+_CERTAINLY_OURS = ("db.sqlite3", "secret_key")
+
+
+def private_directory(directory: Path) -> None:
+    """Make the data directory, or close an existing one to other users.
+
+    A directory that holds other things too (/tmp, /srv) stays as open as it is; our files in it are private.
+    """
+    with usable(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_dedicated(directory) and os.geteuid() in (0, directory.stat().st_uid):
+            _close(directory)
+        _require_access(directory)
+
+
+def make_private(directory: Path) -> None:
+    """Take the rights of other users from everything in the data directory that an earlier version left open."""
+    with usable(directory):
+        for pattern in _OURS:
+            for path in directory.glob(pattern):
+                for each in _tree(path):
+                    _close(each)
+                    _require_access(each)
+
+
+@contextmanager
+def usable(directory: Path) -> Iterator[None]:
+    """Turn an error of the file system into an ImproperlyConfigured that says what to do about the data directory."""
+    try:
+        yield
+    except OSError as failure:
+        raise ImproperlyConfigured(
+            f"DATA_DIR={directory} cannot be used ({failure.strerror}: {failure.filename}). "
+            "Give it to the user that runs this (`chown -R`), or set DATA_DIR to another directory."
+        ) from failure
+
+
+def _require_access(path: Path) -> None:
+    needed = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+    if path.exists() and not os.access(path, needed):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _is_dedicated(directory: Path) -> bool:
+    """Return True if the directory is the service's own."""
+    if directory.stat().st_mode & stat.S_ISVTX:
+        return False
+    names = {path.name for path in directory.iterdir()}
+    return not names.isdisjoint(_CERTAINLY_OURS) or all(any(map(Path(name).match, _OURS)) for name in names)
+
+
+def _tree(path: Path) -> Iterator[Path]:
+    """Yield a file, or a directory and everything below it. Symbolic links are neither yielded nor followed."""
+    if path.is_symlink():
+        return
+    yield path
+    for parent, directories, files in os.walk(path):
+        yield from (each for name in (*directories, *files) if not (each := Path(parent, name)).is_symlink())
+
+
+def _close(path: Path) -> None:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & UMASK:
+            path.chmod(mode & ~UMASK)
+    except FileNotFoundError:
+        return  # a temporary file that another process has just deleted

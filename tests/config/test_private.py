@@ -1,0 +1,87 @@
+"""The data directory is its owner's alone; a directory that holds other things is left as it is."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from pytest_django import Settings
+
+from config.private import UMASK, make_private, private_directory
+from config.supervise import programs
+
+
+@pytest.fixture(autouse=True)
+def open_to_all() -> Iterator[None]:
+    """Files are made as under the usual umask."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def open_to_others(directory: Path) -> list[str]:
+    """Everything in a directory, itself included, that other users have a right to."""
+    return [str(path) for path in [directory, *directory.rglob("*")] if path.lstat().st_mode & 0o077]
+
+
+def test_a_new_directory_is_private(tmp_path: Path) -> None:
+    private_directory(tmp_path / "new" / "data")
+    assert open_to_others(tmp_path / "new" / "data") == []
+
+
+def test_a_tree_that_an_earlier_version_left_open_is_repaired(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "secret_key", "demo-admin-password", "logs/web.log"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("secret")
+    for name in ("redis/appendonlydir", "tables/project_1/dataset_1/_delta_log", "static", "supervisor"):
+        (data / name).mkdir(parents=True)
+        (data / name / "file").write_text("secret")
+    assert len(open_to_others(data)) == sum(1 for _ in data.rglob("*")) + 1
+    private_directory(data)
+    make_private(data)
+    assert open_to_others(data) == []
+    assert (data / "db.sqlite3").stat().st_mode & 0o700 == 0o600
+    assert (data / "logs").stat().st_mode & 0o700 == 0o700
+
+
+def test_a_directory_of_other_things_stays_open_and_ours_in_it_is_private(tmp_path: Path) -> None:
+    data = tmp_path / "srv"
+    for name in ("website", "logs"):
+        (data / name).mkdir(parents=True)
+    private_directory(data)
+    make_private(data)
+    assert open_to_others(data) == [str(data), str(data / "website")]
+
+
+def test_a_directory_where_all_may_write_stays_so(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    (tmp_path / "secret_key").write_text("somebody's")
+    private_directory(tmp_path)
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    data = tmp_path / "data"
+    private_directory(data)
+    (data / "tables").symlink_to(tmp_path / "elsewhere")
+    make_private(data)
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_path_that_is_no_directory_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImproperlyConfigured, match=r"^DATA_DIR=.* cannot be used .*set DATA_DIR to another directory"):
+        private_directory(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("storage", "expected"), [("data/tables", UMASK), ("shared", 0o027)])
+def test_tables_elsewhere_are_as_open_as_the_operator_says(
+    settings: Settings, tmp_path: Path, storage: str, expected: int
+) -> None:
+    settings.DATA_DIR, settings.STORAGE_URL = tmp_path / "data", str(tmp_path / storage)
+    settings.DATA_DIR.mkdir()
+    umasks = {program.name: program.umask for program in programs(port=1, web=1, workers=1, umask=0o027)}
+    assert umasks == {"web": UMASK, "worker": expected, "upkeep": expected, "beat": UMASK}
