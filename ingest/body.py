@@ -71,11 +71,16 @@ def read_body(request: HttpRequest, *, project_id: int) -> bytes:
     limit: int = settings.MAX_BODY_BYTES
     encoding = _encoding(meta.get("HTTP_CONTENT_ENCODING", ""))
     announced = meta.get("CONTENT_LENGTH") or ""
-    plain = encoding == "identity"
-    if not announced and plain and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and _may_have_a_body(meta):
-        # JSON and compressed data say where they end. Lines do not, and the server lets a chunked body whose connection
-        # is lost look like one that is complete: what came until then would be taken for the batch.
-        raise LengthRequired({"detail": "Lines in chunks must be compressed: nothing else says where they end."})
+    if not announced and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and _may_have_a_body(meta):
+        # The server reports a chunked body whose connection was lost as complete, and an HTTP/2 stream that the client
+        # cancelled likewise. A JSON document proves its own end. Lines do not, compressed or not: the lost part may be
+        # a gzip member or a zstd frame of its own.
+        raise LengthRequired(
+            {
+                "detail": "NDJSON needs a Content-Length, because nothing else proves that all lines have arrived. "
+                "Send the body with a Content-Length, or send the records as a JSON array."
+            }
+        )
     if announced.isdecimal() and int(announced) > limit:
         raise BodyTooLarge({"limit": limit})
     # Django's own stream reads nothing of a chunked body, because such a body announces no length.

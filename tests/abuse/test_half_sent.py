@@ -1,0 +1,124 @@
+"""Bodies whose sender goes away in the middle: nothing of them is stored, whatever the part looks like."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable
+
+import pytest
+import zstandard
+from h2.errors import ErrorCodes
+
+from tests.abuse.conftest import Tenant
+from tests.abuse.connection import LINE, TEXT
+from tests.abuse.http2 import Http2Connection
+from tests.abuse.test_wire import accepted, is_taken
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstandard.compress,
+}
+JSON, NDJSON = "application/json", "application/x-ndjson"
+
+
+@pytest.mark.parametrize("encoding", COMPRESS)
+def test_half_of_the_lines_is_refused_and_the_whole_taken_later(tenant: Tenant, encoding: str) -> None:
+    """The first member or frame is complete, and so are its lines. Only a length tells that more was to come."""
+    before = accepted(tenant)
+    compress = COMPRESS[encoding]
+    half = compress(LINE * 2)
+    path = f"/datasets/{tenant.dataset}/batch"
+    lines = [f"Content-Type: {NDJSON}", f"Content-Encoding: {encoding}", f"Idempotency-Key: half-{encoding}"]
+    for length in ("Transfer-Encoding: chunked", f"Content-Length: {len(half) * 2}"):
+        with tenant.connect() as connection:
+            connection.head(f"POST {path}", *lines, length)
+            connection.chunk(half) if "chunked" in length else connection.send(half)
+    with tenant.connect() as connection:
+        connection.head(f"POST {path}", *lines, "Transfer-Encoding: chunked")
+        answer = connection.answer()
+        assert answer.status == 411
+        assert "Send the body with a Content-Length" in answer.json()["detail"]
+    is_taken(tenant)  # by then the service has noticed that the clients are gone
+    assert accepted(tenant) == before + 1
+    whole = half if encoding == "deflate" else half * 2
+    with tenant.connect() as connection:
+        connection.head(f"POST {path}", *lines, f"Content-Length: {len(whole)}")
+        connection.send(whole)
+        assert connection.answer().status == 202
+    assert accepted(tenant) == before + 1 + (2 if encoding == "deflate" else 4)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "zstd"])
+def test_half_of_an_array_is_refused_without_a_length(tenant: Tenant, encoding: str) -> None:
+    before = accepted(tenant)
+    compress = COMPRESS[encoding]
+    path = f"/datasets/{tenant.dataset}/batch"
+    pieces = [compress(b"[" + TEXT), compress(b"," + TEXT), compress(b"]")]
+    for count in range(len(pieces) + 1):
+        with tenant.connect() as connection:
+            connection.post(path, "Transfer-Encoding: chunked", f"Content-Encoding: {encoding}")
+            for piece in pieces[:count]:
+                connection.chunk(piece)
+            if count == len(pieces):
+                connection.send(b"0\r\n\r\n")
+                assert connection.answer().status == 202
+    is_taken(tenant)
+    assert accepted(tenant) == before + 3
+
+
+def test_http_1_0_without_a_length_has_no_body(tenant: Tenant) -> None:
+    before = accepted(tenant)
+    with tenant.connect() as connection:
+        head = f"POST /datasets/{tenant.dataset} HTTP/1.0\r\nAuthorization: Bearer {tenant.token}\r\n"
+        connection.send(f"{head}Content-Type: application/json\r\n\r\n".encode() + TEXT)
+        assert connection.answer().status == 400
+    assert accepted(tenant) == before
+
+
+# -- HTTP/2 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [ErrorCodes.CANCEL, ErrorCodes.NO_ERROR, ErrorCodes.INTERNAL_ERROR])
+def test_a_stream_that_its_client_resets_stores_nothing(tenant: Tenant, code: ErrorCodes) -> None:
+    """The server takes a CANCEL for the end of the body. Each part that was sent would be a valid body of its kind."""
+    before = accepted(tenant)
+    path = f"/datasets/{tenant.dataset}/batch"
+    for content_type, part, more in (
+        (NDJSON, LINE, []),
+        (NDJSON, LINE, [("content-length", str(2 * len(LINE)))]),
+        (NDJSON, gzip.compress(LINE), [("content-encoding", "gzip")]),
+        (JSON, b"[" + TEXT, []),
+        (JSON, gzip.compress(b"[" + TEXT), [("content-encoding", "gzip")]),
+    ):
+        with Http2Connection(tenant.stack.port, tenant.token) as connection:
+            connection.post(path, content_type, *more)
+            connection.send(part)
+            connection.reset(code)
+            # The next stream is answered on the same connection, after the reset was seen.
+            connection.post(path, JSON, ("content-length", str(len(TEXT) + 2)))
+            connection.send(b"[%b]" % TEXT, end=True)
+            answer = connection.answer()
+            assert answer is not None
+            assert answer.status == 202
+    is_taken(tenant)
+    assert accepted(tenant) == before + 6
+
+
+def test_lines_over_http_2_need_a_length_too(tenant: Tenant) -> None:
+    before = accepted(tenant)
+    path = f"/datasets/{tenant.dataset}/batch"
+    with Http2Connection(tenant.stack.port, tenant.token) as connection:
+        connection.post(path, NDJSON)
+        connection.send(LINE)
+        answer = connection.answer()
+        assert answer is not None
+        assert (answer.status, json.loads(answer.body)["code"]) == (411, "length_required")
+    with Http2Connection(tenant.stack.port, tenant.token) as connection:
+        connection.post(path, NDJSON, ("content-length", str(len(LINE))))
+        connection.send(LINE, end=True)
+        answer = connection.answer()
+        assert answer is not None
+        assert answer.status == 202
+    assert accepted(tenant) == before + 1
