@@ -241,6 +241,8 @@ MAX_BATCH_RECORDS = env.integer("MAX_BATCH_RECORDS", default=10_000, least=1)
 BACKLOG_LIMIT_BYTES_PER_DATASET = env.integer("BACKLOG_LIMIT_BYTES_PER_DATASET", default=2 * 1024**3, least=1)
 BACKLOG_LIMIT_BYTES = env.integer("BACKLOG_LIMIT_BYTES", default=4 * 1024**3, least=1)
 IDEMPOTENCY_TTL_SECONDS = env.integer("IDEMPOTENCY_TTL_SECONDS", default=24 * 3600, least=1)
+# The latest refusals that each project keeps for the admin, with the beginning of their bodies; 0 keeps none.
+REFUSAL_LOG_ENTRIES = env.integer("REFUSAL_LOG_ENTRIES", default=100, least=0)
 
 # -- contracts, cached in each web process ------------------------------------------------------------
 

@@ -130,7 +130,7 @@ def _refusals(project: Project) -> Iterator[Finding]:
     for code, count in counts.most_common():
         if count:
             text, advice = ADVICE.get(code, (f"Refused: {code}.", ""))
-            place = "key" if code in _NOBODYS else "try"
+            place = "key" if code in _NOBODYS else "refused"
             yield Finding(True, f"{counted(count, 'request')} refused in 24 hours, {code}: {text}", advice, place)
     ids = list(project.datasets.values_list("pk", flat=True))
     accepted = statistics.together(statistics.traffic(ids).values()).by_hour.total()

@@ -22,13 +22,17 @@ class InvalidIdempotencyKey(ApiError):
 
 
 class InvalidRecords(ApiError):
-    """Records that the schema does not allow. The answer is the first problem, with all in `errors`."""
+    """Records that the schema does not allow. The answer is the first problem, with all in `errors`.
 
-    def __init__(self, problems: list[dict[str, object]], *, truncated: bool) -> None:
+    `record` is the text of the first record that has a problem.
+    """
+
+    def __init__(self, problems: list[dict[str, object]], *, truncated: bool, record: bytes) -> None:
         first = {name: value for name, value in problems[0].items() if name not in ("error", "code")}
         super().__init__({**first, "errors": problems, **({"truncated": True} if truncated else {})})
         self.code = str(problems[0]["code"])
         self.error = str(problems[0]["error"])
+        self.record = record
 
 
 class KeyInProgress(ApiError):

@@ -5,7 +5,6 @@ Totals only: a label that named a project or a dataset would tell a tenant of an
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,8 +14,6 @@ from redis.exceptions import RedisError
 
 from config import redis
 from ingest import health, redis_keys
-
-_refuse = redis.HotScript(Path(__file__).parent / "lua" / "refuse.lua")
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -53,21 +50,6 @@ class _QueueCollector(Collector):
         for code, count in sorted(client.hgetall(redis_keys.REFUSED).items()):
             refused.add_metric([code.decode()], int(count))
         yield refused
-
-
-def note_refusal(code: str, project_id: int | None = None) -> None:
-    """Count a refused request, for the project whose key it came with.
-
-    Best effort: a client gets its answer whether or not it could be counted.
-    """
-    try:
-        if project_id is None:
-            redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
-        else:
-            keys = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
-            _refuse(keys, [code, f"{int(time.time() // 3600)}:{code}"], timeout=0)
-    except (redis.RedisUnavailable, RedisError):
-        return
 
 
 def text() -> bytes:

@@ -21,6 +21,8 @@ Glossary
     refused by hour hash of a project: `<hour since the epoch>:<error code>` -> requests refused with one of its keys
     untidy          set of the datasets whose tables were written to since they were last compacted
     refused         hash: error code -> requests refused with it
+    refusal log     list of a project: its latest refusals, newest first (`ingest.refusals.Refusal`, packed)
+    refusal logs    sorted set: project id -> when its refusal log was last written, in ms since the epoch
 
 Fields of a stream entry
     b body, as `queue.packed` leaves it     f format: o object, a array, l lines (NDJSON)
@@ -37,6 +39,8 @@ SLOTS = "queue:slots"
 UNTIDY = "queue:untidy"
 HEARTBEAT = "worker:heartbeat"
 REFUSED = "requests:refused"
+REFUSAL_LOGS = "refusals:logs"
+REFUSAL_LOG_PREFIX = "refusals:log:"
 
 
 def stream(dataset_id: int) -> str:
@@ -69,6 +73,10 @@ def lock(dataset_id: int) -> str:
 
 def refused_by_hour(project_id: int) -> str:
     return f"stats:refused:{project_id}"
+
+
+def refusal_log(project_id: int) -> str:
+    return f"{REFUSAL_LOG_PREFIX}{project_id}"
 
 
 def stored_by_hour(dataset_id: int) -> str:

@@ -140,7 +140,8 @@ def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed
     try:
         found = list(islice(_problems(schema, records, indexed), MOST_PROBLEMS + 1))
         if found:
-            raise InvalidRecords(found[:MOST_PROBLEMS], truncated=len(found) > MOST_PROBLEMS)
+            first = records[int(str(found[0].get("index", 0)))]
+            raise InvalidRecords(found[:MOST_PROBLEMS], truncated=len(found) > MOST_PROBLEMS, record=first)
         body = msgspec.json.encode([_decode_object(record) for record in records])
         schema.many.decode(body)  # the readings agree, or we fail here and not in a worker
     except RecursionError:  # what `_read` could just parse, from a stack that is not as deep as here

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from http.cookies import SimpleCookie
 from typing import Any
 
+import msgspec
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import ResponseHeaders
@@ -15,8 +16,8 @@ from config.errors import ApiError, json_response
 from config.middleware import request_id
 from config.redis import RedisUnavailable
 from datasets.catalog import CatalogUnavailable, Contract, DatasetNotFound, check_in_force, under_contract
-from datasets.keys import read_token
-from ingest import health, metrics, openapi, receipts
+from datasets.keys import Claims, read_token
+from ingest import health, metrics, openapi, receipts, refusals
 from ingest.admission import Admission, Retryable, accepted_before, admit, quota_headers
 from ingest.authentication import ApiKeyAuthentication
 from ingest.body import JSON, NDJSON, media_type, read_body
@@ -29,6 +30,7 @@ from ingest.errors import (
     UnsupportedMediaType,
 )
 from ingest.lookup import look_up
+from ingest.refusals import Sent
 from ingest.validation import Payload, validate_array, validate_lines, validate_one
 
 _DATASET_ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
@@ -44,15 +46,33 @@ class ApiView(APIView):
 
     options = None  # type: ignore[assignment]  # 405, like every other method a view does not have
     allowed_methods: list[str]
+    asked_dataset = 0  # its id, once it is known
 
     def handle_exception(self, exc: Exception) -> Any:
         response = super().handle_exception(exc)
-        metrics.note_refusal(exc.code if isinstance(exc, ApiError) else str(response.status_code), self.project_id())
+        code = exc.code if isinstance(exc, ApiError) else str(response.status_code)
+        claims = self.claims()
+        project_id = claims.project_id if claims else None
+        refusals.note(code, project_id)
+        refusals.log(
+            response.status_code,
+            code,
+            trace_id=request_id(self.request),
+            project_id=project_id,
+            dataset_id=self.asked_dataset,
+        )
+        if claims:
+            said = msgspec.json.decode(response.content)
+            refusals.keep(claims.project_id, [said], response.status_code, lambda _: self.sent(exc, claims))
         return response
 
-    def project_id(self) -> int | None:
-        """The project whose key the request came with, if it is known."""
+    def claims(self) -> Claims | None:
+        """Return the claims of the key that the request came with, if they can be read."""
         return None
+
+    def sent(self, exc: Exception, claims: Claims) -> Sent:
+        """Return what the refused request was, for the refusal log."""
+        return Sent(request_id(self.request), claims.token_id.hex, self.request.path, self.asked_dataset, b"", "")
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """The request as it is: what DRF would wrap it in is for parsers and for users, and we have neither."""
@@ -93,10 +113,10 @@ class KeyView(ApiView):
         """Take the token."""
         _, self.token = ApiKeyAuthentication().authenticate(request)
 
-    def project_id(self) -> int | None:
-        """By the token's signed claims, whether or not the key is still in force."""
+    def claims(self) -> Claims | None:
+        """Return the token's signed claims, whether or not the key is still in force."""
         try:
-            return read_token(self.token).project_id if self.token else None
+            return read_token(self.token) if self.token else None
         except ApiError:
             return None
 
@@ -107,7 +127,8 @@ class KeyView(ApiView):
             return None
         if not _DATASET_ID(given):
             raise InvalidDatasetId({"received": given[:100]})
-        return min(int(given[:20]), _LARGEST_ID)
+        self.asked_dataset = min(int(given[:20]), _LARGEST_ID)
+        return self.asked_dataset
 
     def under_contract(self, dataset_id: int | None, use: Callable[[Contract], Any]) -> Any:
         """`datasets.catalog.under_contract`; whatever is out of reach is a 503."""
@@ -169,8 +190,23 @@ class IngestView(KeyView):
         headers |= quota_headers(admission.limit, admission.used, admission.period)
         return Accepted(self.accepted_body(admission), headers)
 
+    def form(self, content_type: str, body: bytes) -> str:
+        """Return how Try it sends such a body: a name of `tryout.FORMS`."""
+        raise NotImplementedError
+
+    def sent(self, exc: Exception, claims: Claims) -> Sent:
+        """Return the request with the record that was refused, or else the whole body as far as it was read."""
+        sent = super().sent(exc, claims)
+        if isinstance(exc, InvalidRecords):
+            return msgspec.structs.replace(sent, body=exc.record, form="single")
+        if not self._body:
+            return sent
+        form = self.form(media_type(self.request.META.get("CONTENT_TYPE", "")), self._body)
+        return msgspec.structs.replace(sent, body=self._body, form=form)
+
     def read(self, request: HttpRequest, contract: Contract) -> Payload:
         """The body, validated under a contract."""
+        self.asked_dataset = contract.dataset_id
         schema = contract.schema  # first: for a dataset that takes nothing, nothing is read
         validate = self.validator(media_type(request.META.get("CONTENT_TYPE", "")))
         return validate(schema, self.body(request, contract))
@@ -200,6 +236,9 @@ class SingleView(IngestView):
             raise UnsupportedMediaType({"expected": JSON, "received": content_type, "detail": detail})
         return validate_one
 
+    def form(self, content_type: str, body: bytes) -> str:
+        return "single"
+
     def accepted_body(self, admission: Admission) -> bytes:
         return _ONE_QUEUED
 
@@ -209,6 +248,9 @@ class BatchView(IngestView):
 
     def validator(self, content_type: str) -> Validator:
         return validate_lines if content_type == NDJSON else validate_array
+
+    def form(self, content_type: str, body: bytes) -> str:
+        return "lines" if content_type == NDJSON else "batch"
 
     def accepted_body(self, admission: Admission) -> bytes:
         return b'{"success":true,"count":%d,"status":"queued"}' % admission.count
@@ -221,6 +263,11 @@ class ValidateView(IngestView):
         if content_type == NDJSON:
             return validate_lines
         return lambda schema, body: (validate_array if body.lstrip()[:1] == b"[" else validate_one)(schema, body)
+
+    def form(self, content_type: str, body: bytes) -> str:
+        if content_type == NDJSON:
+            return "lines"
+        return "batch" if body.lstrip()[:1] == b"[" else "single"
 
     def post(self, request: HttpRequest, dataset_id: str | None = None) -> HttpResponse:
         wanted = self.dataset_id(request, dataset_id)

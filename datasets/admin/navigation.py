@@ -20,6 +20,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, bool], ...]], ...] = (
         "Look",
         (
             ("Records", "table_rows", "admin:ingest_datasetrecords_changelist", False),
+            ("Refused", "block", "admin:ingest_refusals", False),
             ("Quarantine", "report", "admin:ingest_quarantinedentry_changelist", False),
             ("Ledger", "balance", "admin:ingest_ledger", False),
             ("Changes", "history", "admin:admin_logentry_changelist", False),

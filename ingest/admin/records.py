@@ -20,6 +20,7 @@ from django.http import (
 )
 from django.urls import path, reverse
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from config import clock
 from config.errors import ApiError
@@ -31,7 +32,7 @@ from datasets.records import Selection
 from datasets.samples import example_record
 from datasets.schema import Field
 from datasets.table import unreadable
-from ingest import receipts, statistics, tryout
+from ingest import receipts, refusals, statistics, tryout
 from ingest.lookup import look_up
 from ingest.models import DatasetRecords, QuarantinedEntry
 from ingest.statistics import Traffic
@@ -151,6 +152,8 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "keys": _keys(dataset)[:100],
             "example": _example(version.field_list()) if version else "",
         }
+        if wanted := request.GET.get("refusal"):
+            context |= _refused(dataset, wanted)
         return page(self, request, "admin/ingest/datasetrecords/try.html", title=f"Try it: {dataset}", **context)
 
     def answer_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
@@ -180,6 +183,17 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "receipt": dict(answer.headers).get("Location", "").rpartition("/")[2],
         }
         return page(self, request, "admin/ingest/datasetrecords/answer.html", title="Answer", **context)
+
+
+def _refused(dataset: Dataset, wanted: str) -> dict[str, Any]:
+    """Fill Try it with the body of a refusal of this dataset, if it is still kept."""
+    try:
+        refusal = refusals.find(dataset.project_id, wanted)
+    except (RedisError, OSError):
+        refusal = None
+    if refusal is None or refusal.dataset_id != dataset.pk:
+        return {"refusal_is_gone": True}
+    return {"refusal": refusal, "example": refusal.text, "chosen": refusal.form}
 
 
 def _example(fields: list[Field]) -> str:

@@ -21,6 +21,7 @@ from datasets.models import Dataset, Project
 from datasets.table import unreadable
 from ingest import checkup, health, ledger, statistics
 from ingest.admin.records import DatasetRecordsAdmin
+from ingest.admin.refusals import refusals_view
 from ingest.checkup import Finding
 from ingest.models import DatasetRecords, QuarantinedEntry
 from ingest.statistics import Traffic
@@ -209,6 +210,7 @@ def _places(project: Project, everything: bool) -> dict[str, tuple[str, str]]:
         "keys": ("Its keys", reverse("admin:datasets_apikey_changelist") + of_project),
         "key": ("Issue a key", reverse("admin:datasets_apikey_add") + f"?project={project.pk}"),
         "try": ("Try it: choose a dataset", reverse("admin:ingest_datasetrecords_changelist") + of_project),
+        "refused": ("What was refused", reverse("admin:ingest_refusals") + f"?project={project.pk}"),
         "ledger": ("Its ledger", reverse("admin:ingest_ledger") + f"?project={project.pk}"),
         "quarantine": (
             "Its quarantine",
@@ -270,6 +272,7 @@ def _urls() -> list[Any]:
             name="ingest_why",
         ),
         path("ledger/", view(lambda request: ledger_view(records, request)), name="ingest_ledger"),  # type: ignore[arg-type]
+        path("refusals/", view(lambda request: refusals_view(records, request)), name="ingest_refusals"),
     ]
 
 

@@ -34,6 +34,8 @@ def addresses(scene: Scene) -> dict[str, str]:
         "quarantine": reverse("admin:ingest_quarantinedentry_changelist"),
         "quarantined": reverse("admin:ingest_quarantinedentry_change", args=(scene.entry.pk,)),
         "discard": reverse("admin:ingest_quarantinedentry_discard", args=(scene.entry.pk,)),
+        "refusals": reverse("admin:ingest_refusals") + f"?project={scene.project.pk}",
+        "try-refused": reverse("admin:ingest_datasetrecords_try", args=dataset) + f"?refusal={scene.refusal_id}",
         "ledger": reverse("admin:ingest_ledger"),
         "changes": reverse("admin:admin_logentry_changelist"),
         "change": reverse("admin:admin_logentry_change", args=(LogEntry.objects.latest("pk").pk,)),

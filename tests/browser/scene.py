@@ -12,14 +12,15 @@ from django.contrib.contenttypes.models import ContentType
 
 from config import clock, redis
 from datasets import services
+from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.schema import Field
-from ingest import redis_keys, statistics
+from ingest import redis_keys, refusals, statistics
 from ingest.models import QuarantinedEntry
 from quotas import services as quotas
 from quotas.models import MonthlyUsage, ThresholdEvent
 from quotas.period import period_of
-from tests.conftest import FIELDS
+from tests.conftest import FIELDS, Api, record
 
 PASSWORD = "a long password for tests"
 
@@ -35,6 +36,7 @@ class Scene:
     key: ApiKey
     entry: QuarantinedEntry
     limit_id: int
+    refusal_id: str
 
 
 def furnish() -> Scene:
@@ -56,6 +58,7 @@ def furnish() -> Scene:
     _traffic(orders, 400)
     _traffic(invoices, 90)
     _refusals(shop)
+    refusal_id = _refused(orders, key)
     quotas.set_limit(alice, 100_000)
     _usage(alice)
     entry = _quarantined(orders)
@@ -72,7 +75,7 @@ def furnish() -> Scene:
             change_message=what,
         )
     limit: Any = alice
-    return Scene(admin, alice, shop, orders, key, entry, limit.dataset_quota.pk)
+    return Scene(admin, alice, shop, orders, key, entry, limit.dataset_quota.pk, refusal_id)
 
 
 _ABOUT = ("ISO 3166 code", "free or pro", "in EUR", "", "when the customer came")
@@ -88,6 +91,18 @@ def _refusals(project: Project) -> None:
     now = statistics.this_hour()
     counts = {f"{now - 1}:invalid_field": 31, f"{now}:missing_field": 12, f"{now - 2}:invalid_api_key": 4}
     redis.client().hset(redis_keys.refused_by_hour(project.pk), mapping=counts)
+
+
+def _refused(dataset: Dataset, key: ApiKey) -> str:
+    """Send what is refused, as clients do; the id of the latest refusal whose body Try it can take."""
+    refusals.forget_allowances()
+    api = Api(issue_token(key), dataset)
+    api.batch(b'{"timestamp": "2026-06-10T10:58:00Z"}\n{"timestamp": "2026-06-10T10:58:0')
+    api.post("/datasets/424242", record(), X_Request_Id="checkout-17")
+    api.one(b"\xff\xfe" + b"x" * 4000)
+    api.one(record(amount="12.5", country=..., source="web"))
+    api.batch([record(country=..., source="web"), record(country=..., source="web", coupon="SUMMER-2026")])
+    return refusals.latest(dataset.project_id)[0].id
 
 
 def _usage(user: User) -> None:

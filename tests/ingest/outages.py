@@ -131,8 +131,8 @@ def database_away() -> Iterator[None]:
 
 
 def everything_in(client: Any) -> dict[bytes, bytes]:
-    """Every key of Redis with its value, serialized; without the counts of refusals, which change nothing."""
-    counts = (redis_keys.REFUSED.encode(), b"stats:refused:")
+    """Every key of Redis with its value, serialized; except counts and logs of refusals."""
+    counts = (redis_keys.REFUSED.encode(), b"stats:refused:", b"refusals:")
     return {key: client.dump(key) for key in client.scan_iter(count=1000) if not key.startswith(counts)}
 
 

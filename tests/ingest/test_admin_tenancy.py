@@ -23,6 +23,7 @@ from datasets.admin.tenancy import TenantAdmin, scope
 from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.schema import Field
+from ingest import refusals
 from ingest.models import DatasetRecords, QuarantinedEntry
 from quotas.models import MonthlyUsage, QuotaLimit, ThresholdEvent
 from tests.conftest import Api, record, stored
@@ -80,6 +81,9 @@ class Tenant:
         sent = {"timestamp": record()["timestamp"], "context": {}, "country": word}
         assert Api(issue_token(self.key), self.dataset).one(sent, X_Request_Id=word).status_code == 202
         assert [row["country"] for row in stored(self.dataset)] == [word]
+        refused = Api(issue_token(self.key), self.dataset).one({**sent, word: 1}, X_Request_Id=word)
+        assert refused.status_code == 400
+        (self.refusal,) = refusals.latest(self.project.pk)
 
     def everything(self) -> dict[str, list[dict[str, Any]]]:
         """All rows that are this tenant's, as they are now."""
@@ -220,6 +224,7 @@ def test_those_lists_would_show_it_to_whom_it_belongs(zebra: Tenant) -> None:
     for name in ("datasets_project", "datasets_dataset", "datasets_apikey", "ingest_quarantinedentry"):
         assert reverse(f"admin:{name}_changelist") in shown
     assert {reverse("admin:index"), reverse("admin:ingest_cards"), reverse("admin:ingest_ledger")} <= set(shown)
+    assert reverse("admin:ingest_refusals") in shown
     assert reverse("admin:admin_logentry_changelist") in shown
     # A form offers the projects that may be chosen; here there is one, and it is chosen.
     assert reverse("admin:datasets_apikey_add") in shown
