@@ -1,21 +1,18 @@
 """What can be done with projects, datasets, schemas and keys. The admin and the commands call these."""
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import AbstractBaseUser, User
 from django.core.exceptions import ValidationError
-from django.db.models import Q
+from django.db.models import Model, Q
 from django.utils.text import slugify
 
 from config import clock
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 from datasets.revisions import changing
 from datasets.schema import Field, check_successor
-
-# What an admin changes of a dataset. Its table's address names its project.
-_EDITED = ("name", "slug", "description", "is_archived")
 
 
 def create_project(*, slug: str, owner: AbstractBaseUser, name: str = "") -> Project:
@@ -34,13 +31,17 @@ def find_project(slug: str) -> Project:
         raise ValidationError(f"There is no project “{slug}”.") from None
 
 
-def save_project(project: Project) -> None:
-    """Save a project; its next request, on any process, is held to what was saved."""
+def save_project(project: Project, *, changed: Collection[str] = ()) -> None:
+    """Save a new project, or the changed fields of one; its next request, on any process, obeys them.
+
+    Other fields are not written: another admin may have changed them since this project was read.
+    """
     if project.pk is None:
         project.save()
         return
     with changing(project.pk):
-        project.save()
+        _lock(Project, project.pk)
+        project.save(update_fields=changed)
 
 
 def set_members(project: Project, members: Iterable[User]) -> None:
@@ -64,15 +65,23 @@ def create_dataset(*, project: Project, name: str, fields: Sequence[Field] | Non
 
 
 def save_dataset(
-    dataset: Dataset, *, fields: Sequence[Field] | None = None, author: AbstractBaseUser | None = None
+    dataset: Dataset,
+    *,
+    changed: Collection[str] = (),
+    fields: Sequence[Field] | None = None,
+    author: AbstractBaseUser | None = None,
 ) -> None:
-    """Save a dataset and, where `fields` differ from the version in force, publish them as the next version.
+    """Save a new dataset or the changed fields of one. Publish `fields` if they differ from the version in force.
 
-    Raises ValidationError where the table could not follow the change.
+    Other fields are not written: a drain or another admin may have changed them since this dataset was read.
+    Raises ValidationError if the table could not follow the change.
     """
     with changing(dataset.project_id):
-        # Of one that there is, not what a drain may have noted meanwhile.
-        dataset.save(update_fields=None if dataset.pk is None else _EDITED)
+        if dataset.pk is None:
+            dataset.save()
+        else:
+            _lock(Dataset, dataset.pk)
+            dataset.save(update_fields=changed)
         if fields is not None:
             _publish(dataset, fields, author)
 
@@ -83,8 +92,13 @@ def note_table(dataset: Dataset) -> None:
     dataset.has_table = True
 
 
+def _lock(model: type[Model], pk: int) -> None:
+    """Keep other admins from changing a row until this transaction ends."""
+    model._base_manager.select_for_update(no_key=True).filter(pk=pk).first()
+
+
 def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser | None) -> None:
-    Dataset.objects.select_for_update().get(pk=dataset.pk)  # one publisher at a time
+    _lock(Dataset, dataset.pk)  # one publisher at a time
     versions = list(dataset.versions.order_by("number"))
     if versions and versions[-1].field_list() == list(fields):
         return
@@ -107,10 +121,14 @@ def create_key(*, project: Project, name: str, expires_at: datetime | None = Non
     return key
 
 
-def save_key(key: ApiKey) -> None:
-    """Save a new key, or what may change of one."""
+def save_key(key: ApiKey, *, changed: Collection[str] = ()) -> None:
+    """Save a new key, or the changed fields of one; a revocation that came between stays."""
     with changing(key.project_id):
-        key.save()
+        if key._state.adding:
+            key.save()
+        else:
+            _lock(ApiKey, key.pk)
+            key.save(update_fields=changed)
 
 
 def revoke_key(key: ApiKey) -> None:

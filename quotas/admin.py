@@ -1,17 +1,17 @@
 """Limits, usage and thresholds in the admin."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
 from config import clock
-from datasets.admin.tenancy import ReadOnlyAdmin, TenantAdmin
+from datasets.admin.edits import GuardedAdmin
+from datasets.admin.tenancy import ReadOnlyAdmin
 from quotas import services
 from quotas.models import LARGEST_LIMIT, UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
 from quotas.period import period_of
@@ -30,7 +30,7 @@ _PRESETS = (
 _MONTHS = 12
 
 
-class PersonalAdmin(TenantAdmin[_Model]):
+class PersonalAdmin(GuardedAdmin[_Model]):
     """What belongs to a person: staff see their own; limits are set by superusers."""
 
     tenant_path = "user"
@@ -146,12 +146,6 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
             }
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return _or_told(super().changeform_view, request, *args, **kwargs)
-
-    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return _or_told(super().delete_view, request, *args, **kwargs)
-
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         if add:
             return super().construct_change_message(request, form, formsets, add)
@@ -166,15 +160,6 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
 
     def delete_model(self, request: HttpRequest, obj: QuotaLimit) -> None:
         services.delete_limit(obj)
-
-
-def _or_told(view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-    """The view's answer, or the page again with why the limit could not be changed."""
-    try:
-        return view(request, *args, **kwargs)
-    except services.LimitRefused as refusal:
-        messages.error(request, str(refusal))
-        return HttpResponseRedirect(request.get_full_path())
 
 
 def _months(user_id: int) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def save_limit(row: QuotaLimit) -> None:
     """Save a limit and have it in force. Raises LimitRefused."""
     with transaction.atomic():
         _lock(row.user_id)
-        row.save()
+        row.save(update_fields=["records_per_month"] if row.pk else None)
         _put_in_force(row.user_id, row.records_per_month)
 
 

@@ -13,7 +13,8 @@ from django.template.loader import render_to_string
 from django.urls import path, reverse
 
 from datasets import services
-from datasets.admin.pages import RefusableAdmin, base_url
+from datasets.admin.edits import edited
+from datasets.admin.pages import AuditedAdmin, base_url
 from datasets.admin.tenancy import ScopedFilter
 from datasets.changes import differences, problems
 from datasets.field_types import FIELD_TYPES
@@ -54,6 +55,15 @@ class DatasetForm(forms.ModelForm[Dataset]):
         if version:
             self.fields["schema"].initial = _as_text(self.in_force)
 
+    def clean_slug(self) -> str:
+        """Django does not check the constraint for a dataset that exists: its project is not in the form."""
+        slug: str = self.cleaned_data["slug"]
+        if self.instance.pk:
+            namesakes = Dataset.objects.filter(project=self.instance.project_id, slug=slug)
+            if namesakes.exclude(pk=self.instance.pk).exists():
+                raise ValidationError("The project has another dataset with this slug. Choose another slug.")
+        return slug
+
     def clean_schema(self) -> list[Field] | None:
         """The fields, checked against the rules and against what the table already holds; None: publish nothing."""
         text = self.cleaned_data["schema"].strip()
@@ -71,7 +81,7 @@ class DatasetForm(forms.ModelForm[Dataset]):
 
 
 @admin.register(Dataset)
-class DatasetAdmin(RefusableAdmin[Dataset]):
+class DatasetAdmin(AuditedAdmin[Dataset]):
     """Where a dataset is defined."""
 
     tenant_path = "project"
@@ -108,7 +118,7 @@ class DatasetAdmin(RefusableAdmin[Dataset]):
 
     def save_model(self, request: HttpRequest, obj: Dataset, form: DatasetForm, change: bool) -> None:
         author: Any = request.user
-        services.save_dataset(obj, fields=form.cleaned_data["schema"], author=author)
+        services.save_dataset(obj, changed=edited(form), fields=form.cleaned_data["schema"], author=author)
 
     def response_add(self, request: HttpRequest, obj: Dataset, post_url_continue: str | None = None) -> HttpResponse:
         """On to what is needed next: a key, if the project has none in force, else the lines that send a record."""

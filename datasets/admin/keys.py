@@ -13,7 +13,8 @@ from django.utils.timesince import timesince, timeuntil
 
 from config import clock
 from datasets import services
-from datasets.admin.pages import RefusableAdmin, base_url, page
+from datasets.admin.edits import edited
+from datasets.admin.pages import AuditedAdmin, base_url, page
 from datasets.admin.tenancy import ScopedFilter
 from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset
@@ -63,7 +64,7 @@ class KeyForm(forms.ModelForm[ApiKey]):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(RefusableAdmin[ApiKey]):
+class ApiKeyAdmin(AuditedAdmin[ApiKey]):
     """Keys of projects. The token is shown once, where the key is made."""
 
     tenant_path = "project"
@@ -102,7 +103,7 @@ class ApiKeyAdmin(RefusableAdmin[ApiKey]):
         return f"{timesince(key.last_used_at, depth=1)} ago" if key.last_used_at else "never"
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
-        services.save_key(obj)
+        services.save_key(obj, changed=edited(form))
 
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
         return self._issued(request, obj, "API key issued")

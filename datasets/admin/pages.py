@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from django.contrib import messages
 from django.db.models import Model
 from django.forms import ModelForm
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
 
-from datasets.admin.tenancy import TenantAdmin
-from datasets.revisions import ChangeRefused
+from datasets.admin.edits import GuardedAdmin
 
 _Model = TypeVar("_Model", bound=Model)
 
@@ -30,31 +28,14 @@ def base_url(request: HttpRequest) -> str:
     return f"{request.scheme}://{request.get_host()}"
 
 
-class ToldAdmin(TenantAdmin[_Model]):
-    """An admin whose changes are in Django's log with what they were: from what, to what."""
+class AuditedAdmin(GuardedAdmin[_Model]):
+    """An admin that writes the old and the new value of each changed field to Django's log."""
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         """For Django's log."""
         if add or not isinstance(form, ModelForm):
             return super().construct_change_message(request, form, formsets, add)
         return " ".join(_described(form, name) for name in form.changed_data) or "Saved without a change."
-
-
-class RefusableAdmin(ToldAdmin[_Model]):
-    """An admin whose changes take effect at once, or are refused: then nothing is saved, and the page says why."""
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except ChangeRefused as refusal:
-            messages.error(request, str(refusal))
-            return HttpResponseRedirect(request.get_full_path())
 
 
 def _described(form: Any, name: str) -> str:

@@ -8,31 +8,63 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.contrib.auth.views import PasswordChangeView
 from django.db.models import Max
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 
 from config.middleware import client_address
-from datasets.admin.pages import ToldAdmin
+from datasets.admin.pages import AuditedAdmin
 from datasets.admin.tenancy import ReadOnlyAdmin
 
 if TYPE_CHECKING:
     from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+    from django.contrib.auth.forms import PasswordChangeForm as AdminOwnPasswordChangeForm
 else:
-    from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+    from unfold.forms import AdminOwnPasswordChangeForm, AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+class _PasswordAlone:
+    """Writes the password alone. Django writes the whole row, and so undoes a deactivation that came between."""
+
+    def set_password_and_save(self, user: Any, *args: Any, commit: bool = True, **kwargs: Any) -> Any:
+        changed = super().set_password_and_save(user, *args, commit=False, **kwargs)  # type: ignore[misc]
+        if commit:
+            changed.save(update_fields=["password"])
+        return changed
+
+
+class PasswordForm(_PasswordAlone, AdminPasswordChangeForm):  # type: ignore[type-arg]
+    """Sets another user's password."""
+
+
+class OwnPasswordForm(_PasswordAlone, AdminOwnPasswordChangeForm):
+    """Sets one's own password."""
+
+
+def password_change_view(request: HttpRequest) -> HttpResponseBase:
+    """Answer as the admin's own page does, with our form."""
+    view = PasswordChangeView.as_view(
+        form_class=OwnPasswordForm,
+        success_url=reverse("admin:password_change_done"),
+        extra_context=admin.site.each_context(request),
+    )
+    return view(request)
+
+
 @admin.register(User)
-class PeopleAdmin(UserAdmin[User], ToldAdmin[User]):
+class PeopleAdmin(UserAdmin[User], AuditedAdmin[User]):  # type: ignore[misc]  # the stubs disagree on get_form
     """People. Staff get into the admin, where they see the projects they own or are members of."""
 
     form: Any = UserChangeForm
     add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
+    change_password_form = PasswordForm
+    readonly_fields = ("last_login", "date_joined")
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -40,7 +72,7 @@ class PeopleAdmin(UserAdmin[User], ToldAdmin[User]):
 
 
 @admin.register(Group)
-class GroupsAdmin(GroupAdmin, ToldAdmin[Group]):
+class GroupsAdmin(GroupAdmin, AuditedAdmin[Group]):
     """Groups of Django permissions; `datasets.add_project` is the one that staff need."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

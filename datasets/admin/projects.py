@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from datasets import services
-from datasets.admin.pages import RefusableAdmin
+from datasets.admin.edits import edited
+from datasets.admin.pages import AuditedAdmin
 from datasets.admin.tenancy import ITSELF, scope
 from datasets.models import Dataset, Project
 
@@ -54,7 +55,7 @@ class ProjectForm(forms.ModelForm[Project]):
 
 
 @admin.register(Project)
-class ProjectAdmin(RefusableAdmin[Project]):
+class ProjectAdmin(AuditedAdmin[Project]):
     """A project's name, owner and members; whether its keys are taken; where records without a dataset id go."""
 
     tenant_path = ITSELF
@@ -114,5 +115,5 @@ class ProjectAdmin(RefusableAdmin[Project]):
     def save_model(self, request: HttpRequest, obj: Project, form: forms.ModelForm[Project], change: bool) -> None:
         if not change and not request.user.is_superuser:
             obj.owner = request.user  # type: ignore[assignment]
-        services.save_project(obj)
+        services.save_project(obj, changed=edited(form))
         services.set_members(obj, form.cleaned_data["member_names"])

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from config import clock
 from datasets.admin.pages import page
+from datasets.admin.people import password_change_view
 from datasets.admin.tenancy import projects_of, scope
 from datasets.models import Dataset, Project
 from datasets.table import unreadable
@@ -264,6 +265,7 @@ def _balance(dataset: Dataset) -> ledger.Balance | str:
 def _urls() -> list[Any]:
     view, records = admin.site.admin_view, admin.site._registry[DatasetRecords]
     return [
+        path("password_change/", view(password_change_view, cacheable=True), name="password_change"),
         path("start/cards/", view(cards_view), name="ingest_cards"),
         path("start/audit/<int:project_id>/", view(audit_view), name="ingest_audit"),
         path(

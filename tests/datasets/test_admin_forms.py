@@ -22,6 +22,7 @@ def client(superuser: User) -> Client:
 
 
 def test_every_page_that_adds_an_object_has_fields(client: Client, superuser: User) -> None:
+    admin.autodiscover()
     request = RequestFactory().get("/admin/")
     request.user = superuser
     asked = []

@@ -65,7 +65,7 @@ def test_what_is_not_there_is_told_by_one_answer(api: Api, project: Project, str
     empty = services.create_dataset(project=project, name="Without a schema")
     archived = services.create_dataset(project=project, name="Archived", fields=FIELDS)
     archived.is_archived = True
-    services.save_dataset(archived)
+    services.save_dataset(archived, changed=["is_archived"])
     ids = (theirs.pk, empty.pk, archived.pk, 999_999, 2**63 - 1, 2**63, 10**30)
     for suffix in ("", "/batch", "/validate"):
         responses = [api.post(f"/datasets/{each}{suffix}", record()) for each in ids]
@@ -85,7 +85,7 @@ def test_what_is_not_there_is_told_by_one_answer(api: Api, project: Project, str
 
 def test_a_default_dataset_that_is_another_projects_is_not_there(api: Api, project: Project, stranger: Project) -> None:
     project.default_dataset = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
-    services.save_project(project)
+    services.save_project(project, changed=["default_dataset"])
     response = api.post("/datasets", record())
     assert (response.status_code, response.json()) == (404, NOT_FOUND)
 
@@ -119,7 +119,7 @@ def test_nobody_is_told_not_found_of_what_is_there_now(api: Api, project: Projec
     assert api.post(f"/datasets/{empty.pk}", record()).status_code == 202
     assert api.post("/datasets", record()).status_code == 404
     project.default_dataset = dataset
-    services.save_project(project)
+    services.save_project(project, changed=["default_dataset"])
     assert api.post("/datasets", record()).status_code == 202
     following = dataset.pk + 10
     assert api.post(f"/datasets/{following}", record()).status_code == 404
@@ -131,7 +131,7 @@ def test_nobody_is_told_not_found_of_what_is_there_now(api: Api, project: Projec
 def test_an_archived_dataset_takes_nothing_until_it_is_back(api: Api, dataset: Dataset) -> None:
     for archived, status in ((False, 202), (True, 404), (False, 202)):
         dataset.is_archived = archived
-        services.save_dataset(dataset)
+        services.save_dataset(dataset, changed=["is_archived"])
         assert api.one(record()).status_code == status
 
 
@@ -139,7 +139,7 @@ def test_the_default_dataset_is_the_one_chosen_last(api: Api, project: Project, 
     other = services.create_dataset(project=project, name="Other", fields=FIELDS)
     for chosen in (dataset, other, dataset):
         project.default_dataset = chosen
-        services.save_project(project)
+        services.save_project(project, changed=["default_dataset"])
         location = api.post("/datasets", record()).headers["Location"]
         assert location.startswith(f"/datasets/{chosen.pk}/")
 
@@ -147,7 +147,7 @@ def test_the_default_dataset_is_the_one_chosen_last(api: Api, project: Project, 
 def test_records_are_charged_to_who_owns_the_project_now(api: Api, project: Project, owner: User) -> None:
     assert api.one(record()).status_code == 202
     project.owner = buyer = User.objects.create_user("buyer")
-    services.save_project(project)
+    services.save_project(project, changed=["owner"])
     assert api.batch([record()] * 2).status_code == 202
     assert (quotas.current(owner.pk).used, quotas.current(buyer.pk).used) == (1, 2)
 

@@ -223,10 +223,10 @@ def test_revoking_again_keeps_the_first_time(key: ApiKey) -> None:
 def test_the_keys_of_an_inactive_project_are_refused_as_long_as_it_is(api: Api, project: Project) -> None:
     assert api.one(record()).status_code == 202
     project.is_active = False
-    services.save_project(project)
+    services.save_project(project, changed=["is_active"])
     assert_refused(api.one(record()))
     project.is_active = True
-    services.save_project(project)
+    services.save_project(project, changed=["is_active"])
     assert api.one(record()).status_code == 202
 
 
@@ -252,10 +252,10 @@ def test_a_key_is_refused_once_it_has_expired_though_its_contract_is_cached(proj
 def test_an_expiry_set_after_the_key_was_issued_counts(api: Api, key: ApiKey) -> None:
     assert api.one(record()).status_code == 202
     key.expires_at = datetime.now(UTC) - timedelta(seconds=1)
-    services.save_key(key)
+    services.save_key(key, changed=["expires_at"])
     assert_refused(api.one(record()))
     key.expires_at = datetime.now(UTC) + timedelta(hours=1)
-    services.save_key(key)
+    services.save_key(key, changed=["expires_at"])
     assert api.one(record()).status_code == 202
 
 
@@ -264,11 +264,11 @@ def test_an_expiry_moved_away_does_not_prolong_a_token_that_was_issued_with_it(
 ) -> None:
     key = services.create_key(project=project, name="brief")
     key.expires_at = datetime.now(UTC) - timedelta(seconds=1)
-    services.save_key(key)
+    services.save_key(key, changed=["expires_at"])
     api = Api(issue_token(key), dataset)
     assert_refused(api.one(record()))
     key.expires_at = None
-    services.save_key(key)
+    services.save_key(key, changed=["expires_at"])
     assert_refused(api.one(record()))
     assert Api(issue_token(key), dataset).one(record()).status_code == 202
 

@@ -87,7 +87,7 @@ def test_saving_other_fields_publishes_the_next_version(dataset: Dataset, owner:
 def test_saving_the_same_fields_publishes_nothing(dataset: Dataset) -> None:
     dataset.description = "What we sell."
     services.save_dataset(dataset, fields=list(FIELDS))
-    services.save_dataset(dataset)
+    services.save_dataset(dataset, changed=["description"])
     assert versions(dataset) == [(1, FIELDS)]
     dataset.refresh_from_db()
     assert dataset.description == "What we sell."

@@ -131,10 +131,10 @@ def test_a_project_is_refused_while_it_is_inactive(
     for _ in range(50):
         assert everywhere.statuses(token, path, record()) == ACCEPTED
         project.is_active = False
-        services.save_project(project)
+        services.save_project(project, changed=["is_active"])
         assert everywhere.statuses(token, path, record()) == UNAUTHORIZED
         project.is_active = True
-        services.save_project(project)
+        services.save_project(project, changed=["is_active"])
         assert everywhere.statuses(token, path, record()) == ACCEPTED
 
 
@@ -167,10 +167,10 @@ def test_an_archived_dataset_is_not_found(everywhere: Everywhere, dataset: Datas
     for _ in range(50):
         assert everywhere.statuses(token, path, record()) == ACCEPTED
         dataset.is_archived = True
-        services.save_dataset(dataset)
+        services.save_dataset(dataset, changed=["is_archived"])
         assert everywhere.statuses(token, path, record()) == NOT_FOUND
         dataset.is_archived = False
-        services.save_dataset(dataset)
+        services.save_dataset(dataset, changed=["is_archived"])
         assert everywhere.statuses(token, path, record()) == ACCEPTED
 
 
@@ -191,7 +191,7 @@ def test_another_default_dataset_receives_what_names_none(
     assert everywhere.statuses(token, "/datasets", record()) == NOT_FOUND
     for default in (dataset, other) * 15:
         project.default_dataset = default
-        services.save_project(project)
+        services.save_project(project, changed=["default_dataset"])
         for answer in everywhere.post(token, "/datasets", record()):
             assert answer.headers["Location"].startswith(f"/datasets/{default.pk}/")
 
@@ -251,7 +251,7 @@ def test_no_request_is_answered_under_a_state_that_is_over(
         for number in range(150):
             project.is_active = number % 2 == 0
             began.append(time.monotonic())
-            services.save_project(project)
+            services.save_project(project, changed=["is_active"])
             ended.append(time.monotonic())
             right.append(202 if project.is_active else 401)
             seen = len(fire.answers)

@@ -74,7 +74,7 @@ def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dat
     api.one(record())
     assert re.search(r"Issue a key; use that\. <a href=\"/admin/datasets/apikey/add/", look())
     project.is_active = False
-    services.save_project(project)
+    services.save_project(project, changed=["is_active"])
     assert "The project is inactive" in look()
 
 

@@ -241,7 +241,7 @@ def test_a_retry_gets_the_first_answer_whatever_became_of_the_schema(api: Api, d
     assert sent[0]().headers["RateLimit"].startswith('"monthly";r=95;')
 
     dataset.is_archived = True
-    services.save_dataset(dataset)
+    services.save_dataset(dataset, changed=["is_archived"])
     assert api.one(record()).status_code == 404
     assert all(is_replay_of(before, send()) for before, send in zip(first, sent, strict=True))
     assert current(dataset.project.owner.pk).used == 5

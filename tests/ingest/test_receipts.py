@@ -256,7 +256,7 @@ def test_batches_of_every_format_have_one(api: Api, dataset: Dataset) -> None:
 def test_they_are_answered_after_the_dataset_was_archived(api: Api, dataset: Dataset) -> None:
     queued = api.one(record())
     dataset.is_archived = True
-    services.save_dataset(dataset)
+    services.save_dataset(dataset, changed=["is_archived"])
     assert api.one(record()).status_code == 404
     assert status(api, queued)["status"] == "queued"
     drain(dataset.pk)

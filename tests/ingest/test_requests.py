@@ -50,7 +50,7 @@ RECEIPT = re.compile(r"/datasets/(\d+)/receipts/[0-9a-f]{8}-\d+-\d+-[0-9a-f]{16}
 @pytest.fixture
 def default_dataset(project: Project, dataset: Dataset) -> Dataset:
     project.default_dataset = dataset
-    services.save_project(project)
+    services.save_project(project, changed=["default_dataset"])
     return dataset
 
 

@@ -167,7 +167,7 @@ def test_an_admin_who_saves_what_was_read_before_does_not_undo_the_note(api: Api
     send(api, "a")
     drain(dataset.pk)
     stale.description = "of this year"
-    services.save_dataset(stale)
+    services.save_dataset(stale, changed=["description"])
     dataset.refresh_from_db()
     assert (dataset.has_table, dataset.description) == (True, "of this year")
 

@@ -63,7 +63,7 @@ class Command(ServiceCommand):
         dataset = services.create_dataset(project=project, name="Signups", fields=FIELDS)
         services.create_key(project=project, name="demo")
         project.default_dataset = dataset
-        services.save_project(project)
+        services.save_project(project, changed=["default_dataset"])
 
     def _show(self, password_file: Path, port: int) -> None:
         dataset = Dataset.objects.filter(project__slug=SLUG, is_archived=False).order_by("pk").first()
