@@ -25,9 +25,7 @@ from ingest import redis_keys
 
 logger = logging.getLogger(__name__)
 
-_LUA = Path(__file__).parent / "lua"
-_refuse = redis.HotScript(_LUA / "refuse.lua")
-_keep = redis.HotScript(_LUA / "keep_refusals.lua")
+_refuse = redis.HotScript(Path(__file__).parent / "lua" / "refuse.lua")
 
 MAX_BODY_BYTES = 2048
 _MAX_TEXT = 200  # characters
@@ -121,19 +119,15 @@ def forget_allowances() -> None:
     _entries.clear()
 
 
-def note(code: str, project_id: int | None) -> None:
-    """Count a refused request, for the project whose key it came with.
+def note(code: str) -> None:
+    """Count a refused request of which nobody can say whose it is.
 
-    Best effort: a client gets its answer whether or not it could be counted.
+    Best effort, as `keep` is: a client gets its answer whether or not its refusal could be counted and kept.
     """
     try:
-        if project_id is None:
-            redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
-        else:
-            keys = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
-            _refuse(keys, [code, f"{int(time.time() // 3600)}:{code}"], timeout=0)
-    except (redis.RedisUnavailable, RedisError):
-        return
+        redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
+    except (redis.RedisUnavailable, RedisError) as failure:
+        logger.debug("a refusal was not counted: %s", failure)
 
 
 def log(status: int, code: str, *, trace_id: str, project_id: int | None, dataset_id: int) -> None:
@@ -149,34 +143,25 @@ def log(status: int, code: str, *, trace_id: str, project_id: int | None, datase
 
 
 def keep(project_id: int, said: Sequence[dict[str, Any]], status: int, sent: Callable[[int], Sent]) -> None:
-    """Keep refusals in the project's log, oldest first, as far as its allowance goes.
+    """Count a refused request of a project, and keep it in the project's log, as far as its allowance goes.
 
-    Args: what clients were told, one answer for each refusal; and what they sent, by the refusal's place in `said`,
-    which is only asked for what is kept.
+    Args: what the client was told, one answer for each refusal, oldest first; and what it sent, by the refusal's place
+    in `said`, which is only asked for what is kept.
     """
-    if not settings.REFUSAL_LOG_ENTRIES:
-        return
-    granted, skipped = _allowed(project_id, len(said))
-    if not granted:
-        return
-    entries = [_entry(answer, status, sent(at)) for at, answer in enumerate(said[:granted])]
-    entries[0] = msgspec.structs.replace(entries[0], skipped=skipped)
+    code = said[0]["code"]
+    keys: list[redis.Argument] = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
+    args: list[redis.Argument] = [code, f"{int(time.time() // 3600)}:{code}"]
+    granted, skipped = _allowed(project_id, len(said)) if settings.REFUSAL_LOG_ENTRIES else (0, 0)
+    if granted:
+        entries = [_entry(answer, status, sent(at)) for at, answer in enumerate(said[:granted])]
+        entries[0] = msgspec.structs.replace(entries[0], skipped=skipped)
+        keys += (redis_keys.refusal_log(project_id), redis_keys.REFUSAL_LOGS)
+        args += (project_id, int(time.time() * 1000), settings.REFUSAL_LOG_ENTRIES, _KEPT_SECONDS, _MAX_LOGS)
+        args += (redis_keys.REFUSAL_LOG_PREFIX, *map(_pack, entries))
     try:
-        _keep(
-            [redis_keys.refusal_log(project_id), redis_keys.REFUSAL_LOGS],
-            [
-                project_id,
-                int(time.time() * 1000),
-                settings.REFUSAL_LOG_ENTRIES,
-                _KEPT_SECONDS,
-                _MAX_LOGS,
-                redis_keys.REFUSAL_LOG_PREFIX,
-                *map(_pack, entries),
-            ],
-            timeout=0,
-        )
+        _refuse(keys, args, timeout=0)
     except (redis.RedisUnavailable, RedisError) as failure:
-        logger.debug("a refusal was not kept: %s", failure)
+        logger.debug("a refusal was not counted: %s", failure)
 
 
 def _allowed(project_id: int, wanted: int) -> tuple[int, int]:

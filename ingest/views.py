@@ -52,16 +52,16 @@ class ApiView(APIView):
         response = super().handle_exception(exc)
         code = exc.code if isinstance(exc, ApiError) else str(response.status_code)
         claims = self.claims()
-        project_id = claims.project_id if claims else None
-        refusals.note(code, project_id)
         refusals.log(
             response.status_code,
             code,
             trace_id=request_id(self.request),
-            project_id=project_id,
+            project_id=claims.project_id if claims else None,
             dataset_id=self.asked_dataset,
         )
-        if claims:
+        if claims is None:
+            refusals.note(code)
+        else:
             said = msgspec.json.decode(response.content)
             refusals.keep(claims.project_id, [said], response.status_code, lambda _: self.sent(exc, claims))
         return response
