@@ -1,10 +1,11 @@
 """Stored records as files: NDJSON, CSV and Parquet, made batch by batch and never held whole."""
 
 import io
-import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -14,10 +15,14 @@ Batches = Iterator[pa.RecordBatch]
 
 
 def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows as Python values, time stamps as text: an offset may lead to a year that Python's dates do not have."""
-    columns = [_texts(column) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
-    found: list[dict[str, Any]] = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    """Return rows as Python values, timestamps as text: Python's dates do not have every year that is stored."""
+    found: list[dict[str, Any]] = _with_texts(batch).to_pylist()
     return found
+
+
+def _with_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [_texts(column) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _texts(stamps: pa.Array) -> pa.Array:
@@ -25,19 +30,30 @@ def _texts(stamps: pa.Array) -> pa.Array:
     return pc.replace_substring(text, ".000000Z", "Z")
 
 
+# In UTF-8: DEL and C1, which JSON allows in a string and a terminal obeys, and what changes the order or lines of text.
+_ACTIVE = re.compile(
+    b"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]",
+)
+_encoder = msgspec.json.Encoder()
+
+
 def ndjson(source: Batches) -> Iterator[bytes]:
-    """One JSON object a line."""
+    """Yield one JSON object a line, with characters that a terminal acts on as JSON's escapes."""
     for batch in source:
-        yield "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(batch)).encode()
+        yield _ACTIVE.sub(_escaped, _encoder.encode_lines(rows(batch)))
+
+
+def _escaped(match: "re.Match[bytes]") -> bytes:
+    return b"\\u%04x" % ord(match[0].decode())
 
 
 def csv(source: Batches) -> Iterator[bytes]:
-    """A line of names, and a line a record."""
+    """Yield a line of names, and a line a record."""
     return _through(pyarrow.csv.CSVWriter, source)
 
 
 def parquet(source: Batches) -> Iterator[bytes]:
-    """A row group a batch."""
+    """Yield a row group a batch."""
     return _through(pyarrow.parquet.ParquetWriter, source)
 
 
@@ -62,7 +78,7 @@ class _Taken(io.RawIOBase):
         return len(part)
 
     def take(self) -> bytes:
-        """What was written since the last time."""
+        """Return what was written since the last time."""
         taken, self._parts = b"".join(self._parts), []
         return taken
 

@@ -1,40 +1,44 @@
-"""Reading stored records back: the latest first, a selection of them, or all in a stream."""
+"""Read stored records back: the latest first, a selection of them, or all in a stream. Memory is bounded by bytes.
+
+A record may be as large as a request's body, so rows say nothing about bytes. Values are read a few rows at a time and
+passed on in batches of about `BATCH_BYTES`; which rows to read is found by their ids, which are short.
+"""
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError
+from django.conf import settings
 
 from datasets.models import Dataset
 from datasets.table import PARTITION, DatasetTable
 
-
-def _open(dataset: Dataset) -> DeltaTable | None:
-    table = DatasetTable.of(dataset)
-    return table.delta if table.refresh() else None
-
-
-def count(dataset: Dataset) -> int:
-    """Rows in the table."""
-    delta = _open(dataset)
-    return delta.count() if delta is not None else 0
+BATCH_BYTES = 8 * 1024**2
+_MAX_BATCH_ROWS = 65_536
+# Rows that are decoded at once, which is fast enough for small records, unless they could be more than this together.
+_MAX_DECODED_ROWS = 16
+_MAX_DECODED_BYTES = 256 * 1024**2
+# Arrow's plain strings hold 2 GB a column.
+_MAX_PLAIN_BYTES = 1024**3
 
 
-def latest(dataset: Dataset, limit: int) -> pa.Table | None:
-    """The last `limit` rows that were stored, latest first; None if there is no table yet."""
-    return _query(dataset, f"ORDER BY id DESC LIMIT {int(limit)}")
+class RecordsUnreadable(DeltaError):
+    """The table is there, but a part of its records cannot be read."""
 
 
-def batches(dataset: Dataset) -> Iterator[pa.RecordBatch]:
-    """All rows, a batch at a time, in no order."""
-    delta = _open(dataset)
-    if delta is None:
-        return
-    scanner = delta.to_pyarrow_dataset().scanner(columns=[name for name in _names(delta) if name != PARTITION])
-    yield from scanner.to_batches()
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise RecordsUnreadable for what Arrow and delta-rs raise about a file that is missing or damaged."""
+    try:
+        yield
+    except (pa.ArrowException, DeltaError) as failure:
+        reason = str(failure).partition("\n")[0]
+        raise RecordsUnreadable(f"records cannot be read: {reason}") from failure
 
 
 _ID = re.compile(r"[0-9][0-9-]{0,39}", re.ASCII).fullmatch
@@ -42,15 +46,16 @@ _ID = re.compile(r"[0-9][0-9-]{0,39}", re.ASCII).fullmatch
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Records by when they were received (from, and before), by trace id, and by record id or its beginning."""
+    """Records by when they were received (from, and before), by trace id, and by the beginning of their id."""
 
     since: datetime | None = None
     until: datetime | None = None
     trace_id: str = ""
     record_id: str = ""
+    request: str = ""  # the part of the id that all records of one request share
 
     def where(self, *more: str) -> str:
-        """As SQL. An id begins with the time of its acceptance, and files know their least and greatest id."""
+        """Return it as SQL. An id begins with its time of acceptance, and files know their least and greatest id."""
         terms = list(more)
         if self.since is not None:
             terms.append(f"id >= '{_milliseconds(self.since):013}'")
@@ -58,38 +63,68 @@ class Selection:
             terms.append(f"id < '{_milliseconds(self.until):013}'")
         if self.trace_id:
             terms.append(f'"__traceId" = {_literal(self.trace_id)}')
-        if self.record_id:
-            # `~` comes after all that an id is made of.
-            found = _ID(self.record_id)
-            terms.append(f"id >= '{self.record_id}' AND id < '{self.record_id}~'" if found else "false")
+        for beginning in filter(None, (self.record_id, self.request)):
+            # `~` comes after every character of an id.
+            terms.append(f"id >= '{beginning}' AND id < '{beginning}~'" if _ID(beginning) else "false")
         return f"WHERE {' AND '.join(terms)}" if terms else ""
 
 
-def selected(dataset: Dataset, selection: Selection, *, limit: int, before: str = "") -> pa.Table | None:
-    """The latest `limit` rows of a selection, latest first, with ids below `before`; None without a table."""
-    older = [f"id < {_literal(before)}"] if before else []
-    return _query(dataset, f"{selection.where(*older)} ORDER BY id DESC LIMIT {int(limit)}")
+ALL = Selection()
 
 
-def count_selected(dataset: Dataset, selection: Selection) -> int:
-    """Rows of a selection."""
+def count(dataset: Dataset, selection: Selection = ALL) -> int:
+    """Return how many rows of a selection are stored."""
     delta = _open(dataset)
     if delta is None:
         return 0
-    builder = QueryBuilder().register("records", delta)
-    reader = builder.execute(f"SELECT count(*) AS rows FROM records {selection.where()}")  # noqa: S608
-    return int(pa.table(reader.read_all())["rows"][0].as_py())
+    with _told():
+        found = _narrow(delta, f"SELECT count(*) AS rows FROM records {selection.where()}")  # noqa: S608
+        return int(found["rows"][0].as_py())
 
 
-def selected_batches(dataset: Dataset, selection: Selection) -> Iterator[pa.RecordBatch]:
-    """All rows of a selection, a batch at a time, in no order."""
+def batches(dataset: Dataset, selection: Selection = ALL) -> Iterator[pa.RecordBatch]:
+    """Yield all rows of a selection, in no order. Raises RecordsUnreadable where one cannot be read."""
+    delta = _open(dataset)
+    if delta is not None:
+        yield from _sized(_wide(delta, _columns(delta), selection.where()))
+
+
+def latest(
+    dataset: Dataset, limit: int, selection: Selection = ALL, *, before: str = "", longest: int
+) -> pa.Table | None:
+    """Return the latest rows of a selection, latest first, with ids below `before`; None if there is no table yet.
+
+    Texts are cut after `longest` characters.
+    """
     delta = _open(dataset)
     if delta is None:
-        return
-    builder = QueryBuilder().register("records", delta)
-    sql = f"SELECT {_columns(delta)} FROM records {selection.where()}"  # noqa: S608
-    for batch in pa.RecordBatchReader.from_stream(builder.execute(sql)):
-        yield from _plain(pa.Table.from_batches([batch])).to_batches()
+        return None
+    older = [f"id < {_literal(before)}"] if before else []
+    ids = _latest_ids(delta, selection.where(*older), limit)
+    columns = _columns(delta, longest)
+    if not ids:
+        return _whole_schema(delta).empty_table()
+    where = selection.where(_between(ids))
+    return pa.Table.from_batches(_wide(delta, columns, where)).sort_by([("id", "descending")])
+
+
+def latest_batches(dataset: Dataset, limit: int) -> Iterator[pa.RecordBatch]:
+    """Yield the latest `limit` rows, latest first."""
+    delta = _open(dataset)
+    ids = _latest_ids(delta, "", limit) if delta is not None else []
+    at, rows = 0, _MAX_DECODED_ROWS
+    while delta is not None and at < len(ids):
+        where = Selection().where(_between(ids[at : at + rows]))
+        page = pa.Table.from_batches(_wide(delta, _columns(delta), where)).sort_by([("id", "descending")])
+        yield from _sized(iter(page.to_batches()))
+        at += rows
+        # The next page may be twice as large as long as pages stay far below a batch.
+        rows = min(rows * 2, _MAX_BATCH_ROWS) if page.nbytes < BATCH_BYTES // 2 else max(1, rows // 2)
+
+
+def _open(dataset: Dataset) -> DeltaTable | None:
+    table = DatasetTable.of(dataset)
+    return table.delta if table.refresh() else None
 
 
 def _milliseconds(moment: datetime) -> int:
@@ -101,24 +136,81 @@ def _literal(text: str) -> str:
     return f"'{quoted}'"
 
 
-def _columns(delta: DeltaTable) -> str:
-    return ", ".join(f'"{name}"' for name in _names(delta) if name != PARTITION)
+def _between(ids: list[str]) -> str:
+    return f"id >= {_literal(ids[-1])} AND id <= {_literal(ids[0])}"
 
 
-def _plain(found: pa.Table) -> pa.Table:
-    """DataFusion's views of strings are not what every writer takes."""
-    plain = [pa.field(f.name, pa.string() if pa.types.is_string_view(f.type) else f.type) for f in found.schema]
-    return found.cast(pa.schema(plain))
+def _whole_schema(delta: DeltaTable) -> pa.Schema:
+    return pa.schema([field for field in pa.schema(delta.schema()) if field.name != PARTITION])
 
 
-def _names(delta: DeltaTable) -> list[str]:
-    return [field.name for field in delta.schema().fields]
+def _columns(delta: DeltaTable, longest: int | None = None) -> str:
+    """Return the columns for SQL; with `longest`, texts are cut."""
+    schema = _whole_schema(delta)
+    if longest is None:
+        return ", ".join(f'"{field.name}"' for field in schema)
+    return ", ".join(
+        f'left("{field.name}", {longest}) AS "{field.name}"' if _is_text(field.type) else f'"{field.name}"'
+        for field in schema
+    )
 
 
-def _query(dataset: Dataset, rest: str) -> pa.Table | None:
-    delta = _open(dataset)
-    if delta is None:
-        return None
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_string_view(kind))
+
+
+def _narrow(delta: DeltaTable, sql: str) -> pa.Table:
+    """Ask for what is small: a count, ids."""
+    return pa.table(QueryBuilder().register("records", delta).execute(sql).read_all())
+
+
+def _latest_ids(delta: DeltaTable, where: str, limit: int) -> list[str]:
+    with _told():
+        found = _narrow(delta, f"SELECT id FROM records {where} ORDER BY id DESC LIMIT {int(limit)}")  # noqa: S608
+        ids: list[str] = found["id"].to_pylist()
+        return ids
+
+
+def _wide(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatch]:
+    """Yield rows with their values, a few at a time."""
     builder = QueryBuilder().register("records", delta)
-    reader = builder.execute(f"SELECT {_columns(delta)} FROM records {rest}")  # noqa: S608
-    return _plain(pa.table(reader.read_all()))
+    rows = max(1, min(_MAX_DECODED_ROWS, _MAX_DECODED_BYTES // settings.MAX_BODY_BYTES))
+    for setting in (
+        f"batch_size = {rows}",
+        "target_partitions = 1",  # each would hold rows of its own
+        "parquet.pushdown_filters = true",  # so that values of rows that are not wanted are not decoded
+    ):
+        builder.execute(f"SET datafusion.execution.{setting}")
+    with _told():
+        stream = builder.execute(f"SELECT {columns} FROM records {where}")  # noqa: S608
+        for batch in pa.RecordBatchReader.from_stream(stream):
+            yield _plain(batch)
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with plain strings: not every writer takes DataFusion's views of strings."""
+    text = pa.string() if batch.nbytes < _MAX_PLAIN_BYTES else pa.large_string()
+    fields = [pa.field(field.name, text if _is_text(field.type) else field.type) for field in batch.schema]
+    return batch.cast(pa.schema(fields))
+
+
+def _sized(source: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the same rows in batches of about BATCH_BYTES, or of one row where it is larger."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in source:
+        for piece in _pieces(batch):
+            if waiting and (size + piece.nbytes > BATCH_BYTES or rows + piece.num_rows > _MAX_BATCH_ROWS):
+                yield pa.concat_batches(waiting)
+                waiting, rows, size = [], 0, 0
+            waiting.append(piece)
+            rows, size = rows + piece.num_rows, size + piece.nbytes
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    if batch.nbytes <= BATCH_BYTES:
+        yield batch
+    else:
+        yield from (batch.slice(row, 1) for row in range(batch.num_rows))

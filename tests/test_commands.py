@@ -100,21 +100,6 @@ def test_storage_that_fails_is_named(api: Api, dataset: Dataset, tmp_path: Path)
         call_command("records", str(dataset.pk))
 
 
-def test_a_reader_that_has_seen_enough_ends_it_in_silence(api: Api, dataset: Dataset) -> None:
-    send(api, *range(2000))
-    drain(dataset.pk)
-    command = [sys.executable, "manage.py", "records", str(dataset.pk), "--format", "ndjson"]
-    with subprocess.Popen(
-        command, cwd=BASE_DIR, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.read(1) == b"{"
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait(60) == 1
-
-
 def test_an_export_to_a_file_shows_its_progress_on_a_terminal(api: Api, dataset: Dataset, tmp_path: Path) -> None:
     send(api, *range(1500))
     drain(dataset.pk)

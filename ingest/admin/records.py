@@ -38,6 +38,7 @@ from ingest.models import DatasetRecords, QuarantinedEntry
 from ingest.statistics import Traffic
 
 _ROWS = 50
+_CELL = 201
 _PROGRESS_SECONDS = 600
 # Around the declared fields: the first before them, the rest after.
 _BASE = ("timestamp", "context", "__traceId", "ingested_at", "id")
@@ -124,9 +125,9 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         if problems or form not in exports.FORMATS:
             raise Http404
         content_type, write = exports.FORMATS[form]
-        batches = records.selected_batches(dataset, selection)
+        batches = records.batches(dataset, selection)
         try:
-            total = records.count_selected(dataset, selection)
+            total = records.count(dataset, selection)
         except (DeltaError, OSError) as reason:
             return HttpResponse(unreadable(reason), status=503, content_type="text/plain")
         followed = _followed(batches, total, _progress_key(request, request.GET.get("export_id", "")))
@@ -236,7 +237,7 @@ def _selection(request: HttpRequest) -> tuple[Selection, list[str]]:
 
 
 def _rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
-    table = records.selected(dataset, selection, limit=_ROWS + 1, before=before)
+    table = records.latest(dataset, _ROWS + 1, selection, before=before, longest=_CELL)
     if table is None:
         return {"columns": [], "rows": [], "older": ""}
     found = [row for batch in table.to_batches() for row in exports.rows(batch)]

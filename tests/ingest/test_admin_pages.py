@@ -140,10 +140,10 @@ def test_records_are_found_by_time_trace_and_id(api: Api, dataset: Dataset) -> N
     rows = stored(dataset)
 
     def found(selection: Selection) -> list[str]:
-        table = records.selected(dataset, selection, limit=10)
+        table = records.latest(dataset, 10, selection, longest=100)
         assert table is not None
-        assert records.count_selected(dataset, selection) == table.num_rows
-        assert sum(batch.num_rows for batch in records.selected_batches(dataset, selection)) == table.num_rows
+        assert records.count(dataset, selection) == table.num_rows
+        assert sum(batch.num_rows for batch in records.batches(dataset, selection)) == table.num_rows
         return [str(country) for country in table["country"].to_pylist()]
 
     assert found(Selection()) == ["B", "A"]

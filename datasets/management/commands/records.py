@@ -1,8 +1,9 @@
 """`manage.py records`."""
 
+import io
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -13,12 +14,15 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from config.commands import ServiceCommand
+from config.terminal import TableConsole, cell, visible_lines
 from datasets import exports, records
 from datasets.models import Dataset
 
 _TABLE_ROWS = 20
+_CELL = 201  # characters that are read of a value: one more than a table shows, to know which were cut
 
 
 class Command(ServiceCommand):
@@ -26,7 +30,7 @@ class Command(ServiceCommand):
 
     help = (
         "Read a dataset's stored records: the latest as a table, or all of them as ndjson, csv or parquet. "
-        "With --limit, the latest N. Parquet needs -o."
+        "With --limit, the latest N. A table shows the first 200 characters of a value. Parquet needs -o."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -48,27 +52,26 @@ class Command(ServiceCommand):
             raise CommandError("parquet is not for a terminal: name a file with -o.")
         if form == "table":
             limit = _TABLE_ROWS if limit is None else limit
+            with _sink(options["output"]) as out:
+                _write_table(records.latest(dataset, limit, longest=_CELL), out)
+            return
         total = records.count(dataset)
         total = total if limit is None else min(limit, total)
-        if limit is None:
-            source: Iterator[pa.RecordBatch] = records.batches(dataset)
-        else:
-            source = iter(_batches(records.latest(dataset, limit)))
-        with _sink(options["output"], binary=form in ("csv", "parquet")) as out:
-            _WRITERS[form](_progress(source, total, shown=options["output"] is not None), out)
-
-
-def _batches(table: pa.Table | None) -> list[pa.RecordBatch]:
-    return [] if table is None else table.to_batches()
+        source = records.batches(dataset) if limit is None else records.latest_batches(dataset, limit)
+        with _sink(options["output"]) as out:
+            _, write = exports.FORMATS[form]
+            shown = form == "csv" and out.isatty()
+            for part in write(_progress(source, total, shown=options["output"] is not None)):
+                out.write(visible_lines(part.decode()).encode() if shown else part)
 
 
 @contextmanager
-def _sink(path: Path | None, *, binary: bool) -> Iterator[IO[Any]]:
+def _sink(path: Path | None) -> Iterator[IO[bytes]]:
     if path is None:
-        yield sys.stdout.buffer if binary else sys.stdout
-        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
     else:
-        with path.open("wb" if binary else "w") as file:
+        with path.open("wb") as file:
             yield file
 
 
@@ -83,22 +86,31 @@ def _progress(source: Iterator[pa.RecordBatch], total: int, *, shown: bool) -> I
             bar.advance(task, batch.num_rows)
 
 
-def _write_table(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
-    rows = [row for batch in source for row in exports.rows(batch)]
+def _write_table(found: pa.Table | None, binary: IO[bytes]) -> None:
+    rows = [row for batch in found.to_batches() for row in exports.rows(batch)] if found is not None else []
+    encoding = sys.stdout.encoding if binary is sys.stdout.buffer else "utf-8"
+    out = io.TextIOWrapper(binary, encoding, errors="backslashreplace", write_through=True)
+    try:
+        _print_table(
+            [{name: cell(_shown(value)) for name, value in row.items()} for row in rows], TableConsole(file=out)
+        )
+    finally:
+        out.detach()
+
+
+def _print_table(rows: list[dict[str, Text]], console: Console) -> None:
     if not rows:
-        out.write("Nothing is stored yet.\n")
+        console.print("Nothing is stored yet.")
         return
-    console = Console(file=out)
-    texts = [{name: _shown(value) for name, value in row.items()} for row in rows]
     table = Table(*rows[0])
-    for text in texts:
-        table.add_row(*text.values())
+    for row in rows:
+        table.add_row(*row.values())
     if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
         console.print(table)
         return
-    for text in texts:  # too wide: one under the other
+    for row in rows:  # too wide: one under the other
         upright = Table("column", "value")
-        for name, value in text.items():
+        for name, value in row.items():
             upright.add_row(name, value)
         console.print(upright)
 
@@ -106,25 +118,5 @@ def _write_table(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"  # as it was sent
-    return "" if value is None else str(value)
-
-
-def _write_ndjson(source: Iterator[pa.RecordBatch], out: IO[str]) -> None:
-    for lines in exports.ndjson(source):
-        out.write(lines.decode())
-
-
-def _write_csv(source: Iterator[pa.RecordBatch], out: IO[bytes]) -> None:
-    out.writelines(exports.csv(source))
-
-
-def _write_parquet(source: Iterator[pa.RecordBatch], out: IO[bytes]) -> None:
-    out.writelines(exports.parquet(source))
-
-
-_WRITERS: dict[str, Callable[[Iterator[pa.RecordBatch], IO[Any]], None]] = {
-    "table": _write_table,
-    "ndjson": _write_ndjson,
-    "csv": _write_csv,
-    "parquet": _write_parquet,
-}
+    text = "" if value is None else str(value)
+    return text if len(text) < _CELL else f"{text[: _CELL - 1]}…"

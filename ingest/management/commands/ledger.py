@@ -7,10 +7,10 @@ from typing import Any
 
 from deltalake.exceptions import DeltaError
 from django.core.management.base import CommandError
-from rich.console import Console
 from rich.table import Table
 
 from config.commands import ServiceCommand
+from config.terminal import TableConsole, cell, visible
 from datasets.models import Dataset
 from ingest.ledger import Balance, NeverStill, balance
 
@@ -39,7 +39,7 @@ class Command(ServiceCommand):
             try:
                 balances.append((dataset, balance(dataset)))
             except (DeltaError, OSError, NeverStill) as reason:
-                self.stderr.write(f"dataset {dataset.pk}: {reason}")
+                self.stderr.write(f"dataset {dataset.pk}: {visible(str(reason))}")
                 failed = True
         if options["json"]:
             self.stdout.write(json.dumps([each.as_json() for _, each in balances]))
@@ -56,5 +56,6 @@ class Command(ServiceCommand):
         for dataset, each in balances:
             figures = (each.accepted, each.stored, each.queued, each.quarantined)
             verdict = "yes" if each.adds_up else "NO"
-            table.add_row(str(dataset.pk), f"{dataset.project} / {dataset}", *(f"{n:,}" for n in figures), verdict)
-        Console(file=sys.stdout).print(table)
+            name = f"{dataset.project} / {dataset}"
+            table.add_row(str(dataset.pk), cell(name), *(f"{n:,}" for n in figures), verdict)
+        TableConsole(file=sys.stdout).print(table)

@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
 from config.commands import ServiceCommand
+from config.terminal import visible
 from quotas import services
 from quotas.models import UNLIMITED
 
@@ -28,4 +29,4 @@ class Command(ServiceCommand):
             services.set_limit(user, options["limit"])
         quota = services.current(user.pk)
         limit = "unlimited" if quota.limit == UNLIMITED else f"{quota.limit}"
-        self.stdout.write(f"{user}: {quota.used} of {limit} records in {quota.period}")
+        self.stdout.write(f"{visible(str(user))}: {quota.used} of {limit} records in {quota.period}")
