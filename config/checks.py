@@ -11,6 +11,8 @@ from redis.exceptions import RedisError
 from config import redis
 from config.env import env
 
+# Of `maxmemory`, at which ingest/lua/admit.lua stops admission.
+_ADMISSION_SHARE = 0.8
 _THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 
 
@@ -120,6 +122,24 @@ def _redis_problems(info: Mapping[str, Any]) -> Iterator[CheckMessage]:
             f"Redis may evict what is queued when its memory is full (`{info['maxmemory_policy']}`).",
             hint="Configure `maxmemory-policy noeviction`.",
             id="config.W008",
+        )
+    yield from _memory_problems(int(info["maxmemory"]))
+
+
+def _memory_problems(limit: int) -> Iterator[CheckMessage]:
+    """Warn of a `maxmemory` that is missing, or too small for the backlog."""
+    if not limit:
+        yield Warning(
+            "Redis has no `maxmemory`: a long backlog can use all memory of its machine.",
+            hint="Configure `maxmemory`, below what the machine has. Requests are answered 503 at 80 % of it.",
+            id="config.W009",
+        )
+    elif limit * _ADMISSION_SHARE < settings.BACKLOG_LIMIT_BYTES:
+        yield Warning(
+            f"80 % of Redis's `maxmemory` ({limit} bytes) is less than BACKLOG_LIMIT_BYTES: requests are answered 503 "
+            "before the backlog reaches its limit.",
+            hint="Raise `maxmemory`, or lower BACKLOG_LIMIT_BYTES.",
+            id="config.W010",
         )
 
 

@@ -84,6 +84,20 @@ def database(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}.") from None
 
 
+# Where Linux's control groups (version 2, version 1) say how much memory a container may use.
+_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has, or that this container may use."""
+    memory: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in _MEMORY_LIMITS:
+        text = path.read_text().strip() if path.exists() else ""
+        if text.isdecimal():
+            memory = min(memory, int(text))
+    return memory
+
+
 # A unix socket's address holds 107 bytes on Linux (sun_path); stay clear of it.
 _LONGEST_SOCKET_PATH = 100
 

@@ -13,7 +13,7 @@ import django_stubs_ext
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.env import data_dir, database, embedded_redis_socket, embedded_secret, env
+from config.env import data_dir, database, embedded_redis_socket, embedded_secret, env, machine_memory
 from config.private import private_directory, usable
 
 django_stubs_ext.monkeypatch()  # admin and form classes may name their model, as the type checker wants
@@ -24,6 +24,8 @@ DATA_DIR = data_dir()
 private_directory(DATA_DIR)
 REDIS_URL = env.text("REDIS_URL", default=f"unix://{embedded_redis_socket(DATA_DIR)}?db=0")
 REDIS_IS_EMBEDDED = not env.is_set("REDIS_URL")
+# Of the embedded Redis: half of the machine's memory. Admission stops at 80 % of it, whatever the backlog limits say.
+REDIS_MAXMEMORY_BYTES = env.integer("REDIS_MAXMEMORY_BYTES", machine_memory() // 2, least=1)
 CELERY_BROKER_URL = env.text(
     "CELERY_BROKER_URL",
     default=f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1" if REDIS_IS_EMBEDDED else REDIS_URL,
@@ -243,6 +245,8 @@ BACKLOG_LIMIT_BYTES = env.integer("BACKLOG_LIMIT_BYTES", default=4 * 1024**3, le
 IDEMPOTENCY_TTL_SECONDS = env.integer("IDEMPOTENCY_TTL_SECONDS", default=24 * 3600, least=1)
 # The latest refusals that each project keeps for the admin, with the beginning of their bodies; 0 keeps none.
 REFUSAL_LOG_ENTRIES = env.integer("REFUSAL_LOG_ENTRIES", default=100, least=0)
+# Idempotency-Keys that are remembered for a project at a time: 165 bytes of Redis's memory each.
+IDEMPOTENCY_KEYS_PER_PROJECT = env.integer("IDEMPOTENCY_KEYS_PER_PROJECT", default=1_000_000, least=1)
 
 # -- contracts, cached in each web process ------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
@@ -28,6 +27,7 @@ from ingest.errors import (
     QueueFull,
     QueueUnavailable,
     QuotaExceeded,
+    TooManyKeys,
 )
 from ingest.validation import Payload
 from quotas import counters
@@ -40,8 +40,18 @@ _admit = HotScript(Path(__file__).parent / "lua" / "admit.lua")
 # Stock clients sleep for as long as Retry-After says, and the quota may be raised meanwhile.
 _MAX_RETRY_AFTER_SECONDS = 3600
 
+# How much of a body's digest is kept with an Idempotency-Key.
+_DIGEST_BYTES = 8
 # A key's last use is noted at most this often by a process: it is for people to look at.
 _LAST_USED_SECONDS = 10.0
+
+
+# What is full -> the `detail` of the 503.
+_FULL = {
+    b"dataset": "The backlog of this dataset has reached its limit. Nothing was queued or charged.",
+    b"all": "The backlog of all datasets has reached its limit. Nothing was queued or charged.",
+    b"memory": "Redis has no memory left for a longer backlog. Nothing was queued or charged.",
+}
 
 
 class Admission(Struct, frozen=True):
@@ -64,6 +74,7 @@ class _Settings(NamedTuple):
     dataset_bytes: int
     total_bytes: int
     idempotency_seconds: int
+    idempotency_keys: int  # of a project
 
 
 @lru_cache(maxsize=1)
@@ -73,6 +84,7 @@ def _settings() -> _Settings:
         settings.BACKLOG_LIMIT_BYTES_PER_DATASET,
         settings.BACKLOG_LIMIT_BYTES,
         settings.IDEMPOTENCY_TTL_SECONDS,
+        settings.IDEMPOTENCY_KEYS_PER_PROJECT,
     )
 
 
@@ -109,12 +121,12 @@ class Retryable(Struct, frozen=True):
     """What makes a request the same as an earlier one: its Idempotency-Key, and a digest of what was sent."""
 
     key: str
-    digest: str
+    digest: bytes
 
     @classmethod
     def of(cls, key: str, kind: str, body: bytes) -> "Retryable":
         """`kind`: how the body is to be read. The same bytes as one record and as a batch are two requests."""
-        return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).hexdigest())
+        return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).digest()[:_DIGEST_BYTES])
 
 
 def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
@@ -143,11 +155,13 @@ def accepted_before(contract: Contract, retryable: Retryable) -> Admission | Non
     found: bytes | None = execute("GET", key, timeout=_settings().timeout)
     if found is None:
         return None
-    digest, generation, stream_id, count = msgspec.msgpack.decode(found, type=tuple[str, str, str, int])
-    if digest != retryable.digest:
+    if not found.startswith(retryable.digest):
         return None
+    generation, stream_id, count = found[_DIGEST_BYTES:].decode().split()
     quota = quotas.current(contract.owner_id)
-    return Admission(contract.dataset_id, generation, stream_id, count, quota.limit, quota.used, quota.period, True)
+    return Admission(
+        contract.dataset_id, generation, stream_id, int(count), quota.limit, quota.used, quota.period, True
+    )
 
 
 def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None) -> Admission:
@@ -178,7 +192,9 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
         elif outcome == b"key_reused":
             raise KeyReused
         elif outcome == b"full":
-            raise QueueFull
+            raise QueueFull({"detail": _FULL[reply[2]]})
+        elif outcome == b"too_many_keys":
+            raise _too_many_keys(reply[2])
         else:
             raise QueueUnavailable(NOTHING_HAPPENED)
 
@@ -186,9 +202,9 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
 def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str) -> list[Any]:
     """Run admit.lua; its reply."""
     dataset_id, owner_id = contract.dataset_id, contract.owner_id
-    keys = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), _slot.name]
+    keys: list[Argument] = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), _slot.name]
     _slot.number += 1
-    timeout, dataset_bytes, total_bytes, idempotency_seconds = _settings()
+    timeout, dataset_bytes, total_bytes, idempotency_seconds, idempotency_keys = _settings()
     if _RedisClock.ahead_ms is None:
         _RedisClock.learn(_server_time(timeout))
     args: list[Argument] = [
@@ -207,15 +223,15 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
         contract.key_id if _is_due(contract.key_id) else "",
     ]
     if retryable is not None:
-        keys.append(redis_keys.idempotency(dataset_id, retryable.key))
-        args += (retryable.digest, idempotency_seconds)
+        keys += (redis_keys.idempotency(dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
+        args += (retryable.digest, idempotency_seconds, idempotency_keys)
     try:
         reply: list[Any] = _admit(keys, args, timeout=timeout)
     except RedisUnavailable as failure:
         raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
         if "command not allowed when used memory" in str(failure):  # at its beginning, or (Redis 6) within
-            raise QueueFull from failure
+            raise QueueFull({"detail": _FULL[b"memory"]}) from failure
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     _RedisClock.learn(reply[1])
     return reply
@@ -240,7 +256,18 @@ def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -
         counters.DIRTY,
         redis_keys.KEYS_LAST_USED,
         redis_keys.SLOTS,
+        redis_keys.ROOM,
     )
+
+
+def _too_many_keys(seconds: int) -> TooManyKeys:
+    limit = _settings().idempotency_keys
+    detail = (
+        f"The project has used {limit} Idempotency-Keys, as many as are remembered. Send without a key, or wait until "
+        "the oldest are forgotten. Nothing was queued or charged."
+    )
+    retry_after = min(max(1, seconds), _MAX_RETRY_AFTER_SECONDS)
+    return TooManyKeys({"limit": limit, "detail": detail}, {"Retry-After": str(retry_after)})
 
 
 def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExceeded:

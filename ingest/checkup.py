@@ -56,7 +56,14 @@ ADVICE = {
     "unsupported_media_type": ("The Content-Type is not JSON.", "Send Content-Type: application/json."),
     "unsupported_content_encoding": ("The Content-Encoding is unknown.", "Use gzip, zstd, or none."),
     "quota_exceeded": ("The owner's monthly quota is used up.", "Have it raised, or wait for the next month (UTC)."),
-    "queue_full": ("More was accepted than is being stored.", "Is a worker alive, and the storage writable?"),
+    "too_many_idempotency_keys": (
+        "The project has used as many Idempotency-Keys as are remembered at a time.",
+        "Send larger batches, one key each, or raise IDEMPOTENCY_KEYS_PER_PROJECT.",
+    ),
+    "queue_full": (
+        "More was accepted than is being stored.",
+        "Is a worker alive, and the storage writable? Has Redis memory left (see /readyz)?",
+    ),
     "queue_unavailable": ("Redis or the database did not answer.", "See to these; clients may simply retry."),
     "receipt_not_found": ("A receipt was asked for that was not issued.", "Use the Location of the answer, whole."),
     "method_not_allowed": ("Records were not sent by POST.", "Use POST."),

@@ -69,6 +69,11 @@ class QuotaExceeded(ApiError):
     status, code, error, confirmed = 429, "quota_exceeded", "Monthly dataset quota exceeded", True
 
 
+class TooManyKeys(ApiError):
+    status, code, confirmed = 429, "too_many_idempotency_keys", True
+    error = "Too many Idempotency-Keys"
+
+
 class QueueFull(ApiError):
     status, code, error = 503, "queue_full", "Ingest queue is full"
     headers, confirmed = {"Retry-After": "5"}, True

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from config import redis
 from datasets.table import TableGone, check_storage, storage_options
-from ingest import redis_keys
+from ingest import memory, redis_keys
 
 # A worker that is busy with one commit is late; one that has not been heard of for so long is gone.
 _STALE_SECONDS = 60
@@ -32,6 +32,7 @@ def checks() -> dict[str, str]:
     """`ok`, or what is wrong, of redis, database, worker and storage. Says nothing of a tenant."""
     state = {"redis": "ok", "database": _database(), "worker": "ok", "storage": "unknown: no worker"}
     try:
+        state["redis"] = memory.state()
         sign = _sign()
     except (RedisError, OSError):
         return {**state, "redis": "no answer", "worker": "unknown: redis gives no answer"}

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from config import redis
-from ingest import health, redis_keys
+from ingest import health, memory, redis_keys
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -43,6 +43,9 @@ class _QueueCollector(Collector):
         yield _gauge("ingest_queued_bytes", "Bytes of the bodies in the queue.", int(size or 0))
         yield _gauge("ingest_pending_datasets", "Datasets with something to store.", len(pending))
         yield _gauge("ingest_drain_overdue_seconds", "How long the longest waiting dataset is due.", overdue)
+        used, limit = memory.seen()
+        yield _gauge("ingest_redis_memory_bytes", "Memory that Redis uses.", used)
+        yield _gauge("ingest_redis_memory_limit_bytes", "Redis's maxmemory; 0 is none. Admission stops at 80 %.", limit)
         age = health.heartbeat_age()
         if age is not None:
             yield _gauge("ingest_worker_heartbeat_age_seconds", "Since a worker's last sign of life.", age)

@@ -57,6 +57,7 @@ _QUEUE = (
     errors.KeyInProgress,
     errors.KeyReused,
     errors.QuotaExceeded,
+    errors.TooManyKeys,
     errors.QueueFull,
 )
 
@@ -83,6 +84,8 @@ _DETAILS: dict[type[ApiError], Json] = {
     errors.UnsupportedMediaType: {"expected": _TEXT, "received": _TEXT, "detail": _TEXT},
     errors.UnsupportedEncoding: {"expected": _TEXT, "received": _TEXT, "detail": _TEXT},
     errors.QuotaExceeded: {"quota": _QUOTA},
+    errors.TooManyKeys: {"limit": _COUNT, "detail": _TEXT},
+    errors.QueueFull: {"detail": _TEXT},
     errors.QueueUnavailable: {"detail": _TEXT},
 }
 _PROBLEM: Json = {

@@ -13,7 +13,11 @@ Glossary
     slot            of one web thread: the number and the stream id of its last admission, so that a request whose
                     reply was lost can be sent again without being admitted twice
     slots           set of the slots there are: they live until they are forgotten (`queue.forget_slots`)
-    idempotency     what an Idempotency-Key was first answered with
+    idempotency     what an Idempotency-Key was first answered with: 8 bytes of a digest of the body, then
+                    `<generation> <stream id> <number of records>`. The key's name is a digest, too: clients choose
+                    Idempotency-Keys, and a long one must not cost more memory than a short one
+    known keys      hash of a project: time at which Idempotency-Keys are forgotten (s since the epoch) -> how many
+    room            queued bytes (of all datasets) that admission may reach until it looks at Redis's memory again
     lock            held by the drain that is at work on a dataset; saves work, correctness does not rest on it
     replayed        hash of a dataset's quarantine rows that were put back into its stream -> the new place
     stored by hour  hash of a dataset: hour of acceptance (hours since the epoch) -> records stored or quarantined
@@ -30,12 +34,15 @@ Fields of a stream entry
     t trace id                              o original stream id (only after a replay)
 """
 
+import hashlib
+
 GENERATION = "queue:generation"
 PENDING = "queue:pending"
 TOTAL_BYTES = "queue:bytes"
 TOTAL_ACCEPTED = "queue:accepted"
 KEYS_LAST_USED = "keys:last_used"
 SLOTS = "queue:slots"
+ROOM = "queue:room"
 UNTIDY = "queue:untidy"
 HEARTBEAT = "worker:heartbeat"
 REFUSED = "requests:refused"
@@ -63,8 +70,12 @@ def slot(name: str) -> str:
     return f"queue:slot:{name}"
 
 
-def idempotency(dataset_id: int, key: str) -> str:
-    return f"queue:idempotency:{dataset_id}:{key}"
+def idempotency(dataset_id: int, key: str) -> bytes:
+    return b"idem:" + hashlib.blake2b(f"{dataset_id}:{key}".encode(), digest_size=16).digest()
+
+
+def known_keys(project_id: int) -> str:
+    return f"queue:keys:{project_id}"
 
 
 def lock(dataset_id: int) -> str:

@@ -3,8 +3,9 @@
 --
 -- KEYS  1 revision      2 quota_limit   3 usage_total      4 usage_delta   5 generation
 --       6 accepted      7 queued        8 queued bytes     9 total bytes  10 total accepted
---      11 stream       12 pending      13 usage_dirty     14 last used    15 slots          16 slot
---      17 idempotency (absent, with its arguments, where the client gave no key)
+--      11 stream       12 pending      13 usage_dirty     14 last used    15 slots          16 room
+--      17 slot
+--      18 idempotency 19 the project's idempotency keys (absent, with their arguments, if the client gave no key)
 --
 -- ARGV  1 revision the contract was read under
 --       2 number of this admission in its slot (rises by one a request)
@@ -13,7 +14,8 @@
 --       7 schema version id          8 format (o a l)    9 trace id          10 body
 --      11 most queued bytes of the dataset              12 most queued bytes of all datasets
 --      13 id of the API key, where its use is to be noted
---      14 digest of method and body                     15 seconds an idempotency key is remembered
+--      14 digest of the kind of body and the body, 8 bytes
+--      15 seconds an idempotency key is remembered      16 most idempotency keys of the project
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted | replayed, time, generation, stream id, number of records, limit, used
@@ -22,11 +24,18 @@
 --      unseeded            a quota counter or the generation is missing: seed it and call again
 --      key_reused          the idempotency key came with another body before
 --      over_quota, time, limit, used
---      full
+--      full, time, what    dataset or all: the backlog limit; memory: Redis has no room for a longer backlog
+--      too_many_keys, time, seconds until some are forgotten
 --
 -- A request whose reply was lost is sent again with the same number, and gets the reply that the first one would have
 -- had, but for the quota, which is that of now. An earlier number than the slot's is a late copy of a request that was
 -- given up: it must not act.
+-- Admission stops when Redis uses 80 % of `maxmemory`, so that drains and the changes of admins always fit. Looking costs
+-- as much as half of all the rest, so it is done once a second: the room is the number of queued bytes that admission
+-- may reach until the next look. It is half of what is free, since an entry takes more memory than its body, and none below 1 %.
+--
+-- Idempotency keys are counted per project in a hash: time at which they are forgotten, in steps of a 24th of their
+-- life -> how many. The count is thus too high by those that were forgotten within the last step.
 --
 -- Example: 2 records for dataset 13 of user 7, of whose 1000 records 10 are used, return
 --      {'accepted', 1764000000123, 'b61c…', '1764000000123-0', 2, 1000, 12}
@@ -35,10 +44,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Each command costs Redis as much as its work does: what is read is read at once, and written back as sums.
 local seen = redis.call(
-    'MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[16]
+    'MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[16],
+    KEYS[17]
 )
 
-local slot = seen[11]
+local slot = seen[12]
 if slot then
     local last, id = string.match(slot, '(%S+) (%S+)')
     last = tonumber(last)
@@ -64,14 +74,14 @@ local count = tonumber(ARGV[4])
 local limit = tonumber(seen[2])
 local used = tonumber(seen[3])
 
-if KEYS[17] then
-    local first = redis.call('GET', KEYS[17])
+if KEYS[18] then
+    local first = redis.call('GET', KEYS[18])
     if first then
-        first = cmsgpack.unpack(first)
-        if first[1] ~= ARGV[14] then
+        if string.sub(first, 1, 8) ~= ARGV[14] then
             return {'key_reused', now}
         end
-        return {'replayed', now, first[2], first[3], first[4], limit, used}
+        local its_generation, its_id, its_count = string.match(first, '^(%S+) (%S+) (%d+)', 9)
+        return {'replayed', now, its_generation, its_id, tonumber(its_count), limit, used}
     end
 end
 if limit ~= -1 and used + count > limit then
@@ -80,8 +90,41 @@ end
 local size = #ARGV[10]
 local bytes = (seen[8] or 0) + size
 local total_bytes = (seen[9] or 0) + size
-if bytes > tonumber(ARGV[11]) or total_bytes > tonumber(ARGV[12]) then
-    return {'full', now}
+local room = seen[11]
+if not room then
+    local memory = redis.call('INFO', 'memory')
+    local most = tonumber(string.match(memory, '[\r\n]maxmemory:(%d+)'))
+    room = 9007199254740992
+    if most > 0 then
+        local free = most * 0.8 - tonumber(string.match(memory, '[\r\n]used_memory:(%d+)'))
+        room = total_bytes - size + (free > most * 0.01 and math.floor(free / 2) or 0)
+    end
+    redis.call('SET', KEYS[16], string.format('%.0f', room), 'PX', 1000)
+end
+if bytes > tonumber(ARGV[11]) then
+    return {'full', now, 'dataset'}
+elseif total_bytes > tonumber(ARGV[12]) then
+    return {'full', now, 'all'}
+elseif total_bytes > tonumber(room) then
+    return {'full', now, 'memory'}
+end
+local forgotten
+if KEYS[18] then
+    local keys, next_end = 0, nil
+    forgotten = {}
+    local steps = redis.call('HGETALL', KEYS[19])
+    for at = 1, #steps, 2 do
+        local ends = tonumber(steps[at])
+        if ends * 1000 > now then
+            keys = keys + tonumber(steps[at + 1])
+            next_end = math.min(next_end or ends, ends)
+        else
+            forgotten[#forgotten + 1] = steps[at]
+        end
+    end
+    if keys >= tonumber(ARGV[16]) then
+        return {'too_many_keys', now, math.ceil(next_end - now / 1000)}
+    end
 end
 
 -- From here on: writes. The first is refused by a server that is out of memory; none after it is.
@@ -93,19 +136,28 @@ used = used + count
 redis.call(
     'MSET', KEYS[3], used, KEYS[4], (seen[4] or 0) + count, KEYS[6], (seen[6] or 0) + count,
     KEYS[7], (seen[7] or 0) + count, KEYS[8], bytes, KEYS[9], total_bytes, KEYS[10], (seen[10] or 0) + count,
-    KEYS[16], ARGV[2] .. ' ' .. id
+    KEYS[17], ARGV[2] .. ' ' .. id
 )
 if (seen[4] or '0') == '0' then
     redis.call('SADD', KEYS[13], ARGV[6])
 end
 redis.call('ZADD', KEYS[12], 'NX', now, ARGV[5])
 if not slot then
-    redis.call('SADD', KEYS[15], KEYS[16])
+    redis.call('SADD', KEYS[15], KEYS[17])
 end
 if ARGV[13] ~= '' then
     redis.call('HSET', KEYS[14], ARGV[13], now)
 end
-if KEYS[17] then
-    redis.call('SET', KEYS[17], cmsgpack.pack({ARGV[14], generation, id, count}), 'EX', ARGV[15])
+if KEYS[18] then
+    redis.call('SET', KEYS[18], ARGV[14] .. generation .. ' ' .. id .. ' ' .. ARGV[4], 'EX', ARGV[15])
+    local life = tonumber(ARGV[15])
+    local step = math.ceil(life / 24)
+    local ends = string.format('%.0f', (math.floor((now / 1000 + life) / step) + 1) * step)
+    if redis.call('HINCRBY', KEYS[19], ends, 1) == 1 then
+        redis.call('EXPIRE', KEYS[19], life + step)
+        if #forgotten > 0 then
+            redis.call('HDEL', KEYS[19], unpack(forgotten))
+        end
+    end
 end
 return {'accepted', now, generation, id, count, limit, used}

@@ -62,7 +62,7 @@ def test_several_machines_share_what_they_must(settings: Settings, monkeypatch: 
 @pytest.fixture
 def redis_options() -> Iterator[None]:
     """Whatever a test configures its Redis to, it is as before afterwards."""
-    names = ("appendonly", "appendfsync", "maxmemory-policy")
+    names = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")
     before = {name: own_client().config_get(name)[name] for name in names}
     yield
     for name, value in before.items():
@@ -76,10 +76,13 @@ def redis_options() -> Iterator[None]:
         ("appendonly", "no", ["config.W006"]),
         ("appendfsync", "everysec", ["config.W007"]),
         ("maxmemory-policy", "allkeys-lru", ["config.W008"]),
+        ("maxmemory", "0", ["config.W009"]),
+        ("maxmemory", "5000000000", ["config.W010"]),
     ],
 )
 def test_a_redis_that_may_lose_what_it_acknowledged_is_named(name: str, value: str, found: list[str]) -> None:
     own_client().config_set("appendfsync", "always")
+    own_client().config_set("maxmemory", 6 * 1024**3)
     assert ids(check_redis()) == []
     own_client().config_set(name, value)
     assert ids(check_redis()) == found
@@ -104,7 +107,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
         written[name] = "".join(chr(97 + n % 26) for n in range(60))
     directory = tmp_path_factory.mktemp("production")
     server = RedisServer(directory)
-    server.start("--appendfsync", "always")
+    server.start("--appendfsync", "always", "--maxmemory", "6gb")
     yield {**os.environ, **written, "REDIS_URL": server.url, "DATA_DIR": str(directory)}
     server.stop()
 

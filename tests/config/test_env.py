@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from config.env import BASE_DIR, Environment, embedded_redis_socket
+from config.env import BASE_DIR, Environment, embedded_redis_socket, machine_memory
 from tests.test_readme import table
 
 NAMES = [row[0].strip("`") for row in table("settings")]
@@ -217,3 +217,14 @@ def test_the_socket_is_in_the_data_directory_where_its_path_may_be_an_address(tm
     assert len(set(sockets)) == len(others)
     for socket in sockets:
         assert re.fullmatch(r"/tmp/dataset-ingest-[0-9a-f]{16}\.sock", str(socket))
+
+
+def test_a_container_has_no_more_memory_than_it_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("config.env._MEMORY_LIMITS", (limit,))
+    whole = machine_memory()
+    assert whole > 2**28
+    limit.write_text("max\n")
+    assert machine_memory() == whole
+    limit.write_text("268435456\n")
+    assert machine_memory() == 2**28

@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 from supervisor.options import ServerOptions
 
+from config.env import machine_memory
 from config.supervise import configuration, programs
 
 
@@ -67,7 +68,7 @@ def test_what_is_asked_for_is_what_runs(monkeypatch: pytest.MonkeyPatch, setting
     assert "--host 0.0.0.0 --port 8123 --workers 3 --blocking-threads 5 " in commands["web"]
     assert " -Q ingest.drain -c 2 " in commands["worker"]
     assert "--appendonly yes --appendfsync always " in commands["redis"]
-    assert "--maxmemory-policy noeviction " in commands["redis"]
+    assert f"--maxmemory {machine_memory() // 2} --maxmemory-policy noeviction " in commands["redis"]
     assert " -Q ingest.upkeep -c 1 " in commands["upkeep"]
     # After the others: compaction takes what the machine has to spare.
     assert commands["upkeep"].startswith("nice -n 10 ")

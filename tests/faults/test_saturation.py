@@ -120,10 +120,12 @@ class Flow:
         for size in (*sizes, 1):
             while not self._is_full(size):
                 assert time.monotonic() < deadline, "there is always room for more"
-        refused = 0
-        # Redis gives memory of its own back, for a while: there is room for a few more.
-        while refused < 100:
-            refused = refused + 1 if self._is_full(1) else 0
+        # Admission looks at Redis's memory once a second, and Redis gives memory of its own back for a while: there is
+        # room for a few more.
+        accepted_at = time.monotonic()
+        while time.monotonic() < accepted_at + 5:
+            if not self._is_full(1):
+                accepted_at = time.monotonic()
             assert time.monotonic() < deadline, "there is always room for one more"
 
     def _is_full(self, size: int) -> bool:

@@ -1,5 +1,6 @@
 """Admission through HTTP: what is said when the queue is full or away, and what has happened then."""
 
+import secrets
 import time
 from concurrent.futures import TimeoutError as StillWaiting
 
@@ -9,9 +10,10 @@ from pytest_django import Settings
 
 from config import redis
 from datasets import services
-from datasets.models import Dataset, Project
+from datasets.keys import issue_token
+from datasets.models import ApiKey, Dataset, Project
 from datasets.schema import Field
-from ingest import redis_keys
+from ingest import health, metrics, redis_keys
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.at_once import Threads
@@ -26,7 +28,11 @@ from tests.ingest.outages import (
     writes_stuck,
 )
 
+NOTHING = "Nothing was queued or charged."
 FULL = {"error": "Ingest queue is full", "code": "queue_full"}
+DATASET_FULL = {**FULL, "detail": f"The backlog of this dataset has reached its limit. {NOTHING}"}
+ALL_FULL = {**FULL, "detail": f"The backlog of all datasets has reached its limit. {NOTHING}"}
+MEMORY_FULL = {**FULL, "detail": f"Redis has no memory left for a longer backlog. {NOTHING}"}
 AWAY = {"error": "Ingest queue unavailable", "code": "queue_unavailable", "detail": "Nothing was queued or charged."}
 UNKNOWN = {**AWAY, "detail": "The outcome is unknown: send it again with the same Idempotency-Key to be sure."}
 
@@ -57,7 +63,7 @@ def test_a_dataset_whose_backlog_is_full_refuses_until_it_is_drained(
     assert api.one(record()).status_code == 202
     before = everything_in(own_client())
     for response in (api.one(record()), api.batch([record()] * 2), api.one(record(), Idempotency_Key="k")):
-        assert_refused(response, FULL)
+        assert_refused(response, DATASET_FULL)
         assert response.headers["Retry-After"] == "5"
     assert everything_in(own_client()) == before
     assert other.one(record()).status_code == 202
@@ -71,12 +77,12 @@ def test_a_full_backlog_of_all_datasets_refuses_each(
     assert api.one(record()).status_code == 202
     settings.BACKLOG_LIMIT_BYTES = counters(dataset)["total"]
     before = everything_in(own_client())
-    assert_refused(api.one(record()), FULL)
-    assert_refused(other.one(record()), FULL)
+    assert_refused(api.one(record()), ALL_FULL)
+    assert_refused(other.one(record()), ALL_FULL)
     assert everything_in(own_client()) == before
     stored(dataset)
     assert other.one(record()).status_code == 202
-    assert_refused(api.one(record()), FULL)
+    assert_refused(api.one(record()), ALL_FULL)
 
 
 def test_a_redis_without_memory_is_a_full_queue(api: Api, dataset: Dataset) -> None:
@@ -84,10 +90,47 @@ def test_a_redis_without_memory_is_a_full_queue(api: Api, dataset: Dataset) -> N
     with redis_full() as client:
         before = everything_in(client)
         for response in (api.one(record()), api.batch([record()] * 2), api.one(record(), Idempotency_Key="k")):
-            assert_refused(response, FULL)
+            assert_refused(response, MEMORY_FULL)
         assert everything_in(client) == before
     assert api.one(record(), Idempotency_Key="k").headers.get("Idempotent-Replayed") is None
     assert in_stream(dataset) == 2
+
+
+def test_a_full_redis_still_drains_and_revokes_keys(
+    api: Api, other: Api, dataset: Dataset, key: ApiKey, project: Project
+) -> None:
+    """Admission stops well below `maxmemory`: all that makes room, and all that admins do, still fits."""
+    client = own_client()
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + 48 * 1024 * 1024)
+    try:
+        sent = 0
+        while (response := api.one(record(country=secrets.token_hex(500_000)))).status_code == 202:
+            sent += 1
+            client.delete(redis_keys.ROOM)  # as a second that passes does
+        assert_refused(response, MEMORY_FULL)
+        used = client.info("memory")["used_memory"]
+        assert sent > 20
+        assert used / client.info("memory")["maxmemory"] < 0.82
+
+        client.config_set("maxmemory", int(used / 0.82))  # a little fuller: not even a small record fits
+        client.delete(redis_keys.ROOM)
+        assert_refused(other.one(record(), Idempotency_Key="k"), MEMORY_FULL)
+
+        another = Api(issue_token(services.create_key(project=project, name="another")), dataset)
+        assert_refused(another.one(record()), MEMORY_FULL)
+        services.revoke_key(key)
+        assert api.one(record()).status_code == 401
+        quotas.set_limit(project.owner, 10_000)
+        health.beat()
+        assert health.checks()["redis"].startswith("memory is full")
+        assert b"ingest_redis_memory_limit_bytes" in metrics.text()
+
+        assert len(stored(dataset)) == sent
+        client.delete(redis_keys.ROOM)
+        assert another.one(record()).status_code == 202
+        assert health.checks()["redis"] == "ok"
+    finally:
+        client.config_set("maxmemory", 0)
 
 
 # -- away ---------------------------------------------------------------------------------------------

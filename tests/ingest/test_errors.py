@@ -14,9 +14,10 @@ import jwt
 import pytest
 from django.conf import settings
 
-from config import clock
+from config import clock, redis
 from config.errors import ApiError
 from datasets.models import Dataset
+from ingest import redis_keys
 from ingest.body import JSON
 from ingest.errors import InvalidRecords
 from quotas.services import set_limit
@@ -128,6 +129,13 @@ def beyond_the_quota(api: Api) -> httpx.Response:
     set_limit(dataset_of(api).project.owner, 1000)
     assert api.batch([record()] * 998).status_code == 202
     return api.batch([record()] * 5)
+
+
+def with_a_key_too_many(api: Api) -> httpx.Response:
+    ends = int(time.time()) + 10_000
+    project_id = dataset_of(api).project_id
+    redis.client().hset(redis_keys.known_keys(project_id), mapping={str(ends): settings.IDEMPOTENCY_KEYS_PER_PROJECT})
+    return api.one(record(), Idempotency_Key="k")
 
 
 def without_memory(api: Api) -> httpx.Response:
@@ -294,8 +302,27 @@ TABLE = [
             "RateLimit": '"monthly";r=2;t=594000',
         },
     ),
+    Row(
+        429,
+        "Too many Idempotency-Keys",
+        "too_many_idempotency_keys",
+        with_a_key_too_many,
+        {
+            "limit": 1_000_000,
+            "detail": "The project has used 1000000 Idempotency-Keys, as many as are remembered. Send without a key, "
+            "or wait until the oldest are forgotten. Nothing was queued or charged.",
+        },
+        {"Retry-After": "3600"},
+    ),
     Row(500, "Internal error", "internal_error", with_a_defect),
-    Row(503, "Ingest queue is full", "queue_full", without_memory, {}, {"Retry-After": "5"}),
+    Row(
+        503,
+        "Ingest queue is full",
+        "queue_full",
+        without_memory,
+        {"detail": "Redis has no memory left for a longer backlog. Nothing was queued or charged."},
+        {"Retry-After": "5"},
+    ),
     Row(503, "Ingest queue unavailable", "queue_unavailable", without_redis, NOTHING_HAPPENED, {"Retry-After": "1"}),
 ]
 OF_EVERY_ANSWER = {"content-type", "content-length", "x-request-id", "connection"}

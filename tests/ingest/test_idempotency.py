@@ -32,6 +32,15 @@ IN_PROGRESS = {
 REUSED = {"error": "Idempotency-Key was used with a different body", "code": "idempotency_key_reused"}
 
 
+TOO_MANY = {
+    "error": "Too many Idempotency-Keys",
+    "code": "too_many_idempotency_keys",
+    "limit": 2,
+    "detail": "The project has used 2 Idempotency-Keys, as many as are remembered. Send without a key, or wait until "
+    "the oldest are forgotten. Nothing was queued or charged.",
+}
+
+
 def is_replay_of(first: httpx.Response, again: httpx.Response) -> bool:
     assert again.headers.get("Idempotent-Replayed") == "true"
     assert "Idempotent-Replayed" not in first.headers
@@ -142,6 +151,32 @@ def test_keys_of_projects_and_datasets_are_their_own(api: Api, dataset: Dataset,
 def test_a_key_is_remembered_for_a_day(api: Api, dataset: Dataset) -> None:
     api.one(record(), Idempotency_Key="k")
     assert 86_300 < redis.client().ttl(redis_keys.idempotency(dataset.pk, "k")) <= 86_400
+
+
+def test_a_key_takes_little_memory_however_long_it_is(api: Api, dataset: Dataset) -> None:
+    api.one(record(), Idempotency_Key="k" * 255)
+    assert redis.client().memory_usage(redis_keys.idempotency(dataset.pk, "k" * 255)) <= 120
+
+
+def test_a_project_that_has_used_all_its_keys_is_told_so(
+    api: Api, dataset: Dataset, project: Project, settings: Settings
+) -> None:
+    settings.IDEMPOTENCY_KEYS_PER_PROJECT = 2
+    sibling = Api(api.token, services.create_dataset(project=project, name="Sibling", fields=FIELDS))
+    first = api.one(record(), Idempotency_Key="a")
+    assert sibling.one(record(), Idempotency_Key="a").status_code == 202
+    for refused in (api, sibling):
+        response = refused.one(record(), Idempotency_Key="b")
+        assert (response.status_code, response.json()) == (429, TOO_MANY)
+        assert 1 <= int(response.headers["Retry-After"]) <= 3600
+    assert is_replay_of(first, api.one(record(), Idempotency_Key="a"))
+    assert api.one(record()).status_code == 202, "without a key"
+
+    stranger = services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
+    strangers = services.create_dataset(project=stranger, name="Signups", fields=FIELDS)
+    token = issue_token(services.create_key(project=stranger, name="tests"))
+    assert Api(token, strangers).one(record(), Idempotency_Key="b").status_code == 202
+    assert len(stored(dataset)) == 2
 
 
 def test_a_key_that_was_forgotten_is_new(api: Api, dataset: Dataset, settings: Settings) -> None:

@@ -28,6 +28,7 @@ KEYS = {
     "dirty": "dirty",
     "last_used": "last_used",
     "slots": "slots",
+    "room": "queue:room",
     "slot": "slot",
 }
 ARGS = {
@@ -44,15 +45,16 @@ ARGS = {
     "dataset_bytes": 100,
     "total_bytes": 200,
     "key": 3,
-    "digest": "d1",
+    "digest": "digest-1",
     "remember": 86400,
+    "most_keys": 3,
 }
 
 
 def admit(idempotency: str | None = None, slot: str = "slot", **changes: Any) -> list[Any]:
     """Run the script with the example's arguments, some of them changed; its reply, as text and numbers."""
     assert changes.keys() <= ARGS.keys()
-    keys = [*{**KEYS, "slot": slot}.values(), *([idempotency] if idempotency else [])]
+    keys = [*{**KEYS, "slot": slot}.values(), *([idempotency, "known_keys"] if idempotency else [])]
     reply = redis.load_script(SCRIPT)(keys=keys, args=[*{**ARGS, **changes}.values()])
     return [value.decode() if isinstance(value, bytes) else value for value in reply]
 
@@ -90,7 +92,7 @@ def test_an_acceptance_charges_queues_and_marks_in_one_step() -> None:
     assert 86390 <= client.ttl("once") <= 86400
     assert client.smembers("slots") == {b"slot"}
     assert client.mget("revision", "limit", "generation") == [b"r1", b"1000", b"feedf00d"]
-    assert {key.decode() for key in state()} == {*KEYS.values(), "once"}
+    assert {key.decode() for key in state()} == {*KEYS.values(), "once", "known_keys"} - {"queue:room"}
 
 
 def test_the_next_acceptance_adds_to_the_first() -> None:
@@ -163,6 +165,8 @@ def prepare(outcome: str) -> None:
         client.delete("revision")
     elif outcome == "blocked":
         client.set("limit", 0)
+    elif outcome == "no room":
+        client.set("queue:room", 50)
     elif outcome == "lowered":
         client.set("limit", 5)
 
@@ -179,9 +183,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "over quota": ({"count": 989}, ["over_quota", 1000, 12]),
     "blocked": ({"count": 1}, ["over_quota", 0, 12]),
     "lowered": ({"count": 1}, ["over_quota", 5, 12]),
-    "another body": ({"idempotency": "known", "digest": "d2"}, ["key_reused"]),
-    "dataset full": ({"body": "x" * 94}, ["full"]),
-    "all full": ({"dataset_bytes": 10**9, "body": "x" * 194}, ["full"]),
+    "another body": ({"idempotency": "known", "digest": "digest-2"}, ["key_reused"]),
+    "dataset full": ({"body": "x" * 94}, ["full", "dataset"]),
+    "all full": ({"dataset_bytes": 10**9, "body": "x" * 194}, ["full", "all"]),
+    "no room": ({"body": "x" * 44}, ["full", "memory"]),
 }
 
 
@@ -223,7 +228,7 @@ def test_a_key_that_was_forgotten_is_new() -> None:
     deadline = time.monotonic() + 30
     while redis.client().exists("known"):
         assert time.monotonic() < deadline
-    assert admit(idempotency="known", number=2, digest="d2")[0] == "accepted"
+    assert admit(idempotency="known", number=2, digest="digest-2")[0] == "accepted"
     assert len(entries()) == 2
 
 
@@ -246,6 +251,69 @@ def test_checks_come_in_order() -> None:
     assert admit(**wrong)[0] == "full"
     wrong["body"] = "x" * 93
     assert admit(**wrong)[0] == "accepted"
+
+
+# -- the keys of a project ----------------------------------------------------------------------------
+
+
+def known_keys() -> dict[int, int]:
+    """When keys are forgotten, in seconds since the epoch -> how many."""
+    return {int(ends): int(count) for ends, count in redis.client().hgetall("known_keys").items()}
+
+
+def test_a_project_has_as_many_keys_as_it_may() -> None:
+    set_up()
+    for number in (1, 2, 3):
+        assert admit(idempotency=f"k{number}", number=number)[0] == "accepted"
+    assert sum(known_keys().values()) == 3
+    (ends,) = known_keys()
+    assert 86400 < ends - time.time() <= 86400 + 3600
+    assert 86400 + 3590 <= redis.client().ttl("known_keys") <= 86400 + 3600
+    before = state()
+    outcome, at, seconds = admit(idempotency="k4", number=4)
+    assert outcome == "too_many_keys"
+    assert 0 <= at / 1000 + seconds - ends < 1
+    assert state() == before
+    assert admit(idempotency="k3", number=4)[0] == "replayed", "a key that is known"
+    assert admit(number=4)[0] == "accepted", "no key"
+
+
+def test_keys_that_were_forgotten_make_room_for_others() -> None:
+    set_up()
+    now = int(time.time())
+    redis.client().hset("known_keys", mapping={str(now - 1): 2, str(now + 1000): 1, str(now + 2000): 1})
+    assert admit(idempotency="k1", number=1)[0] == "accepted"
+    assert now - 1 not in known_keys()
+    assert sum(known_keys().values()) == 3
+    outcome, _, seconds = admit(idempotency="k2", number=2)
+    assert (outcome, 990 < seconds <= 1001) == ("too_many_keys", True)
+
+
+# -- Redis's memory -----------------------------------------------------------------------------------
+
+
+def test_admission_stops_well_below_maxmemory() -> None:
+    client = redis.client()
+    set_up(bytes=1000)
+    used = client.info("memory")["used_memory"]
+    try:
+        client.config_set("maxmemory", used)
+        assert admit(total_bytes=10**9)[::2] == ["full", "memory"], "above 80 %"
+        client.delete("queue:room")
+        client.config_set("maxmemory", 10 * used)
+        assert admit(total_bytes=10**9)[0] == "accepted"
+        room = int(client.get("queue:room"))
+        # Half of what is free is left to bodies, for what an entry takes beside its body.
+        assert 1000 + 0.8 * 3.4 * used < room < 1000 + 0.8 * 4.6 * used
+        assert 0 < client.pttl("queue:room") <= 1000
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def test_without_maxmemory_there_is_always_room() -> None:
+    set_up()
+    assert admit()[0] == "accepted"
+    assert redis.client().get("queue:room") == b"%d" % 2**53
 
 
 # -- sent again ---------------------------------------------------------------------------------------
@@ -310,7 +378,7 @@ def test_however_little_memory_is_left_an_acceptance_is_whole_or_nothing() -> No
     outcomes = set()
     for spare in range(0, 4_000_000, 100_000):
         client.flushall()
-        set_up()
+        set_up(**{"queue:room": 10**9})  # seen when there was more memory
         before = state()
         client.config_set("maxmemory", client.info("memory")["used_memory"] + spare)
         try:
