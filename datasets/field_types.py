@@ -10,13 +10,18 @@ import msgspec
 import pyarrow as pa
 from msgspec import Meta
 
-# RFC 3339, section 5.6 (`date-time`). msgspec checks the values; it also lets a space for the T and an offset
-# without its colon pass, which the grammar does not. A NUL or other digits than ASCII's do not get this far.
+# RFC 3339, section 5.6 (`date-time`). msgspec checks the values; it also accepts a space instead of the T, and an
+# offset without its colon, which the grammar does not. A NUL or other digits than ASCII's do not get this far.
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII).fullmatch
 
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 TIMESTAMP = pa.timestamp("us", "UTC")
+
+
+def is_date_time(text: str) -> bool:
+    """Return whether a text that msgspec takes for a timestamp is spelled as RFC 3339 says."""
+    return _DATE_TIME(text) is not None
 
 
 def timestamps(texts: Sequence[str]) -> pa.Array:
@@ -40,7 +45,7 @@ class FieldType:
     arrow: pa.DataType  # the column it is stored in
     expected: str  # how an error names it
     help: str  # how the admin explains it
-    spelled: Callable[[str], object] | None = None  # a check of the JSON string, beyond what the decoder checks
+    spelled: Callable[[str], bool] | None = None  # a check of the JSON string, beyond what the decoder checks
     read_as: Any = None  # what a worker decodes it to, if not to the same
     to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # from what a worker decoded, if not by Arrow alone
 
@@ -61,7 +66,7 @@ FIELD_TYPES: dict[str, FieldType] = {
             TIMESTAMP,
             "RFC 3339 date-time with an offset",
             "date and time with an offset, like 2026-06-10T10:58:00Z; kept to the microsecond",
-            spelled=_DATE_TIME,
+            spelled=is_date_time,
             read_as=str,
             to_column=timestamps,
         ),
@@ -76,7 +81,7 @@ def accepts(type_name: str, value: bytes) -> bool:
     spelled = FIELD_TYPES[type_name].spelled
     try:
         _DECODERS[type_name].decode(value)
-        return spelled is None or bool(spelled(_DECODERS["string"].decode(value)))
+        return spelled is None or spelled(_DECODERS["string"].decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
         return False
 

@@ -10,10 +10,8 @@ from django.core.exceptions import ValidationError
 from msgspec import Raw
 
 from datasets.field_types import FIELD_TYPES, accepts, json_type
-from datasets.schema import Field
+from datasets.schema import ALWAYS_THERE, Field
 
-# Part of every record: not declared.
-ALWAYS_THERE = ("timestamp", "context")
 MOST_RECORDS = 1000
 PLACEHOLDER = "YOUR_API_KEY"
 _EXAMPLES: dict[str, Any] = {"string": "text", "number": 42.5, "boolean": True, "timestamp": "2026-06-01T08:00:00Z"}

@@ -16,6 +16,8 @@ from msgspec import Raw, Struct
 from datasets.field_types import FIELD_TYPES, Timestamp
 
 MAX_FIELDS = 200
+# Part of every record: not declared.
+ALWAYS_THERE = ("timestamp", "context")
 RESERVED_NAMES = ("timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
 # What PostgreSQL keeps as text: no NUL, and no half of a surrogate pair.
@@ -157,6 +159,10 @@ class CompiledSchema:
         self.fields = tuple(fields)
         self.types = {field.name: field.type for field in fields}
 
+    def knows(self, name: str) -> bool:
+        """Return whether a record may have a field of this name."""
+        return name in self.types or name in ALWAYS_THERE
+
     def columns(self) -> dict[str, pa.DataType]:
         """The columns its fields are stored in."""
         return {field.name: FIELD_TYPES[field.type].arrow for field in self.fields}
@@ -188,6 +194,13 @@ class CompiledSchema:
         types = [FIELD_TYPES[field.type] for field in self.fields]
         record = self._record(Raw, str, [each.read_as or each.decodes_to for each in types])
         return msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
+
+    @cached_property
+    def date_times(self) -> "msgspec.json.Decoder[list[Any]]":
+        """Decodes only the timestamps of an array of records, as text."""
+        names = {f"f{n}": field.name for n, field in enumerate(self.fields) if field.type == "timestamp"}
+        fields = [("timestamp", str), *((attribute, str) for attribute in names)]
+        return msgspec.json.Decoder(list[msgspec.defstruct("DateTimes", fields, rename=names, gc=False)])  # type: ignore[misc]
 
     @cached_property
     def _validated(self) -> type[Struct]:

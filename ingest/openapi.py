@@ -17,7 +17,7 @@ from config.errors import ApiError
 from datasets import catalog, keys
 from ingest import errors
 from ingest.body import ENCODINGS, JSON, NDJSON
-from ingest.validation import MOST_PROBLEMS
+from ingest.problems import MAX_PROBLEMS
 
 Json = dict[str, Any]
 
@@ -211,7 +211,7 @@ def _response(schemas: list[Json], status: int, text: str = "") -> Json:
 
 def _error(error: type[ApiError]) -> Json:
     if error is errors.InvalidRecords:
-        several = {"type": "array", "items": _PROBLEM, "minItems": 1, "maxItems": MOST_PROBLEMS}
+        several = {"type": "array", "items": _PROBLEM, "minItems": 1, "maxItems": MAX_PROBLEMS}
         more = {"errors": several, "truncated": {"const": True}}
         return {**_PROBLEM, "required": [*_PROBLEM["required"], "errors"], "properties": _PROBLEM["properties"] | more}
     details = _DETAILS.get(error, {})

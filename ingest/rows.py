@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from datasets.field_types import FIELD_TYPES, TIMESTAMP, timestamps
 from datasets.schema import CompiledSchema
 from datasets.table import BASE_COLUMNS, PARTITION
+from ingest.json_text import lines_of
 from ingest.queue import Entry
-from ingest.validation import ARRAY, LINES, OBJECT, lines_of
+from ingest.validation import ARRAY, LINES, OBJECT
 
 # More than any stack of ours is deep when it parses; some 100 KB of C stack.
 _DEEPER = 1000

@@ -20,6 +20,7 @@ from datasets.models import ApiKey, Dataset
 from ingest.admission import Admission, over_quota, quota_headers
 from ingest.body import JSON, NDJSON
 from ingest.errors import BodyTooLarge, InvalidRecords
+from ingest.problems import MAX_CHARACTERS
 from ingest.validation import Payload
 from ingest.views import BatchView, IngestView, SingleView
 from quotas import services as quotas
@@ -152,7 +153,7 @@ def _lines(record: bytes, problems: list[dict[str, Any]]) -> list[Line]:
         each["field"]: f"{each['error']}: expected {each['expected']}, received {each['received']}" for each in problems
     }
     lines = [
-        Line(f"  {msgspec.json.encode(name).decode()}: {_shown(bytes(value))},", said.pop(name, ""))
+        Line(f"  {msgspec.json.encode(name).decode()}: {_shown(bytes(value))},", said.pop(name[:MAX_CHARACTERS], ""))
         for name, value in values.items()
     ]
     lines += [Line(f"  {msgspec.json.encode(name).decode()}: …", text) for name, text in said.items()]

@@ -251,6 +251,8 @@ def answers(fields: dict[str, str], body: bytes, form: str, most_records: int) -
     deepest = 0
     if form == "lines":
         lines = [line for line in body.split(b"\n") if line.strip(_SPACE.encode())]
+        if len(lines) > most_records:  # counted before any is read
+            return [_too_many(most_records)]
         records, texts = [], []
         for index, line in enumerate(lines):
             try:
@@ -290,7 +292,7 @@ def _answer(
         if not is_batch or not records:
             return _refusal(400, "Batch body must be a non-empty array", "invalid_batch")
         if len(records) > most:
-            return _refusal(413, "Batch has too many records", "too_many_records", limit=most)
+            return _too_many(most)
     found: list[dict[str, Any]] = []
     for index, record in enumerate(records):
         place = {} if form == "object" else {"index": index}
@@ -321,7 +323,8 @@ def problems(fields: dict[str, str], record: Value) -> Iterator[tuple[str, str, 
         yield "context must be an object", "invalid_context", "context", "object", came.get("context", "nothing")
     for name in members:
         if name not in fields and name not in ("timestamp", "context"):
-            yield f"Extra field: {name}", "extra_field", name, "nothing", came[name]
+            shown = name[:100]
+            yield f"Extra field: {shown}", "extra_field", shown, "nothing", came[name]
     for name, type_name in fields.items():
         if name not in members:
             yield f"Missing field: {name}", "missing_field", name, EXPECTED[type_name], "nothing"
@@ -353,6 +356,10 @@ def _row(fields: dict[str, str], record: Value, source: str) -> dict[str, Any]:
 
 def _not_json(index: int | None = None) -> Answer:
     return _refusal(400, "Invalid JSON body", "invalid_json", **({} if index is None else {"index": index}))
+
+
+def _too_many(most: int) -> Answer:
+    return _refusal(413, "Batch has too many records", "too_many_records", limit=most)
 
 
 def _refusal(status: int, error: str, code: str, **details: Any) -> Answer:

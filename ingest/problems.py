@@ -1,0 +1,124 @@
+"""What is wrong with records: a plain reading, field by field, of what the typed decode did not accept.
+
+It makes objects of one record at a time, and of no more of its fields than an answer can name.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from datasets.field_types import FIELD_TYPES, accepts, json_type
+from datasets.schema import CompiledSchema
+from ingest.json_text import PARSE_ERRORS
+from ingest.spelling import has_date_times, may_be_misread
+
+MAX_PROBLEMS = 20
+MAX_CHARACTERS = 100  # of a name in an answer
+
+Problem = dict[str, object]
+
+
+class Examined(Struct, frozen=True):
+    """One record: its problems, at most one more than an answer lists, and its text.
+
+    A record with problems has the text that was sent; one without has the text for the queue. These differ where a
+    name stands twice, first with a wrong value: the last value counts, and only it is queued.
+    """
+
+    index: int
+    problems: list[Problem]
+    text: bytes
+
+
+def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) -> Iterator[Examined]:
+    """Yield each record with its problems; `indexed` problems tell the record's index in a batch.
+
+    The records are JSON texts that `check_json` has passed. Raises RecursionError where one nests too deep.
+    """
+    for index, record in enumerate(records):
+        if _is_valid(schema, record):
+            yield Examined(index, [], record)
+        else:
+            problems, text = _read_again(schema, record, {"index": index} if indexed else {})
+            yield Examined(index, problems, text)
+
+
+def _is_valid(schema: CompiledSchema, record: bytes) -> bool:
+    try:
+        schema.one.decode(record)
+    except PARSE_ERRORS:
+        return False
+    return not may_be_misread(record) or has_date_times(schema, b"[%b]" % record)
+
+
+def _read_again(schema: CompiledSchema, record: bytes, place: Problem) -> tuple[list[Problem], bytes]:
+    """Return the problems of a record, and its text; see Examined."""
+    received = json_type(record)
+    if received != "object":
+        return [_problem("Payload must be an object", "not_an_object", place, "object", received)], record
+    members = _members(schema, record)
+    values = {name: bytes(value) for name, value in members.items()}
+    problems = [
+        _problem(error, code, {**place, "field": field}, expected, came)
+        for error, code, field, expected, came in _record_problems(schema, values)
+    ]
+    return problems[: MAX_PROBLEMS + 1], record if problems else msgspec.json.encode(members)
+
+
+class _Name(str):
+    """A name that msgspec asks us about."""
+
+    __slots__ = ()
+
+
+_OTHERS = _Name("\ud800")  # no name: such text is not JSON
+
+
+def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
+    """Return the members of an object, in its order: those of the schema, and as many others as an answer can list."""
+    kept: dict[str, _Name] = {}
+    more = MAX_PROBLEMS + 1
+
+    def keep(_: type, name: str) -> _Name:
+        nonlocal more
+        found = kept.get(name)
+        if found is None:
+            if not schema.knows(name):
+                if more == 0:
+                    return _OTHERS
+                more -= 1
+            found = kept[name] = _Name(name)
+        return found
+
+    members = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=keep).decode(record)
+    return {name: value for name, value in members.items() if name is not _OTHERS}
+
+
+def _record_problems(schema: CompiledSchema, values: dict[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield what is wrong with one record, in the contract's order: (error, code, field, expected, received)."""
+
+    def received(name: str) -> str:
+        return json_type(values[name]) if name in values else "nothing"
+
+    if "timestamp" not in values or not accepts("timestamp", values["timestamp"]):
+        expected = FIELD_TYPES["timestamp"].expected
+        yield "Invalid or missing timestamp", "invalid_timestamp", "timestamp", expected, received("timestamp")
+    if received("context") != "object":
+        yield "context must be an object", "invalid_context", "context", "object", received("context")
+    for name in values:
+        if not schema.knows(name):
+            shown = name[:MAX_CHARACTERS]
+            yield f"Extra field: {shown}", "extra_field", shown, "nothing", received(name)
+    for name, type_name in schema.types.items():
+        if name not in values:
+            yield f"Missing field: {name}", "missing_field", name, FIELD_TYPES[type_name].expected, "nothing"
+    for name, type_name in schema.types.items():
+        if name in values and not accepts(type_name, values[name]):
+            expected = FIELD_TYPES[type_name].expected
+            yield f"Invalid {type_name} field: {name}", "invalid_field", name, expected, received(name)
+
+
+def _problem(error: str, code: str, place: Problem, expected: str, received: str) -> Problem:
+    return {"error": error, "code": code, **place, "expected": expected, "received": received}
