@@ -242,6 +242,8 @@ MAX_BATCH_RECORDS = env.integer("MAX_BATCH_RECORDS", default=10_000, least=1)
 # Queued bytes, of one dataset and of all, above which requests are answered 503.
 BACKLOG_LIMIT_BYTES_PER_DATASET = env.integer("BACKLOG_LIMIT_BYTES_PER_DATASET", default=2 * 1024**3, least=1)
 BACKLOG_LIMIT_BYTES = env.integer("BACKLOG_LIMIT_BYTES", default=4 * 1024**3, least=1)
+# Datasets of a project that accept records. Each has a table and commits of its own: many cost workers time.
+DATASETS_PER_PROJECT = env.integer("DATASETS_PER_PROJECT", default=1000, least=1)
 IDEMPOTENCY_TTL_SECONDS = env.integer("IDEMPOTENCY_TTL_SECONDS", default=24 * 3600, least=1)
 # The latest refusals that each project keeps for the admin, with the beginning of their bodies; 0 keeps none.
 REFUSAL_LOG_ENTRIES = env.integer("REFUSAL_LOG_ENTRIES", default=100, least=0)

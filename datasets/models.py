@@ -3,6 +3,7 @@
 import uuid
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
@@ -66,6 +67,18 @@ class Dataset(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Raise ValidationError if this would be one open dataset too many: each one costs a commit per drain."""
+        if self.is_archived or self.project_id is None:
+            return
+        is_open = Dataset.objects.filter(project=self.project_id, is_archived=False)
+        most = settings.DATASETS_PER_PROJECT
+        if is_open.count() >= most and not is_open.filter(pk=self.pk).exists():
+            raise ValidationError(
+                f"The project has {most} datasets that accept records, as many as it may have "
+                "(DATASETS_PER_PROJECT). Archive one first, or tell datasets apart by a field."
+            )
 
 
 class SchemaVersion(models.Model):

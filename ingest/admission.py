@@ -221,6 +221,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
         dataset_bytes,
         total_bytes,
         contract.key_id if _is_due(contract.key_id) else "",
+        contract.project_id,
     ]
     if retryable is not None:
         keys += (redis_keys.idempotency(dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
@@ -252,11 +253,12 @@ def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -
         redis_keys.TOTAL_BYTES,
         redis_keys.TOTAL_ACCEPTED,
         redis_keys.stream(dataset_id),
-        redis_keys.PENDING,
+        redis_keys.pending(project_id),
         counters.DIRTY,
         redis_keys.KEYS_LAST_USED,
         redis_keys.SLOTS,
         redis_keys.ROOM,
+        redis_keys.TURNS,
     )
 
 

@@ -55,7 +55,7 @@ def drain(dataset_id: int) -> int:
                     break
         except (Overtaken, queue.AnotherGeneration) as reason:
             logger.info("drain of dataset %s starts again: %s", dataset_id, type(reason).__name__)
-        queue.settle(dataset_id)
+        queue.settle(dataset)
     return written
 
 

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from config import redis
-from ingest import health, memory, redis_keys
+from ingest import health, memory, queue, redis_keys
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -34,10 +34,10 @@ class _QueueCollector(Collector):
     def _from_redis(self) -> Iterator[Metric]:
         client = redis.client()
         accepted, size = client.mget(redis_keys.TOTAL_ACCEPTED, redis_keys.TOTAL_BYTES)
-        pending = client.zrange(redis_keys.PENDING, 0, -1, withscores=True)
-        waiting = [redis_keys.queued(int(dataset_id)) for dataset_id, _ in pending]
+        pending = queue.pending()
+        waiting = [redis_keys.queued(dataset_id) for dataset_id in pending]
         queued = sum(int(records or 0) for records in (client.mget(waiting) if waiting else []))
-        overdue = max(0.0, time.time() - pending[0][1] / 1000) if pending else 0.0
+        overdue = max(0.0, time.time() - min(pending.values()) / 1000) if pending else 0.0
         yield _counter("ingest_accepted_records", "Records accepted since Redis was set up.", int(accepted or 0))
         yield _gauge("ingest_queued_records", "Records accepted and not yet stored.", queued)
         yield _gauge("ingest_queued_bytes", "Bytes of the bodies in the queue.", int(size or 0))

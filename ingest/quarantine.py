@@ -18,7 +18,7 @@ def replay(entry: QuarantinedEntry) -> bool:
     """
     if entry.state != QuarantinedEntry.State.HELD:
         return False
-    dataset_id = entry.dataset_id
+    dataset_id, project_id = entry.dataset_id, entry.dataset.project_id
     if queue.generation() == entry.generation and queue.holds(dataset_id, queue.stream_id_of(entry.position)):
         return False  # the drain that found it died before its commit
     place: bytes = redis.load_script(_REPLAY)(
@@ -29,8 +29,9 @@ def replay(entry: QuarantinedEntry) -> bool:
             redis_keys.queued(dataset_id),
             redis_keys.queued_bytes(dataset_id),
             redis_keys.TOTAL_BYTES,
-            redis_keys.PENDING,
+            redis_keys.pending(project_id),
             redis_keys.replayed(dataset_id),
+            redis_keys.TURNS,
         ],
         args=[
             entry.pk,
@@ -43,6 +44,7 @@ def replay(entry: QuarantinedEntry) -> bool:
             entry.trace_id,
             entry.origin,
             secrets.token_hex(4),
+            project_id,
         ],
     )
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(

@@ -14,6 +14,7 @@ import lz4.block
 from django.conf import settings
 
 from config import redis
+from datasets.models import Dataset
 from ingest import redis_keys
 
 # One read of the stream carries about so many bytes: Redis serves nobody else meanwhile.
@@ -193,15 +194,49 @@ def trim(dataset_id: int, in_generation: str, position: int, entries: Sequence[E
             return removed
 
 
-def due(limit: int) -> list[int]:
-    """Datasets whose drain is due; each will be due again after a lease, unless its drain is done by then."""
-    found = _script("dispatch")(keys=[redis_keys.PENDING], args=[limit, int(settings.DRAIN_LEASE_SECONDS * 1000)])
-    return [int(member) for member in found]
+def next_due() -> int | None:
+    """Take the dataset to drain next; None if none is due.
+
+    Projects take turns. The dataset is due again after a lease, unless its drain has ended by then.
+    """
+    client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
+    while True:
+        first = client.zrange(redis_keys.TURNS, 0, 0)
+        if not first:
+            return None
+        project_id = int(first[0])
+        keys = [redis_keys.TURNS, redis_keys.pending(project_id)]
+        dataset_id: int = _script("take")(keys=keys, args=[project_id, lease])
+        if dataset_id:
+            return dataset_id if dataset_id > 0 else None
 
 
-def settle(dataset_id: int) -> None:
+def count_due(limit: int) -> int:
+    """Return how many datasets are due, `limit` at most. See take.lua for what is due."""
+    client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
+    seconds, micros = client.time()
+    now = seconds * 1000 + micros // 1000
+    with client.pipeline(transaction=False) as pipe:
+        for project_id in client.zrange(redis_keys.TURNS, 0, limit - 1):
+            pipe.zcount(redis_keys.pending(int(project_id)), "-inf", now)
+            pipe.zcount(redis_keys.pending(int(project_id)), f"({now + lease}", "+inf")
+        due: int = sum(pipe.execute())
+    return min(limit, due)
+
+
+def pending() -> dict[int, float]:
+    """Return the datasets with something to store, and when each is due, in ms since the epoch."""
+    client = redis.client()
+    with client.pipeline(transaction=False) as pipe:
+        for project_id in client.zrange(redis_keys.TURNS, 0, -1):
+            pipe.zrange(redis_keys.pending(int(project_id)), 0, -1, withscores=True)
+        return {int(dataset_id): due for found in pipe.execute() for dataset_id, due in found}
+
+
+def settle(dataset: Dataset) -> None:
     """End a drain: the dataset is not pending any more if its stream is empty, and due at once if not."""
-    _script("settle")(keys=[redis_keys.PENDING, redis_keys.stream(dataset_id)], args=[dataset_id])
+    keys = [redis_keys.pending(dataset.project_id), redis_keys.stream(dataset.pk), redis_keys.TURNS]
+    _script("settle")(keys=keys, args=[dataset.pk, dataset.project_id])
 
 
 def forget_slots() -> int:

@@ -9,7 +9,9 @@ Glossary
     queued bytes    of one dataset: bytes of the bodies in the stream
     total bytes     of all datasets: queued bytes
     total accepted  of all datasets: accepted
-    pending         sorted set: dataset id -> when its next drain is due, in ms since the epoch
+    pending         sorted set of a project: dataset id -> when its next drain is due, in ms since the epoch
+    turns           sorted set: project id -> when it was drained last, or when something of it is due, in ms since the
+                    epoch. The first one has the next turn. Every project with a pending dataset is in it
     slot            of one web thread: the number and the stream id of its last admission, so that a request whose
                     reply was lost can be sent again without being admitted twice
     slots           set of the slots there are: they live until they are forgotten (`queue.forget_slots`)
@@ -37,7 +39,7 @@ Fields of a stream entry
 import hashlib
 
 GENERATION = "queue:generation"
-PENDING = "queue:pending"
+TURNS = "queue:turns"
 TOTAL_BYTES = "queue:bytes"
 TOTAL_ACCEPTED = "queue:accepted"
 KEYS_LAST_USED = "keys:last_used"
@@ -64,6 +66,10 @@ def queued(dataset_id: int) -> str:
 
 def queued_bytes(dataset_id: int) -> str:
     return f"queue:bytes:{dataset_id}"
+
+
+def pending(project_id: int) -> str:
+    return f"queue:pending:{project_id}"
 
 
 def slot(name: str) -> str:

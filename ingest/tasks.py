@@ -1,8 +1,9 @@
 """What workers do. Tasks are triggers: one that is lost, doubled or late costs time, not data."""
 
 import logging
+from typing import Any
 
-from celery import shared_task
+from celery import current_app, shared_task
 from django.conf import settings
 
 from ingest import drain as drains
@@ -10,22 +11,32 @@ from ingest import health, queue, upkeep
 
 logger = logging.getLogger(__name__)
 
-# More in one go would fill the broker before the first is done; the rest is due at the next tick.
-_MOST_AT_ONCE = 1000
+# More at once would fill the broker before the first is done; the rest is due at the next tick.
+_MAX_WAITING = 500
 
 
 @shared_task(name="ingest.dispatch")
 def dispatch() -> None:
-    """Send a drain to each dataset that is due."""
-    for dataset_id in queue.due(_MOST_AT_ONCE):
-        drain.apply_async((dataset_id,), expires=settings.DRAIN_LEASE_SECONDS)
+    """Send as many drains as datasets are due, less those that wait in the broker."""
+    for _ in range(queue.count_due(_MAX_WAITING) - _waiting()):
+        drain.apply_async(expires=settings.DRAIN_LEASE_SECONDS)
+
+
+def _waiting() -> int:
+    """Return how many triggers nobody has taken yet."""
+    with current_app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        count: int = channel.queue_declare(queue=current_app.conf.task_default_queue).message_count
+        return count
 
 
 @shared_task(name="ingest.drain")
-def drain(dataset_id: int) -> None:
-    """Store what the dataset's queue holds."""
-    written = drains.drain(dataset_id)
-    logger.debug("dataset %s: %s rows stored", dataset_id, written)
+def drain() -> None:
+    """Store what one dataset's queue holds: the one whose turn it is now, not when this was sent."""
+    dataset_id = queue.next_due()
+    if dataset_id is not None:
+        written = drains.drain(dataset_id)
+        logger.debug("dataset %s: %s rows stored", dataset_id, written)
 
 
 @shared_task(name="ingest.tidy")

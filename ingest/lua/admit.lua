@@ -4,8 +4,8 @@
 -- KEYS  1 revision      2 quota_limit   3 usage_total      4 usage_delta   5 generation
 --       6 accepted      7 queued        8 queued bytes     9 total bytes  10 total accepted
 --      11 stream       12 pending      13 usage_dirty     14 last used    15 slots          16 room
---      17 slot
---      18 idempotency 19 the project's idempotency keys (absent, with their arguments, if the client gave no key)
+--      17 turns        18 slot
+--      19 idempotency  20 the project's idempotency keys (absent, with their arguments, if the client gave no key)
 --
 -- ARGV  1 revision the contract was read under
 --       2 number of this admission in its slot (rises by one a request)
@@ -13,9 +13,9 @@
 --       4 number of records          5 dataset id        6 member of usage_dirty (<userId>:YYYY-MM)
 --       7 schema version id          8 format (o a l)    9 trace id          10 body
 --      11 most queued bytes of the dataset              12 most queued bytes of all datasets
---      13 id of the API key, where its use is to be noted
---      14 digest of the kind of body and the body, 8 bytes
---      15 seconds an idempotency key is remembered      16 most idempotency keys of the project
+--      13 id of the API key, where its use is to be noted             14 project id
+--      15 digest of the kind of body and the body, 8 bytes
+--      16 seconds an idempotency key is remembered      17 most idempotency keys of the project
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted | replayed, time, generation, stream id, number of records, limit, used
@@ -45,7 +45,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Each command costs Redis as much as its work does: what is read is read at once, and written back as sums.
 local seen = redis.call(
     'MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[16],
-    KEYS[17]
+    KEYS[18]
 )
 
 local slot = seen[12]
@@ -74,10 +74,10 @@ local count = tonumber(ARGV[4])
 local limit = tonumber(seen[2])
 local used = tonumber(seen[3])
 
-if KEYS[18] then
-    local first = redis.call('GET', KEYS[18])
+if KEYS[19] then
+    local first = redis.call('GET', KEYS[19])
     if first then
-        if string.sub(first, 1, 8) ~= ARGV[14] then
+        if string.sub(first, 1, 8) ~= ARGV[15] then
             return {'key_reused', now}
         end
         local its_generation, its_id, its_count = string.match(first, '^(%S+) (%S+) (%d+)', 9)
@@ -109,10 +109,10 @@ elseif total_bytes > tonumber(room) then
     return {'full', now, 'memory'}
 end
 local forgotten
-if KEYS[18] then
+if KEYS[19] then
     local keys, next_end = 0, nil
     forgotten = {}
-    local steps = redis.call('HGETALL', KEYS[19])
+    local steps = redis.call('HGETALL', KEYS[20])
     for at = 1, #steps, 2 do
         local ends = tonumber(steps[at])
         if ends * 1000 > now then
@@ -122,7 +122,7 @@ if KEYS[18] then
             forgotten[#forgotten + 1] = steps[at]
         end
     end
-    if keys >= tonumber(ARGV[16]) then
+    if keys >= tonumber(ARGV[17]) then
         return {'too_many_keys', now, math.ceil(next_end - now / 1000)}
     end
 end
@@ -136,27 +136,29 @@ used = used + count
 redis.call(
     'MSET', KEYS[3], used, KEYS[4], (seen[4] or 0) + count, KEYS[6], (seen[6] or 0) + count,
     KEYS[7], (seen[7] or 0) + count, KEYS[8], bytes, KEYS[9], total_bytes, KEYS[10], (seen[10] or 0) + count,
-    KEYS[17], ARGV[2] .. ' ' .. id
+    KEYS[18], ARGV[2] .. ' ' .. id
 )
 if (seen[4] or '0') == '0' then
     redis.call('SADD', KEYS[13], ARGV[6])
 end
-redis.call('ZADD', KEYS[12], 'NX', now, ARGV[5])
+if redis.call('ZADD', KEYS[12], 'NX', now, ARGV[5]) == 1 then
+    redis.call('ZADD', KEYS[17], 'LT', now, ARGV[14])
+end
 if not slot then
-    redis.call('SADD', KEYS[15], KEYS[17])
+    redis.call('SADD', KEYS[15], KEYS[18])
 end
 if ARGV[13] ~= '' then
     redis.call('HSET', KEYS[14], ARGV[13], now)
 end
-if KEYS[18] then
-    redis.call('SET', KEYS[18], ARGV[14] .. generation .. ' ' .. id .. ' ' .. ARGV[4], 'EX', ARGV[15])
-    local life = tonumber(ARGV[15])
+if KEYS[19] then
+    redis.call('SET', KEYS[19], ARGV[15] .. generation .. ' ' .. id .. ' ' .. ARGV[4], 'EX', ARGV[16])
+    local life = tonumber(ARGV[16])
     local step = math.ceil(life / 24)
     local ends = string.format('%.0f', (math.floor((now / 1000 + life) / step) + 1) * step)
-    if redis.call('HINCRBY', KEYS[19], ends, 1) == 1 then
-        redis.call('EXPIRE', KEYS[19], life + step)
+    if redis.call('HINCRBY', KEYS[20], ends, 1) == 1 then
+        redis.call('EXPIRE', KEYS[20], life + step)
         if #forgotten > 0 then
-            redis.call('HDEL', KEYS[19], unpack(forgotten))
+            redis.call('HDEL', KEYS[20], unpack(forgotten))
         end
     end
 end

@@ -1,10 +1,10 @@
 -- Put a quarantined entry back into its dataset's stream, once.
 --
 -- KEYS  1 generation   2 stream     3 accepted   4 queued   5 queued bytes   6 total bytes
---       7 pending      8 replayed
+--       7 pending, of the project   8 replayed   9 turns
 -- ARGV  1 id of the quarantine row   2 generation it was accepted in   3 dataset id
 --       4 body   5 format   6 number of records   7 schema version id   8 trace id   9 stream id of its acceptance
---      10 generation to begin, should there be none
+--      10 generation to begin, should there be none   11 project id
 --
 -- RETURN the place of the replay, <generation>-<stream id>: the first one's, however often it is called
 --
@@ -31,5 +31,8 @@ redis.call('INCRBY', KEYS[4], ARGV[6])
 redis.call('INCRBY', KEYS[5], #ARGV[4])
 redis.call('INCRBY', KEYS[6], #ARGV[4])
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[7], 'NX', time[1] * 1000 + math.floor(time[2] / 1000), ARGV[3])
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if redis.call('ZADD', KEYS[7], 'NX', now, ARGV[3]) == 1 then
+    redis.call('ZADD', KEYS[9], 'LT', now, ARGV[11])
+end
 return place

@@ -1,7 +1,7 @@
 -- End a drain.
 --
--- KEYS  1 pending   2 stream
--- ARGV  1 dataset id
+-- KEYS  1 pending, of the project   2 stream   3 turns
+-- ARGV  1 dataset id   2 project id
 --
 -- RETURN 1 if the dataset is done, 0 if more is queued
 --
@@ -12,5 +12,7 @@ if redis.call('XLEN', KEYS[2]) == 0 then
     return 1
 end
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZADD', KEYS[3], 'LT', now, ARGV[2])
 return 0

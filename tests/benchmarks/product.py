@@ -61,10 +61,11 @@ class Product(StoringSystem):
 
     def trim(self) -> None:
         client = redis.client()
-        for member in client.zrange(redis_keys.PENDING, 0, -1):
-            client.delete(redis_keys.stream(int(member)))
-            client.delete(redis_keys.queued(int(member)), redis_keys.queued_bytes(int(member)))
-        client.delete(redis_keys.PENDING, redis_keys.TOTAL_BYTES)
+        for dataset_id in queue.pending():
+            client.delete(redis_keys.stream(dataset_id))
+            client.delete(redis_keys.queued(dataset_id), redis_keys.queued_bytes(dataset_id))
+        pending = map(redis_keys.pending, map(int, client.zrange(redis_keys.TURNS, 0, -1)))
+        client.delete(redis_keys.TURNS, redis_keys.TOTAL_BYTES, *pending)
 
     def queued(self) -> int:
         return int(redis.client().get(redis_keys.queued(self.dataset.pk)) or 0)

@@ -54,7 +54,7 @@ def working() -> Iterator[None]:
         try:
             while not stop.wait(0.1):
                 health.beat()
-                for dataset_id in queue.due(100):
+                while dataset_id := queue.next_due():
                     drain(dataset_id)
         finally:
             connections.close_all()

@@ -17,8 +17,12 @@ from redis import Redis
 
 from config import redis
 from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE, BoundedScheduler, app
-from ingest import redis_keys
+from datasets import services
+from datasets.models import Project
+from ingest import redis_keys, tasks
+from tests.conftest import FIELDS
 from tests.e2e.stack import wait_for
+from tests.ingest.entries import enqueue
 
 
 @pytest.fixture
@@ -67,6 +71,21 @@ def test_without_a_worker_triggers_do_not_pile_up(scheduler: Any, broker: Any) -
     for _ in range(20):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
     assert waiting(broker, DRAIN_QUEUE) == scheduler.most_waiting
+
+
+def test_dispatch_sends_one_drain_for_each_dataset_that_is_due(broker: Any, project: Project) -> None:
+    """However often it runs before a worker comes; which dataset a drain takes is decided when it begins."""
+    broker.flushdb()
+    for name in ("a", "b", "c"):
+        enqueue(services.create_dataset(project=project, name=name, fields=FIELDS), b"{}")
+    for _ in range(3):
+        tasks.dispatch()
+        assert waiting(broker, DRAIN_QUEUE) == 3
+    tasks.drain()
+    broker.rpop(f"{PREFIX}{DRAIN_QUEUE}")
+    tasks.dispatch()
+    assert waiting(broker, DRAIN_QUEUE) == 2
+    broker.flushdb()
 
 
 def test_every_trigger_is_of_a_task_that_exists_and_goes_to_a_queue_that_is_read(scheduler: Any) -> None:

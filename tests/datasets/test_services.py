@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import ProtectedError
 from django.test import Client
+from pytest_django import Settings
 
 from config import clock, redis
 from datasets import revisions, services
@@ -72,6 +73,28 @@ def test_names_in_any_script_are_names(project: Project) -> None:
 def test_datasets_of_the_same_name_may_be_in_different_projects(project: Project, owner: User) -> None:
     other = services.create_project(slug="other", owner=owner)
     assert len({services.create_dataset(project=each, name="Orders").pk for each in (project, other)}) == 2
+
+
+def test_a_project_has_as_many_open_datasets_as_it_may(
+    project: Project, settings: Settings, admin_client: Client
+) -> None:
+    settings.DATASETS_PER_PROJECT = 2
+    first = services.create_dataset(project=project, name="first")
+    services.create_dataset(project=project, name="second")
+    with pytest.raises(ValidationError, match="The project has 2 datasets that accept records, as many as it may"):
+        services.create_dataset(project=project, name="third")
+    form = {"project": project.pk, "name": "third", "slug": "third", "description": "", "schema": "[]"}
+    answer = admin_client.post("/admin/datasets/dataset/add/", form)
+    assert "The project has 2 datasets that accept records, as many as it may" in answer.content.decode()
+
+    first.is_archived = True
+    services.save_dataset(first, changed=["is_archived"])
+    services.create_dataset(project=project, name="third")
+    first.is_archived = False
+    with pytest.raises(ValidationError, match="as many as it may"):
+        first.full_clean()
+    settings.DATASETS_PER_PROJECT = 1
+    project.datasets.get(name="second").full_clean()  # a lower limit does not close what is open
 
 
 # -- publishing ---------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def enqueue(
         step.incrby(redis_keys.queued(dataset.pk), count)
         step.incrby(redis_keys.queued_bytes(dataset.pk), len(body))
         step.incrby(redis_keys.TOTAL_BYTES, len(body))
-        step.zadd(redis_keys.PENDING, {str(dataset.pk): 0}, nx=True)
+        step.zadd(redis_keys.pending(dataset.project_id), {str(dataset.pk): 0}, nx=True)
+        step.zadd(redis_keys.TURNS, {str(dataset.project_id): 0}, nx=True)
         stream_id: bytes = step.execute()[1]
     return stream_id.decode()
 

@@ -153,12 +153,12 @@ def test_a_dataset_whose_drain_was_killed_is_due_again_after_a_lease(
 ) -> None:
     monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 1.0)
     send(api, "a")
-    assert queue.due(10) == [dataset.pk]
+    assert queue.next_due() == dataset.pk
     assert finish(start(drain_dying, "before the write", dataset.pk)) == KILLED
-    wait_until(lambda: queue.due(10) == [dataset.pk])
+    wait_until(lambda: queue.next_due() == dataset.pk)
     wait_until(lambda: drain(dataset.pk))  # the lock's lease began a little later
     assert names_in_table(dataset) == ["a"]
-    assert queue.due(10) == []
+    assert queue.next_due() is None
 
 
 def _has_begun(dataset: Dataset, left: int) -> bool:

@@ -126,7 +126,7 @@ def test_what_comes_during_a_drain_is_left_to_the_next_dispatch(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a")
-    queue.due(10)
+    queue.next_due()
     append = DatasetTable.append
 
     def slow(*args: Any, **kwargs: Any) -> None:
@@ -137,10 +137,10 @@ def test_what_comes_during_a_drain_is_left_to_the_next_dispatch(
     assert drain(dataset.pk) == 1
     monkeypatch.undo()
     assert names_in_table(dataset) == ["a"]
-    assert queue.due(10) == [dataset.pk]
+    assert queue.next_due() == dataset.pk
     assert drain(dataset.pk) == 1
     assert names_in_table(dataset) == ["a", "b"]
-    assert queue.due(10) == []
+    assert queue.next_due() is None
 
 
 def test_a_batch_that_is_queued_compressed_is_stored_like_any(api: Api, dataset: Dataset) -> None:
@@ -179,12 +179,12 @@ def test_a_drain_gives_way_after_its_turn_and_stays_due(
     monkeypatch.setattr(drains, "_TURN_SECONDS", 0.0)
     send(api, "a")
     send(api, "b")
-    queue.due(10)
-    assert queue.due(10) == []
+    queue.next_due()
+    assert queue.next_due() is None
     assert drain(dataset.pk) == 1
-    assert queue.due(10) == [dataset.pk]
+    assert queue.next_due() == dataset.pk
     assert drain(dataset.pk) == 1
-    assert queue.due(10) == []
+    assert queue.next_due() is None
 
 
 # -- schemas that change ------------------------------------------------------------------------------
@@ -478,7 +478,7 @@ def test_a_drain_that_loses_redis_on_the_way_is_made_good_by_the_next(
     drain(dataset.pk)
     assert names_in_table(dataset) == ["a", "b"]
     assert counters(dataset) == {"accepted": 2, "queued": 0, "bytes": 0, "total": 0}
-    assert queue.due(10) == []
+    assert queue.next_due() is None
 
 
 def test_a_drain_without_a_database_leaves_the_queue_as_it_is(api: Api, dataset: Dataset) -> None:

@@ -29,6 +29,7 @@ KEYS = {
     "last_used": "last_used",
     "slots": "slots",
     "room": "queue:room",
+    "turns": "turns",
     "slot": "slot",
 }
 ARGS = {
@@ -45,6 +46,7 @@ ARGS = {
     "dataset_bytes": 100,
     "total_bytes": 200,
     "key": 3,
+    "project": 4,
     "digest": "digest-1",
     "remember": 86400,
     "most_keys": 3,
@@ -88,6 +90,7 @@ def test_an_acceptance_charges_queues_and_marks_in_one_step() -> None:
     assert entries() == [(stream_id, {b"b": b"[{},{}]", b"f": b"a", b"n": b"2", b"v": b"5", b"t": b"req_123"})]
     assert client.mget("dataset_accepted", "dataset_queued", "dataset_bytes") == [b"2", b"2", b"7"]
     assert client.zrange("pending", 0, -1, withscores=True) == [(b"13", at)]
+    assert client.zrange("turns", 0, -1, withscores=True) == [(b"4", at)]
     assert client.hgetall("last_used") == {b"3": str(at).encode()}
     assert 86390 <= client.ttl("once") <= 86400
     assert client.smembers("slots") == {b"slot"}
@@ -106,6 +109,7 @@ def test_the_next_acceptance_adds_to_the_first() -> None:
     assert client.mget("dataset_accepted", "dataset_queued", "dataset_bytes") == [b"5", b"5", b"17"]
     assert [stream_id for stream_id, _ in entries()] == [first[3], second[3]]
     assert client.zscore("pending", "13") == first[1], "what is due stays due"
+    assert client.zscore("turns", "4") == first[1]
     assert client.hkeys("last_used") == [b"3"]
 
 
@@ -391,5 +395,5 @@ def test_however_little_memory_is_left_an_acceptance_is_whole_or_nothing() -> No
         client.config_set("maxmemory", 0)
         assert len(entries()) == 1
         assert client.mget("total", "delta", "bytes", "accepted") == [b"12", b"2", b"1000000", b"2"]
-        assert client.exists("slot", "k", "pending", "last_used", "dirty", "slots") == 6
+        assert client.exists("slot", "k", "pending", "turns", "last_used", "dirty", "slots") == 7
     assert outcomes == {"accepted", "refused"}

@@ -11,7 +11,7 @@ from config import redis
 LUA = Path(ingest.__file__).parent / "lua"
 GENERATION, STREAM, TOTAL, HOURS = "generation", "stream", "total", "hours"
 ACCEPTED, QUEUED, BYTES = "accepted", "queued", "bytes"
-PENDING, REPLAYED, LOCK = "pending", "replayed", "lock"
+PENDING, TURNS, REPLAYED, LOCK = "pending", "turns", "replayed", "lock"
 TRIM = [GENERATION, STREAM, QUEUED, BYTES, TOTAL, HOURS]
 HOUR_MS = 3_600_000
 
@@ -123,37 +123,52 @@ def test_trim_goes_by_sequence_number_within_a_millisecond(queue: list[str]) -> 
     assert stream() == ["9999999999999-1048575"]
 
 
-# -- dispatch -----------------------------------------------------------------------------------------
+# -- take ---------------------------------------------------------------------------------------------
 
 
 def now_ms() -> int:
-    """The server's time, in whole ms as its scripts have it."""
     seconds, micros = redis.client().time()
-    return int(seconds) * 1000 + int(micros) // 1000
+    return int(seconds * 1000 + micros // 1000)
 
 
-def test_dispatch_takes_what_is_due_and_makes_it_due_a_lease_later() -> None:
-    began = now_ms()
-    redis.client().zadd(PENDING, {"1": 1000, "2": began - 1, "3": began + 60_000})
-    assert call("dispatch", [PENDING], 10, 30_000) == [b"1", b"2"]
-    scores = dict(redis.client().zrange(PENDING, 0, -1, withscores=True))
-    assert began + 30_000 <= scores[b"1"] <= now_ms() + 30_000
-    assert scores[b"1"] == scores[b"2"]
-    assert scores[b"3"] == began + 60_000
+def take() -> int:
+    taken: int = call("take", [TURNS, PENDING], 4, 30_000)
+    return taken
 
 
-def test_dispatch_takes_no_more_than_it_is_asked_for() -> None:
-    redis.client().zadd(PENDING, {f"{n}": n for n in range(5)})
-    assert call("dispatch", [PENDING], 3, 30_000) == [b"0", b"1", b"2"]
-    assert call("dispatch", [PENDING], 3, 30_000) == [b"3", b"4"]
-    assert call("dispatch", [PENDING], 3, 30_000) == []
+def test_take_takes_what_has_been_due_the_longest_and_makes_it_due_a_lease_later() -> None:
+    client, began = redis.client(), now_ms()
+    client.zadd(PENDING, {"3": began, "1": 1000, "2": 2000})
+    client.zadd(TURNS, {"4": 1000})
+    assert [take(), take(), take(), take()] == [1, 2, 3, 0]
+    scores = dict(client.zrange(PENDING, 0, -1, withscores=True))
+    assert scores.keys() == {b"1", b"2", b"3"}
+    assert all(began + 30_000 <= score <= now_ms() + 30_000 for score in scores.values())
 
 
-def test_dispatch_changes_nothing_where_nothing_is_due() -> None:
-    redis.client().zadd(PENDING, {"1": now_ms() + 60_000})
+def test_take_moves_the_turn_to_now_and_then_to_when_the_next_is_due() -> None:
+    client, began = redis.client(), now_ms()
+    client.zadd(PENDING, {"1": 1000})
+    client.zadd(TURNS, {"4": 1000})
+    assert take() == 1
+    assert began <= client.zscore(TURNS, "4") <= now_ms()
+    assert take() == 0
+    assert client.zscore(TURNS, "4") == client.zscore(PENDING, "1")
     before = everything()
-    assert call("dispatch", [PENDING], 3, 30_000) == []
+    assert take() == -1
     assert everything() == before
+
+
+def test_take_forgets_a_project_without_pending_datasets() -> None:
+    redis.client().zadd(TURNS, {"4": 1000})
+    assert take() == 0
+    assert everything() == {}
+
+
+def test_take_takes_what_was_due_before_the_clock_was_set_back() -> None:
+    redis.client().zadd(PENDING, {"1": now_ms() + 3_600_000})
+    redis.client().zadd(TURNS, {"4": now_ms() + 3_600_000})
+    assert take() == 1
 
 
 # -- settle -------------------------------------------------------------------------------------------
@@ -161,19 +176,20 @@ def test_dispatch_changes_nothing_where_nothing_is_due() -> None:
 
 def test_settle_forgets_what_has_nothing_queued() -> None:
     redis.client().zadd(PENDING, {"13": 1, "14": 1})
-    assert call("settle", [PENDING, STREAM], 13) == 1
+    assert call("settle", [PENDING, STREAM, TURNS], 13, 4) == 1
     assert redis.client().zrange(PENDING, 0, -1) == [b"14"]
 
 
 def test_settle_makes_what_has_more_due_at_once(queue: list[str]) -> None:
     redis.client().zadd(PENDING, {"13": now_ms() + 60_000})
-    assert call("settle", [PENDING, STREAM], 13) == 0
+    assert call("settle", [PENDING, STREAM, TURNS], 13, 4) == 0
     assert redis.client().zscore(PENDING, "13") <= now_ms()
 
 
 def test_settle_adds_what_has_more_and_was_not_pending(queue: list[str]) -> None:
-    assert call("settle", [PENDING, STREAM], 13) == 0
+    assert call("settle", [PENDING, STREAM, TURNS], 13, 4) == 0
     assert redis.client().zscore(PENDING, "13") <= now_ms()
+    assert redis.client().zscore(TURNS, "4") <= now_ms()
 
 
 # -- lock ---------------------------------------------------------------------------------------------
@@ -220,11 +236,11 @@ def test_slots_that_were_not_used_for_long_are_forgotten() -> None:
 
 # -- replay -------------------------------------------------------------------------------------------
 
-REPLAY = [GENERATION, STREAM, ACCEPTED, QUEUED, BYTES, TOTAL, PENDING, REPLAYED]
+REPLAY = [GENERATION, STREAM, ACCEPTED, QUEUED, BYTES, TOTAL, PENDING, REPLAYED, TURNS]
 
 
 def replay(row: int, accepted_in: str) -> str:
-    reply: bytes = call("replay", REPLAY, row, accepted_in, 13, b"body", "o", 2, 5, "trace", "1-1", "new")
+    reply: bytes = call("replay", REPLAY, row, accepted_in, 13, b"body", "o", 2, 5, "trace", "1-1", "new", 4)
     return reply.decode()
 
 

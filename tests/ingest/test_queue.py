@@ -6,14 +6,16 @@ import time
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import User
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config import redis
-from datasets.models import Dataset
+from datasets import services
+from datasets.models import Dataset, Project
 from ingest import queue, redis_keys
 from ingest.queue import AnotherGeneration, Entry, position_of, stream_id_of
-from tests.conftest import Api, record
+from tests.conftest import FIELDS, Api, record
 from tests.ingest.entries import counted, counters, enqueue, generation, in_stream, large, send
 
 MS = st.integers(0, 2**43 - 1)  # until the year 2248
@@ -263,42 +265,61 @@ def test_a_dataset_is_due_at_once_and_again_after_a_lease(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 30.0)
-    assert queue.due(10) == []
+    assert queue.next_due() is None
     send(api, "a")
     began = time.time()
-    assert queue.due(10) == [dataset.pk]
-    assert queue.due(10) == []
-    again = redis.client().zscore(redis_keys.PENDING, dataset.pk) / 1000
+    assert queue.next_due() == dataset.pk
+    assert queue.next_due() is None
+    again = redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) / 1000
     assert began + 29 < again < time.time() + 31
 
 
 def test_admitting_more_does_not_move_the_time_a_dataset_is_due(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    queue.due(10)
-    score = redis.client().zscore(redis_keys.PENDING, dataset.pk)
+    queue.next_due()
+    score = redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk)
     send(api, "b")
-    assert redis.client().zscore(redis_keys.PENDING, dataset.pk) == score
+    assert redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) == score
 
 
-def test_those_that_wait_longest_are_due_first(api: Api, dataset: Dataset) -> None:
-    redis.client().zadd(redis_keys.PENDING, {"3": 3000, "1": 1000, "2": 2000})
-    assert queue.due(2) == [1, 2]
-    assert queue.due(2) == [3]
+def test_projects_take_turns_however_many_datasets_they_have(
+    api: Api, dataset: Dataset, project: Project, owner: User
+) -> None:
+    for n in range(20):
+        enqueue(services.create_dataset(project=project, name=f"{n}", fields=FIELDS), b"{}")
+    neighbour = services.create_project(slug="neighbour", owner=owner)
+    small = services.create_dataset(project=neighbour, name="small", fields=FIELDS)
+    assert queue.count_due(100) == 20
+    queue.next_due()
+    enqueue(small, b"{}")
+    assert queue.count_due(100) == 20
+    assert small.pk in (queue.next_due(), queue.next_due())
+    rest = [queue.next_due() for _ in range(20)]
+    assert len(set(rest)) == 19
+    assert rest[18:] == [rest[18], None]
+    assert queue.count_due(100) == 0
+    assert queue.count_due(5) == 0
+
+
+def test_no_more_are_counted_than_asked_for(project: Project) -> None:
+    for n in range(5):
+        enqueue(services.create_dataset(project=project, name=f"{n}", fields=FIELDS), b"{}")
+    assert queue.count_due(3) == 3
 
 
 def test_settling_forgets_a_dataset_whose_stream_is_empty(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     (entry,) = queue.read(dataset.pk, generation(), 0)
     queue.trim(dataset.pk, generation(), entry.position, [entry])
-    queue.settle(dataset.pk)
-    assert redis.client().zscore(redis_keys.PENDING, dataset.pk) is None
+    queue.settle(dataset)
+    assert redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) is None
 
 
 def test_settling_makes_a_dataset_due_at_once_if_more_came(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    queue.due(10)
-    queue.settle(dataset.pk)
-    assert queue.due(10) == [dataset.pk]
+    queue.next_due()
+    queue.settle(dataset)
+    assert queue.next_due() == dataset.pk
 
 
 # -- claims -------------------------------------------------------------------------------------------
