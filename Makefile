@@ -13,18 +13,27 @@ SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
 # Where the environment says otherwise: compiling the tests anew costs each process of the suite six seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test bench check faults soak clean chromium
+.PHONY: run test bench check faults soak clean chromium programs
 
 run: $(VENV)/installed ## start everything: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
 
-test: $(VENV)/installed-tests chromium ## the whole suite, on real servers that it starts itself
+test: $(VENV)/installed-tests chromium programs ## the whole suite, on real servers that it starts itself
 	$(BIN)/python -m pytest $(TOGETHER) $(SLOW_FIRST) tests
 
 chromium: ## for the admin's tests: Debian's, installed where that is allowed and it is missing
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
 		fonts-dejavu-core >/dev/null; } || true
+
+# package:command
+PROGRAMS := nginx-light:nginx caddy:caddy haproxy:haproxy nodejs:node npm:npm
+programs: ## for the tests of clients and proxies: Debian's, installed where that is allowed and one is missing
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	for each in $(PROGRAMS); do command -v $${each#*:} >/dev/null || missing="$$missing $${each%:*}"; done; \
+	test -z "$$missing" || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
+		>/dev/null; } || true
 
 bench: $(VENV)/installed-tests ## the product beside its ceiling and a baseline, on this machine; options: make bench ARGS=--quick
 	@command -v wrk > /dev/null || { test "$$(id -u)" = 0 && { apt-get install -y wrk || { apt-get update && apt-get install -y wrk; }; }; } \

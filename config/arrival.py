@@ -9,6 +9,8 @@ threads, it takes eleven senders who work together to keep the next one out; one
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from django.conf import settings
@@ -55,6 +57,22 @@ def read(stream: IO[bytes], size: int, *, who: object) -> bytes:
         _enter(wait)
     try:
         return stream.read(size)
+    finally:
+        del _waits[wait]
+
+
+def is_crowded() -> bool:
+    """Return whether half of the web threads wait for bodies."""
+    return 2 * len(_waits) >= settings.WEB_THREADS
+
+
+@contextmanager
+def counted(who: object) -> Iterator[None]:
+    """Count this thread among those that wait for bodies, for as long as the block runs."""
+    wait = _Wait(who)
+    _waits[wait] = None
+    try:
+        yield
     finally:
         del _waits[wait]
 

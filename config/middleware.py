@@ -10,6 +10,8 @@ from django.http import HttpRequest, HttpResponse
 
 # In a request's environ once its body was read to the end; see config.wsgi.
 BODY_WAS_READ = "ingest.body_was_read"
+# In a refused request's environ: the project whose key it carried; see config.lingering.
+SENDER = "ingest.sender"
 
 # Visible ASCII only: what goes out in a header and into a column must not carry line breaks or controls.
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}").fullmatch

@@ -12,8 +12,8 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest, get_path_info
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, get_resolver
 
-from config import arrival
-from config.middleware import BODY_WAS_READ, request_id
+from config import arrival, lingering
+from config.middleware import BODY_WAS_READ, SENDER, request_id
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup(set_prefix=False)
@@ -74,18 +74,29 @@ class ApiHandler(BaseHandler):
         headers = [*response.items(), ("Content-Length", str(len(content))), ("X-Request-Id", request_id(request))]
         if BODY_WAS_READ not in environ and _has_body(environ):
             headers.append(("Connection", "close"))
+            start_response(f"{response.status_code} {response.reason_phrase}", headers)
+            if response.status_code != arrival.BodyTooSlow.status and _is_coming(environ):
+                return lingering.answer(content, environ["wsgi.input"], sender=environ.get(SENDER))
+            return [content]
         start_response(f"{response.status_code} {response.reason_phrase}", headers)
         return [content]
 
 
 def _has_body(environ: dict[str, Any]) -> bool:
-    """Whether a body was announced. If a request is refused before it was read, the connection ends with the answer.
+    """Return whether a body was announced. If it was not read, the connection ends with the answer.
 
-    The server closes such a connection anyhow, unless the whole body happens to have arrived. A client that is not told
-    sends its next request into it, and gets no answer. To wait for the body instead would let anybody, without a key,
-    keep a thread busy.
+    Else a client would send its next request where the server still expects the rest of this one.
     """
     return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+
+
+def _is_coming(environ: dict[str, Any]) -> bool:
+    """Return whether the client sends its body whatever the answer is.
+
+    With `Expect: 100-continue` the client waits, and reading would tell it to go on. In HTTP/2 the server can stop one
+    body without closing the connection.
+    """
+    return "HTTP_EXPECT" not in environ and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
 
 
 # Every address of ours is shorter. Thousands of the longest that the server takes would be hundreds of megabytes.

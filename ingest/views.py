@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from rest_framework.views import APIView
 
 from config.errors import ApiError, json_response
-from config.middleware import request_id
+from config.middleware import SENDER, request_id
 from config.redis import RedisUnavailable
 from datasets.catalog import CatalogUnavailable, Contract, DatasetNotFound, check_in_force, under_contract
 from datasets.keys import Claims, read_token
@@ -52,11 +52,12 @@ class ApiView(APIView):
         response = super().handle_exception(exc)
         code = exc.code if isinstance(exc, ApiError) else str(response.status_code)
         claims = self.claims()
+        project_id = self.request.META[SENDER] = claims.project_id if claims else None
         refusals.log(
             response.status_code,
             code,
             trace_id=request_id(self.request),
-            project_id=claims.project_id if claims else None,
+            project_id=project_id,
             dataset_id=self.asked_dataset,
         )
         if claims is None:

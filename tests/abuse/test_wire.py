@@ -60,6 +60,7 @@ def test_a_body_that_ends_with_its_connection_is_not_taken(tenant: Tenant) -> No
         connection.head(f"POST {path}", lines, "Transfer-Encoding: chunked")
         connection.chunk(LINE)
         assert connection.answer().status == 411
+        connection.send(b"0\r\n\r\n")
         assert connection.is_over()
     with tenant.connect() as connection:
         connection.head(f"POST {path}", lines)

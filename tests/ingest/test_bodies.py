@@ -324,7 +324,7 @@ def test_lines_that_do_not_come_at_all_are_not_json(api: Api) -> None:
             answer = sent(api, b"", path, NDJSON, length="", SERVER_PROTOCOL=protocol)
             assert (answer.status, answer.json()) == (400, INVALID)
         chunks = {"SERVER_PROTOCOL": "HTTP/1.1", "HTTP_TRANSFER_ENCODING": "chunked"}
-        assert sent(api, Unread(), path, NDJSON, **chunks).status == 411
+        assert sent(api, b"", path, NDJSON, length="", **chunks).status == 411
         assert sent(api, Unread(), path, NDJSON, SERVER_PROTOCOL="HTTP/2.0").status == 411
 
 

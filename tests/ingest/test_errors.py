@@ -262,7 +262,10 @@ TABLE = [
         "Length required",
         "length_required",
         lines_in_chunks,
-        {"detail": "Lines in chunks must be compressed: nothing else says where they end."},
+        {
+            "detail": "NDJSON needs a Content-Length, because nothing else proves that all lines have arrived. "
+            "Send the body with a Content-Length, or send the records as a JSON array."
+        },
     ),
     Row(413, "Request body too large", "body_too_large", one(b" " * 10_485_761), {"limit": 10_485_760}),
     Row(413, "Batch has too many records", "too_many_records", batch([0] * 10_001), {"limit": 10_000}),
@@ -271,14 +274,24 @@ TABLE = [
         "Unsupported media type",
         "unsupported_media_type",
         one(b"", **{"Content-Type": "text/plain"}),
-        {"expected": MEDIA_TYPES, "received": "text/plain"},
+        {
+            "expected": MEDIA_TYPES,
+            "received": "text/plain",
+            "detail": "This media type is not supported. Send “Content-Type: application/json”, or for NDJSON on a "
+            "batch “Content-Type: application/x-ndjson”.",
+        },
     ),
     Row(
         415,
         "Unsupported content encoding",
         "unsupported_content_encoding",
         one(b"", Content_Encoding="br"),
-        {"expected": "identity, gzip or zstd", "received": "br"},
+        {
+            "expected": "identity, gzip, deflate or zstd",
+            "received": "br",
+            "detail": "Compress the body once, with gzip, deflate or zstd, or send it without a Content-Encoding "
+            "header.",
+        },
     ),
     Row(422, "Idempotency-Key was used with a different body", "idempotency_key_reused", same_key_with_another_body),
     Row(

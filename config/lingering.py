@@ -1,0 +1,85 @@
+"""Read and discard the rest of a refused body, so that its sender gets the answer (RFC 9112, 9.6).
+
+A server that closes a connection while the client is still sending resets it, and most clients then report a broken
+connection instead of the answer. So the answer goes out at once, and what still comes is read and discarded, within
+limits on time and bytes. The server stops reading as soon as the answer's iterator ends, so a web thread waits in it:
+at most a quarter of the web threads, an eighth for one sender, each until its client has stalled for a second. A read
+blocks for as long as the client likes, so a helper thread reads. Where a limit is reached, nothing is discarded.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO
+
+from django.conf import settings
+
+from config import arrival
+
+_MAX_SECONDS = 10.0
+_MAX_STALL_SECONDS = 1.0
+_MAX_READERS = 64  # of one process; those whose clients have stalled and did not leave are among them
+_PIECE_BYTES = 64 * 1024
+
+_lock = threading.Lock()
+_waiting: list[object] = []  # the sender of each body that a web thread waits for
+_reading: list[object] = []  # the sender of each body that a helper thread reads
+
+
+def answer(content: bytes, stream: IO[bytes], *, sender: object) -> Iterator[bytes] | list[bytes]:
+    """Return a refusal as a WSGI body, which discards the rest of the request if there is room for that.
+
+    The sender is a project, or None for everyone without a good key. A stranger may send as much as one body may have,
+    and a project four times as much.
+    """
+    limit: int = settings.MAX_BODY_BYTES * (1 if sender is None else 4)
+    return _answer(content, _Rest(stream, limit, sender)) if _has_room(sender) else [content]
+
+
+def _has_room(sender: object) -> bool:
+    return not arrival.is_crowded() and all(
+        len(senders) < most and senders.count(sender) < max(1, most // 2)
+        for senders, most in ((_waiting, settings.WEB_THREADS // 4), (_reading, _MAX_READERS))
+    )
+
+
+def _answer(content: bytes, rest: "_Rest") -> Iterator[bytes]:
+    yield content
+    with arrival.counted(("refused", rest.sender)):
+        rest.discard()
+
+
+class _Rest:
+    """What is still to come of a body."""
+
+    def __init__(self, stream: IO[bytes], limit: int, sender: object) -> None:
+        self.sender = sender
+        self._stream = stream
+        self._left = limit
+        self._progress = threading.Event()
+        self._is_over = False
+
+    def discard(self) -> None:
+        """Return when the body has ended or exceeds the limit, its sender has stalled, or the time is up."""
+        with _lock:
+            if not _has_room(self.sender):
+                return
+            _waiting.append(self.sender)
+            _reading.append(self.sender)
+        try:
+            threading.Thread(target=self._read, daemon=True).start()
+            deadline = time.monotonic() + _MAX_SECONDS
+            while not self._is_over and time.monotonic() < deadline and self._progress.wait(_MAX_STALL_SECONDS):
+                self._progress.clear()
+        finally:
+            _waiting.remove(self.sender)
+
+    def _read(self) -> None:
+        try:
+            while self._left > 0 and (piece := self._stream.read(_PIECE_BYTES)):
+                self._left -= len(piece)
+                self._progress.set()
+        finally:
+            self._is_over = True
+            self._progress.set()
+            _reading.remove(self.sender)

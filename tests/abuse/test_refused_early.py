@@ -1,0 +1,109 @@
+"""Refusals that are decided before the body has arrived reach clients that send it all before they read."""
+
+import http.client
+import json
+import subprocess
+from collections import Counter
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.abuse.conftest import THREADS, Tenant
+from tests.abuse.connection import TEXT, Connection
+from tests.abuse.test_slow import is_served_soon, stalled
+from tests.e2e.stack import wait_for
+from tests.tools import executable
+
+TRIES = 6
+FITS = b" " * 9_500_000
+
+
+@pytest.mark.parametrize(
+    ("status", "token", "dataset", "content_type", "body"),
+    [
+        (401, "nonsense", 0, "application/json", FITS),
+        (404, None, 999_999, "application/json", FITS),
+        (415, None, 0, "text/plain", FITS),
+        (413, None, 0, "application/json", FITS * 3),
+    ],
+)
+def test_python_s_client_gets_every_answer(
+    tenant: Tenant, status: int, token: str | None, dataset: int, content_type: str, body: bytes
+) -> None:
+    headers = {"Authorization": f"Bearer {token or tenant.token}", "Content-Type": content_type}
+    seen = Counter[object]()
+    for _ in range(TRIES):
+        client = http.client.HTTPConnection("127.0.0.1", tenant.stack.port, timeout=60)
+        try:
+            client.request("POST", f"/datasets/{dataset or tenant.dataset}/batch", body, headers)
+            seen[client.getresponse().status] += 1
+        except OSError as lost:
+            seen[type(lost).__name__] += 1
+        finally:
+            client.close()
+    assert seen == {status: TRIES}
+
+
+def test_node_s_fetch_gets_every_answer(tenant: Tenant) -> None:
+    script = Path(__file__).parent / "node.mjs"
+    command = [executable("node"), str(script), tenant.stack.url, tenant.token, str(tenant.dataset), "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {f"{status}: {status}": 16 for status in (401, 404, 413, 415)}
+
+
+def test_the_answer_comes_before_the_body_and_the_connection_ends_in_good_order(tenant: Tenant) -> None:
+    for length in (f"Content-Length: {len(FITS)}", "Transfer-Encoding: chunked"):
+        with Connection(tenant.stack.port, "nonsense") as connection:
+            connection.post(f"/datasets/{tenant.dataset}", length)
+            answer = connection.answer()
+            assert (answer.status, answer.headers["connection"]) == (401, "close")
+            if "chunked" in length:
+                connection.chunk(FITS)
+                connection.send(b"0\r\n\r\n")
+            else:
+                connection.send(FITS)
+            assert connection.socket.recv(1) == b"", "the connection was reset"
+
+
+def test_a_stranger_s_body_is_not_read_beyond_the_limit(tenant: Tenant) -> None:
+    with Connection(tenant.stack.port, "nonsense") as connection:
+        connection.post(f"/datasets/{tenant.dataset}", "Content-Length: 1000000000")
+        assert connection.answer().status == 401
+        sent = 0
+        with suppress(ConnectionResetError, BrokenPipeError):
+            while sent < 1_000_000_000:
+                connection.send(FITS)
+                sent += len(FITS)
+        assert sent < 10 * len(FITS)  # what was read, and what the kernel's buffers took
+
+
+def test_bodies_that_are_discarded_leave_the_web_threads_to_others(tenant: Tenant, neighbour: Tenant) -> None:
+    """Strangers stall, and so does a tenant whose bodies are refused."""
+    (pid,) = tenant.stack.web_processes()
+    web = psutil.Process(pid)
+    is_served_soon(neighbour)
+    before = web.num_threads()
+    path = f"/datasets/{tenant.dataset}"
+    with ExitStack() as held:
+        for round_ in range(4):
+            strangers = held.enter_context(stalled(2 * THREADS, tenant.stack, path, "nonsense"))
+            refused = held.enter_context(stalled(2 * THREADS, tenant.stack, "/datasets/999999", tenant.token))
+            assert {each.answer().status for each in strangers} == {401}, round_
+            assert {each.answer().status for each in refused} == {404}, round_
+            is_served_soon(neighbour)
+        assert web.num_threads() <= before + THREADS + 64
+    wait_for(lambda: web.num_threads() <= before + THREADS, "an end of the threads")
+    with neighbour.connect() as connection:
+        connection.post("/datasets/999999", f"Content-Length: {len(FITS)}")
+        connection.send(FITS)
+        assert connection.answer().status == 404
+
+
+def test_who_waits_for_a_go_ahead_is_refused_without_one(tenant: Tenant) -> None:
+    with Connection(tenant.stack.port, "nonsense") as connection:
+        connection.post(f"/datasets/{tenant.dataset}", "Expect: 100-continue", f"Content-Length: {len(TEXT)}")
+        assert connection.answer().status == 401
+        assert connection.is_over()
