@@ -1,27 +1,15 @@
 """The types a field may have, as one table: how each is decoded, stored, checked and explained."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
-from msgspec import Meta
 
-# RFC 3339, section 5.6 (`date-time`). msgspec checks the values; it also accepts a space instead of the T, and an
-# offset without its colon, which the grammar does not. A NUL or other digits than ASCII's do not get this far.
-_DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII).fullmatch
+from datasets.date_times import Timestamp, is_date_time
 
-
-Timestamp = Annotated[datetime, Meta(tz=True)]
 TIMESTAMP = pa.timestamp("us", "UTC")
-
-
-def is_date_time(text: str) -> bool:
-    """Return whether a text that msgspec takes for a timestamp is spelled as RFC 3339 says."""
-    return _DATE_TIME(text) is not None
 
 
 def timestamps(texts: Sequence[str]) -> pa.Array:

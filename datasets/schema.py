@@ -13,7 +13,8 @@ import pyarrow as pa
 from django.core.exceptions import ValidationError
 from msgspec import Raw, Struct
 
-from datasets.field_types import FIELD_TYPES, Timestamp
+from datasets.date_times import Timestamp
+from datasets.field_types import FIELD_TYPES
 
 MAX_FIELDS = 200
 # Part of every record: not declared.

@@ -1,11 +1,11 @@
-"""What msgspec lets pass and the contract does not: text that is not UTF-8, and timestamps spelled too freely."""
+"""What msgspec accepts and the contract does not: text that is not UTF-8, and some timestamps."""
 
 import re
 
 import stringzilla
 from msgspec.structs import astuple
 
-from datasets.field_types import is_date_time
+from datasets.date_times import FIRST_DAY, LAST_DAY, is_date_time
 from datasets.schema import CompiledSchema
 from ingest.json_text import PARSE_ERRORS, not_utf8
 
@@ -14,6 +14,8 @@ _LAX_OFFSET = re.compile(rb':\d\d(?:\.\d+)?[+-]\d{4}"').search
 # Their shapes, where each digit is a 0: looked for at the speed of memory, which a regular expression is not.
 _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
 _LAX_EAST, _LAX_WEST, _LAX_SPACE = b'+0000"', b'-0000"', b"-00 00:"
+# The days that can be in the year 0 or 10000 in UTC.
+_FIRST_DAY, _LAST_DAY = b'"' + FIRST_DAY.encode(), b'"' + LAST_DAY.encode()
 # A character of these patterns, written as an escape; some JSON libraries write + as \u002B.
 _ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
 
@@ -32,11 +34,13 @@ def may_be_misread(body: bytes) -> bool:
     if stringzilla.find(shape, _LAX_SPACE) >= 0:
         return True
     may_have_offset = stringzilla.find(shape, _LAX_WEST) >= 0 or stringzilla.find(shape, _LAX_EAST) >= 0
-    return may_have_offset and _LAX_OFFSET(body) is not None
+    if may_have_offset and _LAX_OFFSET(body):
+        return True
+    return bool(stringzilla.find(body, _FIRST_DAY) >= 0 or stringzilla.find(body, _LAST_DAY) >= 0)
 
 
 def has_date_times(schema: CompiledSchema, records: bytes) -> bool:
-    """Return whether each timestamp of an array of records, which msgspec has accepted, is spelled as RFC 3339 says."""
+    """Return whether each timestamp of an array of records, which msgspec has accepted, is one of ours."""
     try:
         read = schema.date_times.decode(records)
     except PARSE_ERRORS:  # an array nests one level deeper than its records

@@ -202,14 +202,15 @@ _DATE_TIME = re.compile(
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
 _DAYS_BEFORE_1970 = 719_162  # from 0001-01-01
+_FIRST = -62_135_596_800_000_000  # 0001-01-01T00:00:00
 _LAST = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999
 
 
 def microseconds(text: str) -> int | None:
-    """A date-time as microseconds since 1970 in UTC, further digits rounded; None for what is not one.
+    """Return a date-time as microseconds since 1970 in UTC, further digits rounded; None for what is not one.
 
-    The calendar is that of the years 0001 to 9999, so a time that rounds up to the year 10000 is none. A leap second is
-    none either.
+    The calendar is that of the years 0001 to 9999: a time is none that lies in another year as written, rounded, or in
+    UTC. A leap second is none either.
     """
     found = _DATE_TIME.fullmatch(text)
     if found is None:
@@ -231,7 +232,8 @@ def microseconds(text: str) -> int | None:
     seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
     fraction = Decimal("0" + (found[7] or "")) * 1_000_000
     local = seconds * 1_000_000 + int(fraction.quantize(Decimal(1), ROUND_HALF_UP))
-    return local - offset * 60_000_000 if local <= _LAST else None
+    instant = local - offset * 60_000_000
+    return instant if local <= _LAST and _FIRST <= instant <= _LAST else None
 
 
 # -- records ------------------------------------------------------------------------------------------

@@ -48,6 +48,10 @@ TAKEN = [
     "0001-01-01T00:00:00Z",
     "9999-12-31T23:59:59Z",
     "9999-12-31T23:59:59.999999Z",
+    "0001-01-01T01:00:00+01:00",
+    "0001-01-01T00:00:00-23:59",
+    "9999-12-31T15:59:59.9999994-08:00",
+    "9999-12-31T23:59:59.999999+23:59",
     *(f"2026-06-10T10:58:00.{'1234567890' * 3}"[: 20 + digits] + "Z" for digits in range(1, 31)),
     "2026-06-10T10:58:00.000000-03:00",
     f"2026-06-10T10:58:00.{'0' * 500}1Z",
@@ -94,6 +98,10 @@ REFUSED = [
     "2026-06-00T00:00:00Z",
     "0000-01-01T00:00:00Z",
     "9999-12-31T23:59:59.9999999Z",
+    "0001-01-01T00:00:00+01:00",
+    "0001-01-01T00:59:59.9999994+01:00",
+    "9999-12-31T23:59:59-08:00",
+    "9999-12-31T15:59:59.9999995-08:00",
     "2026-06-10T10:58:00.Z",
     "2026-06-10T10:58:00,5Z",
     "2026-06-10T10:58:.5Z",
@@ -257,7 +265,10 @@ def _microseconds(text: str) -> int:
     except (ValueError, OverflowError):
         raise Refused from None
     offset = (int(hours or 0) * 60 + int(minutes or 0)) * (-1 if sign == "-" else 1)
-    return (local - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) - offset * 60_000_000
+    instant = (local - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) - offset * 60_000_000
+    if not -62_135_596_800_000_000 <= instant < 253_402_300_800_000_000:  # the years 0001 to 9999
+        raise Refused
+    return instant
 
 
 # -- tables -------------------------------------------------------------------------------------------
@@ -339,9 +350,9 @@ date_times = st.one_of(
     st.sampled_from([*TAKEN, *REFUSED, *BAIT]),
     st.builds(
         "{:04}-{:02}-{:02}{}{:02}:{:02}:{:02}{}{}".format,
-        st.integers(0, 9999),
-        st.integers(0, 13),
-        st.integers(0, 32),
+        st.one_of(st.integers(0, 9999), st.sampled_from([1, 9999])),
+        st.one_of(st.integers(0, 13), st.sampled_from([1, 12])),
+        st.one_of(st.integers(0, 32), st.sampled_from([1, 31])),
         st.sampled_from("TTTTTTt _"),
         st.integers(0, 24),
         st.integers(0, 60),
