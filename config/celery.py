@@ -5,22 +5,21 @@ Both have names of our own, and every key in a Redis broker has a prefix of our 
 same broker keeps its tasks, its control messages and its unacknowledged messages, and we keep ours.
 """
 
-import logging
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
 from celery.beat import Scheduler
-from celery.signals import beat_init, setup_logging, task_received, worker_process_init, worker_ready
-from celery.worker import state
+from celery.schedules import schedule
+from celery.signals import beat_init, setup_logging, worker_process_init, worker_ready
 from django.conf import settings
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
+
+from config import watch
+from config.watch import Progress
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -30,17 +29,17 @@ UPKEEP_QUEUE = "ingest.upkeep"
 _BROKER_KEY_PREFIX = "dataset-ingest:"
 
 app = Celery("dataset-ingest")
-logger = logging.getLogger(__name__)
 
-# For so long a worker that does nothing may leave waiting what is there for it, and beat may send nothing. Far above
-# what a healthy one ever needs, a reconnection included.
-_WORKER_PATIENCE_SECONDS = 20.0
-_BEAT_PATIENCE_SECONDS = 120.0
+
+def _steady_now() -> datetime:
+    """Return a time that no step of the clock moves; only differences of two are meaningful."""
+    return datetime.fromtimestamp(time.monotonic(), UTC)
 
 
 def _every(task: str, seconds: float, **options: Any) -> dict[str, Any]:
-    # A trigger that nobody took in time is not worth taking later: the next one is already there.
-    return {"task": task, "schedule": seconds, "options": {"expires": max(seconds * 4, 5)}, **options}
+    # Triggers do not expire: Celery would compare the clocks of two machines. Late ones do no harm, and
+    # BoundedScheduler limits how many can wait.
+    return {"task": task, "schedule": schedule(seconds, nowfun=_steady_now), **options}
 
 
 app.conf.update(
@@ -66,7 +65,7 @@ app.conf.update(
     },
     beat_schedule={
         "dispatch": _every("ingest.dispatch", settings.DISPATCH_SECONDS),
-        "heartbeat": _every("ingest.heartbeat", settings.HEARTBEAT_SECONDS),
+        "look at storage": _every("ingest.look_at_storage", settings.HEARTBEAT_SECONDS),
         "flush usage": _every("quotas.flush_usage", settings.USAGE_FLUSH_SECONDS),
         "note key use": _every("ingest.note_key_use", 30.0),
         "tidy": _every("ingest.tidy", settings.COMPACT_SECONDS),
@@ -75,6 +74,7 @@ app.conf.update(
     beat_max_loop_interval=min(settings.DISPATCH_SECONDS, 1.0),
 )
 app.autodiscover_tasks(["ingest", "quotas"])
+_SHORTEST_INTERVAL = min(each["schedule"].seconds for each in app.conf.beat_schedule.values())
 
 
 @setup_logging.connect
@@ -88,64 +88,16 @@ def _allow_deep_records(**_: Any) -> None:
     sys.setrecursionlimit(10_000)
 
 
-class _Life:
-    """When this process last did its work, by the monotonic clock."""
-
-    at = time.monotonic()
-
-    @classmethod
-    def note(cls, **_: Any) -> None:
-        cls.at = time.monotonic()
-
-
-task_received.connect(_Life.note)
-
-
 @worker_ready.connect
 def _watch_worker(**_: Any) -> None:
-    queues = list(app.amqp.queues.consume_from)
-    threading.Thread(target=_end_when_nothing_is_taken, args=(queues,), daemon=True).start()
+    names = {DRAIN_QUEUE: "worker", UPKEEP_QUEUE: "upkeep"}
+    processes = {queue: names[queue] for queue in app.amqp.queues.consume_from}
+    threading.Thread(target=watch.watch_worker, args=(processes, _messages), daemon=True).start()
 
 
 @beat_init.connect
 def _watch_beat(**_: Any) -> None:
-    threading.Thread(target=_end_when_nothing_is_sent, daemon=True).start()
-
-
-def _end_when_nothing_is_taken(queues: Sequence[str]) -> None:
-    """A worker may come back from an outage of the broker and take nothing, for ever; a new one does."""
-    waits_since: float | None = None
-    while True:
-        time.sleep(2)
-        if state.active_requests or not any(map(_something_waits, queues)):
-            waits_since = None
-            continue
-        now = time.monotonic()
-        waits_since = waits_since or now
-        if now - max(waits_since, _Life.at) > _WORKER_PATIENCE_SECONDS:
-            _end("takes nothing of what waits for it")
-
-
-def _end_when_nothing_is_sent() -> None:
-    _Life.note()
-    while True:
-        time.sleep(5)
-        if time.monotonic() - _Life.at > _BEAT_PATIENCE_SECONDS:
-            _end("sends nothing")
-
-
-def _end(why: str) -> None:
-    """Whoever keeps this process running (`up`, systemd) starts another."""
-    logger.error("this process %s, and ends; another will be started", why)
-    os.kill(os.getpid(), signal.SIGKILL)  # nothing in it is waited for: that is what hangs
-
-
-def _something_waits(queue: str) -> bool:
-    """Whether a message waits to be taken; not where the broker does not answer, which is no worker's fault."""
-    try:
-        return _messages(queue) > 0
-    except (KombuError, RedisError, OSError):
-        return False
+    threading.Thread(target=watch.watch_beat, args=(_SHORTEST_INTERVAL,), daemon=True).start()
 
 
 def _messages(queue: str) -> int:
@@ -164,12 +116,10 @@ class BoundedScheduler(Scheduler):
 
     most_waiting = 100
 
-    def tick(self, *args: Any, **kwargs: Any) -> Any:
-        _Life.note()
-        return super().tick(*args, **kwargs)
-
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         name = self.app.conf.task_routes.get(entry.task, {}).get("queue", DRAIN_QUEUE)
-        if _messages(name) >= self.most_waiting:
-            return None
-        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+        sent = None
+        if _messages(name) < self.most_waiting:
+            sent = super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+        Progress.note()
+        return sent

@@ -71,6 +71,15 @@ ADVICE = {
     "bad_request": ("The request is malformed.", "Compare it with the curl line of the dataset's page."),
     "internal_error": ("A defect of this service.", "Its log says more."),
 }
+# For each check of the service that is not ok.
+_SERVICE_ADVICE = {
+    "redis": "See to Redis: no request is accepted until it answers and has memory left.",
+    "database": "Start the database: accepted records wait until it answers.",
+    "worker": "Start the worker process: accepted records wait until it runs. Its log says why it stopped.",
+    "upkeep": "Start the upkeep process: records are stored, but small files and replaced ones pile up.",
+    "beat": "Start the beat process: accepted records wait until it runs. Its log says why it stopped.",
+    "storage": "See to the storage, or to the worker that looks at it: accepted records wait until then.",
+}
 # These come without a key that can be read, so that nobody knows whose they are.
 _NOBODYS = ("missing_api_key", "invalid_api_key", "missing_project_claim", "personal_access_token")
 _LATE_SECONDS = 60
@@ -98,7 +107,7 @@ def findings(project: Project) -> list[Finding]:
 def _service(project: Project) -> Iterator[Finding]:
     for name, state in health.checks().items():
         if state != "ok":
-            yield Finding(True, f"{name.capitalize()}: {state}.", "What is accepted waits until this is mended.")
+            yield Finding(True, f"{name.capitalize()}: {state}.", _SERVICE_ADVICE[name])
 
 
 def _project(project: Project) -> Iterator[Finding]:

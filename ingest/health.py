@@ -1,10 +1,8 @@
 """Whether everything that ingest needs is there."""
 
-import json
 import os
-import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -12,51 +10,38 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 from redis.exceptions import RedisError
 
-from config import redis
 from datasets.table import TableGone, check_storage, storage_options
-from ingest import memory, redis_keys
+from ingest import heartbeat, memory
+from ingest.heartbeat import Sign
 
-# A worker that is busy with one commit is late; one that has not been heard of for so long is gone.
-_STALE_SECONDS = 60
 # A storage that takes longer is not well; and the worker has other things to do.
 _STORAGE_SECONDS = 5.0
 
 
-def beat() -> None:
-    """Leave a sign of life, with what the storage looks like from the worker. Run by a worker."""
-    sign = json.dumps({"at": time.time(), "storage": _storage()})
-    redis.client().set(redis_keys.HEARTBEAT, sign, ex=_STALE_SECONDS)
+def look_at_storage() -> None:
+    """Leave a sign of what the storage looks like from here. Run by a worker."""
+    heartbeat.leave(heartbeat.STORAGE, _storage())
 
 
 def checks() -> dict[str, str]:
-    """`ok`, or what is wrong, of redis, database, worker and storage. Says nothing of a tenant."""
-    state = {"redis": "ok", "database": _database(), "worker": "ok", "storage": "unknown: no worker"}
+    """Return `ok`, or what is wrong, for all that ingest needs. Says nothing of a tenant."""
+    state = {"redis": "ok", "database": _database()}
     try:
         state["redis"] = memory.state()
-        sign = _sign()
+        signs = heartbeat.read()
     except (RedisError, OSError):
-        return {**state, "redis": "no answer", "worker": "unknown: redis gives no answer"}
-    if sign is None:
-        return {**state, "worker": f"no sign of life for {_STALE_SECONDS} seconds"}
-    return {**state, "storage": sign["storage"]}
+        unknown = dict.fromkeys((*heartbeat.PROCESSES, heartbeat.STORAGE), "unknown: redis gives no answer")
+        return {**state, "redis": "no answer", **unknown}
+    return {**state, **states(signs)}
 
 
-def heartbeat_age() -> float | None:
-    """Seconds since a worker's last sign of life; None without one."""
-    sign = _sign()
-    return None if sign is None else max(0.0, time.time() - sign["at"])
-
-
-def storage_state() -> str | None:
-    """`ok`, or what is wrong with the storage as a worker saw it last; None without a worker."""
-    sign = _sign()
-    return None if sign is None else str(sign["storage"])
-
-
-def _sign() -> dict[str, Any] | None:
-    found = redis.client().get(redis_keys.HEARTBEAT)
-    sign: dict[str, Any] | None = None if found is None else json.loads(found)
-    return sign
+def states(signs: Mapping[str, Sign | None]) -> dict[str, str]:
+    """Return what each sign of life says; a missing one is named."""
+    gone = f"no sign of life for {heartbeat.STALE_SECONDS} seconds"
+    found = {name: sign.state if sign else gone for name, sign in signs.items()}
+    if signs[heartbeat.STORAGE] is None:
+        found[heartbeat.STORAGE] = f"unknown: no worker has looked at it for {heartbeat.STALE_SECONDS} seconds"
+    return found
 
 
 def _database() -> str:

@@ -3,7 +3,6 @@
 Totals only: a label that named a project or a dataset would tell a tenant of another's.
 """
 
-import time
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
@@ -13,7 +12,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from config import redis
-from ingest import health, memory, queue, redis_keys
+from ingest import heartbeat, memory, queue, redis_keys
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -37,7 +36,8 @@ class _QueueCollector(Collector):
         pending = queue.pending()
         waiting = [redis_keys.queued(dataset_id) for dataset_id in pending]
         queued = sum(int(records or 0) for records in (client.mget(waiting) if waiting else []))
-        overdue = max(0.0, time.time() - min(pending.values()) / 1000) if pending else 0.0
+        seconds, microseconds = client.time()  # due times are by Redis's clock
+        overdue = max(0.0, seconds + microseconds / 1e6 - min(pending.values()) / 1000) if pending else 0.0
         yield _counter("ingest_accepted_records", "Records accepted since Redis was set up.", int(accepted or 0))
         yield _gauge("ingest_queued_records", "Records accepted and not yet stored.", queued)
         yield _gauge("ingest_queued_bytes", "Bytes of the bodies in the queue.", int(size or 0))
@@ -46,13 +46,24 @@ class _QueueCollector(Collector):
         used, limit = memory.seen()
         yield _gauge("ingest_redis_memory_bytes", "Memory that Redis uses.", used)
         yield _gauge("ingest_redis_memory_limit_bytes", "Redis's maxmemory; 0 is none. Admission stops at 80 %.", limit)
-        age = health.heartbeat_age()
-        if age is not None:
-            yield _gauge("ingest_worker_heartbeat_age_seconds", "Since a worker's last sign of life.", age)
+        yield from _processes()
         refused = CounterMetricFamily("ingest_refused_requests", "Requests refused, by error code.", labels=["code"])
         for code, count in sorted(client.hgetall(redis_keys.REFUSED).items()):
             refused.add_metric([code.decode()], int(count))
         yield refused
+
+
+def _processes() -> Iterator[Metric]:
+    """Describe the processes behind the API, and the storage as a worker sees it."""
+    signs = heartbeat.read()
+    well = GaugeMetricFamily("ingest_process_ok", "1 if the process (or the storage) is well.", labels=["process"])
+    age = GaugeMetricFamily("ingest_heartbeat_age_seconds", "Since the last sign of life.", labels=["process"])
+    for name, sign in signs.items():
+        well.add_metric([name], 1 if sign and sign.state == "ok" else 0)
+        if sign:
+            age.add_metric([name], sign.age)
+    yield well
+    yield age
 
 
 def text() -> bytes:

@@ -29,6 +29,7 @@ Glossary
     refused         hash: error code -> requests refused with it
     refusal log     list of a project: its latest refusals, newest first (`ingest.refusals.Refusal`, packed)
     refusal logs    sorted set: project id -> when its refusal log was last written, in ms since the epoch
+    sign            of life, of a process or of the storage: `ok` or what is wrong (see heartbeat.py)
 
 Fields of a stream entry
     b body, as `queue.packed` leaves it     f format: o object, a array, l lines (NDJSON)
@@ -46,7 +47,6 @@ KEYS_LAST_USED = "keys:last_used"
 SLOTS = "queue:slots"
 ROOM = "queue:room"
 UNTIDY = "queue:untidy"
-HEARTBEAT = "worker:heartbeat"
 REFUSED = "requests:refused"
 REFUSAL_LOGS = "refusals:logs"
 REFUSAL_LOG_PREFIX = "refusals:log:"
@@ -86,6 +86,10 @@ def known_keys(project_id: int) -> str:
 
 def lock(dataset_id: int) -> str:
     return f"queue:lock:{dataset_id}"
+
+
+def sign(name: str) -> str:
+    return f"sign:{name}"
 
 
 def refused_by_hour(project_id: int) -> str:

@@ -77,8 +77,9 @@ def _ages(dataset_ids: Sequence[int]) -> list[float]:
     with redis.client().pipeline(transaction=False) as pipe:
         for dataset_id in dataset_ids:
             pipe.xrange(redis_keys.stream(dataset_id), "-", "+", count=1)
-        heads = pipe.execute()
-    now = time.time()
+        pipe.time()
+        *heads, (seconds, microseconds) = pipe.execute()
+    now = seconds + microseconds / 1e6  # by the clock that the entries' ids were made with
     return [max(0.0, now - int(head[0][0].partition(b"-")[0]) / 1000) if head else 0.0 for head in heads]
 
 

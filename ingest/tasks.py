@@ -4,10 +4,9 @@ import logging
 from typing import Any
 
 from celery import current_app, shared_task
-from django.conf import settings
 
 from ingest import drain as drains
-from ingest import health, queue, upkeep
+from ingest import health, heartbeat, queue, upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +18,7 @@ _MAX_WAITING = 500
 def dispatch() -> None:
     """Send as many drains as datasets are due, less those that wait in the broker."""
     for _ in range(queue.count_due(_MAX_WAITING) - _waiting()):
-        drain.apply_async(expires=settings.DRAIN_LEASE_SECONDS)
+        drain.delay()
 
 
 def _waiting() -> int:
@@ -36,6 +35,8 @@ def drain() -> None:
     dataset_id = queue.next_due()
     if dataset_id is not None:
         written = drains.drain(dataset_id)
+        if written:  # a look at the storage may wait behind many drains
+            heartbeat.leave(heartbeat.STORAGE)
         logger.debug("dataset %s: %s rows stored", dataset_id, written)
 
 
@@ -51,7 +52,7 @@ def note_key_use() -> None:
     upkeep.note_key_use()
 
 
-@shared_task(name="ingest.heartbeat")
-def heartbeat() -> None:
-    """Leave a worker's sign of life."""
-    health.beat()
+@shared_task(name="ingest.look_at_storage")
+def look_at_storage() -> None:
+    """Leave a sign of what the storage looks like from a worker."""
+    health.look_at_storage()

@@ -20,7 +20,7 @@ from datasets.admin.people import password_change_view
 from datasets.admin.tenancy import projects_of, scope
 from datasets.models import Dataset, Project
 from datasets.table import unreadable
-from ingest import checkup, health, ledger, statistics
+from ingest import checkup, health, heartbeat, ledger, statistics
 from ingest.admin.records import DatasetRecordsAdmin
 from ingest.admin.refusals import refusals_view
 from ingest.checkup import Finding
@@ -81,11 +81,12 @@ def _cards(request: HttpRequest) -> dict[str, Any]:
     shown = Paginator(projects, _PROJECTS).get_page(request.GET.get("page"))
     context = {"page": shown, "span": span, "spans": _SPANS, "now": clock.now(), "can_add": _can_add(request)}
     try:
+        signs = heartbeat.read()
+        states = health.states(signs)
         return {
             **context,
             "projects": _each(shown, span),
-            "heartbeat": health.heartbeat_age(),
-            "storage": health.storage_state(),
+            "processes": [(name, states[name], sign) for name, sign in signs.items()],
         }
     except (RedisError, OSError):
         return {**context, "projects": [], "redis_is_away": True}

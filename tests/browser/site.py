@@ -11,8 +11,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from django.db import connections
 
 from config.wsgi import application
-from ingest import health, queue
+from ingest import queue
 from ingest.drain import drain
+from tests.ingest.signs import all_is_well
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -53,7 +54,7 @@ def working() -> Iterator[None]:
     def work() -> None:
         try:
             while not stop.wait(0.1):
-                health.beat()
+                all_is_well()
                 while dataset_id := queue.next_due():
                     drain(dataset_id)
         finally:

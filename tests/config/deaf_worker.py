@@ -4,10 +4,10 @@ from typing import Any
 
 from celery.signals import worker_ready
 
-from config import celery
+from config import celery, watch
 
 app = celery.app
-celery._WORKER_PATIENCE_SECONDS = 3.0
+watch.WORKER_PATIENCE_SECONDS = 3.0
 
 
 @worker_ready.connect

@@ -14,12 +14,13 @@ from django.urls import reverse
 from config import clock, redis
 from datasets import services
 from datasets.models import ApiKey, Dataset, Project
-from ingest import health, redis_keys
+from ingest import redis_keys
 from ingest.checkup import ADVICE
 from ingest.drain import drain
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
 from tests.ingest.entries import enqueue, send, table_of
+from tests.ingest.signs import all_is_well
 from tests.test_readme import errors, table
 
 Look = Callable[[], str]
@@ -46,7 +47,7 @@ def test_there_is_advice_for_every_refusal() -> None:
 
 
 def test_nothing_is_wrong_where_records_arrive(look: Look, api: Api, dataset: Dataset) -> None:
-    health.beat()
+    all_is_well()
     send(api, "a")
     drain(dataset.pk)
     assert "nothing is wrong here" in look()
@@ -59,7 +60,7 @@ def test_a_project_that_has_nothing_is_told_what_it_lacks(look: Look) -> None:
 
 
 def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dataset, key: ApiKey) -> None:
-    health.beat()
+    all_is_well()
     api.one(record(amount="12"))
     assert "1 request refused in 24 hours, invalid_field: A field has another type than is declared." in look()
     assert "“42.5”" in look()
@@ -90,7 +91,7 @@ def test_a_table_that_is_gone_is_told_while_something_waits_for_it(look: Look, a
         send(Api(api.token, each), "a")
         drain(each.pk)
     shutil.rmtree(table_of(dataset).table_uri.removeprefix("file://"))
-    health.beat()
+    all_is_well()
     assert "nothing is wrong here" in look()
     send(Api(api.token, other), "b")
     assert "nothing is wrong here" in look()

@@ -11,10 +11,11 @@ from config import redis
 from datasets import services
 from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from ingest import health, redis_keys
+from ingest import redis_keys
 from ingest.views import Accepted
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.entries import in_stream
+from tests.ingest.signs import all_is_well
 from tests.ingest.wire import call
 
 POSTS = (
@@ -108,9 +109,9 @@ def test_it_says_that_it_is_alive(transactional_db: None) -> None:
 
 
 def test_it_says_that_it_is_ready_and_names_everything_it_needs(transactional_db: None) -> None:
-    health.beat()
+    all_is_well()
     response = Api(None).request("GET", "/readyz")
-    checks = {"redis": "ok", "database": "ok", "worker": "ok", "storage": "ok"}
+    checks = dict.fromkeys(("redis", "database", "worker", "upkeep", "beat", "storage"), "ok")
     assert (response.status_code, response.json()) == (200, {"status": "ok", "checks": checks})
 
 
@@ -137,7 +138,7 @@ def test_it_counts_for_prometheus(api: Api) -> None:
 
 
 def test_a_trailing_slash_is_tolerated(api: Api, default_dataset: Dataset) -> None:
-    health.beat()  # a worker
+    all_is_well()
     for path in POSTS:
         body: Any = [record()] if path.endswith("batch") else record()
         expected = 200 if path.endswith("validate") else 202
@@ -300,8 +301,8 @@ def test_a_defect_is_a_500_in_json_that_tells_nothing(api: Api, dataset: Dataset
 
 
 def test_a_defect_outside_the_ingest_routes_is_a_500_in_json_too() -> None:
-    redis.client().set(redis_keys.HEARTBEAT, "not what a worker writes")
-    response = Api(None).request("GET", "/readyz", headers={"X-Request-Id": "req_123"})
+    redis.client().set(redis_keys.TOTAL_ACCEPTED, "not what an admission writes")
+    response = Api(None).request("GET", "/metrics", headers={"X-Request-Id": "req_123"})
     assert (response.status_code, response.json()) == (500, {"error": "Internal error", "code": "internal_error"})
     assert response.headers["X-Request-Id"] == "req_123"
 

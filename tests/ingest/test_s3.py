@@ -20,6 +20,7 @@ from ingest.ledger import balance
 from tests.conftest import FIELDS, Api
 from tests.ingest.entries import counters, in_stream, send, status
 from tests.ingest.object_store import ObjectStore
+from tests.ingest.signs import all_is_well
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,7 @@ def test_tables_are_tidied(store: ObjectStore, api: Api, dataset: Dataset, monke
 def test_an_outage_of_the_storage_costs_time_and_no_record(store: ObjectStore, api: Api, dataset: Dataset) -> None:
     send(api, "0")
     drain(dataset.pk)
-    health.beat()
+    all_is_well()
     assert health.checks()["storage"] == "ok"
     store.stop()
     accepted = send(api, "1", "2")
@@ -206,7 +207,7 @@ def test_readiness_does_not_wait_for_a_storage_that_never_answers(
     monkeypatch.setattr(health, "_STORAGE_SECONDS", 0.5)
     store.hang("readiness")
     try:
-        health.beat()
+        all_is_well()
         assert health.checks()["storage"] == "unavailable: OSError"
     finally:
         store.hang("")

@@ -25,6 +25,7 @@ from ingest.models import QuarantinedEntry
 from tests.conftest import FIELDS, Api
 from tests.ingest.crashing import drain_dying, finish, start
 from tests.ingest.entries import counters, enqueue, in_stream, let_the_lock_expire, names_in_table, send, status
+from tests.ingest.signs import all_is_well
 
 
 @contextmanager
@@ -179,7 +180,7 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
     client = Client()
     client.force_login(User.objects.get(pk=owner.pk))
     with unmounted():
-        health.beat()
+        all_is_well()
         assert "is the storage mounted?" in health.checks()["storage"]
         assert "is the storage mounted?" in client.get(reverse("admin:index")).content.decode()
         page = client.get(reverse("admin:ingest_datasetrecords_change", args=[dataset.pk]))
@@ -193,7 +194,7 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
             call_command("records", str(dataset.pk))
         upkeep.tidy_tables(everything=False)  # says so in the log, and goes on
         assert queue.untidy() == [dataset.pk]
-    health.beat()
+    all_is_well()
     assert health.checks()["storage"] == "ok"
     assert "is the storage mounted?" not in client.get(reverse("admin:index")).content.decode()
 

@@ -12,7 +12,7 @@ from datasets import records, services
 from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.table import PARTITION, DatasetTable
-from ingest import admission, queue, redis_keys, tasks, upkeep
+from ingest import admission, heartbeat, queue, redis_keys, tasks, upkeep
 from ingest.drain import drain
 from ingest.ledger import balance
 from tests.conftest import FIELDS, Api
@@ -249,5 +249,7 @@ def test_the_tasks_do_what_they_are_named_for(api: Api, dataset: Dataset, key: A
     tasks.note_key_use()
     key.refresh_from_db()
     assert key.last_used_at is not None
-    tasks.heartbeat()
-    assert redis.client().exists(redis_keys.HEARTBEAT)
+    tasks.look_at_storage()
+    sign = heartbeat.read()["storage"]
+    assert sign is not None
+    assert sign.state == "ok"

@@ -1,0 +1,85 @@
+"""The processes behind the API agree on nothing but Redis: their clocks may be wrong, and each may be gone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+from redis import Redis
+
+from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE, BoundedScheduler, app
+from datasets.models import Dataset
+from ingest import health, queue
+from tests.config.celery_processes import beat, worker
+from tests.conftest import Api
+from tests.e2e.stack import wait_for
+from tests.ingest.entries import send, table_of
+from tests.test_commands import environment
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def broker() -> Iterator[Any]:
+    """The broker's Redis, empty."""
+    with Redis(unix_socket_path=urlsplit(settings.CELERY_BROKER_URL).path, db=1) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture
+def move_clock(tmp_path: Path) -> Callable[[float], dict[str, str]]:
+    """Set the clock of processes with this environment ahead by some seconds, also while they run."""
+    ahead = tmp_path / "ahead"
+
+    def move(seconds: float) -> dict[str, str]:
+        ahead.write_text(f"{seconds}")
+        return environment(SECONDS_AHEAD=str(ahead))
+
+    return move
+
+
+Move = Callable[[float], dict[str, str]]
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+def test_a_worker_whose_clock_is_wrong_stores_records(
+    api: Api, dataset: Dataset, tmp_path: Path, move_clock: Move, seconds: float
+) -> None:
+    send(api, "a")
+    scheduler: Any = BoundedScheduler(app=app)
+    with worker("tests.config.wrong_clock", tmp_path / "log", environment=move_clock(seconds)):
+        scheduler.apply_entry(scheduler.schedule["dispatch"])
+        wait_for(lambda: queue.is_empty(dataset.pk), "the record to leave the queue", seconds=60)
+    assert table_of(dataset).count() == 1
+
+
+def test_a_beat_whose_clock_is_set_back_goes_on_sending(broker: Any, tmp_path: Path, move_clock: Move) -> None:
+    waiting = f"{app.conf.broker_transport_options['global_keyprefix']}{DRAIN_QUEUE}"
+    with beat(tmp_path / "log", move_clock(0), application="tests.config.wrong_clock"):
+        wait_for(lambda: broker.llen(waiting), "triggers", seconds=60)
+        move_clock(-3600)
+        for _ in range(2):  # the first may have been under way
+            broker.delete(waiting)
+            wait_for(lambda: broker.llen(waiting), "triggers after the clock was set back", seconds=20)
+
+
+@pytest.mark.parametrize("gone", ["worker", "upkeep", "beat"])
+def test_the_process_that_is_gone_is_the_one_that_is_named(tmp_path: Path, gone: str) -> None:
+    here = environment()
+    start: dict[str, Any] = {
+        "worker": lambda: worker("config", tmp_path / "worker", DRAIN_QUEUE, here),
+        "upkeep": lambda: worker("config", tmp_path / "upkeep", UPKEEP_QUEUE, here),
+        "beat": lambda: beat(tmp_path / "beat", here),
+    }
+    with ExitStack() as running:
+        for process in start.keys() - {gone}:
+            running.enter_context(start[process]())
+        expected = {process: "ok" for process in start if process != gone}
+        found = wait_for(lambda: checks if expected.items() <= (checks := health.checks()).items() else None, "signs")
+        assert found[gone] == "no sign of life for 60 seconds"
+        if gone == "upkeep":
+            wait_for(lambda: health.checks()["storage"] == "ok", "a look at the storage")
