@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
-from rest_framework import exceptions
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +65,6 @@ def exception_handler(raised: Exception, context: Mapping[str, Any]) -> JsonResp
     """DRF's EXCEPTION_HANDLER: every refusal of a view in the one shape, the unforeseen as a 500."""
     if isinstance(raised, ApiError):
         return to_response(raised)
-    if isinstance(raised, exceptions.MethodNotAllowed):
-        return to_response(MethodNotAllowed(headers={"Allow": ", ".join(context["view"].allowed_methods)}))
     logger.error("unforeseen error in %s", context["request"].path, exc_info=raised)
     return to_response(InternalError())
 

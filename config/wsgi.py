@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, get_resolver
 
 from config import arrival, lingering
+from config.errors import ApiError, to_response
 from config.middleware import BODY_WAS_READ, SENDER, request_id
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -55,6 +56,8 @@ class ApiHandler(BaseHandler):
 
     def _get_response(self, request: HttpRequest) -> HttpResponse:
         """Django's, without what middleware may do to a view, and without transactions around it."""
+        if _has_no_single_host(request.META):
+            return to_response(ApiError({"detail": "An HTTP/1.1 request needs one Host header."}))
         match = self.resolve_request(request)
         response: HttpResponse = match.func(request, *match.args, **match.kwargs)
         return response
@@ -88,6 +91,12 @@ def _has_body(environ: dict[str, Any]) -> bool:
     Else a client would send its next request where the server still expects the rest of this one.
     """
     return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+
+
+def _has_no_single_host(environ: dict[str, Any]) -> bool:
+    """Return whether a request must be refused because of its Host header (RFC 9112, 3.2). The server joins several."""
+    host = environ.get("HTTP_HOST", "")
+    return "," in host or (not host and environ.get("SERVER_PROTOCOL") == "HTTP/1.1")
 
 
 def _is_coming(environ: dict[str, Any]) -> bool:

@@ -22,6 +22,7 @@ from ingest import queue, redis_keys
 from ingest.errors import (
     NOTHING_HAPPENED,
     OUTCOME_UNKNOWN,
+    BodyTooLarge,
     KeyInProgress,
     KeyReused,
     QueueFull,
@@ -192,11 +193,22 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
         elif outcome == b"key_reused":
             raise KeyReused
         elif outcome == b"full":
-            raise QueueFull({"detail": _FULL[reply[2]]})
+            raise _full(reply[2], payload)
         elif outcome == b"too_many_keys":
             raise _too_many_keys(reply[2])
         else:
             raise QueueUnavailable(NOTHING_HAPPENED)
+
+
+def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
+    """Return the refusal of a payload that has no room in the backlog now, or never will."""
+    limit = min(_settings().dataset_bytes, _settings().total_bytes)
+    if what == b"memory" or len(queue.packed(payload.body)) <= limit:
+        return QueueFull({"detail": _FULL[what]})
+    detail = f"The backlog holds at most {limit} bytes, so this body never fits. Send its records in smaller parts."
+    refusal = BodyTooLarge({"limit": limit, "detail": detail})
+    refusal.confirmed = True
+    return refusal
 
 
 def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str) -> list[Any]:

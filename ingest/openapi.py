@@ -77,7 +77,7 @@ _QUOTA: Json = {
 _DETAILS: dict[type[ApiError], Json] = {
     errors.InvalidDatasetId: {"received": _TEXT},
     errors.InvalidJson: {"index": {**_COUNT, "description": "of the line, in NDJSON"}, "detail": _TEXT},
-    errors.BodyTooLarge: {"limit": _COUNT},
+    errors.BodyTooLarge: {"limit": _COUNT, "detail": _TEXT},
     errors.LengthRequired: {"detail": _TEXT},
     arrival.BodyTooSlow: {"detail": _TEXT},
     errors.TooManyRecords: {"limit": _COUNT},
@@ -166,6 +166,7 @@ def _paths() -> Json:
                 "parameters": [*by_path, receipt],
             }
         },
+        "/": {"get": {**_open("root", "Where the description and the admin are", {200: "Root"}), "responses": _root()}},
         "/healthz": {"get": _open("healthz", "This process answers", {200: "Health"})},
         "/readyz": {"get": _open("readyz", "Everything that ingest needs is there", {200: "Health", 503: "Health"})},
         "/openapi.json": {"get": _open("openapi", "This description", {200: "Anything"})},
@@ -197,6 +198,12 @@ def _open(name: str, summary: str, answers: dict[int, str]) -> Json:
 def _metrics() -> Json:
     answer = _response([_TEXT], 200)
     answer["content"] = {"text/plain": {"schema": _TEXT}}
+    return {**_operation("", "", (), {})["responses"], "200": answer}
+
+
+def _root() -> Json:
+    answer = _response([_ref("Root")], 200)
+    answer["content"]["text/html"] = {"schema": _TEXT}
     return {**_operation("", "", (), {})["responses"], "200": answer}
 
 
@@ -251,6 +258,7 @@ def _schemas() -> Json:
         "Health": _object(
             {"status": {"enum": ["ok", "unavailable"]}}, {"checks": {"type": "object", "additionalProperties": _TEXT}}
         ),
+        "Root": _object({"service": _TEXT, "description": _TEXT, "admin": _TEXT}),
         "Anything": {"type": "object"},
     }
 

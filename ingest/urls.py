@@ -5,6 +5,7 @@ from django.urls import re_path
 from ingest import views
 
 urlpatterns = [
+    re_path(r"^$", views.RootView.as_view()),
     re_path(r"^datasets/?$", views.SingleView.as_view()),
     re_path(r"^datasets/batch/?$", views.BatchView.as_view()),
     re_path(r"^datasets/(?P<dataset_id>[^/]+)/?$", views.SingleView.as_view()),

@@ -12,7 +12,7 @@ from django.http.response import ResponseHeaders
 from redis.exceptions import RedisError
 from rest_framework.views import APIView
 
-from config.errors import ApiError, json_response
+from config.errors import ApiError, InternalError, MethodNotAllowed, json_response
 from config.middleware import SENDER, request_id
 from config.redis import RedisUnavailable
 from datasets.catalog import CatalogUnavailable, Contract, DatasetNotFound, check_in_force, under_contract
@@ -38,6 +38,12 @@ _LARGEST_ID = 2**63 - 1  # of a BigAutoField
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 
+_ROOT_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>Dataset ingest</title><main><h1>Dataset ingest</h1><p>This address takes records: see the "
+    '<a href="/openapi.json">description of the API</a> or the <a href="/admin/">admin</a>.</p></main></html>'
+)
+
 Validator = Callable[[Any, bytes], Payload]
 
 
@@ -50,7 +56,7 @@ class ApiView(APIView):
 
     def handle_exception(self, exc: Exception) -> Any:
         response = super().handle_exception(exc)
-        code = exc.code if isinstance(exc, ApiError) else str(response.status_code)
+        code = exc.code if isinstance(exc, ApiError) else InternalError.code
         claims = self.claims()
         project_id = self.request.META[SENDER] = claims.project_id if claims else None
         refusals.log(
@@ -84,6 +90,10 @@ class ApiView(APIView):
         if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)
         self.perform_authentication(request)
+
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Refuse in our own words, by whose code the refusal is counted."""
+        raise MethodNotAllowed(headers={"Allow": ", ".join(self.allowed_methods)})
 
     def perform_authentication(self, request: Any) -> None:
         """None; but see KeyView."""
@@ -293,6 +303,16 @@ class ReceiptView(KeyView):
             return look_up(receipts.read(contract.dataset_id, receipt))
 
         return json_response(self.under_contract(wanted, see))
+
+
+class RootView(ApiView):
+    """`GET /`: where the description and the admin are, for those who open the service's address."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if "text/html" in request.META.get("HTTP_ACCEPT", ""):
+            return HttpResponse(_ROOT_PAGE, headers={"Vary": "Accept"})
+        places = {"service": "Dataset ingest", "description": "/openapi.json", "admin": "/admin/"}
+        return json_response(places, headers={"Vary": "Accept"})
 
 
 class HealthView(ApiView):

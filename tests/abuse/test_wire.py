@@ -246,6 +246,34 @@ def test_a_header_that_stands_twice_is_neither_of_the_two(tenant: Tenant, neighb
     assert (accepted(tenant), accepted(neighbour)) == before
 
 
+def test_a_request_names_its_host_once(tenant: Tenant) -> None:
+    """RFC 9112, 3.2. HTTP/1.0 has no Host, and old clients send it."""
+    before = accepted(tenant)
+    length, key = f"Content-Length: {len(TEXT)}", f"Authorization: Bearer {tenant.token}"
+    for version, hosts, status in (
+        ("HTTP/1.1", [], 400),
+        ("HTTP/1.1", ["Host:"], 400),
+        ("HTTP/1.1", ["Host: a", "Host: b"], 400),
+        ("HTTP/1.1", ["Host: a", "Host: a"], 400),
+        ("HTTP/1.0", ["Host: a", "Host: b"], 400),
+        ("HTTP/1.1", ["Host: any_name:8000"], 202),
+        ("HTTP/1.0", [], 202),
+    ):
+        with tenant.connect() as connection:
+            lines = [
+                f"POST /datasets/{tenant.dataset} {version}",
+                *hosts,
+                key,
+                "Content-Type: application/json",
+                length,
+            ]
+            connection.send("".join(f"{line}\r\n" for line in [*lines, ""]).encode() + TEXT)
+            answer = connection.answer()
+            assert answer.status == status, (version, hosts)
+            assert status == 202 or "Host" in answer.json()["detail"]
+    assert accepted(tenant) == before + 2
+
+
 # -- addresses and methods ----------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ def test_a_retry_is_answered_when_nothing_more_is_accepted(api: Api, dataset: Da
     assert again.headers["RateLimit"].startswith('"monthly";r=0;')
     set_limit(owner, -1)
     settings.BACKLOG_LIMIT_BYTES = 1
-    assert api.one(record()).status_code == 503
+    assert api.one(record()).status_code == 413
     assert is_replay_of(first, api.batch([record()] * 2, Idempotency_Key="k"))
     with redis_full():
         assert is_replay_of(first, api.batch([record()] * 2, Idempotency_Key="k"))

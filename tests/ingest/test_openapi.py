@@ -132,5 +132,5 @@ def test_no_generated_request_is_answered_by_anything_undocumented(
 @settings(max_examples=5, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_nor_is_one_without_a_key(case: schemathesis.Case[Any], ready: None) -> None:
     response = case.call_and_validate(checks=CHECKS)
-    open_to_all = case.path in ("/healthz", "/readyz", "/metrics", "/openapi.json")
+    open_to_all = case.path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
     assert response.status_code not in (200, 202) or open_to_all

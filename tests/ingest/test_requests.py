@@ -134,6 +134,27 @@ def test_it_counts_for_prometheus(api: Api) -> None:
     assert 'ingest_refused_requests_total{code="invalid_json"} 1.0' in lines
 
 
+def test_a_405_is_counted_by_its_code(api: Api) -> None:
+    assert api.request("GET", "/datasets/1").status_code == 405
+    assert api.request("DELETE", "/healthz").status_code == 405
+    lines = Api(None).request("GET", "/metrics").text.splitlines()
+    assert 'ingest_refused_requests_total{code="method_not_allowed"} 2.0' in lines
+    assert not any('{code="405"}' in line for line in lines)
+
+
+def test_the_bare_address_leads_to_the_description_and_the_admin(transactional_db: None) -> None:
+    response = Api(None).request("GET", "/")
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
+    for path in (response.json()["description"], response.json()["admin"]):
+        assert Api(None).request("GET", path).status_code in (200, 302)
+    page = Api(None).request("GET", "/", headers={"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"})
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["Vary"] == response.headers["Vary"] == "Accept"
+    for path in ("/openapi.json", "/admin/"):
+        assert f'href="{path}"' in page.text
+    assert Api(None).request("POST", "/").status_code == 405
+
+
 # -- spellings ----------------------------------------------------------------------------------------
 
 
@@ -149,7 +170,8 @@ def test_a_trailing_slash_is_tolerated(api: Api, default_dataset: Dataset) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/datasets/1/records", "/datasets//", "/datasets//batch", "/datasets/1//", "/dataset/1", "/healthz/x"]
+    "path",
+    ["//", "/datasets/1/records", "/datasets//", "/datasets//batch", "/datasets/1//", "/dataset/1", "/healthz/x"],
 )
 def test_an_unknown_address_is_a_404_in_json(path: str) -> None:
     response = Api(None).request("POST", path)
