@@ -24,11 +24,11 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         found.append(
             Error("API_KEY_SECRET is shorter than 32 characters.", hint="Set 50 random ones.", id="config.E001")
         )
-    if settings.BACKLOG_LIMIT_BYTES < settings.MAX_BODY_BYTES:
+    if settings.BACKLOG_LIMIT_BYTES * min(1, settings.BACKLOG_SHARE_PER_PROJECT) < settings.MAX_BODY_BYTES:
         found.append(
             Error(
-                "BACKLOG_LIMIT_BYTES has no room for one body of MAX_BODY_BYTES.",
-                hint="Raise the one or lower the other.",
+                "A project's share of BACKLOG_LIMIT_BYTES has no room for one body of MAX_BODY_BYTES.",
+                hint="Raise BACKLOG_LIMIT_BYTES or BACKLOG_SHARE_PER_PROJECT, or lower MAX_BODY_BYTES.",
                 id="config.E002",
             )
         )

@@ -241,6 +241,8 @@ MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", default=10 * 1024 * 1024, least=1
 MAX_BATCH_RECORDS = env.integer("MAX_BATCH_RECORDS", default=10_000, least=1)
 # Queued bytes, of one dataset and of all, above which requests are answered 503.
 BACKLOG_LIMIT_BYTES_PER_DATASET = env.integer("BACKLOG_LIMIT_BYTES_PER_DATASET", default=2 * 1024**3, least=1)
+# A project may take this share of what the other projects leave free of BACKLOG_LIMIT_BYTES; 1 is no limit.
+BACKLOG_SHARE_PER_PROJECT = env.number("BACKLOG_SHARE_PER_PROJECT", default=0.5, least=0.01)
 BACKLOG_LIMIT_BYTES = env.integer("BACKLOG_LIMIT_BYTES", default=4 * 1024**3, least=1)
 # Datasets of a project that accept records. Each has a table and commits of its own: many cost workers time.
 DATASETS_PER_PROJECT = env.integer("DATASETS_PER_PROJECT", default=1000, least=1)

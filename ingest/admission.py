@@ -50,6 +50,7 @@ _LAST_USED_SECONDS = 10.0
 # What is full -> the `detail` of the 503.
 _FULL = {
     b"dataset": "The backlog of this dataset has reached its limit. Nothing was queued or charged.",
+    b"project": "This project has its share of the backlog in the queue. Nothing was queued or charged.",
     b"all": "The backlog of all datasets has reached its limit. Nothing was queued or charged.",
     b"memory": "Redis has no memory left for a longer backlog. Nothing was queued or charged.",
 }
@@ -74,6 +75,7 @@ class _Settings(NamedTuple):
     timeout: float  # seconds
     dataset_bytes: int
     total_bytes: int
+    share: float  # of a project, in what the others leave of total_bytes
     idempotency_seconds: int
     idempotency_keys: int  # of a project
 
@@ -84,6 +86,7 @@ def _settings() -> _Settings:
         settings.ADMISSION_TIMEOUT_SECONDS,
         settings.BACKLOG_LIMIT_BYTES_PER_DATASET,
         settings.BACKLOG_LIMIT_BYTES,
+        settings.BACKLOG_SHARE_PER_PROJECT,
         settings.IDEMPOTENCY_TTL_SECONDS,
         settings.IDEMPOTENCY_KEYS_PER_PROJECT,
     )
@@ -202,7 +205,8 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
 
 def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
     """Return the refusal of a payload that has no room in the backlog now, or never will."""
-    limit = min(_settings().dataset_bytes, _settings().total_bytes)
+    ours = _settings()
+    limit = min(ours.dataset_bytes, int(ours.total_bytes * min(1, ours.share)))
     if what == b"memory" or len(queue.packed(payload.body)) <= limit:
         return QueueFull({"detail": _FULL[what]})
     detail = f"The backlog holds at most {limit} bytes, so this body never fits. Send its records in smaller parts."
@@ -216,7 +220,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
     dataset_id, owner_id = contract.dataset_id, contract.owner_id
     keys: list[Argument] = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), _slot.name]
     _slot.number += 1
-    timeout, dataset_bytes, total_bytes, idempotency_seconds, idempotency_keys = _settings()
+    timeout, dataset_bytes, total_bytes, share, idempotency_seconds, idempotency_keys = _settings()
     if _RedisClock.ahead_ms is None:
         _RedisClock.learn(_server_time(timeout))
     args: list[Argument] = [
@@ -234,6 +238,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
         total_bytes,
         contract.key_id if _is_due(contract.key_id) else "",
         contract.project_id,
+        share,
     ]
     if retryable is not None:
         keys += (redis_keys.idempotency(dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))

@@ -14,8 +14,9 @@
 --       7 schema version id          8 format (o a l)    9 trace id          10 body
 --      11 most queued bytes of the dataset              12 most queued bytes of all datasets
 --      13 id of the API key, where its use is to be noted             14 project id
---      15 digest of the kind of body and the body, 8 bytes
---      16 seconds an idempotency key is remembered      17 most idempotency keys of the project
+--      15 share of the backlog that other projects leave free, which this project may take
+--      16 digest of the kind of body and the body, 8 bytes
+--      17 seconds an idempotency key is remembered      18 most idempotency keys of the project
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted | replayed, time, generation, stream id, number of records, limit, used
@@ -24,7 +25,7 @@
 --      unseeded            a quota counter or the generation is missing: seed it and call again
 --      key_reused          the idempotency key came with another body before
 --      over_quota, time, limit, used
---      full, time, what    dataset or all: the backlog limit; memory: Redis has no room for a longer backlog
+--      full, time, what    dataset, project or all: the backlog limit; memory: Redis has no room for a longer backlog
 --      too_many_keys, time, seconds until some are forgotten
 --
 -- A request whose reply was lost is sent again with the same number, and gets the reply that the first one would have
@@ -33,6 +34,9 @@
 -- Admission stops when Redis uses 80 % of `maxmemory`, so that drains and the changes of admins always fit. Looking costs
 -- as much as half of all the rest, so it is done once a second: the room is the number of queued bytes that admission
 -- may reach until the next look. It is half of what is free, since an entry takes more memory than its body, and none below 1 %.
+--
+-- The bytes of a project are only summed up while the backlog is long enough to matter. The names of the counters are
+-- made from that of KEYS 8.
 --
 -- Idempotency keys are counted per project in a hash: time at which they are forgotten, in steps of a 24th of their
 -- life -> how many. The count is thus too high by those that were forgotten within the last step.
@@ -77,7 +81,7 @@ local used = tonumber(seen[3])
 if KEYS[19] then
     local first = redis.call('GET', KEYS[19])
     if first then
-        if string.sub(first, 1, 8) ~= ARGV[15] then
+        if string.sub(first, 1, 8) ~= ARGV[16] then
             return {'key_reused', now}
         end
         local its_generation, its_id, its_count = string.match(first, '^(%S+) (%S+) (%d+)', 9)
@@ -108,6 +112,25 @@ elseif total_bytes > tonumber(ARGV[12]) then
 elseif total_bytes > tonumber(room) then
     return {'full', now, 'memory'}
 end
+local share = tonumber(ARGV[15])
+local most_bytes = math.min(tonumber(ARGV[12]), tonumber(room))
+if total_bytes > share * most_bytes then
+    local of_project = size
+    local names = redis.call('ZRANGE', KEYS[12], 0, -1)
+    local prefix = string.gsub(KEYS[8], '%d+$', '')
+    for from = 1, #names, 1000 do
+        local keys = {}
+        for at = from, math.min(from + 999, #names) do
+            keys[#keys + 1] = prefix .. names[at]
+        end
+        for _, its_bytes in ipairs(redis.call('MGET', unpack(keys))) do
+            of_project = of_project + tonumber(its_bytes or 0)
+        end
+    end
+    if of_project > share * (most_bytes - total_bytes + of_project) then
+        return {'full', now, 'project'}
+    end
+end
 local forgotten
 if KEYS[19] then
     local keys, next_end = 0, nil
@@ -122,7 +145,7 @@ if KEYS[19] then
             forgotten[#forgotten + 1] = steps[at]
         end
     end
-    if keys >= tonumber(ARGV[17]) then
+    if keys >= tonumber(ARGV[18]) then
         return {'too_many_keys', now, math.ceil(next_end - now / 1000)}
     end
 end
@@ -151,8 +174,8 @@ if ARGV[13] ~= '' then
     redis.call('HSET', KEYS[14], ARGV[13], now)
 end
 if KEYS[19] then
-    redis.call('SET', KEYS[19], ARGV[15] .. generation .. ' ' .. id .. ' ' .. ARGV[4], 'EX', ARGV[16])
-    local life = tonumber(ARGV[16])
+    redis.call('SET', KEYS[19], ARGV[16] .. generation .. ' ' .. id .. ' ' .. ARGV[4], 'EX', ARGV[17])
+    local life = tonumber(ARGV[17])
     local step = math.ceil(life / 24)
     local ends = string.format('%.0f', (math.floor((now / 1000 + life) / step) + 1) * step)
     if redis.call('HINCRBY', KEYS[20], ends, 1) == 1 then

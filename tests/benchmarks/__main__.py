@@ -46,6 +46,8 @@ def _environment(root: Path) -> None:
         # A full queue would be refused, and that is not what is measured.
         BACKLOG_LIMIT_BYTES_PER_DATASET=str(64 * 1024**3),
         BACKLOG_LIMIT_BYTES=str(64 * 1024**3),
+        BACKLOG_SHARE_PER_PROJECT="1",
+        REDIS_MAXMEMORY_BYTES=str(64 * 1024**3),
     )
 
 

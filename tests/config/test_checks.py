@@ -32,7 +32,7 @@ def test_nothing_is_wrong_with_the_defaults() -> None:
     ("name", "value", "found"),
     [
         ("API_KEY_SECRET", "x" * 31, "config.E001"),
-        ("BACKLOG_LIMIT_BYTES", django_settings.MAX_BODY_BYTES - 1, "config.E002"),
+        ("BACKLOG_LIMIT_BYTES", django_settings.MAX_BODY_BYTES * 2 - 1, "config.E002"),
         ("MAX_BATCH_RECORDS", 100_001, "config.E003"),
         ("REDIS_URL", "localhost:6379", "config.E004"),
         ("DRAIN_LEASE_SECONDS", 4.9, "config.W001"),

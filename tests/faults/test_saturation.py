@@ -28,7 +28,11 @@ IDLE_CONNECTIONS = 10_000
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    limits = {"BACKLOG_LIMIT_BYTES": str(BACKLOG_LIMIT_BYTES), "DRAIN_LEASE_SECONDS": "5"}
+    limits = {
+        "BACKLOG_LIMIT_BYTES": str(BACKLOG_LIMIT_BYTES),
+        "BACKLOG_SHARE_PER_PROJECT": "1",
+        "DRAIN_LEASE_SECONDS": "5",
+    }
     with running(tmp_path_factory.mktemp("saturation"), "--no-demo", environment=limits) as stack:
         yield stack
 

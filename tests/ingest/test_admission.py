@@ -6,6 +6,7 @@ from concurrent.futures import TimeoutError as StillWaiting
 
 import httpx
 import pytest
+from django.contrib.auth.models import User
 from pytest_django import Settings
 
 from config import redis
@@ -32,6 +33,7 @@ from tests.ingest.signs import all_is_well
 NOTHING = "Nothing was queued or charged."
 FULL = {"error": "Ingest queue is full", "code": "queue_full"}
 DATASET_FULL = {**FULL, "detail": f"The backlog of this dataset has reached its limit. {NOTHING}"}
+PROJECT_FULL = {**FULL, "detail": f"This project has its share of the backlog in the queue. {NOTHING}"}
 ALL_FULL = {**FULL, "detail": f"The backlog of all datasets has reached its limit. {NOTHING}"}
 MEMORY_FULL = {**FULL, "detail": f"Redis has no memory left for a longer backlog. {NOTHING}"}
 AWAY = {"error": "Ingest queue unavailable", "code": "queue_unavailable", "detail": "Nothing was queued or charged."}
@@ -76,7 +78,7 @@ def test_a_full_backlog_of_all_datasets_refuses_each(
     api: Api, other: Api, dataset: Dataset, settings: Settings
 ) -> None:
     assert api.one(record()).status_code == 202
-    settings.BACKLOG_LIMIT_BYTES = counters(dataset)["total"]
+    settings.BACKLOG_LIMIT_BYTES, settings.BACKLOG_SHARE_PER_PROJECT = counters(dataset)["total"], 1
     before = everything_in(own_client())
     assert_refused(api.one(record()), ALL_FULL)
     assert_refused(other.one(record()), ALL_FULL)
@@ -90,6 +92,7 @@ def test_a_body_larger_than_the_whole_backlog_is_too_large(
     api: Api, other: Api, dataset: Dataset, settings: Settings
 ) -> None:
     """A 503 would make the client send it again for ever."""
+    settings.BACKLOG_SHARE_PER_PROJECT = 1
     assert api.one(record()).status_code == 202
     size = counters(dataset)["bytes"]
     for name in ("BACKLOG_LIMIT_BYTES_PER_DATASET", "BACKLOG_LIMIT_BYTES"):
@@ -110,6 +113,24 @@ def test_a_body_larger_than_the_whole_backlog_is_too_large(
         setattr(settings, name, 1000 * size)
 
 
+def test_a_project_that_has_filled_its_share_leaves_room_for_its_neighbour(
+    api: Api, other: Api, dataset: Dataset, owner: User, settings: Settings
+) -> None:
+    neighbour = services.create_project(slug="neighbour", owner=owner)
+    theirs = services.create_dataset(project=neighbour, name="Theirs", fields=FIELDS)
+    neighbours = Api(issue_token(services.create_key(project=neighbour, name="tests")), theirs)
+    assert api.one(record()).status_code == 202
+    settings.BACKLOG_LIMIT_BYTES = 4 * counters(dataset)["total"]
+    assert other.one(record()).status_code == 202
+    for refused in (api, other):
+        assert_refused(refused.one(record()), PROJECT_FULL)
+    assert neighbours.one(record()).status_code == 202
+    stored(dataset)
+    assert_refused(api.one(record()), PROJECT_FULL)  # one of the three that the neighbour leaves
+    stored(theirs)
+    assert api.one(record()).status_code == 202
+
+
 def test_a_redis_without_memory_is_a_full_queue(api: Api, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     with redis_full() as client:
@@ -122,9 +143,10 @@ def test_a_redis_without_memory_is_a_full_queue(api: Api, dataset: Dataset) -> N
 
 
 def test_a_full_redis_still_drains_and_revokes_keys(
-    api: Api, other: Api, dataset: Dataset, key: ApiKey, project: Project
+    api: Api, other: Api, dataset: Dataset, key: ApiKey, project: Project, settings: Settings
 ) -> None:
     """Admission stops well below `maxmemory`: all that makes room, and all that admins do, still fits."""
+    settings.BACKLOG_SHARE_PER_PROJECT = 1
     client = own_client()
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 48 * 1024 * 1024)
     try:

@@ -20,7 +20,7 @@ KEYS = {
     "generation": "generation",
     "dataset_accepted": "dataset_accepted",
     "dataset_queued": "dataset_queued",
-    "dataset_bytes": "dataset_bytes",
+    "dataset_bytes": "bytes:13",
     "bytes": "bytes",
     "accepted": "accepted",
     "stream": "stream",
@@ -47,6 +47,7 @@ ARGS = {
     "total_bytes": 200,
     "key": 3,
     "project": 4,
+    "share": 1,
     "digest": "digest-1",
     "remember": 86400,
     "most_keys": 3,
@@ -88,7 +89,7 @@ def test_an_acceptance_charges_queues_and_marks_in_one_step() -> None:
     assert client.mget("total", "delta", "bytes", "accepted") == [b"12", b"2", b"7", b"2"]
     assert client.smembers("dirty") == {b"7:2026-11"}
     assert entries() == [(stream_id, {b"b": b"[{},{}]", b"f": b"a", b"n": b"2", b"v": b"5", b"t": b"req_123"})]
-    assert client.mget("dataset_accepted", "dataset_queued", "dataset_bytes") == [b"2", b"2", b"7"]
+    assert client.mget("dataset_accepted", "dataset_queued", "bytes:13") == [b"2", b"2", b"7"]
     assert client.zrange("pending", 0, -1, withscores=True) == [(b"13", at)]
     assert client.zrange("turns", 0, -1, withscores=True) == [(b"4", at)]
     assert client.hgetall("last_used") == {b"3": str(at).encode()}
@@ -106,7 +107,7 @@ def test_the_next_acceptance_adds_to_the_first() -> None:
     assert second[0] == "accepted"
     assert second[6] == 15
     assert client.mget("total", "delta", "bytes", "accepted") == [b"15", b"5", b"17", b"5"]
-    assert client.mget("dataset_accepted", "dataset_queued", "dataset_bytes") == [b"5", b"5", b"17"]
+    assert client.mget("dataset_accepted", "dataset_queued", "bytes:13") == [b"5", b"5", b"17"]
     assert [stream_id for stream_id, _ in entries()] == [first[3], second[3]]
     assert client.zscore("pending", "13") == first[1], "what is due stays due"
     assert client.zscore("turns", "4") == first[1]
@@ -146,7 +147,7 @@ def test_a_user_is_dirty_as_long_as_there_is_a_delta() -> None:
 
 def test_the_last_byte_of_a_backlog_fits() -> None:
     set_up(bytes=193)
-    redis.client().set("dataset_bytes", 93)
+    redis.client().set("bytes:13", 93)
     assert admit()[0] == "accepted"
     assert admit(number=2, body="")[0] == "accepted"
     assert admit(number=3, body="x")[0] == "full"
@@ -218,7 +219,7 @@ def test_a_known_key_gets_its_first_answer_and_changes_nothing() -> None:
 def test_a_known_key_gets_its_first_answer_when_nothing_more_would_fit() -> None:
     set_up(limit=12)
     first = admit(idempotency="known", number=1)
-    redis.client().set("dataset_bytes", 10**9)
+    redis.client().set("bytes:13", 10**9)
     assert admit(idempotency="known", number=2)[0] == "replayed"
     assert admit(idempotency="known", number=3)[2:5] == first[2:5]
     assert admit(idempotency="new", number=4)[0] == "over_quota"
@@ -291,6 +292,63 @@ def test_keys_that_were_forgotten_make_room_for_others() -> None:
     assert sum(known_keys().values()) == 3
     outcome, _, seconds = admit(idempotency="k2", number=2)
     assert (outcome, 990 < seconds <= 1001) == ("too_many_keys", True)
+
+
+# -- the share of a project ---------------------------------------------------------------------------
+
+
+def in_queue(**sizes: int) -> None:
+    """What is queued, by `d<id>` for datasets of the project, and `others` for all other projects."""
+    client = redis.client()
+    client.set("bytes", sum(sizes.values()))
+    for name, size in sizes.items():
+        if name != "others":
+            client.set(f"bytes:{name[1:]}", size)
+            client.zadd("pending", {name[1:]: 1})
+
+
+def outcome(**changes: Any) -> list[Any]:
+    """What becomes of a body of 7 bytes while 1,000 may be queued, half of them for one project."""
+    limits = {"share": 0.5, "total_bytes": 1000, "dataset_bytes": 1000, "key": ""}
+    return admit(**{**limits, **changes})[::2][:2]
+
+
+def test_a_project_takes_at_most_its_share_with_all_of_its_datasets() -> None:
+    set_up()
+    in_queue(d13=243, d14=250)
+    assert outcome(number=1)[0] == "accepted"  # 500 of 1,000
+    before = state()
+    assert outcome(number=2, body="x") == ["full", "project"]
+    assert state() == before
+
+
+def test_a_project_takes_its_share_of_what_others_leave() -> None:
+    set_up()
+    in_queue(d13=93, others=800)
+    assert outcome(number=1)[0] == "accepted"  # 100 of the other 200
+    assert outcome(number=2, body="x") == ["full", "project"]
+    in_queue(d13=100, others=600)
+    assert outcome(number=3)[0] == "accepted"
+
+
+def test_a_project_that_has_nothing_queued_finds_room_beside_a_greedy_one() -> None:
+    set_up()
+    in_queue(others=500)
+    assert outcome(number=1)[0] == "accepted"
+
+
+def test_the_share_is_also_one_of_redis_memory() -> None:
+    set_up(**{"queue:room": 100})
+    in_queue(d13=43)
+    assert outcome(number=1)[0] == "accepted"
+    assert outcome(number=2) == ["full", "project"]
+
+
+def test_the_bytes_of_thousands_of_datasets_are_summed_up() -> None:
+    set_up()
+    in_queue(**{f"d{n}": 1 for n in range(100, 9100)})
+    assert outcome(number=1, total_bytes=20_000)[0] == "accepted"
+    assert outcome(number=2, total_bytes=18_000) == ["full", "project"]
 
 
 # -- Redis's memory -----------------------------------------------------------------------------------
