@@ -4,6 +4,7 @@ import hashlib
 import secrets
 import threading
 import time
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +68,7 @@ class Admission(Struct, frozen=True):
     used: int
     period: str
     replayed: bool  # the answer to an earlier request with the same Idempotency-Key
+    rejected: bytes = b""  # what the first answer said of refused records; empty if all or nothing was asked for
 
 
 class _Settings(NamedTuple):
@@ -133,6 +135,11 @@ class Retryable(Struct, frozen=True):
         return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).digest()[:_DIGEST_BYTES])
 
 
+def _unpacked(rejected: bytes = b"") -> bytes:
+    """Return the inverse of what `_call` remembers of refused records."""
+    return zlib.decompress(rejected) if rejected else b""
+
+
 def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
     """Queue the payload and charge its records, if everything allows it, in one step; or do nothing at all.
 
@@ -161,10 +168,18 @@ def accepted_before(contract: Contract, retryable: Retryable) -> Admission | Non
         return None
     if not found.startswith(retryable.digest):
         return None
-    generation, stream_id, count = found[_DIGEST_BYTES:].decode().split()
+    generation, stream_id, count, *rejected = found[_DIGEST_BYTES:].split(b" ", 3)
     quota = quotas.current(contract.owner_id)
     return Admission(
-        contract.dataset_id, generation, stream_id, int(count), quota.limit, quota.used, quota.period, True
+        dataset_id=contract.dataset_id,
+        generation=generation.decode(),
+        stream_id=stream_id.decode(),
+        count=int(count),
+        limit=quota.limit,
+        used=quota.used,
+        period=quota.period,
+        replayed=True,
+        rejected=_unpacked(*rejected),
     )
 
 
@@ -174,7 +189,8 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
         reply = _call(contract, payload, trace_id, retryable, period)
         outcome = reply[0]
         if outcome in (b"accepted", b"replayed"):
-            _, _, generation, stream_id, count, limit, used = reply
+            _, _, generation, stream_id, count, limit, used, *first = reply
+            answer = payload.rejected.answer if payload.rejected else b""
             return Admission(
                 contract.dataset_id,
                 generation.decode(),
@@ -184,6 +200,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
                 used,
                 period,
                 outcome == b"replayed",
+                _unpacked(first[0]) if first else answer,
             )
         _last_use_noted.pop(contract.key_id, None)  # it was not
         if outcome == b"stale":
@@ -243,6 +260,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
     if retryable is not None:
         keys += (redis_keys.idempotency(dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
         args += (retryable.digest, idempotency_seconds, idempotency_keys)
+        args.append(zlib.compress(payload.rejected.answer, 1) if payload.rejected else b"")
     try:
         reply: list[Any] = _admit(keys, args, timeout=timeout)
     except RedisUnavailable as failure:

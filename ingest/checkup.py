@@ -13,6 +13,7 @@ from datasets.table import DatasetTable
 from datasets.words import counted
 from ingest import health, redis_keys, statistics
 from ingest.models import QuarantinedEntry
+from ingest.refusals import REJECTED_RECORDS
 from quotas import services as quotas
 
 # Of an error code: what is the matter, and what to do about it.
@@ -32,6 +33,10 @@ ADVICE = {
         "Send it, or remove it from the schema.",
     ),
     "invalid_field": ("A field has another type than is declared.", "Nothing is coerced: send 42.5, not “42.5”."),
+    "rejected_records": (
+        "Records of lenient batches were bad; the others of these batches were taken.",
+        "See what was refused, and mend it at the sender.",
+    ),
     "invalid_idempotency_key": ("The Idempotency-Key is too long, or not visible ASCII.", "Use a UUID."),
     "idempotency_key_in_progress": ("The same Idempotency-Key was under way.", "Send it again a second later."),
     "idempotency_key_reused": ("An Idempotency-Key came with another body.", "Use a new one for each body."),
@@ -147,7 +152,8 @@ def _refusals(project: Project) -> Iterator[Finding]:
         if count:
             text, advice = ADVICE.get(code, (f"Refused: {code}.", ""))
             place = "key" if code in _NOBODYS else "refused"
-            yield Finding(True, f"{counted(count, 'request')} refused in 24 hours, {code}: {text}", advice, place)
+            what = counted(count, "record" if code == REJECTED_RECORDS else "request")
+            yield Finding(True, f"{what} refused in 24 hours, {code}: {text}", advice, place)
     ids = list(project.datasets.values_list("pk", flat=True))
     accepted = statistics.together(statistics.traffic(ids).values()).by_hour.total()
     if not accepted and not refused:

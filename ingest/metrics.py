@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from config import redis
 from ingest import heartbeat, memory, queue, redis_keys
+from ingest.refusals import REJECTED_RECORDS
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -48,9 +49,14 @@ class _QueueCollector(Collector):
         yield _gauge("ingest_redis_memory_limit_bytes", "Redis's maxmemory; 0 is none. Admission stops at 80 %.", limit)
         yield from _processes()
         refused = CounterMetricFamily("ingest_refused_requests", "Requests refused, by error code.", labels=["code"])
-        for code, count in sorted(client.hgetall(redis_keys.REFUSED).items()):
-            refused.add_metric([code.decode()], int(count))
+        counts = {code.decode(): int(count) for code, count in client.hgetall(redis_keys.REFUSED).items()}
+        rejected = counts.pop(REJECTED_RECORDS, 0)
+        for code, count in sorted(counts.items()):
+            refused.add_metric([code], count)
         yield refused
+        yield _counter(
+            "ingest_rejected_records", "Records refused in lenient batches, of which others were taken.", rejected
+        )
 
 
 def _processes() -> Iterator[Metric]:

@@ -100,6 +100,12 @@ _PROBLEM: Json = {
         "received": {"enum": ["string", "number", "boolean", "null", "array", "object", "nothing"]},
     },
 }
+# What an answer says of the records that a lenient batch leaves out.
+_REJECTED: Json = {
+    "rejected": {**_COUNT, "description": "Records that were refused; with Prefer: handling=lenient only."},
+    "errors": {"type": "array", "items": {"type": "object"}, "maxItems": MAX_PROBLEMS},
+    "truncated": {"type": "boolean"},
+}
 _HEADERS: Json = {
     "X-Request-Id": {"description": "The client's, or a new one.", "schema": _TEXT, "required": True},
     "Retry-After": {
@@ -109,11 +115,13 @@ _HEADERS: Json = {
     "WWW-Authenticate": {"schema": {"const": "Bearer"}},
     "Location": {"description": "The receipt.", "schema": {"type": "string", "pattern": "^/datasets/"}},
     "Idempotent-Replayed": {"schema": {"const": "true"}},
+    "Preference-Applied": {"schema": {"const": "handling=lenient"}},
     "RateLimit-Policy": {"description": "draft-ietf-httpapi-ratelimit-headers; under a limit", "schema": _TEXT},
     "RateLimit": {"description": "draft-ietf-httpapi-ratelimit-headers; under a limit", "schema": _TEXT},
 }
 _HEADERS_OF = {
-    202: ("Location", "Idempotent-Replayed", "RateLimit-Policy", "RateLimit"),
+    200: ("Preference-Applied",),
+    202: ("Location", "Idempotent-Replayed", "Preference-Applied", "RateLimit-Policy", "RateLimit"),
     401: ("WWW-Authenticate",),
     408: ("Retry-After",),
     409: ("Retry-After",),
@@ -158,7 +166,7 @@ def _paths() -> Json:
         "/datasets": {"post": _ingest("one_by_header", by_header, {JSON: _ref("Record")}, (), "OneQueued")},
         "/datasets/batch": {"post": _ingest("batch_by_header", by_header, batch, _BATCH, "BatchQueued")},
         "/datasets/{dataset_id}/validate": {
-            "post": {**checked, "parameters": [*by_path, _ENCODING], "requestBody": _body(either)}
+            "post": {**checked, "parameters": [*by_path, _ENCODING, _PREFER], "requestBody": _body(either)}
         },
         "/datasets/{dataset_id}/receipts/{receipt}": {
             "get": {
@@ -176,7 +184,8 @@ def _paths() -> Json:
 
 def _ingest(name: str, parameters: list[Json], body: Json, more: Sequence[type[ApiError]], answer: str) -> Json:
     operation = _operation(name, "Queue records", [*_KEY, *_BODY, *more, *_QUEUE], {202: answer})
-    return {**operation, "parameters": [*parameters, _ENCODING, _IDEMPOTENCY], "requestBody": _body(body)}
+    headers = [_ENCODING, _IDEMPOTENCY, *([_PREFER] if answer == "BatchQueued" else [])]
+    return {**operation, "parameters": [*parameters, *headers], "requestBody": _body(body)}
 
 
 def _operation(name: str, summary: str, can_raise: Sequence[type[ApiError]], answers: dict[int, str]) -> Json:
@@ -252,8 +261,8 @@ def _schemas() -> Json:
         "Batch": {"type": "array", "items": _ref("Record"), "minItems": 1, "maxItems": settings.MAX_BATCH_RECORDS},
         "Lines": {"type": "string", "description": "A record a line; blank lines are ignored."},
         "OneQueued": _object(queued),
-        "BatchQueued": _object({**queued, "count": {"type": "integer", "minimum": 1}}),
-        "Validated": _object({"valid": {"const": True}, "count": {"type": "integer", "minimum": 1}}),
+        "BatchQueued": _object({**queued, "count": {"type": "integer", "minimum": 1}}, _REJECTED),
+        "Validated": _object({"valid": {"type": "boolean"}, "count": {"type": "integer", "minimum": 1}}, _REJECTED),
         "Receipt": _object({"status": states, "dataset_id": _COUNT, "accepted_at": _MOMENT}, {"reason": _TEXT}),
         "Health": _object(
             {"status": {"enum": ["ok", "unavailable"]}}, {"checks": {"type": "object", "additionalProperties": _TEXT}}
@@ -293,6 +302,12 @@ _ENCODING: Json = {
     "name": "Content-Encoding",
     "in": "header",
     "schema": {"enum": list(ENCODINGS)},
+}
+_PREFER: Json = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`handling=lenient` (RFC 7240): take the good records of a batch, refuse the bad ones.",
+    "schema": _TEXT,
 }
 _IDEMPOTENCY: Json = {
     "name": "Idempotency-Key",

@@ -19,6 +19,10 @@ MAX_CHARACTERS = 100  # of a name in an answer
 
 Problem = dict[str, object]
 
+# An object of this size may be held as Python objects.
+_MAX_BYTES_AT_ONCE = 64 * 1024
+_all_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
 
 class Examined(Struct, frozen=True):
     """One record: its problems, at most one more than an answer lists, and its text.
@@ -43,6 +47,22 @@ def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) 
         else:
             problems, text = _read_again(schema, record, {"index": index} if indexed else {})
             yield Examined(index, problems, text)
+
+
+def good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
+    """Return the text for the queue of a record that has no problem, None for any other; as `examine`, without reasons.
+
+    The record is a JSON text that `check_json` has passed. Raises RecursionError where it nests too deep.
+    """
+    if len(record) > _MAX_BYTES_AT_ONCE:
+        (examined,) = examine(schema, [record], indexed=False)
+        return None if examined.problems else examined.text
+    if _is_valid(schema, record):
+        return record
+    if json_type(record) != "object":
+        return None
+    once = msgspec.json.encode(_all_members(record))
+    return once if _is_valid(schema, once) else None
 
 
 def _is_valid(schema: CompiledSchema, record: bytes) -> bool:

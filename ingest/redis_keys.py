@@ -16,7 +16,8 @@ Glossary
                     reply was lost can be sent again without being admitted twice
     slots           set of the slots there are: they live until they are forgotten (`queue.forget_slots`)
     idempotency     what an Idempotency-Key was first answered with: 8 bytes of a digest of the body, then
-                    `<generation> <stream id> <number of records>`. The key's name is a digest, too: clients choose
+                    `<generation> <stream id> <number of records>`, and for a lenient batch, after another space, what
+                    the answer said of refused records, deflated. The key's name is a digest, too: clients choose
                     Idempotency-Keys, and a long one must not cost more memory than a short one
     known keys      hash of a project: time at which Idempotency-Keys are forgotten (s since the epoch) -> how many
     room            queued bytes (of all datasets) that admission may reach until it looks at Redis's memory again

@@ -21,11 +21,15 @@ from msgspec import Struct
 from redis.exceptions import RedisError
 
 from config import redis
+from datasets.words import counted
 from ingest import redis_keys
 
 logger = logging.getLogger(__name__)
 
 _refuse = redis.HotScript(Path(__file__).parent / "lua" / "refuse.lua")
+
+# Where error codes of requests are counted, the code under which refused records of lenient batches are.
+REJECTED_RECORDS = "rejected_records"
 
 MAX_BODY_BYTES = 2048
 _MAX_TEXT = 200  # characters
@@ -132,25 +136,47 @@ def note(code: str) -> None:
 
 def log(status: int, code: str, *, trace_id: str, project_id: int | None, dataset_id: int) -> None:
     """Write a line to the log. Under a flood lines are left out, and how many is said."""
+    project, dataset = project_id or "unknown", dataset_id or "none"
+    _log("refused: %s %s, project %s, dataset %s, trace id %s", status, code, project, dataset, trace_id)
+
+
+def _log(text: str, *args: object) -> None:
     with _lock:
         if not _lines.take(1):
             return
         skipped, _lines.skipped = _lines.skipped, 0
     if skipped:
         logger.warning("%s refusals were not logged: there were more than 200 a second", skipped)
-    project, dataset = project_id or "unknown", dataset_id or "none"
-    logger.info("refused: %s %s, project %s, dataset %s, trace id %s", status, code, project, dataset, trace_id)
+    logger.info(text, *args)
 
 
-def keep(project_id: int, said: Sequence[dict[str, Any]], status: int, sent: Callable[[int], Sent]) -> None:
-    """Count a refused request of a project, and keep it in the project's log, as far as its allowance goes.
+def keep(project_id: int, said: dict[str, Any], status: int, sent: Callable[[], Sent]) -> None:
+    """Count a refused request of a project, and keep it in the project's log, if its allowance permits.
 
-    Args: what the client was told, one answer for each refusal, oldest first; and what it sent, by the refusal's place
-    in `said`, which is only asked for what is kept.
+    Args: what the client was told; and what it sent, which is only asked for if it is kept.
     """
-    code = said[0]["code"]
+    _write(project_id, said["code"], 1, [said], status, lambda _: sent())
+
+
+def keep_records(project_id: int, count: int, first: Sequence[tuple[dict[str, Any], bytes]], sent: Sent) -> None:
+    """Count the refused records of a lenient batch, and keep the first of them.
+
+    Args: how many records were refused; what is wrong with the first of them, and their text; and their request.
+    """
+
+    def one(at: int) -> Sent:
+        return msgspec.structs.replace(sent, body=first[at][1], form="single")
+
+    place = (counted(count), project_id, sent.dataset_id, sent.trace_id)
+    _log("refused: %s of a lenient batch, project %s, dataset %s, trace id %s", *place)
+    _write(project_id, REJECTED_RECORDS, count, [said for said, _ in first], 202, one)
+
+
+def _write(
+    project_id: int, code: str, count: int, said: Sequence[dict[str, Any]], status: int, sent: Callable[[int], Sent]
+) -> None:
     keys: list[redis.Argument] = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
-    args: list[redis.Argument] = [code, f"{int(time.time() // 3600)}:{code}"]
+    args: list[redis.Argument] = [code, f"{int(time.time() // 3600)}:{code}", count]
     granted, skipped = _allowed(project_id, len(said)) if settings.REFUSAL_LOG_ENTRIES else (0, 0)
     if granted:
         entries = [_entry(answer, status, sent(at)) for at, answer in enumerate(said[:granted])]

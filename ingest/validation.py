@@ -21,12 +21,21 @@ from ingest.spelling import has_date_times, is_utf8, may_be_misread
 OBJECT, ARRAY, LINES = b"o", b"a", b"l"
 
 
+class Rejected(Struct, frozen=True):
+    """The records of a lenient batch that are not taken."""
+
+    count: int
+    answer: bytes  # what the 202 says of them: members of its JSON object
+    first: list[tuple[Problem, bytes]]  # the first problem of each, and its text; as many as an answer may list
+
+
 class Payload(Struct, frozen=True):
     """A valid body, ready to be queued."""
 
     body: bytes
     format: bytes
     count: int
+    rejected: Rejected | None = None  # None unless the client asked for lenient handling
 
 
 def validate_one(schema: CompiledSchema, body: bytes) -> Payload:

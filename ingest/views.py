@@ -17,7 +17,7 @@ from config.middleware import SENDER, request_id
 from config.redis import RedisUnavailable
 from datasets.catalog import CatalogUnavailable, Contract, DatasetNotFound, check_in_force, under_contract
 from datasets.keys import Claims, read_token
-from ingest import health, metrics, openapi, receipts, refusals
+from ingest import health, lenient, metrics, openapi, receipts, refusals
 from ingest.admission import Admission, Retryable, accepted_before, admit, quota_headers
 from ingest.authentication import ApiKeyAuthentication
 from ingest.body import JSON, NDJSON, media_type, read_body
@@ -31,7 +31,7 @@ from ingest.errors import (
 )
 from ingest.lookup import look_up
 from ingest.refusals import Sent
-from ingest.validation import Payload, validate_array, validate_lines, validate_one
+from ingest.validation import Payload, Rejected, validate_array, validate_lines, validate_one
 
 _DATASET_ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
 _LARGEST_ID = 2**63 - 1  # of a BigAutoField
@@ -70,7 +70,7 @@ class ApiView(APIView):
             refusals.note(code)
         else:
             said = msgspec.json.decode(response.content)
-            refusals.keep(claims.project_id, [said], response.status_code, lambda _: self.sent(exc, claims))
+            refusals.keep(claims.project_id, said, response.status_code, lambda: self.sent(exc, claims))
         return response
 
     def claims(self) -> Claims | None:
@@ -78,7 +78,7 @@ class ApiView(APIView):
         return None
 
     def sent(self, exc: Exception, claims: Claims) -> Sent:
-        """Return what the refused request was, for the refusal log."""
+        """Return what the request was, for the refusal log."""
         return Sent(request_id(self.request), claims.token_id.hex, self.request.path, self.asked_dataset, b"", "")
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -167,6 +167,7 @@ class Accepted(HttpResponse):
 class IngestView(KeyView):
     """Validate a body and admit it to the queue."""
 
+    takes_batches = False
     _body: bytes | None = None
 
     def validator(self, content_type: str) -> Validator:
@@ -192,12 +193,17 @@ class IngestView(KeyView):
                     raise
                 return earlier
             retryable = self.retryable(request, contract, key) if key else None
-            return admit(contract, payload, trace_id=trace_id, retryable=retryable)
+            admission = admit(contract, payload, trace_id=trace_id, retryable=retryable)
+            if payload.rejected and payload.rejected.count and not admission.replayed:
+                self.keep_rejected(payload.rejected, contract)
+            return admission
 
         admission = self.under_contract(wanted, ingest)
         headers = {"Location": f"/datasets/{admission.dataset_id}/receipts/{receipts.issue(admission)}"}
         if admission.replayed:
             headers["Idempotent-Replayed"] = "true"
+        if admission.rejected:
+            headers |= lenient.APPLIED
         headers |= quota_headers(admission.limit, admission.used, admission.period)
         return Accepted(self.accepted_body(admission), headers)
 
@@ -219,8 +225,17 @@ class IngestView(KeyView):
         """The body, validated under a contract."""
         self.asked_dataset = contract.dataset_id
         schema = contract.schema  # first: for a dataset that takes nothing, nothing is read
-        validate = self.validator(media_type(request.META.get("CONTENT_TYPE", "")))
-        return validate(schema, self.body(request, contract))
+        content_type = media_type(request.META.get("CONTENT_TYPE", ""))
+        validate, body = self.validator(content_type), self.body(request, contract)
+        if self.takes_batches and lenient.is_preferred(request.META.get("HTTP_PREFER", "")):
+            return lenient.validate_leniently(validate, content_type, schema, body)
+        return validate(schema, body)
+
+    def keep_rejected(self, rejected: Rejected, contract: Contract) -> None:
+        """Log the refused records of a lenient batch."""
+        trace_id = request_id(self.request)
+        sent = Sent(trace_id, read_token(self.token).token_id.hex, self.request.path, contract.dataset_id, b"", "")
+        refusals.keep_records(contract.project_id, rejected.count, rejected.first, sent)
 
     def body(self, request: HttpRequest, contract: Contract) -> bytes:
         """The body; it is read from the wire once, however often it is asked for."""
@@ -257,6 +272,8 @@ class SingleView(IngestView):
 class BatchView(IngestView):
     """`POST /datasets/<id>/batch`: a JSON array of objects, or NDJSON."""
 
+    takes_batches = True
+
     def validator(self, content_type: str) -> Validator:
         return validate_lines if content_type == NDJSON else validate_array
 
@@ -264,11 +281,14 @@ class BatchView(IngestView):
         return "lines" if content_type == NDJSON else "batch"
 
     def accepted_body(self, admission: Admission) -> bytes:
-        return b'{"success":true,"count":%d,"status":"queued"}' % admission.count
+        rejected = b"," + admission.rejected if admission.rejected else b""
+        return b'{"success":true,"count":%d,"status":"queued"%b}' % (admission.count, rejected)
 
 
 class ValidateView(IngestView):
     """`POST /datasets/<id>/validate`: what ingest would say; charges and queues nothing."""
+
+    takes_batches = True
 
     def validator(self, content_type: str) -> Validator:
         if content_type == NDJSON:
@@ -289,7 +309,11 @@ class ValidateView(IngestView):
             return payload
 
         payload: Payload = self.under_contract(wanted, validate)
-        return json_response({"valid": True, "count": payload.count})
+        answer: dict[str, Any] = {"valid": True, "count": payload.count}
+        if payload.rejected is None:
+            return json_response(answer)
+        answer["valid"] = payload.rejected.count == 0
+        return json_response(answer | msgspec.json.decode(b"{%b}" % payload.rejected.answer), headers=lenient.APPLIED)
 
 
 class ReceiptView(KeyView):

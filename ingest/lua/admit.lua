@@ -17,9 +17,11 @@
 --      15 share of the backlog that other projects leave free, which this project may take
 --      16 digest of the kind of body and the body, 8 bytes
 --      17 seconds an idempotency key is remembered      18 most idempotency keys of the project
+--      19 what the answer says of the records that a lenient batch leaves out; empty for any other request
 --
 -- RETURN {outcome, server time in ms, ...}
---      accepted | replayed, time, generation, stream id, number of records, limit, used
+--      accepted, time, generation, stream id, number of records, limit, used
+--      replayed, the same, and the first request's ARGV 19
 --      stale               the contract was changed: read it again
 --      late                the time limit has passed (or the slot has moved on): nothing will happen
 --      unseeded            a quota counter or the generation is missing: seed it and call again
@@ -84,8 +86,8 @@ if KEYS[19] then
         if string.sub(first, 1, 8) ~= ARGV[16] then
             return {'key_reused', now}
         end
-        local its_generation, its_id, its_count = string.match(first, '^(%S+) (%S+) (%d+)', 9)
-        return {'replayed', now, its_generation, its_id, tonumber(its_count), limit, used}
+        local its_generation, its_id, its_count, rejected = string.match(first, '^(%S+) (%S+) (%d+) ?(.*)', 9)
+        return {'replayed', now, its_generation, its_id, tonumber(its_count), limit, used, rejected}
     end
 end
 if limit ~= -1 and used + count > limit then
@@ -174,7 +176,11 @@ if ARGV[13] ~= '' then
     redis.call('HSET', KEYS[14], ARGV[13], now)
 end
 if KEYS[19] then
-    redis.call('SET', KEYS[19], ARGV[16] .. generation .. ' ' .. id .. ' ' .. ARGV[4], 'EX', ARGV[17])
+    local first = ARGV[16] .. generation .. ' ' .. id .. ' ' .. ARGV[4]
+    if ARGV[19] ~= '' then
+        first = first .. ' ' .. ARGV[19]
+    end
+    redis.call('SET', KEYS[19], first, 'EX', ARGV[17])
     local life = tonumber(ARGV[17])
     local step = math.ceil(life / 24)
     local ends = string.format('%.0f', (math.floor((now / 1000 + life) / step) + 1) * step)

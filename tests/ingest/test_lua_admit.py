@@ -51,6 +51,7 @@ ARGS = {
     "digest": "digest-1",
     "remember": 86400,
     "most_keys": 3,
+    "rejected": "",
 }
 
 
@@ -212,8 +213,14 @@ def test_a_known_key_gets_its_first_answer_and_changes_nothing() -> None:
     before = state()
     again = admit(idempotency="known", number=2, trace="another", version=6)
     assert again[0] == "replayed"
-    assert again[2:] == first[2:]
+    assert again[2:] == [*first[2:], ""]
     assert state() == before
+
+
+def test_known_key_gets_what_was_first_said_of_refused_records() -> None:
+    set_up()
+    admit(idempotency="known", number=1, rejected="a b\0 17 \n%")
+    assert admit(idempotency="known", number=2, rejected="more")[7] == "a b\0 17 \n%"
 
 
 def test_a_known_key_gets_its_first_answer_when_nothing_more_would_fit() -> None:

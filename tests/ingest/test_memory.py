@@ -14,6 +14,8 @@ import pytest
 
 from config.errors import ApiError
 from datasets.schema import CompiledSchema, Field
+from ingest.body import JSON, NDJSON
+from ingest.lenient import validate_leniently
 from ingest.validation import Payload, validate_array, validate_lines, validate_one
 from tests.conftest import Api
 
@@ -116,11 +118,26 @@ TEXTS: dict[str, tuple[Callable[[], bytes], str]] = {
     "short texts": (lambda: b"[" + b",".join([short_texts()] * 10_000) + b"]", VALID),
     "valid short texts": too_many(lambda: array(short_texts())),
 }
+LENIENT_ARRAYS: dict[str, tuple[Callable[[], bytes], str]] = {
+    **ARRAYS,
+    "the last of the most records": (ARRAYS["the last of the most records"][0], VALID),
+    "one good record": (lambda: b"[" + b"1," * 9_999 + RECORD + b"]", VALID),
+    "a bad one among many names": (lambda: b"[" + names(b'"%d":1'.__mod__, 500_000) + b"," + RECORD + b"]", VALID),
+}
+LENIENT_LINES = {**LINES, "the last of the most lines": (LINES["the last of the most lines"][0], VALID)}
+LENIENT_TEXTS = {"a bad one": (lambda: b"[1," + b",".join([short_texts()] * 9_999) + b"]", VALID)}
+LENIENTLY = partial(validate_leniently, validate_array, JSON)
 CORPUS = [
     *((f"one: {name}", partial(validate_one, SCHEMA), *case) for name, case in ONE.items()),
     *((f"array: {name}", partial(validate_array, SCHEMA), *case) for name, case in ARRAYS.items()),
     *((f"lines: {name}", partial(validate_lines, SCHEMA), *case) for name, case in LINES.items()),
     *((f"array: {name}", partial(validate_array, LETTERS), *case) for name, case in TEXTS.items()),
+    *((f"lenient array: {name}", partial(LENIENTLY, SCHEMA), *case) for name, case in LENIENT_ARRAYS.items()),
+    *((f"lenient array: {name}", partial(LENIENTLY, LETTERS), *case) for name, case in LENIENT_TEXTS.items()),
+    *(
+        (f"lenient lines: {name}", partial(validate_leniently, validate_lines, NDJSON, SCHEMA), *case)
+        for name, case in LENIENT_LINES.items()
+    ),
 ]
 
 

@@ -102,6 +102,7 @@ def test_what_the_api_says_fits_what_it_says_it_says(
     bad = record(amount="42.5", plan=..., more=1)
     bodies = [record(), bad, [record()], [record(), bad], [bad] * 20, [1], 1, [], [record()] * 31, [record()] * 2]
     asked = [api.post(f"/datasets/{dataset.pk}{path}", body, Idempotency_Key="a") for body in bodies]
+    asked += [api.post(f"/datasets/{dataset.pk}{path}", body, Prefer="handling=lenient") for body in bodies]
     set_limit(user=project.owner, limit=1)
     asked += [api.post(f"/datasets/{dataset.pk}{path}", body) for body in bodies]
     operation = description()["paths"]["/datasets/{dataset_id}" + path]["post"]

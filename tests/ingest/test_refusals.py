@@ -153,12 +153,12 @@ def test_neighbour_of_a_flood_is_kept(api: Api, project: Project, dataset: Datas
 
 
 def test_only_so_many_projects_have_a_log(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = [{"error": "e", "code": "c"}]
+    said = {"error": "e", "code": "c"}
     sent = refusals.Sent("t", "k", "/", 1, b"{}", "single")
     monkeypatch.setattr(refusals, "_MAX_LOGS", 3)
     monkeypatch.setattr(refusals, "_all_entries", refusals._Allowance(1000, 1000))
     for project_id in range(1, 6):
-        refusals.keep(project_id, said, 400, lambda _: sent)
+        refusals.keep(project_id, said, 400, lambda: sent)
         before = int(time.time() * 1000)
         while int(time.time() * 1000) == before:  # the log is ordered by the millisecond
             pass
