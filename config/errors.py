@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from django.http import HttpRequest, JsonResponse
+from django.http import JsonResponse
 
 logger = logging.getLogger(__name__)
 
@@ -66,19 +66,4 @@ def exception_handler(raised: Exception, context: Mapping[str, Any]) -> JsonResp
     if isinstance(raised, ApiError):
         return to_response(raised)
     logger.error("unforeseen error in %s", context["request"].path, exc_info=raised)
-    return to_response(InternalError())
-
-
-def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    """Django's handler404."""
-    return to_response(NotFound())
-
-
-def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    """Django's handler400: a request that Django itself finds malformed."""
-    return to_response(ApiError())
-
-
-def server_error(request: HttpRequest) -> JsonResponse:
-    """Django's handler500."""
     return to_response(InternalError())

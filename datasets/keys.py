@@ -16,6 +16,7 @@ from config.errors import ApiError
 from datasets.models import ApiKey
 
 _ALGORITHM = "HS256"
+_MAX_ID = 2**63 - 1  # of a row in the database
 PERSONAL_PREFIX = "pat_"
 # What reading a claim of an unforeseen type may raise; PyJWT does not catch it all.
 _MALFORMED = (ValueError, TypeError, AttributeError, OverflowError)
@@ -80,6 +81,8 @@ def read_token(token: str) -> Claims:
     project_id = claims.get("project_id")
     if not isinstance(project_id, int) or isinstance(project_id, bool):
         raise MissingProjectClaim
+    if not 0 < project_id <= _MAX_ID:
+        raise InvalidApiKey
     try:
         return Claims(UUID(claims["jti"]), project_id, float(claims.get("exp", math.inf)))
     except (KeyError, *_MALFORMED):

@@ -67,7 +67,7 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
     if len(read) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValidationError([f"“{name}” stands there twice." for name in read if names.count(name) > 1])
+        raise ValidationError([f"“{_shown(name)}” stands there twice." for name in read if names.count(name) > 1])
     return read
 
 
@@ -104,17 +104,26 @@ def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
         if not _NAME(field.name):
             yield (
                 index,
-                f"“{field.name}” cannot name a field: letters, digits and _, not starting with a digit, at most 63.",
+                f"“{_shown(field.name)}” cannot name a field: "
+                "letters, digits and _, not starting with a digit, at most 63.",
             )
         elif folded in _RESERVED:
             yield index, f"“{field.name}” is reserved: every record has it already."
         elif folded in seen:
             yield index, f"“{field.name}” and “{seen[folded]}” are the same column: names differ by more than case."
         if field.type not in FIELD_TYPES:
-            yield index, f"“{field.name}”: there is no type “{field.type}”. Types: {', '.join(FIELD_TYPES)}."
+            yield (
+                index,
+                f"“{_shown(field.name)}”: there is no type “{_shown(field.type)}”. Types: {', '.join(FIELD_TYPES)}.",
+            )
         if not _TEXT(field.description):
-            yield index, f"“{field.name}”: its description holds characters that cannot be kept."
+            yield index, f"“{_shown(field.name)}”: its description holds characters that cannot be kept."
         seen.setdefault(folded, field.name)
+
+
+def _shown(name: str) -> str:
+    """Return a name as a page can show it: half of a surrogate pair cannot be sent, and nobody reads 10,000 letters."""
+    return name[:100].encode(errors="backslashreplace").decode()
 
 
 def check_successor(earlier: Iterable[Sequence[Field]], fields: Sequence[Field]) -> None:

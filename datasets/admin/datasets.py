@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import ValidationError
+from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
@@ -174,8 +174,8 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         try:
             rows = json.loads(request.POST.get("schema", ""))["fields"]
             fields = [Field(str(row["name"]), str(row["type"]), str(row.get("description", ""))) for row in rows]
-        except (ValueError, KeyError, TypeError):
-            return HttpResponse(status=400)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise BadRequest("The fields are no list of names, types and descriptions.") from None
         earlier = [version.field_list() for version in dataset.versions.order_by("number")] if dataset else []
         found = problems(earlier, fields)
         preview = {

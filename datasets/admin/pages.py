@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from django.core.exceptions import BadRequest
 from django.db.models import Model
 from django.forms import ModelForm
 from django.http import HttpRequest
@@ -26,6 +27,13 @@ def page(model_admin: Any, request: HttpRequest, template: str, *, title: str, *
 def base_url(request: HttpRequest) -> str:
     """Where the API answers, as this browser knows it."""
     return f"{request.scheme}://{request.get_host()}"
+
+
+def number(text: str) -> int:
+    """Return the id that an address or a form names. Raises BadRequest if no row can have it."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise BadRequest(f"“{text[:50]}” is no id.")
+    return int(text)
 
 
 class AuditedAdmin(GuardedAdmin[_Model]):

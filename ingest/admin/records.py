@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from config import clock
 from config.errors import ApiError
 from datasets import exports, records
-from datasets.admin.pages import page
+from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from datasets.models import ApiKey, Dataset
 from datasets.records import Selection
@@ -169,7 +169,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         body = request.POST.get("body", "").replace("\r\n", "\n").encode(errors="surrogatepass")
         chosen = request.POST.get("key") if request.POST.get("send") else None
         if chosen:
-            key = _keys(dataset).filter(pk=chosen if chosen.isdecimal() else 0).first()
+            key = _keys(dataset).filter(pk=number(chosen)).first()
             if key is None:
                 raise Http404
             answer = tryout.send(dataset, body, form, key)

@@ -15,7 +15,7 @@ from django.urls import path, reverse
 from redis.exceptions import RedisError
 
 from config import clock
-from datasets.admin.pages import page
+from datasets.admin.pages import number, page
 from datasets.admin.people import password_change_view
 from datasets.admin.tenancy import projects_of, scope
 from datasets.models import Dataset, Project
@@ -236,8 +236,8 @@ def ledger_view(model_admin: DatasetRecordsAdmin, request: HttpRequest) -> HttpR
         Dataset.objects.select_related("project").order_by("project__name", "name"), request.user
     )
     project_id = request.GET.get("project", "")
-    if project_id.isdecimal():
-        datasets = datasets.filter(project_id=int(project_id))
+    if project_id:
+        datasets = datasets.filter(project_id=number(project_id))
     shown = Paginator(datasets, _LEDGER_ROWS).get_page(request.GET.get("page"))
     balances = [(dataset, _balance(dataset)) for dataset in shown]
     return page(

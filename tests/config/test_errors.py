@@ -54,7 +54,6 @@ def test_the_unforeseen_is_a_500_that_tells_the_log_and_not_the_client(
     [
         ("/static/nothing.css", "testserver", 404, "Not found"),
         ("/nothing", "testserver", 404, "Not found"),
-        ("/admin/login/", "somebody.else", 400, "Bad request"),
     ],
 )
 def test_both_stacks_answer_in_json_with_a_request_id(path: str, host: str, status: int, error: str) -> None:
@@ -66,6 +65,13 @@ def test_both_stacks_answer_in_json_with_a_request_id(path: str, host: str, stat
         assert response.json()["error"] == error
         shown = response.headers["X-Request-Id"]
         assert shown == given if given else len(shown) == 32
+
+
+def test_the_admin_answers_in_html_with_a_request_id() -> None:
+    answer = Api(None).request("GET", "/admin/login/", headers={"Host": "somebody.else", "X-Request-Id": "req-1"})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
+    assert "This request cannot be read" in answer.text
+    assert "req-1" in answer.text
 
 
 def test_a_request_has_one_id() -> None:

@@ -220,6 +220,13 @@ def test_revoking_again_keeps_the_first_time(key: ApiKey) -> None:
     assert key.revoked_at == revoked_at
 
 
+@pytest.mark.parametrize("project_id", [2**63, 10**30, 0, -1])
+def test_a_genuine_token_of_a_project_that_cannot_be_is_refused(key: ApiKey, dataset: Dataset, project_id: int) -> None:
+    claims = {"jti": str(key.token_id), "project_id": project_id}
+    token = jwt.encode(claims, django_settings.API_KEY_SECRET, algorithm="HS256")
+    assert_refused(Api(token, dataset).one(record()))
+
+
 def test_the_keys_of_an_inactive_project_are_refused_as_long_as_it_is(api: Api, project: Project) -> None:
     assert api.one(record()).status_code == 202
     project.is_active = False
