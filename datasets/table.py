@@ -1,14 +1,22 @@
 """A dataset's Delta Lake table: rows, and beside them how far the queue has been read, in one atomic commit."""
 
 import os
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
+import pyarrow.compute as pc
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    QueryBuilder,
+    Transaction,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from django.conf import settings
 
@@ -37,6 +45,9 @@ _COMMITS_A_CHECKPOINT = 50
 _OVERTAKEN = ("Concurrent transaction", "Metadata changed")
 # Into files of about this size small ones are merged.
 _FILE_BYTES = 100 * 1024 * 1024
+# Rows are looked up so many at a time, and those within a minute in one range.
+_IDS_A_QUERY = 10_000
+_GAP_MS = 60_000
 # Tables of which one must be there before another is made.
 _WITNESSES = 10
 
@@ -198,6 +209,26 @@ class DatasetTable:
         """Rows ever written from this generation of the queue."""
         return self.delta.transaction_version(_stored_id(generation)) or 0
 
+    def traces(self, ids: Iterable[str]) -> dict[str, set[str]]:
+        """Return the trace ids of the rows that have these ids, by id; an id without a row is left out.
+
+        Files know their least and greatest id, so only those around the ids are read.
+        """
+        wanted = sorted(set(ids))
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for at in range(0, len(wanted), _IDS_A_QUERY):
+            some = wanted[at : at + _IDS_A_QUERY]
+            terms = " OR ".join(f"id BETWEEN '{least}' AND '{greatest}'" for least, greatest in _ranges(some))
+            sql = f'SELECT id, "__traceId" FROM records WHERE {terms}'  # noqa: S608
+            batches = pa.RecordBatchReader.from_stream(QueryBuilder().register("records", self.delta).execute(sql))
+            for batch in batches:
+                row_ids, traces = (column.cast(pa.string()) for column in batch.columns)
+                is_wanted = pc.is_in(row_ids, pa.array(some))
+                pairs = zip(row_ids.filter(is_wanted).to_pylist(), traces.filter(is_wanted).to_pylist(), strict=True)
+                for row_id, trace in pairs:
+                    found[row_id].add(trace)
+        return dict(found)
+
     def append(self, rows: pa.Table | None, *, generation: str, position: int, stored: int) -> None:
         """Commit rows (None: none) together with the queue position that they bring the table to.
 
@@ -267,6 +298,17 @@ class DatasetTable:
         is made with, which a release or a setting may have changed since.
         """
         self.delta.alter.set_table_properties(_configuration())
+
+
+def _ranges(ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Return sorted ids as ranges of those that are close in time. An id begins with its ms."""
+    ranges: list[tuple[str, str]] = []
+    for each in ids:
+        if ranges and int(each.partition("-")[0]) - int(ranges[-1][1].partition("-")[0]) < _GAP_MS:
+            ranges[-1] = ranges[-1][0], each
+        else:
+            ranges.append((each, each))
+    return ranges
 
 
 def reached(generation: str, position: int, stored: int) -> list[Transaction]:

@@ -1,8 +1,9 @@
 """The drain: from a dataset's stream into its table, exactly once.
 
-The consumer's position lives in the table. A drain reads it, takes what the stream has beyond it, and commits rows and
-new position together; then it trims the stream. Dying before the commit, it did nothing; dying after it, the next
-drain finds the position moved, skips and trims. Two drains at once: the table refuses the second commit.
+The consumer's position lives in the table. A drain takes what the head of the stream holds, commits rows and the new
+position together, and then trims these entries. If it dies before the commit, nothing happened. If it dies after it,
+the next drain finds entries at or below the position, looks which of them are in the table (`ingest.past`), and trims
+those. Of two drains at once, the table refuses the second commit.
 """
 
 import logging
@@ -19,8 +20,8 @@ from datasets.catalog import compiled
 from datasets.models import Dataset, SchemaVersion
 from datasets.schema import CompiledSchema
 from datasets.table import DatasetTable, Overtaken, check_storage, warm_table
-from ingest import queue, rows
-from ingest.models import QuarantinedEntry
+from ingest import ledger, past, queue, rows
+from ingest.models import QuarantinedEntry, printable
 from ingest.queue import Entry
 
 logger = logging.getLogger(__name__)
@@ -67,42 +68,42 @@ class Stored(NamedTuple):
 
 
 def drain_once(dataset: Dataset) -> Stored | None:
-    """One commit's worth; None where the stream holds nothing new."""
-    generation = queue.generation()
-    if generation is None or queue.is_empty(dataset.pk):
+    """Store one commit's worth; return None if the stream is empty."""
+    state = queue.state(dataset.pk)
+    generation = state.generation
+    if generation is None or not state.length:
         return None
     table = warm_table(dataset)
     existed = table.refresh()
     position = table.position(generation) if existed else 0
-    entries = list(queue.read(dataset.pk, generation, position))
+    entries = list(queue.read(dataset.pk, generation))
     if not entries:
-        queue.trim(dataset.pk, generation, position)
         return None
-    batch, written = _rows(dataset, table, generation, position, entries)
-    if not existed and table.position(generation):  # another drain made the table, and wrote to it
-        raise Overtaken
-    if not dataset.has_table:  # as yet without a row from us: from here on, that it is not there is a failure
-        services.note_table(dataset)
-    reached = entries[-1].position
-    table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)
-    queue.trim(dataset.pk, generation, reached, entries)
-    queue.mark_untidy(dataset.pk)
+    queue.keep_ahead(dataset.pk, generation, position, entries[-1])
+    waiting, leaving, is_all = past.sort(dataset, table, generation, position, entries)
+    reached = max(position, entries[-1].position)
+    written = 0
+    if waiting or reached > position:
+        batch, written = _rows(dataset, table, generation, waiting)
+        if not existed and table.position(generation):  # another drain made the table, and wrote to it
+            raise Overtaken
+        if not dataset.has_table:  # from our first commit on, a missing table means lost storage, not a new dataset
+            services.note_table(dataset)
+        table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)
+        queue.mark_untidy(dataset.pk)
+    queue.trim(dataset.pk, generation, leaving, before=position if is_all else -1, reached=reached)
+    if state.trimmed != position or not is_all:
+        ledger.recount(dataset, generation, state.trimmed)
     return Stored(written, is_full=queue.is_full(entries))
 
 
 def _rows(
-    dataset: Dataset, table: DatasetTable, generation: str, position: int, entries: Sequence[Entry]
+    dataset: Dataset, table: DatasetTable, generation: str, entries: Sequence[Entry]
 ) -> tuple[pa.Table | None, int]:
-    """The entries as rows, but for those that cannot be stored: these are put in quarantine."""
-    known = set(
-        QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__gt=position).values_list(
-            "position", flat=True
-        )
-    )
+    """Return the entries as rows, and their number. Entries that cannot be stored are put in quarantine."""
     by_version: dict[int, list[Entry]] = defaultdict(list)
     for entry in entries:
-        if entry.position not in known:  # by a drain that died before its commit
-            by_version[entry.version_id].append(entry)
+        by_version[entry.version_id].append(entry)
     schemas = _schemas(dataset, by_version)
     if not table.exists:
         check_storage()
@@ -171,18 +172,13 @@ def _quarantine(dataset: Dataset, generation: str, entries: Sequence[Entry], rea
                 origin=entry.origin,
                 count=entry.count,
                 body=entry.body,
-                format=_printable(entry.format.decode(errors="replace"))[:1],
+                format=printable(entry.format.decode(errors="replace"))[:1],
                 schema_version_id=entry.version_id,
-                trace_id=_printable(entry.trace_id)[:128],
-                reason=_printable(reason),
+                trace_id=past.trace_in_quarantine(entry),
+                reason=printable(reason),
                 created_at=clock.now(),
             )
             for entry in entries
         ),
         ignore_conflicts=True,  # found by two drains at once
     )
-
-
-def _printable(text: str) -> str:
-    """Text that PostgreSQL takes: what an entry holds may name itself in the reason."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,5 +1,6 @@
 """The ledger: accepted = stored + queued + quarantined, per dataset, at every moment."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +12,13 @@ from config import redis
 from config.errors import Refused
 from datasets.models import Dataset
 from datasets.table import DatasetTable
-from ingest import queue, redis_keys
+from ingest import past, queue, redis_keys
 from ingest.models import QuarantinedEntry
 
+logger = logging.getLogger(__name__)
+
 _LEDGER = Path(__file__).parent / "lua" / "ledger.lua"
+_RECOUNT = Path(__file__).parent / "lua" / "recount.lua"
 # Looks at a table that is being written to until two in a row agree.
 _MOST_LOOKS = 50
 
@@ -46,14 +50,21 @@ def balance(dataset: Dataset) -> Balance:
     table = DatasetTable.of(dataset)
     for _ in range(_MOST_LOOKS):
         generation = queue.generation() or ""
-        position = table.position(generation) if table.refresh() else 0
-        stored = table.stored(generation) if position else 0
-        outside = outside_the_table(dataset, generation, position)
-        still = (table.position(generation) if table.refresh() else 0) == position
+        position, stored = _reached(table, generation)
+        outside = outside_the_table(dataset, table, generation, position)
+        still = _reached(table, generation) == (position, stored)
         if still and outside.generation == generation:
-            return Balance(dataset.pk, outside.accepted, stored, outside.queued, outside.quarantined)
+            accepted = outside.accepted + outside.forgotten(position, stored)
+            return Balance(dataset.pk, accepted, stored, outside.queued, outside.quarantined)
         time.sleep(0.02)
     raise NeverStill(f"dataset {dataset.pk} is written to too fast to be looked at. Try again.")
+
+
+def _reached(table: DatasetTable, generation: str) -> tuple[int, int]:
+    """Return the table's position, and how many rows were written to it, as of now."""
+    if not table.refresh():
+        return 0, 0
+    return table.position(generation), table.stored(generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +75,66 @@ class Outside:
     accepted: int
     queued: int
     quarantined: int
+    trimmed: int  # the table's position, as far as Redis knows
+
+    def forgotten(self, position: int, stored: int) -> int:
+        """Return how many records Redis has forgotten to have accepted: it was restored from an older copy.
+
+        That is only looked for if Redis does not know the table's position. Records that are stored, queued or in
+        quarantine were accepted. Records that are missing stay missing: this is never negative.
+        """
+        if self.trimmed == position:
+            return 0
+        return max(0, stored + self.queued + self.quarantined - self.accepted)
 
 
-def outside_the_table(dataset: Dataset, generation: str, position: int) -> Outside:
-    """The ledger for a table that was written up to this position of the queue."""
+def outside_the_table(dataset: Dataset, table: DatasetTable, generation: str, position: int) -> Outside:
+    """Return the ledger for a table that was written up to this position of the queue."""
     held = list(
         QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__lte=position)
         .exclude(state=QuarantinedEntry.State.REPLAYED)  # held or discarded
         .values_list("pk", "count")
     )
-    now_generation, accepted, queued, replayed = redis.load_script(_LEDGER)(
+    now_generation, accepted, queued, trimmed, replayed, untrimmed = redis.load_script(_LEDGER)(
         keys=[
             redis_keys.GENERATION,
             redis_keys.stream(dataset.pk),
             redis_keys.accepted(dataset.pk),
             redis_keys.queued(dataset.pk),
             redis_keys.replayed(dataset.pk),
+            redis_keys.trimmed(dataset.pk),
         ],
-        args=[queue.stream_id_of(position), *(pk for pk, _ in held)],
+        args=[queue.last_id_of(position), *(pk for pk, _ in held)],
     )
     gone = {held[at - 1][0] for at in replayed}
     quarantined = sum(count for pk, count in held if pk not in gone)
-    return Outside(now_generation.decode(), accepted, queued, quarantined)
+    settled = past.settled(dataset, table, generation, [_entry(*each) for each in untrimmed]) if untrimmed else 0
+    return Outside(now_generation.decode(), accepted, queued - settled, quarantined, int(trimmed))
+
+
+def _entry(origin: bytes, trace_id: bytes, count: int, stream_id: bytes) -> queue.Entry:
+    """Return what the ledger's script says of an entry."""
+    return queue.Entry(stream_id.decode(), b"", b"", count, 0, trace_id.decode(errors="replace"), origin.decode(), 0)
+
+
+def recount(dataset: Dataset, generation: str, trimmed: int) -> None:
+    """Count in Redis what it has forgotten to have accepted, and note the table's position there.
+
+    `trimmed`: the position that Redis knew, which is not the table's.
+    """
+    table = DatasetTable.of(dataset)
+    position, stored = _reached(table, generation)
+    outside = outside_the_table(dataset, table, generation, position)
+    forgotten = outside.forgotten(position, stored)
+    keys = [
+        redis_keys.GENERATION,
+        redis_keys.accepted(dataset.pk),
+        redis_keys.TOTAL_ACCEPTED,
+        redis_keys.trimmed(dataset.pk),
+    ]
+    done = redis.load_script(_RECOUNT)(keys=keys, args=[generation, trimmed, forgotten, position])
+    if done and forgotten:
+        logger.warning("dataset %s: Redis has forgotten %s records that are stored", dataset.pk, forgotten)
 
 
 @dataclass(slots=True)

@@ -28,7 +28,10 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
         if queue.generation() == generation and queue.holds(receipt.dataset_id, stream_id):
             return {**answer, "status": "queued"}
         entry = QuarantinedEntry.objects.filter(
-            dataset_id=receipt.dataset_id, generation=generation, position=queue.position_of(stream_id)
+            dataset_id=receipt.dataset_id,
+            generation=generation,
+            position=queue.position_of(stream_id),
+            origin=receipt.stream_id,
         ).first()
         if entry is None:
             break

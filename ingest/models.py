@@ -7,6 +7,11 @@ from datasets.models import Dataset
 from datasets.words import counted
 
 
+def printable(text: str) -> str:
+    """Return text that PostgreSQL takes: what an entry holds may name itself in the reason."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 class QuarantinedEntry(models.Model):
     """A queue entry (one accepted request) that could not be stored."""
 
@@ -35,7 +40,10 @@ class QuarantinedEntry(models.Model):
         verbose_name = "quarantined entry"
         verbose_name_plural = "quarantine"
         ordering = ("-created_at",)
-        constraints = (models.UniqueConstraint(fields=("dataset", "generation", "position"), name="quarantined_once"),)
+        # The origin, too: beyond 2**20 entries in a millisecond, they share a position.
+        constraints = (
+            models.UniqueConstraint(fields=("dataset", "generation", "position", "origin"), name="quarantined_once"),
+        )
         indexes = (models.Index(fields=("dataset",), condition=Q(state="held"), name="quarantine_held"),)
 
     def __str__(self) -> str:

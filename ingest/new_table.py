@@ -31,7 +31,7 @@ def begin_anew(dataset: Dataset) -> None:
             table.create(fields)
             return
         position = _before_what_is_queued(dataset.pk)
-        outside = ledger.outside_the_table(dataset, generation, position)
+        outside = ledger.outside_the_table(dataset, table, generation, position)
         stored = outside.accepted - outside.queued - outside.quarantined
         table.create(fields, reached(generation, position, stored))
 

@@ -19,7 +19,7 @@ def replay(entry: QuarantinedEntry) -> bool:
     if entry.state != QuarantinedEntry.State.HELD:
         return False
     dataset_id, project_id = entry.dataset_id, entry.dataset.project_id
-    if queue.generation() == entry.generation and queue.holds(dataset_id, queue.stream_id_of(entry.position)):
+    if queue.generation() == entry.generation and queue.holds(dataset_id, queue.last_id_of(entry.position)):
         return False  # the drain that found it died before its commit
     place: bytes = redis.load_script(_REPLAY)(
         keys=[

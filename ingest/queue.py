@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lz4.block
 from django.conf import settings
@@ -31,8 +31,16 @@ _MOST_SHRUNK = 32
 _COMPRESSED = b"\0"  # before an LZ4 block, which begins with its size; no JSON text begins so
 # No request is sent again after so long.
 _SLOT_SECONDS = 3600
+# A position has 43 bits for milliseconds (until the year 2248) and 20 for the sequence number.
 _SEQUENCE_BITS = 20
-_POSITIONS_AN_HOUR = 3_600_000 << _SEQUENCE_BITS
+_MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
+_MAX_MS = (1 << 43) - 1
+# While a clock stands behind the last stream id, Redis only raises the sequence number. From this one on, the stream is
+# moved to the next millisecond.
+_HIGH_SEQUENCE = 1 << 19
+_HOUR_MS = 3_600_000
+# How many entries one call of a script looks at: Redis serves nobody else meanwhile.
+_ENTRIES_A_CALL = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +60,43 @@ class Entry:
     def position(self) -> int:
         return position_of(self.stream_id)
 
+    @property
+    def ms(self) -> int:
+        """When Redis took it, in ms since the epoch."""
+        return int(self.stream_id.partition("-")[0])
+
+    @property
+    def mark(self) -> str:
+        """What tells it from another entry with the same id: its trace id, if that could be read as it is."""
+        return "" if "\N{REPLACEMENT CHARACTER}" in self.trace_id else self.trace_id
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether it was in quarantine before."""
+        return self.origin != self.stream_id
+
 
 class AnotherGeneration(Exception):
     """Redis was wiped while we looked: what was read belongs to a queue that is no more."""
 
 
 def position_of(stream_id: str) -> int:
-    """A stream id as one integer, in the same order: ms << 20 | seq. Raises ValueError beyond 2**20 a ms."""
+    """Return a stream id as one integer that fits the table: ms << 20 | seq.
+
+    The order stays: a <= b means position_of(a) <= position_of(b). Beyond 2**20 entries in one millisecond, ids share
+    the last position of that millisecond. So only an entry whose position is above the table's is known to be new; the
+    drain looks up any other.
+    """
     ms, _, seq = stream_id.partition("-")
-    if int(seq) >> _SEQUENCE_BITS:
-        raise ValueError(f"{stream_id}: more than a million entries in a millisecond")
-    return int(ms) << _SEQUENCE_BITS | int(seq)
+    return min(int(ms), _MAX_MS) << _SEQUENCE_BITS | min(int(seq), _MAX_SEQUENCE)
 
 
-def stream_id_of(position: int) -> str:
-    """The inverse of `position_of`."""
-    return f"{position >> _SEQUENCE_BITS}-{position & ((1 << _SEQUENCE_BITS) - 1)}"
+def last_id_of(position: int) -> str:
+    """Return the highest stream id that has this position, as the end of a range for Redis."""
+    ms, seq = position >> _SEQUENCE_BITS, position & _MAX_SEQUENCE
+    if seq < _MAX_SEQUENCE:
+        return f"{ms}-{seq}"
+    return f"{ms}" if ms < _MAX_MS else "+"
 
 
 def packed(body: bytes) -> bytes:
@@ -105,17 +134,30 @@ def begin() -> None:
     redis.client().set(redis_keys.GENERATION, secrets.token_hex(4), nx=True)
 
 
-def is_empty(dataset_id: int) -> bool:
-    """Whether a dataset's stream holds nothing, stored or not."""
-    return not redis.client().xlen(redis_keys.stream(dataset_id))
+class State(NamedTuple):
+    """What a drain looks at first."""
+
+    generation: str | None  # None before the first acceptance
+    length: int  # entries in the stream, stored or not
+    trimmed: int  # the table's position as of the last trim, as far as this Redis knows; 0 before the first
 
 
-def read(dataset_id: int, in_generation: str, after: int) -> Iterator[Entry]:
-    """Entries beyond a position, in order, up to one commit's worth. Raises AnotherGeneration."""
+def state(dataset_id: int) -> State:
+    """Return the state of a dataset's queue, as of one moment."""
+    with redis.client().pipeline(transaction=True) as look:
+        look.get(redis_keys.GENERATION)
+        look.xlen(redis_keys.stream(dataset_id))
+        look.get(redis_keys.trimmed(dataset_id))
+        in_generation, length, trimmed = look.execute()
+    return State(in_generation and in_generation.decode(), length, int(trimmed or 0))
+
+
+def read(dataset_id: int, in_generation: str) -> Iterator[Entry]:
+    """Yield the stream's first entries, in order, up to one commit's worth. Raises AnotherGeneration."""
     client = redis.client()
     stream = redis_keys.stream(dataset_id)
     records = size = 0
-    last, most = stream_id_of(after), 1
+    last, most = "0-0", 1
     while True:
         with client.pipeline(transaction=True) as both:
             both.get(redis_keys.GENERATION)
@@ -163,11 +205,13 @@ def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
     )
 
 
-def trim(dataset_id: int, in_generation: str, position: int, entries: Sequence[Entry] = ()) -> int:
-    """Remove the entries up to a position, which are in the table; how many that were.
+def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, before: int, reached: int) -> int:
+    """Remove these entries, all of which are in the table or in quarantine; return how many were still there.
 
-    `entries`: these, where the caller has them all; the stream then need not be read again.
+    `before` and `reached`: the table's position without and with them. If `trimmed` is not `before`, it stays.
     """
+    if not entries:
+        return 0
     keys = [
         redis_keys.GENERATION,
         redis_keys.stream(dataset_id),
@@ -175,23 +219,41 @@ def trim(dataset_id: int, in_generation: str, position: int, entries: Sequence[E
         redis_keys.queued_bytes(dataset_id),
         redis_keys.TOTAL_BYTES,
         redis_keys.stored_by_hour(dataset_id),
+        redis_keys.trimmed(dataset_id),
     ]
-    if entries:
-        hours: Counter[int] = Counter()
-        for entry in entries:
-            if entry.origin == entry.stream_id:  # a replay came in before, and was counted then
-                hours[entry.position // _POSITIONS_AN_HOUR] += entry.count
-        records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
-        known = [entries[0].stream_id, len(entries), records, size, *chain.from_iterable(hours.items())]
-        all_at_once: int = _script("trim")(keys=keys, args=[in_generation, stream_id_of(position), *known])
-        if all_at_once >= 0:
-            return all_at_once
-    removed = 0
-    while True:
-        step: int = _script("trim")(keys=keys, args=[in_generation, stream_id_of(position)])
-        removed += step
-        if not step:
-            return removed
+    hours: Counter[int] = Counter()
+    for entry in entries:
+        if not entry.is_replay:  # a replay came in before, and was counted then
+            hours[entry.ms // _HOUR_MS] += entry.count
+    records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
+    names = [(entry.stream_id, entry.mark) for entry in entries]
+    known = [*names[0], *names[-1], len(entries), records, size, before, reached, *chain.from_iterable(hours.items())]
+    removed: int = _script("trim")(keys=keys, args=[in_generation, *known])
+    if removed < 0:
+        pieces = [names[at : at + _ENTRIES_A_CALL] for at in range(0, len(names), _ENTRIES_A_CALL)]
+        args = [[in_generation, *chain.from_iterable(piece)] for piece in pieces]
+        removed = sum(_script("trim_each")(keys=keys, args=each) for each in args)
+    return removed
+
+
+def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) -> None:
+    """Have the stream go on above the table's position, and long before a millisecond's sequence numbers are used up.
+
+    `last`: the last entry that was read. Redis takes the next id from its clock, which may be behind: after a failover,
+    or when it was set back.
+    """
+    floor = max(position, last.position)
+    if floor & _MAX_SEQUENCE >= _HIGH_SEQUENCE and floor >> _SEQUENCE_BITS < _MAX_MS:
+        floor = ((floor >> _SEQUENCE_BITS) + 1) << _SEQUENCE_BITS
+    if floor > last.position:
+        keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
+        _script("keep_ahead")(keys=keys, args=[in_generation, floor >> _SEQUENCE_BITS, floor & _MAX_SEQUENCE])
+
+
+def renumber(dataset_id: int, in_generation: str, entry: Entry) -> None:
+    """Move an entry to the end of the stream, where it gets an id that no other record has."""
+    keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
+    _script("renumber")(keys=keys, args=[in_generation, entry.stream_id, entry.mark])
 
 
 def next_due() -> int | None:

@@ -23,6 +23,8 @@ Glossary
     room            queued bytes (of all datasets) that admission may reach until it looks at Redis's memory again
     lock            held by the drain that is at work on a dataset; saves work, correctness does not rest on it
     replayed        hash of a dataset's quarantine rows that were put back into its stream -> the new place
+    trimmed         of one dataset: the table's position as of the last trim. If the table has another, a drain died
+                    before its trim, or this Redis was restored from an older copy
     stored by hour  hash of a dataset: hour of acceptance (hours since the epoch) -> records stored or quarantined
                     (a replay counts for none: its hour was counted before)
     refused by hour hash of a project: `<hour since the epoch>:<error code>` -> requests refused with one of its keys
@@ -71,6 +73,10 @@ def queued_bytes(dataset_id: int) -> str:
 
 def pending(project_id: int) -> str:
     return f"queue:pending:{project_id}"
+
+
+def trimmed(dataset_id: int) -> str:
+    return f"queue:trimmed:{dataset_id}"
 
 
 def slot(name: str) -> str:

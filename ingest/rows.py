@@ -63,6 +63,12 @@ def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: in
     return pa.table(columns, schema=pa.schema(fields))
 
 
+def first_id(entry: Entry) -> str:
+    """Return the id of an entry's first row. All rows of an entry are in one commit, so one tells of all."""
+    ms, seq = entry.origin.split("-")
+    return f"{int(ms):013}-{int(seq):07}-{0:05}"
+
+
 def decode(schema: CompiledSchema, entries: Sequence[Entry]) -> list[Any]:
     """The records of entries, in their order. Raises Undecodable."""
     if len(entries) > 1 and all(entry.format == OBJECT and entry.count == 1 for entry in entries):

@@ -53,7 +53,7 @@ def test_a_worker_whose_clock_is_wrong_stores_records(
     scheduler: Any = BoundedScheduler(app=app)
     with worker("tests.config.wrong_clock", tmp_path / "log", environment=move_clock(seconds)):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
-        wait_for(lambda: queue.is_empty(dataset.pk), "the record to leave the queue", seconds=60)
+        wait_for(lambda: not queue.state(dataset.pk).length, "the record to leave the queue", seconds=60)
     assert table_of(dataset).count() == 1
 
 

@@ -22,7 +22,7 @@ from config import redis
 from datasets.models import Dataset
 from datasets.table import DatasetTable, Overtaken
 from ingest import drain as drains
-from ingest import queue, redis_keys, upkeep
+from ingest import ledger, queue, redis_keys, upkeep
 from ingest.models import QuarantinedEntry
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -85,21 +85,6 @@ def _after(owner: Any, name: str) -> None:
     setattr(owner, name, dying)
 
 
-def _after_a_step_of_the_trim() -> None:
-    original = queue._script
-
-    def script(name: str) -> Any:
-        def step(*args: Any, **kwargs: Any) -> Any:
-            reply = original(name)(*args, **kwargs)
-            if name == "trim" and reply:
-                _die()
-            return reply
-
-        return step
-
-    queue._script = script  # type: ignore[assignment]
-
-
 def _when_a_file_is_written() -> None:
     """Die as soon as there is a data file more than there was: the commit that names it comes after."""
     root = Path(settings.STORAGE_URL)
@@ -121,10 +106,15 @@ def data_files(root: Path) -> list[Path]:
 STEPS: dict[str, Callable[[], None]] = {
     "before the table is made": lambda: _before(DatasetTable, "create"),
     "after the table was made": lambda: _after(DatasetTable, "create"),
+    "before it recounts": lambda: _before(ledger, "recount"),
+    "after it recounted": lambda: _after(ledger, "recount"),
+    "before it keeps ahead": lambda: _before(queue, "keep_ahead"),
+    "after it kept ahead": lambda: _after(queue, "keep_ahead"),
+    "before it renumbers": lambda: _before(queue, "renumber"),
+    "after it renumbered": lambda: _after(queue, "renumber"),
     "before the write": lambda: _before(DatasetTable, "append"),
     "between write and commit": _when_a_file_is_written,
     "after the commit": lambda: _after(DatasetTable, "append"),
-    "within the trim": _after_a_step_of_the_trim,
     "after the trim": lambda: _after(queue, "trim"),
     "before it settles": lambda: _before(queue, "settle"),
     "after it settled": lambda: _after(queue, "settle"),

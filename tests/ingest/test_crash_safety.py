@@ -24,7 +24,6 @@ from tests.ingest.crashing import (
     wait_until,
 )
 from tests.ingest.entries import (
-    counted,
     counters,
     enqueue,
     in_stream,
@@ -110,22 +109,6 @@ def test_a_drain_killed_between_write_and_commit_writes_its_rows_again(api: Api,
             orphans += 1
             assert status(api, accepted)["status"] == "queued"
         let_the_lock_expire(dataset)
-    all_is_stored(dataset, names)
-
-
-def test_a_drain_killed_within_the_trim_leaves_the_rest_to_the_next(api: Api, dataset: Dataset) -> None:
-    names = [f"{n}" for n in range(100)]
-    for name in names:
-        send(api, name)
-    assert finish(start(drain_dying, "after the commit", dataset.pk)) == KILLED
-    let_the_lock_expire(dataset)
-
-    # It finds what the dead one has stored, and trims it a few entries at a time.
-    assert finish(start(drain_dying, "within the trim", dataset.pk)) == KILLED
-
-    assert in_stream(dataset) == 80
-    assert counters(dataset) == {"accepted": 100, "total": counted(dataset)["bytes"], **counted(dataset)}
-    assert (balance(dataset).stored, balance(dataset).queued) == (100, 0)
     all_is_stored(dataset, names)
 
 

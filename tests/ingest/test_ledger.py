@@ -78,7 +78,7 @@ def test_what_is_stored_and_not_yet_trimmed_counts_as_stored(
 ) -> None:
     for n in range(3):
         send(api, n)
-    monkeypatch.setattr(queue, "trim", lambda *_: 0)
+    monkeypatch.setattr(queue, "trim", lambda *_, **__: 0)
     drain(dataset.pk)
     send(api, "x", "y")
     assert figures(dataset) == (5, 3, 2, 0)

@@ -11,8 +11,8 @@ from config import redis
 LUA = Path(ingest.__file__).parent / "lua"
 GENERATION, STREAM, TOTAL, HOURS = "generation", "stream", "total", "hours"
 ACCEPTED, QUEUED, BYTES = "accepted", "queued", "bytes"
-PENDING, TURNS, REPLAYED, LOCK = "pending", "turns", "replayed", "lock"
-TRIM = [GENERATION, STREAM, QUEUED, BYTES, TOTAL, HOURS]
+PENDING, TURNS, REPLAYED, LOCK, TRIMMED = "pending", "turns", "replayed", "lock", "trimmed"
+TRIM = [GENERATION, STREAM, QUEUED, BYTES, TOTAL, HOURS, TRIMMED]
 HOUR_MS = 3_600_000
 
 
@@ -54,73 +54,144 @@ def queue() -> list[str]:
 # -- trim ---------------------------------------------------------------------------------------------
 
 
-def test_trim_counts_what_it_removes_a_few_at_a_time(queue: list[str]) -> None:
-    steps = []
-    while step := call("trim", TRIM, "now", queue[49]):
-        steps.append(step)
-        left = len(stream())
-        assert stream() == queue[60 - left :]
-    assert steps == [20, 20, 10]
-    assert counts() == {"accepted": 120, "queued": 21, "bytes": 210, "total": 1210}
-    stored = {int(hour): int(count) for hour, count in redis.client().hgetall(HOURS).items()}
-    assert stored == {490_000: 39, 490_001: 40, 490_002: 20}
+def known(queue: list[str], first: int, last: int, *hours: int) -> list[object]:
+    """What a drain knows of these entries; it brings the table from position 5 to 6."""
+    records = sum(n % 3 + 1 for n in range(first, last + 1))
+    return [queue[first], "t", queue[last], "t", last - first + 1, records, 10 * records, 5, 6, *hours]
 
 
-def test_trim_takes_all_at_once_from_a_drain_that_knows_them(queue: list[str]) -> None:
-    known = [queue[0], 50, 99, 990, 490_000, 39, 490_001, 40, 490_002, 20]
-    assert call("trim", TRIM, "now", queue[49], *known) == 50
+def test_trim_takes_all_at_once(queue: list[str]) -> None:
+    redis.client().set(TRIMMED, 5)
+    assert call("trim", TRIM, "now", *known(queue, 0, 49, 490_000, 39, 490_001, 40, 490_002, 20)) == 50
     assert stream() == queue[50:]
     assert counts() == {"accepted": 120, "queued": 21, "bytes": 210, "total": 1210}
     stored = {int(hour): int(count) for hour, count in redis.client().hgetall(HOURS).items()}
     assert stored == {490_000: 39, 490_001: 40, 490_002: 20}
+    assert redis.client().get(TRIMMED) == b"6"
 
 
-def test_trim_believes_a_drain_only_if_the_stream_begins_with_its_entries(queue: list[str]) -> None:
+@pytest.mark.parametrize(("trimmed", "after"), [(None, None), (4, b"4"), (7, b"7")])
+def test_trim_does_not_hide_that_this_redis_forgot(queue: list[str], trimmed: int | None, after: bytes | None) -> None:
+    if trimmed is not None:
+        redis.client().set(TRIMMED, trimmed)
+    assert call("trim", TRIM, "now", *known(queue, 0, 9)) == 10
+    assert redis.client().get(TRIMMED) == after
+
+
+@pytest.mark.parametrize("change", ["first", "last", "marks"])
+def test_trim_takes_nothing_unless_the_stream_begins_with_these_entries(queue: list[str], change: str) -> None:
+    what = known(queue, 10 if change == "first" else 0, 40)
+    if change == "last":
+        redis.client().xdel(STREAM, queue[40])
+    elif change == "marks":
+        what[3] = "of another"
     before = everything()
-    assert call("trim", TRIM, "now", queue[49], queue[10], 40, 79, 790, 490_000, 79) == -1
+    assert call("trim", TRIM, "now", *what) == -1
     assert everything() == before
 
 
-def test_trim_counts_an_entry_that_was_replayed_for_no_hour(queue: list[str]) -> None:
-    replay(7, "now")
-    while call("trim", TRIM, "now", "9999999999999-0"):
-        pass
-    assert counts() == {"accepted": 120, "queued": 0, "bytes": 0, "total": 1000}
-    stored = {int(hour): int(count) for hour, count in redis.client().hgetall(HOURS).items()}
-    assert stored == {490_000: 39, 490_001: 40, 490_002: 41}
-
-
-@pytest.mark.parametrize("known", [[], ["1-0", 1, 1, 10, 0, 1]])
-def test_trim_of_an_empty_stream_changes_nothing(queue: list[str], known: list[object]) -> None:
+def test_trim_of_an_empty_stream_changes_nothing(queue: list[str]) -> None:
     redis.client().xtrim(STREAM, maxlen=0)
     before = everything()
-    assert call("trim", TRIM, "now", queue[-1], *known) == 0
-    assert everything() == before
+    assert call("trim", TRIM, "now", *known(queue, 0, 9)) == 0
+    assert call("trim_each", TRIM, "now", queue[0], "t") == 0
+    assert stream() == []
+    assert counts()["queued"] == 120
+    assert before.keys() == everything().keys()
 
 
 @pytest.mark.parametrize("generation", ["before", None])
-@pytest.mark.parametrize("known", [True, False])
-def test_trim_of_another_generation_changes_nothing(queue: list[str], generation: str | None, known: bool) -> None:
+def test_trim_of_another_generation_changes_nothing(queue: list[str], generation: str | None) -> None:
     if generation is None:
         redis.client().delete(GENERATION)
     before = everything()
-    more = [queue[0], 60, 120, 1200, 490_000, 120] if known else []
-    assert call("trim", TRIM, generation or "now", queue[-1], *more) == 0
-    assert everything() == before
-
-
-def test_trim_before_the_first_entry_changes_nothing(queue: list[str]) -> None:
-    before = everything()
-    assert call("trim", TRIM, "now", "1-0") == 0
+    assert call("trim", TRIM, generation or "now", *known(queue, 0, 9)) == 0
+    assert call("trim_each", TRIM, generation or "now", queue[0], "t") == 0
     assert everything() == before
 
 
 def test_trim_goes_by_sequence_number_within_a_millisecond(queue: list[str]) -> None:
     redis.client().xadd(STREAM, {"b": b"", "n": 1}, id="9999999999999-1048574")
     redis.client().xadd(STREAM, {"b": b"", "n": 1}, id="9999999999999-1048575")
-    while call("trim", TRIM, "now", "9999999999999-1048574"):
-        pass
+    last = ["9999999999999-1048574", "t", 61, 121, 1200, 5, 6]
+    assert call("trim", TRIM, "now", queue[0], "t", *last) == 61
     assert stream() == ["9999999999999-1048575"]
+
+
+# -- trim_each ----------------------------------------------------------------------------------------
+
+
+def test_trim_each_counts_what_it_removes(queue: list[str]) -> None:
+    names = [part for stream_id in queue[:50] for part in (stream_id, "t")]
+    assert call("trim_each", TRIM, "now", *names) == 50
+    assert stream() == queue[50:]
+    assert counts() == {"accepted": 120, "queued": 21, "bytes": 210, "total": 1210}
+    stored = {int(hour): int(count) for hour, count in redis.client().hgetall(HOURS).items()}
+    assert stored == {490_000: 39, 490_001: 40, 490_002: 20}
+    assert call("trim_each", TRIM, "now", *names) == 0
+    assert counts()["queued"] == 21
+
+
+def test_trim_each_stops_at_an_entry_that_is_not_named(queue: list[str]) -> None:
+    assert call("trim_each", TRIM, "now", queue[0], "t", queue[1], "", queue[3], "t") == 2
+    assert call("trim_each", TRIM, "now", queue[2], "of another") == 0
+    assert stream() == queue[2:]
+
+
+def test_trim_each_counts_an_entry_that_was_replayed_for_no_hour(queue: list[str]) -> None:
+    replay(7, "now")
+    names = [part for stream_id in stream() for part in (stream_id, "")]
+    assert call("trim_each", TRIM, "now", *names) == 61
+    assert counts() == {"accepted": 120, "queued": 0, "bytes": 0, "total": 1000}
+    stored = {int(hour): int(count) for hour, count in redis.client().hgetall(HOURS).items()}
+    assert stored == {490_000: 39, 490_001: 40, 490_002: 41}
+
+
+# -- keep_ahead, renumber, recount --------------------------------------------------------------------
+
+
+def last_id() -> str:
+    found: bytes = redis.client().xinfo_stream(STREAM)["last-generated-id"]
+    return found.decode()
+
+
+def test_keep_ahead_only_raises_the_last_id(queue: list[str]) -> None:
+    ms, seq = map(int, queue[-1].split("-"))
+    assert call("keep_ahead", [GENERATION, STREAM], "now", ms, seq - 1) == 0
+    assert call("keep_ahead", [GENERATION, STREAM], "before", ms + 1, 0) == 0
+    assert call("keep_ahead", [GENERATION, "no stream"], "now", ms + 1, 0) == 0
+    assert last_id() == queue[-1]
+    assert call("keep_ahead", [GENERATION, STREAM], "now", ms, seq + 1) == 1
+    assert last_id() == f"{ms}-{seq + 1}"
+    redis.client().xtrim(STREAM, maxlen=0)
+    assert call("keep_ahead", [GENERATION, STREAM], "now", ms - 1, 5) == 0
+    assert last_id() == f"{ms}-{seq + 1}"
+    assert call("keep_ahead", [GENERATION, STREAM], "now", ms + 1, 0) == 1
+    assert last_id() == f"{ms + 1}-0"
+
+
+def test_renumber_moves_an_entry_to_the_end_as_a_new_one(queue: list[str]) -> None:
+    redis.client().xadd(STREAM, {"b": b"x", "n": 1, "t": "t", "o": "1-1"})
+    *_, (replayed, _) = redis.client().xrange(STREAM)
+    before = counts()
+    assert call("renumber", [GENERATION, STREAM], "now", queue[0], "of another") is None
+    assert call("renumber", [GENERATION, STREAM], "before", queue[0], "t") is None
+    assert call("renumber", [GENERATION, STREAM], "now", queue[3], "t") is not None
+    new = call("renumber", [GENERATION, STREAM], "now", replayed, "").decode()
+    assert call("renumber", [GENERATION, STREAM], "now", replayed, "") is None
+    assert stream()[:-2] == queue[:3] + queue[4:]
+    assert redis.client().xrange(STREAM, new, new) == [(new.encode(), {b"b": b"x", b"n": b"1", b"t": b"t"})]
+    assert counts() == before
+
+
+def test_recount_counts_once() -> None:
+    keys = [GENERATION, ACCEPTED, TOTAL, TRIMMED]
+    redis.client().mset({GENERATION: "now", ACCEPTED: 10, TOTAL: 20})
+    assert call("recount", keys, "before", 0, 3, 99) == 0
+    assert call("recount", keys, "now", 5, 3, 99) == 0
+    assert call("recount", keys, "now", 0, 3, 99) == 1
+    assert call("recount", keys, "now", 0, 3, 99) == 0
+    assert redis.client().mget(ACCEPTED, TOTAL, TRIMMED) == [b"13", b"23", b"99"]
 
 
 # -- take ---------------------------------------------------------------------------------------------
@@ -282,29 +353,30 @@ def test_replay_does_not_move_the_time_a_dataset_is_due(queue: list[str]) -> Non
 
 # -- ledger -------------------------------------------------------------------------------------------
 
-LEDGER = [GENERATION, STREAM, ACCEPTED, QUEUED, REPLAYED]
+LEDGER = [GENERATION, STREAM, ACCEPTED, QUEUED, REPLAYED, TRIMMED]
 
 
-def test_ledger_counts_as_queued_what_is_beyond_the_position(queue: list[str]) -> None:
+def test_ledger_lists_what_the_table_may_have(queue: list[str]) -> None:
+    redis.client().set(TRIMMED, 7)
     before = everything()
-    assert call("ledger", LEDGER, "0-0") == [b"now", 120, 120, []]
-    assert call("ledger", LEDGER, queue[2]) == [b"now", 120, 114, []]
-    assert call("ledger", LEDGER, queue[-1]) == [b"now", 120, 0, []]
+    assert call("ledger", LEDGER, "0-0") == [b"now", 120, 120, b"7", [], []]
+    listed = [[stream_id.encode(), b"t", n + 1, stream_id.encode()] for n, stream_id in enumerate(queue[:3])]
+    assert call("ledger", LEDGER, queue[2]) == [b"now", 120, 120, b"7", [], listed]
     assert everything() == before
 
 
-def test_ledger_counts_more_than_a_page_that_is_not_yet_trimmed() -> None:
+def test_ledger_lists_more_than_a_page() -> None:
     client = redis.client()
     for n in range(1, 1202):
-        client.xadd(STREAM, {"n": 2}, id=f"5-{n}")
-    client.mset({ACCEPTED: 2402, QUEUED: 2402})
-    assert call("ledger", LEDGER, "5-1100") == [b"", 2402, 202, []]
+        client.xadd(STREAM, {"n": 2, "o": f"1-{n}"}, id=f"5-{n}")
+    listed = call("ledger", LEDGER, "5-1100")[5]
+    assert listed == [[f"1-{n}".encode(), b"", 2, f"5-{n}".encode()] for n in range(1, 1101)]
 
 
 def test_ledger_names_the_rows_that_were_replayed(queue: list[str]) -> None:
     redis.client().hset(REPLAYED, mapping={"11": "1-1", "13": "1-2"})
-    assert call("ledger", LEDGER, "0-0", 10, 11, 12, 13)[3] == [2, 4]
+    assert call("ledger", LEDGER, "0-0", 10, 11, 12, 13)[4] == [2, 4]
 
 
 def test_ledger_of_an_empty_redis_is_nothing() -> None:
-    assert call("ledger", LEDGER, "0-0", 10) == [b"", 0, 0, []]
+    assert call("ledger", LEDGER, "0-0", 10) == [b"", 0, 0, b"0", [], []]

@@ -182,7 +182,7 @@ def test_retention_drops_whole_days_of_every_dataset(
 
 def test_a_row_is_of_the_day_it_was_accepted_however_late_it_is_drained(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    (entry,) = queue.read(dataset.pk, queue.generation() or "", 0)
+    (entry,) = queue.read(dataset.pk, queue.generation() or "")
     drain(dataset.pk)
     (row,) = table_of(dataset).to_pyarrow_table().to_pylist()
     accepted = datetime.fromtimestamp(int(entry.stream_id.split("-")[0]) / 1000, UTC)
