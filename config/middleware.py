@@ -8,6 +8,8 @@ from ipaddress import ip_address
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+# In the environment of a request of a person who is logged in; see config.share.
+LOGGED_IN = "admin.logged_in"
 # In a request's environ once its body was read to the end; see config.wsgi.
 BODY_WAS_READ = "ingest.body_was_read"
 # In a refused request's environ: the project whose key it carried; see config.lingering.
@@ -56,6 +58,21 @@ class ContentSecurityPolicyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+        return response
+
+
+class KnownPersonMiddleware:
+    """Tells `config.share` that a request came from a person who is logged in."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        # Only if the view has looked: a stranger's request must not cost a query more.
+        person = getattr(request, "_cached_user", None)
+        if person is not None and person.is_authenticated:
+            request.META[LOGGED_IN] = "yes"
         return response
 
 

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from config import errors
 from config.errors import ApiError
+from config.hashers import PasswordChecksBusy
 from config.middleware import request_id
 
 _RETRY_SECONDS = 5
@@ -27,8 +28,13 @@ _UNREADABLE = "The address or the form holds a value that cannot be read. Go bac
 # place of an id.
 _NO_VALUE = (DataError, OverflowError, UnicodeEncodeError, InvalidPage)
 _NO_ID = "expected a number but got"
-# What a page may find missing: the exceptions that tell, and the words for it.
+# What a page may find missing or busy: the exceptions that tell, and the words for it.
 _MISSING: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
+    (
+        (PasswordChecksBusy,),
+        "Too many logins at once",
+        "Other passwords are being checked just now, and yours was not. Wait a few seconds, then log in again.",
+    ),
     (
         (RedisError, ConnectionInterrupted),
         "Redis does not answer",

@@ -12,7 +12,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest, get_path_info
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, get_resolver
 
-from config import arrival, lingering
+from config import arrival, lingering, share
 from config.errors import ApiError, to_response
 from config.middleware import BODY_WAS_READ, SENDER, request_id
 
@@ -128,8 +128,9 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
     if not environ["PATH_INFO"].startswith(_site_paths):
         return _api(environ, start_response)
     environ["wsgi.input"] = arrival.WatchedInput(environ["wsgi.input"], who="the admin")
-    response = _site(environ, start_response)
-    return _whole(response) if environ["PATH_INFO"].startswith(_static_path) else response
+    if environ["PATH_INFO"].startswith(_static_path):
+        return _whole(_site(environ, start_response))
+    return share.serve(_site, environ, start_response)
 
 
 def _whole(response: Any) -> list[bytes]:

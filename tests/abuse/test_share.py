@@ -1,0 +1,130 @@
+"""The admin's share: who floods its login, or any of its pages, takes nothing from those who send records."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from config.hashers import BoundedPasswordHasher, PasswordChecksBusy
+from config.share import Budget
+from tests.abuse.conftest import Tenant
+from tests.abuse.connection import TEXT
+from tests.e2e.stack import Stack, wait_for
+from tests.ingest.at_once import at_once
+
+CLIENTS = 40
+SECONDS = 4.0
+
+
+@contextmanager
+def flood(service: Stack, *, with_token: bool) -> Iterator[list[int]]:
+    """Logins and pages without an account, from many connections at once; yields the answers' statuses."""
+    stop, statuses = threading.Event(), list[int]()
+
+    def run() -> None:
+        with service.client() as client:
+            page = client.get("/admin/login/")
+            found = re.search(r'csrfmiddlewaretoken" value="(\w+)"', page.text)
+            form = {"username": "ada", "password": "x" * 50, "csrfmiddlewaretoken": found[1] if found else "none"}
+            while not stop.is_set():
+                try:
+                    answer = client.post("/admin/login/", data=form if with_token else {})
+                    statuses.append(answer.status_code)
+                except httpx.TransportError:
+                    continue
+                stop.wait(0.05)  # the client shares this machine's processors
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(CLIENTS)]
+    for each in threads:
+        each.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        for each in threads:
+            each.join()
+
+
+def taken_by(tenant: Tenant, seconds: float) -> int:
+    """How many records one connection sends, each after the answer to the one before."""
+    count, end = 0, time.monotonic() + seconds
+    with tenant.connect() as connection:
+        while time.monotonic() < end:
+            connection.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
+            connection.send(TEXT)
+            assert connection.answer().status == 202
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("with_token", [True, False])
+def test_a_login_flood_leaves_a_neighbour_most_of_the_rate(service: Stack, neighbour: Tenant, with_token: bool) -> None:
+    taken_by(neighbour, 1.0)
+    before = taken_by(neighbour, SECONDS)
+    with flood(service, with_token=with_token) as statuses:
+        # The burst that strangers may use is over.
+        wait_for(lambda: statuses.count(503) > 2 * CLIENTS, "refused logins")
+        during = taken_by(neighbour, SECONDS)
+    after = taken_by(neighbour, SECONDS)
+    assert statuses.count(503) > len(statuses) / 2
+    assert during > min(before, after) / 2, (before, during, after, len(statuses))
+
+
+def test_a_refused_login_is_told_in_words_when_to_try_again(service: Stack) -> None:
+    with flood(service, with_token=True) as statuses, service.client() as client:
+        deadline = time.monotonic() + 30
+        while 503 not in statuses:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        answer = client.get("/admin/login/")
+        while answer.status_code != 503:
+            assert time.monotonic() < deadline
+            answer = client.get("/admin/login/")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Retry-After"] == "5"
+    assert "Wait 5 seconds, then try again." in answer.text
+
+
+def test_a_budget_is_spent_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    budget = Budget(share=0.5, burst=2.0)
+    assert budget.spend(1.5)
+    assert not budget.spend(1.5)  # one second in debt
+    now[0] += 1.9
+    assert not budget.spend(0)
+    now[0] += 0.2
+    assert budget.spend(0)
+    now[0] += 1000
+    assert budget.spend(1.9)
+    assert not budget.spend(0.2)
+
+
+def test_at_most_two_passwords_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.hashers._WAIT_SECONDS", 0.05)
+    hasher, running, most = BoundedPasswordHasher(), [0], [0]
+    lock = threading.Lock()
+
+    def slow(*_: object) -> str:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.5)
+        with lock:
+            running[0] -= 1
+        return "hash"
+
+    monkeypatch.setattr("django.contrib.auth.hashers.PBKDF2PasswordHasher.encode", slow)
+
+    def check() -> str:
+        try:
+            return hasher.encode("password", "salt")
+        except PasswordChecksBusy:
+            return "busy"
+
+    assert sorted(at_once([check] * 6)) == ["busy"] * 4 + ["hash"] * 2
+    assert most == [2]
