@@ -11,6 +11,8 @@ import socket
 import threading
 import time
 
+from django.conf import settings
+
 from config.wsgi import application
 from datasets.catalog import keep_confirmed
 
@@ -23,13 +25,12 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
-_PATIENCE_SECONDS = 20  # for requests that are still being answered
 
 
 def _end() -> None:
     # The kernel's own timer: an end in good order waits for requests under way, and while it waits, no thread of
     # Python's gets another turn, this one included.
-    signal.alarm(_PATIENCE_SECONDS)
+    signal.alarm(settings.WEB_STOP_SECONDS)
     # Again and again: until the server listens for it, the signal goes to a handler that was the main process's, and
     # is lost. A process whose main died while it was starting would stay.
     while True:

@@ -241,6 +241,8 @@ UNFOLD = {
 
 # Of each web process. A part of them is there to wait for bodies (see config.arrival).
 WEB_THREADS = env.integer("WEB_THREADS", default=32, least=1)
+# How long a web process that is told to stop may still answer requests; then it is killed.
+WEB_STOP_SECONDS = 10
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", default=10 * 1024 * 1024, least=1)
 MAX_BATCH_RECORDS = env.integer("MAX_BATCH_RECORDS", default=10_000, least=1)
 # Queued bytes, of one dataset and of all, above which requests are answered 503.

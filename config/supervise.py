@@ -84,6 +84,8 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         # backlog, divided by the processes: 2,048.
         *("--backpressure", str(_MOST_FILES)),
         "--respawn-failed-workers",
+        # Without a limit, one client that does not send its body delays a stop or a reload for as long as it likes.
+        *("--workers-kill-timeout", str(settings.WEB_STOP_SECONDS)),
         "--no-ws",
         *("--log-level", "warning"),
         "config.granian:application",

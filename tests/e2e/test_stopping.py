@@ -1,0 +1,102 @@
+"""Stopping and reloading while clients send, and while some of them have stalled in the middle of a body."""
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from django.conf import settings
+
+from tests.abuse.connection import TEXT, Connection
+from tests.e2e.stack import Stack, running, wait_for
+
+# Beside the grace of the web processes: what the machine takes, and the other processes.
+SLACK_SECONDS = 8
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int, str]]:
+    """A stack with two web processes, a dataset and a key."""
+    with running(tmp_path_factory.mktemp("stopping"), "--no-demo", "--web", "2") as stack:
+        _, dataset, token = stack.make_dataset("tenant", {"text": "string"})
+        yield stack, dataset, token
+
+
+@contextmanager
+def stalled(stack: Stack, dataset: int, token: str) -> Iterator[None]:
+    """Ten bodies that stop after one byte."""
+    with ExitStack() as connections:
+        for _ in range(10):
+            each = connections.enter_context(Connection(stack.port, token))
+            each.post(f"/datasets/{dataset}", "Content-Length: 100")
+            each.send(b"{")
+        yield
+
+
+class Senders:
+    """Four clients that send records until they are told to stop, each on a new connection."""
+
+    def __init__(self, stack: Stack, dataset: int, token: str) -> None:
+        self.seen = Counter[str]()
+        self._stack, self._dataset, self._token = stack, dataset, token
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(4)]
+
+    def _send(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                connection = Connection(self._stack.port, self._token)
+            except ConnectionRefusedError:
+                self.seen["refused"] += 1
+                self._is_over.wait(0.05)
+                continue
+            with connection:
+                try:
+                    connection.post(f"/datasets/{self._dataset}", "Connection: close", f"Content-Length: {len(TEXT)}")
+                    connection.send(TEXT)
+                    self.seen[str(connection.answer().status)] += 1
+                except OSError as lost:
+                    self.seen[type(lost).__name__] += 1
+
+    def __enter__(self) -> "Senders":
+        for thread in self._threads:
+            thread.start()
+        wait_for(lambda: self.seen["202"] > 20, "some answers")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_a_reload_refuses_no_connection_and_does_not_wait_for_stalled_bodies(served: tuple[Stack, int, str]) -> None:
+    stack, dataset, token = served
+    before = stack.web_processes()
+    with stalled(stack, dataset, token), Senders(stack, dataset, token) as senders:
+        stack.program("web").send_signal(signal.SIGHUP)
+        wait_for(
+            lambda: len(stack.web_processes()) == 2 and not before & stack.web_processes(),
+            "other web processes",
+            seconds=2 * (settings.WEB_STOP_SECONDS + SLACK_SECONDS),
+        )
+    # The server closes connections that it has accepted and not yet read from. Their requests were not taken.
+    assert senders.seen["refused"] == 0
+    assert senders.seen.total() - senders.seen["202"] <= 8, senders.seen
+    stack.wait_until_drained(dataset, senders.seen["202"])
+
+
+def test_a_stop_takes_its_grace_and_answers_what_it_accepted(served: tuple[Stack, int, str]) -> None:
+    stack, dataset, token = served
+    accepted = stack.ledger(dataset)["accepted"]
+    with stalled(stack, dataset, token), Senders(stack, dataset, token) as senders:
+        began = time.monotonic()
+        assert stack.stop() == 0
+        took = time.monotonic() - began
+        wait_for(lambda: senders.seen["refused"] > 0, "a refused connection")
+    assert took < settings.WEB_STOP_SECONDS + SLACK_SECONDS
+    stack.start()
+    stack.wait_until_drained(dataset, accepted + senders.seen["202"])
