@@ -5,12 +5,14 @@ year 0 or 10000 in UTC, after which Python's readers fail on the whole table.
 """
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+EXAMPLE = "2026-06-10T10:58:00Z"
 Timestamp = Annotated[datetime, Meta(tz=True)]
 
 # RFC 3339, section 5.6 (`date-time`). A NUL or other digits than ASCII's do not get past msgspec.
@@ -32,3 +34,73 @@ def _is_in_range(text: str) -> bool:
     except (msgspec.ValidationError, OverflowError):
         return False
     return True
+
+
+# What people and libraries write instead: date, separator, time of day, seconds, fraction, and the rest.
+_ALMOST = re.compile(r"(\d{4}-\d\d-\d\d)(?:(\D)(\d\d:\d\d)(?:(:\d\d)([.,]\d+)?)?(.*))?", re.ASCII | re.DOTALL).fullmatch
+_OFFSETS = [
+    (r"", "an offset is missing: Z, or one like +02:00"),
+    (r"[Zz]|[+-]\d\d:\d\d", None),
+    (r"[+-]\d{4}", "the offset needs a colon, like +02:00"),
+    (r"[+-]\d\d", "the offset needs minutes, like +02:00"),
+    (r"\s+([Zz]|[+-]\d\d:?\d\d)", "a space stands before the offset"),
+    (r"\s*[A-Za-z]+|.*\[.*", "the offset is Z or one like +02:00, not a name"),
+    (r"\N{MINUS SIGN}.*", "the minus of the offset is not an ASCII hyphen"),
+    (r".*", "the offset is not Z or one like +02:00"),
+]
+
+
+def why_no_date_time(text: str) -> str:
+    """Return what is wrong with a text that is no timestamp of ours."""
+    if not text:
+        return "It is empty."
+    if text != text.strip():
+        return "White space stands before or after it."
+    if _DATE_TIME(text):
+        return _why_no_moment(text)
+    if re.fullmatch(r"-?\d+(\.\d+)?", text, re.ASCII):
+        return f"A Unix time is not taken: send a text like {EXAMPLE}."
+    almost = _ALMOST(text)
+    if almost is None:
+        return f"It is not like {EXAMPLE}."
+    reasons = list(_why_not_spelled(*almost.groups()[1:]))
+    if not reasons:
+        return f"It is not like {EXAMPLE}."
+    return reasons[0][0].upper() + "; ".join(reasons)[1:] + "."
+
+
+def _why_not_spelled(
+    separator: str | None, minutes: str | None, seconds: str | None, fraction: str | None, offset: str
+) -> Iterator[str]:
+    if separator is None:
+        yield "the time of day is missing"
+        return
+    if separator not in "Tt":
+        yield "a T must stand between date and time" + (", not a space" if separator == " " else "")
+    if seconds is None:
+        yield "the seconds are missing"
+    if fraction and fraction.startswith(","):
+        yield "a point must stand before the fraction of a second, not a comma"
+    for pattern, reason in _OFFSETS:
+        if re.fullmatch(pattern, offset, re.ASCII | re.DOTALL):
+            if reason:
+                yield reason
+            return
+
+
+def _why_no_moment(text: str) -> str:
+    """Return why a text that is spelled as a timestamp names no moment of ours."""
+    day, hour, minute, second = text[:10], int(text[11:13]), int(text[14:16]), int(text[17:19])
+    if day[:4] == "0000":
+        return "The year must be 0001 to 9999."
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        return f"There is no date {day}."
+    if second == 60:
+        return "A leap second cannot be stored: send the second 59."
+    if hour > 23 or minute > 59 or second > 59:
+        return f"There is no time of day {text[11:19]}."
+    if text[-1] not in "Zz" and (int(text[-5:-3]) > 23 or int(text[-2:]) > 59):
+        return "The offset must lie between -23:59 and +23:59."
+    return "Its moment, in whole microseconds, must lie in the years 0001 to 9999, as written and in UTC."

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from datasets.date_times import Timestamp, is_date_time
+from datasets.date_times import EXAMPLE, Timestamp, is_date_time, why_no_date_time
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -24,6 +24,20 @@ def timestamps(texts: Sequence[str]) -> pa.Array:
         return pa.array(msgspec.convert(texts, list[Timestamp]), TIMESTAMP)
 
 
+_JSON_TYPES = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
+
+
+def json_type(value: bytes) -> str:
+    """The JSON type of a value given as text: what an error calls `received`."""
+    return _JSON_TYPES.get(value.lstrip()[:1], "number")
+
+
+def _why_no_timestamp(value: bytes) -> str:
+    if json_type(value) != "string":
+        return f"A timestamp is a string, like {EXAMPLE}."
+    return why_no_date_time(msgspec.json.decode(value, type=str))
+
+
 @dataclass(frozen=True, slots=True)
 class FieldType:
     """One type of the schema language."""
@@ -34,6 +48,7 @@ class FieldType:
     expected: str  # how an error names it
     help: str  # how the admin explains it
     spelled: Callable[[str], bool] | None = None  # a check of the JSON string, beyond what the decoder checks
+    why_not: Callable[[bytes], str | None] = lambda value: None  # why a JSON value is not of it, where that needs words
     read_as: Any = None  # what a worker decodes it to, if not to the same
     to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # from what a worker decoded, if not by Arrow alone
 
@@ -46,7 +61,14 @@ FIELD_TYPES: dict[str, FieldType] = {
     each.name: each
     for each in (
         FieldType("string", str, pa.string(), "string", "Unicode text, of any length"),
-        FieldType("number", float, pa.float64(), "number", "an IEEE 754 double: 12.5, -3, 1e6"),
+        FieldType(
+            "number",
+            float,
+            pa.float64(),
+            "number",
+            "an IEEE 754 double: 12.5, -3, 1e6",
+            why_not=lambda value: "It is beyond the range of a double." if json_type(value) == "number" else None,
+        ),
         FieldType("boolean", bool, pa.bool_(), "boolean", "true or false; not 0 or 1"),
         FieldType(
             "timestamp",
@@ -55,6 +77,7 @@ FIELD_TYPES: dict[str, FieldType] = {
             "RFC 3339 date-time with an offset",
             "date and time with an offset, like 2026-06-10T10:58:00Z; kept to the microsecond",
             spelled=is_date_time,
+            why_not=_why_no_timestamp,
             read_as=str,
             to_column=timestamps,
         ),
@@ -72,11 +95,3 @@ def accepts(type_name: str, value: bytes) -> bool:
         return spelled is None or spelled(_DECODERS["string"].decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
         return False
-
-
-_JSON_TYPES = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
-
-
-def json_type(value: bytes) -> str:
-    """The JSON type of a value given as text: what an error calls `received`."""
-    return _JSON_TYPES.get(value.lstrip()[:1], "number")

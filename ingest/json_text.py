@@ -12,11 +12,10 @@ import msgspec
 import stringzilla
 from msgspec import Raw
 
-from ingest.errors import InvalidJson
-
 PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_skip_value = msgspec.json.Decoder(Raw).decode
+# Raises where a text is not one whole JSON value. It does not look whether texts are UTF-8.
+skip_value = msgspec.json.Decoder(Raw).decode
 # msgspec's error where another character follows a complete value: it counts the characters up to this one.
 _FOLLOWED = re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)").fullmatch
 # As text, a slice takes up to four times its bytes.
@@ -24,17 +23,6 @@ _SLICE_BYTES = 64 * 1024
 # Splitting makes an object of each line, also of blank ones: more lines are looked at one by one.
 _MANY_LINES = 100_000
 _lines_with_text = re.compile(rb"[^ \t\r\n][^\n]*").finditer
-
-
-def check_json(text: bytes, index: int | None = None) -> None:
-    """Raise InvalidJson unless this is one well-formed JSON text; `index` is that of the line in NDJSON."""
-    try:
-        if not_utf8(text) is None:
-            _skip_value(text)
-            return
-    except PARSE_ERRORS:
-        pass
-    raise InvalidJson(None if index is None else {"index": index})
 
 
 def not_utf8(text: bytes) -> int | None:
@@ -56,22 +44,42 @@ def not_utf8(text: bytes) -> int | None:
     return None
 
 
+def is_json(text: bytes) -> bool:
+    """Return whether this is one well-formed JSON text."""
+    try:
+        skip_value(text)
+    except PARSE_ERRORS:
+        return False
+    return not_utf8(text) is None
+
+
 def elements(array: bytes) -> Iterator[bytes]:
     """Yield the text of each element of a well-formed array, one after the other."""
+    return (array[start:end] for start, end in spans(array))
+
+
+def spans(array: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each element of an array begins and ends; up to the first one that is not well-formed."""
     view, at = memoryview(array), array.index(b"[") + 1
-    while (length := _length_of_value(view[at:])) is not None:
-        yield array[at : at + length]
-        at += length + 1
+    while True:
+        try:
+            skip_value(view[at:])
+            return  # the array does not end
+        except msgspec.DecodeError as error:
+            length = followed_at(str(error))
+        if length is None:
+            return
+        yield at, at + length
+        at += length
+        if array[at : at + 1] != b",":
+            return
+        at += 1
 
 
-def _length_of_value(text: memoryview) -> int | None:
-    """Return the number of bytes before what follows the first value, None where no value comes first."""
-    try:
-        _skip_value(text)
-    except msgspec.DecodeError as error:
-        followed = _FOLLOWED(str(error))
-        return int(followed[1]) - 1 if followed else None
-    return None
+def followed_at(message: str) -> int | None:
+    """Return the offset of what follows a whole value, if that is what msgspec's error says."""
+    followed = _FOLLOWED(message)
+    return int(followed[1]) - 1 if followed else None
 
 
 def lines_of(body: bytes, most: int | None = None) -> list[bytes]:
@@ -79,3 +87,8 @@ def lines_of(body: bytes, most: int | None = None) -> list[bytes]:
     if stringzilla.count(body, b"\n") < _MANY_LINES:
         return [line for line in body.split(b"\n") if line.strip(b" \t\r")]
     return [line.group() for line in islice(_lines_with_text(body), most)]
+
+
+def starts_of_lines(body: bytes) -> Iterator[int]:
+    """Yield where each line of NDJSON begins that holds more than white space; white space before it is left out."""
+    return (line.start() for line in _lines_with_text(body))

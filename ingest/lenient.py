@@ -6,7 +6,7 @@ lines behind it, for ever: one bad record would stop them.
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.request import parse_http_list
 
 import msgspec
@@ -15,7 +15,8 @@ from datasets.field_types import json_type
 from datasets.schema import CompiledSchema
 from ingest.body import NDJSON
 from ingest.errors import InvalidJson, InvalidRecords
-from ingest.json_text import check_json, elements, lines_of
+from ingest.json_text import elements, is_json, lines_of, starts_of_lines
+from ingest.not_json import TOO_DEEP, check_line
 from ingest.problems import MAX_PROBLEMS, Problem, examine, good_text
 from ingest.validation import ARRAY, OBJECT, Payload, Rejected
 
@@ -54,7 +55,7 @@ def validate_leniently(
         records = _records(content_type, body, refusal)
         if records is None:
             raise
-        payload = _taken(schema, records)
+        payload = _taken(schema, body, records)
         if payload.count == 0:
             raise
         return payload
@@ -71,14 +72,18 @@ def _records(content_type: str, body: bytes, refusal: InvalidJson | InvalidRecor
     return elements(body) if is_batch else None
 
 
-def _taken(schema: CompiledSchema, records: Iterable[bytes]) -> Payload:
+def _taken(schema: CompiledSchema, body: bytes, records: Iterable[bytes]) -> Payload:
+    starts = enumerate(starts_of_lines(body))
     good: list[bytes] = []
     problems: list[Problem] = []
     first: list[tuple[Problem, bytes]] = []
     count = 0
     for index, record in enumerate(records):
         # Once the answer is full, what counts is whether a record is good.
-        found, text = _examined(schema, record) if len(problems) <= MAX_PROBLEMS else ([], _good_text(schema, record))
+        if len(problems) <= MAX_PROBLEMS:
+            found, text = _examined(schema, record, partial(check_line, body, record, index, starts))
+        else:
+            found, text = [], _good_text(schema, record)
         if text is not None:
             good.append(text)
             continue
@@ -87,29 +92,28 @@ def _taken(schema: CompiledSchema, records: Iterable[bytes]) -> Payload:
             told = [{"error": each["error"], "code": each["code"], "index": index, **each} for each in found]
             problems += told
             first.append((told[0], record))
-    body = b"[%b]" % b",".join(good)
+    taken = b"[%b]" % b",".join(good)
     if good:
-        schema.many.decode(body)  # the readings agree, or we fail here and not in a worker
-    return Payload(body, ARRAY, len(good), Rejected(count, _answer(count, problems), first[:MAX_PROBLEMS]))
+        schema.many.decode(taken)  # the readings agree, or we fail here and not in a worker
+    return Payload(taken, ARRAY, len(good), Rejected(count, _answer(count, problems), first[:MAX_PROBLEMS]))
 
 
-def _examined(schema: CompiledSchema, record: bytes) -> tuple[list[Problem], bytes | None]:
+def _examined(schema: CompiledSchema, record: bytes, check: Callable[[], None]) -> tuple[list[Problem], bytes | None]:
     """Return what is wrong with a record; and its text for the queue, None for a bad one."""
     try:
-        check_json(record)
+        check()
         (examined,) = examine(schema, [record], indexed=False)
     except InvalidJson as refusal:
         return [refusal.body()], None
     except RecursionError:
-        return [InvalidJson().body()], None
+        return [InvalidJson({"detail": TOO_DEEP}).body()], None
     return examined.problems, None if examined.problems else examined.text
 
 
 def _good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
     try:
-        check_json(record)
-        return good_text(schema, record)
-    except (InvalidJson, RecursionError):
+        return good_text(schema, record) if is_json(record) else None
+    except RecursionError:
         return None
 
 

@@ -76,7 +76,10 @@ _QUOTA: Json = {
 # Details that an error has beside `error` and `code`.
 _DETAILS: dict[type[ApiError], Json] = {
     errors.InvalidDatasetId: {"received": _TEXT},
-    errors.InvalidJson: {"index": {**_COUNT, "description": "of the line, in NDJSON"}, "detail": _TEXT},
+    errors.InvalidJson: {
+        "index": {**_COUNT, "description": "of the element of an array, or of the line of NDJSON"},
+        "detail": {**_TEXT, "description": "Line, column and byte (from 0) of the fault, and its cause."},
+    },
     errors.BodyTooLarge: {"limit": _COUNT, "detail": _TEXT},
     errors.LengthRequired: {"detail": _TEXT},
     arrival.BodyTooSlow: {"detail": _TEXT},
@@ -98,6 +101,7 @@ _PROBLEM: Json = {
         "field": _TEXT,
         "expected": _TEXT,
         "received": {"enum": ["string", "number", "boolean", "null", "array", "object", "nothing"]},
+        "detail": {**_TEXT, "description": "Why, where the text alone does not say it."},
     },
 }
 # What an answer says of the records that a lenient batch leaves out.

@@ -4,7 +4,6 @@ It makes objects of one record at a time, and of no more of its fields than an a
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -44,9 +43,11 @@ def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) 
     for index, record in enumerate(records):
         if _is_valid(schema, record):
             yield Examined(index, [], record)
-        else:
-            problems, text = _read_again(schema, record, {"index": index} if indexed else {})
-            yield Examined(index, problems, text)
+            continue
+        problems, text = _read_again(schema, record)
+        if indexed:
+            problems = [{"index": index, **problem} for problem in problems]
+        yield Examined(index, problems, text)
 
 
 def good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
@@ -73,17 +74,16 @@ def _is_valid(schema: CompiledSchema, record: bytes) -> bool:
     return not may_be_misread(record) or has_date_times(schema, b"[%b]" % record)
 
 
-def _read_again(schema: CompiledSchema, record: bytes, place: Problem) -> tuple[list[Problem], bytes]:
+def _read_again(schema: CompiledSchema, record: bytes) -> tuple[list[Problem], bytes]:
     """Return the problems of a record, and its text; see Examined."""
     received = json_type(record)
     if received != "object":
-        return [_problem("Payload must be an object", "not_an_object", place, "object", received)], record
+        problem = _problem("Payload must be an object", "not_an_object", None, "object", record)
+        if received == "array":
+            problem["detail"] = "A batch is one array of objects, sent to /batch as application/json."
+        return [problem], record
     members = _members(schema, record)
-    values = {name: bytes(value) for name, value in members.items()}
-    problems = [
-        _problem(error, code, {**place, "field": field}, expected, came)
-        for error, code, field, expected, came in _record_problems(schema, values)
-    ]
+    problems = list(_record_problems(schema, {name: bytes(value) for name, value in members.items()}))
     return problems[: MAX_PROBLEMS + 1], record if problems else msgspec.json.encode(members)
 
 
@@ -116,29 +116,36 @@ def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
     return {name: value for name, value in members.items() if name is not _OTHERS}
 
 
-def _record_problems(schema: CompiledSchema, values: dict[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield what is wrong with one record, in the contract's order: (error, code, field, expected, received)."""
-
-    def received(name: str) -> str:
-        return json_type(values[name]) if name in values else "nothing"
-
+def _record_problems(schema: CompiledSchema, values: dict[str, bytes]) -> Iterator[Problem]:
+    """Yield what is wrong with one record, in the contract's order."""
+    types = schema.types
     if "timestamp" not in values or not accepts("timestamp", values["timestamp"]):
-        expected = FIELD_TYPES["timestamp"].expected
-        yield "Invalid or missing timestamp", "invalid_timestamp", "timestamp", expected, received("timestamp")
-    if received("context") != "object":
-        yield "context must be an object", "invalid_context", "context", "object", received("context")
-    for name in values:
+        yield _problem(
+            "Invalid or missing timestamp", "invalid_timestamp", "timestamp", "timestamp", values.get("timestamp")
+        )
+    if "context" not in values or json_type(values["context"]) != "object":
+        yield _problem("context must be an object", "invalid_context", "context", "object", values.get("context"))
+    for name, value in values.items():
         if not schema.knows(name):
             shown = name[:MAX_CHARACTERS]
-            yield f"Extra field: {shown}", "extra_field", shown, "nothing", received(name)
-    for name, type_name in schema.types.items():
+            yield _problem(f"Extra field: {shown}", "extra_field", shown, "nothing", value)
+    for name, type_name in types.items():
         if name not in values:
-            yield f"Missing field: {name}", "missing_field", name, FIELD_TYPES[type_name].expected, "nothing"
-    for name, type_name in schema.types.items():
+            yield _problem(f"Missing field: {name}", "missing_field", name, type_name, None)
+    for name, type_name in types.items():
         if name in values and not accepts(type_name, values[name]):
-            expected = FIELD_TYPES[type_name].expected
-            yield f"Invalid {type_name} field: {name}", "invalid_field", name, expected, received(name)
+            yield _problem(f"Invalid {type_name} field: {name}", "invalid_field", name, type_name, values[name])
 
 
-def _problem(error: str, code: str, place: Problem, expected: str, received: str) -> Problem:
-    return {"error": error, "code": code, **place, "expected": expected, "received": received}
+def _problem(error: str, code: str, field: str | None, expected: str, value: bytes | None) -> Problem:
+    """Return one problem; `expected` is a field's type, or what an error calls it."""
+    problem: Problem = {"error": error, "code": code}
+    if field is not None:
+        problem["field"] = field
+    field_type = FIELD_TYPES.get(expected)
+    problem["expected"] = field_type.expected if field_type else expected
+    problem["received"] = "nothing" if value is None else json_type(value)
+    detail = field_type.why_not(value) if field_type and value is not None else None
+    if detail is not None:
+        problem["detail"] = detail
+    return problem

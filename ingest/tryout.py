@@ -149,15 +149,18 @@ def _lines(record: bytes, problems: list[dict[str, Any]]) -> list[Line]:
         values = msgspec.json.decode(record, type=dict[str, Raw])
     except msgspec.DecodeError:  # not an object
         return [Line(record.decode(errors="replace")[:2000], problems[0]["error"])]
-    said = {
-        each["field"]: f"{each['error']}: expected {each['expected']}, received {each['received']}" for each in problems
-    }
+    said = {each["field"]: _said(each) for each in problems}
     lines = [
         Line(f"  {msgspec.json.encode(name).decode()}: {_shown(bytes(value))},", said.pop(name[:MAX_CHARACTERS], ""))
         for name, value in values.items()
     ]
     lines += [Line(f"  {msgspec.json.encode(name).decode()}: …", text) for name, text in said.items()]
     return [Line("{"), *lines, Line("}")]
+
+
+def _said(problem: dict[str, Any]) -> str:
+    text = f"{problem['error']}: expected {problem['expected']}, received {problem['received']}"
+    return f"{text}. {problem['detail']}" if "detail" in problem else text
 
 
 def _shown(value: bytes) -> str:

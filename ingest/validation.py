@@ -13,7 +13,8 @@ from msgspec import Struct
 from datasets.field_types import json_type
 from datasets.schema import CompiledSchema
 from ingest.errors import EmptyBatch, InvalidJson, InvalidRecords, TooManyRecords
-from ingest.json_text import PARSE_ERRORS, check_json, elements, lines_of
+from ingest.json_text import PARSE_ERRORS, elements, lines_of, starts_of_lines
+from ingest.not_json import EMPTY, TOO_DEEP, check_json, check_line
 from ingest.problems import MAX_PROBLEMS, Problem, examine
 from ingest.spelling import has_date_times, is_utf8, may_be_misread
 
@@ -70,7 +71,7 @@ def validate_array(schema: CompiledSchema, body: bytes) -> Payload:
     try:
         records = list(islice(elements(body), most + 1))
     except RecursionError:  # see `_second_reading`
-        raise InvalidJson from None
+        raise InvalidJson({"detail": TOO_DEEP}) from None
     if not records:
         raise EmptyBatch
     if len(records) > most:
@@ -86,7 +87,7 @@ def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
     most: int = settings.MAX_BATCH_RECORDS
     lines = lines_of(body, most + 1)
     if not lines:
-        raise InvalidJson
+        raise InvalidJson({"detail": EMPTY})
     if len(lines) > most:
         raise TooManyRecords({"limit": most})
     decode = schema.one.decode
@@ -98,8 +99,9 @@ def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
     else:
         if is_utf8(body) and (not may_be_misread(body) or has_date_times(schema, b"[%b]" % b",".join(lines))):
             return Payload(body, LINES, len(lines))
+    starts = enumerate(starts_of_lines(body))
     for index, line in enumerate(lines):
-        check_json(line, index)
+        check_line(body, line, index, starts)
     return Payload(_second_reading(schema, lines, indexed=True), ARRAY, len(lines))
 
 
@@ -123,5 +125,5 @@ def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed
         body = b"[%b]" % b",".join(texts)
         schema.many.decode(body)  # the readings agree, or we fail here and not in a worker
     except RecursionError:  # what `check_json` could just parse, from a stack that is not as deep as here
-        raise InvalidJson from None
+        raise InvalidJson({"detail": TOO_DEEP}) from None
     return body

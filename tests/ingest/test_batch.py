@@ -127,7 +127,7 @@ def test_a_body_that_is_not_a_non_empty_array_is_refused(api: Api) -> None:
 
 def test_what_is_not_json_is_told_before_what_is_not_an_array(api: Api) -> None:
     for body in ("", "[", "{", "[]]", '[{"a":NaN}]', "nonsense"):
-        assert api.batch(body).json() == {"error": "Invalid JSON body", "code": "invalid_json"}
+        assert api.batch(body).json()["error"] == "Invalid JSON body"
 
 
 def test_a_name_that_stands_twice_is_stored_by_its_last_value_in_a_batch_too(api: Api, dataset: Dataset) -> None:

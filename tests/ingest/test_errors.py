@@ -29,6 +29,8 @@ from tests.ingest.wire import call
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 DATE_TIME = "RFC 3339 date-time with an offset"
 MEDIA_TYPES = "application/json, or on a batch application/x-ndjson; charset utf-8 or none"
+NO_STRING = "A timestamp is a string, like 2026-06-10T10:58:00Z."
+NO_BATCH = "A batch is one array of objects, sent to /batch as application/json."
 NOTHING_HAPPENED = {"detail": "Nothing was queued or charged."}
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
@@ -157,13 +159,19 @@ def with_a_defect(api: Api) -> httpx.Response:
 TABLE = [
     Row(400, "Bad request", "bad_request", get("/admin/login/", Host="not.allowed")),
     Row(400, "Invalid dataset ID", "invalid_dataset_id", get("/datasets/1.5/receipts/x"), {"received": "1.5"}),
-    Row(400, "Invalid JSON body", "invalid_json", one(b"{")),
+    Row(
+        400,
+        "Invalid JSON body",
+        "invalid_json",
+        one(b"{"),
+        {"detail": "Line 1, column 2 (byte 1): the body ends before its value does."},
+    ),
     Row(
         400,
         "Payload must be an object",
         "not_an_object",
         one([record()]),
-        problem("Payload must be an object", "not_an_object", "object", "array"),
+        problem("Payload must be an object", "not_an_object", "object", "array", detail=NO_BATCH),
     ),
     Row(400, "Batch body must be a non-empty array", "invalid_batch", batch(record())),
     Row(
@@ -220,7 +228,14 @@ TABLE = [
         "Invalid timestamp field: signup_at",
         "invalid_field",
         one(record(signup_at=None)),
-        problem("Invalid timestamp field: signup_at", "invalid_field", DATE_TIME, "null", field="signup_at"),
+        problem(
+            "Invalid timestamp field: signup_at",
+            "invalid_field",
+            DATE_TIME,
+            "null",
+            field="signup_at",
+            detail=NO_STRING,
+        ),
     ),
     Row(
         400,
