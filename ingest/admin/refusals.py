@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from redis.exceptions import RedisError
 
-from datasets.admin.pages import page
+from datasets.admin.pages import number, page
 from datasets.admin.tenancy import projects_of
 from datasets.models import ApiKey, Dataset, Project
 from ingest import refusals
@@ -119,13 +119,13 @@ def _projects(request: HttpRequest) -> list[Project]:
 
 
 def _chosen(request: HttpRequest, projects: list[Project]) -> Project | None:
-    """The project that the address names, else the one refused last. Raises Http404."""
+    """The project that the address names, else the one refused last. Raises Http404, BadRequest."""
     given = request.GET.get("project", "")
     if not given:
         return projects[0] if projects else None
-    known = next((each for each in projects if str(each.pk) == given), None)
-    if known is None and given.isascii() and given.isdecimal() and len(given) < 19:
-        known = projects_of(request.user).filter(pk=int(given)).first()
+    wanted = number(given)
+    known = next((each for each in projects if each.pk == wanted), None)
+    known = known or projects_of(request.user).filter(pk=wanted).first()
     if known is None:
         raise Http404
     return known

@@ -81,10 +81,11 @@ def test_filter_that_cannot_be_read_is_said(client: Client, refused: dict[str, s
     assert found(client, **query) == set()
 
 
-@pytest.mark.parametrize("project_id", ["abc", "0", "9" * 23, "-1", "\0", "٣"])
-def test_project_that_is_not_there_is_a_404(client: Client, refused: dict[str, str], project_id: str) -> None:
-    assert client.get(PAGE, {"project": project_id}).status_code == 404
+@pytest.mark.parametrize("project_id", ["abc", "9" * 23, "-1", "\0", "٣"])
+def test_project_that_is_no_id_is_a_400(client: Client, refused: dict[str, str], project_id: str) -> None:
+    assert client.get(PAGE, {"project": project_id}).status_code == 400
     assert client.get(PAGE, {"page": project_id}).status_code == 200
+    assert client.get(PAGE, {"project": "9" * 18}).status_code == 404
 
 
 def test_page_without_refusals_and_without_redis_stands(client: Client, project: Project) -> None:
