@@ -135,7 +135,7 @@ def note(code: str) -> None:
 
 
 def log(status: int, code: str, *, trace_id: str, project_id: int | None, dataset_id: int) -> None:
-    """Write a line to the log. Under a flood lines are left out, and how many is said."""
+    """Write a line to the log. Under a flood lines are left out, and the next one says how many."""
     project, dataset = project_id or "unknown", dataset_id or "none"
     _log("refused: %s %s, project %s, dataset %s, trace id %s", status, code, project, dataset, trace_id)
 
@@ -145,9 +145,7 @@ def _log(text: str, *args: object) -> None:
         if not _lines.take(1):
             return
         skipped, _lines.skipped = _lines.skipped, 0
-    if skipped:
-        logger.warning("%s refusals were not logged: there were more than 200 a second", skipped)
-    logger.info(text, *args)
+    logger.info(text + (f"; {skipped} refusals before it are not logged" if skipped else ""), *args)
 
 
 def keep(project_id: int, said: dict[str, Any], status: int, sent: Callable[[], Sent]) -> None:

@@ -188,6 +188,21 @@ def test_each_refusal_is_a_line_in_the_log_with_its_trace_id(
     assert (api.token or "x") not in caplog.text
 
 
+def test_lines_left_out_under_a_flood_are_counted(
+    api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "ingest")
+    lines = refusals._Allowance(per_second=0, burst=1)
+    monkeypatch.setattr(refusals, "_lines", lines)
+    for number in range(4):
+        api.one("{", X_Request_Id=f"t{number}")
+    lines.left = 1
+    api.one("{", X_Request_Id="t4")
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].endswith("trace id t0")
+    assert caplog.messages[1].endswith("trace id t4; 3 refusals before it are not logged")
+
+
 def test_log_written_by_another_release_is_read_as_far_as_it_can_be(api: Api, project: Project) -> None:
     redis.client().lpush(redis_keys.refusal_log(project.pk), b"\x00nonsense", b"\xc1", b"")
     api.one("{")
