@@ -1,6 +1,7 @@
 """What the API would answer to a body, and the answer it gives when the body is sent for real."""
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from datasets.keys import InvalidApiKey, issue_token
 from datasets.models import ApiKey, Dataset
 from ingest.admission import Admission, over_quota, quota_headers
 from ingest.body import JSON, NDJSON
-from ingest.errors import BodyTooLarge, InvalidRecords
+from ingest.errors import BodyTooLarge
 from ingest.problems import MAX_CHARACTERS
 from ingest.validation import Payload
 from ingest.views import BatchView, IngestView, SingleView
@@ -53,6 +54,7 @@ class Answer:
     headers: list[tuple[str, str]]
     body: str
     problems: Sequence[dict[str, Any]] = ()
+    detail: str = ""
 
 
 def preview(dataset: Dataset, body: bytes, form: Form) -> Answer:
@@ -62,8 +64,7 @@ def preview(dataset: Dataset, body: bytes, form: Form) -> Answer:
         if quota.limit != UNLIMITED and quota.used + payload.count > quota.limit:
             raise over_quota(quota.limit, quota.used, payload.count, quota.period)
     except ApiError as refusal:
-        problems = refusal.details["errors"] if isinstance(refusal, InvalidRecords) else ()
-        return _answer(to_response(refusal), problems)
+        return _answer(to_response(refusal))
     used = quota.used + payload.count
     admission = Admission(dataset.pk, "", "", payload.count, quota.limit, used, quota.period, False)
     content = form.view().accepted_body(admission)
@@ -100,14 +101,19 @@ def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:
     )
     response: HttpResponse = form.view.as_view()(request, dataset_id=str(dataset.pk))
     response.headers["X-Request-Id"] = request_id(request)
-    answer = _answer(response)
-    problems = msgspec.json.decode(response.content).get("errors", ()) if response.status_code == 400 else ()
-    return Answer(answer.status, answer.reason, answer.headers, answer.body, problems)
+    return _answer(response)
 
 
-def _answer(response: Any, problems: Sequence[dict[str, Any]] = ()) -> Answer:
-    body = response.content.decode()
-    return Answer(response.status_code, response.reason_phrase, list(response.items()), body, problems)
+def _answer(response: Any) -> Answer:
+    said = msgspec.json.decode(response.content)
+    return Answer(
+        status=response.status_code,
+        reason=response.reason_phrase,
+        headers=list(response.items()),
+        body=response.content.decode(),
+        problems=said.get("errors", ()),
+        detail=said.get("detail", ""),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,52 @@ class MarkedRecord:
 
     number: int  # from 1, as people count
     lines: list[Line]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The place where a body stops being JSON: its line in three parts, and the lines around it."""
+
+    cause: str
+    number: int  # of the line, from 1
+    before: list[str]
+    left: str
+    here: str  # one character; empty at the end of the body
+    right: str
+    after: list[str]
+    at: int  # in UTF-16 code units, as browsers count
+
+
+# As InvalidJson's `detail` tells the place.
+_PLACE = re.compile(r"Line (\d+), column (\d+) \(byte (\d+)\): (.+)", re.DOTALL).fullmatch
+_LINES_AROUND = 3
+_CHARACTERS_AROUND = 120
+
+
+def fault(body: bytes, answer: Answer) -> Fault | None:
+    """Return the place that an answer names, None if it names none."""
+    match = _PLACE(answer.detail)
+    if match is None:
+        return None
+    number, column, offset, cause = int(match[1]), int(match[2]), int(match[3]), match[4]
+    lines = body.decode(errors="replace").split("\n")
+    line, at = lines[number - 1], column - 1
+    return Fault(
+        cause=cause,
+        number=number,
+        before=[_cut(each) for each in lines[max(0, number - 1 - _LINES_AROUND) : number - 1]],
+        left=_cut(line[:at], from_left=True),
+        here=line[at : at + 1],
+        right=_cut(line[at + 1 :]),
+        after=[_cut(each) for each in lines[number : number + _LINES_AROUND]],
+        at=len(body[:offset].decode(errors="replace").encode("utf-16-le")) // 2,
+    )
+
+
+def _cut(text: str, *, from_left: bool = False) -> str:
+    if len(text) <= _CHARACTERS_AROUND:
+        return text
+    return "…" + text[-_CHARACTERS_AROUND:] if from_left else text[:_CHARACTERS_AROUND] + "…"
 
 
 def marked(body: bytes, form: Form, problems: Sequence[dict[str, Any]]) -> Iterator[MarkedRecord]:

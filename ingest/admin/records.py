@@ -180,6 +180,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "answer": answer,
             "sent": bool(chosen),
             "records": list(tryout.marked(body, form, answer.problems)),
+            "fault": tryout.fault(body, answer),
             "dataset": dataset,
             "receipt": dict(answer.headers).get("Location", "").rpartition("/")[2],
         }

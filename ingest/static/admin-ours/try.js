@@ -15,3 +15,12 @@ form.addEventListener("submit", async (event) => {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   answer.replaceChildren(...page.getElementById("answer").childNodes);
 });
+
+// Of an invalid body: put the cursor where it stops being JSON.
+answer.addEventListener("click", (event) => {
+  const at = Number(event.target.closest("[data-select]")?.dataset.select ?? NaN);
+  if (Number.isNaN(at)) return;
+  const body = document.getElementById("body");
+  body.focus();
+  body.setSelectionRange(at, at + 1);
+});

@@ -1,0 +1,31 @@
+"""Try it in a browser: the place where a body stops being JSON is marked, and shown in the body."""
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import LogIn
+from tests.browser.scene import Scene
+
+
+def test_place_is_marked_and_selected_in_the_body(log_in: LogIn, scene: Scene) -> None:
+    page = log_in("alice")
+    page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/try/")
+    page.fill("#body", '{\n "é": "😀",\n "amount": True\n}')
+    page.click("#ask")
+    expect(page.locator("#try-answer mark")).to_have_text("T")
+    page.get_by_role("button", name="Show it in the body").click()
+    selected = "document.activeElement.value.slice(document.activeElement.selectionStart)"
+    assert page.evaluate(selected) == "True\n}"
+
+
+def test_refused_body_is_tried_again(log_in: LogIn, scene: Scene) -> None:
+    page = log_in("alice")
+    page.goto("/admin/")
+    page.locator("a[href='/admin/refusals/']").first.click()
+    page.locator("#id_code").select_option("invalid_field")
+    page.get_by_role("button", name="Look").click()
+    expect(page.locator("#refusals > li")).to_have_count(1)
+    page.get_by_text("What was sent").click()
+    expect(page.locator("#refusals pre")).to_contain_text('"amount": "12.5"')
+    page.get_by_role("link", name="Try it with this body").click()
+    page.click("#ask")
+    expect(page.locator("#try-answer")).to_contain_text("Invalid number field: amount")
