@@ -15,11 +15,15 @@ from typing import Any
 from celery import Celery
 from celery.beat import Scheduler
 from celery.schedules import schedule
-from celery.signals import beat_init, setup_logging, worker_process_init, worker_ready
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_ready
 from django.conf import settings
+from django.db import DatabaseError, connections
+from redis.exceptions import RedisError
 
 from config import watch
 from config.watch import Progress
+from datasets import installation
+from datasets.installation import AnotherInstallation
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -80,6 +84,20 @@ _SHORTEST_INTERVAL = min(each["schedule"].seconds for each in app.conf.beat_sche
 @setup_logging.connect
 def _leave_logging_to_django(**_: Any) -> None:
     """Celery's own set-up would replace settings.LOGGING."""
+
+
+@worker_init.connect
+@beat_init.connect
+def _refuse_the_redis_of_another_installation(**_: Any) -> None:
+    """End this process, in words. If Redis or the database is away, the check before each drain has to do."""
+    try:
+        installation.check()
+    except AnotherInstallation as refusal:
+        raise SystemExit(str(refusal)) from refusal
+    except (RedisError, DatabaseError, OSError):
+        pass
+    finally:
+        connections.close_all()  # the processes of the pool open their own
 
 
 @worker_process_init.connect

@@ -11,6 +11,15 @@ from config import clock
 from datasets.schema import Field
 
 
+class Installation(models.Model):
+    """The one row that tells this database from others: see `datasets.installation`."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, editable=False)
+
+    def __str__(self) -> str:
+        return str(self.uuid)
+
+
 class Project(models.Model):
     """A tenant: datasets, keys, and the owner whose quota its records count against."""
 

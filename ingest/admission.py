@@ -1,6 +1,7 @@
 """Admission: one Redis round trip that decides, charges and queues."""
 
 import hashlib
+import logging
 import secrets
 import threading
 import time
@@ -19,6 +20,7 @@ from config import clock
 from config.redis import Argument, HotScript, RedisUnavailable, execute
 from datasets import revisions
 from datasets.catalog import Contract, StaleContract
+from datasets.installation import AnotherInstallation
 from ingest import queue, redis_keys
 from ingest.errors import (
     NOTHING_HAPPENED,
@@ -37,6 +39,7 @@ from quotas import services as quotas
 from quotas.models import UNLIMITED
 from quotas.period import bounds, period_of
 
+logger = logging.getLogger(__name__)
 _admit = HotScript(Path(__file__).parent / "lua" / "admit.lua")
 
 # Stock clients sleep for as long as Retry-After says, and the quota may be raised meanwhile.
@@ -55,6 +58,9 @@ _FULL = {
     b"all": "The backlog of all datasets has reached its limit. Nothing was queued or charged.",
     b"memory": "Redis has no memory left for a longer backlog. Nothing was queued or charged.",
 }
+
+
+_ANOTHERS = {"detail": "The queue belongs to another installation (see /readyz). Nothing was queued or charged."}
 
 
 class Admission(Struct, frozen=True):
@@ -121,6 +127,12 @@ class _RedisClock:
     @classmethod
     def learn(cls, server_ms: int) -> None:
         cls.ahead_ms = server_ms - time.time() * 1000
+
+
+class _Queue:
+    """The generation that this process last saw to be our installation's: admit.lua acts in no other."""
+
+    generation = ""
 
 
 class Retryable(Struct, frozen=True):
@@ -206,8 +218,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":
-            counters.seed(contract.owner_id, period)
-            queue.begin()
+            _seed(contract, period)
         elif outcome == b"over_quota":
             raise over_quota(reply[2], reply[3], payload.count, period)
         elif outcome == b"key_reused":
@@ -218,6 +229,16 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
             raise _too_many_keys(reply[2])
         else:
             raise QueueUnavailable(NOTHING_HAPPENED)
+
+
+def _seed(contract: Contract, period: str) -> None:
+    """Put back what Redis lacks, if it is our installation's; it may have been wiped, and be another's now."""
+    try:
+        _Queue.generation = queue.begin()
+    except AnotherInstallation as refusal:
+        logger.error("%s", refusal)
+        raise QueueUnavailable(_ANOTHERS) from refusal
+    counters.seed(contract.owner_id, period)
 
 
 def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
@@ -256,6 +277,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
         contract.key_id if _is_due(contract.key_id) else "",
         contract.project_id,
         share,
+        _Queue.generation,
     ]
     if retryable is not None:
         keys += (redis_keys.idempotency(dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from config import clock
-from datasets import services
+from datasets import installation, services
 from datasets.catalog import compiled
 from datasets.models import Dataset, SchemaVersion
 from datasets.schema import CompiledSchema
@@ -40,6 +40,7 @@ def drain(dataset_id: int) -> int:
     Returns early, without harm, where another drain is at work. Raises what the storage raises, and TableGone where
     it is not the one that tables were made in: the queue holds, and the dataset is due again after a lease.
     """
+    installation.check()
     written = 0
     with queue.claim(dataset_id) as lock:
         if lock is None:

@@ -10,6 +10,8 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 from redis.exceptions import RedisError
 
+from datasets import installation
+from datasets.installation import AnotherInstallation
 from datasets.table import TableGone, check_storage, storage_options
 from ingest import heartbeat, memory
 from ingest.heartbeat import Sign
@@ -27,7 +29,7 @@ def checks() -> dict[str, str]:
     """Return `ok`, or what is wrong, for all that ingest needs. Says nothing of a tenant."""
     state = {"redis": "ok", "database": _database()}
     try:
-        state["redis"] = memory.state()
+        state["redis"] = _redis()
         signs = heartbeat.read()
     except (RedisError, OSError):
         unknown = dict.fromkeys((*heartbeat.PROCESSES, heartbeat.STORAGE), "unknown: redis gives no answer")
@@ -42,6 +44,16 @@ def states(signs: Mapping[str, Sign | None]) -> dict[str, str]:
     if signs[heartbeat.STORAGE] is None:
         found[heartbeat.STORAGE] = f"unknown: no worker has looked at it for {heartbeat.STALE_SECONDS} seconds"
     return found
+
+
+def _redis() -> str:
+    try:
+        installation.check()
+    except AnotherInstallation as refusal:
+        return str(refusal)
+    except DatabaseError:
+        pass  # that is the database's row
+    return memory.state()
 
 
 def _database() -> str:

@@ -14,6 +14,7 @@ import lz4.block
 from django.conf import settings
 
 from config import redis
+from datasets import installation
 from datasets.models import Dataset
 from ingest import redis_keys
 
@@ -129,9 +130,16 @@ def generation() -> str | None:
     return found.decode() if found else None
 
 
-def begin() -> None:
-    """Name the present set of Redis data, where it has no name yet: a fresh one, which no set of data had before."""
-    redis.client().set(redis_keys.GENERATION, secrets.token_hex(4), nx=True)
+def begin() -> str:
+    """Return the name of the present set of Redis data, made now if there is none; no set had it before.
+
+    Raises datasets.installation.AnotherInstallation if the data is not ours.
+    """
+    installation.check()
+    client = redis.client()
+    client.set(redis_keys.GENERATION, secrets.token_hex(4), nx=True)
+    found: bytes = client.get(redis_keys.GENERATION)
+    return found.decode()
 
 
 class State(NamedTuple):
@@ -260,7 +268,9 @@ def next_due() -> int | None:
     """Take the dataset to drain next; None if none is due.
 
     Projects take turns. The dataset is due again after a lease, unless its drain has ended by then.
+    Raises datasets.installation.AnotherInstallation if the data is not ours.
     """
+    installation.check()
     client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
     while True:
         first = client.zrange(redis_keys.TURNS, 0, 0)

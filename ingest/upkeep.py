@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from deltalake.exceptions import DeltaError
 
 from config import redis
+from datasets import installation
 from datasets.models import ApiKey, Dataset
 from datasets.table import DatasetTable, Overtaken
 from ingest import queue, redis_keys, statistics
@@ -34,6 +35,7 @@ def tidy_tables(*, everything: bool) -> None:
 
 def note_key_use() -> None:
     """Move the times of last use from Redis to the database."""
+    installation.check()
     client = redis.client()
     noted = {int(key_id): int(ms) for key_id, ms in client.hgetall(redis_keys.KEYS_LAST_USED).items()}
     if not noted:

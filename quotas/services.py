@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from config import clock, redis
 from config.errors import Refused
+from datasets import installation
 from quotas import counters
 from quotas.models import UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
 from quotas.period import period_of
@@ -121,6 +122,7 @@ def flush() -> int:
     Absolute totals are written, and never lowered: a flush that is repeated, or overtaken by another, does no harm.
     Whatever keeps one user's usage from being written, the others' is; it is raised in the end.
     """
+    installation.check()
     failures = []
     members = redis.client().smembers(counters.DIRTY)
     for member in members:

@@ -51,7 +51,7 @@ BEGIN
     FOR each IN
         SELECT oid, oid::regclass AS name FROM pg_class
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
-        AND relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission')
+        AND relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission', 'datasets_installation')
         ORDER BY pg_relation_size(oid) DESC  -- what is truncated, first: not after a deletion that is to be checked
     LOOP
         IF pg_relation_size(each.oid) > 1000000 THEN

@@ -15,16 +15,17 @@
 --      11 most queued bytes of the dataset              12 most queued bytes of all datasets
 --      13 id of the API key, where its use is to be noted             14 project id
 --      15 share of the backlog that other projects leave free, which this project may take
---      16 digest of the kind of body and the body, 8 bytes
---      17 seconds an idempotency key is remembered      18 most idempotency keys of the project
---      19 what the answer says of the records that a lenient batch leaves out; empty for any other request
+--      16 generation, which this process knows to be its own installation's
+--      17 digest of the kind of body and the body, 8 bytes
+--      18 seconds an idempotency key is remembered      19 most idempotency keys of the project
+--      20 what the answer says of the records that a lenient batch leaves out; empty for any other request
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted, time, generation, stream id, number of records, limit, used
---      replayed, the same, and the first request's ARGV 19
+--      replayed, the same, and the first request's ARGV 20
 --      stale               the contract was changed: read it again
 --      late                the time limit has passed (or the slot has moved on): nothing will happen
---      unseeded            a quota counter or the generation is missing: seed it and call again
+--      unseeded            a quota counter is missing, or the generation is another: seed both and call again
 --      key_reused          the idempotency key came with another body before
 --      over_quota, time, limit, used
 --      full, time, what    dataset, project or all: the backlog limit; memory: Redis has no room for a longer backlog
@@ -72,7 +73,7 @@ if seen[1] ~= ARGV[1] then
     return {'stale', now}
 end
 local generation = seen[5]
-if not seen[2] or not seen[3] or not generation then
+if not seen[2] or not seen[3] or generation ~= ARGV[16] then
     return {'unseeded', now}
 end
 
@@ -83,7 +84,7 @@ local used = tonumber(seen[3])
 if KEYS[19] then
     local first = redis.call('GET', KEYS[19])
     if first then
-        if string.sub(first, 1, 8) ~= ARGV[16] then
+        if string.sub(first, 1, 8) ~= ARGV[17] then
             return {'key_reused', now}
         end
         local its_generation, its_id, its_count, rejected = string.match(first, '^(%S+) (%S+) (%d+) ?(.*)', 9)
@@ -147,7 +148,7 @@ if KEYS[19] then
             forgotten[#forgotten + 1] = steps[at]
         end
     end
-    if keys >= tonumber(ARGV[18]) then
+    if keys >= tonumber(ARGV[19]) then
         return {'too_many_keys', now, math.ceil(next_end - now / 1000)}
     end
 end
@@ -176,12 +177,12 @@ if ARGV[13] ~= '' then
     redis.call('HSET', KEYS[14], ARGV[13], now)
 end
 if KEYS[19] then
-    local first = ARGV[16] .. generation .. ' ' .. id .. ' ' .. ARGV[4]
-    if ARGV[19] ~= '' then
-        first = first .. ' ' .. ARGV[19]
+    local first = ARGV[17] .. generation .. ' ' .. id .. ' ' .. ARGV[4]
+    if ARGV[20] ~= '' then
+        first = first .. ' ' .. ARGV[20]
     end
-    redis.call('SET', KEYS[19], first, 'EX', ARGV[17])
-    local life = tonumber(ARGV[17])
+    redis.call('SET', KEYS[19], first, 'EX', ARGV[18])
+    local life = tonumber(ARGV[18])
     local step = math.ceil(life / 24)
     local ends = string.format('%.0f', (math.floor((now / 1000 + life) / step) + 1) * step)
     if redis.call('HINCRBY', KEYS[20], ends, 1) == 1 then

@@ -48,6 +48,7 @@ ARGS = {
     "key": 3,
     "project": 4,
     "share": 1,
+    "generation": "feedf00d",
     "digest": "digest-1",
     "remember": 86400,
     "most_keys": 3,
@@ -186,6 +187,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "no limit": ({}, ["unseeded"]),
     "no total": ({}, ["unseeded"]),
     "no generation": ({}, ["unseeded"]),
+    "another generation": ({"generation": "0ddba110"}, ["unseeded"]),
     "over quota": ({"count": 989}, ["over_quota", 1000, 12]),
     "blocked": ({"count": 1}, ["over_quota", 0, 12]),
     "lowered": ({"count": 1}, ["over_quota", 5, 12]),
@@ -366,7 +368,7 @@ def test_admission_stops_well_below_maxmemory() -> None:
     set_up(bytes=1000)
     used = client.info("memory")["used_memory"]
     try:
-        client.config_set("maxmemory", used)
+        client.config_set("maxmemory", int(used * 1.15))
         assert admit(total_bytes=10**9)[::2] == ["full", "memory"], "above 80 %"
         client.delete("queue:room")
         client.config_set("maxmemory", 10 * used)

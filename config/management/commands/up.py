@@ -22,6 +22,7 @@ from config.commands import ServiceCommand
 from config.env import env
 from config.private import UMASK, make_private
 from config.supervise import allow_many_files, configuration, log_dir, programs, redis_command
+from datasets import installation
 
 _START_SECONDS = 60
 
@@ -106,6 +107,7 @@ class Command(ServiceCommand):
                 time.sleep(0.05)
             if not self._stopping:
                 call_command("migrate", verbosity=0, interactive=False)
+                installation.check()
             if demo and not self._stopping:
                 call_command("create_demo")
         finally:

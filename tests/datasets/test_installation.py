@@ -1,0 +1,115 @@
+"""Two installations on one Redis: the second one is refused, in words, and touches nothing."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+
+from config import redis
+from config.env import BASE_DIR
+from datasets import installation
+from datasets.installation import INSTALLATION, AnotherInstallation
+from datasets.models import Dataset, Installation
+from ingest import health, queue, upkeep
+from ingest.drain import drain
+from quotas import services as quotas
+from tests.conftest import Api, record, stored
+from tests.ingest.entries import in_stream
+from tests.ingest.outages import everything_in, own_client
+
+THEIRS = "0ddba110-0000-4000-8000-000000000000"
+WORDS = "The data in this Redis belongs to another installation"
+
+
+@pytest.fixture
+def anothers(transactional_db: None) -> Iterator[None]:
+    """Redis was wiped, and another installation was the first to come."""
+    redis.client().flushall()
+    redis.client().set(INSTALLATION, THEIRS)
+    yield
+    redis.client().delete(INSTALLATION)
+
+
+def test_an_empty_redis_takes_the_first_installation_that_looks(transactional_db: None) -> None:
+    installation.check()
+    assert redis.client().get(INSTALLATION) == str(Installation.objects.get().uuid).encode()
+    installation.check()
+
+
+def test_a_wiped_redis_is_taken_again(api: Api, dataset: Dataset) -> None:
+    assert api.one(record()).status_code == 202
+    redis.client().flushall()
+    assert api.one(record()).status_code == 202
+    assert redis.client().get(INSTALLATION) == installation.ours().encode()
+    assert len(stored(dataset)) == 1
+
+
+def test_another_installations_redis_is_not_written_to(api: Api, dataset: Dataset, anothers: None) -> None:
+    redis.client().set("queue:generation", "feedf00d")
+    before = {key: value for key, value in everything_in(own_client()).items() if not key.startswith(b"revision:")}
+    for response in (api.one(record()), api.batch([record()])):
+        assert (response.status_code, response.json()) == (
+            503,
+            {
+                "error": "Ingest queue unavailable",
+                "code": "queue_unavailable",
+                "detail": "The queue belongs to another installation (see /readyz). Nothing was queued or charged.",
+            },
+        )
+    for work in (queue.next_due, lambda: drain(dataset.pk), quotas.flush, upkeep.note_key_use):
+        with pytest.raises(AnotherInstallation, match=WORDS):
+            work()
+    after = {key: value for key, value in everything_in(own_client()).items() if not key.startswith(b"revision:")}
+    assert after == before
+    assert health.checks()["redis"].startswith(WORDS)
+
+
+def test_a_running_process_notices_that_redis_is_anothers(api: Api, dataset: Dataset) -> None:
+    assert api.one(record()).status_code == 202
+    redis.client().flushall()
+    redis.client().mset({INSTALLATION: THEIRS, "queue:generation": "feedf00d"})
+    assert api.one(record()).status_code == 503
+    assert in_stream(dataset) == 0
+
+
+@pytest.mark.parametrize("command", [["worker", "-Q", "ingest.drain", "-c", "1"], ["beat"]])
+def test_a_celery_process_refuses_to_start(anothers: None, command: list[str]) -> None:
+    environment = {**os.environ, "C_FORCE_ROOT": "1", "DATABASE_URL": _url()}
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "config", *command],
+        cwd=BASE_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert WORDS in done.stderr
+
+
+def test_up_refuses_to_start(tmp_path: Path) -> None:
+    """Another installation: a directory of its own, and the Redis of ours."""
+    own_client().set(INSTALLATION, str(uuid.uuid4()))
+    environment = {**os.environ, "DATA_DIR": str(tmp_path / "other"), "DATABASE_URL": "", "STORAGE_URL": ""}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "up", "--no-demo", "--port", "18490"],
+        cwd=BASE_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert WORDS in done.stderr
+    assert "Set REDIS_URL to a Redis" in done.stderr
+
+
+def _url() -> str:
+    """Return the address of the tests' database, as a process of its own needs it."""
+    return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{settings.DATABASES['default']['NAME']}").geturl()
