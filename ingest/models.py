@@ -1,5 +1,6 @@
 """What could not be stored, kept with its reason."""
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -48,6 +49,26 @@ class QuarantinedEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{counted(self.count)} of {self.dataset}, {self.state}"
+
+
+class QuarantineEdit(models.Model):
+    """A change of a quarantined body: who made it, when, and the body before and after it."""
+
+    entry = models.ForeignKey(QuarantinedEntry, on_delete=models.CASCADE, related_name="edits")
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    made_at = models.DateTimeField(auto_now_add=True)
+    before = models.BinaryField()
+    after = models.BinaryField()
+    version_before = models.BigIntegerField()
+    version_after = models.BigIntegerField()
+
+    class Meta:
+        ordering = ("pk",)
+
+    def __str__(self) -> str:
+        return f"edit of entry {self.entry_id}"
 
 
 class DatasetRecords(Dataset):

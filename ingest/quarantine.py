@@ -3,6 +3,8 @@
 import secrets
 from pathlib import Path
 
+from django.db import transaction
+
 from config import clock, redis
 from ingest import queue, redis_keys
 from ingest.models import QuarantinedEntry
@@ -16,6 +18,18 @@ def replay(entry: QuarantinedEntry) -> bool:
     Its records keep the ids of their acceptance. If the reason stands, the entry will be in quarantine again.
     Dying halfway does no harm: called again, it finishes, and the entry is not queued twice.
     """
+    with transaction.atomic():  # an edit of the body waits until the replay is noted
+        locked = (
+            QuarantinedEntry.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("dataset")
+            .get(pk=entry.pk)
+        )
+        changed = _replay(locked)
+    entry.refresh_from_db()
+    return changed
+
+
+def _replay(entry: QuarantinedEntry) -> bool:
     if entry.state != QuarantinedEntry.State.HELD:
         return False
     dataset_id, project_id = entry.dataset_id, entry.dataset.project_id
@@ -50,17 +64,18 @@ def replay(entry: QuarantinedEntry) -> bool:
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
         state=QuarantinedEntry.State.REPLAYED, replayed_as=place.decode(), replayed_at=clock.now()
     )
-    entry.refresh_from_db()
     return bool(changed)
 
 
 def discard(entry: QuarantinedEntry) -> bool:
     """Give an entry up for good; False if it was replayed or discarded before.
 
-    The row stays, without the body: in the ledger its records are quarantined for ever.
+    The row stays, without the body and its history: in the ledger its records are quarantined for ever.
     """
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
         state=QuarantinedEntry.State.DISCARDED, body=b"", discarded_at=clock.now()
     )
+    if changed:
+        entry.edits.update(before=b"", after=b"")
     entry.refresh_from_db()
     return bool(changed)

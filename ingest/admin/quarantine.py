@@ -1,9 +1,9 @@
 """The quarantine in the admin: what could not be stored, why, and what became of it."""
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -11,10 +11,10 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from redis.exceptions import RedisError
 
-from datasets.admin.pages import page
+from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from datasets.words import counted
-from ingest import quarantine
+from ingest import mending, quarantine
 from ingest.models import QuarantinedEntry
 
 _HELD = QuarantinedEntry.State.HELD
@@ -64,6 +64,8 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         view = self.admin_site.admin_view
         return [
             path("<int:object_id>/replay/", view(self.replay_view), name="ingest_quarantinedentry_replay"),
+            path("<int:object_id>/edit/", view(self.edit_view), name="ingest_quarantinedentry_edit"),
+            path("<int:object_id>/body/", view(self.body_view), name="ingest_quarantinedentry_body"),
             path("<int:object_id>/discard/", view(self.discard_view), name="ingest_quarantinedentry_discard"),
             *super().get_urls(),
         ]
@@ -74,6 +76,75 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         if request.method == "POST":
             self._replay(request, [entry])
         return HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
+
+    def edit_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Show the body to be mended; check and save what was typed, and replay it if that button was pressed."""
+        entry = self.get_object_or_404(request, object_id)
+        back = HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
+        offered = {str(version.pk): (version, label) for version, label in mending.versions(entry)}
+        if entry.state != _HELD or not offered or len(entry.body) > mending.MAX_EDITED_BYTES:
+            messages.error(request, "This entry cannot be edited. Export its body instead.")
+            return back
+        problems: Iterable[str] = ()
+        if request.method == "POST":
+            version, label = offered.get(request.POST.get("version", ""), next(iter(offered.values())))
+            author: Any = request.user
+            try:
+                seen = number(request.POST.get("edits", ""))
+                mending.edit(entry, request.POST.get("body", ""), version, author, seen=seen)
+            except mending.EditRefused as refusal:
+                problems = refusal.problems
+            else:
+                self.log_change(request, entry, f"Body edited, checked against {label}.")
+                messages.success(request, f"The body is saved. It is as {version} asks.")
+                if "replay" in request.POST:
+                    self._replay(request, [entry])
+                return back
+        # As it is, not laid out: a save must not change what nobody touched.
+        text = request.POST.get("body") or bytes(entry.body).decode(errors="replace")
+        return page(
+            self,
+            request,
+            "admin/ingest/quarantinedentry/edit.html",
+            title=f"Edit entry {entry.pk}",
+            original=entry,
+            text=text,
+            versions=[(key, label) for key, (_, label) in offered.items()],
+            chosen=request.POST.get("version", ""),
+            problems=problems,
+            why=mending.explain(entry),
+            edits=request.POST.get("edits") or entry.edits.count(),
+        )
+
+    def body_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Return the body as a file, for whoever sent it."""
+        entry = self.get_object_or_404(request, object_id)
+        ending = "ndjson" if entry.format == "l" else "json"
+        response = HttpResponse(bytes(entry.body), content_type="application/octet-stream")
+        response.headers["Content-Disposition"] = f'attachment; filename="quarantine-{entry.pk}.{ending}"'
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            can_edit = obj.state == _HELD and len(obj.body) <= mending.MAX_EDITED_BYTES
+            context |= {
+                "why": mending.explain(obj) if obj.state == _HELD else (),
+                "can_edit": can_edit and bool(mending.versions(obj)),
+                "edits": [
+                    {"edit": each, "before": _shown(each.before), "after": _shown(each.after)}
+                    for each in obj.edits.select_related("author")
+                ],
+            }
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def discard_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Asks, and discards one."""
@@ -137,12 +208,16 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
 
 def _pretty(entry: QuarantinedEntry) -> str:
     """The body for people: JSON with line breaks, anything else as it is."""
-    text = bytes(entry.body).decode(errors="replace")
     if entry.state == QuarantinedEntry.State.DISCARDED:
         return "deleted"
+    return _shown(entry.body)
+
+
+def _shown(body: bytes | memoryview) -> str:
+    text = bytes(body).decode(errors="replace")
     if len(text) > _SHOWN:
         return text[:_SHOWN] + "\n…"
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        return msgspec.json.format(text, indent=2)
     except (ValueError, RecursionError):
         return text

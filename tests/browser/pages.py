@@ -33,6 +33,7 @@ def addresses(scene: Scene) -> dict[str, str]:
         "try": reverse("admin:ingest_datasetrecords_try", args=dataset),
         "quarantine": reverse("admin:ingest_quarantinedentry_changelist"),
         "quarantined": reverse("admin:ingest_quarantinedentry_change", args=(scene.entry.pk,)),
+        "quarantined-edit": reverse("admin:ingest_quarantinedentry_edit", args=(scene.entry.pk,)),
         "discard": reverse("admin:ingest_quarantinedentry_discard", args=(scene.entry.pk,)),
         "refusals": reverse("admin:ingest_refusals") + f"?project={scene.project.pk}",
         "try-refused": reverse("admin:ingest_datasetrecords_try", args=dataset) + f"?refusal={scene.refusal_id}",
