@@ -69,6 +69,8 @@ class Dataset(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     # From before its first row on. A storage that is not mounted looks like one in which no table was ever made.
     has_table = models.BooleanField(default=False, editable=False)
+    # Also a property of the table. None: from before there were any, and not drained since. See `services.adopt_table`.
+    table_id = models.UUIDField(default=uuid.uuid4, null=True, editable=False)
 
     class Meta:
         ordering = ("name",)

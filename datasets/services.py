@@ -1,6 +1,7 @@
 """What can be done with projects, datasets, schemas and keys. The admin and the commands call these."""
 
 import secrets
+import uuid
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -95,6 +96,23 @@ def note_table(dataset: Dataset) -> None:
 def _lock(model: type[Model], pk: int) -> None:
     """Keep other admins from changing a row until this transaction ends."""
     model._base_manager.select_for_update(no_key=True).filter(pk=pk).first()
+
+
+def adopt_table(dataset: Dataset, *, is_there: bool) -> None:
+    """Give a dataset from before there were table ids one. If it has a table, the caller notes it there, too.
+
+    The database comes first: a table without an id belongs to a dataset that is known to have one, and to no other.
+    """
+    unbound = Dataset.objects.filter(pk=dataset.pk, table_id=None)
+    has_table = {"has_table": True} if is_there else {}
+    unbound.update(table_id=uuid.uuid4(), **has_table)
+    dataset.refresh_from_db(fields=("table_id", "has_table"))
+
+
+def bind_table(dataset: Dataset, table_id: uuid.UUID) -> None:
+    """Have a dataset own the table with this id, and no other."""
+    dataset.table_id, dataset.has_table = table_id, True
+    Dataset.objects.filter(pk=dataset.pk).update(table_id=table_id, has_table=True)
 
 
 def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser | None) -> None:

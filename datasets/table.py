@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,7 @@ from deltalake import (
     Transaction,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from django.conf import settings
 
 from config import clock
@@ -37,6 +38,10 @@ BASE_COLUMNS: tuple[pa.Field, ...] = (
     pa.field("context", pa.string()),
     pa.field("__traceId", pa.string()),
 )
+# The property of a table that says which dataset it was made for: `Dataset.table_id`. The dataset's primary key is not
+# enough: a database that was restored from a backup gives it to another one.
+_TABLE_ID = "datasetIngest.tableId"
+FOREIGN = "The table in its place was made for another dataset. Is this the right database, and the right storage?"
 _MOST_OPEN = 1000
 # A checkpoint is written, and a handle opened anew, after so many commits. What delta-rs keeps of each that it has seen
 # makes the next one dearer: one of 100 rows took 124 ms of CPU after 800, and so takes 25.
@@ -58,6 +63,10 @@ class Overtaken(Exception):
 
 class TableGone(OSError):
     """There has been a table, and it is not there: a disk is not mounted, or the table was deleted."""
+
+
+class ForeignTable(OSError):
+    """The table is another dataset's: the database or the storage is not the one that the dataset was made with."""
 
 
 def _is_directory() -> bool:
@@ -95,9 +104,18 @@ def storage_options(seconds: float | None = None) -> dict[str, str]:
 
 
 def check_storage(seconds: float | None = None) -> None:
-    """Raise TableGone where tables have been made and none of the latest is there."""
+    """Raise TableGone or ForeignTable if tables have been made, and none of the latest is there and its dataset's."""
+    foreign = False
     made = Dataset.objects.filter(has_table=True).order_by("-pk")[:_WITNESSES]
-    if made and not any(DatasetTable.of(dataset).is_there(seconds) for dataset in made):
+    for dataset in made:
+        table = DatasetTable.of(dataset)
+        if table.is_there(seconds):
+            if table.is_ours(seconds):
+                return
+            foreign = True
+    if foreign:
+        raise ForeignTable("the tables belong to other datasets: is this the right database, and the right storage?")
+    if made:
         raise TableGone("none of the tables that were made is there: is the storage mounted?")
 
 
@@ -105,26 +123,33 @@ def unreadable(reason: Exception) -> str:
     """What a person is told who cannot see a table; the storage's own words are for the log."""
     if isinstance(reason, TableGone):
         return "Its table is gone: is the storage mounted?"
+    if isinstance(reason, ForeignTable):
+        return f"{FOREIGN} Nothing of it is shown, and nothing is written to it."
     return f"Its table cannot be read: {type(reason).__name__}."
 
 
 class DatasetTable:
     """One dataset's table. Methods raise delta-rs's errors, or OSError, where the storage fails."""
 
-    def __init__(self, project_id: int, dataset_id: int, *, expected: bool = False) -> None:
+    def __init__(self, project_id: int, dataset_id: int) -> None:
         self.uri = f"{settings.STORAGE_URL.rstrip('/')}/project_{project_id}/dataset_{dataset_id}"
-        self.expected = expected
+        self.dataset: Dataset | None = None  # without one, the table is taken as it is
         self._delta: DeltaTable | None = None
         self._seen: tuple[int, tuple[int, ...] | None] = (0, None)  # a version, and its trace
         self._opened_at = 0  # version
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetTable":
-        """A dataset's; it must be there if the dataset has one."""
-        return cls(dataset.project_id, dataset.pk, expected=dataset.has_table)
+        """Return a dataset's table. It must be there if the dataset has one, and must have been made for it."""
+        table = cls(dataset.project_id, dataset.pk)
+        table.dataset = dataset
+        return table
 
     def refresh(self) -> bool:
-        """See the table as it is now; whether it exists. Raises TableGone where it was expected and does not."""
+        """See the table as it is now; return whether it exists.
+
+        Raises TableGone if there has been one, and ForeignTable if it is not the dataset's.
+        """
         if self._delta is not None and self._is_young(self._delta) and self._is_in_place():
             self._delta.update_incremental()
         else:
@@ -132,19 +157,55 @@ class DatasetTable:
             try:
                 self._delta = DeltaTable(self.uri, storage_options=storage_options())
             except TableNotFoundError as failure:
-                if self.expected:
+                if self.dataset is not None and self.dataset.has_table:
                     raise TableGone(
                         f"no table at {self.uri}, where there has been one: is the storage mounted?"
                     ) from failure
                 return False
             self._opened_at = self._delta.version()
-        version = self._delta.version()
+        self._check_owner()
+        version = self.delta.version()
         self._seen = version, self._trace(version)
         return True
+
+    def _check_owner(self) -> None:
+        """Raise ForeignTable if the table was not made for the dataset. `services.adopt_table` is for older ones."""
+        dataset = self.dataset
+        if dataset is None:
+            return
+        found = self.table_id
+        is_from_before = found is None and (dataset.has_table or dataset.table_id is None)
+        if not is_from_before and found != str(dataset.table_id):
+            self._delta = None
+            raise ForeignTable(f"{FOREIGN} {self.uri}")
+
+    @property
+    def table_id(self) -> str | None:
+        """The `Dataset.table_id` that the table was made with; None in one from before there were any."""
+        return self.delta.metadata().configuration.get(_TABLE_ID)
+
+    def set_table_id(self, table_id: UUID) -> None:
+        """Note in the table which dataset it belongs to. Raises Overtaken if another writer was faster."""
+        try:
+            self.delta.alter.set_table_properties({_TABLE_ID: str(table_id)}, raise_if_not_exists=False)
+        except CommitFailedError as failure:
+            raise Overtaken from failure
+        self.refresh()
 
     def is_there(self, seconds: float | None = None) -> bool:
         """Whether the storage has the table, whatever its state; what the storage raises in so many seconds."""
         return DeltaTable.is_deltatable(self.uri, storage_options(seconds))
+
+    def is_ours(self, seconds: float | None = None) -> bool:
+        """Return False if the table is certain to be another dataset's."""
+        try:
+            self._delta = DeltaTable(self.uri, storage_options=storage_options(seconds))
+            self._check_owner()
+        except ForeignTable:
+            return False
+        except DeltaError:
+            return True  # what else is wrong with it is for those who read it to say
+        return True
 
     def _is_young(self, delta: DeltaTable) -> bool:
         """Whether few commits were made since the handle was opened, by whomever."""
@@ -186,7 +247,8 @@ class DatasetTable:
                 schema,
                 mode="ignore",
                 partition_by=[PARTITION],
-                configuration=_configuration(),
+                configuration={**_configuration(), **self._owner()},
+                raise_if_key_not_exists=False,
                 storage_options=storage_options(),
                 # Trying again, delta-rs would begin the table a second time, after the first writer's commits.
                 commit_properties=CommitProperties(max_commit_retries=0, app_transactions=list(transactions)),
@@ -196,6 +258,11 @@ class DatasetTable:
                 raise
         self._delta = None
         self.refresh()
+
+    def _owner(self) -> dict[str, str]:
+        if self.dataset is None or self.dataset.table_id is None:
+            return {}
+        return {_TABLE_ID: str(self.dataset.table_id)}
 
     def columns(self) -> dict[str, pa.DataType]:
         """The columns that exist, by name."""
@@ -330,7 +397,7 @@ _open: OrderedDict[int, DatasetTable] = OrderedDict()
 def warm_table(dataset: Dataset) -> DatasetTable:
     """The process's handle of a table, kept open from one drain to the next. Not for use by several threads."""
     table = _open.pop(dataset.pk, None) or DatasetTable.of(dataset)
-    table.expected = dataset.has_table
+    table.dataset = dataset
     _open[dataset.pk] = table
     if len(_open) > _MOST_OPEN:
         _open.popitem(last=False)

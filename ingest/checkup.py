@@ -178,21 +178,27 @@ def _queue(project: Project) -> Iterator[Finding]:
 
 
 def _tables(project: Project) -> Iterator[Finding]:
-    """Of the datasets for which something waits, and which have had a table."""
-    made = {dataset.pk: dataset for dataset in project.datasets.filter(has_table=True)}
-    waiting = [(made[pk], each.backlog) for pk, each in statistics.traffic(list(made)).items() if each.backlog.records]
+    """Look at the tables of datasets for which something waits."""
+    datasets = {dataset.pk: dataset for dataset in project.datasets.all()}
+    traffic = statistics.traffic(list(datasets)).items()
+    waiting = [(datasets[pk], each.backlog) for pk, each in traffic if each.backlog.records]
     for dataset, backlog in waiting[:_NAMED]:
-        table = f"The table of “{dataset}” (id {dataset.pk})"
+        name = f"The table of “{dataset}” (id {dataset.pk})"
+        table = DatasetTable.of(dataset)
         try:
-            there = DatasetTable.of(dataset).is_there(_TABLE_SECONDS)
+            there = table.is_there(_TABLE_SECONDS)
+            ours = not there or table.is_ours(_TABLE_SECONDS)
         except (DeltaError, OSError) as failure:
-            text = f"{table} cannot be looked for: {type(failure).__name__}."
+            text = f"{name} cannot be looked for: {type(failure).__name__}."
             yield Finding(True, text, "The worker's log says more.", "ledger")
             return  # the storage is not well: to ask it for the others would take as long again
-        if not there:
-            text = f"{table} is gone: {counted(backlog.records)} {'waits' if backlog.records == 1 else 'wait'} for it."
+        wait = f"{counted(backlog.records)} {'waits' if backlog.records == 1 else 'wait'} for it."
+        if not ours:
+            text = f"{name} was made for another dataset: {wait}"
+            yield Finding(True, text, "Is this the right database, and the right storage?", "ledger")
+        elif dataset.has_table and not there:
             advice = f"Is the storage mounted? If it was deleted on purpose: manage.py new_table {dataset.pk}."
-            yield Finding(True, text, advice, "ledger")
+            yield Finding(True, f"{name} is gone: {wait}", advice, "ledger")
 
 
 def _quarantine(project: Project) -> Iterator[Finding]:

@@ -37,8 +37,9 @@ def drain(dataset_id: int) -> int:
     """Store what a dataset's stream holds; the number of rows written.
 
     What comes meanwhile is left to the next dispatch: as many commits as a worker can make would store little each.
-    Returns early, without harm, where another drain is at work. Raises what the storage raises, and TableGone where
-    it is not the one that tables were made in: the queue holds, and the dataset is due again after a lease.
+    Returns early, without harm, where another drain is at work. Raises what the storage raises, TableGone where
+    it is not the one that tables were made in, and ForeignTable if the table is another dataset's: the queue holds, and
+    the dataset is due again after a lease.
     """
     installation.check()
     written = 0
@@ -76,6 +77,8 @@ def drain_once(dataset: Dataset) -> Stored | None:
         return None
     table = warm_table(dataset)
     existed = table.refresh()
+    if dataset.table_id is None or (existed and table.table_id is None):
+        _adopt(dataset, table)
     position = table.position(generation) if existed else 0
     entries = list(queue.read(dataset.pk, generation))
     if not entries:
@@ -96,6 +99,13 @@ def drain_once(dataset: Dataset) -> Stored | None:
     if state.trimmed != position or not is_all:
         ledger.recount(dataset, generation, state.trimmed)
     return Stored(written, is_full=queue.is_full(entries))
+
+
+def _adopt(dataset: Dataset, table: DatasetTable) -> None:
+    """Bind a dataset from before there were table ids, and its table, if there is one, to each other."""
+    services.adopt_table(dataset, is_there=table.exists)
+    if table.exists and dataset.table_id is not None:
+        table.set_table_id(dataset.table_id)
 
 
 def _rows(

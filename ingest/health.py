@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from datasets import installation
 from datasets.installation import AnotherInstallation
-from datasets.table import TableGone, check_storage, storage_options
+from datasets.table import ForeignTable, TableGone, check_storage, storage_options
 from ingest import heartbeat, memory
 from ingest.heartbeat import Sign
 
@@ -78,7 +78,7 @@ def _storage() -> str:
         options = storage_options(_STORAGE_SECONDS)
         DeltaTable.is_deltatable(f"{settings.STORAGE_URL.rstrip('/')}/readiness", options)
         check_storage(_STORAGE_SECONDS)
-    except TableGone as failure:
+    except (TableGone, ForeignTable) as failure:
         return str(failure)
     except DatabaseError:
         return "unknown: the database gives no answer"

@@ -1,6 +1,9 @@
 """A table begun anew, where the old one was deleted on purpose."""
 
+from uuid import UUID, uuid4
+
 from config import redis
+from datasets import services
 from datasets.models import Dataset
 from datasets.table import DatasetTable, reached
 from ingest import ledger, queue, redis_keys
@@ -24,6 +27,8 @@ def begin_anew(dataset: Dataset) -> None:
         table = DatasetTable(dataset.project_id, dataset.pk)
         if table.refresh():
             raise NotGone("its table is there")
+        services.bind_table(dataset, uuid4())  # if the old table comes back, it is foreign
+        table.dataset = dataset
         latest = dataset.versions.order_by("-number").first()
         fields = latest.field_list() if latest else []
         generation = queue.generation()
@@ -34,6 +39,17 @@ def begin_anew(dataset: Dataset) -> None:
         outside = ledger.outside_the_table(dataset, table, generation, position)
         stored = outside.accepted - outside.queued - outside.quarantined
         table.create(fields, reached(generation, position, stored))
+
+
+def take_over(dataset: Dataset) -> None:
+    """Bind a dataset to the table that is in its place, whichever dataset it was made for. Raises NotGone."""
+    with queue.claim(dataset.pk) as lock:
+        if lock is None:
+            raise NotGone("a drain is at work on it")
+        table = DatasetTable(dataset.project_id, dataset.pk)
+        if not table.refresh() or table.table_id is None:
+            raise NotGone("there is no table in its place that belongs to another dataset")
+        services.bind_table(dataset, UUID(table.table_id))
 
 
 def _before_what_is_queued(dataset_id: int) -> int:

@@ -34,7 +34,7 @@ def make_datasets(product: Product, count: int) -> list[Dataset]:
         versions = (SchemaVersion(dataset=dataset, number=1, fields=fields) for dataset in made)
         SchemaVersion.objects.bulk_create(versions, batch_size=500)
     for dataset in made:
-        DatasetTable(product.project.pk, dataset.pk).create(FIELDS)
+        DatasetTable.of(dataset).create(FIELDS)
     return made
 
 

@@ -43,7 +43,7 @@ class Product(StoringSystem):
     def use(self, dataset: Dataset) -> None:
         """Send requests to this dataset from now on."""
         self.dataset = dataset
-        self.table = DatasetTable(self.project.pk, dataset.pk)
+        self.table = DatasetTable.of(dataset)
 
     def drop_table(self) -> None:
         """Free the disk, and go on with a new dataset."""

@@ -106,6 +106,8 @@ def data_files(root: Path) -> list[Path]:
 STEPS: dict[str, Callable[[], None]] = {
     "before the table is made": lambda: _before(DatasetTable, "create"),
     "after the table was made": lambda: _after(DatasetTable, "create"),
+    "before it binds the table": lambda: _before(DatasetTable, "set_table_id"),
+    "after it bound the table": lambda: _after(DatasetTable, "set_table_id"),
     "before it recounts": lambda: _before(ledger, "recount"),
     "after it recounted": lambda: _after(ledger, "recount"),
     "before it keeps ahead": lambda: _before(queue, "keep_ahead"),

@@ -214,6 +214,7 @@ def test_a_table_that_was_deleted_is_begun_anew_on_request(
     with pytest.raises(TableGone):
         drain(dataset.pk)
     call_command("new_table", str(dataset.pk))
+    dataset.refresh_from_db()
     assert "new table" in capsys.readouterr().out
     now = balance(dataset)
     assert (now.accepted, now.stored, now.queued, now.quarantined, now.adds_up) == (5, 2, 2, 1, True)
@@ -231,6 +232,7 @@ def test_what_was_stored_before_is_still_counted(api: Api, dataset: Dataset, que
         send(api, "d")
     shutil.rmtree(DatasetTable.of(dataset).uri)
     call_command("new_table", str(dataset.pk))
+    dataset.refresh_from_db()
     if not queued:
         send(api, "d")
     assert drain(dataset.pk) == 1
@@ -243,6 +245,7 @@ def test_after_a_wipe_of_redis_too_a_table_can_be_begun_anew(api: Api, dataset: 
     redis.client().flushall()
     shutil.rmtree(DatasetTable.of(dataset).uri)
     call_command("new_table", str(dataset.pk))
+    dataset.refresh_from_db()
     send(api, "b")
     assert drain(dataset.pk) == 1
     assert names_in_table(dataset) == ["b"]
@@ -256,6 +259,7 @@ def test_no_table_is_begun_anew_that_is_there_was_never_made_or_is_being_written
     drain(dataset.pk)
     with pytest.raises(CommandError, match="its table is there"):
         call_command("new_table", str(dataset.pk))
+    dataset.refresh_from_db()
     redis.client().set(redis_keys.lock(dataset.pk), "another")
     with pytest.raises(CommandError, match="a drain is at work"):
         call_command("new_table", str(dataset.pk))

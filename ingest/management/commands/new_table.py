@@ -7,7 +7,7 @@ from django.core.management.base import CommandError
 
 from config.commands import ServiceCommand
 from datasets.models import Dataset
-from ingest.new_table import NotGone, begin_anew
+from ingest.new_table import NotGone, begin_anew, take_over
 
 
 class Command(ServiceCommand):
@@ -20,13 +20,20 @@ class Command(ServiceCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("id", type=int, help="of the dataset")
+        parser.add_argument(
+            "--take-over",
+            action="store_true",
+            help="keep the table that is in its place, which was made for another dataset: only if the database was "
+            "restored from a backup, and you know that the table is this dataset's",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         dataset = Dataset.objects.filter(pk=options["id"]).first()
         if dataset is None:
             raise CommandError(f"There is no dataset {options['id']}.")
         try:
-            begin_anew(dataset)
+            take_over(dataset) if options["take_over"] else begin_anew(dataset)
         except NotGone as reason:
             raise CommandError(f"Nothing was done: {reason}.") from reason
-        self.stdout.write(f"Dataset {dataset.pk} has a new table, empty.")
+        what = "the table that is in its place" if options["take_over"] else "a new table, empty"
+        self.stdout.write(f"Dataset {dataset.pk} has {what}.")
