@@ -60,7 +60,7 @@ clean: ## forget the virtual environment and the embedded data
 
 $(VENV)/installed: requirements.txt
 	@echo "Installing into $(VENV), once: about a minute."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 

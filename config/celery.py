@@ -21,11 +21,12 @@ from django.db import DatabaseError, connections
 from redis.exceptions import RedisError
 
 from config import watch
+from config.env import broker_tls
 from config.watch import Progress
 from datasets import installation
 from datasets.installation import AnotherInstallation
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # whatever another project has exported
 
 DRAIN_QUEUE = "ingest.drain"
 UPKEEP_QUEUE = "ingest.upkeep"
@@ -48,6 +49,7 @@ def _every(task: str, seconds: float, **options: Any) -> dict[str, Any]:
 
 app.conf.update(
     broker_url=settings.CELERY_BROKER_URL,
+    broker_use_ssl=broker_tls(settings.CELERY_BROKER_URL),
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         "socket_timeout": 30,

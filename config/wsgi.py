@@ -16,7 +16,7 @@ from config import arrival, lingering, share
 from config.errors import ApiError, to_response
 from config.middleware import BODY_WAS_READ, SENDER, request_id
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # whatever another project has exported
 django.setup(set_prefix=False)
 
 

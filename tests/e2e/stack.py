@@ -68,6 +68,9 @@ class Stack:
         inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
         self.environment = {**inherited, **_ONLY_REQUIRED, _MARK: self.mark, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        self.python = sys.executable
+        self.prefix: list[str] = []  # what `up` is started by: nohup, a shell with limits
+        self.directory = BASE_DIR  # where it is started
         self.hand = Hand(self)
         self._seen: set[psutil.Process] = set()
         self._printed = data_dir.parent / f"{data_dir.name[-50:]}-{self.mark}.out"
@@ -76,13 +79,14 @@ class Stack:
 
     def launch(self) -> None:
         """Start `up`, and do not wait."""
-        command = [sys.executable, "manage.py", "up", "--port", str(self.port), *self.options]
+        manage = os.path.relpath(BASE_DIR / "manage.py", self.directory)
+        command = [*self.prefix, self.python, manage, "up", "--port", str(self.port), *self.options]
         environment = dict(self.environment)
         if "--data-dir" not in self.options:  # with it, `up` starts twice
             environment["DATA_DIR"] = str(self.data_dir)
         with self._printed.open("wb") as out:
             self.process = subprocess.Popen(
-                command, cwd=BASE_DIR, env=environment, stdout=out, stderr=subprocess.STDOUT
+                command, cwd=self.directory, env=environment, stdout=out, stderr=subprocess.STDOUT
             )
 
     def start(self) -> None:

@@ -2,13 +2,11 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from argparse import ArgumentParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,19 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from config import redis
 from config.commands import ServiceCommand
-from config.env import env
+from config.env import BASE_DIR, env
 from config.private import UMASK, make_private
-from config.supervise import allow_many_files, configuration, log_dir, programs, redis_command
+from config.startup import (
+    LEFTOVER_SECONDS,
+    Address,
+    Claim,
+    is_healthy,
+    listen_address,
+    require_port,
+    require_semaphores,
+    why_redis_ended,
+)
+from config.supervise import TIED, Program, allow_many_files, configuration, log_dir, programs, redis_command
 from datasets import installation
 
 _START_SECONDS = 60
@@ -68,41 +76,31 @@ class Command(ServiceCommand):
             os.environ["DATA_DIR"] = str(Path(options["data_dir"]).expanduser().resolve())
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._stop)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which is what nohup does
+                signal.signal(number, self._stop)
         umask = os.umask(UMASK)
         make_private(settings.DATA_DIR)
-        self._check_port(options["port"])
-        self._prepare(demo=not options["no_demo"])
-        if self._stopping:
-            return
-        config = settings.DATA_DIR / "supervisor" / "supervisord.conf"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        processes = programs(port=options["port"], web=options["web"], workers=options["workers"], umask=umask)
-        config.write_text(configuration(processes))
-        sys.exit(self._supervise(config, options["port"], demo=not options["no_demo"]))
-
-    def _check_port(self, port: int) -> None:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((env.text("HOST", "127.0.0.1"), port))
-            except OSError as failure:
-                raise CommandError(f"Port {port} cannot be used ({failure}); choose another with --port.") from failure
+        port, address = options["port"], listen_address()
+        self._claim = Claim(settings.DATA_DIR)
+        try:
+            require_port(address, port, LEFTOVER_SECONDS if self._claim.follows_a_kill else 0)
+            require_semaphores()
+            self._prepare(demo=not options["no_demo"])
+            if not self._stopping:
+                processes = programs(port=port, web=options["web"], workers=options["workers"], umask=umask)
+                sys.exit(self._supervise(processes, address, port, demo=not options["no_demo"]))
+        finally:
+            self._claim.release()
 
     def _prepare(self, *, demo: bool) -> None:
         """Migrate and make the demo, with the embedded Redis running for as long as that takes."""
-        server = None
-        if settings.REDIS_IS_EMBEDDED:
-            if _answers():
-                raise CommandError(
-                    f"A Redis is already running in {settings.DATA_DIR}: is another `up` at work? "
-                    f"Stop it, or choose another --data-dir."
-                )
-            server = subprocess.Popen(redis_command(), stdout=subprocess.DEVNULL, start_new_session=True)
+        server = self._start_redis() if settings.REDIS_IS_EMBEDDED else None
         try:
             deadline = time.monotonic() + _START_SECONDS
             while not self._stopping and not _answers():
-                if time.monotonic() > deadline or (server and server.poll() is not None):
+                if server and server.poll() is not None:
+                    raise why_redis_ended(settings.DATA_DIR / "redis", _redis_log())
+                if time.monotonic() > deadline:
                     raise CommandError(f"Redis at {settings.REDIS_URL} does not answer.")
                 time.sleep(0.05)
             if not self._stopping:
@@ -115,28 +113,62 @@ class Command(ServiceCommand):
                 server.terminate()
                 server.wait()
 
-    def _supervise(self, config: Path, port: int, *, demo: bool) -> int:
+    def _start_redis(self) -> "subprocess.Popen[bytes]":
+        deadline = time.monotonic() + (LEFTOVER_SECONDS if self._claim.follows_a_kill else 0)
+        while _answers():
+            if time.monotonic() > deadline:
+                raise CommandError(
+                    f"A Redis is already running in {settings.DATA_DIR}, which no `up` started. "
+                    "Stop it, or choose another --data-dir."
+                )
+            time.sleep(0.1)
+        _redis_log().parent.mkdir(parents=True, exist_ok=True)
+        with _redis_log().open("wb") as log:
+            return subprocess.Popen(
+                [*TIED, *redis_command()], stdout=log, stderr=log, cwd=BASE_DIR, start_new_session=True
+            )
+
+    def _supervise(self, processes: list[Program], address: Address, port: int, *, demo: bool) -> int:
+        config = settings.DATA_DIR / "supervisor" / "supervisord.conf"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(configuration(processes))
         allow_many_files()
-        # Celery will not start as root unless it is told that this is meant.
-        environment = {**os.environ, "C_FORCE_ROOT": "1"} if os.geteuid() == 0 else None
         self._supervisor = supervisor = subprocess.Popen(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
+            [*TIED, sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
+            cwd=BASE_DIR,
+            env=_environment(address),
+            pass_fds=[self._claim.descriptor],
+            stdout=subprocess.DEVNULL,
             start_new_session=True,
-            env=environment,
         )
         if self._stopping:  # before there was anybody to tell
             supervisor.terminate()
-        if self._wait_until_healthy(supervisor, port) and not self._stopping:
-            self.stdout.write(f"\nListening on http://localhost:{port}/ · data in {settings.DATA_DIR}")
-            self.stdout.write(f"Logs in {log_dir()}\n")
-            if demo:
-                call_command("create_demo", show=True, port=port, stdout=self.stdout)
-            self.stdout.write("Ctrl-C stops everything.\n")
-            self.stdout.flush()
-        elif supervisor.poll() is None and not self._stopping:
-            self.stderr.write(f"The web processes do not answer on port {port}; see {log_dir()}/web.log")
-        code = supervisor.wait()
+        try:
+            if self._wait_until_healthy(supervisor, address, port) and not self._stopping:
+                self._greet(address, port, demo=demo)
+            elif supervisor.poll() is None and not self._stopping:
+                self.stderr.write(f"The web processes do not answer on port {port}; see {log_dir()}/web.log")
+        except BaseException:
+            supervisor.terminate()
+            raise
+        finally:
+            code = supervisor.wait()
         return max(code, 0)
+
+    def _greet(self, address: Address, port: int, *, demo: bool) -> None:
+        said = StringIO()
+        said.write(
+            f"\nListening on http://{address.name}:{port}/ - data in {settings.DATA_DIR}\nLogs in {log_dir()}\n\n"
+        )
+        if demo:
+            call_command("create_demo", show=True, host=address.name, port=port, stdout=said)
+        said.write("Ctrl-C stops everything.\n")
+        try:
+            self.stdout.write(said.getvalue())
+            self.stdout.flush()
+        except OSError:
+            # Nobody reads it any more (`| head`), which is no reason to stop. Python writes the rest when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _stop(self, *_: Any) -> None:
         # Not by an exception: between two lines there may be a process that no `finally` knows of yet.
@@ -144,15 +176,25 @@ class Command(ServiceCommand):
         if self._supervisor is not None:
             self._supervisor.terminate()
 
-    def _wait_until_healthy(self, supervisor: "subprocess.Popen[bytes]", port: int) -> bool:
+    def _wait_until_healthy(self, supervisor: "subprocess.Popen[bytes]", address: Address, port: int) -> bool:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and supervisor.poll() is None and not self._stopping:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2):
-                    return True
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
+            if is_healthy(address, port):
+                return True
+            time.sleep(0.1)
         return False
+
+
+def _environment(address: Address) -> dict[str, str]:
+    """Return the environment of what runs: the address that people were told is one that the admin takes."""
+    environment = {**os.environ, "C_FORCE_ROOT": "1"}  # else Celery does not start as root
+    if not env.is_set("ALLOWED_HOSTS"):
+        environment["ALLOWED_HOSTS"] = ",".join({**dict.fromkeys(settings.ALLOWED_HOSTS), address.name: None})
+    return environment
+
+
+def _redis_log() -> Path:
+    return log_dir() / "redis-at-start.log"
 
 
 def _answers() -> bool:

@@ -40,6 +40,7 @@ class Command(ServiceCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--show", action="store_true", help="print the admin's login and a curl line")
+        parser.add_argument("--host", default="localhost", help="that the line goes to (default: %(default)s)")
         parser.add_argument("--port", type=int, default=8000, help="that the line goes to (default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -47,7 +48,7 @@ class Command(ServiceCommand):
         if not Project.objects.filter(slug=SLUG).exists():
             self._create(password_file)
         if options["show"]:
-            self._show(password_file, options["port"])
+            self._show(password_file, f"http://{options['host']}:{options['port']}")
 
     @transaction.atomic  # all of it or nothing: half a demo would not be completed by the next start
     def _create(self, password_file: Path) -> None:
@@ -65,15 +66,15 @@ class Command(ServiceCommand):
         project.default_dataset = dataset
         services.save_project(project, changed=["default_dataset"])
 
-    def _show(self, password_file: Path, port: int) -> None:
+    def _show(self, password_file: Path, address: str) -> None:
         dataset = Dataset.objects.filter(project__slug=SLUG, is_archived=False).order_by("pk").first()
         key = dataset and dataset.project.keys.filter(name="demo", revoked_at=None).first()
-        self.stdout.write(f"Admin     http://localhost:{port}/admin/")
+        self.stdout.write(f"Admin     {address}/admin/")
         if password_file.exists():
             self.stdout.write(f"Login     admin / {password_file.read_text()}  (until you change it)")
         if dataset and key:
             self.stdout.write(
-                f"\nSend a record:\n\ncurl -X POST http://localhost:{port}/datasets/{dataset.pk} \\\n"
+                f"\nSend a record:\n\ncurl -X POST {address}/datasets/{dataset.pk} \\\n"
                 f"  -H 'Authorization: Bearer {issue_token(key)}' \\\n"
                 f"  -H 'Content-Type: application/json' \\\n  --data '{_RECORD}'\n\n"
                 f"Read it back a second later:\n\n{_command()} records {dataset.pk}\n"

@@ -1,0 +1,124 @@
+"""The broker is the Redis of REDIS_URL, reached and verified as the rest of the service does."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from config.env import BASE_DIR
+from tests.servers import RedisServer
+from tests.test_commands import environment
+
+_PING = """
+from config.celery import app
+from config import redis
+redis.client().ping()
+print("the rest is verified")
+app.send_task("ingest.dispatch", retry=False)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis with a password, as REDIS_URL may name one."""
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    server.client().config_set("requirepass", "s3cret")
+    yield server
+    server.stop()
+
+
+def send(url: str) -> "subprocess.CompletedProcess[str]":
+    """Send a trigger with REDIS_URL alone."""
+    here = environment(REDIS_URL=url, CELERY_BROKER_URL="")
+    return subprocess.run([sys.executable, "-c", _PING], cwd=BASE_DIR, env=here, capture_output=True, text=True)
+
+
+def sent(server: RedisServer, database: int) -> int:
+    with Redis(unix_socket_path=str(server.socket), db=database, password="s3cret") as client:
+        count = client.llen("dataset-ingest:ingest.drain")
+    assert isinstance(count, int)
+    return count
+
+
+def test_a_unix_socket_is_the_brokers_too(server: RedisServer) -> None:
+    done = send(f"unix://:s3cret@{server.socket}?db=3")
+    assert done.returncode == 0, done.stderr
+    assert sent(server, 3) == 1
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of this machine that nobody has signed, with its key in the same file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, found = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    names = ["-addext", "subjectAltName=DNS:localhost"]
+    command = ["openssl", "req", *options, *names, "-keyout", str(key), "-out", str(found)]
+    subprocess.run(command, check=True, capture_output=True)
+    return found
+
+
+@pytest.fixture
+def tls_port(server: RedisServer, certificate: Path) -> Iterator[int]:
+    """A port that passes what it decrypts on to the Redis."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        threading.Thread(target=_accept, args=(listener, context, server.socket), daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def _accept(listener: socket.socket, context: ssl.SSLContext, path: Path) -> None:
+    with suppress(OSError):
+        while True:
+            plain, _ = listener.accept()
+            threading.Thread(target=_pass_on, args=(plain, context, path), daemon=True).start()
+
+
+def _pass_on(plain: socket.socket, context: ssl.SSLContext, path: Path) -> None:
+    """One request, one reply at a time, which is how Redis's clients talk."""
+    with (
+        suppress(OSError),
+        context.wrap_socket(plain, server_side=True) as client,
+        socket.socket(socket.AF_UNIX) as redis,
+    ):
+        redis.connect(str(path))
+        client.settimeout(0.01)
+        redis.settimeout(0.01)
+        while True:
+            for source, target in ((client, redis), (redis, client)):
+                with suppress(TimeoutError):
+                    received = source.recv(65536)
+                    if not received:
+                        return
+                    target.sendall(received)
+
+
+def test_a_broker_over_tls_is_one_whose_certificate_is_trusted(
+    server: RedisServer, certificate: Path, tls_port: int
+) -> None:
+    url = f"rediss://:s3cret@localhost:{tls_port}/2?ssl_ca_certs={certificate}"
+    done = send(url)
+    assert done.returncode == 0, done.stderr
+    assert sent(server, 2) == 1
+
+
+_SEND_ALONE = "from config.celery import app; app.send_task('ingest.dispatch', retry=False)"
+
+
+def test_a_broker_over_tls_whose_certificate_nobody_trusts_is_refused(server: RedisServer, tls_port: int) -> None:
+    here = environment(CELERY_BROKER_URL=f"rediss://:s3cret@localhost:{tls_port}/2")
+    done = subprocess.run([sys.executable, "-c", _SEND_ALONE], cwd=BASE_DIR, env=here, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+    assert sent(server, 2) == 0

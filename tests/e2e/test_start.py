@@ -1,0 +1,201 @@
+"""`manage.py up` in the environments that real machines have: it works, or one sentence says what to do."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from config.env import BASE_DIR
+from tests.e2e.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
+
+
+def starts(stack: Stack) -> str:
+    """Start it, wait until its admin answers where it says, stop it; what it printed. Nothing is left over."""
+    try:
+        stack.start()
+        address = words(r"Listening on (\S+)/ ", stack.printed())
+        answer = httpx.get(f"{address}/admin/login/", trust_env=False, timeout=30)
+        assert answer.status_code == 200, answer.text
+        assert stack.stop() == 0
+    finally:
+        stack._end_what_is_left()
+    assert "Traceback" not in stack.printed()
+    return stack.printed()
+
+
+def refuses(stack: Stack, sentence: str) -> str:
+    """Start it, and see it end with one line of words, and nothing left over."""
+    try:
+        stack.launch()
+        assert stack.process is not None
+        assert stack.process.wait(PATIENCE_SECONDS) == 1
+        assert stack.processes() == set()
+    finally:
+        stack._end_what_is_left()
+    assert stack.printed().count("\n") == 1, stack.printed()
+    assert sentence in stack.printed()
+    return stack.printed()
+
+
+# -- it works
+
+
+def test_elsewhere_in_ascii_with_a_proxy_and_anothers_django_settings(tmp_path: Path) -> None:
+    environment = {
+        **dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9"),
+        "PYTHONIOENCODING": "ascii",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "DJANGO_SETTINGS_MODULE": "another.project.settings",
+        "HOST": "127.0.0.2",
+    }
+    stack = Stack(tmp_path / "100%; {a}", "--no-demo", environment=environment)
+    stack.directory = tmp_path
+    assert f"http://127.0.0.2:{stack.port}/" in starts(stack)
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_under_nohup_it_outlives_its_terminal(tmp_path: Path, host: str) -> None:
+    stack = Stack(tmp_path / "data", "--no-demo", environment={"HOST": host})
+    stack.prefix = ["nohup"]
+    try:
+        stack.start()
+        assert stack.process is not None
+        stack.process.send_signal(signal.SIGHUP)
+        name = "localhost" if host == "localhost" else "[::1]"
+        assert httpx.get(f"http://{name}:{stack.port}/healthz", trust_env=False).status_code == 200
+        assert not stack.has_ended()
+        assert stack.stop() == 0
+    finally:
+        stack._end_what_is_left()
+
+
+def test_in_a_pipe_that_closes_early_it_goes_on(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "data", "--no-demo")
+    line = f"{shlex.quote(sys.executable)} manage.py up --no-demo --port {stack.port} 2>&1 | head -n 1"
+    environment = {**stack.environment, "DATA_DIR": str(stack.data_dir)}
+    with subprocess.Popen(["sh", "-c", line], cwd=BASE_DIR, env=environment, stdout=subprocess.PIPE) as stack.process:
+        try:
+            with stack.client() as client:
+
+                def answers() -> bool:
+                    try:
+                        return client.get("/readyz").status_code == 200
+                    except httpx.TransportError:
+                        return False
+
+                wait_for(answers, "readiness")
+                (up,) = [each for each in stack.processes() if "up" in each.cmdline() and each.name() != "sh"]
+                up.send_signal(signal.SIGTERM)
+                psutil.wait_procs(stack.processes(), PATIENCE_SECONDS)
+                assert stack.processes() == set()
+        finally:
+            stack._end_what_is_left()
+
+
+def test_with_few_open_files_in_a_virtual_environment_that_was_moved(tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    (moved / "bin").mkdir(parents=True)
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", moved)
+    (moved / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    (moved / "lib").symlink_to(Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.prefix})).parent)
+    for name in ("celery", "granian", "supervisord"):
+        (moved / "bin" / name).write_text("#!/where/it/was/made/bin/python\n")
+        (moved / "bin" / name).chmod(0o755)
+    stack = Stack(tmp_path / "data", "--no-demo")
+    stack.python = str(moved / "bin" / "python")
+    stack.prefix = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"]
+    starts(stack)
+
+
+def test_after_an_up_that_was_killed(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--no-demo") as first:
+        assert first.process is not None
+        first.processes()
+        first.process.kill()
+        first.process.wait()
+        second = Stack(first.data_dir, "--no-demo")
+        second.port = first.port
+        starts(second)
+        assert first.processes() == set()
+
+
+def test_after_all_of_it_was_killed_but_redis(tmp_path: Path) -> None:
+    """A supervisor that is killed takes what it has started with it."""
+    with running(tmp_path / "data", "--no-demo") as first:
+        assert first.process is not None
+        supervisor = psutil.Process(first.process.pid).children()
+        first.processes()
+        for each in (psutil.Process(first.process.pid), *supervisor):
+            each.kill()
+        first.process.wait()
+        second = Stack(first.data_dir, "--no-demo")
+        second.port = first.port
+        starts(second)
+        assert first.processes() == set()
+
+
+# -- one sentence says what to do
+
+
+@pytest.mark.parametrize("name", ["a[b", "a]b", "a^b", "a|b", "a\\b", "a%41b"])
+def test_a_directory_that_tables_cannot_be_in(tmp_path: Path, name: str) -> None:
+    refuses(Stack(tmp_path / name), "Choose another DATA_DIR, or another STORAGE_URL.")
+
+
+def test_a_directory_whose_name_is_not_text(tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    refuses(Stack(tmp_path / "é", environment=ascii_only), "Set LC_ALL=C.UTF-8")
+    refuses(Stack(tmp_path / "a\nb"), "choose another DATA_DIR")
+
+
+def test_a_directory_that_supervisor_cannot_read(tmp_path: Path) -> None:
+    refuses(Stack(tmp_path / "a #b", "--no-demo"), "Choose another DATA_DIR.")
+
+
+def test_a_directory_that_was_made_by_root(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "data", "--no-demo")
+    stack.data_dir.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(stack.data_dir, 65534, 65534)
+        stack.prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]  # as a user without root's privileges
+    else:
+        stack.data_dir.chmod(0o500)
+    line = refuses(stack, "set DATA_DIR to another directory")
+    assert "Permission denied" in line
+
+
+def test_a_host_that_is_not_of_this_machine(tmp_path: Path) -> None:
+    refuses(Stack(tmp_path / "data", environment={"HOST": "nowhere.invalid"}), "HOST=nowhere.invalid is no address")
+    refuses(Stack(tmp_path / "data", environment={"HOST": "192.0.2.1"}), "choose another with --port, or another HOST.")
+
+
+def test_a_machine_whose_shared_memory_is_read_only(tmp_path: Path) -> None:
+    mount = "mount --make-rprivate / && mount -t tmpfs -o ro none /dev/shm"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount")
+    stack = Stack(tmp_path / "data", "--no-demo")
+    stack.prefix = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    refuses(stack, "Mount a writable /dev/shm.")
+
+
+def test_a_damaged_append_only_file(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "data", "--no-demo")
+    starts(stack)
+    (file,) = stack.data_dir.glob("redis/appendonlydir/*.incr.aof")
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] + b"damage" + content[len(content) // 2 :])
+    line = refuses(stack, "cut the damaged end off")
+    command = line.partition("that were queued in it: ")[2]
+    done = subprocess.run(["sh", "-c", command], input=b"y\n", capture_output=True)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    starts(Stack(stack.data_dir, "--no-demo"))

@@ -1,0 +1,21 @@
+"""The Makefile: a virtual environment that could only half be made is made whole by the next run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from config.env import BASE_DIR
+
+
+def test_half_a_virtual_environment_is_made_anew(tmp_path: Path) -> None:
+    """Debian without python3-venv makes one without pip, and fails; then the package is installed."""
+    shutil.copy(BASE_DIR / "Makefile", tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")], check=True)
+    made = tmp_path / ".venv" / "installed"
+    command = ["make", f"PYTHON={sys.executable}", ".venv/installed"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert made.exists()
