@@ -77,7 +77,7 @@ class Dataset(models.Model):
         constraints = (models.UniqueConstraint(fields=("project", "slug"), name="dataset_slug_unique_in_project"),)
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.name} (archived)" if self.is_archived else self.name
 
     def clean(self) -> None:
         """Raise ValidationError if this would be one open dataset too many: each one costs a commit per drain."""

@@ -14,6 +14,7 @@ from datasets.schema import ALWAYS_THERE, Field
 
 MOST_RECORDS = 1000
 PLACEHOLDER = "YOUR_API_KEY"
+_MAX_VALUE_BYTES = 500  # of a sample's value in a line to be copied
 _EXAMPLES: dict[str, Any] = {"string": "text", "number": 42.5, "boolean": True, "timestamp": "2026-06-01T08:00:00Z"}
 
 
@@ -43,10 +44,11 @@ def infer(text: str) -> Inferred:
         # A text that looks like a time in one record and not in another is a text.
         chosen = "string" if set(known) == {"string", "timestamp"} else known[0]
         inferred.fields.append(Field(name, chosen))
-        others = [f"{each} in record {types[each]}" for each in types if each != chosen and chosen != "string"]
+        is_text = set(types) <= {"string", "timestamp"}
+        others = [] if is_text else [f"{each} in record {types[each]}" for each in types if each != chosen]
         if others:
             inferred.notes.append(
-                f"“{name}” is {chosen} in record {types[chosen]}, but {_and(others)}: a field has one type."
+                f"“{name}” is {chosen} in record {types.get(chosen, 1)}, but {_and(others)}: a field has one type."
             )
         elif missing:
             inferred.notes.append(
@@ -86,10 +88,23 @@ def _and(words: Any) -> str:
     return " and ".join(words)
 
 
-def example_record(fields: Sequence[Field]) -> str:
-    """A record that the fields allow, as JSON on one line."""
+def example_record(fields: Sequence[Field], sample: str = "") -> str:
+    """Return a record that the fields allow, as JSON on one line: with the values of a pasted sample where they fit."""
     record = {"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "example"}}
-    return json.dumps({**record, **{each.name: _EXAMPLES[each.type] for each in fields}}, ensure_ascii=False)
+    record |= {each.name: _EXAMPLES[each.type] for each in fields}
+    types = {"timestamp": "timestamp", **{each.name: each.type for each in fields}}
+    for name, value in _first(sample).items():
+        if name in types and len(value) <= _MAX_VALUE_BYTES and accepts(types[name], value):
+            record[name] = json.loads(value)
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _first(sample: str) -> dict[str, bytes]:
+    """Return the values of a sample's first record, as JSON; none of something that is no sample."""
+    try:
+        return {name: bytes(value) for name, value in _records(sample)[0].items()} if sample.strip() else {}
+    except ValidationError:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +115,11 @@ class Snippet:
     text: str
 
 
-def snippets(base_url: str, dataset_id: int | str, fields: Sequence[Field], token: str = PLACEHOLDER) -> list[Snippet]:
-    """The lines that send the example record."""
-    record = example_record(fields)
+def snippets(
+    base_url: str, dataset_id: int | str, fields: Sequence[Field], token: str = PLACEHOLDER, sample: str = ""
+) -> list[Snippet]:
+    """Return the lines that send the example record, or the sample's."""
+    record = example_record(fields, sample)
     url = f"{base_url}/datasets/{dataset_id}"
     shell = record.replace("'", "'\\''")
     return [

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -44,6 +44,12 @@ class DatasetForm(forms.ModelForm[Dataset]):
         model = Dataset
         fields = ("project", "name", "slug", "description", "is_archived")
 
+    archive_confirmed = forms.BooleanField(
+        required=False,
+        label="Yes, archive it",
+        help_text="From the next request on, its senders are answered 404. What is stored and queued stays.",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         version = self.instance.pk and self.instance.versions.order_by("-number").first()
@@ -63,6 +69,13 @@ class DatasetForm(forms.ModelForm[Dataset]):
             if namesakes.exclude(pk=self.instance.pk).exists():
                 raise ValidationError("The project has another dataset with this slug. Choose another slug.")
         return slug
+
+    def clean_archive_confirmed(self) -> bool:
+        """Ask before a dataset is archived."""
+        confirmed: bool = self.cleaned_data["archive_confirmed"]
+        if self.cleaned_data.get("is_archived") and not self.instance.is_archived and not confirmed:
+            raise ValidationError("Nothing was saved. Its senders will be refused: confirm that it is to be archived.")
+        return confirmed
 
     def clean_schema(self) -> list[Field] | None:
         """The fields, checked against the rules and against what the table already holds; None: publish nothing."""
@@ -92,10 +105,12 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
     list_select_related = ("project",)
     search_fields = ("name", "slug", "project__name")
     autocomplete_fields = ("project",)
+    conditional_fields: ClassVar[dict[str, str]] = {"archive_confirmed": "is_archived == true"}
     _fields = ("project", "name", "slug", "description")
 
     def get_fieldsets(self, request: HttpRequest, obj: Dataset | None = None) -> Any:
-        return ((None, {"fields": (*self._fields, "is_archived") if obj else self._fields}),)
+        archiving = () if obj is None else ("is_archived",) if obj.is_archived else ("is_archived", "archive_confirmed")
+        return ((None, {"fields": (*self._fields, *archiving)}),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Dataset]:
         latest = SchemaVersion.objects.filter(dataset=OuterRef("pk")).order_by("-number").values("number")[:1]
@@ -152,7 +167,8 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         context |= {
             "field_types": [{"name": each.name, "help": each.help} for each in FIELD_TYPES.values()],
             "history": _history(versions[: _MOST_VERSIONS + 1])[:_MOST_VERSIONS],
-            "panel": _panel(request, obj, in_force),
+            "panel": _panel(request, obj, in_force, request.POST.get("_sample", "")),
+            "sample": request.POST.get("_sample", ""),
         }
         return super().render_change_form(request, context, add, change, form_url, obj)
 
@@ -189,16 +205,21 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         }
         if not found:
             answer["panel"] = render_to_string(
-                "admin/datasets/dataset/panel.html", {"panel": _panel(request, dataset, fields)}
+                "admin/datasets/dataset/panel.html",
+                {"panel": _panel(request, dataset, fields, request.POST.get("sample", ""))},
             )
         return JsonResponse(answer)
 
 
-def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field]) -> dict[str, Any]:
+def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field], sample: str) -> dict[str, Any]:
     address = dataset.pk if dataset else "DATASET_ID"
-    example = json.dumps(json.loads(example_record(fields)), indent=2, ensure_ascii=False)
+    example = json.dumps(json.loads(example_record(fields, sample)), indent=2, ensure_ascii=False)
     project = dataset and dataset.project_id
-    return {"example": example, "snippets": snippets(base_url(request), address, fields), "project": project}
+    return {
+        "example": example,
+        "snippets": snippets(base_url(request), address, fields, sample=sample),
+        "project": project,
+    }
 
 
 def _history(versions: Sequence[SchemaVersion]) -> list[dict[str, Any]]:

@@ -1,14 +1,17 @@
 """The start page: how each project is doing, at a glance; and the ledger."""
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from deltalake.exceptions import DeltaError
 from django.contrib import admin
-from django.core.paginator import Page, Paginator
-from django.db.models import QuerySet, Sum
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import path, reverse
@@ -77,26 +80,51 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _cards(request: HttpRequest) -> dict[str, Any]:
     span = request.GET.get("span", "24h")
     span = span if span in _SPANS else "24h"
-    projects = projects_of(request.user).select_related("owner").order_by("name", "pk")
-    shown = Paginator(projects, _PROJECTS).get_page(request.GET.get("page"))
+    shown = Paginator(_ordered(request), _PROJECTS).get_page(request.GET.get("page"))
     context = {"page": shown, "span": span, "spans": _SPANS, "now": clock.now(), "can_add": _can_add(request)}
+    query = request.GET.get("q", "").strip()
+    context |= {"query": query, "extra": urlencode({"span": span, **({"q": query} if query else {})}) + "&"}
     try:
         signs = heartbeat.read()
         states = health.states(signs)
         return {
             **context,
-            "projects": _each(shown, span),
+            "projects": _each(_projects(list(shown)), span),
             "processes": [(name, states[name], sign) for name, sign in signs.items()],
         }
     except (RedisError, OSError):
         return {**context, "projects": [], "redis_is_away": True}
 
 
+def _ordered(request: HttpRequest) -> list[int]:
+    """Return the ids of the projects that are searched for: those with trouble first, then by name as people sort."""
+    found = projects_of(request.user)
+    if wanted := request.GET.get("q", "").replace("\0", "").strip():
+        found = found.filter(Q(name__icontains=wanted) | Q(slug__icontains=wanted))
+    held = QuarantinedEntry.objects.filter(state=QuarantinedEntry.State.HELD)
+    troubled = set(held.order_by().values_list("dataset__project_id", flat=True).distinct())
+    rows = found.order_by().values_list("pk", "name", "is_active")
+    return [
+        pk for pk, name, active in sorted(rows, key=lambda row: (row[0] not in troubled and row[2], *_natural(row)))
+    ]
+
+
+def _natural(row: tuple[int, str, bool]) -> tuple[Any, ...]:
+    """Return a key by which “Shop 2” comes before “Shop 10”."""
+    parts = re.split(r"(\d+)", row[1].casefold(), flags=re.ASCII)
+    return ([part.zfill(20) if part.isdecimal() else part for part in parts], row[0])
+
+
+def _projects(ids: list[int]) -> list[Project]:
+    found = Project.objects.select_related("owner").in_bulk(ids)
+    return [found[pk] for pk in ids if pk in found]
+
+
 def _can_add(request: HttpRequest) -> bool:
     return admin.site._registry[Project].has_add_permission(request)
 
 
-def _each(shown: Page[Project], span: str) -> list[Card]:
+def _each(shown: Sequence[Project], span: str) -> list[Card]:
     ids = [project.pk for project in shown]
     of_project: dict[int, list[int]] = {pk: [] for pk in ids}
     for dataset_id, project_id in (

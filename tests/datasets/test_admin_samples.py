@@ -42,6 +42,14 @@ def test_it_says_what_no_field_can_hold(value: str) -> None:
     assert "no field holds that" in found.notes[0]
 
 
+@pytest.mark.parametrize("values", [("1", '"x"'), ('"x"', "1"), ("true", "1"), ('"x"', "null"), ("1", "null")])
+def test_a_mixed_column_is_told_in_either_order(values: tuple[str, str]) -> None:
+    (note,) = infer("[" + ",".join(f'{{"a": {value}}}' for value in values) + "]").notes
+    assert note.endswith("a field has one type.")
+    assert "in record 1" in note
+    assert "in record 2" in note
+
+
 def test_it_says_where_types_disagree() -> None:
     assert infer('[{"a": 1}, {"a": "x"}]').notes == [
         "“a” is number in record 1, but string in record 2: a field has one type."

@@ -29,7 +29,30 @@ function pressable() {
   }
 }
 
+// The page's main part, and a link to it before everything else.
+function landmark() {
+  if (document.querySelector(".ours-skip")) return;
+  let main = document.querySelector("main");
+  if (!main) {
+    main = document.getElementById("content") ?? document.querySelector("#page > div");
+    if (!main) return;
+    main.setAttribute("role", "main");
+  }
+  main.id ||= "main-part";
+  main.tabIndex = -1;
+  const link = document.createElement("a");
+  link.className = "ours-skip";
+  link.href = `#${main.id}`;
+  link.textContent = "Skip to the page's content";
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
+  });
+  document.body.prepend(link);
+}
+
 function mend() {
+  landmark();
   nameSelects();
   pressable();
 }

@@ -82,6 +82,8 @@ function add(field = { name: "", type: "string", description: "" }) {
   const tools = element("span", { className: "ours-row ours-tools" }, tool("✕", "Remove this field", () => remove(row)));
   row.append(element("div", { className: "ours-line" }, handle, name, type, what, tools));
   row.addEventListener("input", changed);
+  name.title = name.value;
+  name.addEventListener("input", () => { name.title = name.value; });
   name.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault(); // Enter in a row is for the next row, not for the whole form
@@ -138,12 +140,36 @@ async function post(url, data) {
   return fetch(url, { method: "POST", headers: { "X-CSRFToken": csrf }, body: new URLSearchParams(data) });
 }
 
+// Many fields can be searched; what is not found is hidden, and saved all the same.
+const search = document.getElementById("schema-search");
+
+function find() {
+  const wanted = search.value.trim().toLowerCase();
+  let found = 0;
+  for (const row of list.children) {
+    const text = `${row.querySelector(".ours-name").value} ${row.querySelector(".ours-what").value}`.toLowerCase();
+    row.hidden = !text.includes(wanted);
+    found += row.hidden ? 0 : 1;
+  }
+  document.getElementById("schema-found").textContent = wanted ? `${found} of ${list.children.length} fields` : "";
+}
+
+function offerSearch() {
+  document.getElementById("schema-find").hidden = list.children.length < 12 && !search.value;
+}
+
+search.addEventListener("input", find);
+search.addEventListener("keydown", (event) => {
+  if (event.key === "Enter") event.preventDefault();
+});
+
 let timer = 0;
 let asked = 0;
 
 function changed() {
   const all = rows();
   source.value = JSON.stringify({ fields: filled(all) }, null, 2);
+  offerSearch();
   clearTimeout(timer);
   timer = setTimeout(check, 200);
 }
@@ -152,7 +178,8 @@ async function check() {
   const number = ++asked;
   const all = rows();
   const indexes = all.flatMap((field, index) => (field.name || field.description ? [index] : []));
-  const response = await post(root.dataset.check, { schema: source.value }).catch(() => null);
+  const sample = document.getElementById("sample").value;
+  const response = await post(root.dataset.check, { schema: source.value, sample }).catch(() => null);
   if (number !== asked) return; // a later one is on its way
   const preview = document.getElementById("schema-preview");
   if (!response?.ok) {
@@ -206,6 +233,7 @@ function begin() {
     }
     changed();
   });
+  offerSearch();
   if (source.value.trim()) check();
 }
 
