@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from datasets.schema import Field, field_problems, successor_problems
+from datasets.schema import MAX_FIELDS, Field, field_problems, successor_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Cha
 
 
 def problems(earlier: Sequence[Sequence[Field]], fields: Sequence[Field]) -> list[Problem]:
-    """Everything that keeps the fields from being the next version."""
+    """Return everything that keeps the fields from being the next version."""
     found = [Problem(index, text) for index, text in field_problems(fields)]
+    if len(fields) > MAX_FIELDS:
+        return found
     return found + [Problem(index, text) for index, text in successor_problems(earlier, fields)]

@@ -1,6 +1,7 @@
 """From sample records to fields, and from fields to a sample record."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from django.core.exceptions import ValidationError
 from msgspec import Raw
 
 from datasets.field_types import FIELD_TYPES, accepts, json_type
-from datasets.schema import ALWAYS_THERE, Field
+from datasets.schema import ALWAYS_THERE, MAX_FIELDS, Field, check_size, shown
 
 MOST_RECORDS = 1000
 PLACEHOLDER = "YOUR_API_KEY"
@@ -27,19 +28,26 @@ class Inferred:
 
 
 def infer(text: str) -> Inferred:
-    """The fields of one record, an array of records, or NDJSON. Raises ValidationError where it is none of these."""
+    """Return the fields of one record, an array of records, or NDJSON. Raise ValidationError if it is none of these."""
     inferred = Inferred()
     seen: dict[str, dict[str, int]] = {}
     records = _records(text)
+    present: Counter[str] = Counter()
     for number, record in enumerate(records, 1):
+        present.update(record.keys())
         for name, value in record.items():
             if name not in ALWAYS_THERE:
                 seen.setdefault(name, {}).setdefault(_type_of(bytes(value)), number)
+    if len(seen) > MAX_FIELDS:
+        raise ValidationError(
+            f"The sample has {len(seen)} names beside timestamp and context: {MAX_FIELDS} fields are the limit. "
+            "Send the others inside context."
+        )
     for name, types in seen.items():
         known = [each for each in types if each in FIELD_TYPES]
-        missing = sum(name not in record for record in records)
+        missing = len(records) - present[name]
         if not known:
-            inferred.notes.append(f"“{name}” is {_and(types)}: no field holds that. Send it inside context.")
+            inferred.notes.append(f"“{shown(name)}” is {_and(types)}: no field holds that. Send it inside context.")
             continue
         # A text that looks like a time in one record and not in another is a text.
         chosen = "string" if set(known) == {"string", "timestamp"} else known[0]
@@ -48,16 +56,18 @@ def infer(text: str) -> Inferred:
         others = [] if is_text else [f"{each} in record {types[each]}" for each in types if each != chosen]
         if others:
             inferred.notes.append(
-                f"“{name}” is {chosen} in record {types.get(chosen, 1)}, but {_and(others)}: a field has one type."
+                f"“{shown(name)}” is {chosen} in record {types.get(chosen, 1)}, but {_and(others)}: "
+                "a field has one type."
             )
         elif missing:
             inferred.notes.append(
-                f"“{name}” is missing in {missing} of {len(records)} records: every field is required."
+                f"“{shown(name)}” is missing in {missing} of {len(records)} records: every field is required."
             )
     return inferred
 
 
 def _records(text: str) -> list[dict[str, Raw]]:
+    check_size(text)
     body = text.strip().encode(errors="replace")
     try:
         if body[:1] == b"[":

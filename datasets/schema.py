@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from datasets.date_times import Timestamp
 from datasets.field_types import FIELD_TYPES
 
 MAX_FIELDS = 200
+# Of a schema as it is written, and of a sample. Both are refused by their size before they are read.
+MAX_CHARACTERS = 1_000_000
 # Part of every record: not declared.
 ALWAYS_THERE = ("timestamp", "context")
 RESERVED_NAMES = ("timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId")
@@ -56,18 +59,25 @@ def read_schema_file(path: Path) -> list[Field]:
 
 
 def _read(text: str | bytes) -> Any:
+    check_size(text)
     try:
         return json.loads(text, object_pairs_hook=_each_name_once)
     except (ValueError, RecursionError) as error:
         raise ValidationError(f"This is not JSON: {error}.") from error
 
 
+def check_size(text: str | bytes) -> None:
+    """Raise ValidationError if a schema or a sample is too long to be one."""
+    if len(text) > MAX_CHARACTERS:
+        raise ValidationError(f"This has {len(text):,} characters: {MAX_CHARACTERS:,} is the limit.")
+
+
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of a name that stands twice, JSON's reader would keep the last, and nobody would know of the first."""
+    """Refuse duplicate names: json.loads would keep only the last of them."""
     read = dict(pairs)
     if len(read) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValidationError([f"“{_shown(name)}” stands there twice." for name in read if names.count(name) > 1])
+        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        raise ValidationError([f"“{shown(name)}” stands there twice." for name in twice[:MAX_FIELDS]])
     return read
 
 
@@ -82,12 +92,14 @@ def parse_fields(given: Any) -> list[Field]:
         declared = [{"name": name, "type": type_name} for name, type_name in declared.items()]
     if not isinstance(declared, Sequence) or isinstance(declared, str):
         raise ValidationError('A schema is an object like {"fields": {"amount": "number"}}.')
+    if len(declared) > MAX_FIELDS:
+        raise ValidationError(_too_many(len(declared)))
     problems, fields = [], []
     for row in declared:
         if isinstance(row, Mapping) and isinstance(row.get("name"), str) and isinstance(row.get("type"), str):
             fields.append(Field(row["name"], row["type"], str(row.get("description") or "")))
         else:
-            problems.append(f"{row!r} is not a field: it needs a name and a type.")
+            problems.append(f"{shown(repr(row))} is not a field: it needs a name and a type.")
     problems += [text for _, text in field_problems(fields)]
     if problems:
         raise ValidationError(problems)
@@ -95,16 +107,17 @@ def parse_fields(given: Any) -> list[Field]:
 
 
 def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
-    """What the rules have against the fields: the index of the field, None for all of them, and the reason."""
+    """Yield what the rules have against the fields: the index of the field, None for all of them, and the reason."""
     if len(fields) > MAX_FIELDS:
-        yield None, f"{len(fields)} fields are too many: {MAX_FIELDS} is the limit."
+        yield None, _too_many(len(fields))
+        return
     seen: dict[str, str] = {}
     for index, field in enumerate(fields):
         folded = field.name.lower()
         if not _NAME(field.name):
             yield (
                 index,
-                f"“{_shown(field.name)}” cannot name a field: "
+                f"“{shown(field.name)}” cannot name a field: "
                 "letters, digits and _, not starting with a digit, at most 63.",
             )
         elif folded in _RESERVED:
@@ -114,14 +127,18 @@ def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
         if field.type not in FIELD_TYPES:
             yield (
                 index,
-                f"“{_shown(field.name)}”: there is no type “{_shown(field.type)}”. Types: {', '.join(FIELD_TYPES)}.",
+                f"“{shown(field.name)}”: there is no type “{shown(field.type)}”. Types: {', '.join(FIELD_TYPES)}.",
             )
         if not _TEXT(field.description):
-            yield index, f"“{_shown(field.name)}”: its description holds characters that cannot be kept."
+            yield index, f"“{shown(field.name)}”: its description holds characters that cannot be kept."
         seen.setdefault(folded, field.name)
 
 
-def _shown(name: str) -> str:
+def _too_many(count: int) -> str:
+    return f"{count} fields are too many: {MAX_FIELDS} is the limit."
+
+
+def shown(name: str) -> str:
     """Return a name as a page can show it: half of a surrogate pair cannot be sent, and nobody reads 10,000 letters."""
     return name[:100].encode(errors="backslashreplace").decode()
 

@@ -21,6 +21,7 @@ from datasets.models import ApiKey, Dataset
 from ingest.admission import Admission, over_quota, quota_headers
 from ingest.body import JSON, NDJSON
 from ingest.errors import BodyTooLarge
+from ingest.json_text import lines_of
 from ingest.problems import MAX_CHARACTERS
 from ingest.validation import Payload
 from ingest.views import BatchView, IngestView, SingleView
@@ -116,6 +117,10 @@ def _answer(response: Any) -> Answer:
     )
 
 
+# Members of a record that are shown, beside those that have a problem: a schema has at most 200 fields.
+_MAX_LINES = 300
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of a record, as it is shown, and what is wrong with it."""
@@ -190,7 +195,7 @@ def marked(body: bytes, form: Form, problems: Sequence[dict[str, Any]]) -> Itera
 
 def _texts(body: bytes, form: Form) -> list[bytes]:
     if form.content_type == NDJSON:
-        return [line for line in body.split(b"\n") if line.strip()]
+        return lines_of(body)
     if form.path:
         return [bytes(each) for each in msgspec.json.decode(body, type=list[Raw])]
     return [body]
@@ -202,11 +207,17 @@ def _lines(record: bytes, problems: list[dict[str, Any]]) -> list[Line]:
     except msgspec.DecodeError:  # not an object
         return [Line(record.decode(errors="replace")[:2000], problems[0]["error"])]
     said = {each["field"]: _said(each) for each in problems}
-    lines = [
-        Line(f"  {msgspec.json.encode(name).decode()}: {_shown(bytes(value))},", said.pop(name[:MAX_CHARACTERS], ""))
-        for name, value in values.items()
-    ]
-    lines += [Line(f"  {msgspec.json.encode(name).decode()}: …", text) for name, text in said.items()]
+    lines: list[Line] = []
+    left_out = 0
+    for name, value in values.items():
+        problem = said.pop(name[:MAX_CHARACTERS], "")
+        if problem or len(lines) < _MAX_LINES:
+            lines.append(Line(f"  {_shown(msgspec.json.encode(name))}: {_shown(bytes(value))},", problem))
+        else:
+            left_out += 1
+    if left_out:
+        lines.append(Line(f"  … and {left_out} more,"))
+    lines += [Line(f"  {_shown(msgspec.json.encode(name))}: …", text) for name, text in said.items()]
     return [Line("{"), *lines, Line("}")]
 
 

@@ -20,7 +20,7 @@ from datasets.changes import differences, problems
 from datasets.field_types import FIELD_TYPES
 from datasets.models import Dataset, SchemaVersion
 from datasets.samples import example_record, infer, snippets
-from datasets.schema import Field, check_successor, read_fields
+from datasets.schema import MAX_FIELDS, Field, check_size, check_successor, read_fields
 
 _MOST_VERSIONS = 50
 
@@ -187,15 +187,19 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         dataset = self.get_object_or_404(request, object_id) if object_id else None
         if dataset is None and not self.has_add_permission(request):
             return HttpResponse(status=403)
+        text = request.POST.get("schema", "")
         try:
-            rows = json.loads(request.POST.get("schema", ""))["fields"]
+            check_size(text)
+            rows = json.loads(text)["fields"]
             fields = [Field(str(row["name"]), str(row["type"]), str(row.get("description", ""))) for row in rows]
+        except ValidationError as error:
+            raise BadRequest(" ".join(error.messages)) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadRequest("The fields are no list of names, types and descriptions.") from None
         earlier = [version.field_list() for version in dataset.versions.order_by("number")] if dataset else []
         found = problems(earlier, fields)
         preview = {
-            "changes": list(differences(earlier[-1] if earlier else (), fields)),
+            "changes": list(differences(earlier[-1] if earlier else (), fields)) if len(fields) <= MAX_FIELDS else [],
             "next": len(earlier) + 1,
             "problems": found,
         }

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from django.contrib import admin
@@ -108,3 +109,14 @@ def test_the_start_page_shows_trouble_first_then_names_as_people_sort(client: Cl
     assert shown("?q=shop") == ["Shop 2", "Shop 10"]
     assert shown("?q=nothing") == []
     assert "No project is called “nothing”" in client.get(reverse("admin:index") + "?q=nothing").content.decode()
+
+
+def test_the_editor_checks_a_schema_of_many_names_by_its_size(client: Client) -> None:
+    began = time.process_time()
+    rows = [{"name": f"f{n}", "type": "string"} for n in range(20_000)]
+    answer = client.post(reverse("admin:datasets_dataset_check_new"), {"schema": json.dumps({"fields": rows})})
+    assert time.process_time() - began < 2
+    assert [each["text"] for each in answer.json()["problems"]] == ["20000 fields are too many: 200 is the limit."]
+    assert len(answer.content) < 10_000
+    answer = client.post(reverse("admin:datasets_dataset_check_new"), {"schema": json.dumps({"fields": rows * 2})})
+    assert answer.status_code == 400

@@ -1,12 +1,16 @@
 """The rules of a schema: what may be declared, and what may follow what was published."""
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 
 from datasets.field_types import FIELD_TYPES
+from datasets.models import Dataset, Project
 from datasets.schema import MAX_FIELDS, Field, check_successor, parse_fields, read_fields
 
 
@@ -121,6 +125,41 @@ def test_200_fields_are_the_most() -> None:
     assert MAX_FIELDS == 200
     assert len(parse_fields(declared(*names[:200]))) == 200
     assert problems(declared(*names)) == ["201 fields are too many: 200 is the limit."]
+
+
+MANY = 40_000
+TOO_MANY = f"{MANY} fields are too many: 200 is the limit."
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (json.dumps(declared(*(f"f{n}" for n in range(MANY)))), [TOO_MANY]),
+        (json.dumps([{"name": f"1{n}", "type": "x"} for n in range(10_000)]), [TOO_MANY.replace("40000", "10000")]),
+        ("[" + "0," * MANY + "0]", [TOO_MANY.replace("40000", "40001")]),
+        (
+            '{"fields": {' + ",".join(f'"f{n // 2}":""' for n in range(MANY)) + "}}",
+            [f"“f{n}” stands there twice." for n in range(200)],
+        ),
+        (json.dumps(declared("x" * 2_000_000)), ["This has 2,000,026 characters: 1,000,000 is the limit."]),
+    ],
+    ids=["names", "rows", "no rows", "names twice", "a long name"],
+)
+def test_a_schema_of_many_names_is_refused_by_its_size(text: str, messages: list[str]) -> None:
+    """Each name was compared with each other: 40,000 took 10 seconds of the processor."""
+    began = time.process_time()
+    with pytest.raises(ValidationError) as refusal:
+        read_fields(text)
+    assert time.process_time() - began < 1
+    assert refusal.value.messages == messages
+
+
+def test_a_schema_file_of_many_names_is_refused_by_its_size(project: Project, tmp_path: Path) -> None:
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(declared(*(f"f{n}" for n in range(MANY)))))
+    with pytest.raises(CommandError, match=TOO_MANY):
+        call_command("create_dataset", project.slug, "Wide", schema=file)
+    assert not Dataset.objects.filter(name="Wide").exists()
 
 
 def test_every_wrong_field_is_named_at_once() -> None:

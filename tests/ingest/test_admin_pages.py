@@ -231,3 +231,17 @@ def test_every_act_is_in_the_log(client: Client, owner: User, project: Project, 
 def test_who_makes_a_project_is_offered_as_its_owner(client: Client, owner: User) -> None:
     User.objects.filter(pk=owner.pk).update(is_superuser=True)
     assert f'<option value="{owner.pk}" selected>' in client.get(reverse("admin:datasets_project_add")).content.decode()
+
+
+def test_try_it_shows_a_few_hundred_members_of_a_record_of_many() -> None:
+    """A record of 2 MB made a page of 30 MB."""
+    body = json.dumps({f"f{n}": 1 for n in range(10_000)} | {"last" * 100: 1}).encode()
+    problems = [
+        {"error": "Extra field: f0", "field": "f0", "expected": "nothing", "received": "number"},
+        {"error": "Extra field: last", "field": ("last" * 100)[:100], "expected": "nothing", "received": "number"},
+    ]
+    (shown,) = tryout.marked(body, tryout.FORMS["single"], problems)
+    assert [line.text for line in shown.lines[:3]] == ["{", '  "f0": 1,', '  "f1": 1,']
+    assert [line.problem.partition(":")[0] for line in shown.lines if line.problem] == ["Extra field"] * 2
+    assert [line.text for line in shown.lines[-2:]] == ["  … and 9700 more,", "}"]
+    assert len(shown.lines) < 310
