@@ -13,17 +13,21 @@ import time
 
 from django.conf import settings
 
+from config.connections import sockets
 from config.wsgi import application
 from datasets.catalog import keep_confirmed
 
 __all__ = ["application"]
 
+_USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 # Ask after 60 seconds of silence, and twice more, 10 seconds apart.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", 0)), 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    # Linux: the longest that a client may read nothing of an answer that waits for it, in milliseconds.
+    *((socket.IPPROTO_TCP, option, int(settings.SEND_TIMEOUT_SECONDS * 1000)) for option in _USER_TIMEOUT),
 )
 
 
@@ -39,22 +43,18 @@ def _end() -> None:
 
 
 def _notice_lost_clients() -> bool:
-    """Have the kernel ask clients that are silent for a minute whether they are still there; False if it is too early.
+    """Have the kernel end connections of clients that vanished or do not read; False if it is too early.
 
-    Else one that vanished (a cable, a battery) in the middle of its body would keep a thread for ever. Connections
-    inherit these options from the socket that listens. granian opens that after it has loaded us, and has no setting.
+    It asks those that are silent for a minute whether they are still there. Else one that vanished (a cable, a
+    battery) in the middle of its body would keep a thread for ever. Connections inherit these options from the socket
+    that listens. granian opens that after it has loaded us, and has no setting.
     """
     found = False
-    for number in os.listdir("/dev/fd"):
-        try:
-            listener = socket.socket(fileno=os.dup(int(number)))
-        except OSError:  # no socket
-            continue
-        with listener:
-            if listener.family != socket.AF_UNIX and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                found = True
-                for level, option, value in _KEEPALIVE:
-                    listener.setsockopt(level, option, value)
+    for _, listener in sockets():
+        if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found = True
+            for level, option, value in _KEEPALIVE:
+                listener.setsockopt(level, option, value)
     return found
 
 

@@ -249,6 +249,8 @@ UNFOLD = {
 WEB_THREADS = env.integer("WEB_THREADS", default=32, least=1)
 # How long a web process that is told to stop may still answer requests; then it is killed.
 WEB_STOP_SECONDS = 10
+# A client that reads nothing of an answer for this long loses its connection: else it could hold a thread or memory.
+SEND_TIMEOUT_SECONDS = env.number("SEND_TIMEOUT_SECONDS", default=60.0, least=1)
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", default=10 * 1024 * 1024, least=1)
 MAX_BATCH_RECORDS = env.integer("MAX_BATCH_RECORDS", default=10_000, least=1)
 # Queued bytes, of one dataset and of all, above which requests are answered 503.

@@ -1,13 +1,10 @@
 """Stored records in the admin: found, followed by their receipt, exported; and tried out before they are sent."""
 
 import json
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from deltalake.exceptions import DeltaError
 from django.contrib import admin
-from django.core.cache import cache
 from django.db.models import Count, QuerySet
 from django.http import (
     Http404,
@@ -19,29 +16,31 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.urls import path, reverse
-from django.utils import timezone
 from redis.exceptions import RedisError
 
 from config import clock
-from config.errors import ApiError
-from datasets import exports, records
+from datasets import exports
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from datasets.models import ApiKey, Dataset
-from datasets.records import Selection
 from datasets.samples import example_record
 from datasets.schema import Field
 from datasets.table import unreadable
-from ingest import receipts, refusals, statistics, tryout
-from ingest.lookup import look_up
+from ingest import refusals, statistics, tryout
+from ingest.admin import search
+from ingest.admin.exporting import Export, TooManyExports, progress_key, progress_of
 from ingest.models import DatasetRecords, QuarantinedEntry
 from ingest.statistics import Traffic
 
-_ROWS = 50
-_CELL = 201
-_PROGRESS_SECONDS = 600
-# Around the declared fields: the first before them, the rest after.
-_BASE = ("timestamp", "context", "__traceId", "ingested_at", "id")
+# What the page offers: a label, a format and its option.
+_EXPORTS = (
+    ("ndjson", "ndjson", ""),
+    ("ndjson to send again", "ndjson", "to_send=1"),
+    ("csv", "csv", ""),
+    ("csv for spreadsheets", "csv", "bom=1"),
+    ("csv, raw", "csv", "raw=1"),
+    ("parquet", "parquet", ""),
+)
 
 
 @admin.register(DatasetRecords)
@@ -93,6 +92,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         return [
             path("<int:object_id>/export/progress/", view(self.progress_view), name=f"{name}_progress"),
             path("<int:object_id>/export/<str:form>/", view(self.export_view), name=f"{name}_export"),
+            path("<int:object_id>/record/<str:record_id>/", view(self.record_view), name=f"{name}_record"),
             path("<int:object_id>/try/", view(self.try_view), name=f"{name}_try"),
             path("<int:object_id>/try/answer/", view(self.answer_view), name=f"{name}_answer"),
             *super().get_urls(),
@@ -101,44 +101,68 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The latest records of a selection, or where a receipt's are."""
+        """Show the latest records of a selection."""
         dataset = self.get_object_or_404(request, object_id)
-        selection, problems = _selection(request)
-        context: dict[str, Any] = {"dataset": dataset, "original": dataset, "problems": problems}
-        if receipt := request.GET.get("receipt", "").strip():
-            context |= {"receipt": _status(dataset, receipt)}
-        if not problems:
+        found = search.search(request, dataset)
+        context: dict[str, Any] = {"dataset": dataset, "original": dataset, "problems": found.problems}
+        if not found.problems:
             try:
-                context |= _rows(dataset, selection, request.GET.get("before", ""))
+                context |= search.rows(dataset, found.selection, request.GET.get("before", ""))
             except (DeltaError, OSError) as reason:
-                problems.append(unreadable(reason))
+                found.problems.append(unreadable(reason))
         query = request.GET.copy()
         query.pop("before", None)
-        context["waits"] = not query and not problems and not context.get("rows")
-        context |= {"query": query.urlencode(), "given": request.GET, "formats": sorted(exports.FORMATS)}
+        context["waits"] = not query and not found.problems and not context.get("rows")
+        context |= {"query": query.urlencode(), "given": request.GET, "receipt": found.receipt, "exports": _EXPORTS}
         return page(self, request, "admin/ingest/datasetrecords/records.html", title=f"Records of {dataset}", **context)
+
+    def record_view(self, request: HttpRequest, object_id: int, record_id: str) -> HttpResponse:
+        """Show one record with longer values than the list does."""
+        dataset = self.get_object_or_404(request, object_id)
+        try:
+            values = search.one(dataset, record_id)
+        except (DeltaError, OSError) as reason:
+            return self._not_exported(request, dataset, unreadable(reason), status=503)
+        if values is None:
+            raise Http404
+        context = {"dataset": dataset, "original": dataset, "values": values, "record_id": record_id}
+        return page(self, request, "admin/ingest/datasetrecords/record.html", title=f"Record {record_id}", **context)
 
     def export_view(self, request: HttpRequest, object_id: int, form: str) -> HttpResponseBase:
         """All records of the selection as a file, streamed; its progress can be asked for by `export_id`."""
         dataset = self.get_object_or_404(request, object_id)
-        selection, problems = _selection(request)
-        if problems or form not in exports.FORMATS:
+        if form not in exports.FORMATS:
             raise Http404
-        content_type, write = exports.FORMATS[form]
-        batches = records.batches(dataset, selection)
+        found = search.search(request, dataset)
+        if found.problems:
+            return self._not_exported(request, dataset, " ".join(found.problems), status=400)
+        content_type, write = exports.writer(form, {name for name in exports.OPTIONS if request.GET.get(name)})
         try:
-            total = records.count(dataset, selection)
+            export = Export(_user_id(request), request.META)
+        except TooManyExports as refusal:
+            return self._not_exported(request, dataset, str(refusal), status=429)
+        try:
+            export.open(dataset, found.selection, write, progress=_progress_key(request))
         except (DeltaError, OSError) as reason:
-            return HttpResponse(unreadable(reason), status=503, content_type="text/plain")
-        followed = _followed(batches, total, _progress_key(request, request.GET.get("export_id", "")))
+            export.close()
+            return self._not_exported(request, dataset, unreadable(reason), status=503)
+        except BaseException:
+            export.close()
+            raise
         name = f"{dataset.project.slug}-{dataset.slug}-{clock.now():%Y%m%dT%H%M%SZ}.{form}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-        return StreamingHttpResponse(write(followed), content_type=content_type, headers=headers)
+        return StreamingHttpResponse(export, content_type=content_type, headers=headers)
+
+    def _not_exported(self, request: HttpRequest, dataset: DatasetRecords, why: str, *, status: int) -> HttpResponse:
+        context = {"dataset": dataset, "original": dataset, "why": why}
+        answer = page(self, request, "admin/ingest/datasetrecords/not_exported.html", title="No export", **context)
+        answer.status_code = status
+        return answer
 
     def progress_view(self, request: HttpRequest, object_id: int) -> JsonResponse:
         """How far an export is, in records."""
         self.get_object_or_404(request, object_id)
-        done, total = cache.get(_progress_key(request, request.GET.get("export_id", "")), (0, None))
+        done, total = progress_of(_progress_key(request))
         return JsonResponse({"done": done, "total": total})
 
     def try_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
@@ -213,64 +237,9 @@ def _held_by_dataset(dataset_ids: list[int]) -> dict[int, int]:
     return dict(held.order_by().values_list("dataset_id").annotate(Count("pk")))
 
 
-def _selection(request: HttpRequest) -> tuple[Selection, list[str]]:
-    """The selection that the address asks for, and what is wrong with it."""
-    problems: list[str] = []
-
-    def moment(name: str) -> datetime | None:
-        text = request.GET.get(name, "").strip()
-        if not text:
-            return None
-        try:
-            found = datetime.fromisoformat(text)
-        except ValueError:
-            problems.append(f"“{text}” is not a time like 2026-06-10T10:58.")
-            return None
-        return found.replace(tzinfo=UTC) if timezone.is_naive(found) else found
-
-    selection = Selection(
-        since=moment("since"),
-        until=moment("until"),
-        trace_id=request.GET.get("trace", "").strip(),
-        record_id=request.GET.get("record", "").strip(),
-    )
-    return selection, problems
+def _user_id(request: HttpRequest) -> int:
+    return int(request.user.pk or 0)
 
 
-def _rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
-    table = records.latest(dataset, _ROWS + 1, selection, before=before, longest=_CELL)
-    if table is None:
-        return {"columns": [], "rows": [], "older": ""}
-    found = [row for batch in table.to_batches() for row in exports.rows(batch)]
-    hidden = ("project_id", "dataset_id")
-    declared = [name for name in table.schema.names if name not in (*_BASE, *hidden)]
-    columns = [*_BASE[:1], *declared, *_BASE[1:]]
-    rows = [[_shown(row[name]) for name in columns] for row in found[:_ROWS]]
-    return {"columns": columns, "rows": rows, "older": found[_ROWS - 1]["id"] if len(found) > _ROWS else ""}
-
-
-def _shown(value: Any) -> Any:
-    """As JSON has it: true, not True."""
-    return json.dumps(value) if isinstance(value, bool) else value
-
-
-def _status(dataset: Dataset, receipt: str) -> dict[str, Any]:
-    """What the API says of a receipt; given as such, or as the Location it came in."""
-    try:
-        return look_up(receipts.read(dataset.pk, receipt.rstrip("/").rpartition("/")[2]))
-    except ApiError as refusal:
-        return {"status": refusal.error}
-
-
-def _progress_key(request: HttpRequest, export_id: str) -> str:
-    return f"export:{request.user.pk}:{export_id[:64]}"
-
-
-def _followed(batches: Iterator[Any], total: int, key: str) -> Iterator[Any]:
-    done = 0
-    cache.set(key, (done, total), _PROGRESS_SECONDS)
-    for batch in batches:
-        yield batch
-        done += batch.num_rows
-        cache.set(key, (done, total), _PROGRESS_SECONDS)
-    cache.set(key, (done, done), _PROGRESS_SECONDS)
+def _progress_key(request: HttpRequest) -> str:
+    return progress_key(_user_id(request), request.GET.get("export_id", ""))

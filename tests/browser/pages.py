@@ -5,8 +5,22 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.urls import reverse
 
+from datasets import records
+from datasets.keys import issue_token
+from ingest.drain import drain
 from quotas.models import MonthlyUsage, ThresholdEvent
 from tests.browser.scene import Scene
+from tests.conftest import Api, record
+
+
+def _record(scene: Scene) -> str:
+    """Return the id of the latest record. One is stored if there is none yet."""
+    found = records.latest(scene.dataset, 1, longest=50)
+    if found is None or not found.num_rows:
+        Api(issue_token(scene.key), scene.dataset).one(record(country=..., source="x" * 300))
+        drain(scene.dataset.pk)
+        return _record(scene)
+    return str(found["id"][0].as_py())
 
 
 def addresses(scene: Scene) -> dict[str, str]:
@@ -30,6 +44,7 @@ def addresses(scene: Scene) -> dict[str, str]:
         "key-revoke": reverse("admin:datasets_apikey_revoke", args=(scene.key.pk,)),
         "records-list": reverse("admin:ingest_datasetrecords_changelist"),
         "records": reverse("admin:ingest_datasetrecords_change", args=dataset),
+        "record": reverse("admin:ingest_datasetrecords_record", args=(*dataset, _record(scene))),
         "try": reverse("admin:ingest_datasetrecords_try", args=dataset),
         "quarantine": reverse("admin:ingest_quarantinedentry_changelist"),
         "quarantined": reverse("admin:ingest_quarantinedentry_change", args=(scene.entry.pk,)),

@@ -2,11 +2,13 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
 from django.test import Client
@@ -172,14 +174,107 @@ def test_an_export_is_the_selection_in_each_format(client: Client, api: Api, dat
     assert set(table["country"].to_pylist()) == names
 
 
-def test_a_receipt_is_looked_up_as_it_came(client: Client, api: Api, dataset: Dataset) -> None:
-    accepted = send(api, "a")
-    page = reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,))
-    assert "<strong>queued</strong>" in client.get(page, {"receipt": accepted.headers["Location"]}).content.decode()
+def page_and_export(client: Client, dataset: Dataset, query: dict[str, str]) -> tuple[str, set[str]]:
+    """The records page of a search, and the countries in its export; the page shows the same countries."""
+    page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)), query).content.decode()
+    exported = client.get(reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, "ndjson")), query)
+    if exported.status_code != 200:
+        assert "<html" in exported.content.decode()
+        return page, set()
+    lines = b"".join(exported.streaming_content).splitlines()  # type: ignore[attr-defined]
+    found = {json.loads(line)["country"] for line in lines}
+    assert {country for country in ("ada", "bob", "eve") if f">{country}</td>" in page} == found
+    return page, found
+
+
+def test_a_receipt_shows_and_exports_its_own_records(client: Client, api: Api, dataset: Dataset) -> None:
+    send(api, "eve")
+    accepted = send(api, "ada", "bob")
+    receipt = {"receipt": accepted.headers["Location"]}
+    page, found = page_and_export(client, dataset, receipt)
+    assert "<strong>queued</strong>" in page
+    assert found == set()
     drain(dataset.pk)
     assert status(api, accepted)["status"] == "stored"
-    assert "<strong>stored</strong>" in client.get(page, {"receipt": accepted.headers["Location"]}).content.decode()
-    assert "Receipt not found" in client.get(page, {"receipt": "made-up"}).content.decode()
+    page, found = page_and_export(client, dataset, receipt)
+    assert "<strong>stored</strong>" in page
+    assert found == {"ada", "bob"}
+    assert page_and_export(client, dataset, {"receipt": accepted.headers["Location"].rpartition("/")[2]})[1] == found
+
+
+def test_what_is_no_receipt_shows_and_exports_nothing(client: Client, api: Api, dataset: Dataset) -> None:
+    send(api, "ada")
+    drain(dataset.pk)
+    page, found = page_and_export(client, dataset, {"receipt": "nonsense"})
+    assert "This is not a receipt of this dataset." in page
+    assert "data-export" not in page
+    assert found == set()
+    assert ">ada</td>" not in page
+    address = reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, "ndjson"))
+    assert client.get(address, {"receipt": "nonsense"}).status_code == 400
+    assert client.get(address, {"since": "nonsense"}).status_code == 400
+
+
+def test_every_search_exports_what_it_shows(client: Client, api: Api, dataset: Dataset) -> None:
+    traces = {name: send_one(api, name) for name in ("ada", "bob", "eve")}
+    rows = stored(dataset)
+    now = f"{clock.now() + timedelta(minutes=1):%Y-%m-%dT%H:%M}"
+    for query, expected in (
+        ({"trace": traces["bob"]}, {"bob"}),
+        ({"record": rows[0]["id"]}, {"ada"}),
+        ({"record": rows[0]["id"], "trace": traces["bob"]}, set()),
+        ({"record": "nonsense"}, set()),
+        ({"since": now}, set()),
+        ({"until": now}, {"ada", "bob", "eve"}),
+        ({}, {"ada", "bob", "eve"}),
+    ):
+        assert page_and_export(client, dataset, query)[1] == expected, query
+
+
+def send_one(api: Api, name: str) -> str:
+    """Send a record; its trace id."""
+    return api.one(record(country=name)).headers["X-Request-Id"]
+
+
+def test_long_values_are_cut_and_loaded_on_demand(client: Client, api: Api, dataset: Dataset) -> None:
+    text = "x" * 500_000
+    for _ in range(60):
+        assert api.one(record(country=text, plan="y" * 300)).status_code == 202
+    (*_, last) = stored(dataset)
+    page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)))
+    assert len(page.content) < 200_000
+    assert "x" * 200 + "… <a" in page.content.decode()
+    whole = reverse("admin:ingest_datasetrecords_record", args=(dataset.pk, last["id"]))
+    assert whole in page.content.decode()
+    shown = client.get(whole)
+    assert "x" * 10_000 + "… <span" in shown.content.decode()
+    assert "y" * 300 + "</td>" in shown.content.decode()
+    assert len(shown.content) < 200_000
+    assert client.get(whole.replace(last["id"], last["id"][:-1])).status_code == 404
+
+
+def test_a_table_that_cannot_be_read_is_told_in_words(client: Client, api: Api, dataset: Dataset) -> None:
+    send(api, "ada")
+    drain(dataset.pk)
+    (row,) = records.latest(dataset, 1, longest=50).to_pylist()  # type: ignore[union-attr]
+    addresses = [
+        reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)),
+        reverse("admin:ingest_datasetrecords_record", args=(dataset.pk, row["id"])),
+        *(reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, form)) for form in exports.FORMATS),
+    ]
+    table = Path(settings.STORAGE_URL) / f"project_{dataset.project_id}" / f"dataset_{dataset.pk}"
+    for file in table.rglob("*.parquet"):
+        if "_delta_log" not in file.parts:
+            file.write_bytes(b"PAR1 nonsense PAR1")
+    for address in addresses:
+        said = client.get(address).content.decode()
+        assert "<html" in said
+        assert "Its table cannot be read" in said
+    table.rename(table.with_name("gone"))
+    for address in addresses:
+        said = client.get(address).content.decode()
+        assert "<html" in said
+        assert "Its table is gone: is the storage mounted?" in said
 
 
 def test_the_log_says_what_was_changed_to_what(client: Client, project: Project) -> None:

@@ -80,7 +80,9 @@ class Tenant:
         }
         sent = {"timestamp": record()["timestamp"], "context": {}, "country": word}
         assert Api(issue_token(self.key), self.dataset).one(sent, X_Request_Id=word).status_code == 202
-        assert [row["country"] for row in stored(self.dataset)] == [word]
+        (row,) = stored(self.dataset)
+        assert row["country"] == word
+        self.record_id: str = row["id"]
         refused = Api(issue_token(self.key), self.dataset).one({**sent, word: 1}, X_Request_Id=word)
         assert refused.status_code == 400
         (self.refusal,) = refusals.latest(self.project.pk)
@@ -147,6 +149,7 @@ def addresses_of(tenant: Tenant) -> Iterator[tuple[str, str]]:
             "id": tenant.user.pk,
             "project_id": tenant.project.pk,
             "form": "ndjson",
+            "record_id": tenant.record_id,
         }
         assert arguments <= set(filled), f"{written}: say in this test what {arguments} is"
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", written).format_map(filled)

@@ -39,6 +39,8 @@ class Command(ServiceCommand):
         parser.add_argument(
             "--format", choices=("table", "ndjson", "csv", "parquet"), default="table", help="default: %(default)s"
         )
+        for name, about in exports.OPTIONS.items():
+            parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=about)
         parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -59,7 +61,7 @@ class Command(ServiceCommand):
         total = total if limit is None else min(limit, total)
         source = records.batches(dataset) if limit is None else records.latest_batches(dataset, limit)
         with _sink(options["output"]) as out:
-            _, write = exports.FORMATS[form]
+            _, write = exports.writer(form, {name for name in exports.OPTIONS if options[name]})
             shown = form == "csv" and out.isatty()
             for part in write(_progress(source, total, shown=options["output"] is not None)):
                 out.write(visible_lines(part.decode()).encode() if shown else part)

@@ -1,0 +1,112 @@
+"""What is looked for on the records page, and the rows that are shown of it: cut, so that a page stays small."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from django.http import HttpRequest, QueryDict
+from django.utils import timezone
+
+from config.errors import ApiError
+from datasets import exports, records
+from datasets.models import Dataset
+from datasets.records import Selection
+from ingest import receipts
+from ingest.lookup import look_up
+
+ROWS = 50
+_CELL = 200  # characters that a list shows of a value
+_VALUE = 10_000  # characters that a record's own page shows of a value
+# Around the declared fields: the first before them, the rest after.
+_BASE = ("timestamp", "context", "__traceId", "ingested_at", "id")
+_HIDDEN = ("project_id", "dataset_id")
+
+
+@dataclass(slots=True)
+class Search:
+    """What an address asks for."""
+
+    selection: Selection = field(default_factory=Selection)
+    problems: list[str] = field(default_factory=list)  # with any, nothing is shown and nothing exported
+    receipt: dict[str, Any] | None = None  # what the API says of the receipt that was given
+
+
+def search(request: HttpRequest, dataset: Dataset) -> Search:
+    """Read what an address asks for, and what is wrong with it."""
+    given, found = request.GET, Search()
+    request_part = _request_of(dataset, given.get("receipt", "").strip(), found)
+    found.selection = Selection(
+        since=_moment(given, "since", found.problems),
+        until=_moment(given, "until", found.problems),
+        trace_id=given.get("trace", "").strip(),
+        record_id=given.get("record", "").strip(),
+        request=request_part,
+    )
+    return found
+
+
+def _moment(given: QueryDict, name: str, problems: list[str]) -> datetime | None:
+    text = given.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        problems.append(f"“{text[:100]}” is not a time like 2026-06-10T10:58.")
+        return None
+    return moment.replace(tzinfo=UTC) if timezone.is_naive(moment) else moment
+
+
+def _request_of(dataset: Dataset, text: str, found: Search) -> str:
+    """Return what the ids of a receipt's records have in common, for a receipt as such or the Location it came in."""
+    if not text:
+        return ""
+    try:
+        receipt = receipts.read(dataset.pk, text.rstrip("/").rpartition("/")[2])
+    except ApiError:
+        found.problems.append("This is not a receipt of this dataset. It is the last part of an answer's Location.")
+        return ""
+    try:
+        found.receipt = look_up(receipt)
+    except ApiError as refusal:
+        found.receipt = {"status": refusal.error}
+    milliseconds, _, sequence = receipt.stream_id.partition("-")
+    return f"{int(milliseconds):013}-{int(sequence):07}-"
+
+
+def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
+    """Return the columns and the latest rows of a selection for the list, and where the next page begins."""
+    # One character more than is shown tells which values are cut; one row more, whether there is another page.
+    table = records.latest(dataset, ROWS + 1, selection, before=before, longest=_CELL + 1)
+    if table is None:
+        return {"columns": [], "rows": [], "older": ""}
+    columns, found = _columns(table), _dicts(table)
+    shown = [{"id": row["id"], "cells": [_cell(row[name], _CELL) for name in columns]} for row in found[:ROWS]]
+    return {"columns": columns, "rows": shown, "older": found[ROWS - 1]["id"] if len(found) > ROWS else ""}
+
+
+def one(dataset: Dataset, record_id: str) -> list[tuple[str, dict[str, Any]]] | None:
+    """Return a record's columns with their values for its own page; None if there is no such record."""
+    table = records.latest(dataset, 1, Selection(record_id=record_id), longest=_VALUE + 1)
+    if table is None or table["id"].to_pylist() != [record_id]:
+        return None
+    (row,) = _dicts(table)
+    return [(name, _cell(row[name], _VALUE)) for name in _columns(table)]
+
+
+def _dicts(table: pa.Table) -> list[dict[str, Any]]:
+    return [row for batch in table.to_batches() for row in exports.rows(batch)]
+
+
+def _columns(table: pa.Table) -> list[str]:
+    declared = [name for name in table.schema.names if name not in (*_BASE, *_HIDDEN)]
+    return [*_BASE[:1], *declared, *_BASE[1:]]
+
+
+def _cell(value: Any, longest: int) -> dict[str, Any]:
+    if isinstance(value, str) and len(value) > longest:
+        return {"text": value[:longest], "cut": True}
+    # As JSON has it: true, not True.
+    return {"text": json.dumps(value) if isinstance(value, bool) else value, "cut": False}

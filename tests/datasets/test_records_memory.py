@@ -1,0 +1,88 @@
+"""Exports of large values: memory is bounded by bytes, whatever the number of rows, and nothing is left out."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from deltalake import write_deltalake
+
+from config.env import BASE_DIR
+from datasets.models import Dataset
+from datasets.schema import Field
+from datasets.table import BASE_COLUMNS, PARTITION, DatasetTable
+from tests.test_commands import environment
+
+MB = 1024**2
+# What the command takes to read one small record, and some room: far below what all of the records take.
+MAX_PEAK_BYTES = 900 * MB
+
+
+def fill(dataset: Dataset, sizes: list[int]) -> None:
+    """Write records past the queue, each with a text of a size of its own, in commits of 200 MB."""
+    fields = [Field("text", "string")]
+    DatasetTable.of(dataset).create(fields)
+    names = [*(field.name for field in BASE_COLUMNS), "text", PARTITION]
+    written = 0
+    for part in _parts(sizes):
+        rows = len(part)
+        now = pa.array(np.full(rows, 1_780_000_000_000_000), pa.int64()).cast(pa.timestamp("us", "UTC"))
+        values = {
+            "id": pa.array([f"1780000000000-{written + n:07}-00000" for n in range(rows)]),
+            "project_id": pa.array(np.full(rows, dataset.project_id)),
+            "dataset_id": pa.array(np.full(rows, dataset.pk)),
+            "timestamp": now,
+            "ingested_at": now,
+            "context": pa.array(["{}"] * rows),
+            "__traceId": pa.array(["t"] * rows),
+            "text": pa.array([f"{written + n:08}" * (size // 8) for n, size in enumerate(part)]),
+            PARTITION: now.cast(pa.timestamp("us")).cast(pa.date32()),
+        }
+        write_deltalake(DatasetTable.of(dataset).uri, pa.table({name: values[name] for name in names}), mode="append")
+        written += rows
+
+
+def _parts(sizes: list[int]) -> Iterator[list[int]]:
+    part: list[int] = []
+    for size in sizes:
+        part.append(size)
+        if sum(part) > 200 * MB:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def peak(*words: object) -> int:
+    """Run a management command, which succeeds; the most memory that it had, in bytes."""
+    command = [sys.executable, "manage.py", *map(str, words)]
+    most = 0
+    with subprocess.Popen(command, cwd=BASE_DIR, env=environment()) as process:
+        # By its own high-water mark: what `wait4` says begins with the memory of the process that started it.
+        while process.poll() is None:
+            found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+            most = max(most, int(found[1]) * 1024 if found else 0)
+            time.sleep(0.01)
+    assert process.returncode == 0
+    return most
+
+
+@pytest.mark.parametrize("sizes", [[313_000] * 3000, [10 * MB] * 100], ids=["313 KB", "10 MB"])
+def test_an_export_of_large_records_takes_bounded_memory(dataset: Dataset, tmp_path: Path, sizes: list[int]) -> None:
+    fill(dataset, sizes)
+    for form in ("ndjson", "csv", "parquet"):
+        out = tmp_path / "out"
+        used = peak("records", dataset.pk, "--format", form, "-o", out)
+        assert used < MAX_PEAK_BYTES, f"{form}: {used // MB} MB"
+        if form == "parquet":
+            assert pyarrow.parquet.read_metadata(out).num_rows == len(sizes)
+        else:
+            assert out.stat().st_size > sum(sizes)
+        out.unlink()
+    assert peak("records", dataset.pk) < MAX_PEAK_BYTES
