@@ -50,14 +50,14 @@ def client() -> Any:
 
 def load_script(path: Path) -> Any:
     """A Lua script for everything but the request path, called as `script(keys=[...], args=[...], client=...)`."""
-    return client().register_script(path.read_text())
+    return client().register_script(path.read_text(encoding="utf-8"))
 
 
 class HotScript:
     """A Lua script on the request path, called by its digest over the thread's connection: one round trip."""
 
     def __init__(self, path: Path) -> None:
-        self.source = path.read_text()
+        self.source = path.read_text(encoding="utf-8")
         self.digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[Argument], args: Sequence[Argument], *, timeout: float) -> Any:

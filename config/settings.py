@@ -156,6 +156,8 @@ CACHES = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
         "OPTIONS": {
+            # The default is pickle: whoever can write to Redis could run code in every process.
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
             "CONNECTION_POOL_KWARGS": {
                 "socket_timeout": REDIS_TIMEOUT_SECONDS * 5,
                 "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,

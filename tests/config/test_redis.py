@@ -1,5 +1,7 @@
 """`config.redis.execute`: one command over the thread's connection, repeated for as long as it may take."""
 
+import json
+import pickle
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from django.core.cache import cache
 from redis.exceptions import ResponseError
 
 from config import redis
@@ -97,3 +100,17 @@ def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
         signal.signal(signal.SIGALRM, before)
     own_client().rpush("nothing", "late")
     assert redis.execute("ECHO", "mine", timeout=1) == b"mine"
+
+
+def test_djangos_cache_runs_no_code_that_somebody_put_into_redis(tmp_path: Path) -> None:
+    class Touch:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "run",)  # type: ignore[return-value]
+
+    cache.set("kept", {"a": [1, "é"]})
+    assert cache.get("kept") == {"a": [1, "é"]}
+    assert json.loads(own_client().get(cache.make_key("kept"))) == {"a": [1, "é"]}
+    own_client().set(cache.make_key("planted"), pickle.dumps(Touch()))
+    with pytest.raises(ValueError, match=r"Expecting value|codec"):
+        cache.get("planted")
+    assert not (tmp_path / "run").exists()

@@ -81,6 +81,19 @@ def test_it_prints_where_the_admin_is_and_a_login_that_opens_it(demo: Stack) -> 
     assert "Log out" in answer.text
 
 
+def test_the_login_and_the_key_are_printed_at_the_first_start_only(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as first:
+        password = words(r"Login +admin / (\S+)", first.printed())
+        token = words(r"Authorization: Bearer (\S+)'", first.printed())
+    with running(tmp_path / "data") as second:
+        assert password not in second.printed()
+        assert "Bearer" not in second.printed()
+        again = second.shell(words(r"The demo's login and curl line:\n\n(.*?)\n", second.printed()))
+        assert f"Login     admin / {password}" in again
+        assert f"http://localhost:{second.port}/datasets/1" in again
+        assert token.split(".")[0] in again
+
+
 def test_the_admin_is_served_with_its_styles(demo: Stack) -> None:
     with demo.client() as client:
         style = words(r'href="(/static/[^"]+\.css)"', client.get("/admin/login/").text)
@@ -278,6 +291,20 @@ def test_everything_in_the_data_directory_is_its_owners_alone(demo: Stack) -> No
     named = {path.name for path in demo.data_dir.rglob("*")}
     assert {"db.sqlite3", "db.sqlite3-wal", "secret_key", "appendonlydir", "worker.log", "_delta_log"} <= named
     assert open_to_others(demo) == []
+
+
+def test_secrets_are_in_no_log(demo: Stack) -> None:
+    password = words(r"Login +admin / (\S+)", demo.printed())
+    token = words(r"Authorization: Bearer (\S+)'", demo.printed())
+    with demo.client(token) as client:
+        for path in ("/datasets/1", f"/datasets/1?key={token}", "/datasets/0", "/nowhere"):
+            client.post(path, json=RECORD)
+        client.post("/datasets/1", json=RECORD, headers={"Authorization": f"Bearer {token}x"})
+        client.post("/admin/login/", data={"username": "admin", "password": password})
+    secret = (demo.data_dir / "secret_key").read_text()
+    for log in (demo.data_dir / "logs").iterdir():
+        text = log.read_text(errors="replace")
+        assert [each for each in (password, token, secret) if each in text] == [], log
 
 
 # -- when a part of it dies

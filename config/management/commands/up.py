@@ -31,6 +31,8 @@ from config.startup import (
 )
 from config.supervise import TIED, Program, allow_many_files, configuration, log_dir, programs, redis_command
 from datasets import installation
+from datasets.management.commands.create_demo import SLUG as DEMO_SLUG
+from datasets.models import Project
 
 _START_SECONDS = 60
 
@@ -47,6 +49,7 @@ class Command(ServiceCommand):
 
     _supervisor: "subprocess.Popen[bytes] | None" = None
     _stopping = False
+    _is_first_start = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -107,6 +110,7 @@ class Command(ServiceCommand):
                 call_command("migrate", verbosity=0, interactive=False)
                 installation.check()
             if demo and not self._stopping:
+                self._is_first_start = not Project.objects.filter(slug=DEMO_SLUG).exists()
                 call_command("create_demo")
         finally:
             if server is not None:
@@ -160,8 +164,9 @@ class Command(ServiceCommand):
         said.write(
             f"\nListening on http://{address.name}:{port}/ - data in {settings.DATA_DIR}\nLogs in {log_dir()}\n\n"
         )
-        if demo:
-            call_command("create_demo", show=True, host=address.name, port=port, stdout=said)
+        if demo:  # the password and the key once: what is printed may be kept in a log
+            how = {"show": True} if self._is_first_start else {"hint": True}
+            call_command("create_demo", **how, host=address.name, port=port, stdout=said)
         said.write("Ctrl-C stops everything.\n")
         try:
             self.stdout.write(said.getvalue())

@@ -40,6 +40,7 @@ class Command(ServiceCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--show", action="store_true", help="print the admin's login and a curl line")
+        parser.add_argument("--hint", action="store_true", help="print the admin's address, and how to see the rest")
         parser.add_argument("--host", default="localhost", help="that the line goes to (default: %(default)s)")
         parser.add_argument("--port", type=int, default=8000, help="that the line goes to (default: %(default)s)")
 
@@ -47,8 +48,14 @@ class Command(ServiceCommand):
         password_file = settings.DATA_DIR / "demo-admin-password"
         if not Project.objects.filter(slug=SLUG).exists():
             self._create(password_file)
+        address = f"http://{options['host']}:{options['port']}"
         if options["show"]:
-            self._show(password_file, f"http://{options['host']}:{options['port']}")
+            self._show(password_file, address)
+        elif options["hint"]:
+            again = f"create_demo --show --host {shlex.quote(options['host'])} --port {options['port']}"
+            self.stdout.write(
+                f"Admin     {address}/admin/\n\nThe demo's login and curl line:\n\n{_command()} {again}\n"
+            )
 
     @transaction.atomic  # all of it or nothing: half a demo would not be completed by the next start
     def _create(self, password_file: Path) -> None:
