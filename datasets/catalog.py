@@ -249,7 +249,8 @@ _KEYS = """
 SELECT k.project_id, k.token_id, k.id, k.expires_at, p.owner_id, p.default_dataset_id
 FROM datasets_apikey k
 JOIN datasets_project p ON p.id = k.project_id
-WHERE k.revoked_at IS NULL AND p.is_active AND """
+JOIN auth_user u ON u.id = p.owner_id
+WHERE k.revoked_at IS NULL AND p.is_active AND u.is_active AND """
 _DATASETS = """
 FROM datasets_dataset d
 LEFT JOIN datasets_schemaversion v ON v.dataset_id = d.id

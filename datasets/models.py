@@ -51,6 +51,11 @@ class Project(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def accepts_keys(self) -> bool:
+        """Whether its keys are taken: the project and its owner are active."""
+        return self.is_active and self.owner.is_active
+
     def keys_in_force(self) -> "models.QuerySet[ApiKey]":
         """Its keys that are neither revoked nor expired."""
         return self.keys.filter(Q(expires_at=None) | Q(expires_at__gt=clock.now()), revoked_at=None)

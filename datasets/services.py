@@ -45,6 +45,13 @@ def save_project(project: Project, *, changed: Collection[str] = ()) -> None:
         project.save(update_fields=changed)
 
 
+def save_user(user: User, *, changed: Collection[str]) -> None:
+    """Save the changed fields of a user. While a user is inactive, the keys of the projects it owns are refused."""
+    projects = Project.objects.filter(owner=user).values_list("pk", flat=True) if "is_active" in changed else ()
+    with changing(*projects):
+        user.save(update_fields=changed)
+
+
 def set_members(project: Project, members: Iterable[User]) -> None:
     """Say who, beside its owner, works on a project in the admin."""
     project.members.set(members)

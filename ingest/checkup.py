@@ -118,6 +118,9 @@ def _service(project: Project) -> Iterator[Finding]:
 def _project(project: Project) -> Iterator[Finding]:
     if not project.is_active:
         yield Finding(True, "The project is inactive: all its keys are refused.", "Activate it.", "project")
+    elif not project.owner.is_active:
+        what = f"The project's owner, {project.owner}, is inactive: all keys of the project are refused."
+        yield Finding(True, what, "A superuser can activate the owner, or give the project another one.", "project")
 
 
 def _datasets(project: Project) -> Iterator[Finding]:

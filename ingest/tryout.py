@@ -74,7 +74,7 @@ def preview(dataset: Dataset, body: bytes, form: Form) -> Answer:
 
 
 def _read(dataset: Dataset, body: bytes, form: Form) -> Payload:
-    if not dataset.project.is_active:
+    if not dataset.project.accepts_keys:
         raise InvalidApiKey
     version = dataset.versions.order_by("-number").first()
     if version is None or dataset.is_archived:

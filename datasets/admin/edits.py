@@ -152,7 +152,7 @@ class GuardedAdmin(TenantAdmin[_Model]):
         except Refused as refusal:
             request.META[_REFUSED] = str(refusal)
         except IntegrityError:
-            request.META[_REFUSED] = "Nothing was saved: another one has the same name. Choose another name."
+            request.META[_REFUSED] = "Nothing was saved: this name cannot be used. Choose another one."
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:

@@ -16,6 +16,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.middleware import client_address
+from datasets import services
+from datasets.admin.edits import edited
 from datasets.admin.pages import AuditedAdmin
 from datasets.admin.tenancy import ReadOnlyAdmin
 
@@ -66,6 +68,12 @@ class PeopleAdmin(UserAdmin[User], AuditedAdmin[User]):  # type: ignore[misc]  #
     change_password_form = PasswordForm
     readonly_fields = ("last_login", "date_joined")
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if change:
+            services.save_user(obj, changed=edited(form))
+        else:
+            super().save_model(request, obj, form, change)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.is_superuser

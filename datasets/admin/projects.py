@@ -1,6 +1,6 @@
 """Projects in the admin."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -33,6 +33,8 @@ class ProjectForm(forms.ModelForm[Project]):
     class Meta:
         model = Project
         fields = ("name", "slug", "owner", "is_active", "default_dataset")
+        # Not that another project has it, whose staff do not see each other.
+        error_messages: ClassVar[dict[str, Any]] = {"slug": {"unique": "This slug cannot be used. Choose another one."}}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,7 +47,8 @@ class ProjectForm(forms.ModelForm[Project]):
         found = list(User.objects.filter(username__in=names))
         unknown = names - {user.username for user in found}
         if unknown:
-            raise ValidationError(f"There is no user {', '.join(sorted(unknown))}.")
+            # Not whether there is such a user: that is not for everybody to know.
+            raise ValidationError(f"This name cannot be a member: {', '.join(sorted(unknown))}. Check its spelling.")
         return found
 
     def describe_member_names(self) -> str:

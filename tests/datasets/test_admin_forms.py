@@ -54,6 +54,20 @@ def test_a_superuser_adds_a_user_who_can_log_in(client: Client) -> None:
     assert User.objects.get(username="bob").check_password(secret)
 
 
+def test_a_form_does_not_tell_staff_of_others(client: Client, superuser: User, owner: User) -> None:
+    services.create_project(slug="secret", owner=superuser)
+    own = services.create_project(slug="own", owner=owner)
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client.force_login(owner)
+    path = reverse("admin:datasets_project_change", args=(own.pk,))
+    form = form_of(client.get(path).content.decode(), "project_form")
+    said = client.post(path, form.filled(slug="secret", member_names="nobody")).content.decode()
+    assert "This slug cannot be used. Choose another one." in said
+    assert "This name cannot be a member: nobody. Check its spelling." in said
+    assert "exists" not in said
+    assert "There is no user" not in said
+
+
 def test_archiving_a_dataset_asks_first_and_is_shown_everywhere(client: Client, dataset: Dataset) -> None:
     path = reverse("admin:datasets_dataset_change", args=(dataset.pk,))
     form = form_of(client.get(path).content.decode(), "dataset_form")

@@ -14,6 +14,8 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core import serializers
+from django.test import Client
+from django.urls import reverse
 from pytest_django import Settings
 
 from config import redis
@@ -21,6 +23,7 @@ from datasets import catalog, services
 from datasets.keys import InvalidApiKey, MissingProjectClaim, issue_token, read_token
 from datasets.models import ApiKey, Dataset, Project
 from tests.conftest import FIELDS, Api, record
+from tests.forms import form_of
 
 INVALID = {"error": "Invalid API key", "code": "invalid_api_key"}
 MISSING = {"error": "Missing API key", "code": "missing_api_key"}
@@ -218,6 +221,21 @@ def test_revoking_again_keeps_the_first_time(key: ApiKey) -> None:
     assert revoked_at is not None
     services.revoke_key(key)
     assert key.revoked_at == revoked_at
+
+
+def test_the_keys_of_an_inactive_owner_are_refused_as_long_as_it_is(api: Api, project: Project, owner: User) -> None:
+    browser = Client()
+    browser.force_login(User.objects.create_superuser("root"))
+    path = reverse("admin:auth_user_change", args=(owner.pk,))
+    form = form_of(browser.get(path).content.decode(), "user_form")
+    assert api.one(record()).status_code == 202
+    deactivated = {name: value for name, value in form.values.items() if name not in ("is_active", "_loaded")}
+    assert browser.post(path, deactivated).status_code == 302
+    assert_refused(api.one(record()))
+    why = browser.get(reverse("admin:ingest_why", args=(project.pk,))).content.decode()
+    assert "owner, owner, is inactive: all keys of the project are refused." in why
+    assert browser.post(path, {**deactivated, "is_active": "on"}).status_code == 302
+    assert api.one(record()).status_code == 202
 
 
 @pytest.mark.parametrize("project_id", [2**63, 10**30, 0, -1])
