@@ -18,11 +18,17 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=1000, help="how many (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1800, help="about how long that takes (default: %(default)s)")
     parser.add_argument("--postgresql", action="store_true", help="with PostgreSQL, which is killed too, not SQLite")
+    parser.add_argument("--restores", action="store_true", help="and restore Redis from older copies of its files")
     parser.add_argument("--json", type=Path, help="write the report to a file")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     report = run(
-        seed=options.seed, faults=options.faults, seconds=options.seconds, database=options.postgresql, aloud=True
+        seed=options.seed,
+        faults=options.faults,
+        seconds=options.seconds,
+        database=options.postgresql,
+        restores=options.restores,
+        aloud=True,
     )
     print(report.text())
     if options.json:

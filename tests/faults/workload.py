@@ -32,6 +32,16 @@ class Asked:
     certain_since: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Records whose fate is known, or never will be: when they were first sent, and since when that is so."""
+
+    dataset: int
+    records: list[Record]
+    began: float
+    known_at: float
+
+
 @dataclass
 class Truth:
     """What the clients know, and what they have seen that should not be. Shared by all threads."""
@@ -39,6 +49,8 @@ class Truth:
     lock: threading.Lock = field(default_factory=threading.Lock)
     acknowledged: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))
     unresolved: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))
+    sent: list[Sent] = field(default_factory=list)
+    seen_twice: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))  # by a reader
     answers: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     longest_seconds: float = 0.0
@@ -58,6 +70,7 @@ class World:
     keys: dict[int, int] = field(default_factory=dict)  # by project
     revoking: set[str] = field(default_factory=set)  # tokens whose revocation has begun
     revoked: dict[str, float] = field(default_factory=dict)  # token -> when its revocation was done (monotonic)
+    uncertain_until: float = 0.0  # an older Redis has older revisions: until the catalog has looked
     owner: int = 0
 
 
@@ -133,10 +146,12 @@ class Client(threading.Thread):
         return Batch(dataset, form, records, self.optional[dataset])
 
     def _send(self, http: httpx.Client, batch: Batch) -> None:
+        began = time.monotonic()
         while True:
             known = self._once(http, batch)
             if known is not None:
                 with self.truth.lock:
+                    self.truth.sent.append(Sent(batch.dataset, batch.records, began, time.monotonic()))
                     fate = self.truth.acknowledged if known else self.truth.unresolved
                     fate[batch.dataset].update(batch.records)
                 return
@@ -144,6 +159,7 @@ class Client(threading.Thread):
                 self.truth.found_wrong(f"{self.name}: {len(batch.records)} records not acknowledged after healing")
                 batch.unknown = True
                 with self.truth.lock:
+                    self.truth.sent.append(Sent(batch.dataset, batch.records, began, time.monotonic()))
                     self.truth.unresolved[batch.dataset].update(batch.records)
                 return
             time.sleep(self.random.uniform(0.05, 0.4))
@@ -176,6 +192,8 @@ class Client(threading.Thread):
 
     def _check_entitled(self, batch: Batch, token: str, began: float, answer: httpx.Response) -> None:
         """Nothing may be accepted under a key or a schema that was out of force before the request was sent."""
+        if began < self.world.uncertain_until:
+            return
         if began > self.world.revoked.get(token, _AFTER_LONG):
             self.truth.found_wrong(f"let in: {answer.request.url} with a revoked key")
         asked = self.world.asked[batch.dataset]
