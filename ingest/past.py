@@ -6,8 +6,10 @@ is looked up, by its id and its trace id.
 """
 
 import logging
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from datasets.models import Dataset
@@ -33,7 +35,8 @@ def sort(dataset: Dataset, table: DatasetTable, generation: str, position: int, 
     An entry that has the id of another record gets a new one, behind all others.
     """
     kept = _in_quarantine(dataset, generation, min(position + 1, entries[0].position), entries[-1].position)
-    doubtful = [entry for entry in entries if entry.position <= position or entry.is_replay]
+    new = bisect_right(entries, position, key=attrgetter("position"))
+    doubtful = [*entries[:new], *(entry for entry in entries[new:] if entry.is_replay)]
     traces = _traces(table, kept, entries, doubtful)
     places = {(entry.position, entry.origin) for entry in entries} if kept else set()
     forgotten = {place for place in kept if place[0] > position} - places

@@ -234,10 +234,12 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
         if not entry.is_replay:  # a replay came in before, and was counted then
             hours[entry.ms // _HOUR_MS] += entry.count
     records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
-    names = [(entry.stream_id, entry.mark) for entry in entries]
-    known = [*names[0], *names[-1], len(entries), records, size, before, reached, *chain.from_iterable(hours.items())]
+    first, last = entries[0], entries[-1]
+    ends = [first.stream_id, first.mark, last.stream_id, last.mark]
+    known = [*ends, len(entries), records, size, before, reached, *chain.from_iterable(hours.items())]
     removed: int = _script("trim")(keys=keys, args=[in_generation, *known])
     if removed < 0:
+        names = [(entry.stream_id, entry.mark) for entry in entries]
         pieces = [names[at : at + _ENTRIES_A_CALL] for at in range(0, len(names), _ENTRIES_A_CALL)]
         args = [[in_generation, *chain.from_iterable(piece)] for piece in pieces]
         removed = sum(_script("trim_each")(keys=keys, args=each) for each in args)
