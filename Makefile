@@ -28,12 +28,14 @@ chromium: ## for the admin's tests: Debian's, installed where that is allowed an
 
 # package:command
 PROGRAMS := nginx-light:nginx caddy:caddy haproxy:haproxy nodejs:node npm:npm
-programs: ## for the tests of clients and proxies: Debian's, installed where that is allowed and one is missing
+programs: ## for the tests of clients and proxies: Debian's and npm's, installed where that is allowed and one is missing
 	@PATH="$$PATH:/usr/sbin"; missing=; \
 	for each in $(PROGRAMS); do command -v $${each#*:} >/dev/null || missing="$$missing $${each%:*}"; done; \
 	test -z "$$missing" || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
 		>/dev/null; } || true
+	@test tests/clients/node_modules/.package-lock.json -nt tests/clients/package-lock.json \
+		|| ! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix tests/clients || true
 
 bench: $(VENV)/installed-tests ## the product beside its ceiling and a baseline, on this machine; options: make bench ARGS=--quick
 	@command -v wrk > /dev/null || { test "$$(id -u)" = 0 && { apt-get install -y wrk || { apt-get update && apt-get install -y wrk; }; }; } \

@@ -147,6 +147,7 @@ def description() -> Json:
             f"A body may have {settings.MAX_BODY_BYTES} bytes, decompressed, and a batch "
             f"{settings.MAX_BATCH_RECORDS} records.",
         },
+        "servers": [{"url": "/", "description": "The service that this description comes from."}],
         "security": [{"key": []}],
         "paths": _paths(),
         "components": {
@@ -232,7 +233,7 @@ def _response(schemas: list[Json], status: int, text: str = "") -> Json:
 def _error(error: type[ApiError]) -> Json:
     if error is errors.InvalidRecords:
         several = {"type": "array", "items": _PROBLEM, "minItems": 1, "maxItems": MAX_PROBLEMS}
-        more = {"errors": several, "truncated": {"const": True}}
+        more = {"errors": several, "truncated": {"type": "boolean"}}
         return {**_PROBLEM, "required": [*_PROBLEM["required"], "errors"], "properties": _PROBLEM["properties"] | more}
     details = _DETAILS.get(error, {})
     return {
@@ -253,10 +254,13 @@ def _schemas() -> Json:
         "required": ["timestamp", "context"],
         "properties": {
             "timestamp": {**_MOMENT, "description": "RFC 3339 with an offset; no leap second"},
-            "context": {"type": "object"},
+            # "additionalProperties" is said because generators for typed languages take none for an empty object.
+            "context": {"type": "object", "additionalProperties": True},
         },
-        "additionalProperties": {"type": ["string", "number", "boolean"]},
-        "description": "Beside these two, exactly the fields that the dataset's schema declares; null is nothing.",
+        # A type here would hold for `context`, too, in a language whose types have one rule for all other names.
+        "additionalProperties": True,
+        "description": "Beside these two, exactly the fields that the dataset's schema declares, each a string, a "
+        "number or a boolean; null is nothing.",
     }
     queued = {"success": {"const": True}, "status": {"const": "queued"}}
     states: Json = {"enum": ["queued", "stored", "quarantined"]}
