@@ -4,6 +4,7 @@ It makes objects of one record at a time, and of no more of its fields than an a
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import msgspec
 from msgspec import Raw, Struct
@@ -41,13 +42,14 @@ def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) 
     The records are JSON texts that `check_json` has passed. Raises RecursionError where one nests too deep.
     """
     for index, record in enumerate(records):
-        if _is_valid(schema, record):
-            yield Examined(index, [], record)
+        text = good_text(schema, record)
+        if text is not None:
+            yield Examined(index, [], text)
             continue
-        problems, text = _read_again(schema, record)
-        if indexed:
-            problems = [{"index": index, **problem} for problem in problems]
-        yield Examined(index, problems, text)
+        problems = _problems(schema, record)
+        if not problems:  # at the depth where parsing begins to fail, one reading may succeed and another not
+            raise RecursionError
+        yield Examined(index, [{"index": index, **each} for each in problems] if indexed else problems, record)
 
 
 def good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
@@ -55,14 +57,12 @@ def good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
 
     The record is a JSON text that `check_json` has passed. Raises RecursionError where it nests too deep.
     """
-    if len(record) > _MAX_BYTES_AT_ONCE:
-        (examined,) = examine(schema, [record], indexed=False)
-        return None if examined.problems else examined.text
     if _is_valid(schema, record):
         return record
     if json_type(record) != "object":
         return None
-    once = msgspec.json.encode(_all_members(record))
+    is_small = len(record) <= _MAX_BYTES_AT_ONCE
+    once = msgspec.json.encode(_all_members(record) if is_small else _members(schema, record))
     return once if _is_valid(schema, once) else None
 
 
@@ -74,17 +74,16 @@ def _is_valid(schema: CompiledSchema, record: bytes) -> bool:
     return not may_be_misread(record) or has_date_times(schema, b"[%b]" % record)
 
 
-def _read_again(schema: CompiledSchema, record: bytes) -> tuple[list[Problem], bytes]:
-    """Return the problems of a record, and its text; see Examined."""
+def _problems(schema: CompiledSchema, record: bytes) -> list[Problem]:
+    """Return the problems of a record, at most one more than an answer lists."""
     received = json_type(record)
     if received != "object":
         problem = _problem("Payload must be an object", "not_an_object", None, "object", record)
         if received == "array":
             problem["detail"] = "A batch is one array of objects, sent to /batch as application/json."
-        return [problem], record
-    members = _members(schema, record)
-    problems = list(_record_problems(schema, {name: bytes(value) for name, value in members.items()}))
-    return problems[: MAX_PROBLEMS + 1], record if problems else msgspec.json.encode(members)
+        return [problem]
+    values = {name: bytes(value) for name, value in _members(schema, record).items()}
+    return list(islice(_record_problems(schema, values), MAX_PROBLEMS + 1))
 
 
 class _Name(str):
