@@ -24,7 +24,7 @@ from config import watch
 from config.env import broker_tls
 from config.watch import Progress
 from datasets import installation
-from datasets.installation import AnotherInstallation
+from datasets.installation import UnusableData
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # whatever another project has exported
 
@@ -90,11 +90,11 @@ def _leave_logging_to_django(**_: Any) -> None:
 
 @worker_init.connect
 @beat_init.connect
-def _refuse_the_redis_of_another_installation(**_: Any) -> None:
+def _refuse_unusable_data(**_: Any) -> None:
     """End this process, in words. If Redis or the database is away, the check before each drain has to do."""
     try:
         installation.check()
-    except AnotherInstallation as refusal:
+    except UnusableData as refusal:
         raise SystemExit(str(refusal)) from refusal
     except (RedisError, DatabaseError, OSError):
         pass

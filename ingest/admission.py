@@ -20,7 +20,7 @@ from config import clock
 from config.redis import Argument, HotScript, RedisUnavailable, execute
 from datasets import revisions
 from datasets.catalog import Contract, StaleContract
-from datasets.installation import AnotherInstallation
+from datasets.installation import UnusableData
 from ingest import queue, redis_keys
 from ingest.errors import (
     NOTHING_HAPPENED,
@@ -60,7 +60,7 @@ _FULL = {
 }
 
 
-_ANOTHERS = {"detail": "The queue belongs to another installation (see /readyz). Nothing was queued or charged."}
+_UNUSABLE = {"detail": "The queue's data is not this service's (see /readyz). Nothing was queued or charged."}
 
 
 class Admission(Struct, frozen=True):
@@ -235,9 +235,9 @@ def _seed(contract: Contract, period: str) -> None:
     """Put back what Redis lacks, if it is our installation's; it may have been wiped, and be another's now."""
     try:
         _Queue.generation = queue.begin()
-    except AnotherInstallation as refusal:
+    except UnusableData as refusal:
         logger.error("%s", refusal)
-        raise QueueUnavailable(_ANOTHERS) from refusal
+        raise QueueUnavailable(_UNUSABLE) from refusal
     counters.seed(contract.owner_id, period)
 
 

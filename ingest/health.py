@@ -11,7 +11,7 @@ from django.db import DatabaseError, close_old_connections, connection
 from redis.exceptions import RedisError
 
 from datasets import installation
-from datasets.installation import AnotherInstallation
+from datasets.installation import UnusableData
 from datasets.table import ForeignTable, TableGone, check_storage, storage_options
 from ingest import heartbeat, memory
 from ingest.heartbeat import Sign
@@ -49,7 +49,7 @@ def states(signs: Mapping[str, Sign | None]) -> dict[str, str]:
 def _redis() -> str:
     try:
         installation.check()
-    except AnotherInstallation as refusal:
+    except UnusableData as refusal:
         return str(refusal)
     except DatabaseError:
         pass  # that is the database's row

@@ -39,7 +39,8 @@ class Balance:
 
     @property
     def adds_up(self) -> bool:
-        return self.accepted == self.stored + self.queued + self.quarantined
+        parts = (self.stored, self.queued, self.quarantined)
+        return self.accepted == sum(parts) and min(parts) >= 0
 
     def as_json(self) -> dict[str, object]:
         return {**asdict(self), "adds_up": self.adds_up}

@@ -6,6 +6,7 @@ from pathlib import Path
 from django.db import transaction
 
 from config import clock, redis
+from datasets import installation
 from ingest import queue, redis_keys
 from ingest.models import QuarantinedEntry
 
@@ -32,6 +33,7 @@ def replay(entry: QuarantinedEntry) -> bool:
 def _replay(entry: QuarantinedEntry) -> bool:
     if entry.state != QuarantinedEntry.State.HELD:
         return False
+    installation.check()
     dataset_id, project_id = entry.dataset_id, entry.dataset.project_id
     if queue.generation() == entry.generation and queue.holds(dataset_id, queue.last_id_of(entry.position)):
         return False  # the drain that found it died before its commit

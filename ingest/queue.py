@@ -133,7 +133,7 @@ def generation() -> str | None:
 def begin() -> str:
     """Return the name of the present set of Redis data, made now if there is none; no set had it before.
 
-    Raises datasets.installation.AnotherInstallation if the data is not ours.
+    Raises datasets.installation.UnusableData if the data is not ours.
     """
     installation.check()
     client = redis.client()
@@ -270,7 +270,7 @@ def next_due() -> int | None:
     """Take the dataset to drain next; None if none is due.
 
     Projects take turns. The dataset is due again after a lease, unless its drain has ended by then.
-    Raises datasets.installation.AnotherInstallation if the data is not ours.
+    Raises datasets.installation.UnusableData if the data is not ours.
     """
     installation.check()
     client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)

@@ -42,7 +42,9 @@ Fields of a stream entry
 
 import hashlib
 
-GENERATION = "queue:generation"
+from datasets import installation
+
+GENERATION = installation.GENERATION
 TURNS = "queue:turns"
 TOTAL_BYTES = "queue:bytes"
 TOTAL_ACCEPTED = "queue:accepted"

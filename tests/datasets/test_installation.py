@@ -14,7 +14,7 @@ from django.conf import settings
 from config import redis
 from config.env import BASE_DIR
 from datasets import installation
-from datasets.installation import INSTALLATION, AnotherInstallation
+from datasets.installation import INSTALLATION, UnusableData
 from datasets.models import Dataset, Installation
 from ingest import health, queue, upkeep
 from ingest.drain import drain
@@ -59,11 +59,11 @@ def test_another_installations_redis_is_not_written_to(api: Api, dataset: Datase
             {
                 "error": "Ingest queue unavailable",
                 "code": "queue_unavailable",
-                "detail": "The queue belongs to another installation (see /readyz). Nothing was queued or charged.",
+                "detail": "The queue's data is not this service's (see /readyz). Nothing was queued or charged.",
             },
         )
     for work in (queue.next_due, lambda: drain(dataset.pk), quotas.flush, upkeep.note_key_use):
-        with pytest.raises(AnotherInstallation, match=WORDS):
+        with pytest.raises(UnusableData, match=WORDS):
             work()
     after = {key: value for key, value in everything_in(own_client()).items() if not key.startswith(b"revision:")}
     assert after == before
@@ -78,7 +78,9 @@ def test_a_running_process_notices_that_redis_is_anothers(api: Api, dataset: Dat
     assert in_stream(dataset) == 0
 
 
-@pytest.mark.parametrize("command", [["worker", "-Q", "ingest.drain", "-c", "1"], ["beat"]])
+@pytest.mark.parametrize(
+    "command", [["worker", "-Q", "ingest.drain", "-c", "1"], ["beat", "-S", "config.celery:BoundedScheduler"]]
+)
 def test_a_celery_process_refuses_to_start(anothers: None, command: list[str]) -> None:
     environment = {**os.environ, "C_FORCE_ROOT": "1", "DATABASE_URL": _url()}
     done = subprocess.run(

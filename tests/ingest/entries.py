@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from django.conf import settings
 
 from config import redis
+from datasets import installation
 from datasets.models import Dataset
 from ingest import queue, redis_keys
 from tests.conftest import Api, record
@@ -53,6 +54,7 @@ def enqueue(
 ) -> str:
     """Put an entry into the stream past every check, with the counters that an accepted one would have moved."""
     version = dataset.versions.order_by("-number")[0].pk if version is None else version
+    installation.check()
     with redis.client().pipeline(transaction=True) as step:
         step.set(redis_keys.GENERATION, "feedf00d", nx=True)
         step.xadd(redis_keys.stream(dataset.pk), {"b": body, "f": form, "n": count, "v": version, "t": trace})

@@ -30,7 +30,6 @@ from config.startup import (
     why_redis_ended,
 )
 from config.supervise import TIED, Program, allow_many_files, configuration, log_dir, programs, redis_command
-from datasets import installation
 from datasets.management.commands.create_demo import SLUG as DEMO_SLUG
 from datasets.models import Project
 
@@ -108,7 +107,7 @@ class Command(ServiceCommand):
                 time.sleep(0.05)
             if not self._stopping:
                 call_command("migrate", verbosity=0, interactive=False)
-                installation.check()
+                call_command("migrate_queue", verbosity=0)
             if demo and not self._stopping:
                 self._is_first_start = not Project.objects.filter(slug=DEMO_SLUG).exists()
                 call_command("create_demo")
