@@ -63,12 +63,14 @@ class Export:
         self._user_id: int | None = user_id
         self._environ = environ
         self._parts: Iterator[bytes] = iter(())
+        self._progress = ""
 
     def open(self, dataset: Dataset, selection: Selection, write: exports.Writer, *, progress: str) -> None:
         """Read the first records; `progress` is the key of the cache where progress is kept.
 
         Raises DeltaError or OSError where nothing can be read: then the answer can still say so.
         """
+        self._progress = progress
         total = records.count(dataset, selection)
         batches = _followed(records.batches(dataset, selection), total, progress)
         first = next(batches, None)
@@ -79,6 +81,7 @@ class Export:
             yield from self._parts
         except Exception:  # whatever it was, the client must not take this for a whole file
             logger.exception("an export was broken off: records could not be read")
+            _note(self._progress, {"failed": True})
             yield from broken_off(self._environ)
 
     def close(self) -> None:
@@ -93,22 +96,22 @@ def progress_key(user_id: int, export_id: str) -> str:
     return f"export:{user_id}:{export_id[:64]}"
 
 
-def progress_of(key: str) -> tuple[int, int | None]:
-    """Return how many records are done, and of how many; (0, None) if that is not known."""
-    found: tuple[int, int | None] = cache.get(key, (0, None))
+def progress_of(key: str) -> dict[str, Any]:
+    """Return how many records are `done`, and of how many (`total`, None if not known), or that it has `failed`."""
+    found: dict[str, Any] = cache.get(key, {"done": 0, "total": None})
     return found
 
 
 def _followed(source: Iterator[pa.RecordBatch], total: int, key: str) -> Iterator[pa.RecordBatch]:
     done = 0
-    _note(key, done, total)
+    _note(key, {"done": done, "total": total})
     for batch in source:
         yield batch
         done += batch.num_rows
-        _note(key, done, total)
-    _note(key, done, done)
+        _note(key, {"done": done, "total": total})
+    _note(key, {"done": done, "total": done})
 
 
-def _note(key: str, done: int, total: int) -> None:
+def _note(key: str, progress: dict[str, Any]) -> None:
     with suppress(Exception):  # an export does not end because Redis is away
-        cache.set(key, (done, total), _PROGRESS_SECONDS)
+        cache.set(key, progress, _PROGRESS_SECONDS)

@@ -162,8 +162,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def progress_view(self, request: HttpRequest, object_id: int) -> JsonResponse:
         """How far an export is, in records."""
         self.get_object_or_404(request, object_id)
-        done, total = progress_of(_progress_key(request))
-        return JsonResponse({"done": done, "total": total})
+        return JsonResponse(progress_of(_progress_key(request)))
 
     def try_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """A place to paste records and see what the API says."""

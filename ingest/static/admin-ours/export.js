@@ -21,7 +21,13 @@ async function follow(id, name) {
     await new Promise((later) => setTimeout(later, 500));
     const response = await fetch(`${status.dataset.progress}?export_id=${id}`).catch(() => null);
     if (!response?.ok) continue;
-    const { done, total } = await response.json();
+    const { done, total, failed } = await response.json();
+    if (failed) {
+      text.textContent = "The export was broken off: some records cannot be read. The file is not whole.";
+      text.className = "ours-bad";
+      bar.remove();
+      return;
+    }
     if (total === null) continue;
     bar.max = Math.max(1, total);
     bar.value = total ? done : 1;

@@ -1,0 +1,66 @@
+"""The records page in a browser: what a receipt finds, long values, and exports that are refused."""
+
+from playwright.sync_api import expect
+
+from datasets import records
+from datasets.keys import issue_token
+from ingest.admin import exporting
+from tests.browser.conftest import LogIn
+from tests.browser.scene import Scene
+from tests.browser.site import wait_until
+from tests.conftest import Api, record
+
+
+def test_a_receipt_finds_its_records_and_nonsense_finds_none(log_in: LogIn, scene: Scene) -> None:
+    api = Api(issue_token(scene.key), scene.dataset)
+    api.one(record(country=..., source="first"))
+    receipt = api.one(record(country=..., source="second")).headers["Location"]
+    wait_until(lambda: records.count(scene.dataset) == 2)
+    page = log_in("alice")
+    page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
+    expect(page.locator("#records tbody tr")).to_have_count(2)
+    page.fill("#receipt", receipt)
+    page.get_by_role("button", name="Look").click()
+    expect(page.locator("#receipt-status")).to_contain_text("stored")
+    expect(page.locator("#records tbody tr")).to_have_count(1)
+    expect(page.locator("#records tbody tr")).to_contain_text("second")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="csv", exact=True).click()
+    assert download.value.path().read_text().count("\n") == 2
+    page.fill("#receipt", "nonsense")
+    page.get_by_role("button", name="Look").click()
+    expect(page.get_by_role("alert")).to_contain_text("This is not a receipt of this dataset.")
+    expect(page.locator("#records")).to_have_count(0)
+    expect(page.locator("[data-export]")).to_have_count(0)
+    page.get_by_role("link", name="Clear").click()
+    expect(page.locator("#records tbody tr")).to_have_count(2)
+
+
+def test_a_long_value_leads_to_the_record_and_its_download(log_in: LogIn, scene: Scene) -> None:
+    text = "x" * 20_000
+    Api(issue_token(scene.key), scene.dataset).one(record(country=..., source=text))
+    wait_until(lambda: records.count(scene.dataset) == 1)
+    page = log_in("alice")
+    page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
+    page.locator("#records tbody a").click()
+    expect(page.locator("#record")).to_contain_text("x" * 10_000 + "… (cut here")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the whole record").click()
+    assert text in download.value.path().read_text()
+    page.get_by_role("link", name="All records").click()
+    expect(page.locator("#records tbody tr")).to_have_count(1)
+
+
+def test_an_export_beyond_the_limit_is_a_page_that_says_so(log_in: LogIn, scene: Scene) -> None:
+    Api(issue_token(scene.key), scene.dataset).one(record(country=..., source="x"))
+    wait_until(lambda: records.count(scene.dataset) == 1)
+    running = [exporting.Export(scene.alice.pk, {}) for _ in range(exporting.MAX_OF_A_USER)]
+    page = log_in("alice")
+    page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
+    page.get_by_role("link", name="parquet").click()
+    expect(page.get_by_role("alert")).to_contain_text("2 of your exports are still running.")
+    for each in running:
+        each.close()
+    page.get_by_role("link", name="Records of Orders").click()
+    with page.expect_download():
+        page.get_by_role("link", name="parquet").click()
