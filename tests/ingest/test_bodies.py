@@ -324,11 +324,12 @@ def test_no_part_of_a_json_array_is_a_shorter_array(api: Api, dataset: Dataset, 
 
 def test_lines_that_do_not_come_at_all_are_not_json(api: Api) -> None:
     """In HTTP/1, what has neither length nor chunks has no body. HTTP/2 knows no chunks: there may be one."""
+    host = {"HTTP_HOST": "localhost"}
     for path in ("/batch", "/validate"):
         for protocol in ("HTTP/1.0", "HTTP/1.1"):
-            answer = sent(api, b"", path, NDJSON, length="", SERVER_PROTOCOL=protocol)
+            answer = sent(api, b"", path, NDJSON, length="", SERVER_PROTOCOL=protocol, **host)
             assert (answer.status, told(answer)) == (400, INVALID)
-        chunks = {"SERVER_PROTOCOL": "HTTP/1.1", "HTTP_TRANSFER_ENCODING": "chunked"}
+        chunks = {**host, "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_TRANSFER_ENCODING": "chunked"}
         assert sent(api, b"", path, NDJSON, length="", **chunks).status == 411
         assert sent(api, Unread(), path, NDJSON, SERVER_PROTOCOL="HTTP/2.0").status == 411
 

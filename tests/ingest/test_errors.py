@@ -30,6 +30,7 @@ NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 DATE_TIME = "RFC 3339 date-time with an offset"
 MEDIA_TYPES = "application/json, or on a batch application/x-ndjson; charset utf-8 or none"
 NO_STRING = "A timestamp is a string, like 2026-06-10T10:58:00Z."
+ONE_HOST = {"detail": "An HTTP/1.1 request needs one Host header."}
 NO_BATCH = "A batch is one array of objects, sent to /batch as application/json."
 NOTHING_HAPPENED = {"detail": "Nothing was queued or charged."}
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -157,7 +158,7 @@ def with_a_defect(api: Api) -> httpx.Response:
 
 
 TABLE = [
-    Row(400, "Bad request", "bad_request", get("/admin/login/", Host="not.allowed")),
+    Row(400, "Bad request", "bad_request", get("/healthz", Host="a,b"), ONE_HOST),
     Row(400, "Invalid dataset ID", "invalid_dataset_id", get("/datasets/1.5/receipts/x"), {"received": "1.5"}),
     Row(
         400,
