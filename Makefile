@@ -27,8 +27,8 @@ chromium: ## for the admin's tests: Debian's, installed where that is allowed an
 		fonts-dejavu-core >/dev/null; } || true
 
 # package:command
-PROGRAMS := nginx-light:nginx caddy:caddy haproxy:haproxy nodejs:node npm:npm
-programs: ## for the tests of clients and proxies: Debian's and npm's, installed where that is allowed and one is missing
+PROGRAMS := nginx-light:nginx caddy:caddy haproxy:haproxy nodejs:node npm:npm pgbouncer:pgbouncer
+programs: ## for tests of clients, proxies, PgBouncer: Debian's and npm's, installed where that is allowed and one is missing
 	@PATH="$$PATH:/usr/sbin"; missing=; \
 	for each in $(PROGRAMS); do command -v $${each#*:} >/dev/null || missing="$$missing $${each%:*}"; done; \
 	test -z "$$missing" || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \

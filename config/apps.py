@@ -1,4 +1,8 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 
 class ConfigConfig(AppConfig):
@@ -7,4 +11,17 @@ class ConfigConfig(AppConfig):
     name = "config"
 
     def ready(self) -> None:
+        connection_created.connect(_write_dates_in_iso)
         from config import checks  # noqa: F401, PLC0415  # registers itself; models must be loaded first
+
+
+def _write_dates_in_iso(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Have PostgreSQL write dates as psycopg reads them, where the server or the role has another DateStyle."""
+    if connection.vendor == "postgresql" and not _date_style(connection).startswith(b"ISO"):
+        with connection.cursor() as cursor:
+            cursor.execute("SET DateStyle TO ISO")
+
+
+def _date_style(connection: Any) -> bytes:
+    """Return what the server has told this connection, without asking again."""
+    return connection.connection.pgconn.parameter_status(b"DateStyle") or b""

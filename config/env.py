@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -80,9 +80,11 @@ def database(url: str) -> dict[str, Any]:
     if scheme not in ("postgres", "postgresql", "sqlite"):
         raise ImproperlyConfigured(f"DATABASE_URL begins with “{scheme}:”: it is postgres://… or sqlite:///….")
     try:
-        return dict(environ.Env.db_url_config(url))
+        configuration = dict(environ.Env.db_url_config(url))
     except ValueError as error:
         raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}.") from None
+    # The directory of a socket is written as %2Frun%2Fpostgresql in an address.
+    return {**configuration, "HOST": unquote(configuration.get("HOST") or "")}
 
 
 # Where Linux's control groups (version 2, version 1) say how much memory a container may use.

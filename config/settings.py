@@ -114,6 +114,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         **(database(_DATABASE_URL) if _DATABASE_URL else _EMBEDDED_DATABASE),
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
+        # PgBouncer in transaction mode may give the second fetch of a cursor to another connection.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
     }
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
