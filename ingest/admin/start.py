@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import path, reverse
 from redis.exceptions import RedisError
+from unfold.sites import UnfoldAdminSite
 
 from config import clock
 from datasets.admin.pages import number, page
@@ -307,6 +308,12 @@ def _urls() -> list[Any]:
     ]
 
 
+def _searched(apps: list[dict[str, Any]], term: str) -> list[dict[str, Any]]:
+    """Return what the sidebar's search found, as JSON can hold it: unfold keeps it in the cache, which is JSON."""
+    return [asdict(found) for found in UnfoldAdminSite._search_apps(admin.site, apps, term)]
+
+
+admin.site._search_apps = _searched  # type: ignore[attr-defined]  # unfold's; the cache would need pickle
 admin.site.index_template = "admin/ingest/start.html"
 admin.site.index_title = "Start"
 admin.site.extra_urls = _urls  # type: ignore[attr-defined]  # unfold's way to pages that belong to no model

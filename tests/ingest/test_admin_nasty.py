@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
+from django.urls import reverse
 
 from config.env import BASE_DIR
 from tests.ingest import nasty
@@ -66,6 +67,12 @@ def test_pages_that_are_missing_or_forbidden_say_so(tenant: Tenant) -> None:
     enforcing = Client(enforce_csrf_checks=True)
     enforcing.force_login(tenant.user)
     assert "This form is out of date" in enforcing.post("/admin/password_change/").content.decode()
+
+
+def test_the_sidebars_search_finds_a_page_again_and_again(tenant: Tenant) -> None:
+    client = as_user(User.objects.create_superuser("root"))
+    for _ in range(2):  # the second answer comes from the cache
+        assert reverse("admin:datasets_project_changelist") in client.get("/admin/search/?s=proj").content.decode()
 
 
 def _pages(tenant: Tenant) -> list[str]:
