@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import pytest
 
 from ingest.queue import packed
+from tests.faults.restoring import Restore, forgotten, repeated
 from tests.faults.run import run
-from tests.faults.workload import OPTIONAL_FIELDS, Batch
+from tests.faults.workload import OPTIONAL_FIELDS, Batch, Record, Sent
 
 FAULTS = 44
 
@@ -32,3 +33,24 @@ def test_nothing_is_lost_or_doubled_whatever_dies() -> None:
     assert not report.wrong, "\n".join([*report.history, report.text()])
     assert report.tally.acknowledged > 500, report.text()
     assert report.injected == FAULTS, report.text()
+
+
+@pytest.mark.parametrize(
+    ("began", "known_at", "stored", "may_be_lost", "may_be_doubled"),
+    [
+        (1.0, 2.0, set(), False, False),  # known before the copy: the copy has it
+        (1.0, 4.0, set(), True, False),
+        (4.0, 5.0, set(), True, False),
+        (4.0, 5.0, {("a", 1)}, False, False),  # in a table when the copy was put back
+        (5.0, 7.0, set(), True, True),  # under way then
+        (5.0, 7.0, {("a", 1)}, False, True),
+        (7.0, 8.0, set(), False, False),  # sent to the older Redis
+    ],
+)
+def test_a_restore_excuses_only_what_redis_forgot(
+    began: float, known_at: float, stored: set[Record], may_be_lost: bool, may_be_doubled: bool
+) -> None:
+    restore = Restore(copied_at=3.0, restored_at=6.0, stored={1: stored})
+    sent = [Sent(1, [("a", 1)], began, known_at)]
+    assert (("a", 1) in forgotten([restore], sent).get(1, set())) is may_be_lost
+    assert (("a", 1) in repeated([restore], sent).get(1, set())) is may_be_doubled
