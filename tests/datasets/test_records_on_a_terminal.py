@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -138,3 +139,22 @@ def test_a_short_answer_into_a_closed_pipe_is_quiet(dataset: Dataset) -> None:
             process.stdout.close()
             assert process.stderr.read() == b""
             assert process.wait(60) == 141
+
+
+@pytest.mark.parametrize("limit", [(), ("--limit", "15")])
+@pytest.mark.parametrize("form", ["table", "ndjson", "csv", "parquet"])
+def test_records_that_cannot_be_read_are_an_error(
+    api: Api, dataset: Dataset, tmp_path: Path, form: str, limit: tuple[str, ...]
+) -> None:
+    for name in "abcdefghijklmnop":
+        assert api.one(record(country=name)).status_code == 202
+        stored(dataset)
+    files = sorted(Path(DatasetTable.of(dataset).uri).glob("*/*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    files[-2].unlink()
+    out = tmp_path / "out"
+    for words in (("-o", str(out)), ()) if form != "parquet" else (("-o", str(out)),):
+        done = manage("records", dataset.pk, "--format", form, *words, *limit)
+        assert done.returncode == 1
+        (line,) = done.stderr.decode().splitlines()
+        assert line.startswith("CommandError: The storage: records cannot be read: ")
+        assert not out.exists()

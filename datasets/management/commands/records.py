@@ -72,9 +72,14 @@ def _sink(path: Path | None) -> Iterator[IO[bytes]]:
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-    else:
+        return
+    try:
         with path.open("wb") as file:
             yield file
+    except BaseException:
+        if path.is_file():  # half of an export looks like a whole one
+            path.unlink()
+        raise
 
 
 def _progress(source: Iterator[pa.RecordBatch], total: int, *, shown: bool) -> Iterator[pa.RecordBatch]:
