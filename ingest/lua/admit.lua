@@ -34,7 +34,8 @@
 -- A request whose reply was lost is sent again with the same number, and gets the reply that the first one would have
 -- had, but for the quota, which is that of now. An earlier number than the slot's is a late copy of a request that was
 -- given up: it must not act.
--- Admission stops when Redis uses 80 % of `maxmemory`, so that drains and the changes of admins always fit. Looking costs
+-- Admission stops when Redis uses 80 % of `maxmemory`, so that drains and the changes of admins always fit. (A server
+-- without `maxmemory`, or one that does not let us see it, has room without end until it says no.) Looking costs
 -- as much as half of all the rest, so it is done once a second: the room is the number of queued bytes that admission
 -- may reach until the next look. It is half of what is free, since an entry takes more memory than its body, and none below 1 %.
 --
@@ -99,8 +100,8 @@ local bytes = (seen[8] or 0) + size
 local total_bytes = (seen[9] or 0) + size
 local room = seen[11]
 if not room then
-    local memory = redis.call('INFO', 'memory')
-    local most = tonumber(string.match(memory, '[\r\n]maxmemory:(%d+)'))
+    local memory = redis.pcall('INFO', 'memory')
+    local most = type(memory) == 'string' and tonumber(string.match(memory, '[\r\n]maxmemory:(%d+)')) or 0
     room = 9007199254740992
     if most > 0 then
         local free = most * 0.8 - tonumber(string.match(memory, '[\r\n]used_memory:(%d+)'))

@@ -3,8 +3,11 @@
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
+from redis import Redis
 from redis.exceptions import ResponseError
 
 import ingest
@@ -379,6 +382,19 @@ def test_admission_stops_well_below_maxmemory() -> None:
         assert 0 < client.pttl("queue:room") <= 1000
     finally:
         client.config_set("maxmemory", 0)
+
+
+def test_a_server_that_does_not_tell_its_memory_has_room() -> None:
+    client = redis.client()
+    client.acl_setuser("blind", enabled=True, nopass=True, commands=["+@all", "-info"], keys=["*"])
+    set_up()
+    try:
+        blind: Any = Redis(unix_socket_path=urlsplit(settings.REDIS_URL).path, username="blind", password="any")
+        reply = blind.eval(SCRIPT.read_text(), len(KEYS), *KEYS.values(), *ARGS.values())
+    finally:
+        client.acl_deluser("blind")
+    assert reply[0] == b"accepted"
+    assert client.get("queue:room") == b"%d" % 2**53
 
 
 def test_without_maxmemory_there_is_always_room() -> None:
