@@ -50,6 +50,32 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
+def check_site(**_: Any) -> list[CheckMessage]:
+    """Return what the admin lacks to be safe in public."""
+    found: list[CheckMessage] = []
+    if not settings.SECURE_SSL_REDIRECT:
+        found.append(
+            Warning(
+                "HTTPS is not true: the admin's cookies and passwords go over plain HTTP.",
+                hint="Put a TLS proxy in front, and set HTTPS=true.",
+                id="config.W011",
+            )
+        )
+    if settings.DEBUG:
+        found.append(
+            Warning("DEBUG is true: errors show settings and code.", hint="Set DEBUG=false.", id="config.W012")
+        )
+    for name, secrets in (
+        ("SECRET_KEY", [settings.SECRET_KEY]),
+        ("SECRET_KEY_FALLBACKS", settings.SECRET_KEY_FALLBACKS),
+    ):
+        if any(len(secret) < 50 or len(set(secret)) < 5 for secret in secrets):
+            hint = f"Set {name} to 50 random characters or more."
+            found.append(Warning(f"{name} can be guessed.", hint=hint, id="config.W013"))
+    return found
+
+
+@register(Tags.security, deploy=True)
 def check_machines(**_: Any) -> list[CheckMessage]:
     """What several machines must share. There are several where Redis is on another."""
     if urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:

@@ -130,10 +130,18 @@ def test_what_production_lacks_is_named(production: dict[str, str], tmp_path: Pa
     assert done.returncode == 0, done.stderr
     found = set(re.findall(r"\((config\.\w+|security\.\w+)\)", done.stderr))
     assert found == {
-        *("config.W002", "config.W003", "config.W005"),
-        *("security.W004", "security.W008", "security.W012", "security.W016", "security.W018"),
+        *("config.W002", "config.W003", "config.W005", "config.W011", "config.W012"),
     }
+    assert "set HTTPS=true." in done.stderr
+    assert not re.search(r"SECURE_|COOKIE", done.stderr)  # Django's settings, which are not for an operator
     assert "HINT: Set DATABASE_URL to a PostgreSQL that all machines reach." in done.stderr
+
+
+def test_a_secret_that_can_be_guessed_is_named(production: dict[str, str]) -> None:
+    weak = {"SECRET_KEY": "abc" * 20, "SECRET_KEY_FALLBACKS": "short"}
+    done = run({**production, **weak}, "manage.py", "check", "--deploy")
+    assert "(config.W013) SECRET_KEY can be guessed." in done.stderr
+    assert "(config.W013) SECRET_KEY_FALLBACKS can be guessed." in done.stderr
 
 
 REQUESTS = """
