@@ -2,12 +2,18 @@
 
 import gzip
 import json
+import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from config.errors import ApiError
+from datasets.schema import CompiledSchema
 from ingest.body import JSON, NDJSON
-from tests.conftest import Api, record
+from ingest.errors import InvalidJson
+from ingest.validation import validate_array, validate_lines, validate_one
+from tests.conftest import FIELDS, Api, record
 
 TEXT = json.dumps(record()).encode()
 N = len(TEXT)
@@ -221,3 +227,43 @@ def test_a_lenient_batch_tells_the_place_of_each_broken_line(api: Api) -> None:
         invalid((4, 1, N + 12), "the byte 0xe9 is not UTF-8.", 2),
         invalid((6, 10, 2 * N + 24), "invalid character.", 4),
     ]
+
+
+# What is put anywhere into valid bodies.
+PIECES = [
+    *(b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\r", b" ", b"'", b"\x00", b"\t", b"\xff"),
+    *(b"\xef\xbb\xbf", rb"\ud800", rb"\udc00", rb"\u002b", b"NaN", b"-Infinity", b"True", b"null", b"01", b"e"),
+    *(b"\xe2\x80\x9c", b"\xc2\xa0", b"x", b".", b"+", b"//", b"\x1f\x8b", b"%7B", b"0001-01-01", b"+0200", b'"zz":1,'),
+]  # fmt: skip
+
+
+def broken(chance: random.Random) -> bytes:
+    """Return one to three records with up to three changes."""
+    body = bytearray(chance.choice((b",", b"\n", b",\n")).join([TEXT] * chance.randint(1, 3)))
+    if chance.random() < 0.5:
+        body[:0], body[len(body) :] = b"[", b"]"
+    for _ in range(chance.randint(1, 3)):
+        at = chance.randrange(len(body))
+        body[at : at + chance.randint(0, 2)] = chance.choice(PIECES)
+    return bytes(body)
+
+
+def refusal_of(validate: Callable[[CompiledSchema, bytes], object], schema: CompiledSchema, body: bytes) -> Any:
+    try:
+        validate(schema, body)
+    except ApiError as refusal:
+        return refusal
+    return None
+
+
+def test_every_body_that_is_not_json_is_told_why() -> None:
+    schema, chance = CompiledSchema(1, FIELDS), random.Random(15)
+    refused = 0
+    for body in (broken(chance) for _ in range(2000)):
+        for validate in (validate_one, validate_array, validate_lines):
+            refusal = refusal_of(validate, schema, body)
+            if isinstance(refusal, InvalidJson):
+                refused += 1
+                assert 10 < len(refusal.details["detail"]) < 300, body
+                assert 0 <= refusal.details.get("index", 0) <= 10, body
+    assert refused > 1000
