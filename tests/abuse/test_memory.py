@@ -1,0 +1,62 @@
+"""Small bodies that expand to the limit, many at once, from clients half of whom never read their answers."""
+
+import gzip
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.abuse.conftest import THREADS, Tenant
+from tests.abuse.connection import TEXT, Connection
+from tests.abuse.test_slow import is_served_soon
+from tests.e2e.stack import PATIENCE_SECONDS
+
+LIMIT = 10 * 1024 * 1024
+# What the requests of a process may take together, at most: each of its threads holds a body as it is decompressed, and
+# one of them at a time has objects made of its body (tests/ingest/test_memory.py has how many).
+MAX_BYTES = THREADS * 2 * LIMIT + 7 * LIMIT
+
+
+def compressed(element: bytes) -> bytes:
+    """Return an array of as many elements as a body may hold, as some 10 KB of gzip."""
+    return gzip.compress(b"[" + (element + b",") * ((LIMIT - 1000) // (len(element) + 1)) + element + b"]")
+
+
+BODIES = {
+    "numbers": compressed(b"1"),
+    "objects": compressed(b"{}"),
+    "records": compressed(TEXT),
+    "a wide object": gzip.compress(b"[{" + b",".join(b'"%d":1' % number for number in range(400_000)) + b"}]"),
+    "a long name": gzip.compress(b'[{"' + "é".encode() * 5_000_000 + b'":1}]'),
+}
+
+
+def peak(pid: int) -> int:
+    """Return the peak of a process's resident memory in bytes, since it was cleared."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_small_bodies_that_expand_take_bounded_memory(tenant: Tenant, neighbour: Tenant, body: bytes) -> None:
+    (pid,) = tenant.stack.web_processes()
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # from here on, VmHWM is the peak
+    before = psutil.Process(pid).memory_info().rss
+
+    def send(connection: Connection) -> Connection:
+        connection.post(f"/datasets/{tenant.dataset}/batch", "Content-Encoding: gzip", f"Content-Length: {len(body)}")
+        connection.send(body)
+        return connection
+
+    with ExitStack() as connections, ThreadPoolExecutor(THREADS) as pool:
+        opened = [connections.enter_context(tenant.connect()) for _ in range(THREADS)]
+        for each in opened:
+            each.socket.settimeout(PATIENCE_SECONDS)
+        list(pool.map(send, opened))
+        answers = list(pool.map(Connection.answer, opened[::2]))  # the other half never reads
+        is_served_soon(neighbour)
+        assert {answer.status for answer in answers} <= {400, 408, 413}
+        assert max(len(answer.body) for answer in answers) < 50_000
+        assert peak(pid) - before < MAX_BYTES
