@@ -69,7 +69,9 @@ def _object(model: type[Model], project: Project, number: int) -> Model:
 
 
 @pytest.mark.parametrize(
-    ("model", "acts"), [(ApiKey, KEY_ACTS), (Project, PROJECT_ACTS), (Dataset, DATASET_ACTS)], ids=str
+    ("model", "acts"),
+    [(ApiKey, KEY_ACTS), (Project, PROJECT_ACTS), (Dataset, DATASET_ACTS)],
+    ids=["a key", "a project", "a dataset"],
 )
 def test_both_of_two_changes_at_once_hold(project: Project, model: type[Model], acts: list[Any]) -> None:
     """Each admin acts on the state that was loaded before the other one acted."""
