@@ -24,7 +24,6 @@ _TRIES = 120
 _WAIT_SECONDS = 0.5
 _PAUSE_SECONDS = 0.01
 _ACKNOWLEDGED_AT = 120  # where `struct tcp_info` has tcpi_bytes_acked
-_HTTP2_FRAME_HEAD = 9  # bytes
 
 
 def broken_off(environ: Mapping[str, Any]) -> Iterator[bytes]:
@@ -45,8 +44,8 @@ def broken_off(environ: Mapping[str, Any]) -> Iterator[bytes]:
 
 
 def _lengths(size: int) -> tuple[int, ...]:
-    """Return how many bytes a part of an answer takes on the wire: in a chunk, in an HTTP/2 frame, as it is."""
-    return size + len(f"{size:x}\r\n\r\n"), size + _HTTP2_FRAME_HEAD, size
+    """Return how many bytes a part of an answer takes on the wire: in a chunk, or as it is."""
+    return size + len(f"{size:x}\r\n\r\n"), size
 
 
 def sockets() -> Iterator[tuple[int, socket.socket]]:

@@ -102,10 +102,9 @@ def _has_no_single_host(environ: dict[str, Any]) -> bool:
 def _is_coming(environ: dict[str, Any]) -> bool:
     """Return whether the client sends its body whatever the answer is.
 
-    With `Expect: 100-continue` the client waits, and reading would tell it to go on. In HTTP/2 the server can stop one
-    body without closing the connection.
+    With `Expect: 100-continue` the client waits, and reading would tell it to go on.
     """
-    return "HTTP_EXPECT" not in environ and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
+    return "HTTP_EXPECT" not in environ
 
 
 # Every address of ours is shorter. Thousands of the longest that the server takes would be hundreds of megabytes.

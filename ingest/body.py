@@ -1,7 +1,7 @@
 """From the wire to a body: media type, size, content encoding."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -71,10 +71,9 @@ def read_body(request: HttpRequest, *, project_id: int) -> bytes:
     limit: int = settings.MAX_BODY_BYTES
     encoding = _encoding(meta.get("HTTP_CONTENT_ENCODING", ""))
     announced = meta.get("CONTENT_LENGTH") or ""
-    if not announced and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and _may_have_a_body(meta):
-        # The server reports a chunked body whose connection was lost as complete, and an HTTP/2 stream that the client
-        # cancelled likewise. A JSON document proves its own end. Lines do not, compressed or not: the lost part may be
-        # a gzip member or a zstd frame of its own.
+    if not announced and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and "HTTP_TRANSFER_ENCODING" in meta:
+        # The server reports a chunked body whose connection was lost as complete. A JSON document proves its own end.
+        # Lines do not, compressed or not: the lost part may be a gzip member or a zstd frame of its own.
         raise LengthRequired(
             {
                 "detail": "NDJSON needs a Content-Length, because nothing else proves that all lines have arrived. "
@@ -102,11 +101,6 @@ def _encoding(header: str) -> str:
             {"expected": "identity, gzip, deflate or zstd", "received": received, "detail": detail}
         )
     return known
-
-
-def _may_have_a_body(meta: Mapping[str, Any]) -> bool:
-    """Return whether a request without Content-Length may have a body. In HTTP/2 any request may."""
-    return "HTTP_TRANSFER_ENCODING" in meta or not meta.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
 
 
 def _read_up_to(read: Callable[[int], bytes], size: int, limit: int) -> bytes:

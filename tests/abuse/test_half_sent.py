@@ -1,17 +1,14 @@
 """Bodies whose sender goes away in the middle: nothing of them is stored, whatever the part looks like."""
 
 import gzip
-import json
 import zlib
 from collections.abc import Callable
 
 import pytest
 import zstandard
-from h2.errors import ErrorCodes
 
 from tests.abuse.conftest import Tenant
 from tests.abuse.connection import LINE, TEXT
-from tests.abuse.http2 import Http2Connection
 from tests.abuse.test_wire import accepted, is_taken
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -75,50 +72,3 @@ def test_http_1_0_without_a_length_has_no_body(tenant: Tenant) -> None:
         connection.send(f"{head}Content-Type: application/json\r\n\r\n".encode() + TEXT)
         assert connection.answer().status == 400
     assert accepted(tenant) == before
-
-
-# -- HTTP/2 -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("code", [ErrorCodes.CANCEL, ErrorCodes.NO_ERROR, ErrorCodes.INTERNAL_ERROR])
-def test_a_stream_that_its_client_resets_stores_nothing(tenant: Tenant, code: ErrorCodes) -> None:
-    """The server takes a CANCEL for the end of the body. Each part that was sent would be a valid body of its kind."""
-    before = accepted(tenant)
-    path = f"/datasets/{tenant.dataset}/batch"
-    for content_type, part, more in (
-        (NDJSON, LINE, []),
-        (NDJSON, LINE, [("content-length", str(2 * len(LINE)))]),
-        (NDJSON, gzip.compress(LINE), [("content-encoding", "gzip")]),
-        (JSON, b"[" + TEXT, []),
-        (JSON, gzip.compress(b"[" + TEXT), [("content-encoding", "gzip")]),
-    ):
-        with Http2Connection(tenant.stack.port, tenant.token) as connection:
-            connection.post(path, content_type, *more)
-            connection.send(part)
-            connection.reset(code)
-            # The next stream is answered on the same connection, after the reset was seen.
-            connection.post(path, JSON, ("content-length", str(len(TEXT) + 2)))
-            connection.send(b"[%b]" % TEXT, end=True)
-            answer = connection.answer()
-            assert answer is not None
-            assert answer.status == 202
-    is_taken(tenant)
-    assert accepted(tenant) == before + 6
-
-
-def test_lines_over_http_2_need_a_length_too(tenant: Tenant) -> None:
-    before = accepted(tenant)
-    path = f"/datasets/{tenant.dataset}/batch"
-    with Http2Connection(tenant.stack.port, tenant.token) as connection:
-        connection.post(path, NDJSON)
-        connection.send(LINE)
-        answer = connection.answer()
-        assert answer is not None
-        assert (answer.status, json.loads(answer.body)["code"]) == (411, "length_required")
-    with Http2Connection(tenant.stack.port, tenant.token) as connection:
-        connection.post(path, NDJSON, ("content-length", str(len(LINE))))
-        connection.send(LINE, end=True)
-        answer = connection.answer()
-        assert answer is not None
-        assert answer.status == 202
-    assert accepted(tenant) == before + 1

@@ -39,6 +39,15 @@ def is_taken(tenant: Tenant) -> None:
 # -- where a body ends --------------------------------------------------------------------------------
 
 
+def test_http_2_is_refused(tenant: Tenant) -> None:
+    """The server never ends the read of an HTTP/2 body whose connection is lost: the thread would spin for ever."""
+    settings_frame = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    with tenant.connect() as connection:
+        connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings_frame)
+        assert connection.is_over()
+    is_taken(tenant)
+
+
 def test_what_follows_a_body_is_no_part_of_it_and_no_request(tenant: Tenant) -> None:
     before = accepted(tenant)
     with tenant.connect() as connection:
