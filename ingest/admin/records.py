@@ -110,10 +110,9 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
                 context |= search.rows(dataset, found.selection, request.GET.get("before", ""))
             except (DeltaError, OSError) as reason:
                 found.problems.append(unreadable(reason))
-        query = request.GET.copy()
-        query.pop("before", None)
+        query = search.query(request.GET)
         context["waits"] = not query and not found.problems and not context.get("rows")
-        context |= {"query": query.urlencode(), "given": request.GET, "receipt": found.receipt, "exports": _EXPORTS}
+        context |= {"query": query, "given": request.GET, "receipt": found.receipt, "exports": _EXPORTS}
         return page(self, request, "admin/ingest/datasetrecords/records.html", title=f"Records of {dataset}", **context)
 
     def record_view(self, request: HttpRequest, object_id: int, record_id: str) -> HttpResponse:

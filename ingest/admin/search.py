@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pyarrow as pa
 from django.http import HttpRequest, QueryDict
@@ -22,6 +23,7 @@ _VALUE = 10_000  # characters that a record's own page shows of a value
 # Around the declared fields: the first before them, the rest after.
 _BASE = ("timestamp", "context", "__traceId", "ingested_at", "id")
 _HIDDEN = ("project_id", "dataset_id")
+_NAMES = ("since", "until", "trace", "record", "receipt")  # of the form's inputs
 
 
 @dataclass(slots=True)
@@ -45,6 +47,11 @@ def search(request: HttpRequest, dataset: Dataset) -> Search:
         request=request_part,
     )
     return found
+
+
+def query(given: QueryDict) -> str:
+    """Return the filled inputs of the search form as a query string; empty if the address selects all records."""
+    return urlencode([(name, given[name]) for name in _NAMES if given.get(name, "").strip()])
 
 
 def _moment(given: QueryDict, name: str, problems: list[str]) -> datetime | None:

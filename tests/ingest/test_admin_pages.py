@@ -236,6 +236,17 @@ def send_one(api: Api, name: str) -> str:
     return api.one(record(country=name)).headers["X-Request-Id"]
 
 
+@pytest.mark.parametrize(
+    "address", ["?since=&until=&trace=&record=&receipt=", "?_changelist_filters=project__id__exact%3D1", "?other=1"]
+)
+def test_an_address_without_a_search_is_not_taken_for_one(client: Client, dataset: Dataset, address: str) -> None:
+    page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)) + address).content.decode()
+    assert "Latest records" in page
+    assert "Nothing is stored yet" in page
+    assert "Found, latest first" not in page
+    assert "Export what was found" not in page
+
+
 def test_long_values_are_cut_and_loaded_on_demand(client: Client, api: Api, dataset: Dataset) -> None:
     text = "x" * 500_000
     for _ in range(60):
