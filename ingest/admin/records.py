@@ -121,7 +121,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         try:
             values = search.one(dataset, record_id)
         except (DeltaError, OSError) as reason:
-            return self._not_exported(request, dataset, unreadable(reason), status=503)
+            return self._unavailable(request, dataset, f"This record cannot be shown. {unreadable(reason)}", status=503)
         if values is None:
             raise Http404
         context = {"dataset": dataset, "original": dataset, "values": values, "record_id": record_id}
@@ -153,8 +153,12 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         return StreamingHttpResponse(export, content_type=content_type, headers=headers)
 
     def _not_exported(self, request: HttpRequest, dataset: DatasetRecords, why: str, *, status: int) -> HttpResponse:
+        return self._unavailable(request, dataset, f"Nothing was exported. {why}", status=status)
+
+    def _unavailable(self, request: HttpRequest, dataset: DatasetRecords, why: str, *, status: int) -> HttpResponse:
         context = {"dataset": dataset, "original": dataset, "why": why}
-        answer = page(self, request, "admin/ingest/datasetrecords/not_exported.html", title="No export", **context)
+        template = "admin/ingest/datasetrecords/unavailable.html"
+        answer = page(self, request, template, title="Records are not available", **context)
         answer.status_code = status
         return answer
 

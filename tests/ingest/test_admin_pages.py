@@ -286,6 +286,7 @@ def test_a_table_that_cannot_be_read_is_told_in_words(client: Client, api: Api, 
         said = client.get(address).content.decode()
         assert "<html" in said
         assert "Its table is gone: is the storage mounted?" in said
+        assert ("Nothing was exported" in said) == ("/export/" in address)
 
 
 def test_the_log_says_what_was_changed_to_what(client: Client, project: Project) -> None:
