@@ -127,7 +127,7 @@ def test_entries_go_there_in_order(api: Api, dataset: Dataset) -> None:
 def test_a_column_that_was_changed_behind_our_back_keeps_its_version_out_and_no_other(
     api: Api, dataset: Dataset
 ) -> None:
-    table = DatasetTable(dataset.project_id, dataset.pk)
+    table = DatasetTable.of(dataset)
     table.create([Field("country", "string"), Field("amount", "string")])
     version = dataset.versions.get()
     send(api, "a")
