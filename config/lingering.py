@@ -2,9 +2,12 @@
 
 A server that closes a connection while the client is still sending resets it, and most clients then report a broken
 connection instead of the answer. So the answer goes out at once, and what still comes is read and discarded, within
-limits on time and bytes. The server stops reading as soon as the answer's iterator ends, so a web thread waits in it:
-at most a quarter of the web threads, an eighth for one sender, each until its client has stalled for a second. A read
-blocks for as long as the client likes, so a helper thread reads. Where a limit is reached, nothing is discarded.
+limits on time and bytes. The server stops reading as soon as the answer's iterator ends, so a web thread reads in it:
+at most a quarter of the web threads, an eighth for one sender. Where a limit is reached, nothing is discarded.
+
+Nothing can interrupt a read, so a client that stalls keeps its thread as long as its connection. A helper thread must
+not read instead: a read has a lock on the body, and granian waits for that lock when the answer has ended, without
+releasing the interpreter. The whole process would stand still until the client goes on or leaves.
 """
 
 import threading
@@ -17,13 +20,10 @@ from django.conf import settings
 from config import arrival
 
 _MAX_SECONDS = 10.0
-_MAX_STALL_SECONDS = 1.0
-_MAX_READERS = 64  # of one process; those whose clients have stalled and did not leave are among them
 _PIECE_BYTES = 64 * 1024
 
 _lock = threading.Lock()
-_waiting: list[object] = []  # the sender of each body that a web thread waits for
-_reading: list[object] = []  # the sender of each body that a helper thread reads
+_reading: list[object] = []  # the sender of each body that a web thread reads
 
 
 def answer(content: bytes, stream: IO[bytes], *, sender: object) -> Iterator[bytes] | list[bytes]:
@@ -37,10 +37,8 @@ def answer(content: bytes, stream: IO[bytes], *, sender: object) -> Iterator[byt
 
 
 def _has_room(sender: object) -> bool:
-    return not arrival.is_crowded() and all(
-        len(senders) < most and senders.count(sender) < max(1, most // 2)
-        for senders, most in ((_waiting, settings.WEB_THREADS // 4), (_reading, _MAX_READERS))
-    )
+    most: int = settings.WEB_THREADS // 4
+    return not arrival.is_crowded() and len(_reading) < most and _reading.count(sender) < max(1, most // 2)
 
 
 def _answer(content: bytes, rest: "_Rest") -> Iterator[bytes]:
@@ -56,30 +54,16 @@ class _Rest:
         self.sender = sender
         self._stream = stream
         self._left = limit
-        self._progress = threading.Event()
-        self._is_over = False
 
     def discard(self) -> None:
-        """Return when the body has ended or exceeds the limit, its sender has stalled, or the time is up."""
+        """Return when the body has ended or exceeds the limit, or the time is up."""
         with _lock:
             if not _has_room(self.sender):
                 return
-            _waiting.append(self.sender)
             _reading.append(self.sender)
         try:
-            threading.Thread(target=self._read, daemon=True).start()
             deadline = time.monotonic() + _MAX_SECONDS
-            while not self._is_over and time.monotonic() < deadline and self._progress.wait(_MAX_STALL_SECONDS):
-                self._progress.clear()
-        finally:
-            _waiting.remove(self.sender)
-
-    def _read(self) -> None:
-        try:
-            while self._left > 0 and (piece := self._stream.read(_PIECE_BYTES)):
+            while self._left > 0 and time.monotonic() < deadline and (piece := self._stream.read(_PIECE_BYTES)):
                 self._left -= len(piece)
-                self._progress.set()
         finally:
-            self._is_over = True
-            self._progress.set()
             _reading.remove(self.sender)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import subprocess
+import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -100,6 +101,15 @@ def test_bodies_that_are_discarded_leave_the_web_threads_to_others(tenant: Tenan
         connection.post("/datasets/999999", f"Content-Length: {len(FITS)}")
         connection.send(FITS)
         assert connection.answer().status == 404
+
+
+def test_a_refused_body_that_stalls_does_not_stop_the_process(tenant: Tenant, neighbour: Tenant) -> None:
+    """It did a second after the refusal, until the client left."""
+    with stalled(1, tenant.stack, f"/datasets/{tenant.dataset}", "nonsense") as (stranger,):
+        assert stranger.answer().status == 401
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            is_served_soon(neighbour)
 
 
 def test_who_waits_for_a_go_ahead_is_refused_without_one(tenant: Tenant) -> None:
