@@ -1,12 +1,10 @@
 """What could not be stored: replayed, or discarded."""
 
-import secrets
 from pathlib import Path
 
 from django.db import transaction
 
 from config import clock, redis
-from datasets import installation
 from ingest import queue, redis_keys
 from ingest.models import QuarantinedEntry
 
@@ -33,11 +31,22 @@ def replay(entry: QuarantinedEntry) -> bool:
 def _replay(entry: QuarantinedEntry) -> bool:
     if entry.state != QuarantinedEntry.State.HELD:
         return False
-    installation.check()
-    dataset_id, project_id = entry.dataset_id, entry.dataset.project_id
-    if queue.generation() == entry.generation and queue.holds(dataset_id, queue.last_id_of(entry.position)):
+    generation = queue.begin()
+    last_id = queue.last_id_of(entry.position)
+    if generation == entry.generation and queue.holds(entry.dataset_id, last_id):
         return False  # the drain that found it died before its commit
-    place: bytes = redis.load_script(_REPLAY)(
+    while (place := _queue_again(entry, generation)) is None:  # Redis was wiped meanwhile
+        generation = queue.begin()
+    changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
+        state=QuarantinedEntry.State.REPLAYED, replayed_as=place.decode(), replayed_at=clock.now()
+    )
+    return bool(changed)
+
+
+def _queue_again(entry: QuarantinedEntry, generation: str) -> bytes | None:
+    """Return the place of the entry's replay; None if Redis has no longer this generation."""
+    dataset_id, project_id = entry.dataset_id, entry.dataset.project_id
+    place: bytes | None = redis.load_script(_REPLAY)(
         keys=[
             redis_keys.GENERATION,
             redis_keys.stream(dataset_id),
@@ -59,14 +68,11 @@ def _replay(entry: QuarantinedEntry) -> bool:
             entry.schema_version_id,
             entry.trace_id,
             entry.origin,
-            secrets.token_hex(4),
+            generation,
             project_id,
         ],
     )
-    changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
-        state=QuarantinedEntry.State.REPLAYED, replayed_as=place.decode(), replayed_at=clock.now()
-    )
-    return bool(changed)
+    return place
 
 
 def discard(entry: QuarantinedEntry) -> bool:

@@ -135,11 +135,13 @@ def begin() -> str:
 
     Raises datasets.installation.UnusableData if the data is not ours.
     """
-    installation.check()
-    client = redis.client()
-    client.set(redis_keys.GENERATION, secrets.token_hex(4), nx=True)
-    found: bytes = client.get(redis_keys.GENERATION)
-    return found.decode()
+    keys = [redis_keys.GENERATION, installation.DATA_VERSION, installation.INSTALLATION]
+    while True:
+        installation.check()
+        args = [secrets.token_hex(4), installation.CURRENT_VERSION, installation.ours()]
+        found: bytes | None = _script("begin")(keys=keys, args=args)
+        if found is not None:
+            return found.decode()
 
 
 class State(NamedTuple):

@@ -4,9 +4,10 @@
 --       7 pending, of the project   8 replayed   9 turns
 -- ARGV  1 id of the quarantine row   2 generation it was accepted in   3 dataset id
 --       4 body   5 format   6 number of records   7 schema version id   8 trace id   9 stream id of its acceptance
---      10 generation to begin, should there be none   11 project id
+--      10 generation of the present set of Redis data   11 project id
 --
--- RETURN the place of the replay, <generation>-<stream id>: the first one's, however often it is called
+-- RETURN the place of the replay, <generation>-<stream id>: the first one's, however often it is called; false, and
+--        nothing is queued, if the present generation is another
 --
 -- An entry of an earlier generation counts as accepted in this one: its own ledger is closed.
 
@@ -15,9 +16,8 @@ if before then
     return before
 end
 local generation = redis.call('GET', KEYS[1])
-if not generation then
-    generation = ARGV[10]
-    redis.call('SET', KEYS[1], generation)
+if generation ~= ARGV[10] then
+    return false
 end
 local id = redis.call(
     'XADD', KEYS[2], '*', 'b', ARGV[4], 'f', ARGV[5], 'n', ARGV[6], 'v', ARGV[7], 't', ARGV[8], 'o', ARGV[9]

@@ -311,7 +311,7 @@ REPLAY = [GENERATION, STREAM, ACCEPTED, QUEUED, BYTES, TOTAL, PENDING, REPLAYED,
 
 
 def replay(row: int, accepted_in: str) -> str:
-    reply: bytes = call("replay", REPLAY, row, accepted_in, 13, b"body", "o", 2, 5, "trace", "1-1", "new", 4)
+    reply: bytes = call("replay", REPLAY, row, accepted_in, 13, b"body", "o", 2, 5, "trace", "1-1", "now", 4)
     return reply.decode()
 
 
@@ -339,10 +339,39 @@ def test_replay_of_another_generation_counts_as_accepted_in_this_one(queue: list
     assert counts() == {"accepted": 122, "queued": 122, "bytes": 1204, "total": 2204}
 
 
-def test_replay_into_an_empty_redis_begins_a_generation() -> None:
-    assert replay(7, "before").startswith("new-")
-    assert redis.client().get(GENERATION) == b"new"
-    assert counts() == {"accepted": 2, "queued": 2, "bytes": 4, "total": 4}
+def test_replay_in_another_generation_does_nothing() -> None:
+    for generation in (None, "later"):
+        if generation:
+            redis.client().set(GENERATION, generation)
+        before = everything()
+        assert call("replay", REPLAY, 7, "now", 13, b"body", "o", 2, 5, "trace", "1-1", "now", 4) is None
+        assert everything() == before
+
+
+# -- begin --------------------------------------------------------------------------------------------
+
+BEGIN = [GENERATION, "version", "owner"]
+
+
+@pytest.mark.parametrize("before", [{}, {"owner": "us"}, {"version": 2}, {"version": 2, "owner": "us"}])
+def test_begin_names_a_fresh_set_of_data_in_one_step(before: dict[str, str | int]) -> None:
+    if before:
+        redis.client().mset(before)
+    assert call("begin", BEGIN, "new", 2, "us") == b"new"
+    assert redis.client().mget(BEGIN) == [b"new", b"2", b"us"]
+    assert call("begin", BEGIN, "other", 2, "us") == b"new"
+    assert redis.client().mget(BEGIN) == [b"new", b"2", b"us"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [{"owner": "them"}, {"version": 3}, {GENERATION: "old"}, {GENERATION: "old", "version": 2, "owner": "them"}],
+)
+def test_begin_leaves_data_alone_that_is_not_ours_or_not_current(before: dict[str, str | int]) -> None:
+    redis.client().mset(before)
+    kept = everything()
+    assert call("begin", BEGIN, "new", 2, "us") is None
+    assert everything() == kept
 
 
 def test_replay_does_not_move_the_time_a_dataset_is_due(queue: list[str]) -> None:

@@ -182,13 +182,15 @@ def test_a_redis_that_is_wiped_again_and_again_forgets_only_what_was_not_flushed
     with Threads(8) as pool:
         senders = [pool.submit(send) for _ in range(8)]
         forgotten = 0
-        for _ in range(10):
-            flush()
-            with redis.client().pipeline(transaction=True) as step:
-                step.get(delta_key(owner.pk, this_month()))
-                step.flushall()
-                forgotten += int(step.execute()[0] or 0)
-        over.set()
+        try:
+            for _ in range(10):
+                flush()
+                with redis.client().pipeline(transaction=True) as step:
+                    step.get(delta_key(owner.pk, this_month()))
+                    step.flushall()
+                    forgotten += int(step.execute()[0] or 0)
+        finally:
+            over.set()
         charged = sum(sender.result(60) for sender in senders)
     flush()
     assert books(owner) == balanced(charged - forgotten)
