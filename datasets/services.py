@@ -32,7 +32,7 @@ def find_project(slug: str) -> Project:
         raise ValidationError(f"There is no project “{slug}”.") from None
 
 
-def save_project(project: Project, *, changed: Collection[str] = ()) -> None:
+def save_project(project: Project, *, changed: Collection[str]) -> None:
     """Save a new project, or the changed fields of one; its next request, on any process, obeys them.
 
     Other fields are not written: another admin may have changed them since this project was read.
@@ -142,11 +142,11 @@ def create_key(*, project: Project, name: str, expires_at: datetime | None = Non
         raise ValidationError(f"{expires_at:%Y-%m-%d %H:%M} UTC is over: the key would never be taken.")
     key = ApiKey(project=project, name=name, expires_at=expires_at)
     key.full_clean()
-    save_key(key)
+    save_key(key, changed=())
     return key
 
 
-def save_key(key: ApiKey, *, changed: Collection[str] = ()) -> None:
+def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
     """Save a new key, or the changed fields of one; a revocation that came between stays."""
     with changing(key.project_id):
         if key._state.adding:

@@ -15,10 +15,7 @@ from tests.conftest import Api
 
 
 def handled(raised: Exception) -> tuple[int, dict[str, object], dict[str, str]]:
-    class View:
-        allowed_methods = ("GET", "POST")
-
-    response = exception_handler(raised, {"request": RequestFactory().get("/x"), "view": View})
+    response = exception_handler(raised, {"request": RequestFactory().get("/x")})
     return response.status_code, json.loads(response.content), dict(response.items())
 
 
@@ -29,11 +26,6 @@ def test_a_refusal_has_its_text_its_code_and_its_details() -> None:
     shown = (response["Content-Type"], response["WWW-Authenticate"], response["X-More"])
     assert shown == ("application/json", "Bearer", "yes")
     assert dict(InvalidApiKey.headers) == {"WWW-Authenticate": "Bearer"}  # one answer's headers are not the next one's
-
-
-def test_a_method_that_is_not_allowed_names_those_that_are() -> None:
-    status, body, headers = handled(exceptions.MethodNotAllowed("PUT"))
-    assert (status, body["code"], headers["Allow"]) == (405, "method_not_allowed", "GET, POST")
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError("secret"), exceptions.APIException("secret")])

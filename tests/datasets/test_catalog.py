@@ -198,7 +198,7 @@ def test_a_change_is_refused_and_not_saved_while_redis_is_away(
         for change in (
             lambda: services.revoke_key(key),
             lambda: services.save_dataset(dataset, fields=WIDER),
-            lambda: services.save_project(project),
+            lambda: services.save_project(project, changed=["is_active"]),
             lambda: services.create_key(project=project, name="another"),
             lambda: services.create_dataset(project=project, name="Another", fields=FIELDS),
         ):

@@ -214,11 +214,11 @@ def test_a_rotation_makes_a_key_of_the_same_name_and_ends_the_old_one(key: ApiKe
 def test_a_change_gives_the_project_another_revision(project: Project, dataset: Dataset, key: ApiKey) -> None:
     seen = {redis.client().get(revisions.key(project.pk))}
     for change in (
-        lambda: services.save_project(project),
+        lambda: services.save_project(project, changed=()),
         lambda: services.create_dataset(project=project, name="Another"),
         lambda: services.save_dataset(dataset),
         lambda: services.create_key(project=project, name="another"),
-        lambda: services.save_key(key),
+        lambda: services.save_key(key, changed=()),
         lambda: services.rotate_key(key, grace=timedelta(hours=1)),
         lambda: services.revoke_key(key),
     ):

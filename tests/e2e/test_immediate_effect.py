@@ -118,9 +118,9 @@ def test_a_new_key_is_good_where_it_was_refused_before_it_was_saved(
         key = services.create_key(project=project, name=f"key {round_number}")
         token, token_id, key_id = issue_token(key), key.token_id, key.pk
         key.delete()
-        services.save_project(project)
+        services.save_project(project, changed=())
         assert everywhere.statuses(token, path, record()) == UNAUTHORIZED
-        services.save_key(ApiKey(pk=key_id, project=project, name="again", token_id=token_id))
+        services.save_key(ApiKey(pk=key_id, project=project, name="again", token_id=token_id), changed=())
         assert everywhere.statuses(token, path, record()) == ACCEPTED
 
 

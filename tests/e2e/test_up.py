@@ -142,8 +142,13 @@ def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
 # -- what HTTP clients may rely on
 
 
-def exchange(stack: Stack, path: str, token: str, headers: str, body: bytes) -> tuple[bytes, bool]:
-    """Send a request whose body comes late; the answer's head, and whether another may follow on the connection."""
+def exchange(
+    stack: Stack, path: str, token: str, headers: str, body: bytes, *, rest: bytes = b""
+) -> tuple[bytes, bool]:
+    """Send a request whose body comes late, and its rest after the answer.
+
+    Return the answer's head, and whether another request may follow on the connection.
+    """
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{headers}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", stack.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(head.encode())
@@ -152,6 +157,7 @@ def exchange(stack: Stack, path: str, token: str, headers: str, body: bytes) -> 
             connection.sendall(body)
         while not answer.endswith(b"}") and (some := connection.recv(65536)):
             answer += some
+        connection.sendall(rest)
         connection.settimeout(0.5)
         try:
             stays_open = connection.recv(65536) != b""
@@ -161,16 +167,16 @@ def exchange(stack: Stack, path: str, token: str, headers: str, body: bytes) -> 
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "rest"),
     [
-        "Content-Type: application/json\r\nContent-Length: 50",
-        "Content-Type: application/json\r\nTransfer-Encoding: chunked",
+        ("Content-Type: application/json\r\nContent-Length: 50", b" " * 50),
+        ("Content-Type: application/json\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"),
     ],
     ids=["announced", "chunked"],
 )
-def test_a_refusal_before_the_body_came_says_that_the_connection_ends(demo: Stack, headers: str) -> None:
+def test_a_refusal_before_the_body_came_says_that_the_connection_ends(demo: Stack, headers: str, rest: bytes) -> None:
     for path, status in (("/datasets/1", b"401"), ("/nowhere", b"404")):
-        answer, stays_open = exchange(demo, path, "forged", headers, b"")
+        answer, stays_open = exchange(demo, path, "forged", headers, b"", rest=rest)
         assert answer.startswith(b"http/1.1 " + status)
         assert b"connection: close" in answer
         assert not stays_open

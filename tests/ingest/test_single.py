@@ -237,7 +237,7 @@ def test_problems_are_told_in_the_contracts_order(api: Api) -> None:
     first = answer["errors"][0]
     assert {name: answer[name] for name in first} == first
     assert "truncated" not in answer
-    assert set(first) == {"error", "code", "field", "expected", "received"}
+    assert set(first) == {"error", "code", "field", "expected", "received", "detail"}
 
 
 def test_an_empty_record_lacks_everything(api: Api) -> None:

@@ -141,7 +141,7 @@ def test_a_project_in_other_hands_is_charged_to_them_by_their_limit(
     set_limit(owner, 3)
     assert [api.batch([record()] * 3).status_code for _ in range(2)] == [202, 429]
     project.owner = buyer = User.objects.create_user("buyer")
-    services.save_project(project)
+    services.save_project(project, changed=["owner"])
     answer = api.batch([record()] * 3)
     assert (answer.status_code, answer.headers["RateLimit"].split(";")[1]) == (202, "r=97")
     flush()

@@ -14,13 +14,13 @@ form.addEventListener("submit", async (event) => {
   }
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   answer.replaceChildren(...page.getElementById("answer").childNodes);
+  answer.querySelector("[data-select]")?.addEventListener("click", selectPlace);
 });
 
-// Of an invalid body: put the cursor where it stops being JSON.
-answer.addEventListener("click", (event) => {
-  const at = Number(event.target.closest("[data-select]")?.dataset.select ?? NaN);
-  if (Number.isNaN(at)) return;
+// Put the cursor where an invalid body stops being JSON.
+function selectPlace(event) {
+  const at = Number(event.currentTarget.dataset.select);
   const body = document.getElementById("body");
   body.focus();
   body.setSelectionRange(at, at + 1);
-});
+}
