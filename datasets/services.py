@@ -11,6 +11,7 @@ from django.db.models import Model, Q
 from django.utils.text import slugify
 
 from config import clock
+from config.errors import Refused
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 from datasets.revisions import changing
 from datasets.schema import Field, check_successor
@@ -163,12 +164,25 @@ def revoke_key(key: ApiKey) -> None:
     key.refresh_from_db()
 
 
-def rotate_key(key: ApiKey, *, grace: timedelta) -> ApiKey:
-    """A new key in place of one that ends after `grace`: at once, if that is nothing. The new key.
+def newest_namesake(key: ApiKey) -> int:
+    """Return the id of the newest key of the project that has this key's name."""
+    namesakes = ApiKey.objects.filter(project=key.project_id, name=key.name)
+    return namesakes.values_list("pk", flat=True).latest("pk")
 
-    The old one keeps an earlier end that it has; one that is revoked stays so.
+
+def rotate_key(key: ApiKey, *, grace: timedelta, newest: int | None = None) -> ApiKey:
+    """Return a new key in place of one that ends after `grace`, or at once if that is zero.
+
+    The old one keeps an earlier end that it has; one that is revoked stays so. Raise Refused if there is a newer key of
+    this name than `newest`, the newest that the caller has seen: a page that is sent twice must not issue two keys.
     """
     with changing(key.project_id):
+        _lock(ApiKey, key.pk)
+        if newest is not None and newest_namesake(key) > newest:
+            raise Refused(
+                f"Nothing was changed: “{key.name}” has been rotated since this page was loaded. Its successor is the "
+                "newest key of this name. If you have lost the successor's token, rotate the successor."
+            )
         successor = ApiKey.objects.create(project=key.project, name=key.name)
         moment = clock.now()
         old = ApiKey.objects.filter(pk=key.pk, revoked_at=None)

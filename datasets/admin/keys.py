@@ -12,9 +12,10 @@ from django.urls import path, reverse
 from django.utils.timesince import timesince, timeuntil
 
 from config import clock
+from config.errors import Refused
 from datasets import services
 from datasets.admin.edits import edited
-from datasets.admin.pages import AuditedAdmin, base_url, page
+from datasets.admin.pages import AuditedAdmin, base_url, number, page
 from datasets.admin.tenancy import ScopedFilter
 from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset
@@ -51,6 +52,12 @@ class KeyForm(forms.ModelForm[ApiKey]):
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
+        project, name = data.get("project"), data.get("name")
+        # Also if a browser loads the page with a new key's token again, which sends the form again.
+        if self.instance._state.adding and project and project.keys_in_force().filter(name=name).exists():
+            raise ValidationError(
+                {"name": "The project has a key of this name. Choose another name, or rotate that key."}
+            )
         chosen, moment = data.get("ends"), clock.now()
         if chosen == "date":
             day = data.get("ends_on")
@@ -150,15 +157,22 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
         hours = request.POST.get("grace", "")
         if request.method == "POST" and hours in {str(grace) for grace, _ in _GRACES}:
             try:
-                successor = services.rotate_key(key, grace=timedelta(hours=int(hours)))
-            except ChangeRefused as refusal:
+                newest = number(request.POST["newest"]) if "newest" in request.POST else None
+                successor = services.rotate_key(key, grace=timedelta(hours=int(hours)), newest=newest)
+            except Refused as refusal:
                 messages.error(request, str(refusal))
                 return HttpResponseRedirect(request.get_full_path())
             self.log_change(request, key, f"Rotated: ends {dict(_GRACES)[int(hours)]}; followed by key {successor.pk}.")
             self.log_addition(request, successor, f"Issued in place of key {key.pk}.")
             return self._issued(request, successor, "API key rotated", old=key)
         return page(
-            self, request, "admin/datasets/apikey/rotate.html", title=f"Rotate “{key}”", original=key, graces=_GRACES
+            self,
+            request,
+            "admin/datasets/apikey/rotate.html",
+            title=f"Rotate “{key}”",
+            original=key,
+            newest=services.newest_namesake(key),
+            graces=_GRACES,
         )
 
     def _issued(self, request: HttpRequest, key: ApiKey, title: str, **context: Any) -> HttpResponse:

@@ -300,6 +300,32 @@ def test_the_log_says_what_was_changed_to_what(client: Client, project: Project)
     assert list(project.members.all()) == [other]
 
 
+def test_a_rotation_that_is_sent_again_issues_no_other_key(
+    client: Client, owner: User, project: Project, key: ApiKey
+) -> None:
+    """As a browser does when the page with the token is loaded again."""
+    User.objects.filter(pk=owner.pk).update(is_superuser=True)
+    path = reverse("admin:datasets_apikey_rotate", args=(key.pk,))
+    page = client.get(path).content.decode()
+    assert f'name="newest" value="{key.pk}"' in page
+    posted = {"grace": "1", "newest": str(key.pk)}
+    assert client.post(path, posted).status_code == 200
+    assert project.keys.count() == 2
+    again = client.post(path, posted, follow=True)
+    assert "has been rotated since this page was loaded" in again.content.decode()
+    assert project.keys.count() == 2
+
+
+def test_a_new_key_that_is_sent_again_issues_no_other_key(client: Client, owner: User, project: Project) -> None:
+    User.objects.filter(pk=owner.pk).update(is_superuser=True)
+    posted = {"project": project.pk, "name": "checkout", "ends": ""}
+    issued = client.post(reverse("admin:datasets_apikey_add"), posted)
+    assert (issued.status_code, project.keys.count()) == (200, 1)
+    again = client.post(reverse("admin:datasets_apikey_add"), posted)
+    assert "The project has a key of this name." in again.content.decode()
+    assert project.keys.count() == 1
+
+
 def test_every_act_is_in_the_log(client: Client, owner: User, project: Project, dataset: Dataset, key: ApiKey) -> None:
     """Each act, and what the log must say of it."""
     User.objects.filter(pk=owner.pk).update(is_superuser=True)
