@@ -9,6 +9,7 @@ import socket
 import time
 import urllib.request
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -19,7 +20,6 @@ from config.env import env
 
 # How long processes of an `up` that was killed may take to end.
 LEFTOVER_SECONDS = 60.0
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
 # What the embedded Redis logs of a file that it cannot read, and the file's name.
 _DAMAGED = re.compile(r"(?i)append only file (\S+\.aof)\b").search
 # Not through a proxy that http_proxy names: what is asked is on this machine.
@@ -37,8 +37,10 @@ class Address:
     @property
     def health_url(self) -> str:
         """The beginning of the address that this machine itself reaches them at."""
-        ip = _EVERY_ADDRESS.get(self.ip, self.ip)
-        return f"http://[{ip}]" if ":" in ip else f"http://{ip}"
+        ip = ip_address(self.ip)
+        if ip.is_unspecified:  # they listen on every address
+            ip = ip_address("127.0.0.1" if ip.version == 4 else "::1")
+        return f"http://[{ip}]" if ip.version == 6 else f"http://{ip}"
 
 
 def listen_address() -> Address:
@@ -50,7 +52,8 @@ def listen_address() -> Address:
         raise ImproperlyConfigured(f"HOST={host} is no address of this machine: {failure.strerror}.") from failure
     family, _, _, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)  # IPv4 first, if it has both
     ip = str(place[0])
-    name = "localhost" if ip in ("127.0.0.1", *_EVERY_ADDRESS) else f"[{ip}]" if ":" in ip else host
+    is_local = ip == "127.0.0.1" or ip_address(ip).is_unspecified
+    name = "localhost" if is_local else f"[{ip}]" if ":" in ip else host
     return Address(family, ip, name)
 
 

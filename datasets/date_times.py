@@ -79,6 +79,9 @@ def _why_not_spelled(
         yield "a T must stand between date and time" + (", not a space" if separator == " " else "")
     if seconds is None:
         yield "the seconds are missing"
+    if offset.startswith("."):
+        yield "the fraction of a second has no digits"
+        return
     if fraction and fraction.startswith(","):
         yield "a point must stand before the fraction of a second, not a comma"
     for pattern, reason in _OFFSETS:
@@ -102,5 +105,5 @@ def _why_no_moment(text: str) -> str:
     if hour > 23 or minute > 59 or second > 59:
         return f"There is no time of day {text[11:19]}."
     if text[-1] not in "Zz" and (int(text[-5:-3]) > 23 or int(text[-2:]) > 59):
-        return "The offset must lie between -23:59 and +23:59."
+        return "The offset must lie between -23:59 and +23:59, with minutes up to 59."
     return "Its moment, in whole microseconds, must lie in the years 0001 to 9999, as written and in UTC."

@@ -38,7 +38,7 @@ _CAUSES = [
     (rb"%7[Bb]|%5[Bb]|%22", "this is URL-encoded: send JSON as it is"),
     (rb"\x00", "a NUL byte: if this is UTF-16, send UTF-8"),
     (rb"[\r\n]", r"a line break inside a text: JSON writes \n"),
-    (rb"[\x01-\x1f]", r"a control character inside a text: JSON writes an escape, like \t or \u001b"),
+    (rb"[\x01-\x1f]", r"a control character: JSON has none between values, and in a text writes \t or \u001b"),
 ]
 # The same, where a value is expected.
 _CAUSES_OF_VALUES = [

@@ -18,6 +18,7 @@ from tests.conftest import FIELDS, Api, record
 TEXT = json.dumps(record()).encode()
 N = len(TEXT)
 BOM = "a byte order mark (BOM): save the text as UTF-8 without one."
+CONTROL = r"a control character: JSON has none between values, and in a text writes \t or \u001b."
 LONE = "half of a surrogate pair is not text; a character beyond U+FFFF takes two escapes."
 NAN = "NaN and Infinity are not JSON numbers."
 WORDS = "JSON writes true, false and null, in lower case."
@@ -64,7 +65,8 @@ SINGLE: list[tuple[bytes | str, tuple[int, int, int] | None, str]] = [
     (b'{"a":1 /* one */}', (1, 8, 7), "JSON has no comments."),
     (b'{"a":"x\ny"}', (1, 8, 7), r"a line break inside a text: JSON writes \n."),
     (b'{"a":"none\n"}', (1, 11, 10), r"a line break inside a text: JSON writes \n."),
-    (b'{"a":"\t"}', (1, 7, 6), r"a control character inside a text: JSON writes an escape, like \t or \u001b."),
+    (b'{"a":"\t"}', (1, 7, 6), CONTROL),
+    (b'{"a":1\x0c}', (1, 7, 6), CONTROL),
     (b'{"a":"\\q"}', (1, 8, 7), "invalid escaped character."),
     (rb'{"a":"\ud83d"}', (1, 7, 6), LONE),
     (rb'{"a":"caf\u00e9 \ud83d","b":"x"}', (1, 17, 16), LONE),
@@ -139,7 +141,8 @@ TIMESTAMPS: list[tuple[Any, str]] = [
     ("2026-06-10T10:58:00 UTC", NO_NAME),
     ("2026-06-10T10:58:00+02:00[Europe/Bucharest]", NO_NAME),
     ("2026-06-10T10:58:00\N{MINUS SIGN}02:00", "The minus of the offset is not an ASCII hyphen."),
-    ("2026-06-10T10:58:00+24:00", "The offset must lie between -23:59 and +23:59."),
+    ("2026-06-10T10:58:00+24:00", "The offset must lie between -23:59 and +23:59, with minutes up to 59."),
+    ("2026-06-10T10:58:00.Z", "The fraction of a second has no digits."),
     ("2026-06-10T10:58Z", "The seconds are missing."),
     ("2026-06-10T10:58:00,5Z", "A point must stand before the fraction of a second, not a comma."),
     ("2026-06-10", "The time of day is missing."),
