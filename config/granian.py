@@ -45,8 +45,8 @@ def _end() -> None:
 def _notice_lost_clients() -> bool:
     """Have the kernel end connections of clients that vanished or do not read; False if it is too early.
 
-    It asks those that are silent for a minute whether they are still there. Else one that vanished (a cable, a
-    battery) in the middle of its body would keep a thread for ever. Connections inherit these options from the socket
+    The kernel asks clients that are silent for a minute whether they are still there. Without this, a client that
+    vanished in the middle of its body would keep a thread for ever. Connections inherit these options from the socket
     that listens. granian opens that after it has loaded us, and has no setting.
     """
     found = False

@@ -200,7 +200,7 @@ def test_validation_takes_a_few_bodies_of_memory_at_most() -> None:
     ids=["an escape", "an escape in a timestamp", "a space", "an offset without a colon", "the last day"],
 )
 def test_what_looks_like_a_wrong_timestamp_does_not_make_validation_dear(old: bytes, new: bytes) -> None:
-    """Such records were read a second time, field by field, which took 22 times as long; now their timestamps are."""
+    """Only the timestamps of such records are read again. Reading all their fields again took 22 times as long."""
     plain, suspicious = (b"[" + b",".join([each] * 5000) + b"]" for each in (RECORD, record(old, new)))
     assert seconds(suspicious) < 12 * seconds(plain)
 

@@ -171,7 +171,7 @@ class Command(ServiceCommand):
             self.stdout.write(said.getvalue())
             self.stdout.flush()
         except OSError:
-            # Nobody reads it any more (`| head`), which is no reason to stop. Python writes the rest when it exits.
+            # The reader has closed the pipe (`| head`), which is no reason to stop. Python writes the rest at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _stop(self, *_: Any) -> None:
