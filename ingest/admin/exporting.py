@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -60,7 +61,8 @@ class Export:
     def __init__(self, user_id: int, environ: Mapping[str, Any]) -> None:
         """Take a place. Raises TooManyExports."""
         _begin(user_id)
-        self._user_id: int | None = user_id
+        # Also gives the place back if an error loses the answer before Django can close it.
+        self._give_back = weakref.finalize(self, _end, user_id)
         self._environ = environ
         self._parts: Iterator[bytes] = iter(())
         self._progress = ""
@@ -86,9 +88,7 @@ class Export:
 
     def close(self) -> None:
         """Give the place back. Django calls it when the answer ends, also when the client is gone."""
-        user_id, self._user_id = self._user_id, None
-        if user_id is not None:
-            _end(user_id)
+        self._give_back()
 
 
 def progress_key(user_id: int, export_id: str) -> str:

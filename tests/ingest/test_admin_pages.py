@@ -20,6 +20,7 @@ from datasets.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.records import Selection
 from ingest import ledger, quarantine, redis_keys, statistics, tryout
+from ingest.admin.exporting import MAX_OF_A_USER, Export, TooManyExports
 from ingest.drain import drain
 from ingest.models import QuarantinedEntry
 from tests.conftest import Api, record, stored
@@ -172,6 +173,16 @@ def test_an_export_is_the_selection_in_each_format(client: Client, api: Api, dat
     assert pyarrow.csv.read_csv(pyarrow.BufferReader(files["csv"])).num_rows == 1000
     table = pyarrow.parquet.read_table(pyarrow.BufferReader(files["parquet"]))
     assert set(table["country"].to_pylist()) == names
+
+
+def test_an_export_that_an_error_loses_gives_its_place_back() -> None:
+    for _ in range(2 * MAX_OF_A_USER):
+        Export(1, {})
+    kept = [Export(1, {}) for _ in range(MAX_OF_A_USER)]
+    with pytest.raises(TooManyExports):
+        Export(1, {})
+    for export in kept:
+        export.close()
 
 
 def page_and_export(client: Client, dataset: Dataset, query: dict[str, str]) -> tuple[str, set[str]]:
