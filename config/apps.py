@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.apps import AppConfig
+from django.contrib.admin.apps import SimpleAdminConfig
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -9,10 +10,17 @@ class ConfigConfig(AppConfig):
     """What the apps share; here so that Django finds the `up` command and the system checks."""
 
     name = "config"
+    default = True
 
     def ready(self) -> None:
         connection_created.connect(_write_dates_in_iso)
         from config import checks  # noqa: F401, PLC0415  # registers itself; models must be loaded first
+
+
+class AdminConfig(SimpleAdminConfig):
+    """Django's admin with our site. `config.urls` discovers the model admins."""
+
+    default_site = "config.site.admin_site.AdminSite"
 
 
 def _write_dates_in_iso(connection: BaseDatabaseWrapper, **_: Any) -> None:

@@ -20,9 +20,9 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from redis.exceptions import RedisError
 
-from config import watch
-from config.env import broker_tls
-from config.watch import Progress
+from config.common.env import broker_tls
+from config.processes import watch
+from config.processes.watch import Progress
 from datasets import installation
 from datasets.installation import UnusableData
 

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  # Django's name for it
 from redis.exceptions import RedisError
 
-from config import redis
-from config.env import env
+from config.common import redis
+from config.common.env import env
 
 # Of `maxmemory`, at which ingest/lua/admit.lua stops admission.
 _ADMISSION_SHARE = 0.8

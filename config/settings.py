@@ -12,7 +12,7 @@ import django_stubs_ext
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.env import (
+from config.common.env import (
     broker,
     data_dir,
     database,
@@ -22,7 +22,7 @@ from config.env import (
     machine_memory,
     storage_directory,
 )
-from config.private import private_directory, usable
+from config.common.private import private_directory, usable
 
 django_stubs_ext.monkeypatch()  # admin and form classes may name their model, as the type checker wants
 
@@ -58,8 +58,8 @@ INSTALLED_APPS = [
     "datasets",
     "quotas",
     "ingest",
-    "unfold",
-    "django.contrib.admin.apps.SimpleAdminConfig",
+    "unfold.apps.BasicAppConfig",
+    "config.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -71,24 +71,24 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "config.middleware.RequestIdMiddleware",
-    "config.middleware.ContentSecurityPolicyMiddleware",
+    "config.web.middleware.RequestIdMiddleware",
+    "config.web.middleware.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "config.middleware.KnownPersonMiddleware",
+    "config.web.middleware.KnownPersonMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
-# Paths that these serve; all others are the API's, which carries no cookie, form or page (see config.wsgi).
+# Paths that these serve; all others are the API's, which carries no cookie, form or page (see config.web.wsgi).
 SITE_PATHS = ("/admin/", "/static/")
 
 ROOT_URLCONF = "config.urls"
-WSGI_APPLICATION = "config.wsgi.application"
+WSGI_APPLICATION = "config.web.wsgi.application"
 APPEND_SLASH = False
 LOGIN_URL = LOGIN_REDIRECT_URL = "/admin/"
 
@@ -128,7 +128,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The first one hashes; a hash that Django's own default made is read by it, too.
-PASSWORD_HASHERS = ["config.hashers.BoundedPasswordHasher"]
+PASSWORD_HASHERS = ["config.web.hashers.BoundedPasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
@@ -177,7 +177,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": [],
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],
-    "EXCEPTION_HANDLER": "config.errors.exception_handler",
+    "EXCEPTION_HANDLER": "config.common.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
 
@@ -191,10 +191,10 @@ AXES_COOLOFF_TIME = timedelta(minutes=env.integer("LOGIN_LOCKOUT_MINUTES", defau
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_USERNAME_CALLABLE = "datasets.admin.people.tried_username"
-AXES_CLIENT_IP_CALLABLE = "config.middleware.client_address"
-AXES_LOCKOUT_CALLABLE = "datasets.admin.people.locked_out"
-AXES_ENABLE_ADMIN = False  # datasets.admin.people has a page of ours
+AXES_USERNAME_CALLABLE = "config.site.people.tried_username"
+AXES_CLIENT_IP_CALLABLE = "config.common.requests.client_address"
+AXES_LOCKOUT_CALLABLE = "config.site.people.locked_out"
+AXES_ENABLE_ADMIN = False  # config.site.people has a page of ours
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 
@@ -207,7 +207,7 @@ SECURE_SSL_REDIRECT = _HTTPS  # of the site: the API's stack has no middleware
 SESSION_COOKIE_SECURE = _HTTPS
 SESSION_COOKIE_AGE = 12 * 3600
 CSRF_COOKIE_SECURE = _HTTPS
-CSRF_FAILURE_VIEW = "config.pages.csrf_failure"
+CSRF_FAILURE_VIEW = "config.web.pages.csrf_failure"
 SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _HTTPS
 SECURE_HSTS_PRELOAD = _HTTPS
@@ -221,10 +221,10 @@ UNFOLD = {
     "SITE_SYMBOL": "dataset",
     "SITE_URL": None,
     "SHOW_BACK_BUTTON": True,
-    "DASHBOARD_CALLBACK": "ingest.admin.start.dashboard",
+    "DASHBOARD_CALLBACK": "config.site.start.dashboard",
     "STYLES": ["/static/admin-ours/admin.css"],
     "SCRIPTS": ["/static/admin-ours/accessible.js"],
-    "SIDEBAR": {"navigation": "datasets.admin.navigation.sidebar"},
+    "SIDEBAR": {"navigation": "config.site.navigation.sidebar"},
     "COLORS": {
         "primary": {
             "50": "oklch(97.7% .013 236.62)",
@@ -252,7 +252,7 @@ UNFOLD = {
 
 # -- what a request may carry -------------------------------------------------------------------------
 
-# Of each web process. A part of them is there to wait for bodies (see config.arrival).
+# Of each web process. A part of them is there to wait for bodies (see config.common.arrival).
 WEB_THREADS = env.integer("WEB_THREADS", default=32, least=1)
 # How long a web process that is told to stop may still answer requests; then it is killed.
 WEB_STOP_SECONDS = 10

@@ -3,7 +3,7 @@
 Two installations on one Redis would store each other's records, because both number their datasets from 1. So the
 database has an id, and Redis has the id of the database that its data belongs to. And a release that keeps data in
 another shape would misread what an earlier one has left. So Redis has the version of its data, which
-`manage.py migrate_queue` (ingest/upgrades.py) brings up to date. A Redis without data takes the id of the first
+`manage.py migrate_queue` (ingest/queue/upgrades.py) brings up to date. A Redis without data takes the id of the first
 installation that looks, and the version of its release.
 
 Redis keys
@@ -15,13 +15,13 @@ from functools import lru_cache
 
 from django.apps import apps
 
-from config import redis
-from config.errors import Refused
+from config.common import redis
+from config.common.errors import Refused
 
 INSTALLATION = "installation"
 DATA_VERSION = "data_version"
-GENERATION = "queue:generation"  # see ingest.redis_keys; set with the first record
-# The version that this release reads and writes. A change of it takes a step in ingest/upgrades.py.
+GENERATION = "queue:generation"  # see ingest.queue.redis_keys; set with the first record
+# The version that this release reads and writes. A change of it takes a step in ingest/queue/upgrades.py.
 CURRENT_VERSION = 2
 
 

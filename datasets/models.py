@@ -7,8 +7,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from config import clock
-from datasets.schema import Field
+from config.common import clock
+from datasets.schemas.schema import Field
 
 
 class Installation(models.Model):

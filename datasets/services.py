@@ -10,11 +10,11 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model, Q
 from django.utils.text import slugify
 
-from config import clock
-from config.errors import Refused
+from config.common import clock
+from config.common.errors import Refused
+from datasets.contracts.revisions import changing
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
-from datasets.revisions import changing
-from datasets.schema import Field, check_successor
+from datasets.schemas.schema import Field, check_successor
 
 
 def create_project(*, slug: str, owner: AbstractBaseUser, name: str = "") -> Project:
@@ -138,7 +138,7 @@ def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser
 
 
 def create_key(*, project: Project, name: str, expires_at: datetime | None = None) -> ApiKey:
-    """A new key; `datasets.keys.issue_token` gives its token. Raises ValidationError."""
+    """A new key; `datasets.contracts.keys.issue_token` gives its token. Raises ValidationError."""
     if expires_at is not None and expires_at <= clock.now():
         raise ValidationError(f"{expires_at:%Y-%m-%d %H:%M} UTC is over: the key would never be taken.")
     key = ApiKey(project=project, name=name, expires_at=expires_at)

@@ -1,6 +1,6 @@
 """Every refusal of the ingest API that is not about keys or datasets (those are in `datasets`)."""
 
-from config.errors import ApiError
+from config.common.errors import ApiError
 
 _RETRY = {"Retry-After": "1"}
 

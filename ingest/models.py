@@ -4,8 +4,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from config.common.text import counted
 from datasets.models import Dataset
-from datasets.words import counted
 
 
 def printable(text: str) -> str:

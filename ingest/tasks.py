@@ -5,8 +5,10 @@ from typing import Any
 
 from celery import current_app, shared_task
 
-from ingest import drain as drains
-from ingest import health, heartbeat, queue, upkeep
+from ingest.monitoring import health, heartbeat, statistics
+from ingest.queue import stream, turns
+from ingest.storing import drain as drains
+from ingest.storing import upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +19,7 @@ _MAX_WAITING = 500
 @shared_task(name="ingest.dispatch")
 def dispatch() -> None:
     """Send as many drains as datasets are due, less those that wait in the broker."""
-    for _ in range(queue.count_due(_MAX_WAITING) - _waiting()):
+    for _ in range(turns.count_due(_MAX_WAITING) - _waiting()):
         drain.delay()
 
 
@@ -32,7 +34,7 @@ def _waiting() -> int:
 @shared_task(name="ingest.drain")
 def drain() -> None:
     """Store what one dataset's queue holds: the one whose turn it is now, not when this was sent."""
-    dataset_id = queue.next_due()
+    dataset_id = turns.next_due()
     if dataset_id is not None:
         written = drains.drain(dataset_id)
         if written:  # a look at the storage may wait behind many drains
@@ -43,6 +45,9 @@ def drain() -> None:
 @shared_task(name="ingest.tidy")
 def tidy(everything: bool = False) -> None:
     """Compact and vacuum the tables that were written to; with `everything`, apply retention to all."""
+    if everything:
+        statistics.forget_old()
+        stream.forget_slots()
     upkeep.tidy_tables(everything=everything)
 
 

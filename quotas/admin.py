@@ -9,7 +9,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
-from config import clock
+from config.common import clock
 from datasets.admin.edits import GuardedAdmin
 from datasets.admin.tenancy import ReadOnlyAdmin
 from quotas import services

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from config.redis import client, load_script
+from config.common.redis import client, load_script
 from quotas.models import MonthlyUsage, QuotaLimit
 
 DIRTY = "usage_dirty:datasets"

@@ -10,8 +10,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from redis.exceptions import RedisError, ResponseError
 
-from config import clock, redis
-from config.errors import Refused
+from config.common import clock, redis
+from config.common.errors import Refused
 from datasets import installation
 from quotas import counters
 from quotas.models import UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent

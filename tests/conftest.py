@@ -13,13 +13,14 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import TransactionTestCase
 
-from config import redis
-from config.wsgi import application
-from datasets import catalog, services
-from datasets.keys import issue_token
+from config.common import redis
+from config.web.wsgi import application
+from datasets import services
+from datasets.contracts import catalog
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schema import Field
-from ingest.drain import drain
+from datasets.schemas.schema import Field
+from ingest.storing.drain import drain
 
 # The schema of the original's first example.
 FIELDS = [

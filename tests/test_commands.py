@@ -13,10 +13,10 @@ from django.conf import settings
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.db import connection
 
-from config.commands import ServiceCommand
-from config.env import BASE_DIR
+from config.common.commands import ServiceCommand
+from config.common.env import BASE_DIR
 from datasets.models import Dataset
-from ingest.drain import drain
+from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.ingest.entries import send
 from tests.ingest.outages import database_away, redis_away

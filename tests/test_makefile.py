@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 
 
 def test_half_a_virtual_environment_is_made_anew(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from django.core.management import get_commands
 
-from config import errors as config_errors
-from config.errors import ApiError
-from datasets import catalog, keys
+from config.common import errors as config_errors
+from config.common.errors import ApiError
+from datasets.contracts import catalog, keys
 from ingest import errors as ingest_errors
-from ingest.body import ENCODINGS, MEDIA_TYPES
+from ingest.api.urls import urlpatterns
 from ingest.errors import InvalidRecords
-from ingest.urls import urlpatterns
+from ingest.validation.body import ENCODINGS, MEDIA_TYPES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -39,14 +39,14 @@ def test_every_error_of_the_code_is_in_the_table() -> None:
     record_codes = {"not_an_object", "invalid_timestamp", "invalid_context", "extra_field", "missing_field"}
     record_codes.add("invalid_field")
     assert raised == {row for row in documented if row[2] not in record_codes}
-    source = (ROOT / "ingest" / "problems.py").read_text()
+    source = (ROOT / "ingest" / "validation" / "problems.py").read_text()
     for _, text, code in (row for row in documented if row[2] in record_codes):
         assert code in source, code
         assert text.split(":")[0].split(" \\<")[0] in source, text
 
 
 def test_every_setting_is_in_the_table() -> None:
-    source = (ROOT / "config" / "settings.py").read_text() + (ROOT / "config" / "env.py").read_text()
+    source = (ROOT / "config" / "settings.py").read_text() + (ROOT / "config" / "common" / "env.py").read_text()
     read = set(re.findall(r'env\.(?:text|integer|number|truth|texts)\(\s*"([A-Z_]+)"', source))
     assert read == {row[0].strip("`") for row in table("settings")}
 

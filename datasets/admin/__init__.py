@@ -1,5 +1,5 @@
-"""Projects, datasets, keys and people in the admin. What it changes, it changes through `datasets.services`."""
+"""Projects, datasets, keys and the change log in the admin. What it changes, it changes through `datasets.services`."""
 
-from datasets.admin import datasets, keys, log, people, projects
+from datasets.admin import datasets, keys, log, projects
 
-__all__ = ["datasets", "keys", "log", "people", "projects"]
+__all__ = ["datasets", "keys", "log", "projects"]

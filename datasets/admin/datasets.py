@@ -16,11 +16,11 @@ from datasets import services
 from datasets.admin.edits import edited
 from datasets.admin.pages import AuditedAdmin, base_url
 from datasets.admin.tenancy import ScopedFilter
-from datasets.changes import differences, problems
-from datasets.field_types import FIELD_TYPES
 from datasets.models import Dataset, SchemaVersion
-from datasets.samples import example_record, infer, snippets
-from datasets.schema import MAX_FIELDS, Field, check_size, check_successor, read_fields
+from datasets.schemas.changes import differences, problems
+from datasets.schemas.field_types import FIELD_TYPES
+from datasets.schemas.samples import example_record, infer, snippets
+from datasets.schemas.schema import MAX_FIELDS, Field, check_size, check_successor, read_fields
 
 _MOST_VERSIONS = 50
 

@@ -25,8 +25,8 @@ from django.utils.crypto import salted_hmac
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from config import clock
-from config.errors import Refused
+from config.common import clock
+from config.common.errors import Refused
 from datasets.admin.tenancy import TenantAdmin
 
 _Model = TypeVar("_Model", bound=Model)

@@ -11,16 +11,16 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path, reverse
 from django.utils.timesince import timesince, timeuntil
 
-from config import clock
-from config.errors import Refused
+from config.common import clock
+from config.common.errors import Refused
 from datasets import services
 from datasets.admin.edits import edited
 from datasets.admin.pages import AuditedAdmin, base_url, number, page
 from datasets.admin.tenancy import ScopedFilter
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
+from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset
-from datasets.revisions import ChangeRefused
-from datasets.samples import snippets
+from datasets.schemas.samples import snippets
 
 _ENDS = (
     ("", "Never"),
@@ -130,14 +130,21 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
             self._revoke(request, [key])
             return HttpResponseRedirect(reverse("admin:datasets_apikey_changelist"))
         return page(
-            self, request, "admin/datasets/apikey/revoke.html", title=f"Revoke “{key}”?", keys=[key], original=key
+            request,
+            "admin/datasets/apikey/revoke.html",
+            opts=self.opts,
+            title=f"Revoke “{key}”?",
+            keys=[key],
+            original=key,
         )
 
     @admin.action(description="Revoke: their next request is refused", permissions=("change",))
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
         keys = list(queryset.select_related("project"))
         if "confirmed" not in request.POST:
-            return page(self, request, "admin/datasets/apikey/revoke.html", title="Revoke these keys?", keys=keys)
+            return page(
+                request, "admin/datasets/apikey/revoke.html", opts=self.opts, title="Revoke these keys?", keys=keys
+            )
         self._revoke(request, keys)
         return None
 
@@ -166,9 +173,9 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
             self.log_addition(request, successor, f"Issued in place of key {key.pk}.")
             return self._issued(request, successor, "API key rotated", old=key)
         return page(
-            self,
             request,
             "admin/datasets/apikey/rotate.html",
+            opts=self.opts,
             title=f"Rotate “{key}”",
             original=key,
             newest=services.newest_namesake(key),
@@ -186,9 +193,9 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
         version = dataset and dataset.versions.order_by("-number").first()
         lines = snippets(base_url(request), dataset.pk, version.field_list(), token) if dataset and version else []
         return page(
-            self,
             request,
             "admin/datasets/apikey/issued.html",
+            opts=self.opts,
             title=title,
             key=key,
             token=token,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -27,7 +28,8 @@ class LogAdmin(ReadOnlyAdmin[LogEntry]):
 
     def of_tenant(self, queryset: QuerySet[LogEntry], user: Any) -> QuerySet[LogEntry]:
         seen = Q(pk__in=())
-        for model, registered in self.admin_site._registry.items():
+        for model in filter(self.admin_site.is_registered, apps.get_models()):
+            registered = self.admin_site.get_model_admin(model)
             if isinstance(registered, TenantAdmin) and registered.tenant_path is not None and model is not LogEntry:
                 ids = scope(model._default_manager.all(), user).values(key=Cast("pk", CharField()))
                 seen |= Q(content_type=ContentType.objects.get_for_model(model), object_id__in=ids)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from django.contrib import admin
 from django.core.exceptions import BadRequest
 from django.db.models import Model
 from django.forms import ModelForm
@@ -15,10 +16,14 @@ from datasets.admin.edits import GuardedAdmin
 _Model = TypeVar("_Model", bound=Model)
 
 
-def page(model_admin: Any, request: HttpRequest, template: str, *, title: str, **context: Any) -> TemplateResponse:
-    """A page in the admin's frame, never kept by a browser: it may hold a token or a tenant's records."""
-    frame = {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, "title": title}
-    request.current_app = model_admin.admin_site.name
+def page(request: HttpRequest, template: str, *, title: str, opts: Any = None, **context: Any) -> TemplateResponse:
+    """Return a page in the admin's frame; browsers keep no copy, because it may hold a token or a tenant's records.
+
+    `opts`: the options of the model that the page belongs to. A page without a model shows its title as a heading.
+    """
+    heading = {} if opts else {"content_title": title}
+    frame = {**admin.site.each_context(request), "opts": opts, "title": title, **heading}
+    request.current_app = admin.site.name
     response = TemplateResponse(request, template, {**frame, **context})
     add_never_cache_headers(response)
     return response

@@ -46,7 +46,7 @@ def scope(queryset: QuerySet[_Model], user: User | AnonymousUser) -> QuerySet[_M
     """What a person sees of a queryset of any model: nothing, where no page of the admin says how it is shared out."""
     if user.is_superuser:
         return queryset
-    registered = admin.site._registry.get(queryset.model)
+    registered = admin.site.get_model_admin(queryset.model) if admin.site.is_registered(queryset.model) else None
     if not isinstance(registered, TenantAdmin):
         return queryset.none()
     return registered.of_tenant(queryset, user)

@@ -1,5 +1,5 @@
-"""Records, quarantine, ledger and the start page in the admin."""
+"""Records and quarantine in the admin; the pages of this folder that belong to no model are in `config.site.urls`."""
 
-from ingest.admin import quarantine, records, start
+from ingest.admin import quarantine, records
 
-__all__ = ["quarantine", "records", "start"]
+__all__ = ["quarantine", "records"]

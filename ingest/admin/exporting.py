@@ -13,10 +13,10 @@ import pyarrow as pa
 from django.conf import settings
 from django.core.cache import cache
 
-from config.connections import broken_off
-from datasets import exports, records
+from config.common.connections import broken_off
 from datasets.models import Dataset
-from datasets.records import Selection
+from datasets.tables import exports, records
+from datasets.tables.records import Selection
 
 logger = logging.getLogger(__name__)
 

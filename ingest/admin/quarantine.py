@@ -11,11 +11,11 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from redis.exceptions import RedisError
 
+from config.common.text import counted
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
-from datasets.words import counted
-from ingest import mending, quarantine
 from ingest.models import QuarantinedEntry
+from ingest.storing import mending, quarantine
 
 _HELD = QuarantinedEntry.State.HELD
 # More than this of a body is for a download, not for reading.
@@ -103,9 +103,9 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         # As it is, not laid out: a save must not change what nobody touched.
         text = request.POST.get("body") or bytes(entry.body).decode(errors="replace")
         return page(
-            self,
             request,
             "admin/ingest/quarantinedentry/edit.html",
+            opts=self.opts,
             title=f"Edit entry {entry.pk}",
             original=entry,
             text=text,
@@ -168,7 +168,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     def _ask(self, request: HttpRequest, entries: list[QuarantinedEntry]) -> HttpResponse:
         held = [entry for entry in entries if entry.state == _HELD]
         template = "admin/ingest/quarantinedentry/discard.html"
-        return page(self, request, template, title="Discard for good?", entries=entries, held=held)
+        return page(request, template, opts=self.opts, title="Discard for good?", entries=entries, held=held)
 
     def _replay(self, request: HttpRequest, entries: Iterable[QuarantinedEntry]) -> None:
         self._each(request, entries, quarantine.replay, "Replayed", "in the queue again")

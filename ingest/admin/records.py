@@ -18,19 +18,19 @@ from django.http import (
 from django.urls import path, reverse
 from redis.exceptions import RedisError
 
-from config import clock
-from datasets import exports
+from config.common import clock
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from datasets.models import ApiKey, Dataset
-from datasets.samples import example_record
-from datasets.schema import Field
-from datasets.table import unreadable
-from ingest import refusals, statistics, tryout
-from ingest.admin import search
+from datasets.schemas.samples import example_record
+from datasets.schemas.schema import Field
+from datasets.tables import exports
+from datasets.tables.table import unreadable
+from ingest.admin import search, tryout
 from ingest.admin.exporting import Export, TooManyExports, progress_key, progress_of
 from ingest.models import DatasetRecords, QuarantinedEntry
-from ingest.statistics import Traffic
+from ingest.monitoring import refusals, statistics
+from ingest.monitoring.statistics import Traffic
 
 # What the page offers: a label, a format and its option.
 _EXPORTS = (
@@ -113,7 +113,13 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         query = search.query(request.GET)
         context["waits"] = not query and not found.problems and not context.get("rows")
         context |= {"query": query, "given": request.GET, "receipt": found.receipt, "exports": _EXPORTS}
-        return page(self, request, "admin/ingest/datasetrecords/records.html", title=f"Records of {dataset}", **context)
+        return page(
+            request,
+            "admin/ingest/datasetrecords/records.html",
+            opts=self.opts,
+            title=f"Records of {dataset}",
+            **context,
+        )
 
     def record_view(self, request: HttpRequest, object_id: int, record_id: str) -> HttpResponse:
         """Show one record with longer values than the list does."""
@@ -125,7 +131,9 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         if values is None:
             raise Http404
         context = {"dataset": dataset, "original": dataset, "values": values, "record_id": record_id}
-        return page(self, request, "admin/ingest/datasetrecords/record.html", title=f"Record {record_id}", **context)
+        return page(
+            request, "admin/ingest/datasetrecords/record.html", opts=self.opts, title=f"Record {record_id}", **context
+        )
 
     def export_view(self, request: HttpRequest, object_id: int, form: str) -> HttpResponseBase:
         """All records of the selection as a file, streamed; its progress can be asked for by `export_id`."""
@@ -158,7 +166,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def _unavailable(self, request: HttpRequest, dataset: DatasetRecords, why: str, *, status: int) -> HttpResponse:
         context = {"dataset": dataset, "original": dataset, "why": why}
         template = "admin/ingest/datasetrecords/unavailable.html"
-        answer = page(self, request, template, title="Records are not available", **context)
+        answer = page(request, template, opts=self.opts, title="Records are not available", **context)
         answer.status_code = status
         return answer
 
@@ -181,7 +189,9 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         }
         if wanted := request.GET.get("refusal"):
             context |= _refused(dataset, wanted)
-        return page(self, request, "admin/ingest/datasetrecords/try.html", title=f"Try it: {dataset}", **context)
+        return page(
+            request, "admin/ingest/datasetrecords/try.html", opts=self.opts, title=f"Try it: {dataset}", **context
+        )
 
     def answer_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """What the API would answer; with a key chosen, what it answers."""
@@ -210,7 +220,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "dataset": dataset,
             "receipt": dict(answer.headers).get("Location", "").rpartition("/")[2],
         }
-        return page(self, request, "admin/ingest/datasetrecords/answer.html", title="Answer", **context)
+        return page(request, "admin/ingest/datasetrecords/answer.html", opts=self.opts, title="Answer", **context)
 
 
 def _refused(dataset: Dataset, wanted: str) -> dict[str, Any]:

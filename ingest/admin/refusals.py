@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import projects_of
 from datasets.models import ApiKey, Dataset, Project
-from ingest import refusals
-from ingest.refusals import Refusal
+from ingest.monitoring import refusals
+from ingest.monitoring.refusals import Refusal
 
 _ROWS = 25
 
@@ -78,17 +78,14 @@ def _dataset_name(row: Row) -> str:
     return f"id {row.refusal.dataset_id}" if row.refusal.dataset_id else "none"
 
 
-def refusals_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def refusals_view(request: HttpRequest) -> HttpResponse:
     """The latest refusals of one project, newest first."""
     try:
         context = _context(request)
     except (RedisError, OSError):
         context = {"redis_is_away": True}
     context |= {"is_off": not settings.REFUSAL_LOG_ENTRIES, "kept": settings.REFUSAL_LOG_ENTRIES}
-    title = "Refused requests"
-    return page(
-        model_admin, request, "admin/ingest/refusals.html", title=title, content_title=title, opts=None, **context
-    )
+    return page(request, "admin/ingest/refusals.html", title="Refused requests", **context)
 
 
 def _context(request: HttpRequest) -> dict[str, Any]:

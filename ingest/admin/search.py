@@ -10,12 +10,12 @@ import pyarrow as pa
 from django.http import HttpRequest, QueryDict
 from django.utils import timezone
 
-from config.errors import ApiError
-from datasets import exports, records
+from config.common.errors import ApiError
 from datasets.models import Dataset
-from datasets.records import Selection
-from ingest import receipts
-from ingest.lookup import look_up
+from datasets.tables import exports, records
+from datasets.tables.records import Selection
+from ingest.api import receipts
+from ingest.api.lookup import look_up
 
 ROWS = 50
 _CELL = 200  # characters that a list shows of a value

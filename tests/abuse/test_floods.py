@@ -16,8 +16,9 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from datasets import catalog, services
-from datasets.keys import issue_token
+from datasets import services
+from datasets.contracts import catalog
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset
 from tests.conftest import FIELDS, Api, record
 from tests.ingest.wire import Answer, call
@@ -45,7 +46,9 @@ def send(token: str, dataset: int) -> Answer:
 def test_tokens_that_are_not_ours_cost_no_query_and_leave_nothing_behind(
     key: ApiKey, dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "ingest.refusals")  # pytest keeps the lines, and would count as the service
+    caplog.set_level(
+        logging.CRITICAL, "ingest.monitoring.refusals"
+    )  # pytest keeps the lines, and would count as the service
 
     def flood(count: int) -> None:
         for number in range(count):

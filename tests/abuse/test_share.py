@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from config.hashers import BoundedPasswordHasher, PasswordChecksBusy
-from config.share import Budget
+from config.web.hashers import BoundedPasswordHasher, PasswordChecksBusy
+from config.web.share import Budget
 from tests.abuse.conftest import Tenant
 from tests.abuse.connection import TEXT
 from tests.e2e.stack import Stack, wait_for
@@ -105,7 +105,7 @@ def test_a_budget_is_spent_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_at_most_two_passwords_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("config.hashers._WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("config.web.hashers._WAIT_SECONDS", 0.05)
     hasher, running, most = BoundedPasswordHasher(), [0], [0]
     lock = threading.Lock()
 

@@ -95,8 +95,8 @@ def together(stack: Stack, count: int) -> list[Tenant]:
 _MAKE = """
 from django.contrib.auth.models import User
 from datasets import services
-from datasets.keys import issue_token
-from datasets.schema import Field
+from datasets.contracts.keys import issue_token
+from datasets.schemas.schema import Field
 owner = User.objects.create_user("hostile")
 for number in range({count}):
     project = services.create_project(slug=f"hostile-{{number}}", owner=owner)

@@ -9,8 +9,8 @@ import pytest
 import zstandard
 from redis import Redis
 
-from config.env import embedded_redis_socket
-from ingest import redis_keys
+from config.common.env import embedded_redis_socket
+from ingest.queue import redis_keys
 from tests.abuse.conftest import THREADS, Tenant
 from tests.abuse.connection import LINE, TEXT, Connection
 from tests.e2e.stack import Stack

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from django.db import transaction
 
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
+from datasets.contracts.revisions import changing
 from datasets.models import ApiKey, Dataset, SchemaVersion
-from datasets.revisions import changing
-from datasets.table import DatasetTable
-from ingest import queue
+from datasets.tables.table import DatasetTable
+from ingest.queue import stream
 from tests.benchmarks.end_to_end import measure_drain
 from tests.benchmarks.load import Target
 from tests.benchmarks.payloads import FIELDS
@@ -62,7 +62,7 @@ def make_table(product: Product, rows: pa.Table, count: int) -> Dataset:
     """A dataset whose table holds so many rows: copies of the sample's, with ids of their own."""
     dataset = product.new_dataset()
     product.table.create(FIELDS)
-    generation, now = queue.generation() or "", int(time.time() * 1000)
+    generation, now = stream.generation() or "", int(time.time() * 1000)
     written = 0
     while written < count:
         part = rows.slice(0, min(rows.num_rows, count - written))
@@ -71,7 +71,7 @@ def make_table(product: Product, rows: pa.Table, count: int) -> Dataset:
         written += part.num_rows
         product.table.refresh()
         # Positions before those of anything that is accepted from now on.
-        position = queue.position_of(f"{now}-{written // rows.num_rows}")
+        position = stream.position_of(f"{now}-{written // rows.num_rows}")
         product.table.append(part, generation=generation, position=position, stored=written)
     return dataset
 

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from datasets.schema import Field
+from datasets.schemas.schema import Field
 
 FIELDS = [
     Field("country", "string"),

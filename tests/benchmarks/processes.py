@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.benchmarks.failure import BenchmarkFailed
 
 PATIENCE_SECONDS = 120.0

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from django.contrib.auth.models import User
 
-from config import redis
+from config.common import redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import Dataset
-from datasets.table import DatasetTable
-from ingest import queue, redis_keys
+from datasets.tables.table import DatasetTable
+from ingest.queue import redis_keys, stream, turns
 from tests.benchmarks.load import Target
 from tests.benchmarks.payloads import FIELDS, body
 from tests.benchmarks.processes import Server, Tree, wait_until
@@ -61,7 +61,7 @@ class Product(StoringSystem):
 
     def trim(self) -> None:
         client = redis.client()
-        for dataset_id in queue.pending():
+        for dataset_id in turns.pending():
             client.delete(redis_keys.stream(dataset_id))
             client.delete(redis_keys.queued(dataset_id), redis_keys.queued_bytes(dataset_id))
         pending = map(redis_keys.pending, map(int, client.zrange(redis_keys.TURNS, 0, -1)))
@@ -76,10 +76,10 @@ class Product(StoringSystem):
 
     def position(self) -> int:
         """How far the queue is in the table."""
-        return self.table.position(queue.generation() or "") if self.table.refresh() else 0
+        return self.table.position(stream.generation() or "") if self.table.refresh() else 0
 
     def stored(self) -> int:
-        return self.table.stored(queue.generation() or "") if self.table.refresh() else 0
+        return self.table.stored(stream.generation() or "") if self.table.refresh() else 0
 
     def readable(self) -> int:
         """Rows in the table, by a look into its files."""
@@ -143,7 +143,7 @@ class Probe:
         said = response.read()
         assert response.status == 202, said
         _, ms, seq, _ = response.headers["Location"].rpartition("/")[2].split("-")
-        return accepted_at, queue.position_of(f"{ms}-{seq}")
+        return accepted_at, stream.position_of(f"{ms}-{seq}")
 
     def wait(self) -> None:
         """Send a record, and wait until it can be read."""

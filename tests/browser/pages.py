@@ -5,9 +5,9 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.urls import reverse
 
-from datasets import records
-from datasets.keys import issue_token
-from ingest.drain import drain
+from datasets.contracts.keys import issue_token
+from datasets.tables import records
+from ingest.storing.drain import drain
 from quotas.models import MonthlyUsage, ThresholdEvent
 from tests.browser.scene import Scene
 from tests.conftest import Api, record
@@ -30,7 +30,7 @@ def addresses(scene: Scene) -> dict[str, str]:
     return {
         "start": reverse("admin:index"),
         "start-30-days": reverse("admin:index") + "?span=30d",
-        "why": reverse("admin:ingest_why", args=(scene.project.pk,)),
+        "why": reverse("admin:ingest_diagnosis", args=(scene.project.pk,)),
         "projects": reverse("admin:datasets_project_changelist"),
         "project": reverse("admin:datasets_project_change", args=(scene.project.pk,)),
         "project-add": reverse("admin:datasets_project_add"),

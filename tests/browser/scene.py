@@ -10,13 +10,14 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
 
-from config import clock, redis
+from config.common import clock, redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schema import Field
-from ingest import redis_keys, refusals, statistics
+from datasets.schemas.schema import Field
 from ingest.models import QuarantinedEntry
+from ingest.monitoring import refusals, statistics
+from ingest.queue import redis_keys
 from quotas import services as quotas
 from quotas.models import MonthlyUsage, ThresholdEvent
 from quotas.period import period_of

@@ -16,8 +16,8 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from playwright.sync_api import Browser  # noqa: E402
 
-from datasets import records  # noqa: E402
-from datasets.keys import issue_token  # noqa: E402
+from datasets.contracts.keys import issue_token  # noqa: E402
+from datasets.tables import records  # noqa: E402
 from tests.browser.chromium import browser  # noqa: E402
 from tests.browser.pages import addresses  # noqa: E402
 from tests.browser.scene import PASSWORD, Scene, furnish  # noqa: E402

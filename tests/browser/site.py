@@ -10,9 +10,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from django.db import connections
 
-from config.wsgi import application
-from ingest import queue
-from ingest.drain import drain
+from config.web.wsgi import application
+from ingest.queue import turns
+from ingest.storing.drain import drain
 from tests.ingest.signs import all_is_well
 
 
@@ -55,7 +55,7 @@ def working() -> Iterator[None]:
         try:
             while not stop.wait(0.1):
                 all_is_well()
-                while dataset_id := queue.next_due():
+                while dataset_id := turns.next_due():
                     drain(dataset_id)
         finally:
             connections.close_all()

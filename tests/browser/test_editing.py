@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from datasets import services
 from datasets.models import Dataset
-from datasets.schema import Field
+from datasets.schemas.schema import Field
 from tests.browser.conftest import LogIn
 from tests.browser.pages import addresses
 from tests.browser.scene import Scene

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from datasets import records
 from datasets.models import ApiKey
+from datasets.tables import records
 from ingest.models import QuarantinedEntry
 from tests.browser.conftest import LogIn
 from tests.browser.pages import addresses

@@ -2,8 +2,8 @@
 
 from playwright.sync_api import expect
 
-from datasets import records
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
+from datasets.tables import records
 from ingest.admin import exporting
 from tests.browser.conftest import LogIn
 from tests.browser.scene import Scene

@@ -10,10 +10,10 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from playwright.sync_api import Page, expect
 
-from config import clock
-from datasets import records
-from datasets.keys import issue_token
+from config.common import clock
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset
+from datasets.tables import records
 from ingest.models import QuarantinedEntry
 from tests.browser.conftest import LogIn
 from tests.browser.site import wait_until

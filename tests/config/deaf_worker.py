@@ -4,7 +4,8 @@ from typing import Any
 
 from celery.signals import worker_ready
 
-from config import celery, watch
+from config import celery
+from config.processes import watch
 
 app = celery.app
 watch.WORKER_PATIENCE_SECONDS = 3.0

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.servers import RedisServer
 from tests.test_commands import environment
 
 _PING = """
 from config.celery import app
-from config import redis
+from config.common import redis
 redis.client().ping()
 print("the rest is verified")
 app.send_task("ingest.dispatch", retry=False)

@@ -13,11 +13,12 @@ from celery import Celery
 from django.conf import settings
 from redis import Redis
 
-from config import redis
 from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE, BoundedScheduler, app
+from config.common import redis
 from datasets import services
 from datasets.models import Project
-from ingest import redis_keys, tasks
+from ingest import tasks
+from ingest.queue import redis_keys
 from tests.config.celery_processes import worker
 from tests.conftest import FIELDS
 from tests.e2e.stack import wait_for
@@ -131,7 +132,7 @@ def test_a_worker_without_work_goes_on(broker: Any, tmp_path: Path) -> None:
 )
 def test_a_beat_that_sends_nothing_ends(each_turn: str, ended: bool) -> None:
     program = (
-        "import time; from config import celery, watch\n"
+        "import time; from config import celery\nfrom config.processes import watch\n"
         "watch.BEAT_PATIENCE_SECONDS = 3\n"
         "celery._watch_beat()\n"
         "scheduler = celery.BoundedScheduler(app=celery.app)\n"

@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage
 from pytest_django import Settings
 
 from config.checks import check_machines, check_redis, check_settings
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.ingest.outages import own_client, redis_away
 from tests.servers import RedisServer
 from tests.test_readme import README
@@ -146,7 +146,7 @@ def test_a_secret_that_can_be_guessed_is_named(production: dict[str, str]) -> No
 
 REQUESTS = """
 import httpx
-from config.wsgi import application
+from config.web.wsgi import application
 client = httpx.Client(transport=httpx.WSGITransport(app=application), base_url="http://ingest.example.com")
 for path, headers in (
     ("/healthz", {}),

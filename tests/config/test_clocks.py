@@ -12,7 +12,8 @@ from redis import Redis
 
 from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE, BoundedScheduler, app
 from datasets.models import Dataset
-from ingest import health, queue
+from ingest.monitoring import health
+from ingest.queue import stream
 from tests.config.celery_processes import beat, worker
 from tests.conftest import Api
 from tests.e2e.stack import wait_for
@@ -53,7 +54,7 @@ def test_a_worker_whose_clock_is_wrong_stores_records(
     scheduler: Any = BoundedScheduler(app=app)
     with worker("tests.config.wrong_clock", tmp_path / "log", environment=move_clock(seconds)):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
-        wait_for(lambda: not queue.state(dataset.pk).length, "the record to leave the queue", seconds=60)
+        wait_for(lambda: not stream.state(dataset.pk).length, "the record to leave the queue", seconds=60)
     assert table_of(dataset).count() == 1
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import psycopg
 import pytest
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from datasets.models import Dataset, Project
 from datasets.services import create_dataset
 from tests.conftest import FIELDS, RECORD, Api
@@ -28,10 +28,10 @@ import json, sys
 from concurrent.futures import ThreadPoolExecutor
 from django.core.management import call_command
 from django.db import connections
-from config import wsgi
+from config.web import wsgi
 from datasets.models import ApiKey, Dataset
 
-from ingest import drain, upkeep
+from ingest.storing import drain, upkeep
 from tests.conftest import Api
 
 dataset, token, record = Dataset.objects.get(pk=sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])

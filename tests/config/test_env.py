@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from config.env import BASE_DIR, Environment, embedded_redis_socket, machine_memory
+from config.common.env import BASE_DIR, Environment, embedded_redis_socket, machine_memory
 from tests.test_readme import table
 
 NAMES = [row[0].strip("`") for row in table("settings")]
@@ -184,7 +184,7 @@ def test_texts_are_taken_as_they_stand() -> None:
 RACE = """
 import multiprocessing, sys
 from pathlib import Path
-from config.env import embedded_secret
+from config.common.env import embedded_secret
 
 def read(barrier, results, directory):
     barrier.wait()
@@ -221,7 +221,7 @@ def test_the_socket_is_in_the_data_directory_where_its_path_may_be_an_address(tm
 
 def test_a_container_has_no_more_memory_than_it_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("config.env._MEMORY_LIMITS", (limit,))
+    monkeypatch.setattr("config.common.env._MEMORY_LIMITS", (limit,))
     whole = machine_memory()
     assert whole > 2**28
     limit.write_text("max\n")

@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from django.test import RequestFactory
 from rest_framework import exceptions
 
-from config.errors import exception_handler, to_response
-from config.middleware import request_id
-from datasets.keys import InvalidApiKey
+from config.common.errors import exception_handler, to_response
+from config.common.requests import request_id
+from datasets.contracts.keys import InvalidApiKey
 from tests.conftest import Api
 
 

@@ -8,8 +8,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
-from config.private import UMASK, make_private, private_directory
-from config.supervise import programs
+from config.common.private import UMASK, make_private, private_directory
+from config.processes.supervise import programs
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""`config.redis.execute`: one command over the thread's connection, repeated for as long as it may take."""
+"""`config.common.redis.execute`: one command over the thread's connection, repeated for as long as it may take."""
 
 import json
 import pickle
@@ -12,7 +12,7 @@ import pytest
 from django.core.cache import cache
 from redis.exceptions import ResponseError
 
-from config import redis
+from config.common import redis
 from tests.ingest.outages import own_client, redis_away, redis_stuck
 
 

@@ -12,8 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 from supervisor.options import ServerOptions
 
-from config.env import machine_memory
-from config.supervise import TIED, configuration, programs
+from config.common.env import machine_memory
+from config.processes.supervise import TIED, configuration, programs
 
 
 def read(directory: Path) -> ServerOptions:
@@ -80,7 +80,7 @@ def test_processes_may_open_more_files_than_a_shell_begins_with() -> None:
     """In a process of its own: the limit is the process's."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
-        "import resource; from config.supervise import allow_many_files\n"
+        "import resource; from config.processes.supervise import allow_many_files\n"
         "for _ in range(2): allow_many_files()\n"
         "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
     )

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from datasets import services
 from datasets.models import Dataset, Project
-from ingest.drain import drain
+from ingest.storing.drain import drain
 from tests.conftest import FIELDS
 from tests.forms import form_of
 from tests.ingest.entries import enqueue

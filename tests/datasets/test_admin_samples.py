@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 from django.core.exceptions import ValidationError
 
-from datasets.changes import differences, problems
-from datasets.samples import example_record, infer
-from datasets.schema import CompiledSchema, Field
-from ingest.validation import validate_one
+from datasets.schemas.changes import differences, problems
+from datasets.schemas.samples import example_record, infer
+from datasets.schemas.schema import CompiledSchema, Field
+from ingest.validation.payloads import validate_one
 from tests.conftest import FIELDS, RECORD
 
 

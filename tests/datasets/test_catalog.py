@@ -17,12 +17,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from config import redis
-from datasets import catalog, revisions, services
-from datasets.keys import issue_token
+from config.common import redis
+from datasets import services
+from datasets.contracts import catalog, revisions
+from datasets.contracts.keys import issue_token
+from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
-from datasets.revisions import ChangeRefused
-from datasets.schema import Field
+from datasets.schemas.schema import Field
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
 from tests.ingest.at_once import Threads

@@ -13,9 +13,9 @@ from django.test import Client
 from pytest_django import Settings
 
 from datasets import services
-from datasets.keys import read_token
+from datasets.contracts.keys import read_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schema import Field
+from datasets.schemas.schema import Field
 from tests.conftest import Api, record
 from tests.ingest.outages import redis_away
 

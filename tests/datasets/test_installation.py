@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 import pytest
 from django.conf import settings
 
-from config import redis
-from config.env import BASE_DIR
+from config.common import redis
+from config.common.env import BASE_DIR
 from datasets import installation
 from datasets.installation import INSTALLATION, UnusableData
 from datasets.models import Dataset, Installation
-from ingest import health, queue, upkeep
-from ingest.drain import drain
+from ingest.monitoring import health
+from ingest.queue import turns
+from ingest.storing import upkeep
+from ingest.storing.drain import drain
 from quotas import services as quotas
 from tests.conftest import Api, record, stored
 from tests.ingest.entries import in_stream
@@ -62,7 +64,7 @@ def test_another_installations_redis_is_not_written_to(api: Api, dataset: Datase
                 "detail": "The queue's data is not this service's (see /readyz). Nothing was queued or charged.",
             },
         )
-    for work in (queue.next_due, lambda: drain(dataset.pk), quotas.flush, upkeep.note_key_use):
+    for work in (turns.next_due, lambda: drain(dataset.pk), quotas.flush, upkeep.note_key_use):
         with pytest.raises(UnusableData, match=WORDS):
             work()
     after = {key: value for key, value in everything_in(own_client()).items() if not key.startswith(b"revision:")}

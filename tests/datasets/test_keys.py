@@ -18,9 +18,10 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
-from config import redis
-from datasets import catalog, services
-from datasets.keys import InvalidApiKey, MissingProjectClaim, issue_token, read_token
+from config.common import redis
+from datasets import services
+from datasets.contracts import catalog
+from datasets.contracts.keys import InvalidApiKey, MissingProjectClaim, issue_token, read_token
 from datasets.models import ApiKey, Dataset, Project
 from tests.conftest import FIELDS, Api, record
 from tests.forms import form_of
@@ -232,7 +233,7 @@ def test_the_keys_of_an_inactive_owner_are_refused_as_long_as_it_is(api: Api, pr
     deactivated = {name: value for name, value in form.values.items() if name not in ("is_active", "_loaded")}
     assert browser.post(path, deactivated).status_code == 302
     assert_refused(api.one(record()))
-    why = browser.get(reverse("admin:ingest_why", args=(project.pk,))).content.decode()
+    why = browser.get(reverse("admin:ingest_diagnosis", args=(project.pk,))).content.decode()
     assert "owner, owner, is inactive: all keys of the project are refused." in why
     assert browser.post(path, {**deactivated, "is_active": "on"}).status_code == 302
     assert api.one(record()).status_code == 202

@@ -1,4 +1,4 @@
-"""Stored records read back: `datasets.records` and `manage.py records`."""
+"""Stored records read back: `datasets.tables.records` and `manage.py records`."""
 
 import csv
 import io
@@ -10,10 +10,11 @@ import pyarrow.parquet
 import pytest
 from django.core.management import CommandError, call_command
 
-from datasets import records, services
+from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schema import Field
-from ingest.drain import drain
+from datasets.schemas.schema import Field
+from datasets.tables import records
+from ingest.storing.drain import drain
 from tests.conftest import Api, record
 from tests.ingest.entries import enqueue, send
 

@@ -13,10 +13,10 @@ import pyarrow.parquet
 import pytest
 from deltalake import write_deltalake
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from datasets.models import Dataset
-from datasets.schema import Field
-from datasets.table import BASE_COLUMNS, PARTITION, DatasetTable
+from datasets.schemas.schema import Field
+from datasets.tables.table import BASE_COLUMNS, PARTITION, DatasetTable
 from tests.test_commands import environment
 
 MB = 1024**2

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from datasets.models import Dataset
-from datasets.table import BASE_COLUMNS, PARTITION, DatasetTable
+from datasets.tables.table import BASE_COLUMNS, PARTITION, DatasetTable
 from tests.conftest import FIELDS, Api, record, stored
 from tests.test_commands import environment
 

@@ -9,9 +9,9 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
-from datasets.field_types import FIELD_TYPES
 from datasets.models import Dataset, Project
-from datasets.schema import MAX_FIELDS, Field, check_successor, parse_fields, read_fields
+from datasets.schemas.field_types import FIELD_TYPES
+from datasets.schemas.schema import MAX_FIELDS, Field, check_successor, parse_fields, read_fields
 
 
 def problems(given: Any) -> list[str]:

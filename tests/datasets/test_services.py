@@ -10,12 +10,13 @@ from django.db.models import ProtectedError
 from django.test import Client
 from pytest_django import Settings
 
-from config import clock, redis
-from datasets import revisions, services
+from config.common import clock, redis
+from datasets import services
+from datasets.contracts import revisions
+from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
-from datasets.revisions import ChangeRefused
-from datasets.schema import Field
-from ingest.drain import drain
+from datasets.schemas.schema import Field
+from ingest.storing.drain import drain
 from tests.conftest import FIELDS, Api, record
 from tests.ingest.at_once import at_once
 from tests.ingest.outages import redis_away

@@ -15,10 +15,10 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from django.conf import settings
 from pytest_django import Settings
 
-from config import clock
+from config.common import clock
 from datasets.models import Dataset
-from datasets.schema import Field
-from datasets.table import (
+from datasets.schemas.schema import Field
+from datasets.tables.table import (
     _COMMITS_A_CHECKPOINT,
     BASE_COLUMNS,
     PARTITION,
@@ -334,7 +334,7 @@ def test_tidying_leaves_the_log_to_who_appends(monkeypatch: pytest.MonkeyPatch, 
     """Of two that cut it at once, one finds a file gone, and fails after its commit."""
     settings.RETENTION_DAYS = 1
     short = {"delta.checkpointInterval": "1", "delta.logRetentionDuration": "interval 0 seconds"}
-    monkeypatch.setattr("datasets.table._configuration", lambda: {**_configuration(), **short})
+    monkeypatch.setattr("datasets.tables.table._configuration", lambda: {**_configuration(), **short})
     table = DatasetTable(7, 14)
     table.create(FIELDS)
     append(table, rows("a", day=date(2020, 1, 1)), 1)

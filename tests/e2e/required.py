@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, distribution, packages_dist
 
 from packaging.requirements import Requirement
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 
 
 def _name(of: str) -> str:

@@ -20,7 +20,7 @@ import httpx
 import psutil
 from deltalake import DeltaTable
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.e2e.required import absent
 from tests.faults.hands import Hand
 from tests.faults.processes import programs

@@ -21,11 +21,11 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 
-from config import redis
+from config.common import redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schema import Field
+from datasets.schemas.schema import Field
 from quotas.services import set_limit
 from tests.conftest import FIELDS, record
 from tests.e2e.stack import Stack, running, wait_for

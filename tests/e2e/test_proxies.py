@@ -16,7 +16,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.abuse.connection import TEXT, Connection
 from tests.e2e.stack import Stack, free_port, running, wait_for
 from tests.tools import executable

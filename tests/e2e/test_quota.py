@@ -120,7 +120,7 @@ def test_two_processes_accept_what_fits_and_not_a_record_more(stack: Stack) -> N
 
 # As Redis counts it, and as the database has it once it is flushed.
 _USAGE = """
-from config import redis
+from config.common import redis
 from quotas import counters, services
 from quotas.models import MonthlyUsage
 services.flush()

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.e2e.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
 
 

@@ -20,13 +20,14 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
-from config import redis  # noqa: E402
+from config.common import redis  # noqa: E402
 from datasets import services  # noqa: E402
-from datasets.keys import issue_token  # noqa: E402
+from datasets.contracts.keys import issue_token  # noqa: E402
 from datasets.models import ApiKey, Dataset, Project  # noqa: E402
-from datasets.schema import Field  # noqa: E402
-from datasets.table import DatasetTable  # noqa: E402
-from ingest import drain, ledger, queue, redis_keys, upkeep  # noqa: E402
+from datasets.schemas.schema import Field  # noqa: E402
+from datasets.tables.table import DatasetTable  # noqa: E402
+from ingest.queue import redis_keys, stream  # noqa: E402
+from ingest.storing import drain, ledger, upkeep  # noqa: E402
 from quotas import counters  # noqa: E402
 from quotas.models import MonthlyUsage  # noqa: E402
 from quotas.services import set_limit  # noqa: E402
@@ -85,7 +86,7 @@ def tidy(everything: bool, hours: int) -> None:
 
 def put_ahead(dataset: int) -> None:
     """Let a table have a position an hour ahead, as if Redis's clock had been there."""
-    generation = queue.generation()
+    generation = stream.generation()
     table = DatasetTable.of(Dataset.objects.get(pk=dataset))
     if generation and table.refresh():
         position = max(table.position(generation), int(time.time() * 1000) << 20) + (3_600_000 << 20)
@@ -94,10 +95,10 @@ def put_ahead(dataset: int) -> None:
 
 def use_up(dataset: int) -> None:
     """Let a stream be near the end of a millisecond's sequence numbers, as after a clock that was set back."""
-    stream = redis_keys.stream(dataset)
-    if redis.client().exists(stream):
-        ms, seq = map(int, redis.client().xinfo_stream(stream)["last-generated-id"].split(b"-"))
-        redis.client().execute_command("XSETID", stream, f"{ms}-{max(seq, 2**20 - 10)}")
+    key = redis_keys.stream(dataset)
+    if redis.client().exists(key):
+        ms, seq = map(int, redis.client().xinfo_stream(key)["last-generated-id"].split(b"-"))
+        redis.client().execute_command("XSETID", key, f"{ms}-{max(seq, 2**20 - 10)}")
 
 
 def balance(dataset: int) -> dict[str, object]:

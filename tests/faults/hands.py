@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 
 if TYPE_CHECKING:  # a stack has a hand, too
     from tests.e2e.stack import Stack

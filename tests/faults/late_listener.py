@@ -15,7 +15,7 @@ import time
 def _serve(main: int) -> None:
     while os.getppid() == main:
         time.sleep(0.01)
-    importlib.import_module("config.granian")
+    importlib.import_module("config.web.granian")
     time.sleep(1)
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())

@@ -285,9 +285,12 @@ class Nemesis:
             return None
 
         def restore() -> None:
-            restored = self.redis.restore(self.world.projects)
-            if restored is not None:
-                self.restores.append(restored)
+            self.world.uncertain_until = float("inf")  # Redis answers again before this returns
+            try:
+                restored = self.redis.restore(self.world.projects)
+                if restored is not None:
+                    self.restores.append(restored)
+            finally:
                 self.world.uncertain_until = time.monotonic() + _UNCERTAIN_SECONDS
 
         self._undo_after(fault.seconds, restore, "Redis is as it was")

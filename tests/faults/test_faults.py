@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from ingest.queue import packed
+from ingest.queue.formats import packed
 from tests.faults.restoring import Restore, forgotten, repeated
 from tests.faults.run import run
 from tests.faults.workload import OPTIONAL_FIELDS, Batch, Record, Sent

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from config.env import embedded_redis_socket
+from config.common.env import embedded_redis_socket
 from tests.e2e.stack import PATIENCE_SECONDS, Stack, running, wait_for
 from tests.faults.hands import Hand
 from tests.faults.processes import families

@@ -5,7 +5,7 @@ import sys
 
 import psutil
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.e2e.stack import wait_for
 
 

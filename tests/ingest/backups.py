@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from config import redis
+from config.common import redis
 from datasets.models import Dataset
-from datasets.table import DatasetTable
-from ingest import queue, redis_keys
+from datasets.tables.table import DatasetTable
+from ingest.queue import redis_keys, stream
 from tests.ingest.entries import generation
 
 HOUR = timedelta(hours=1)
@@ -40,17 +40,17 @@ def last_id(dataset: Dataset) -> str:
 
 def set_clock(dataset: Dataset, ahead: timedelta) -> None:
     """Let the dataset's stream go on as if Redis's clock had once been ahead by so much."""
-    client, stream = redis.client(), redis_keys.stream(dataset.pk)
+    client, key = redis.client(), redis_keys.stream(dataset.pk)
     now, _ = client.time()
     moment = f"{int((now + ahead.total_seconds()) * 1000)}-0"
-    if queue.position_of(moment) > queue.position_of(last_id(dataset)):
-        client.execute_command("XSETID", stream, moment)
+    if stream.position_of(moment) > stream.position_of(last_id(dataset)):
+        client.execute_command("XSETID", key, moment)
 
 
 def put_table_ahead(dataset: Dataset, ahead: timedelta) -> int:
     """Let the table have a position that Redis's clock has yet to reach; return it."""
     now, _ = redis.client().time()
-    position = queue.position_of(f"{int((now + ahead.total_seconds()) * 1000)}-7")
+    position = stream.position_of(f"{int((now + ahead.total_seconds()) * 1000)}-7")
     table = DatasetTable.of(dataset)
     table.refresh()
     table.append(None, generation=generation(), position=position, stored=table.stored(generation()))

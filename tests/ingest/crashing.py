@@ -18,15 +18,16 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from config import redis
+from config.common import redis
 from datasets.models import Dataset
-from datasets.table import DatasetTable, Overtaken
-from ingest import drain as drains
-from ingest import ledger, queue, redis_keys, upkeep
+from datasets.tables.table import DatasetTable, Overtaken
 from ingest.models import QuarantinedEntry
+from ingest.queue import redis_keys, stream, turns
+from ingest.storing import drain as drains
+from ingest.storing import ledger, upkeep
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["config.wsgi", "tests.ingest.crashing"])
+PROCESSES.set_forkserver_preload(["config.web.wsgi", "tests.ingest.crashing"])
 
 # What a test may have changed, and a process of its must know.
 _PASSED_ON = ("STORAGE_URL", "DRAIN_MAX_RECORDS", "DRAIN_MAX_BYTES", "DRAIN_LEASE_SECONDS", "VACUUM_RETENTION_HOURS")
@@ -110,16 +111,16 @@ STEPS: dict[str, Callable[[], None]] = {
     "after it bound the table": lambda: _after(DatasetTable, "set_table_id"),
     "before it recounts": lambda: _before(ledger, "recount"),
     "after it recounted": lambda: _after(ledger, "recount"),
-    "before it keeps ahead": lambda: _before(queue, "keep_ahead"),
-    "after it kept ahead": lambda: _after(queue, "keep_ahead"),
-    "before it renumbers": lambda: _before(queue, "renumber"),
-    "after it renumbered": lambda: _after(queue, "renumber"),
+    "before it keeps ahead": lambda: _before(stream, "keep_ahead"),
+    "after it kept ahead": lambda: _after(stream, "keep_ahead"),
+    "before it renumbers": lambda: _before(stream, "renumber"),
+    "after it renumbered": lambda: _after(stream, "renumber"),
     "before the write": lambda: _before(DatasetTable, "append"),
     "between write and commit": _when_a_file_is_written,
     "after the commit": lambda: _after(DatasetTable, "append"),
-    "after the trim": lambda: _after(queue, "trim"),
-    "before it settles": lambda: _before(queue, "settle"),
-    "after it settled": lambda: _after(queue, "settle"),
+    "after the trim": lambda: _after(stream, "trim"),
+    "before it settles": lambda: _before(turns, "settle"),
+    "after it settled": lambda: _after(turns, "settle"),
     "after it wrote to quarantine": lambda: _after(drains, "_quarantine"),
     "before it wrote to quarantine": lambda: _before(QuarantinedEntry.objects, "bulk_create"),
 }
@@ -162,7 +163,7 @@ def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
         except Overtaken:
             overtaken += 1
             continue
-        except queue.AnotherGeneration:
+        except stream.AnotherGeneration:
             continue
         written += stored.rows if stored else 0
         if stored is None and last:

@@ -9,10 +9,10 @@ import httpx
 from deltalake import DeltaTable
 from django.conf import settings
 
-from config import redis
+from config.common import redis
 from datasets import installation
 from datasets.models import Dataset
-from ingest import queue, redis_keys
+from ingest.queue import redis_keys, stream
 from tests.conftest import Api, record
 
 
@@ -103,6 +103,6 @@ def in_stream(dataset: Dataset) -> int:
 
 def generation() -> str:
     """The generation in force."""
-    found = queue.generation()
+    found = stream.generation()
     assert found is not None
     return found

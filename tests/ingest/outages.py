@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import connection
 from redis import Redis
 
-from ingest import redis_keys
+from ingest.queue import redis_keys
 
 
 def own_client() -> Any:

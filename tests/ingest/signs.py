@@ -1,6 +1,6 @@
 """Signs of life of the processes that a test does not start."""
 
-from ingest import health, heartbeat
+from ingest.monitoring import health, heartbeat
 
 
 def all_is_well() -> None:

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.ingest import nasty
 from tests.ingest.outages import redis_away
 from tests.ingest.test_admin_tenancy import Tenant, as_user

@@ -14,15 +14,19 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
-from config import clock, redis
-from datasets import exports, records, services
-from datasets.keys import issue_token
+from config.common import clock, redis
+from datasets import services
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.records import Selection
-from ingest import ledger, quarantine, redis_keys, statistics, tryout
+from datasets.tables import exports, records
+from datasets.tables.records import Selection
+from ingest.admin import tryout
 from ingest.admin.exporting import MAX_OF_A_USER, Export, TooManyExports
-from ingest.drain import drain
 from ingest.models import QuarantinedEntry
+from ingest.monitoring import statistics
+from ingest.queue import redis_keys
+from ingest.storing import ledger, quarantine
+from ingest.storing.drain import drain
 from tests.conftest import Api, record, stored
 from tests.ingest.entries import enqueue, send, status
 

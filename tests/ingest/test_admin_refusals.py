@@ -10,9 +10,9 @@ from django.test import Client
 from django.urls import reverse
 
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from ingest import refusals
+from ingest.monitoring import refusals
 from tests.conftest import Api, record
 from tests.ingest.outages import redis_away
 

@@ -61,7 +61,7 @@ def pages(transactional_db: None) -> dict[str, str]:
         "datasets, searched": reverse("admin:datasets_dataset_changelist") + "?q=00042",
         "projects to choose from": reverse("admin:autocomplete")
         + "?app_label=datasets&model_name=dataset&field_name=project&term=04",
-        "cards": reverse("admin:ingest_cards"),
+        "cards": reverse("admin:start_cards"),
         "records of one of many": reverse("admin:ingest_datasetrecords_change", args=(many.pk,)),
     }
     return pages | searched

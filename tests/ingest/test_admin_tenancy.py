@@ -20,11 +20,11 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from datasets import services
 from datasets.admin.tenancy import TenantAdmin, scope
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schema import Field
-from ingest import refusals
+from datasets.schemas.schema import Field
 from ingest.models import DatasetRecords, QuarantinedEntry
+from ingest.monitoring import refusals
 from quotas.models import MonthlyUsage, QuotaLimit, ThresholdEvent
 from tests.conftest import Api, record, stored
 
@@ -227,7 +227,7 @@ def test_those_lists_would_show_it_to_whom_it_belongs(zebra: Tenant) -> None:
     shown = [path for path in lists() if SECRET in text_of(as_user(zebra.user).get(path, follow=True))]
     for name in ("datasets_project", "datasets_dataset", "datasets_apikey", "ingest_quarantinedentry"):
         assert reverse(f"admin:{name}_changelist") in shown
-    assert {reverse("admin:index"), reverse("admin:ingest_cards"), reverse("admin:ingest_ledger")} <= set(shown)
+    assert {reverse("admin:index"), reverse("admin:start_cards"), reverse("admin:ingest_ledger")} <= set(shown)
     assert reverse("admin:ingest_refusals") in shown
     assert reverse("admin:admin_logentry_changelist") in shown
     # A form offers the projects that may be chosen; here there is one, and it is chosen.

@@ -11,13 +11,13 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from config import clock, redis
+from config.common import clock, redis
 from datasets import services
 from datasets.models import ApiKey, Dataset, Project
-from ingest import redis_keys
-from ingest.checkup import ADVICE
-from ingest.drain import drain
-from ingest.refusals import REJECTED_RECORDS
+from ingest.monitoring.diagnosis import ADVICE
+from ingest.monitoring.refusals import REJECTED_RECORDS
+from ingest.queue import redis_keys
+from ingest.storing.drain import drain
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
 from tests.ingest.entries import enqueue, send, table_of
@@ -35,7 +35,7 @@ def look(owner: User, project: Project) -> Look:
     client.force_login(User.objects.get(pk=owner.pk))
 
     def why() -> str:
-        page = reverse("admin:ingest_why", args=(project.pk,))
+        page = reverse("admin:ingest_diagnosis", args=(project.pk,))
         assert page in client.get(reverse("admin:index")).content.decode()
         return client.get(page).content.decode()
 

@@ -9,12 +9,13 @@ import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
-from config import redis
+from config.common import redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schema import Field
-from ingest import health, metrics, redis_keys
+from datasets.schemas.schema import Field
+from ingest.monitoring import health, metrics
+from ingest.queue import redis_keys
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.at_once import Threads

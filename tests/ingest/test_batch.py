@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from config import redis
+from config.common import redis
 from datasets.models import Dataset
 from quotas import counters
 from quotas.services import current

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 from pytest_django import Settings
 
-from config import redis
+from config.common import redis
 from datasets.models import Dataset
 from tests.conftest import Api, record, stored
 from tests.ingest.entries import in_stream

@@ -9,10 +9,10 @@ import pytest
 from django.conf import settings
 
 from datasets.models import Dataset
-from ingest import queue
-from ingest.drain import drain
-from ingest.ledger import balance
 from ingest.models import QuarantinedEntry
+from ingest.queue import turns
+from ingest.storing.drain import drain
+from ingest.storing.ledger import balance
 from tests.conftest import Api
 from tests.ingest.crashing import (
     data_files,
@@ -136,12 +136,12 @@ def test_a_dataset_whose_drain_was_killed_is_due_again_after_a_lease(
 ) -> None:
     monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 1.0)
     send(api, "a")
-    assert queue.next_due() == dataset.pk
+    assert turns.next_due() == dataset.pk
     assert finish(start(drain_dying, "before the write", dataset.pk)) == KILLED
-    wait_until(lambda: queue.next_due() == dataset.pk)
+    wait_until(lambda: turns.next_due() == dataset.pk)
     wait_until(lambda: drain(dataset.pk))  # the lock's lease began a little later
     assert names_in_table(dataset) == ["a"]
-    assert queue.next_due() is None
+    assert turns.next_due() is None
 
 
 def _has_begun(dataset: Dataset, left: int) -> bool:

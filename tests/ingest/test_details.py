@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from config.errors import ApiError
-from datasets.schema import CompiledSchema
-from ingest.body import JSON, NDJSON
+from config.common.errors import ApiError
+from datasets.schemas.schema import CompiledSchema
 from ingest.errors import InvalidJson
-from ingest.validation import validate_array, validate_lines, validate_one
+from ingest.validation.body import JSON, NDJSON
+from ingest.validation.payloads import validate_array, validate_lines, validate_one
 from tests.conftest import FIELDS, Api, record
 
 TEXT = json.dumps(record()).encode()

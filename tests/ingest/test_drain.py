@@ -10,16 +10,16 @@ from django.conf import settings
 from django.db import DatabaseError
 from redis.exceptions import RedisError
 
-from config import redis
+from config.common import redis
 from datasets import installation, services
 from datasets.models import Dataset
-from datasets.schema import Field
-from datasets.table import DatasetTable, Overtaken
-from ingest import drain as drains
-from ingest import queue, redis_keys
-from ingest.drain import drain, drain_once
-from ingest.ledger import balance
+from datasets.schemas.schema import Field
+from datasets.tables.table import DatasetTable, Overtaken
 from ingest.models import QuarantinedEntry
+from ingest.queue import formats, redis_keys, stream, turns
+from ingest.storing import drain as drains
+from ingest.storing.drain import drain, drain_once
+from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.crashing import PROCESSES, drain_without_lock, finish, race, running, start
 from tests.ingest.entries import (
@@ -62,7 +62,7 @@ def test_rows_position_and_count_move_in_one_commit(api: Api, dataset: Dataset) 
     actions = commit(dataset, before + 1)
     assert sum(json.loads(each["add"]["stats"])["numRecords"] for each in actions if "add" in each) == 2
     assert positions(actions) == {
-        f"queue-position-{generation()}": queue.position_of(last),
+        f"queue-position-{generation()}": stream.position_of(last),
         f"queue-stored-{generation()}": 3,
     }
 
@@ -76,7 +76,7 @@ def test_a_commit_of_nothing_but_poison_moves_the_position_without_rows(api: Api
     actions = commit(dataset, before + 1)
     assert not any("add" in each or "remove" in each for each in actions)
     assert positions(actions) == {
-        f"queue-position-{generation()}": queue.position_of(last),
+        f"queue-position-{generation()}": stream.position_of(last),
         f"queue-stored-{generation()}": 1,
     }
     assert in_stream(dataset) == 0
@@ -93,7 +93,7 @@ def test_a_dataset_whose_first_entry_is_poison_gets_its_table(api: Api, dataset:
 
 
 def test_a_compressed_body_that_is_damaged_is_kept_in_quarantine(api: Api, dataset: Dataset) -> None:
-    damaged = queue.packed(large())[:-1]
+    damaged = formats.packed(large())[:-1]
     send(api, "a")
     enqueue(dataset, damaged)
     send(api, "b")
@@ -126,7 +126,7 @@ def test_what_comes_during_a_drain_is_left_to_the_next_dispatch(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a")
-    queue.next_due()
+    turns.next_due()
     append = DatasetTable.append
 
     def slow(*args: Any, **kwargs: Any) -> None:
@@ -137,10 +137,10 @@ def test_what_comes_during_a_drain_is_left_to_the_next_dispatch(
     assert drain(dataset.pk) == 1
     monkeypatch.undo()
     assert names_in_table(dataset) == ["a"]
-    assert queue.next_due() == dataset.pk
+    assert turns.next_due() == dataset.pk
     assert drain(dataset.pk) == 1
     assert names_in_table(dataset) == ["a", "b"]
-    assert queue.next_due() is None
+    assert turns.next_due() is None
 
 
 def test_a_batch_that_is_queued_compressed_is_stored_like_any(api: Api, dataset: Dataset) -> None:
@@ -167,7 +167,7 @@ def test_a_commit_is_decoded_in_pieces_of_any_size(
     assert drain(dataset.pk) == 7
     assert names_in_table(dataset) == names
     kept = QuarantinedEntry.objects.get(dataset=dataset)
-    assert kept.position == queue.position_of(poison)
+    assert kept.position == stream.position_of(poison)
     assert table_of(dataset).version() == 1  # made, and written to once
     assert balance(dataset).adds_up
 
@@ -179,12 +179,12 @@ def test_a_drain_gives_way_after_its_turn_and_stays_due(
     monkeypatch.setattr(drains, "_TURN_SECONDS", 0.0)
     send(api, "a")
     send(api, "b")
-    queue.next_due()
-    assert queue.next_due() is None
+    turns.next_due()
+    assert turns.next_due() is None
     assert drain(dataset.pk) == 1
-    assert queue.next_due() == dataset.pk
+    assert turns.next_due() == dataset.pk
     assert drain(dataset.pk) == 1
-    assert queue.next_due() is None
+    assert turns.next_due() is None
 
 
 # -- schemas that change ------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_what_was_queued_under_an_older_version_fits_a_table_that_went_on(api: A
 
 def test_a_drain_leaves_a_dataset_alone_that_another_has_claimed(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    with queue.claim(dataset.pk) as lock:
+    with turns.claim(dataset.pk) as lock:
         assert lock is not None
         assert drain(dataset.pk) == 0
         assert in_stream(dataset) == 1
@@ -413,7 +413,7 @@ def test_a_wipe_in_the_middle_of_a_drain_harms_neither_generation(
     send(api, "0")
     drain(dataset.pk)
     send(api, "a")
-    owner: Any = DatasetTable if moment == "append" else queue
+    owner: Any = DatasetTable if moment == "append" else stream
     original = getattr(owner, moment)
 
     def wiped(*args: Any, **kwargs: Any) -> Any:
@@ -461,7 +461,7 @@ def test_a_drain_that_loses_redis_on_the_way_is_made_good_by_the_next(
     api: Api, dataset: Dataset, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a", "b")
-    owner: Any = DatasetTable if moment == "append" else queue
+    owner: Any = DatasetTable if moment == "append" else turns if moment == "settle" else stream
     original = getattr(owner, moment)
 
     def cut_off(*args: Any, **kwargs: Any) -> Any:
@@ -479,7 +479,7 @@ def test_a_drain_that_loses_redis_on_the_way_is_made_good_by_the_next(
     drain(dataset.pk)
     assert names_in_table(dataset) == ["a", "b"]
     assert counters(dataset) == {"accepted": 2, "queued": 0, "bytes": 0, "total": 0}
-    assert queue.next_due() is None
+    assert turns.next_due() is None
 
 
 def test_a_drain_without_a_database_leaves_the_queue_as_it_is(api: Api, dataset: Dataset) -> None:

@@ -14,12 +14,12 @@ import jwt
 import pytest
 from django.conf import settings
 
-from config import clock, redis
-from config.errors import ApiError
+from config.common import clock, redis
+from config.common.errors import ApiError
 from datasets.models import Dataset
-from ingest import redis_keys
-from ingest.body import JSON
 from ingest.errors import InvalidRecords
+from ingest.queue import redis_keys
+from ingest.validation.body import JSON
 from quotas.services import set_limit
 from tests.conftest import Api, record
 from tests.ingest.at_once import Threads

@@ -13,11 +13,12 @@ from django.urls import reverse
 
 from datasets import services
 from datasets.models import Dataset, Project, SchemaVersion
-from datasets.table import DatasetTable, ForeignTable
-from ingest import health, upkeep
-from ingest.checkup import findings
-from ingest.drain import drain
-from ingest.ledger import audit, balance
+from datasets.tables.table import DatasetTable, ForeignTable
+from ingest.monitoring import health
+from ingest.monitoring.diagnosis import findings
+from ingest.storing import upkeep
+from ingest.storing.drain import drain
+from ingest.storing.ledger import audit, balance
 from tests.conftest import FIELDS, Api
 from tests.ingest.crashing import drain_dying, finish, start
 from tests.ingest.entries import counters, in_stream, let_the_lock_expire, names_in_table, send, table_of

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from config import redis
-from ingest import heartbeat, redis_keys
+from config.common import redis
+from ingest.monitoring import heartbeat
+from ingest.queue import redis_keys
 from tests.conftest import Api
 from tests.ingest.outages import database_away, redis_away
 from tests.ingest.signs import all_is_well

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from config import redis
+from config.common import redis
 from datasets.models import Dataset
-from datasets.table import DatasetTable
-from ingest import drain as drains
-from ingest import ledger, queue, redis_keys
-from ingest.drain import drain
+from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
+from ingest.queue import redis_keys, stream
+from ingest.storing import drain as drains
+from ingest.storing import ledger
+from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.ingest.backups import HOUR, Backup, last_id, set_clock
 from tests.ingest.entries import counted, counters, enqueue, let_the_lock_expire, names_in_table, send
@@ -29,11 +30,11 @@ class Life:
 
     STEPS: tuple[tuple[Any, str], ...] = (
         (ledger, "recount"),
-        (queue, "keep_ahead"),
-        (queue, "renumber"),
+        (stream, "keep_ahead"),
+        (stream, "renumber"),
         (DatasetTable, "append"),
         (drains, "_quarantine"),
-        (queue, "trim"),
+        (stream, "trim"),
     )
 
     def __init__(self, seed: int, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,12 @@ import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
-from config import redis
+from config.common import redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import Dataset, Project
-from datasets.schema import Field
-from ingest import redis_keys
+from datasets.schemas.schema import Field
+from ingest.queue import redis_keys
 from quotas.services import current, set_limit
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.at_once import Threads, at_once

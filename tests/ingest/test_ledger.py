@@ -10,15 +10,15 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from config import redis
+from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.table import DatasetTable
-from ingest import queue, redis_keys
-from ingest.drain import drain
-from ingest.ledger import Balance, audit, balance
+from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
-from ingest.quarantine import discard, replay
+from ingest.queue import redis_keys, stream
+from ingest.storing.drain import drain
+from ingest.storing.ledger import Balance, audit, balance
+from ingest.storing.quarantine import discard, replay
 from tests.conftest import FIELDS, Api
 from tests.ingest.crashing import PROCESSES, race, running, start, wait_until
 from tests.ingest.entries import enqueue, generation, names_in_table, send
@@ -78,7 +78,7 @@ def test_what_is_stored_and_not_yet_trimmed_counts_as_stored(
 ) -> None:
     for n in range(3):
         send(api, n)
-    monkeypatch.setattr(queue, "trim", lambda *_, **__: 0)
+    monkeypatch.setattr(stream, "trim", lambda *_, **__: 0)
     drain(dataset.pk)
     send(api, "x", "y")
     assert figures(dataset) == (5, 3, 2, 0)

@@ -7,12 +7,13 @@ import httpx
 import pytest
 from django.conf import settings as configured
 
-from config import redis
+from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project
-from ingest import redis_keys, refusals
-from ingest.lenient import is_preferred
-from ingest.problems import MAX_PROBLEMS
+from ingest.monitoring import refusals
+from ingest.queue import redis_keys
+from ingest.validation.lenient import is_preferred
+from ingest.validation.problems import MAX_PROBLEMS
 from quotas.services import current, set_limit
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.entries import in_stream

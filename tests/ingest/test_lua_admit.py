@@ -1,7 +1,6 @@
 """`admit.lua` alone, against a real Redis: each outcome, and that whatever is not accepted changes nothing."""
 
 import time
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,11 +9,11 @@ from django.conf import settings
 from redis import Redis
 from redis.exceptions import ResponseError
 
-import ingest
-from config import redis
+from config.common import redis
+from ingest.queue.scripts import LUA
 from tests.ingest.outages import everything_in, redis_full
 
-SCRIPT = Path(ingest.__file__).parent / "lua" / "admit.lua"
+SCRIPT = LUA / "admit.lua"
 KEYS = {
     "revision": "revision",
     "limit": "limit",

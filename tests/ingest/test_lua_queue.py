@@ -1,14 +1,12 @@
 """The queue's Lua scripts, each alone against a real Redis: what they change, and that a refusal changes nothing."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import ingest
-from config import redis
+from config.common import redis
+from ingest.queue.scripts import LUA
 
-LUA = Path(ingest.__file__).parent / "lua"
 GENERATION, STREAM, TOTAL, HOURS = "generation", "stream", "total", "hours"
 ACCEPTED, QUEUED, BYTES = "accepted", "queued", "bytes"
 PENDING, TURNS, REPLAYED, LOCK, TRIMMED = "pending", "turns", "replayed", "lock", "trimmed"

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from config.errors import ApiError
-from datasets.schema import CompiledSchema, Field
-from ingest.body import JSON, NDJSON
-from ingest.lenient import validate_leniently
-from ingest.validation import Payload, validate_array, validate_lines, validate_one
+from config.common.errors import ApiError
+from datasets.schemas.schema import CompiledSchema, Field
+from ingest.queue.formats import Payload
+from ingest.validation.body import JSON, NDJSON
+from ingest.validation.lenient import validate_leniently
+from ingest.validation.payloads import validate_array, validate_lines, validate_one
 from tests.conftest import Api
 
 LIMIT = 10 * 1024 * 1024

@@ -10,10 +10,10 @@ from django.urls import reverse
 
 from datasets import services
 from datasets.models import Dataset
-from datasets.schema import Field
-from ingest import ledger, mending, quarantine
-from ingest.drain import drain
+from datasets.schemas.schema import Field
 from ingest.models import QuarantinedEntry, QuarantineEdit
+from ingest.storing import ledger, mending, quarantine
+from ingest.storing.drain import drain
 from tests.conftest import FIELDS, record
 from tests.forms import forms_of
 from tests.ingest.at_once import at_once

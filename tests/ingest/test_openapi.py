@@ -11,13 +11,13 @@ from pytest_django import Settings
 from schemathesis import checks as schemathesis_checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from config.errors import ApiError
-from config.wsgi import application
+from config.common.errors import ApiError
+from config.web.wsgi import application
 from datasets import services
 from datasets.models import Dataset, Project
+from ingest.api.openapi import RECORD_PROBLEMS, description
+from ingest.api.urls import urlpatterns
 from ingest.errors import InvalidRecords
-from ingest.openapi import RECORD_PROBLEMS, description
-from ingest.urls import urlpatterns
 from quotas.services import set_limit
 from tests.conftest import Api, record
 from tests.ingest.signs import all_is_well

@@ -14,15 +14,16 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from pytest_django import Settings
 
-from config.errors import ApiError
+from config.common.errors import ApiError
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schema import CompiledSchema, Field, field_problems
-from datasets.table import DatasetTable
-from ingest.drain import drain
-from ingest.queue import Entry
-from ingest.rows import to_table
-from ingest.validation import Payload, validate_array, validate_lines, validate_one
+from datasets.schemas.schema import CompiledSchema, Field, field_problems
+from datasets.tables.table import DatasetTable
+from ingest.queue.formats import Payload
+from ingest.queue.stream import Entry
+from ingest.storing.drain import drain
+from ingest.storing.rows import to_table
+from ingest.validation.payloads import validate_array, validate_lines, validate_one
 from tests.conftest import Api
 from tests.ingest import oracle
 from tests.ingest.entries import table_of

@@ -12,16 +12,17 @@ from deltalake.exceptions import DeltaError
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from config import redis
+from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schema import Field
-from datasets.table import DatasetTable
-from ingest import queue, statistics
-from ingest.drain import drain
-from ingest.ledger import balance
+from datasets.schemas.schema import Field
+from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
-from ingest.quarantine import replay
+from ingest.monitoring import statistics
+from ingest.queue import stream
+from ingest.storing.drain import drain
+from ingest.storing.ledger import balance
+from ingest.storing.quarantine import replay
 from tests.conftest import FIELDS, Api, record
 from tests.ingest.crashing import drain_dying, finish, start
 from tests.ingest.entries import (
@@ -97,7 +98,7 @@ def test_an_entry_that_cannot_be_decoded_is_kept_with_its_reason_and_the_rest_is
     (row,) = held(dataset)
     assert re.fullmatch(reason, row.reason)
     assert bytes(row.body) == entry["body"]
-    assert (row.count, row.origin, row.position) == (count, stream_id, queue.position_of(stream_id))
+    assert (row.count, row.origin, row.position) == (count, stream_id, stream.position_of(stream_id))
     assert row.trace_id.startswith("a" if "trace" in entry else "req_7")
     assert ledger(dataset) == (3 + count, 3, 0, count)
     assert in_stream(dataset) == 0
@@ -255,7 +256,7 @@ def test_a_replay_that_died_halfway_is_finished_by_the_next(dataset: Dataset, mo
     def dying(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ingest.quarantine.clock.now", dying)  # after it was queued, before the row says so
+    monkeypatch.setattr("ingest.storing.quarantine.clock.now", dying)  # after it was queued, before the row says so
     with pytest.raises(KeyboardInterrupt):
         replay(entry)
     monkeypatch.undo()

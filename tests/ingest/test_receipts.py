@@ -8,14 +8,14 @@ import httpx
 import pytest
 from django.conf import settings
 
-from config import redis
+from config.common import redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import Dataset, Project
-from datasets.schema import Field
-from ingest.drain import drain
+from datasets.schemas.schema import Field
 from ingest.models import QuarantinedEntry
-from ingest.quarantine import discard, replay
+from ingest.storing.drain import drain
+from ingest.storing.quarantine import discard, replay
 from tests.conftest import FIELDS, Api, record
 from tests.ingest.entries import names_in_table, send, status, table_of
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from config import redis
+from config.common import redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from ingest import redis_keys, refusals
-from ingest.refusals import MAX_BODY_BYTES, Refusal
+from ingest.monitoring import refusals
+from ingest.monitoring.refusals import MAX_BODY_BYTES, Refusal
+from ingest.queue import redis_keys
 from tests.conftest import Api, record
 from tests.ingest.outages import redis_away
 

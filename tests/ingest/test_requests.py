@@ -7,12 +7,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 
-from config import redis
+from config.common import redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from ingest import redis_keys
-from ingest.views import Accepted
+from ingest.api.views import Accepted
+from ingest.queue import redis_keys
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.entries import in_stream
 from tests.ingest.signs import all_is_well

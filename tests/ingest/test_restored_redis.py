@@ -6,14 +6,15 @@ import pytest
 from deltalake import QueryBuilder
 from redis.connection import AbstractConnection
 
-from config import redis
+from config.common import redis
 from datasets.models import Dataset
-from datasets.table import DatasetTable
-from ingest import ledger, queue, redis_keys
-from ingest.drain import drain
-from ingest.ledger import balance
+from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
-from ingest.quarantine import replay
+from ingest.queue import redis_keys, stream
+from ingest.storing import ledger
+from ingest.storing.drain import drain
+from ingest.storing.ledger import balance
+from ingest.storing.quarantine import replay
 from tests.conftest import Api
 from tests.ingest.backups import HOUR, Backup, last_id, put_table_ahead, set_clock
 from tests.ingest.crashing import drain_dying, drain_without_lock, finish, start
@@ -60,7 +61,7 @@ def test_records_below_the_position_are_stored_exactly_once(api: Api, dataset: D
     assert {status(api, each)["status"] for each in receipts} == {"stored"}
     place = receipts[0].headers["Location"].rpartition("/")[2].split("-")
     assert f"{int(place[1]):013}-{int(place[2]):07}-00000" in ids_in_table(dataset), "under its own id"
-    assert queue.position_of(last_id(dataset)) >= position, "the next ids are above the table's"
+    assert stream.position_of(last_id(dataset)) >= position, "the next ids are above the table's"
 
 
 def test_after_records_below_the_position_the_next_are_above_it(api: Api, dataset: Dataset) -> None:
@@ -70,7 +71,7 @@ def test_after_records_below_the_position_the_next_are_above_it(api: Api, datase
     send(api, "b")
     drain(dataset.pk)
     send(api, "c")
-    (entry,) = queue.read(dataset.pk, generation())
+    (entry,) = stream.read(dataset.pk, generation())
     assert entry.position > position
     drain(dataset.pk)
     all_is_stored(dataset, ["a", "b", "c"])
@@ -192,7 +193,7 @@ def test_another_record_with_the_id_of_a_stored_one_is_stored_too(api: Api, data
     backup = Backup.made()
     send(api, "b")
     enqueue(dataset, b"{}", trace="of the first")
-    ids = [entry.stream_id for entry in queue.read(dataset.pk, generation())]
+    ids = [entry.stream_id for entry in stream.read(dataset.pk, generation())]
     drain(dataset.pk)
     backup.restore()
     for stream_id, name in zip(ids, ("other b", "other c"), strict=True):
@@ -253,7 +254,7 @@ def test_a_restore_during_a_drain_takes_nothing_unread(
     assert backup is not None
     set_clock(dataset, HOUR)
     send(api, "ahead")
-    original = queue.trim
+    original = stream.trim
 
     def restored(*args: Any, **kwargs: Any) -> int:
         monkeypatch.undo()
@@ -261,7 +262,7 @@ def test_a_restore_during_a_drain_takes_nothing_unread(
         send(api, "new")
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(queue, "trim", restored)
+    monkeypatch.setattr(stream, "trim", restored)
     drain(dataset.pk)
     drain(dataset.pk)
     all_is_stored(dataset, ["a", "b", "ahead", "new"])

@@ -7,7 +7,7 @@ import pytest
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schema import Field
+from datasets.schemas.schema import Field
 from tests.conftest import Api, stored
 from tests.ingest import oracle
 from tests.ingest.hostile import PADDING

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from config import redis
+from config.common import redis
 from datasets.models import Dataset
 from quotas.services import set_limit
 from tests.conftest import Api, record

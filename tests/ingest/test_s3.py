@@ -11,12 +11,14 @@ import pytest
 from deltalake.exceptions import DeltaError
 from django.conf import settings
 
-from datasets import records, services
+from datasets import services
 from datasets.models import Dataset, Project
-from datasets.table import PARTITION, DatasetTable, Overtaken
-from ingest import health, upkeep
-from ingest.drain import drain, drain_once
-from ingest.ledger import balance
+from datasets.tables import records
+from datasets.tables.table import PARTITION, DatasetTable, Overtaken
+from ingest.monitoring import health
+from ingest.storing import upkeep
+from ingest.storing.drain import drain, drain_once
+from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api
 from tests.ingest.entries import counters, in_stream, send, status
 from tests.ingest.object_store import ObjectStore

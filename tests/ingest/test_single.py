@@ -7,7 +7,7 @@ import pytest
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schema import Field
+from datasets.schemas.schema import Field
 from tests.conftest import Api, record, stored
 from tests.ingest.entries import in_stream
 

@@ -14,14 +14,17 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from config import redis
-from datasets import services, table
+from config.common import redis
+from datasets import services
 from datasets.models import Dataset, Project
-from datasets.table import DatasetTable, TableGone
-from ingest import health, queue, redis_keys, upkeep
-from ingest.drain import drain
-from ingest.ledger import balance
+from datasets.tables import table
+from datasets.tables.table import DatasetTable, TableGone
 from ingest.models import QuarantinedEntry
+from ingest.monitoring import health
+from ingest.queue import redis_keys, stream
+from ingest.storing import upkeep
+from ingest.storing.drain import drain
+from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api
 from tests.ingest.crashing import drain_dying, finish, start
 from tests.ingest.entries import counters, enqueue, in_stream, let_the_lock_expire, names_in_table, send, status
@@ -193,7 +196,7 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
         with pytest.raises(CommandError, match="where there has been one: is the storage mounted"):
             call_command("records", str(dataset.pk))
         upkeep.tidy_tables(everything=False)  # says so in the log, and goes on
-        assert queue.untidy() == [dataset.pk]
+        assert stream.untidy() == [dataset.pk]
     all_is_well()
     assert health.checks()["storage"] == "ok"
     assert "is the storage mounted?" not in client.get(reverse("admin:index")).content.decode()

@@ -10,9 +10,9 @@ import pytest
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schema import Field
-from datasets.table import BASE_COLUMNS, PARTITION
-from ingest.drain import drain
+from datasets.schemas.schema import Field
+from datasets.tables.table import BASE_COLUMNS, PARTITION
+from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.ingest.entries import table_of
 

@@ -8,8 +8,8 @@ from django.test import Client
 from django.urls import reverse
 
 from datasets.models import Dataset
-from ingest import tryout
-from ingest.tryout import FORMS, Fault
+from ingest.admin import tryout
+from ingest.admin.tryout import FORMS, Fault
 from tests.conftest import record
 
 TEXT = json.dumps(record())

@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from config import clock, redis
-from datasets import records, services
-from datasets.keys import issue_token
+from config.common import clock, redis
+from datasets import services
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.table import PARTITION, DatasetTable
-from ingest import admission, heartbeat, queue, redis_keys, tasks, upkeep
-from ingest.drain import drain
-from ingest.ledger import balance
+from datasets.tables import records
+from datasets.tables.table import PARTITION, DatasetTable
+from ingest import tasks
+from ingest.monitoring import heartbeat
+from ingest.queue import admission, redis_keys, stream
+from ingest.storing import upkeep
+from ingest.storing.drain import drain
+from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api
 from tests.ingest.crashing import data_files, drain_until_empty, running, start, tidy_for_ever, wait_until
 from tests.ingest.entries import names_in_table, send, table_of
@@ -52,11 +56,11 @@ def test_only_tables_that_were_written_to_are_tidied(api: Api, dataset: Dataset,
     store(api, dataset, 1, 2)
     api.dataset = other
     store(api, other, 1, 2)
-    assert sorted(queue.untidy()) == sorted([dataset.pk, other.pk])
-    queue.clear_untidy(other.pk)
+    assert sorted(stream.untidy()) == sorted([dataset.pk, other.pk])
+    stream.clear_untidy(other.pk)
     upkeep.tidy_tables(everything=False)
     assert (files(dataset), files(other)) == (1, 2)
-    assert queue.untidy() == []
+    assert stream.untidy() == []
     upkeep.tidy_tables(everything=True)
     assert (files(dataset), files(other)) == (1, 1)
 
@@ -73,7 +77,7 @@ def test_what_is_written_during_a_compaction_is_noted_for_the_next(
 
     monkeypatch.setattr(DatasetTable, "tidy", tidy)
     upkeep.tidy_tables(everything=False)
-    assert queue.untidy() == [dataset.pk]
+    assert stream.untidy() == [dataset.pk]
 
 
 def test_a_table_that_fails_does_not_keep_the_others_waiting(api: Api, dataset: Dataset, project: Project) -> None:
@@ -85,14 +89,14 @@ def test_a_table_that_fails_does_not_keep_the_others_waiting(api: Api, dataset: 
     (log / f"{0:020}.json").write_text("{broken")
     upkeep.tidy_tables(everything=False)
     assert files(other) == 1
-    assert queue.untidy() == [dataset.pk]
+    assert stream.untidy() == [dataset.pk]
 
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_a_dataset_without_a_table_is_passed_over(dataset: Dataset, everything: bool) -> None:
-    queue.mark_untidy(dataset.pk)
+    stream.mark_untidy(dataset.pk)
     upkeep.tidy_tables(everything=everything)
-    assert queue.untidy() == []
+    assert stream.untidy() == []
 
 
 def test_tidying_while_a_drain_writes_loses_nothing_and_hides_nothing(api: Api, dataset: Dataset) -> None:
@@ -165,7 +169,7 @@ def test_retention_drops_whole_days_of_every_dataset(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(api, dataset, "today")
-    queue.clear_untidy(dataset.pk)
+    stream.clear_untidy(dataset.pk)
     accepted = clock.now()
     monkeypatch.setattr(settings, "RETENTION_DAYS", 7)
     monkeypatch.setattr(clock, "now", lambda: accepted + timedelta(days=7))
@@ -182,7 +186,7 @@ def test_retention_drops_whole_days_of_every_dataset(
 
 def test_a_row_is_of_the_day_it_was_accepted_however_late_it_is_drained(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    (entry,) = queue.read(dataset.pk, queue.generation() or "")
+    (entry,) = stream.read(dataset.pk, stream.generation() or "")
     drain(dataset.pk)
     (row,) = table_of(dataset).to_pyarrow_table().to_pylist()
     accepted = datetime.fromtimestamp(int(entry.stream_id.split("-")[0]) / 1000, UTC)

@@ -17,14 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.errors import ApiError
-from datasets.field_types import FIELD_TYPES, TIMESTAMP
-from datasets.schema import CompiledSchema, Field
+from config.common.errors import ApiError
+from datasets.schemas.field_types import FIELD_TYPES, TIMESTAMP
+from datasets.schemas.schema import CompiledSchema, Field
 from ingest.errors import InvalidRecords
-from ingest.queue import Entry
-from ingest.rows import to_table
-from ingest.spelling import may_be_misread
-from ingest.validation import Payload, validate_array, validate_lines, validate_one
+from ingest.queue.formats import Payload
+from ingest.queue.stream import Entry
+from ingest.storing.rows import to_table
+from ingest.validation.payloads import validate_array, validate_lines, validate_one
+from ingest.validation.spelling import may_be_misread
 
 # More by hand: EXAMPLES=200000 python -m pytest tests/ingest/test_validation_agrees.py
 EXAMPLES = int(os.environ.get("EXAMPLES", "500"))

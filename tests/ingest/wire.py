@@ -4,7 +4,7 @@ import io
 import json
 from typing import IO, Any, NamedTuple
 
-from config.wsgi import application
+from config.web.wsgi import application
 
 
 class Answer(NamedTuple):

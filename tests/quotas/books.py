@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from django.contrib.auth.models import User
 
-from config import clock, redis
+from config.common import clock, redis
 from quotas import counters
 from quotas.models import MonthlyUsage, ThresholdEvent
 from quotas.period import period_of

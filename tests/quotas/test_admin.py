@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from config import clock
+from config.common import clock
 from quotas import services
 from quotas.models import UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
 from quotas.period import period_of

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 
-from config import redis
+from config.common import redis
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset
 from quotas.counters import delta_key
 from quotas.services import flush, set_limit

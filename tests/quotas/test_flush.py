@@ -16,8 +16,8 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from redis.exceptions import RedisError
 
-from config import redis
-from config.env import BASE_DIR
+from config.common import redis
+from config.common.env import BASE_DIR
 from datasets.models import Dataset
 from quotas import counters
 from quotas.models import MonthlyUsage, ThresholdEvent

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from pytest_django import Settings
 
-from config import clock, redis
+from config.common import clock, redis
 from datasets import services
 from datasets.models import Dataset, Project
 from quotas.models import QuotaLimit

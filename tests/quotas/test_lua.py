@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import quotas
-from config import redis
+from config.common import redis
 
 LUA = Path(quotas.__file__).parent / "lua"
 MEMBER = "7:2026-11"

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from django.contrib.auth.models import User
 
-from config import clock
+from config.common import clock
 from quotas.models import ThresholdEvent
 from quotas.services import flush, set_limit
 from quotas.signals import quota_threshold_crossed

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from config.env import BASE_DIR
+from config.common.env import BASE_DIR
 from tests.soak.run import SoakFailed, run
 
 

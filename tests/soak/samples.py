@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 from redis import Redis
 
-from config.env import embedded_redis_socket
-from ingest import redis_keys
+from config.common.env import embedded_redis_socket
+from ingest.queue import redis_keys
 from tests.e2e.stack import Stack, wait_for
 from tests.faults.processes import families
 

@@ -15,11 +15,11 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from redis.exceptions import BusyLoadingError, RedisError
 
-from config import redis
-from config.commands import ServiceCommand
-from config.env import BASE_DIR, env
-from config.private import UMASK, make_private
-from config.startup import (
+from config.common import redis
+from config.common.commands import ServiceCommand
+from config.common.env import BASE_DIR, env
+from config.common.private import UMASK, make_private
+from config.processes.startup import (
     LEFTOVER_SECONDS,
     Address,
     Claim,
@@ -29,7 +29,7 @@ from config.startup import (
     require_semaphores,
     why_redis_ended,
 )
-from config.supervise import TIED, Program, allow_many_files, configuration, log_dir, programs, redis_command
+from config.processes.supervise import TIED, Program, allow_many_files, configuration, log_dir, programs, redis_command
 from datasets.management.commands.create_demo import SLUG as DEMO_SLUG
 from datasets.models import Project
 

@@ -4,9 +4,9 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from config.commands import ServiceCommand
+from config.common.commands import ServiceCommand
 from datasets import services
-from datasets.schema import read_schema_file
+from datasets.schemas.schema import read_schema_file
 from datasets.services import find_project
 
 

@@ -12,12 +12,12 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
-from config.commands import ServiceCommand
-from config.env import BASE_DIR
+from config.common.commands import ServiceCommand
+from config.common.env import BASE_DIR
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.models import Dataset, Project
-from datasets.schema import Field
+from datasets.schemas.schema import Field
 
 SLUG = "demo"
 FIELDS = [

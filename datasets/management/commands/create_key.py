@@ -4,9 +4,9 @@ from argparse import ArgumentParser, ArgumentTypeError
 from datetime import UTC, datetime
 from typing import Any
 
-from config.commands import ServiceCommand
+from config.common.commands import ServiceCommand
 from datasets import services
-from datasets.keys import issue_token
+from datasets.contracts.keys import issue_token
 from datasets.services import find_project
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from config.commands import ServiceCommand
+from config.common.commands import ServiceCommand
 from datasets import services
 
 

@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from config.commands import ServiceCommand
-from config.terminal import TableConsole, cell, visible_lines
-from datasets import exports, records
+from config.common.commands import ServiceCommand
+from config.common.text import TableConsole, cell, visible_lines
 from datasets.models import Dataset
+from datasets.tables import exports, records
 
 _TABLE_ROWS = 20
 _CELL = 201  # characters that are read of a value: one more than a table shows, to know which were cut

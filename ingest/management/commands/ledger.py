@@ -9,10 +9,10 @@ from deltalake.exceptions import DeltaError
 from django.core.management.base import CommandError
 from rich.table import Table
 
-from config.commands import ServiceCommand
-from config.terminal import TableConsole, cell, visible
+from config.common.commands import ServiceCommand
+from config.common.text import TableConsole, cell, visible
 from datasets.models import Dataset
-from ingest.ledger import Balance, NeverStill, balance
+from ingest.storing.ledger import Balance, NeverStill, balance
 
 
 class Command(ServiceCommand):

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from config.commands import ServiceCommand
-from ingest.upgrades import upgrade
+from config.common.commands import ServiceCommand
+from ingest.queue.upgrades import upgrade
 
 
 class Command(ServiceCommand):

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from config.commands import ServiceCommand
+from config.common.commands import ServiceCommand
 from datasets.models import Dataset
-from ingest.new_table import NotGone, begin_anew, take_over
+from ingest.storing.new_table import NotGone, begin_anew, take_over
 
 
 class Command(ServiceCommand):

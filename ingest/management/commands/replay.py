@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from config.commands import ServiceCommand
-from datasets.words import counted
+from config.common.commands import ServiceCommand
+from config.common.text import counted
 from ingest.models import QuarantinedEntry
-from ingest.quarantine import replay
+from ingest.storing.quarantine import replay
 
 
 class Command(ServiceCommand):

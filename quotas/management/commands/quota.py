@@ -6,8 +6,8 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
-from config.commands import ServiceCommand
-from config.terminal import visible
+from config.common.commands import ServiceCommand
+from config.common.text import visible
 from quotas import services
 from quotas.models import UNLIMITED
 

@@ -20,12 +20,12 @@ def now() -> datetime:
 
 
 class _Clock(MetaPathFinder):
-    """Finds config.clock as anybody would, and puts our `now` into it once it is loaded."""
+    """Finds config.common.clock as anybody would, and puts our `now` into it once it is loaded."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "config.clock":
+        if fullname != "config.common.clock":
             return None
         spec = PathFinder.find_spec(fullname, path)
         assert spec is not None

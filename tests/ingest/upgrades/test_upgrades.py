@@ -14,14 +14,16 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from config import redis
-from datasets import installation, services, table
+from config.common import redis
+from datasets import installation, services
+from datasets.contracts.keys import issue_token
 from datasets.installation import CURRENT_VERSION, DATA_VERSION, AnotherVersion
-from datasets.keys import issue_token
 from datasets.models import Dataset, Project, SchemaVersion
-from ingest import admission, health, queue, redis_keys, upgrades
-from ingest.drain import drain
-from ingest.ledger import Balance, balance
+from datasets.tables import table
+from ingest.monitoring import health
+from ingest.queue import admission, redis_keys, turns, upgrades
+from ingest.storing.drain import drain
+from ingest.storing.ledger import Balance, balance
 from tests.conftest import Api
 from tests.ingest.entries import counters, table_of
 from tests.ingest.outages import everything_in, own_client
@@ -110,7 +112,7 @@ def ledger_of(dataset: Dataset) -> Balance:
 
 
 def drain_everything() -> None:
-    while (dataset_id := queue.next_due()) is not None:
+    while (dataset_id := turns.next_due()) is not None:
         drain(dataset_id)
 
 
@@ -162,7 +164,7 @@ def test_nothing_is_touched_before_the_upgrade(left: Left) -> None:
     answer = api.one({"timestamp": "2026-06-10T10:58:00Z", "context": {}, "n": "x"})
     assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
     with pytest.raises(AnotherVersion, match="earlier release"):
-        queue.next_due()
+        turns.next_due()
     assert "manage.py migrate_queue" in health.checks()["redis"]
 
 
@@ -192,7 +194,7 @@ def test_data_of_a_newer_release_is_refused(dataset: Dataset) -> None:
     redis.client().mset({installation.INSTALLATION: installation.ours(), DATA_VERSION: CURRENT_VERSION + 1})
     words = "was written by a newer release"
     with pytest.raises(AnotherVersion, match=words):
-        queue.next_due()
+        turns.next_due()
     with pytest.raises(CommandError, match=words):
         call_command("migrate_queue")
     assert words in health.checks()["redis"]

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 from django.contrib.auth.models import User
 
-from config import redis
-from config.wsgi import application
+from config.common import redis
+from config.web.wsgi import application
 from datasets import services
-from datasets.keys import issue_token
-from datasets.schema import Field
-from ingest.drain import drain
+from datasets.contracts.keys import issue_token
+from datasets.schemas.schema import Field
+from ingest.storing.drain import drain
 
 # Each batch has its own Idempotency-Key. The records are told apart by `n`.
 STORED, QUEUED = ("stored-1", "stored-2", "stored-3"), ("queued-1", "queued-2")

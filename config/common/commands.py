@@ -1,0 +1,60 @@
+"""Base class of our commands: turns expected errors into a one-line CommandError that says what to do."""
+
+import os
+import sys
+from io import TextIOWrapper
+from typing import Any
+
+from deltalake.exceptions import DeltaError
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, ProgrammingError
+from redis.exceptions import RedisError
+
+from config.common.errors import Refused
+from config.common.redis import RedisUnavailable
+from config.common.text import visible_lines
+
+_BESIDE = "Is the service running, and are DATA_DIR and all settings here the same as its own?"
+# How a shell reports a program that SIGPIPE has ended, such as `cat` in `cat large | head`.
+_READER_IS_GONE = 141
+
+
+class ServiceCommand(BaseCommand):
+    """A command of ours. It tells the errors below in a sentence and exits with 1."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is ASCII only must not end us
+        try:
+            return self._execute(*args, **options)
+        except CommandError as error:
+            error.args = (visible_lines(str(error)),)  # it may quote names that users chose
+            raise
+
+    def _execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            said = super().execute(*args, **options)
+            sys.stdout.flush()
+            return said
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages)) from error
+        except Refused as error:
+            raise CommandError(str(error)) from error
+        except (OperationalError, ProgrammingError) as error:
+            reason = _first_line(error)
+            raise CommandError(f"The database: {reason}. {_BESIDE} A new one takes `manage.py migrate`.") from error
+        except (RedisError, RedisUnavailable) as error:
+            raise CommandError(f"Redis: {error}. {_BESIDE}") from error
+        except BrokenPipeError:
+            # The reader has seen enough. Python writes what is still buffered when it exits: let that go nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_READER_IS_GONE)
+        except DeltaError as error:
+            raise CommandError(f"The storage: {_first_line(error)}. {_BESIDE}") from error
+        except OSError as error:
+            raise CommandError(f"{error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,41 @@
+"""What the service adds to requests: their ids, the client's address, and notes between the layers that serve them."""
+
+import re
+import secrets
+from ipaddress import ip_address
+
+from django.conf import settings
+from django.http import HttpRequest
+
+# In the environment of a request of a person who is logged in; see config.web.share.
+LOGGED_IN = "admin.logged_in"
+# In a request's environ once its body was read to the end; see config.web.wsgi.
+BODY_WAS_READ = "ingest.body_was_read"
+# In a refused request's environ: the project whose key it carried; see config.web.lingering.
+SENDER = "ingest.sender"
+
+# Visible ASCII only: what goes out in a header and into a column must not carry line breaks or controls.
+_ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
+
+
+def request_id(request: HttpRequest) -> str:
+    """The id under which this request is answered, logged and stored (`__traceId`)."""
+    known: str | None = getattr(request, "request_id", None)
+    if known is None:
+        offered = request.META.get("HTTP_X_REQUEST_ID", "")
+        known = offered if _ACCEPTABLE(offered) else secrets.token_hex(16)
+        request.request_id = known  # type: ignore[attr-defined]
+    return known
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """The address of who sent a request, as the outermost of our own proxies saw it."""
+    own: str = request.META.get("REMOTE_ADDR", "")
+    claimed = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    proxies: int = settings.PROXY_COUNT
+    for address in ([claimed[-proxies]] if 0 < proxies <= len(claimed) else []) + [own]:
+        try:
+            return str(ip_address(address.strip()))
+        except ValueError:
+            continue
+    return None

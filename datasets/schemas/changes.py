@@ -1,0 +1,52 @@
+"""What a change of a schema means, said before it is published and remembered after."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from datasets.schemas.schema import MAX_FIELDS, Field, field_problems, successor_problems
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between two versions, in words; `kind` is added, removed, described, moved or refused."""
+
+    kind: str
+    field: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a version cannot be published: the index of the field, None for all of them."""
+
+    index: int | None
+    text: str
+
+
+def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Change]:
+    """What happens to records and rows when `after` follows `before`."""
+    old, new = {field.name: field for field in before}, {field.name: field for field in after}
+    for name, field in new.items():
+        if name not in old:
+            meaning = f"{field.type}; required" + (" from now on. Older rows are null." if before else ".")
+            yield Change("added", name, meaning)
+        elif old[name].type != field.type:
+            yield Change(
+                "refused", name, f"A column keeps its type, {old[name].type}. Add a field with a new name instead."
+            )
+        elif old[name].description != field.description:
+            yield Change("described", name, f"“{old[name].description}” becomes “{field.description}”.")
+    for name in old:
+        if name not in new:
+            yield Change("removed", name, "Records that carry it are refused from now on. Its column and values stay.")
+    kept = [name for name in old if name in new]
+    if kept != [name for name in new if name in old]:
+        yield Change("moved", "order", "The order of the fields; nothing changes for records or rows.")
+
+
+def problems(earlier: Sequence[Sequence[Field]], fields: Sequence[Field]) -> list[Problem]:
+    """Return everything that keeps the fields from being the next version."""
+    found = [Problem(index, text) for index, text in field_problems(fields)]
+    if len(fields) > MAX_FIELDS:
+        return found
+    return found + [Problem(index, text) for index, text in successor_problems(earlier, fields)]

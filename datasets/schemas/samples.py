@@ -1,0 +1,173 @@
+"""From sample records to fields, and from fields to a sample record."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from django.core.exceptions import ValidationError
+from msgspec import Raw
+
+from datasets.schemas.field_types import FIELD_TYPES, accepts, json_type
+from datasets.schemas.schema import ALWAYS_THERE, MAX_FIELDS, Field, check_size, shown
+
+MOST_RECORDS = 1000
+PLACEHOLDER = "YOUR_API_KEY"
+_MAX_VALUE_BYTES = 500  # of a sample's value in a line to be copied
+_EXAMPLES: dict[str, Any] = {"string": "text", "number": 42.5, "boolean": True, "timestamp": "2026-06-01T08:00:00Z"}
+
+
+@dataclass(slots=True)
+class Inferred:
+    """Fields read from a sample, to be approved, and what could not be told from it."""
+
+    fields: list[Field] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def infer(text: str) -> Inferred:
+    """Return the fields of one record, an array of records, or NDJSON. Raise ValidationError if it is none of these."""
+    inferred = Inferred()
+    seen: dict[str, dict[str, int]] = {}
+    records = _records(text)
+    present: Counter[str] = Counter()
+    for number, record in enumerate(records, 1):
+        present.update(record.keys())
+        for name, value in record.items():
+            if name not in ALWAYS_THERE:
+                seen.setdefault(name, {}).setdefault(_type_of(bytes(value)), number)
+    if len(seen) > MAX_FIELDS:
+        raise ValidationError(
+            f"The sample has {len(seen)} names beside timestamp and context: {MAX_FIELDS} fields are the limit. "
+            "Send the others inside context."
+        )
+    for name, types in seen.items():
+        known = [each for each in types if each in FIELD_TYPES]
+        missing = len(records) - present[name]
+        if not known:
+            inferred.notes.append(f"“{shown(name)}” is {_and(types)}: no field holds that. Send it inside context.")
+            continue
+        # A text that looks like a time in one record and not in another is a text.
+        chosen = "string" if set(known) == {"string", "timestamp"} else known[0]
+        inferred.fields.append(Field(name, chosen))
+        is_text = set(types) <= {"string", "timestamp"}
+        others = [] if is_text else [f"{each} in record {types[each]}" for each in types if each != chosen]
+        if others:
+            inferred.notes.append(
+                f"“{shown(name)}” is {chosen} in record {types.get(chosen, 1)}, but {_and(others)}: "
+                "a field has one type."
+            )
+        elif missing:
+            inferred.notes.append(
+                f"“{shown(name)}” is missing in {missing} of {len(records)} records: every field is required."
+            )
+    return inferred
+
+
+def _records(text: str) -> list[dict[str, Raw]]:
+    check_size(text)
+    body = text.strip().encode(errors="replace")
+    try:
+        if body[:1] == b"[":
+            records = msgspec.json.decode(body, type=list[dict[str, Raw]])
+        else:
+            try:
+                records = [msgspec.json.decode(body, type=dict[str, Raw])]
+            except msgspec.DecodeError:
+                lines = [line for line in body.split(b"\n") if line.strip()]
+                if len(lines) < 2:
+                    raise
+                records = [msgspec.json.decode(line, type=dict[str, Raw]) for line in lines]
+    except (msgspec.DecodeError, RecursionError) as failure:
+        raise ValidationError(
+            f"This is not a record, an array of records, or one record a line: {failure}."
+        ) from failure
+    if not records:
+        raise ValidationError("There is no record in it.")
+    return records[:MOST_RECORDS]
+
+
+def _type_of(value: bytes) -> str:
+    found = json_type(value)
+    return "timestamp" if found == "string" and accepts("timestamp", value) else found
+
+
+def _and(words: Any) -> str:
+    return " and ".join(words)
+
+
+def example_record(fields: Sequence[Field], sample: str = "") -> str:
+    """Return a record that the fields allow, as JSON on one line: with the values of a pasted sample where they fit."""
+    record = {"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "example"}}
+    record |= {each.name: _EXAMPLES[each.type] for each in fields}
+    types = {"timestamp": "timestamp", **{each.name: each.type for each in fields}}
+    for name, value in _first(sample).items():
+        if name in types and len(value) <= _MAX_VALUE_BYTES and accepts(types[name], value):
+            record[name] = json.loads(value)
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _first(sample: str) -> dict[str, bytes]:
+    """Return the values of a sample's first record, as JSON; none of something that is no sample."""
+    try:
+        return {name: bytes(value) for name, value in _records(sample)[0].items()} if sample.strip() else {}
+    except ValidationError:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """How to send a record from one language."""
+
+    language: str
+    text: str
+
+
+def snippets(
+    base_url: str, dataset_id: int | str, fields: Sequence[Field], token: str = PLACEHOLDER, sample: str = ""
+) -> list[Snippet]:
+    """Return the lines that send the example record, or the sample's."""
+    record = example_record(fields, sample)
+    url = f"{base_url}/datasets/{dataset_id}"
+    shell = record.replace("'", "'\\''")
+    return [
+        Snippet(
+            "curl",
+            f"curl -X POST {url} \\\n  -H 'Authorization: Bearer {token}' \\\n"
+            f"  -H 'Content-Type: application/json' \\\n  --data '{shell}'",
+        ),
+        Snippet("Python", _PYTHON.format(url=url, token=token, record=_python(json.loads(record)))),
+        Snippet("JavaScript", _JAVASCRIPT.format(url=json.dumps(url), token=token, record=_indented(record))),
+    ]
+
+
+# The standard library's, to run where nothing was installed; a refusal is an answer, too.
+_PYTHON = """import json, urllib.error, urllib.request
+
+request = urllib.request.Request(
+    {url!r},
+    headers={{'Authorization': 'Bearer {token}', 'Content-Type': 'application/json'}},
+    data=json.dumps({record}).encode(),
+)
+try:
+    answer = urllib.request.urlopen(request)
+except urllib.error.HTTPError as refusal:
+    answer = refusal
+print(answer.status, answer.read().decode())"""
+# Without `await`: that is no JavaScript in a script, only in a module.
+_JAVASCRIPT = """fetch({url}, {{
+  method: 'POST',
+  headers: {{ Authorization: 'Bearer {token}', 'Content-Type': 'application/json' }},
+  body: JSON.stringify({record}),
+}}).then(async (answer) => console.log(answer.status, await answer.text()));"""
+
+
+def _indented(record: str) -> str:
+    return json.dumps(json.loads(record), indent=2, ensure_ascii=False).replace("\n", "\n  ")
+
+
+def _python(record: dict[str, Any]) -> str:
+    rows = "".join(f"        {name!r}: {value!r},\n" for name, value in record.items())
+    return f"{{\n{rows}    }}"

@@ -1,0 +1,212 @@
+"""Read stored records back: the latest first, a selection of them, or all in a stream. Memory is bounded by bytes.
+
+A record may be as large as a request's body, so rows say nothing about bytes. Values are read a few rows at a time and
+passed on in batches of about `BATCH_BYTES`; which rows to read is found by their ids, which are short.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError
+from django.conf import settings
+
+from datasets.models import Dataset
+from datasets.tables.table import PARTITION, DatasetTable
+
+BATCH_BYTES = 8 * 1024**2
+_MAX_BATCH_ROWS = 65_536
+# Rows that are decoded at once: 16 cost 4 seconds of CPU per million small records, and are 160 MB of the largest ones.
+_MAX_DECODED_ROWS = 16
+_MAX_DECODED_BYTES = 160 * 1024**2
+
+
+class RecordsUnreadable(DeltaError):
+    """The table is there, but a part of its records cannot be read."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise RecordsUnreadable for what Arrow and delta-rs raise about a file that is missing or damaged."""
+    try:
+        yield
+    except (pa.ArrowException, DeltaError) as failure:
+        reason = str(failure).partition("\n")[0]
+        raise RecordsUnreadable(f"records cannot be read: {reason}") from failure
+
+
+_ID = re.compile(r"[0-9][0-9-]{0,39}", re.ASCII).fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Records by when they were received (from, and before), by trace id, and by the beginning of their id."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    trace_id: str = ""
+    record_id: str = ""
+    request: str = ""  # the part of the id that all records of one request share
+
+    def where(self, *more: str) -> str:
+        """Return it as SQL. An id begins with its time of acceptance, and files know their least and greatest id."""
+        terms = list(more)
+        if self.since is not None:
+            terms.append(f"id >= '{_milliseconds(self.since):013}'")
+        if self.until is not None:
+            terms.append(f"id < '{_milliseconds(self.until):013}'")
+        if self.trace_id:
+            terms.append(f'"__traceId" = {_literal(self.trace_id)}')
+        for beginning in filter(None, (self.record_id, self.request)):
+            # `~` comes after every character of an id.
+            terms.append(f"id >= '{beginning}' AND id < '{beginning}~'" if _ID(beginning) else "false")
+        return f"WHERE {' AND '.join(terms)}" if terms else ""
+
+
+ALL = Selection()
+
+
+def count(dataset: Dataset, selection: Selection = ALL) -> int:
+    """Return how many rows of a selection are stored."""
+    delta = _open(dataset)
+    if delta is None:
+        return 0
+    with _told():
+        found = _narrow(delta, f"SELECT count(*) AS rows FROM records {selection.where()}")  # noqa: S608
+        return int(found["rows"][0].as_py())
+
+
+def batches(dataset: Dataset, selection: Selection = ALL) -> Iterator[pa.RecordBatch]:
+    """Yield all rows of a selection, in no order. Raises RecordsUnreadable where one cannot be read."""
+    delta = _open(dataset)
+    if delta is not None:
+        yield from _sized(_wide(delta, _columns(delta), selection.where()))
+
+
+def latest(
+    dataset: Dataset, limit: int, selection: Selection = ALL, *, before: str = "", longest: int
+) -> pa.Table | None:
+    """Return the latest rows of a selection, latest first, with ids below `before`; None if there is no table yet.
+
+    Texts are cut after `longest` characters.
+    """
+    delta = _open(dataset)
+    if delta is None:
+        return None
+    older = [f"id < {_literal(before)}"] if before else []
+    ids = _latest_ids(delta, selection.where(*older), limit)
+    columns = _columns(delta, longest)
+    if not ids:
+        return _whole_schema(delta).empty_table()
+    where = selection.where(_between(ids))
+    return pa.Table.from_batches(_sized(_wide(delta, columns, where))).sort_by([("id", "descending")])
+
+
+def latest_batches(dataset: Dataset, limit: int) -> Iterator[pa.RecordBatch]:
+    """Yield the latest `limit` rows, latest first."""
+    delta = _open(dataset)
+    ids = _latest_ids(delta, "", limit) if delta is not None else []
+    at, rows = 0, _MAX_DECODED_ROWS
+    while delta is not None and at < len(ids):
+        where = Selection().where(_between(ids[at : at + rows]))
+        page = pa.Table.from_batches(_sized(_wide(delta, _columns(delta), where))).sort_by([("id", "descending")])
+        yield from _sized(iter(page.to_batches(max_chunksize=_MAX_DECODED_ROWS)))
+        at += rows
+        # The next page may be twice as large as long as pages stay far below a batch.
+        rows = min(rows * 2, _MAX_BATCH_ROWS) if page.nbytes < BATCH_BYTES // 2 else max(1, rows // 2)
+
+
+def _open(dataset: Dataset) -> DeltaTable | None:
+    table = DatasetTable.of(dataset)
+    return table.delta if table.refresh() else None
+
+
+def _milliseconds(moment: datetime) -> int:
+    return max(0, int(moment.timestamp() * 1000))
+
+
+def _literal(text: str) -> str:
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'"
+
+
+def _between(ids: list[str]) -> str:
+    return f"id >= {_literal(ids[-1])} AND id <= {_literal(ids[0])}"
+
+
+def _whole_schema(delta: DeltaTable) -> pa.Schema:
+    return pa.schema([field for field in pa.schema(delta.schema()) if field.name != PARTITION])
+
+
+def _columns(delta: DeltaTable, longest: int | None = None) -> str:
+    """Return the columns for SQL; with `longest`, texts are cut.
+
+    Texts are copied: as views they would hold the whole page of the file that they are in.
+    """
+    parts = []
+    for field in _whole_schema(delta):
+        name = f'"{field.name}"'
+        value = name if longest is None else f"left({name}, {longest})"
+        parts.append(f"arrow_cast({value}, 'Utf8') AS {name}" if _is_text(field.type) else name)
+    return ", ".join(parts)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_string_view(kind))
+
+
+def _narrow(delta: DeltaTable, sql: str) -> pa.Table:
+    """Ask for what is small: a count, ids."""
+    return pa.RecordBatchReader.from_stream(QueryBuilder().register("records", delta).execute(sql)).read_all()
+
+
+def _latest_ids(delta: DeltaTable, where: str, limit: int) -> list[str]:
+    with _told():
+        found = _narrow(delta, f"SELECT id FROM records {where} ORDER BY id DESC LIMIT {int(limit)}")  # noqa: S608
+        ids: list[str] = found["id"].to_pylist()
+        return ids
+
+
+def _wide(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatch]:
+    """Yield rows with their values, a few at a time."""
+    builder = QueryBuilder().register("records", delta)
+    rows = max(1, min(_MAX_DECODED_ROWS, _MAX_DECODED_BYTES // settings.MAX_BODY_BYTES))
+    for setting in (
+        f"batch_size = {rows}",
+        "target_partitions = 1",  # each would hold rows of its own
+        "parquet.pushdown_filters = true",  # so that values of rows that are not wanted are not decoded
+    ):
+        builder.execute(f"SET datafusion.execution.{setting}")
+    with _told():
+        stream = builder.execute(f"SELECT {columns} FROM records {where}")  # noqa: S608
+        for batch in pa.RecordBatchReader.from_stream(stream):
+            if batch.nbytes <= BATCH_BYTES:
+                yield batch
+            else:
+                yield from (batch.slice(row, 1) for row in range(batch.num_rows))
+
+
+def _joined(found: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return one batch with plain strings: not every writer takes DataFusion's views of strings."""
+    batch = pa.concat_batches(found)
+    fields = [pa.field(field.name, pa.string() if _is_text(field.type) else field.type) for field in batch.schema]
+    return batch.cast(pa.schema(fields))
+
+
+def _sized(source: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the same rows in batches of about BATCH_BYTES, or of one row where it is larger."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in source:
+        added = batch.nbytes
+        if waiting and (size + added > BATCH_BYTES or rows + batch.num_rows > _MAX_BATCH_ROWS):
+            yield _joined(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + added
+    if waiting:
+        yield _joined(waiting)

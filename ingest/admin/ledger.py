@@ -1,0 +1,44 @@
+"""The ledger page: accepted = stored + queued + quarantined, for each dataset."""
+
+from deltalake.exceptions import DeltaError
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from datasets.admin.pages import number, page
+from datasets.admin.tenancy import scope
+from datasets.models import Dataset
+from datasets.tables.table import unreadable
+from ingest.storing import ledger
+
+_ROWS = 15  # each one reads a table
+
+
+def ledger_view(request: HttpRequest) -> HttpResponse:
+    """accepted = stored + queued + quarantined, per dataset."""
+    datasets: QuerySet[Dataset] = scope(
+        Dataset.objects.select_related("project").order_by("project__name", "name"), request.user
+    )
+    project_id = request.GET.get("project", "")
+    if project_id:
+        datasets = datasets.filter(project_id=number(project_id))
+    shown = Paginator(datasets, _ROWS).get_page(request.GET.get("page"))
+    balances = [(dataset, _balance(dataset)) for dataset in shown]
+    return page(
+        request,
+        "admin/ingest/ledger.html",
+        title="Ledger",
+        balances=balances,
+        page=shown,
+        project=project_id,
+    )
+
+
+def _balance(dataset: Dataset) -> ledger.Balance | str:
+    """The ledger, or why there is none to be seen."""
+    try:
+        return ledger.balance(dataset)
+    except ledger.NeverStill:
+        return "written to too fast to be looked at; reload"
+    except (DeltaError, OSError) as reason:
+        return unreadable(reason)

@@ -1,0 +1,234 @@
+"""What the API would answer to a body, and the answer it gives when the body is sent for real."""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpResponse
+from msgspec import Raw
+
+from config.common import clock
+from config.common.errors import ApiError, to_response
+from config.common.requests import request_id
+from datasets.contracts.catalog import DatasetNotFound, compiled
+from datasets.contracts.keys import InvalidApiKey, issue_token
+from datasets.models import ApiKey, Dataset
+from ingest.api.views import BatchView, IngestView, SingleView
+from ingest.errors import BodyTooLarge
+from ingest.queue.admission import Admission, over_quota, quota_headers
+from ingest.queue.formats import Payload, lines_of
+from ingest.validation.body import JSON, NDJSON
+from ingest.validation.problems import MAX_CHARACTERS
+from quotas import services as quotas
+from quotas.models import UNLIMITED
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A way to send records: the address after the dataset's, the media type, and the view that answers."""
+
+    label: str
+    path: str
+    content_type: str
+    view: type[IngestView]
+
+
+FORMS = {
+    "single": Form("Single record", "", JSON, SingleView),
+    "batch": Form("Batch: a JSON array", "/batch", JSON, BatchView),
+    "lines": Form("Batch: one record a line (NDJSON)", "/batch", NDJSON, BatchView),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the API."""
+
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    body: str
+    problems: Sequence[dict[str, Any]] = ()
+    detail: str = ""
+
+
+def preview(dataset: Dataset, body: bytes, form: Form) -> Answer:
+    """What the API would answer now; nothing is queued or charged. A key in force is taken for granted."""
+    try:
+        payload, quota = _read(dataset, body, form), quotas.current(dataset.project.owner_id)
+        if quota.limit != UNLIMITED and quota.used + payload.count > quota.limit:
+            raise over_quota(quota.limit, quota.used, payload.count, quota.period)
+    except ApiError as refusal:
+        return _answer(to_response(refusal))
+    used = quota.used + payload.count
+    admission = Admission(dataset.pk, "", "", payload.count, quota.limit, used, quota.period, False)
+    content = form.view().accepted_body(admission)
+    headers = quota_headers(quota.limit, used, quota.period)
+    return _answer(HttpResponse(content, status=202, content_type=JSON, headers=headers))
+
+
+def _read(dataset: Dataset, body: bytes, form: Form) -> Payload:
+    if not dataset.project.accepts_keys:
+        raise InvalidApiKey
+    version = dataset.versions.order_by("-number").first()
+    if version is None or dataset.is_archived:
+        raise DatasetNotFound
+    if len(body) > settings.MAX_BODY_BYTES:
+        raise BodyTooLarge({"limit": settings.MAX_BODY_BYTES})
+    schema = compiled(version.pk, tuple(version.field_list()))
+    return form.view().validator(form.content_type)(schema, body)
+
+
+def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:
+    """Send it, with a key of the dataset's project, through the very view that answers clients."""
+    request = WSGIRequest(
+        {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": f"/datasets/{dataset.pk}{form.path}",
+            "SERVER_NAME": "admin",
+            "SERVER_PORT": "80",
+            "CONTENT_TYPE": form.content_type,
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_AUTHORIZATION": f"Bearer {issue_token(key)}",
+            "HTTP_X_REQUEST_ID": f"try-{dataset.pk}-{int(clock.now().timestamp() * 1000)}",
+            "wsgi.input": io.BytesIO(body),
+        }
+    )
+    response: HttpResponse = form.view.as_view()(request, dataset_id=str(dataset.pk))
+    response.headers["X-Request-Id"] = request_id(request)
+    return _answer(response)
+
+
+def _answer(response: Any) -> Answer:
+    said = msgspec.json.decode(response.content)
+    return Answer(
+        status=response.status_code,
+        reason=response.reason_phrase,
+        headers=list(response.items()),
+        body=response.content.decode(),
+        problems=said.get("errors", ()),
+        detail=said.get("detail", ""),
+    )
+
+
+# Members of a record that are shown, beside those that have a problem: a schema has at most 200 fields.
+_MAX_LINES = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a record, as it is shown, and what is wrong with it."""
+
+    text: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedRecord:
+    """A record that has problems, line by line."""
+
+    number: int  # from 1, as people count
+    lines: list[Line]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The place where a body stops being JSON: its line in three parts, and the lines around it."""
+
+    cause: str
+    number: int  # of the line, from 1
+    before: list[str]
+    left: str
+    here: str  # one character; empty at the end of the body
+    right: str
+    after: list[str]
+    at: int  # in UTF-16 code units, as browsers count
+
+
+# As InvalidJson's `detail` tells the place.
+_PLACE = re.compile(r"Line (\d+), column (\d+) \(byte (\d+)\): (.+)", re.DOTALL).fullmatch
+_LINES_AROUND = 3
+_CHARACTERS_AROUND = 120
+
+
+def fault(body: bytes, answer: Answer) -> Fault | None:
+    """Return the place that an answer names, None if it names none."""
+    match = _PLACE(answer.detail)
+    if match is None:
+        return None
+    number, column, offset, cause = int(match[1]), int(match[2]), int(match[3]), match[4]
+    lines = body.decode(errors="replace").split("\n")
+    line, at = lines[number - 1], column - 1
+    return Fault(
+        cause=cause,
+        number=number,
+        before=[_cut(each) for each in lines[max(0, number - 1 - _LINES_AROUND) : number - 1]],
+        left=_cut(line[:at], from_left=True),
+        here=line[at : at + 1],
+        right=_cut(line[at + 1 :]),
+        after=[_cut(each) for each in lines[number : number + _LINES_AROUND]],
+        at=len(body[:offset].decode(errors="replace").encode("utf-16-le")) // 2,
+    )
+
+
+def _cut(text: str, *, from_left: bool = False) -> str:
+    if len(text) <= _CHARACTERS_AROUND:
+        return text
+    return "…" + text[-_CHARACTERS_AROUND:] if from_left else text[:_CHARACTERS_AROUND] + "…"
+
+
+def marked(body: bytes, form: Form, problems: Sequence[dict[str, Any]]) -> Iterator[MarkedRecord]:
+    """The records that problems were found in, each problem at its field; a missing field gets a line of its own."""
+    by_record: dict[int, list[dict[str, Any]]] = {}
+    for problem in problems:
+        by_record.setdefault(problem.get("index", 0), []).append(problem)
+    records = _texts(body, form) if problems else []
+    for index, found in by_record.items():
+        yield MarkedRecord(index + 1, _lines(records[index], found))
+
+
+def _texts(body: bytes, form: Form) -> list[bytes]:
+    if form.content_type == NDJSON:
+        return lines_of(body)
+    if form.path:
+        return [bytes(each) for each in msgspec.json.decode(body, type=list[Raw])]
+    return [body]
+
+
+def _lines(record: bytes, problems: list[dict[str, Any]]) -> list[Line]:
+    try:
+        values = msgspec.json.decode(record, type=dict[str, Raw])
+    except msgspec.DecodeError:  # not an object
+        return [Line(record.decode(errors="replace")[:2000], problems[0]["error"])]
+    said = {each["field"]: _said(each) for each in problems}
+    lines: list[Line] = []
+    left_out = 0
+    for name, value in values.items():
+        problem = said.pop(name[:MAX_CHARACTERS], "")
+        if problem or len(lines) < _MAX_LINES:
+            lines.append(Line(f"  {_shown(msgspec.json.encode(name))}: {_shown(bytes(value))},", problem))
+        else:
+            left_out += 1
+    if left_out:
+        lines.append(Line(f"  … and {left_out} more,"))
+    lines += [Line(f"  {_shown(msgspec.json.encode(name))}: …", text) for name, text in said.items()]
+    return [Line("{"), *lines, Line("}")]
+
+
+def _said(problem: dict[str, Any]) -> str:
+    text = f"{problem['error']}: expected {problem['expected']}, received {problem['received']}"
+    return f"{text}. {problem['detail']}" if "detail" in problem else text
+
+
+def _shown(value: bytes) -> str:
+    """On one line."""
+    try:
+        value = msgspec.json.format(value, indent=0)
+    except msgspec.DecodeError:  # what is wrong with it is said beside it
+        value = b" ".join(value.split(b"\n"))
+    return value.decode(errors="replace")[:500]

@@ -1,0 +1,57 @@
+"""Receipts: what a client holds to learn when its records are in the table.
+
+A receipt is `<generation>-<ms>-<seq>-<signature>`: the place in the queue, signed, so that only receipts that were
+given out are answered, and only for their dataset.
+"""
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from django.conf import settings
+
+from ingest.errors import ReceiptNotFound
+from ingest.queue.admission import Admission
+
+_RECEIPT = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})-([0-9]{1,7})-([0-9a-f]{16})").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A genuine receipt."""
+
+    dataset_id: int
+    generation: str
+    stream_id: str
+
+
+def issue(admission: Admission) -> str:
+    """The receipt of an accepted request."""
+    place = f"{admission.generation}-{admission.stream_id}"
+    return f"{place}-{_signature(admission.dataset_id, place, settings.API_KEY_SECRET)}"
+
+
+def read(dataset_id: int, receipt: str) -> Receipt:
+    """What a receipt says. Raises ReceiptNotFound for one that was not issued, or for another dataset."""
+    match = _RECEIPT(receipt)
+    if match is None:
+        raise ReceiptNotFound
+    generation, ms, seq, signature = match.groups()
+    place = f"{generation}-{ms}-{seq}"
+    secrets = (settings.API_KEY_SECRET, *settings.API_KEY_SECRET_FALLBACKS)
+    if not any(hmac.compare_digest(signature, _signature(dataset_id, place, secret)) for secret in secrets):
+        raise ReceiptNotFound
+    return Receipt(dataset_id, generation, f"{ms}-{seq}")
+
+
+def _signature(dataset_id: int, place: str, secret: str) -> str:
+    digest = _keyed(secret).copy()
+    digest.update(f"{dataset_id}:{place}".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: str) -> "hashlib.blake2b":
+    return hashlib.blake2b(key=secret.encode()[:64], digest_size=8, person=b"receipt")  # 64: BLAKE2b's longest key

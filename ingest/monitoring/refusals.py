@@ -1,0 +1,256 @@
+"""Refused requests: counted, logged, and the latest of each project kept for the admin.
+
+A client with a valid key may be refused thousands of times a second. So what is kept is bounded in every direction:
+entries per project, bytes per entry, projects, and writes per second. Refusals whose key cannot be read are counted and
+logged only, because nobody can say whose they are.
+"""
+
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from msgspec import Struct
+from redis.exceptions import RedisError
+
+from config.common import redis
+from config.common.text import counted
+from ingest.queue import redis_keys
+from ingest.queue.scripts import LUA
+
+logger = logging.getLogger(__name__)
+
+_refuse = redis.HotScript(LUA / "refuse.lua")
+
+# Where error codes of requests are counted, the code under which refused records of lenient batches are.
+REJECTED_RECORDS = "rejected_records"
+
+MAX_BODY_BYTES = 2048
+_MAX_TEXT = 200  # characters
+_MAX_LOGS = 200
+_KEPT_SECONDS = 7 * 24 * 3600
+
+# A JSON string under a name that tells of a secret, up to its end or the end of what is kept; and tokens anywhere.
+_SECRET_NAME = rb"(?:pass(?:word|wd|phrase)|secret|token|authorization|api_?key|cookie|credential)"
+_SECRET_VALUE = re.compile(
+    rb'("[^"\\]{0,100}' + _SECRET_NAME + rb'[^"\\]{0,100}"\s*:\s*")(?:[^"\\]|\\.)*', re.IGNORECASE | re.DOTALL
+)
+_TOKEN = re.compile(rb"\b(?:eyJ[\w-]{8,}(?:\.[\w-]*){0,2}|pat_[\w-]{8,})")
+
+
+class Refusal(Struct, frozen=True, omit_defaults=True):
+    """One refused request, or one refused record of a lenient batch."""
+
+    id: str
+    at: int  # ms since the epoch
+    trace_id: str
+    token_id: str  # of the API key
+    path: str
+    status: int
+    code: str
+    error: str
+    dataset_id: int = 0
+    field: str = ""
+    detail: str = ""
+    index: int = -1
+    form: str = ""  # how Try it sends the body: a name of `tryout.FORMS`
+    body: bytes = b""
+    is_cut: bool = False
+    skipped: int = 0  # refusals of the project that were not kept since the one before
+
+    @property
+    def time(self) -> datetime:
+        """When the request was refused, in UTC."""
+        return datetime.fromtimestamp(self.at / 1000, UTC)
+
+    @property
+    def text(self) -> str:
+        """The body, for people."""
+        return self.body.decode(errors="replace")
+
+
+class Sent(Struct, frozen=True):
+    """What a refused request was: who sent it where, and the part of its body that the refusal is about."""
+
+    trace_id: str
+    token_id: str
+    path: str
+    dataset_id: int
+    body: bytes
+    form: str
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Refusal).decode
+
+
+class _Allowance:
+    """How much may be done: so much a second, and a burst after a pause."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self.per_second, self.burst = per_second, burst
+        self.left, self.at = float(burst), time.monotonic()
+        self.skipped = 0
+
+    def take(self, wanted: int) -> int:
+        """Return how many of those wanted may be done now. The others are counted in `skipped`."""
+        moment = time.monotonic()
+        self.left = min(self.burst, self.left + (moment - self.at) * self.per_second)
+        self.at = moment
+        granted = min(wanted, int(self.left))
+        self.left -= granted
+        self.skipped += wanted - granted
+        return granted
+
+
+_lock = threading.Lock()
+_lines = _Allowance(200, 1000)
+_all_entries = _Allowance(50, 200)
+_entries: dict[int, _Allowance] = {}  # by project
+_MAX_ALLOWANCES = 10_000
+
+
+def forget_allowances() -> None:
+    """For tests: begin as a process that has kept nothing for a while."""
+    for allowance in (_lines, _all_entries):
+        allowance.left, allowance.skipped = allowance.burst, 0
+    _entries.clear()
+
+
+def note(code: str) -> None:
+    """Count a refused request of which nobody can say whose it is.
+
+    Best effort, as `keep` is: a client gets its answer whether or not its refusal could be counted and kept.
+    """
+    try:
+        redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
+    except (redis.RedisUnavailable, RedisError) as failure:
+        logger.debug("a refusal was not counted: %s", failure)
+
+
+def log(status: int, code: str, *, trace_id: str, project_id: int | None, dataset_id: int) -> None:
+    """Write a line to the log. Under a flood lines are left out, and the next one says how many."""
+    project, dataset = project_id or "unknown", dataset_id or "none"
+    _log("refused: %s %s, project %s, dataset %s, trace id %s", status, code, project, dataset, trace_id)
+
+
+def _log(text: str, *args: object) -> None:
+    with _lock:
+        if not _lines.take(1):
+            return
+        skipped, _lines.skipped = _lines.skipped, 0
+    logger.info(text + (f"; {skipped} refusals before it are not logged" if skipped else ""), *args)
+
+
+def keep(project_id: int, said: dict[str, Any], status: int, sent: Callable[[], Sent]) -> None:
+    """Count a refused request of a project, and keep it in the project's log, if its allowance permits.
+
+    Args: what the client was told; and what it sent, which is only asked for if it is kept.
+    """
+    _write(project_id, said["code"], 1, [said], status, lambda _: sent())
+
+
+def keep_records(project_id: int, count: int, first: Sequence[tuple[dict[str, Any], bytes]], sent: Sent) -> None:
+    """Count the refused records of a lenient batch, and keep the first of them.
+
+    Args: how many records were refused; what is wrong with the first of them, and their text; and their request.
+    """
+
+    def one(at: int) -> Sent:
+        return msgspec.structs.replace(sent, body=first[at][1], form="single")
+
+    place = (counted(count), project_id, sent.dataset_id, sent.trace_id)
+    _log("refused: %s of a lenient batch, project %s, dataset %s, trace id %s", *place)
+    _write(project_id, REJECTED_RECORDS, count, [said for said, _ in first], 202, one)
+
+
+def _write(
+    project_id: int, code: str, count: int, said: Sequence[dict[str, Any]], status: int, sent: Callable[[int], Sent]
+) -> None:
+    keys: list[redis.Argument] = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
+    args: list[redis.Argument] = [code, f"{int(time.time() // 3600)}:{code}", count]
+    granted, skipped = _allowed(project_id, len(said)) if settings.REFUSAL_LOG_ENTRIES else (0, 0)
+    if granted:
+        entries = [_entry(answer, status, sent(at)) for at, answer in enumerate(said[:granted])]
+        entries[0] = msgspec.structs.replace(entries[0], skipped=skipped)
+        keys += (redis_keys.refusal_log(project_id), redis_keys.REFUSAL_LOGS)
+        args += (project_id, int(time.time() * 1000), settings.REFUSAL_LOG_ENTRIES, _KEPT_SECONDS, _MAX_LOGS)
+        args += (redis_keys.REFUSAL_LOG_PREFIX, *map(_pack, entries))
+    try:
+        _refuse(keys, args, timeout=0)
+    except (redis.RedisUnavailable, RedisError) as failure:
+        logger.debug("a refusal was not counted: %s", failure)
+
+
+def _allowed(project_id: int, wanted: int) -> tuple[int, int]:
+    """Return how many entries a project may write now, and how many it could not write before."""
+    with _lock:
+        if len(_entries) > _MAX_ALLOWANCES:
+            _entries.clear()
+        own = _entries.setdefault(project_id, _Allowance(5, 20))
+        before = own.skipped
+        granted = _all_entries.take(own.take(wanted))
+        if not granted:
+            own.skipped = before + wanted
+            return 0, 0
+        own.skipped = wanted - granted
+        return granted, before
+
+
+def _entry(said: dict[str, Any], status: int, sent: Sent) -> Refusal:
+    body = sent.body[:MAX_BODY_BYTES]
+    return Refusal(
+        id=secrets.token_hex(6),
+        at=int(time.time() * 1000),
+        trace_id=sent.trace_id,
+        token_id=sent.token_id,
+        path=_cut(sent.path),
+        status=status,
+        code=str(said["code"]),
+        error=_cut(said["error"]),
+        dataset_id=sent.dataset_id,
+        field=_cut(said.get("field", "")),
+        detail=_cut(said.get("detail", "")),
+        index=int(said.get("index", -1)),
+        form=sent.form,
+        body=redacted(body)[:MAX_BODY_BYTES],
+        is_cut=len(sent.body) > len(body),
+    )
+
+
+def _cut(text: object) -> str:
+    return str(text)[:_MAX_TEXT].encode(errors="replace").decode()
+
+
+def redacted(body: bytes) -> bytes:
+    """Return JSON text without tokens, and without the text of fields whose names tell of a secret."""
+    return _TOKEN.sub(b"[token]", _SECRET_VALUE.sub(rb"\1[removed]", body))
+
+
+def latest(project_id: int) -> list[Refusal]:
+    """Return the refusals that a project's log holds, newest first. Raises RedisError."""
+    return list(_read(redis.client().lrange(redis_keys.refusal_log(project_id), 0, -1)))
+
+
+def _read(found: Iterable[bytes]) -> Iterable[Refusal]:
+    for packed in found:
+        try:
+            yield _unpack(packed)
+        except (msgspec.DecodeError, ValueError):  # of another release
+            continue
+
+
+def find(project_id: int, refusal_id: str) -> Refusal | None:
+    """Return one refusal of a project, or None if it is no longer kept. Raises RedisError."""
+    return next((each for each in latest(project_id) if each.id == refusal_id), None)
+
+
+def projects() -> list[int]:
+    """Return the projects that have a log, the one refused last first. Raises RedisError."""
+    return [int(project_id) for project_id in redis.client().zrevrange(redis_keys.REFUSAL_LOGS, 0, -1)]

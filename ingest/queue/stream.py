@@ -1,0 +1,262 @@
+"""The queue as a drain sees it: entries of a dataset's stream, read in order, trimmed once they are in the table."""
+
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from django.conf import settings
+
+from config.common import redis
+from datasets import installation
+from ingest.queue import redis_keys
+from ingest.queue.formats import unpacked
+from ingest.queue.scripts import script
+
+# One read of the stream carries about so many bytes: Redis serves nobody else meanwhile.
+_READ_BYTES = 1024 * 1024
+_MOST_ENTRIES = 5000
+# And never more than this, however large the bodies turn out to be: Redis and the worker must both hold a reply.
+_MOST_BYTES = 256 * 1024 * 1024
+# No request is sent again after so long.
+_SLOT_SECONDS = 3600
+# A position has 43 bits for milliseconds (until the year 2248) and 20 for the sequence number.
+_SEQUENCE_BITS = 20
+_MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
+_MAX_MS = (1 << 43) - 1
+# While a clock stands behind the last stream id, Redis only raises the sequence number. From this one on, the stream is
+# moved to the next millisecond.
+_HIGH_SEQUENCE = 1 << 19
+_HOUR_MS = 3_600_000
+# How many entries one call of a script looks at: Redis serves nobody else meanwhile.
+_ENTRIES_A_CALL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One accepted request in the stream."""
+
+    stream_id: str
+    body: bytes
+    format: bytes
+    count: int
+    version_id: int
+    trace_id: str
+    origin: str  # the stream id under which it was accepted; differs from stream_id after a replay
+    queued_bytes: int  # of the body as the stream has it
+
+    @property
+    def position(self) -> int:
+        return position_of(self.stream_id)
+
+    @property
+    def ms(self) -> int:
+        """When Redis took it, in ms since the epoch."""
+        return int(self.stream_id.partition("-")[0])
+
+    @property
+    def mark(self) -> str:
+        """What tells it from another entry with the same id: its trace id, if that could be read as it is."""
+        return "" if "\N{REPLACEMENT CHARACTER}" in self.trace_id else self.trace_id
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether it was in quarantine before."""
+        return self.origin != self.stream_id
+
+
+class AnotherGeneration(Exception):
+    """Redis was wiped while we looked: what was read belongs to a queue that is no more."""
+
+
+def position_of(stream_id: str) -> int:
+    """Return a stream id as one integer that fits the table: ms << 20 | seq.
+
+    The order stays: a <= b means position_of(a) <= position_of(b). Beyond 2**20 entries in one millisecond, ids share
+    the last position of that millisecond. So only an entry whose position is above the table's is known to be new; the
+    drain looks up any other.
+    """
+    ms, _, seq = stream_id.partition("-")
+    return min(int(ms), _MAX_MS) << _SEQUENCE_BITS | min(int(seq), _MAX_SEQUENCE)
+
+
+def last_id_of(position: int) -> str:
+    """Return the highest stream id that has this position, as the end of a range for Redis."""
+    ms, seq = position >> _SEQUENCE_BITS, position & _MAX_SEQUENCE
+    if seq < _MAX_SEQUENCE:
+        return f"{ms}-{seq}"
+    return f"{ms}" if ms < _MAX_MS else "+"
+
+
+def generation() -> str | None:
+    """The name of the present set of Redis data; None before the first acceptance."""
+    found: bytes | None = redis.client().get(redis_keys.GENERATION)
+    return found.decode() if found else None
+
+
+def begin() -> str:
+    """Return the name of the present set of Redis data, made now if there is none; no set had it before.
+
+    Raises datasets.installation.UnusableData if the data is not ours.
+    """
+    keys = [redis_keys.GENERATION, installation.DATA_VERSION, installation.INSTALLATION]
+    while True:
+        installation.check()
+        args = [secrets.token_hex(4), installation.CURRENT_VERSION, installation.ours()]
+        found: bytes | None = script("begin")(keys=keys, args=args)
+        if found is not None:
+            return found.decode()
+
+
+class State(NamedTuple):
+    """What a drain looks at first."""
+
+    generation: str | None  # None before the first acceptance
+    length: int  # entries in the stream, stored or not
+    trimmed: int  # the table's position as of the last trim, as far as this Redis knows; 0 before the first
+
+
+def state(dataset_id: int) -> State:
+    """Return the state of a dataset's queue, as of one moment."""
+    with redis.client().pipeline(transaction=True) as look:
+        look.get(redis_keys.GENERATION)
+        look.xlen(redis_keys.stream(dataset_id))
+        look.get(redis_keys.trimmed(dataset_id))
+        in_generation, length, trimmed = look.execute()
+    return State(in_generation and in_generation.decode(), length, int(trimmed or 0))
+
+
+def read(dataset_id: int, in_generation: str) -> Iterator[Entry]:
+    """Yield the stream's first entries, in order, up to one commit's worth. Raises AnotherGeneration."""
+    client = redis.client()
+    stream = redis_keys.stream(dataset_id)
+    records = size = 0
+    last, most = "0-0", 1
+    while True:
+        with client.pipeline(transaction=True) as both:
+            both.get(redis_keys.GENERATION)
+            both.get(redis_keys.queued_bytes(dataset_id))
+            both.xrange(stream, f"({last}", "+", count=most)
+            now_generation, queued, found = both.execute()
+        if now_generation is None or now_generation.decode() != in_generation:
+            raise AnotherGeneration
+        for raw_id, fields in found:
+            entry = _entry(raw_id.decode(), fields)
+            records += entry.count
+            size += len(entry.body)
+            yield entry
+            if _is_enough(records, size):
+                return
+        if len(found) < most:
+            return
+        last = found[-1][0].decode()
+        mean = sum(len(fields.get(b"b", b"")) + 100 for _, fields in found) // len(found)
+        # What comes may be larger than what came: it matters where all that is queued would be too much.
+        largest = settings.MAX_BODY_BYTES if int(queued or 0) > _MOST_BYTES else 1
+        most = max(1, min(_MOST_ENTRIES, most * 10, _READ_BYTES // mean, _MOST_BYTES // largest))
+
+
+def is_full(entries: Sequence[Entry]) -> bool:
+    """Whether `read` ended at these entries because a commit takes no more, and not at the end of the stream."""
+    return _is_enough(sum(entry.count for entry in entries), sum(len(entry.body) for entry in entries))
+
+
+def _is_enough(records: int, size: int) -> bool:
+    return records >= settings.DRAIN_MAX_RECORDS or size >= settings.DRAIN_MAX_BYTES
+
+
+def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
+    queued = fields.get(b"b", b"")
+    return Entry(
+        stream_id=stream_id,
+        body=unpacked(queued),
+        format=fields.get(b"f", b""),
+        count=int(fields.get(b"n", b"0")),
+        version_id=int(fields.get(b"v", b"0")),
+        trace_id=fields.get(b"t", b"").decode(errors="replace"),
+        origin=fields.get(b"o", stream_id.encode()).decode(),
+        queued_bytes=len(queued),
+    )
+
+
+def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, before: int, reached: int) -> int:
+    """Remove these entries, all of which are in the table or in quarantine; return how many were still there.
+
+    `before` and `reached`: the table's position without and with them. If `trimmed` is not `before`, it stays.
+    """
+    if not entries:
+        return 0
+    keys = [
+        redis_keys.GENERATION,
+        redis_keys.stream(dataset_id),
+        redis_keys.queued(dataset_id),
+        redis_keys.queued_bytes(dataset_id),
+        redis_keys.TOTAL_BYTES,
+        redis_keys.stored_by_hour(dataset_id),
+        redis_keys.trimmed(dataset_id),
+    ]
+    hours: Counter[int] = Counter()
+    for entry in entries:
+        if not entry.is_replay:  # a replay came in before, and was counted then
+            hours[entry.ms // _HOUR_MS] += entry.count
+    records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
+    first, last = entries[0], entries[-1]
+    ends = [first.stream_id, first.mark, last.stream_id, last.mark]
+    known = [*ends, len(entries), records, size, before, reached, *chain.from_iterable(hours.items())]
+    removed: int = script("trim")(keys=keys, args=[in_generation, *known])
+    if removed < 0:
+        names = [(entry.stream_id, entry.mark) for entry in entries]
+        pieces = [names[at : at + _ENTRIES_A_CALL] for at in range(0, len(names), _ENTRIES_A_CALL)]
+        args = [[in_generation, *chain.from_iterable(piece)] for piece in pieces]
+        removed = sum(script("trim_each")(keys=keys, args=each) for each in args)
+    return removed
+
+
+def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) -> None:
+    """Have the stream go on above the table's position, and long before a millisecond's sequence numbers are used up.
+
+    `last`: the last entry that was read. Redis takes the next id from its clock, which may be behind: after a failover,
+    or when it was set back.
+    """
+    floor = max(position, last.position)
+    if floor & _MAX_SEQUENCE >= _HIGH_SEQUENCE and floor >> _SEQUENCE_BITS < _MAX_MS:
+        floor = ((floor >> _SEQUENCE_BITS) + 1) << _SEQUENCE_BITS
+    if floor > last.position:
+        keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
+        script("keep_ahead")(keys=keys, args=[in_generation, floor >> _SEQUENCE_BITS, floor & _MAX_SEQUENCE])
+
+
+def renumber(dataset_id: int, in_generation: str, entry: Entry) -> None:
+    """Move an entry to the end of the stream, where it gets an id that no other record has."""
+    keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
+    script("renumber")(keys=keys, args=[in_generation, entry.stream_id, entry.mark])
+
+
+def forget_slots() -> int:
+    """Forget what web threads did last that have done nothing for an hour, or are no more; how many they were."""
+    client = redis.client()
+    slots = client.smembers(redis_keys.SLOTS)
+    forgotten: int = script("slots")(keys=[redis_keys.SLOTS, *slots], args=[_SLOT_SECONDS * 1000])
+    return forgotten
+
+
+def holds(dataset_id: int, stream_id: str) -> bool:
+    """Whether an entry is still in the stream."""
+    return bool(redis.client().xrange(redis_keys.stream(dataset_id), stream_id, stream_id))
+
+
+def mark_untidy(dataset_id: int) -> None:
+    """Note that a table was written to and wants compaction."""
+    redis.client().sadd(redis_keys.UNTIDY, dataset_id)
+
+
+def untidy() -> list[int]:
+    """Datasets noted by `mark_untidy`."""
+    return [int(member) for member in redis.client().smembers(redis_keys.UNTIDY)]
+
+
+def clear_untidy(dataset_id: int) -> None:
+    """Take the note back, before the compaction: what is written during it is noted again."""
+    redis.client().srem(redis_keys.UNTIDY, dataset_id)

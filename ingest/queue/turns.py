@@ -1,0 +1,91 @@
+"""Whose turn it is: which dataset a worker drains next, and the claim that keeps other workers away from it."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from config.common import redis
+from datasets import installation
+from datasets.models import Dataset
+from ingest.queue import redis_keys
+from ingest.queue.scripts import script
+
+
+def next_due() -> int | None:
+    """Take the dataset to drain next; None if none is due.
+
+    Projects take turns. The dataset is due again after a lease, unless its drain has ended by then.
+    Raises datasets.installation.UnusableData if the data is not ours.
+    """
+    installation.check()
+    client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
+    while True:
+        first = client.zrange(redis_keys.TURNS, 0, 0)
+        if not first:
+            return None
+        project_id = int(first[0])
+        keys = [redis_keys.TURNS, redis_keys.pending(project_id)]
+        dataset_id: int = script("take")(keys=keys, args=[project_id, lease])
+        if dataset_id:
+            return dataset_id if dataset_id > 0 else None
+
+
+def count_due(limit: int) -> int:
+    """Return how many datasets are due, `limit` at most. See take.lua for what is due."""
+    client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
+    seconds, micros = client.time()
+    now = seconds * 1000 + micros // 1000
+    with client.pipeline(transaction=False) as pipe:
+        for project_id in client.zrange(redis_keys.TURNS, 0, limit - 1):
+            pipe.zcount(redis_keys.pending(int(project_id)), "-inf", now)
+            pipe.zcount(redis_keys.pending(int(project_id)), f"({now + lease}", "+inf")
+        due: int = sum(pipe.execute())
+    return min(limit, due)
+
+
+def pending() -> dict[int, float]:
+    """Return the datasets with something to store, and when each is due, in ms since the epoch."""
+    client = redis.client()
+    with client.pipeline(transaction=False) as pipe:
+        for project_id in client.zrange(redis_keys.TURNS, 0, -1):
+            pipe.zrange(redis_keys.pending(int(project_id)), 0, -1, withscores=True)
+        return {int(dataset_id): due for found in pipe.execute() for dataset_id, due in found}
+
+
+def settle(dataset: Dataset) -> None:
+    """End a drain: the dataset is not pending any more if its stream is empty, and due at once if not."""
+    keys = [redis_keys.pending(dataset.project_id), redis_keys.stream(dataset.pk), redis_keys.TURNS]
+    script("settle")(keys=keys, args=[dataset.pk, dataset.project_id])
+
+
+@dataclass(slots=True)
+class Lock:
+    """A drain's claim on a dataset, for the length of a lease."""
+
+    dataset_id: int
+    token: str
+
+    def renew(self) -> bool:
+        """Another lease. False where the claim was lost meanwhile."""
+        return bool(self._run("renew"))
+
+    def _run(self, what: str) -> Any:
+        args = [self.token, what, int(settings.DRAIN_LEASE_SECONDS * 1000)]
+        return script("lock")(keys=[redis_keys.lock(self.dataset_id)], args=args)
+
+
+@contextmanager
+def claim(dataset_id: int) -> Iterator[Lock | None]:
+    """Claim a dataset for a drain; None where another is at work on it."""
+    lock = Lock(dataset_id, secrets.token_hex(8))
+    if not lock._run("claim"):
+        yield None
+        return
+    try:
+        yield lock
+    finally:
+        lock._run("release")

@@ -1,0 +1,176 @@
+"""From the wire to a body: media type, size, content encoding."""
+
+import zlib
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import zstandard
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.http import parse_header_parameters
+
+from config.common import arrival
+from config.common.requests import BODY_WAS_READ
+from ingest.errors import BodyTooLarge, InvalidJson, LengthRequired, UnsupportedEncoding, UnsupportedMediaType
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+# Every media type that is accepted, as real clients spell it -> our name for it.
+MEDIA_TYPES = {
+    "application/json": JSON,
+    "text/json": JSON,
+    "application/x-ndjson": NDJSON,
+    "application/ndjson": NDJSON,
+    "application/jsonl": NDJSON,
+    "application/x-jsonlines": NDJSON,
+    "application/json-lines": NDJSON,
+    "application/x-json-stream": NDJSON,
+}
+# Every content encoding that is accepted -> our name for it.
+ENCODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zstd": "zstd"}
+_CHARSETS = ("utf-8", "utf8")
+# Compressed bytes that are decompressed before the limit is checked again. 256 bytes make at most 8 MiB: 4 bytes of
+# zstd can be a block of 128 KiB.
+_SLICE = 256
+# Longer Content-Type headers are refused, because the cache below keeps what it is asked for.
+_MAX_MEDIA_TYPE_CHARACTERS = 200
+# A sender decides how much memory its zstd window takes. The format asks every decoder to support 8 MiB.
+_MAX_ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
+_MAX_ZSTD_HEADER_BYTES = 18
+
+
+@lru_cache(maxsize=256)
+def media_type(header: str) -> str:
+    """Return JSON or NDJSON for a Content-Type header. Raise UnsupportedMediaType for anything else."""
+    try:
+        name, parameters = parse_header_parameters(header if len(header) <= _MAX_MEDIA_TYPE_CHARACTERS else "")
+    except ValueError:  # a parameter in an encoding that does not exist
+        name, parameters = "", {}
+    known = MEDIA_TYPES.get(name)
+    if known is None or parameters.get("charset", "utf-8").lower() not in _CHARSETS:
+        expected = f"{JSON}, or on a batch {NDJSON}; charset utf-8 or none"
+        raise UnsupportedMediaType({"expected": expected, "received": header[:200], "detail": _advice(header, known)})
+    return known
+
+
+def _advice(header: str, known: str | None) -> str:
+    """Say which Content-Type header to send instead."""
+    if known:
+        return f"Send the body in UTF-8, with the header “Content-Type: {known}”."
+    problem = "This media type is not supported" if header else "The request has no Content-Type header"
+    return f"{problem}. Send “Content-Type: {JSON}”, or for NDJSON on a batch “Content-Type: {NDJSON}”."
+
+
+def read_body(request: HttpRequest, *, project_id: int) -> bytes:
+    """Return the request's body, decompressed. Hold no more than the limit at any time.
+
+    Raise BodyTooLarge, BodyTooSlow, LengthRequired or UnsupportedEncoding. Raise InvalidJson if the body ends early or
+    its compressed data is damaged.
+    """
+    meta = request.META
+    limit: int = settings.MAX_BODY_BYTES
+    encoding = _encoding(meta.get("HTTP_CONTENT_ENCODING", ""))
+    announced = meta.get("CONTENT_LENGTH") or ""
+    if not announced and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and "HTTP_TRANSFER_ENCODING" in meta:
+        # The server reports a chunked body whose connection was lost as complete. A JSON document proves its own end.
+        # Lines do not, compressed or not: the lost part may be a gzip member or a zstd frame of its own.
+        raise LengthRequired(
+            {
+                "detail": "NDJSON needs a Content-Length, because nothing else proves that all lines have arrived. "
+                "Send the body with a Content-Length, or send the records as a JSON array."
+            }
+        )
+    if announced.isdecimal() and int(announced) > limit:
+        raise BodyTooLarge({"limit": limit})
+    # Django's own stream reads nothing of a chunked body, because such a body announces no length.
+    size = int(announced) if announced.isdecimal() else limit + 1
+    body = _read_up_to(lambda most: arrival.read(meta["wsgi.input"], most, who=project_id), size, limit)
+    meta[BODY_WAS_READ] = True
+    if announced.isdecimal() and len(body) < size:
+        raise InvalidJson({"detail": "The body is shorter than its Content-Length."})
+    return body if encoding == "identity" else _decompress(encoding, body, limit)
+
+
+def _encoding(header: str) -> str:
+    """Return the name by which we call a Content-Encoding. Raise UnsupportedEncoding for any other."""
+    known = ENCODINGS.get(header.strip().lower() or "identity")
+    if known is None:
+        detail = "Compress the body once, with gzip, deflate or zstd, or send it without a Content-Encoding header."
+        received = header[:200]
+        raise UnsupportedEncoding(
+            {"expected": "identity, gzip, deflate or zstd", "received": received, "detail": detail}
+        )
+    return known
+
+
+def _read_up_to(read: Callable[[int], bytes], size: int, limit: int) -> bytes:
+    body = read(size) if size else b""
+    while 0 < len(body) < size:
+        more = read(size - len(body))
+        if not more:
+            break
+        body += more
+    if len(body) > limit:
+        raise BodyTooLarge({"limit": limit})
+    return body
+
+
+def _decompress(encoding: str, data: bytes, limit: int) -> bytes:
+    """Decompress all gzip members or zstd frames of a body, each of them complete. Stop at the limit."""
+    new_member = _decompressor(encoding, data)
+    out = bytearray()
+    at = 0
+    while at < len(data):
+        member, start = new_member(), at
+        while not member.eof:
+            piece = data[at : at + _SLICE]
+            if not piece:
+                raise InvalidJson({"detail": f"The {encoding} body is cut short."})
+            at += len(piece)
+            try:
+                out += member.decompress(piece)
+            except (zlib.error, zstandard.ZstdError) as failure:
+                raise InvalidJson(
+                    {"detail": _damage(encoding, data[start : start + _MAX_ZSTD_HEADER_BYTES], failure)}
+                ) from None
+            if len(out) > limit:
+                raise BodyTooLarge({"limit": limit})
+        at -= len(member.unused_data)
+        if encoding == "gzip" and data.startswith(b"\0", at):
+            return _without_padding(bytes(out), data, at)
+        if encoding == "deflate" and at < len(data):
+            raise InvalidJson({"detail": "The body has more data behind the end of its deflate stream."})
+    return bytes(out)
+
+
+def _without_padding(out: bytes, data: bytes, at: int) -> bytes:
+    """Return what was decompressed if only zeros follow: tape and block devices pad, and gzip(1) ignores it, too."""
+    if data.count(0, at) < len(data) - at:
+        raise InvalidJson({"detail": "The body has other data behind the end of its gzip data than zeros."})
+    return out
+
+
+def _damage(encoding: str, header: bytes, failure: Exception) -> str:
+    """Say why compressed data, which begins with this header, cannot be decompressed."""
+    if encoding == "zstd":
+        try:
+            window = zstandard.get_frame_parameters(header).window_size
+        except zstandard.ZstdError:
+            window = 0
+        if window > _MAX_ZSTD_WINDOW_BYTES:
+            most = f"{_MAX_ZSTD_WINDOW_BYTES // 1024**2} MiB"
+            return f"The zstd window of {window // 1024**2} MiB is too large. Compress with a window of at most {most}."
+    reason = str(failure).rpartition(": ")[2]
+    return f"The body is not valid {encoding}: {reason[:1].lower()}{reason[1:100]}."
+
+
+def _decompressor(encoding: str, data: bytes) -> Callable[[], Any]:
+    """Return what makes a decompressor for each member or frame of a body."""
+    if encoding == "zstd":
+        return zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW_BYTES).decompressobj
+    if encoding == "gzip":
+        return partial(zlib.decompressobj, wbits=16 + zlib.MAX_WBITS)
+    # "deflate" means the zlib format (RFC 9110, 8.4.1.2), but some clients send the bare stream. Only the zlib format
+    # begins with a header like this one (RFC 1950, 2.2).
+    is_zlib = data[:1] and data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0
+    return partial(zlib.decompressobj, wbits=zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)

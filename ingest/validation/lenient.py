@@ -1,0 +1,130 @@
+"""Partial acceptance of a batch: the good records are taken, and each bad one is refused by itself.
+
+A client asks for it by `Prefer: handling=lenient` (RFC 7240). Some log shippers send a refused batch again, with more
+lines behind it, for ever: one bad record would stop them.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from urllib.request import parse_http_list
+
+import msgspec
+
+from datasets.schemas.field_types import json_type
+from datasets.schemas.schema import CompiledSchema
+from ingest.errors import InvalidJson, InvalidRecords
+from ingest.queue.formats import ARRAY, OBJECT, Payload, Rejected, lines_of, starts_of_lines
+from ingest.validation.body import NDJSON
+from ingest.validation.json_text import elements, is_json
+from ingest.validation.not_json import TOO_DEEP, check_line
+from ingest.validation.problems import MAX_PROBLEMS, Problem, examine, good_text
+
+APPLIED = {"Preference-Applied": "handling=lenient"}
+
+# The answer is remembered for as long as its Idempotency-Key is, so `errors` must not be long.
+_MAX_ERRORS_BYTES = 8192
+
+# A preference's name and value; parameters may follow.
+_PREFERENCE = re.compile(r'\s*([^\s=;"]+)\s*(?:=\s*"?([^\s;"]*)"?)?').match
+
+_encode = msgspec.json.encode
+
+
+@lru_cache(maxsize=256)
+def is_preferred(header: str) -> bool:
+    """Return whether a Prefer header asks for lenient handling. Of a preference that stands twice, the first counts."""
+    for preference in parse_http_list(header):
+        match = _PREFERENCE(preference)
+        if match and match[1].lower() == "handling":
+            return match[2] is not None and match[2].lower() == "lenient"
+    return False
+
+
+def validate_leniently(
+    validate: Callable[[CompiledSchema, bytes], Payload], content_type: str, schema: CompiledSchema, body: bytes
+) -> Payload:
+    """Return the good records of a batch as a payload that also tells of the others.
+
+    Raises what `validate` raises where no record is good, or where the batch is malformed as a whole. A single record
+    is handled as ever.
+    """
+    try:
+        payload = validate(schema, body)
+    except (InvalidJson, InvalidRecords) as refusal:
+        records = _records(content_type, body, refusal)
+        if records is None:
+            raise
+        payload = _taken(schema, body, records)
+        if payload.count == 0:
+            raise
+        return payload
+    if payload.format == OBJECT:
+        return payload
+    return msgspec.structs.replace(payload, rejected=Rejected(0, _answer(0, []), []))
+
+
+def _records(content_type: str, body: bytes, refusal: InvalidJson | InvalidRecords) -> Iterable[bytes] | None:
+    """Return the records of a batch in which some are bad; None for any other body."""
+    if content_type == NDJSON:
+        return lines_of(body) if "index" in refusal.details else None
+    is_batch = isinstance(refusal, InvalidRecords) and json_type(body) == "array"
+    return elements(body) if is_batch else None
+
+
+def _taken(schema: CompiledSchema, body: bytes, records: Iterable[bytes]) -> Payload:
+    starts = enumerate(starts_of_lines(body))
+    good: list[bytes] = []
+    problems: list[Problem] = []
+    first: list[tuple[Problem, bytes]] = []
+    count = 0
+    for index, record in enumerate(records):
+        # Once the answer is full, what counts is whether a record is good.
+        if len(problems) <= MAX_PROBLEMS:
+            found, text = _examined(schema, record, partial(check_line, body, record, index, starts))
+        else:
+            found, text = [], _good_text(schema, record)
+        if text is not None:
+            good.append(text)
+            continue
+        count += 1
+        if found:
+            told = [{"error": each["error"], "code": each["code"], "index": index, **each} for each in found]
+            problems += told
+            first.append((told[0], record))
+    taken = b"[%b]" % b",".join(good)
+    if good:
+        schema.many.decode(taken)  # the readings agree, or we fail here and not in a worker
+    return Payload(taken, ARRAY, len(good), Rejected(count, _answer(count, problems), first[:MAX_PROBLEMS]))
+
+
+def _examined(schema: CompiledSchema, record: bytes, check: Callable[[], None]) -> tuple[list[Problem], bytes | None]:
+    """Return what is wrong with a record; and its text for the queue, None for a bad one."""
+    try:
+        check()
+        (examined,) = examine(schema, [record], indexed=False)
+    except InvalidJson as refusal:
+        return [refusal.body()], None
+    except RecursionError:
+        return [InvalidJson({"detail": TOO_DEEP}).body()], None
+    return examined.problems, None if examined.problems else examined.text
+
+
+def _good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
+    try:
+        return good_text(schema, record) if is_json(record) else None
+    except RecursionError:
+        return None
+
+
+def _answer(count: int, problems: list[Problem]) -> bytes:
+    """Return what the 202 says of refused records, as members of its JSON object."""
+    shown: list[Problem] = []
+    size = 0
+    for problem in problems[:MAX_PROBLEMS]:
+        size += len(_encode(problem))
+        if size > _MAX_ERRORS_BYTES:
+            break
+        shown.append(problem)
+    truncated = {"truncated": True} if len(shown) < len(problems) else {}
+    return _encode({"rejected": count, "errors": shown, **truncated})[1:-1]

@@ -1,0 +1,109 @@
+"""Check a body against a schema. One typed decode accepts it; `ingest.validation.problems` then words each problem.
+
+Both read values with the decoders of `datasets.schemas.field_types`, so they agree on every input: the first reads
+whole records at once, the second field by field.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from django.conf import settings
+
+from datasets.schemas.field_types import json_type
+from datasets.schemas.schema import CompiledSchema
+from ingest.errors import EmptyBatch, InvalidJson, InvalidRecords, TooManyRecords
+from ingest.queue.formats import ARRAY, LINES, OBJECT, Payload, lines_of, starts_of_lines
+from ingest.validation.json_text import PARSE_ERRORS, elements
+from ingest.validation.not_json import EMPTY, TOO_DEEP, check_json, check_line
+from ingest.validation.problems import MAX_PROBLEMS, Problem, examine
+from ingest.validation.spelling import has_date_times, is_utf8, may_be_misread
+
+
+def validate_one(schema: CompiledSchema, body: bytes) -> Payload:
+    """Return a body that should be one record as a payload. Raises InvalidJson or InvalidRecords."""
+    try:
+        schema.one.decode(body)
+    except PARSE_ERRORS:
+        pass
+    else:
+        if is_utf8(body) and (not may_be_misread(body) or has_date_times(schema, b"[%b]" % body)):
+            return Payload(body, OBJECT, 1)
+    check_json(body)
+    return Payload(_second_reading(schema, [body], indexed=False)[1:-1], OBJECT, 1)
+
+
+def validate_array(schema: CompiledSchema, body: bytes) -> Payload:
+    """Return a body that should be a JSON array of records as a payload.
+
+    Raises InvalidJson, EmptyBatch, TooManyRecords, InvalidRecords.
+    """
+    most: int = settings.MAX_BATCH_RECORDS
+    try:
+        count = len(schema.many.decode(body))
+    except PARSE_ERRORS:
+        pass
+    else:
+        if 0 < count <= most and is_utf8(body) and (not may_be_misread(body) or has_date_times(schema, body)):
+            return Payload(body, ARRAY, count)
+    check_json(body)
+    if json_type(body) != "array":
+        raise EmptyBatch
+    try:
+        records = list(islice(elements(body), most + 1))
+    except RecursionError:  # see `_second_reading`
+        raise InvalidJson({"detail": TOO_DEEP}) from None
+    if not records:
+        raise EmptyBatch
+    if len(records) > most:
+        raise TooManyRecords({"limit": most})
+    return Payload(_second_reading(schema, records, indexed=True), ARRAY, len(records))
+
+
+def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
+    """Return a body that should be NDJSON as a payload: one record a line, blank lines ignored.
+
+    Raises InvalidJson, TooManyRecords, InvalidRecords.
+    """
+    most: int = settings.MAX_BATCH_RECORDS
+    lines = lines_of(body, most + 1)
+    if not lines:
+        raise InvalidJson({"detail": EMPTY})
+    if len(lines) > most:
+        raise TooManyRecords({"limit": most})
+    decode = schema.one.decode
+    try:
+        for line in lines:
+            decode(line)
+    except PARSE_ERRORS:
+        pass
+    else:
+        if is_utf8(body) and (not may_be_misread(body) or has_date_times(schema, b"[%b]" % b",".join(lines))):
+            return Payload(body, LINES, len(lines))
+    starts = enumerate(starts_of_lines(body))
+    for index, line in enumerate(lines):
+        check_line(body, line, index, starts)
+    return Payload(_second_reading(schema, lines, indexed=True), ARRAY, len(lines))
+
+
+def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed: bool) -> bytes:
+    """Return the records as an array that the typed decode accepts; or raise InvalidRecords with their problems.
+
+    There is no problem where a name stands twice in a record, first with a wrong value: the last one counts, and only
+    it is passed on.
+    """
+    found: list[Problem] = []
+    texts: list[bytes] = []
+    try:
+        for examined in examine(schema, records, indexed=indexed):
+            found += examined.problems
+            texts.append(examined.text)
+            if len(found) > MAX_PROBLEMS:
+                break
+        if found:
+            first = records[int(str(found[0].get("index", 0)))]
+            raise InvalidRecords(found[:MAX_PROBLEMS], truncated=len(found) > MAX_PROBLEMS, record=first)
+        body = b"[%b]" % b",".join(texts)
+        schema.many.decode(body)  # the readings agree, or we fail here and not in a worker
+    except RecursionError:  # what `check_json` could just parse, from a stack that is not as deep as here
+        raise InvalidJson({"detail": TOO_DEEP}) from None
+    return body

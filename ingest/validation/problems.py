@@ -1,0 +1,150 @@
+"""What is wrong with records: a plain reading, field by field, of what the typed decode did not accept.
+
+It makes objects of one record at a time, and of no more of its fields than an answer can name.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import msgspec
+from msgspec import Raw, Struct
+
+from datasets.schemas.field_types import FIELD_TYPES, accepts, json_type
+from datasets.schemas.schema import CompiledSchema
+from ingest.validation.json_text import PARSE_ERRORS
+from ingest.validation.spelling import has_date_times, may_be_misread
+
+MAX_PROBLEMS = 20
+MAX_CHARACTERS = 100  # of a name in an answer
+
+Problem = dict[str, object]
+
+# An object of this size may be held as Python objects.
+_MAX_BYTES_AT_ONCE = 64 * 1024
+_all_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class Examined(Struct, frozen=True):
+    """One record: its problems, at most one more than an answer lists, and its text.
+
+    A record with problems has the text that was sent; one without has the text for the queue. These differ where a
+    name stands twice, first with a wrong value: the last value counts, and only it is queued.
+    """
+
+    index: int
+    problems: list[Problem]
+    text: bytes
+
+
+def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) -> Iterator[Examined]:
+    """Yield each record with its problems; `indexed` problems tell the record's index in a batch.
+
+    The records are JSON texts that `check_json` has passed. Raises RecursionError where one nests too deep.
+    """
+    for index, record in enumerate(records):
+        text = good_text(schema, record)
+        if text is not None:
+            yield Examined(index, [], text)
+            continue
+        problems = _problems(schema, record)
+        if not problems:  # at the depth where parsing begins to fail, one reading may succeed and another not
+            raise RecursionError
+        yield Examined(index, [{"index": index, **each} for each in problems] if indexed else problems, record)
+
+
+def good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
+    """Return the text for the queue of a record that has no problem, None for any other; as `examine`, without reasons.
+
+    The record is a JSON text that `check_json` has passed. Raises RecursionError where it nests too deep.
+    """
+    if _is_valid(schema, record):
+        return record
+    if json_type(record) != "object":
+        return None
+    is_small = len(record) <= _MAX_BYTES_AT_ONCE
+    once = msgspec.json.encode(_all_members(record) if is_small else _members(schema, record))
+    return once if _is_valid(schema, once) else None
+
+
+def _is_valid(schema: CompiledSchema, record: bytes) -> bool:
+    try:
+        schema.one.decode(record)
+    except PARSE_ERRORS:
+        return False
+    return not may_be_misread(record) or has_date_times(schema, b"[%b]" % record)
+
+
+def _problems(schema: CompiledSchema, record: bytes) -> list[Problem]:
+    """Return the problems of a record, at most one more than an answer lists."""
+    received = json_type(record)
+    if received != "object":
+        problem = _problem("Payload must be an object", "not_an_object", None, "object", record)
+        if received == "array":
+            problem["detail"] = "A batch is one array of objects, sent to /batch as application/json."
+        return [problem]
+    values = {name: bytes(value) for name, value in _members(schema, record).items()}
+    return list(islice(_record_problems(schema, values), MAX_PROBLEMS + 1))
+
+
+class _Name(str):
+    """A name that msgspec asks us about."""
+
+    __slots__ = ()
+
+
+_OTHERS = _Name("\ud800")  # no name: such text is not JSON
+
+
+def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
+    """Return the members of an object, in its order: those of the schema, and as many others as an answer can list."""
+    kept: dict[str, _Name] = {}
+    more = MAX_PROBLEMS + 1
+
+    def keep(_: type, name: str) -> _Name:
+        nonlocal more
+        found = kept.get(name)
+        if found is None:
+            if not schema.knows(name):
+                if more == 0:
+                    return _OTHERS
+                more -= 1
+            found = kept[name] = _Name(name)
+        return found
+
+    members = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=keep).decode(record)
+    return {name: value for name, value in members.items() if name is not _OTHERS}
+
+
+def _record_problems(schema: CompiledSchema, values: dict[str, bytes]) -> Iterator[Problem]:
+    """Yield what is wrong with one record, in the contract's order."""
+    types = schema.types
+    if "timestamp" not in values or not accepts("timestamp", values["timestamp"]):
+        yield _problem(
+            "Invalid or missing timestamp", "invalid_timestamp", "timestamp", "timestamp", values.get("timestamp")
+        )
+    if "context" not in values or json_type(values["context"]) != "object":
+        yield _problem("context must be an object", "invalid_context", "context", "object", values.get("context"))
+    for name, value in values.items():
+        if not schema.knows(name):
+            shown = name[:MAX_CHARACTERS]
+            yield _problem(f"Extra field: {shown}", "extra_field", shown, "nothing", value)
+    for name, type_name in types.items():
+        if name not in values:
+            yield _problem(f"Missing field: {name}", "missing_field", name, type_name, None)
+    for name, type_name in types.items():
+        if name in values and not accepts(type_name, values[name]):
+            yield _problem(f"Invalid {type_name} field: {name}", "invalid_field", name, type_name, values[name])
+
+
+def _problem(error: str, code: str, field: str | None, expected: str, value: bytes | None) -> Problem:
+    """Return one problem; `expected` is a field's type, or what an error calls it."""
+    problem: Problem = {"error": error, "code": code}
+    if field is not None:
+        problem["field"] = field
+    field_type = FIELD_TYPES.get(expected)
+    problem["expected"] = field_type.expected if field_type else expected
+    problem["received"] = "nothing" if value is None else json_type(value)
+    detail = field_type.why_not(value) if field_type and value is not None else None
+    if detail is not None:
+        problem["detail"] = detail
+    return problem
