@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 from django.conf import settings
 
-from tests.abuse.connection import Connection
-from tests.e2e.stack import Stack, running
+from tests.support.connection import Connection
+from tests.support.stack import Stack, running
 
 THREADS: int = settings.WEB_THREADS
 

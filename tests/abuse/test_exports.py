@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from tests.abuse.conftest import Tenant
-from tests.abuse.connection import Connection
 from tests.abuse.test_slow import is_served_soon
-from tests.e2e.stack import Stack, running, wait_for
+from tests.support.connection import Connection
+from tests.support.stack import Stack, running, wait_for
 
 PASSWORD = "a long password for tests"
 STALL_SECONDS = 5

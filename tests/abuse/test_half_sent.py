@@ -8,8 +8,8 @@ import pytest
 import zstandard
 
 from tests.abuse.conftest import Tenant
-from tests.abuse.connection import LINE, TEXT
 from tests.abuse.test_wire import accepted, is_taken
+from tests.support.connection import LINE, TEXT
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,

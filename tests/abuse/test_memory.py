@@ -9,13 +9,13 @@ import psutil
 import pytest
 
 from tests.abuse.conftest import THREADS, Tenant
-from tests.abuse.connection import TEXT, Connection
 from tests.abuse.test_slow import is_served_soon
-from tests.e2e.stack import PATIENCE_SECONDS
+from tests.support.connection import TEXT, Connection
+from tests.support.stack import PATIENCE_SECONDS
 
 LIMIT = 10 * 1024 * 1024
 # What the requests of a process may take together, at most: each of its threads holds a body as it is decompressed, and
-# one of them at a time has objects made of its body (tests/ingest/test_memory.py has how many).
+# one of them at a time has objects made of its body (tests/ingest/validation/test_memory.py has how many).
 MAX_BYTES = THREADS * 2 * LIMIT + 7 * LIMIT
 
 

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from tests.abuse.conftest import THREADS, Tenant
-from tests.abuse.connection import TEXT, Connection
 from tests.abuse.test_slow import is_served_soon, stalled
-from tests.e2e.stack import wait_for
-from tests.tools import executable
+from tests.support.connection import TEXT, Connection
+from tests.support.stack import wait_for
+from tests.support.tools import executable
 
 TRIES = 6
 FITS = b" " * 9_500_000

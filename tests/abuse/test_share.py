@@ -12,9 +12,9 @@ import pytest
 from config.web.hashers import BoundedPasswordHasher, PasswordChecksBusy
 from config.web.share import Budget
 from tests.abuse.conftest import Tenant
-from tests.abuse.connection import TEXT
-from tests.e2e.stack import Stack, wait_for
-from tests.ingest.at_once import at_once
+from tests.support.at_once import at_once
+from tests.support.connection import TEXT
+from tests.support.stack import Stack, wait_for
 
 CLIENTS = 40
 SECONDS = 4.0

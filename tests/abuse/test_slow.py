@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 import psutil
 
 from tests.abuse.conftest import THREADS, Tenant
-from tests.abuse.connection import TEXT, Connection
-from tests.e2e.stack import Stack, wait_for
+from tests.support.connection import TEXT, Connection
+from tests.support.stack import Stack, wait_for
 
 MANY = 6 * THREADS
 # Until bodies count as slow, which is after a second, all threads may hope for room.

@@ -1,7 +1,7 @@
 """`python -m tests.browser.screenshots DIR [NAME ...]`: every page of the admin, light and dark, wide and narrow."""
 
 # isort: off
-import tests.servers  # noqa: F401  # first: it starts the servers, and tells the settings where they are
+import tests.support.servers  # noqa: F401  # first: it starts the servers, and tells the settings where they are
 # isort: on
 
 import os

@@ -13,7 +13,7 @@ from django.db import connections
 from config.web.wsgi import application
 from ingest.queue import turns
 from ingest.storing.drain import drain
-from tests.ingest.signs import all_is_well
+from tests.support.signs import all_is_well
 
 
 class _Server(ThreadingMixIn, WSGIServer):

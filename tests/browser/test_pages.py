@@ -5,7 +5,7 @@ from django.urls import resolve
 
 from tests.browser.pages import addresses
 from tests.browser.scene import furnish
-from tests.ingest.test_admin_tenancy import Tenant, addresses_of, as_user, lists
+from tests.ingest.admin.test_tenancy import Tenant, addresses_of, as_user, lists
 
 # They look like a page that is in the list.
 _ALIKE = ("_history", "login")

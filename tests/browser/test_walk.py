@@ -18,7 +18,7 @@ from ingest.models import QuarantinedEntry
 from tests.browser.conftest import LogIn
 from tests.browser.site import wait_until
 from tests.browser.test_accessibility import findings
-from tests.ingest.entries import enqueue
+from tests.support.entries import enqueue
 
 SAMPLE = '{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "sku": "A1", "price": 9.5, "paid": true}'
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.stack import Stack, running
-from tests.tools import executable
+from tests.support.stack import Stack, running
+from tests.support.tools import executable
 
 HERE = Path(__file__).parent
 FIELDS = {"text": "string", "amount": "number", "active": "boolean"}

@@ -19,10 +19,10 @@ from datasets import services
 from datasets.models import Project
 from ingest import tasks
 from ingest.queue import redis_keys
-from tests.config.celery_processes import worker
 from tests.conftest import FIELDS
-from tests.e2e.stack import wait_for
-from tests.ingest.entries import enqueue
+from tests.support.celery_processes import worker
+from tests.support.entries import enqueue
+from tests.support.stack import wait_for
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_triggers_come_as_often_as_the_settings_say(scheduler: Any) -> None:
 
 def test_a_worker_that_takes_nothing_ends_for_another_to_be_started(broker: Any, tmp_path: Path) -> None:
     broker.flushdb()
-    with worker("tests.config.deaf_worker", tmp_path / "log") as process:
+    with worker("tests.support.deaf_worker", tmp_path / "log") as process:
         app.send_task("ingest.look_at_storage")
         assert process.wait(60) == -signal.SIGKILL
     assert waiting(broker, DRAIN_QUEUE) == 1
@@ -119,7 +119,7 @@ def test_a_worker_that_takes_nothing_ends_for_another_to_be_started(broker: Any,
 
 def test_a_worker_without_work_goes_on(broker: Any, tmp_path: Path) -> None:
     broker.flushdb()
-    with worker("tests.config.deaf_worker", tmp_path / "log") as process:
+    with worker("tests.support.deaf_worker", tmp_path / "log") as process:
         wait_for(lambda: "deaf" in (tmp_path / "log").read_text(), "the worker to be ready")
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(8)

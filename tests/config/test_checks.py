@@ -14,8 +14,8 @@ from pytest_django import Settings
 
 from config.checks import check_machines, check_redis, check_settings
 from config.common.env import BASE_DIR
-from tests.ingest.outages import own_client, redis_away
-from tests.servers import RedisServer
+from tests.support.outages import own_client, redis_away
+from tests.support.servers import RedisServer
 from tests.test_readme import README
 
 

@@ -28,7 +28,7 @@ from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.schema import Field
 from quotas.services import set_limit
 from tests.conftest import FIELDS, record
-from tests.e2e.stack import Stack, running, wait_for
+from tests.support.stack import Stack, running, wait_for
 
 # Clients per web process: several threads of it are asked.
 CLIENTS_EACH = 2

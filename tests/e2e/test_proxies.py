@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from config.common.env import BASE_DIR
-from tests.abuse.connection import TEXT, Connection
-from tests.e2e.stack import Stack, free_port, running, wait_for
-from tests.tools import executable
+from tests.support.connection import TEXT, Connection
+from tests.support.stack import Stack, free_port, running, wait_for
+from tests.support.tools import executable
 
 CONFIGURATIONS = BASE_DIR / "docs" / "proxies"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.stack import Stack, wait_for
-from tests.ingest.at_once import at_once
+from tests.support.at_once import at_once
+from tests.support.stack import Stack, wait_for
 
 # Batches of these sizes leave 5 records of this limit.
 SIZES = (6, 12, 30)

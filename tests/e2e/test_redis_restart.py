@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.stack import PATIENCE_SECONDS, Stack, running, wait_for
+from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for
 
 FIELDS = {"number": "number", "sender": "string"}
 # A request is answered within the admission's time limit and what a busy machine adds; it never hangs.

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from config.common.env import BASE_DIR
-from tests.e2e.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
+from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
 
 
 def starts(stack: Stack) -> str:

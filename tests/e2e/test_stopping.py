@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from django.conf import settings
 
-from tests.abuse.connection import TEXT, Connection
-from tests.e2e.stack import Stack, running, wait_for
+from tests.support.connection import TEXT, Connection
+from tests.support.stack import Stack, running, wait_for
 
 # Beside the grace of the web processes: what the machine takes, and the other processes.
 SLACK_SECONDS = 8

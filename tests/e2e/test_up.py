@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import RECORD
-from tests.e2e.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
+from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
 
 FIELDS = {"country": "string", "plan": "string", "amount": "number", "active": "boolean", "signup_at": "timestamp"}
 QUEUED = {"success": True, "status": "queued"}

@@ -12,13 +12,13 @@ from typing import Any
 
 import psutil
 
-from tests.e2e.stack import Stack
 from tests.faults.deck import Fault
-from tests.faults.hands import Hand, HandFailed
+from tests.faults.operators import Hand, HandFailed
 from tests.faults.processes import families
 from tests.faults.restoring import RedisFiles, Restore
 from tests.faults.storage import Disk, exchange
 from tests.faults.workload import BASE_SCHEMA, OPTIONAL_FIELDS, Asked, World
+from tests.support.stack import Stack
 
 # Until a lost announcement of a change is made good by the catalog's own time limit (set in `run`), and a bit.
 CATALOG_TTL_SECONDS = 5

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:  # which finds its programs by this
-    from tests.e2e.stack import Stack
+    from tests.support.stack import Stack
 
 _WORDS = {
     "redis": ("valkey-server",),
@@ -89,7 +89,7 @@ def unwell(stack: "Stack", expected: dict[str, int]) -> str | None:
         try:
             if process.status() == psutil.STATUS_STOPPED:
                 return f"{process.pid} stands still"
-            if process not in known and "tests.faults.hand" not in process.cmdline():
+            if process not in known and "tests.faults.operator_process" not in process.cmdline():
                 return f"{process.pid} belongs to nobody: {' '.join(process.cmdline())}"
         except psutil.Error:
             continue

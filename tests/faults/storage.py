@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.stack import wait_for
+from tests.support.stack import wait_for
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h

@@ -16,9 +16,9 @@ import pytest
 from redis import Redis
 
 from config.common.env import embedded_redis_socket
-from tests.e2e.stack import PATIENCE_SECONDS, Stack, running, wait_for
-from tests.faults.hands import Hand
+from tests.faults.operators import Hand
 from tests.faults.processes import families
+from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for
 
 MEBIBYTE = 1024 * 1024
 BACKLOG_LIMIT_BYTES = 12 * MEBIBYTE

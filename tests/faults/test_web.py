@@ -6,7 +6,7 @@ import sys
 import psutil
 
 from config.common.env import BASE_DIR
-from tests.e2e.stack import wait_for
+from tests.support.stack import wait_for
 
 
 def test_a_web_process_whose_main_was_killed_while_it_was_starting_does_not_stay() -> None:

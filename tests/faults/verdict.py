@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 from deltalake.exceptions import DeltaError
 
-from tests.e2e.stack import Stack
 from tests.faults import restoring
-from tests.faults.hands import HandFailed
 from tests.faults.nemesis import Nemesis
+from tests.faults.operators import HandFailed
 from tests.faults.processes import unwell
 from tests.faults.workload import Record, Truth, World
+from tests.support.stack import Stack
 
 # The programs of the stack, and how many processes each has to do its work.
 EXPECTED = {"redis": 0, "web": 2, "worker": 1, "upkeep": 1, "beat": 0}

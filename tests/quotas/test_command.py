@@ -10,8 +10,8 @@ from django.core.management import CommandError, call_command
 from quotas.models import QuotaLimit
 from quotas.services import set_limit
 from tests.conftest import Api, record
-from tests.ingest.outages import redis_away
-from tests.quotas.books import limit_in_force, this_month
+from tests.support.books import limit_in_force, this_month
+from tests.support.outages import redis_away
 
 
 def quota(*arguments: str) -> str:

@@ -25,9 +25,9 @@ from quotas.services import current, flush, save_limit, set_limit
 from quotas.signals import quota_threshold_crossed
 from quotas.tasks import flush_usage
 from tests.conftest import Api, record
-from tests.ingest.at_once import Threads
-from tests.ingest.outages import database_away, everything_in, own_client, redis_away
-from tests.quotas.books import Books, balanced, books, charge, limit_in_force, this_month
+from tests.support.at_once import Threads
+from tests.support.books import Books, balanced, books, charge, limit_in_force, this_month
+from tests.support.outages import database_away, everything_in, own_client, redis_away
 
 MONTH = "2026-01"
 
@@ -352,7 +352,7 @@ from django.core.management import call_command
 from quotas import counters
 from quotas.models import MonthlyUsage
 from quotas.services import flush, set_limit
-from tests.quotas.books import balanced, books, charge
+from tests.support.books import balanced, books, charge
 
 call_command("migrate", verbosity=0)
 gone, other = (User.objects.create_user(name) for name in ("gone", "other"))

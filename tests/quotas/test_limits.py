@@ -15,8 +15,8 @@ from datasets.models import Dataset, Project
 from quotas.models import QuotaLimit
 from quotas.services import LimitRefused, current, currents, delete_limit, flush, set_limit
 from tests.conftest import Api, record
-from tests.ingest.outages import redis_away
-from tests.quotas.books import Books, balanced, books, limit_in_force
+from tests.support.books import Books, balanced, books, limit_in_force
+from tests.support.outages import redis_away
 
 Move = Callable[[datetime], None]
 

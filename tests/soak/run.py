@@ -14,11 +14,11 @@ import duckdb
 import psutil
 
 from tests.benchmarks.payloads import FIELDS
-from tests.e2e.stack import Stack, running, wait_for
 from tests.soak import plot
 from tests.soak.load import PREFIX, Load
 from tests.soak.samples import WEB, Sample, Sampler
 from tests.soak.verdict import TEETH, Trend, trends
+from tests.support.stack import Stack, running, wait_for
 
 PROGRAMS = ("redis", "web", "worker", "upkeep", "beat")
 # What comes and goes does so three times in each quarter of a run, or less often where that would be all the time. An

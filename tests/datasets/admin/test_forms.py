@@ -1,0 +1,136 @@
+"""Every form of the admin has fields, and does what it says."""
+
+import json
+import re
+import time
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.test import Client, RequestFactory
+from django.urls import reverse
+
+from datasets import services
+from datasets.models import Dataset, Project
+from ingest.storing.drain import drain
+from tests.conftest import FIELDS
+from tests.support.entries import enqueue
+from tests.support.forms import form_of
+
+
+@pytest.fixture
+def superuser(transactional_db: None) -> User:
+    return User.objects.create_superuser("root")
+
+
+@pytest.fixture
+def client(superuser: User) -> Client:
+    client = Client()
+    client.force_login(superuser)
+    return client
+
+
+def test_every_page_that_adds_an_object_has_fields(client: Client, superuser: User) -> None:
+    admin.autodiscover()
+    request = RequestFactory().get("/admin/")
+    request.user = superuser
+    asked = []
+    for model, model_admin in admin.site._registry.items():
+        if model_admin.has_add_permission(request):
+            asked.append(model)
+            path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_add")
+            page = client.get(path).content.decode()
+            form = page[page.index(f'id="{model._meta.model_name}_form"') :].partition("</form>")[0]
+            assert re.findall(r'<(?:input|select|textarea)[^>]* name="(?!csrfmiddlewaretoken|_)', form), path
+    assert {User, Group} < set(asked)
+
+
+def test_a_superuser_adds_a_user_who_can_log_in(client: Client) -> None:
+    path = reverse("admin:auth_user_add")
+    assert 'name="password2"' in client.get(path).content.decode()
+    secret = "a long password for bob"
+    posted = {"username": "bob", "usable_password": "true", "password1": secret, "password2": secret}
+    assert client.post(path, posted).status_code == 302
+    assert User.objects.get(username="bob").check_password(secret)
+
+
+def test_a_form_does_not_tell_staff_of_others(client: Client, superuser: User, owner: User) -> None:
+    services.create_project(slug="secret", owner=superuser)
+    own = services.create_project(slug="own", owner=owner)
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client.force_login(owner)
+    path = reverse("admin:datasets_project_change", args=(own.pk,))
+    form = form_of(client.get(path).content.decode(), "project_form")
+    said = client.post(path, form.filled(slug="secret", member_names="nobody")).content.decode()
+    assert "This slug cannot be used. Choose another one." in said
+    assert "This name cannot be a member: nobody. Check its spelling." in said
+    assert "exists" not in said
+    assert "There is no user" not in said
+
+
+def test_archiving_a_dataset_asks_first_and_is_shown_everywhere(client: Client, dataset: Dataset) -> None:
+    path = reverse("admin:datasets_dataset_change", args=(dataset.pk,))
+    form = form_of(client.get(path).content.decode(), "dataset_form")
+    asked = client.post(path, form.filled(is_archived="on"))
+    assert "Its senders will be refused: confirm that it is to be archived." in asked.content.decode()
+    dataset.refresh_from_db()
+    assert not dataset.is_archived
+    assert client.post(path, form.filled(is_archived="on", archive_confirmed="on")).status_code == 302
+    for name in ("datasets_dataset_change", "ingest_datasetrecords_change", "ingest_datasetrecords_try"):
+        shown = client.get(reverse(f"admin:{name}", args=(dataset.pk,))).content.decode()
+        assert "Signups (archived)" in shown, name
+    assert "Signups (archived)" in client.get(reverse("admin:ingest_ledger")).content.decode()
+    # Back again without a question.
+    form = form_of(client.get(path).content.decode(), "dataset_form")
+    del form.values["is_archived"]
+    assert client.post(path, form.filled()).status_code == 302
+    dataset.refresh_from_db()
+    assert not dataset.is_archived
+
+
+def test_a_pasted_sample_survives_a_refused_save_and_fills_the_lines(client: Client, project: Project) -> None:
+    path = reverse("admin:datasets_dataset_add")
+    sample = '{"timestamp": "2026-01-02T03:04:05Z", "context": {}, "sku": "A-17", "price": 9.75, "more": 1}'
+    schema = '{"fields": {"sku": "string", "price": "number", "paid": "boolean"}}'
+    form = form_of(client.get(path).content.decode(), "dataset_form")
+    refused = client.post(path, form.filled(name="", slug="", schema=schema, _sample=sample))
+    assert form_of(refused.content.decode(), "dataset_form").values["_sample"] == [sample]
+    check = reverse("admin:datasets_dataset_check_new")
+    rows = [{"name": "sku", "type": "string"}, {"name": "price", "type": "number"}, {"name": "paid", "type": "boolean"}]
+    panel = client.post(check, {"schema": json.dumps({"fields": rows}), "sample": sample}).json()["panel"]
+    assert "A-17" in panel
+    assert "9.75" in panel
+    assert "2026-01-02T03:04:05Z" in panel
+    assert "more" not in panel
+
+
+def test_the_start_page_shows_trouble_first_then_names_as_people_sort(client: Client, superuser: User) -> None:
+    projects = {
+        name: services.create_project(slug=name.lower().replace(" ", "-"), owner=superuser, name=name)
+        for name in ("Shop 10", "Shop 2", "apple", "Zoo", "Off")
+    }
+    projects["Off"].is_active = False
+    services.save_project(projects["Off"], changed=["is_active"])
+    troubled = services.create_dataset(project=projects["Zoo"], name="Animals", fields=FIELDS)
+    enqueue(troubled, b"no json")
+    drain(troubled.pk)
+
+    def shown(query: str = "") -> list[str]:
+        page = client.get(reverse("admin:index") + query).content.decode()
+        return re.findall(r'<h2 id="project-\d+"><a [^>]*>([^<]*)</a>', page)
+
+    assert shown() == ["Off", "Zoo", "apple", "Shop 2", "Shop 10"]
+    assert shown("?q=shop") == ["Shop 2", "Shop 10"]
+    assert shown("?q=nothing") == []
+    assert "No project is called “nothing”" in client.get(reverse("admin:index") + "?q=nothing").content.decode()
+
+
+def test_the_editor_checks_a_schema_of_many_names_by_its_size(client: Client) -> None:
+    began = time.process_time()
+    rows = [{"name": f"f{n}", "type": "string"} for n in range(20_000)]
+    answer = client.post(reverse("admin:datasets_dataset_check_new"), {"schema": json.dumps({"fields": rows})})
+    assert time.process_time() - began < 2
+    assert [each["text"] for each in answer.json()["problems"]] == ["20000 fields are too many: 200 is the limit."]
+    assert len(answer.content) < 10_000
+    answer = client.post(reverse("admin:datasets_dataset_check_new"), {"schema": json.dumps({"fields": rows * 2})})
+    assert answer.status_code == 400

@@ -1,0 +1,496 @@
+"""The contract catalog: a change is in force on the next request, whatever was cached, and whatever is away."""
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from threading import Event
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from django.contrib.auth.models import User
+from django.db import DatabaseError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+
+from config.common import redis
+from datasets import services
+from datasets.contracts import catalog, revisions
+from datasets.contracts.keys import issue_token
+from datasets.contracts.revisions import ChangeRefused
+from datasets.models import ApiKey, Dataset, Project, SchemaVersion
+from datasets.schemas.schema import Field
+from quotas import services as quotas
+from tests.conftest import FIELDS, Api, record
+from tests.support.at_once import Threads
+from tests.support.entries import in_stream
+from tests.support.outages import database_away, redis_away
+
+WIDER = [*FIELDS, Field("source", "string")]
+NOT_FOUND = {"error": "Dataset schema not found", "code": "dataset_schema_not_found"}
+UNAVAILABLE = {
+    "error": "Ingest queue unavailable",
+    "code": "queue_unavailable",
+    "detail": "Nothing was queued or charged.",
+}
+
+
+@pytest.fixture
+def stranger(owner: User) -> Project:
+    """Another tenant."""
+    return services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
+
+
+def queries_of(send: Callable[[], httpx.Response]) -> tuple[int, int]:
+    """Status of an answer, and how many SQL queries it took."""
+    with CaptureQueriesContext(connection) as queries:
+        status = send().status_code
+    return status, len(queries)
+
+
+def revision_of(project: Project) -> bytes | None:
+    found: bytes | None = redis.client().get(revisions.key(project.pk))
+    return found
+
+
+# -- one answer for all that is not there -------------------------------------------------------------
+
+
+def test_what_is_not_there_is_told_by_one_answer(api: Api, project: Project, stranger: Project) -> None:
+    """Byte for byte: nobody learns from an answer which datasets there are."""
+    theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
+    empty = services.create_dataset(project=project, name="Without a schema")
+    archived = services.create_dataset(project=project, name="Archived", fields=FIELDS)
+    archived.is_archived = True
+    services.save_dataset(archived, changed=["is_archived"])
+    ids = (theirs.pk, empty.pk, archived.pk, 999_999, 2**63 - 1, 2**63, 10**30)
+    for suffix in ("", "/batch", "/validate"):
+        responses = [api.post(f"/datasets/{each}{suffix}", record()) for each in ids]
+        if suffix != "/validate":
+            responses.append(api.post(f"/datasets{suffix}", record()))  # no default dataset
+            responses.append(api.post(f"/datasets{suffix}", record(), X_Loguro_Dataset_Id=str(theirs.pk)))
+        answers = set()
+        for response in responses:
+            assert (response.status_code, response.json()) == (404, NOT_FOUND)
+            headers = {**response.headers, "x-request-id": ""}
+            answers.add((response.content, tuple(sorted(headers.items()))))
+        assert len(answers) == 1
+    # An archived dataset still answers for what it has taken.
+    receipts = [api.request("GET", f"/datasets/{each}/receipts/x") for each in ids if each != archived.pk]
+    assert {(each.status_code, each.content) for each in receipts} == {(404, responses[0].content)}
+
+
+def test_a_default_dataset_that_is_another_projects_is_not_there(api: Api, project: Project, stranger: Project) -> None:
+    project.default_dataset = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
+    services.save_project(project, changed=["default_dataset"])
+    response = api.post("/datasets", record())
+    assert (response.status_code, response.json()) == (404, NOT_FOUND)
+
+
+# -- at once ------------------------------------------------------------------------------------------
+
+
+def test_a_changed_schema_holds_for_the_next_request(api: Api, dataset: Dataset) -> None:
+    assert api.one(record()).status_code == 202
+    services.save_dataset(dataset, fields=WIDER)
+    assert api.one(record()).json()["error"] == "Missing field: source"
+    assert api.one(record(source="web")).status_code == 202
+    services.save_dataset(dataset, fields=FIELDS)
+    assert api.one(record(source="web")).json()["error"] == "Extra field: source"
+    assert api.one(record()).status_code == 202
+
+
+def test_nobody_is_refused_under_a_schema_that_is_over(api: Api, dataset: Dataset) -> None:
+    """The refusals below would be right under the cached contract, and are not made."""
+    assert api.one(record(source="web")).status_code == 400
+    services.save_dataset(dataset, fields=WIDER)
+    assert api.one(record(source="web")).status_code == 202
+    assert api.batch([record(source="web")] * 2).status_code == 202
+    assert api.post(f"/datasets/{dataset.pk}/validate", record(source="web")).status_code == 200
+
+
+def test_nobody_is_told_not_found_of_what_is_there_now(api: Api, project: Project, dataset: Dataset) -> None:
+    empty = services.create_dataset(project=project, name="Without a schema")
+    assert api.post(f"/datasets/{empty.pk}", record()).status_code == 404
+    services.save_dataset(empty, fields=FIELDS)
+    assert api.post(f"/datasets/{empty.pk}", record()).status_code == 202
+    assert api.post("/datasets", record()).status_code == 404
+    project.default_dataset = dataset
+    services.save_project(project, changed=["default_dataset"])
+    assert api.post("/datasets", record()).status_code == 202
+    following = dataset.pk + 10
+    assert api.post(f"/datasets/{following}", record()).status_code == 404
+    while services.create_dataset(project=project, name=f"Number {time.monotonic_ns()}", fields=FIELDS).pk < following:
+        pass
+    assert api.post(f"/datasets/{following}", record()).status_code == 202
+
+
+def test_an_archived_dataset_takes_nothing_until_it_is_back(api: Api, dataset: Dataset) -> None:
+    for archived, status in ((False, 202), (True, 404), (False, 202)):
+        dataset.is_archived = archived
+        services.save_dataset(dataset, changed=["is_archived"])
+        assert api.one(record()).status_code == status
+
+
+def test_the_default_dataset_is_the_one_chosen_last(api: Api, project: Project, dataset: Dataset) -> None:
+    other = services.create_dataset(project=project, name="Other", fields=FIELDS)
+    for chosen in (dataset, other, dataset):
+        project.default_dataset = chosen
+        services.save_project(project, changed=["default_dataset"])
+        location = api.post("/datasets", record()).headers["Location"]
+        assert location.startswith(f"/datasets/{chosen.pk}/")
+
+
+def test_records_are_charged_to_who_owns_the_project_now(api: Api, project: Project, owner: User) -> None:
+    assert api.one(record()).status_code == 202
+    project.owner = buyer = User.objects.create_user("buyer")
+    services.save_project(project, changed=["owner"])
+    assert api.batch([record()] * 2).status_code == 202
+    assert (quotas.current(owner.pk).used, quotas.current(buyer.pk).used) == (1, 2)
+
+
+def test_a_change_of_one_project_leaves_anothers_contracts_cached(api: Api, stranger: Project) -> None:
+    assert api.one(record()).status_code == 202
+    services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
+    assert queries_of(lambda: api.one(record())) == (202, 0)
+
+
+def test_no_request_that_began_after_a_revocation_is_accepted(api: Api, key: ApiKey, dataset: Dataset) -> None:
+    assert api.one(record()).status_code == 202
+    revoked = Event()
+    began_after: list[int] = []
+
+    def send_until_refused_twice() -> None:
+        client = Api(api.token, dataset)
+        while len(began_after) < 40:
+            after = revoked.is_set()
+            status = client.one(record()).status_code
+            assert status in (202, 401)
+            if after:
+                began_after.append(status)
+
+    with Threads(4) as pool:
+        senders = [pool.submit(send_until_refused_twice) for _ in range(4)]
+        deadline = time.monotonic() + 30
+        while in_stream(dataset) < 50:
+            assert time.monotonic() < deadline
+        services.revoke_key(key)
+        revoked.set()
+        for sender in senders:
+            sender.result(60)
+    assert set(began_after) == {401}
+
+
+# -- a change that cannot take effect -----------------------------------------------------------------
+
+
+def test_a_change_is_refused_and_not_saved_while_redis_is_away(
+    api: Api, key: ApiKey, dataset: Dataset, project: Project
+) -> None:
+    assert api.one(record()).status_code == 202
+    before = revision_of(project)
+    dataset.is_archived = True
+    project.is_active = False
+    with redis_away():
+        for change in (
+            lambda: services.revoke_key(key),
+            lambda: services.save_dataset(dataset, fields=WIDER),
+            lambda: services.save_project(project, changed=["is_active"]),
+            lambda: services.create_key(project=project, name="another"),
+            lambda: services.create_dataset(project=project, name="Another", fields=FIELDS),
+        ):
+            with pytest.raises(ChangeRefused, match="Redis does not answer"):
+                change()
+    for saved in (key, dataset, project):
+        saved.refresh_from_db()
+    assert (key.revoked_at, dataset.is_archived, project.is_active) == (None, False, True)
+    assert (project.keys.count(), project.datasets.count(), dataset.versions.count()) == (1, 1, 1)
+    assert revision_of(project) == before
+    assert api.one(record()).status_code == 202
+
+
+def test_a_change_that_fails_is_not_saved_and_harms_nobody(api: Api, dataset: Dataset, project: Project) -> None:
+    assert api.one(record()).status_code == 202
+
+    def archive_and_fail() -> None:
+        with revisions.changing(project.pk):
+            dataset.is_archived = True
+            dataset.save()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        archive_and_fail()
+    dataset.refresh_from_db()
+    assert not dataset.is_archived
+    assert queries_of(lambda: api.one(record())) == (202, 0)
+
+
+def test_a_change_is_in_force_though_its_announcement_was_lost(api: Api, dataset: Dataset, project: Project) -> None:
+    """Redis goes away between the commit and the announcement; what it holds keeps the cache out of use."""
+    assert api.one(record()).status_code == 202
+    with ExitStack() as outage, revisions.changing(project.pk):
+        transaction.on_commit(lambda: outage.enter_context(redis_away()) and None)
+        dataset.is_archived = True
+        dataset.save()
+    unsettled = revision_of(project)
+    assert unsettled is not None
+    assert not revisions.is_settled(unsettled)
+    assert 0 < redis.client().ttl(revisions.key(project.pk)) <= 60
+    assert api.one(record()).status_code == 404
+    redis.client().delete(revisions.key(project.pk))  # as its time will
+    assert api.one(record()).status_code == 404
+    settled = revision_of(project)
+    assert settled is not None
+    assert revisions.is_settled(settled)
+
+
+def test_a_contract_read_while_a_change_is_committed_is_used_and_not_kept(api: Api, project: Project) -> None:
+    assert api.one(record()).status_code == 202
+    redis.client().set(revisions.key(project.pk), b"~under way")
+    for _ in range(3):
+        status, queries = queries_of(lambda: api.one(record()))
+        assert status == 202
+        assert queries > 0
+    redis.client().set(revisions.key(project.pk), b"settled")
+    assert queries_of(lambda: api.one(record()))[1] > 0
+    assert queries_of(lambda: api.one(record())) == (202, 0)
+
+
+def test_revisions_are_never_the_same_again(project: Project, dataset: Dataset) -> None:
+    seen = set()
+    for _ in range(5):
+        services.save_dataset(dataset)
+        seen.add(revision_of(project))
+        redis.client().flushall()
+        seen.add(revisions.current(project.pk, timeout=5))
+    assert len(seen) == 10
+
+
+# -- the cache ----------------------------------------------------------------------------------------
+
+
+def test_a_process_that_has_seen_nothing_reads_each_contract_once(api: Api) -> None:
+    assert queries_of(lambda: api.one(record()))[1] > 0
+    assert queries_of(lambda: api.one(record())) == (202, 0)
+    catalog.forget_all()
+    assert queries_of(lambda: api.one(record()))[1] > 0
+    assert queries_of(lambda: api.one(record())) == (202, 0)
+
+
+def test_no_more_contracts_are_kept_than_the_limit(api: Api, project: Project, settings: Settings) -> None:
+    settings.CATALOG_MAX_ENTRIES = 2
+    datasets = [services.create_dataset(project=project, name=f"Number {n}", fields=FIELDS) for n in range(3)]
+
+    def queries(dataset: Dataset) -> int:
+        status, found = queries_of(lambda: api.post(f"/datasets/{dataset.pk}", record()))
+        assert status == 202
+        return found
+
+    assert all(queries(dataset) > 0 for dataset in datasets)
+    assert [queries(dataset) for dataset in datasets[1:]] == [0, 0]
+    assert queries(datasets[0]) > 0
+    assert queries(datasets[0]) == 0
+    assert queries(datasets[2]) == 0
+    assert queries(datasets[1]) > 0
+
+
+def test_who_probes_for_datasets_evicts_nobodys_contract(
+    api: Api, dataset: Dataset, stranger: Project, settings: Settings
+) -> None:
+    settings.CATALOG_MAX_ENTRIES = 20
+    prober = Api(issue_token(services.create_key(project=stranger, name="prober")), dataset)
+    assert api.one(record()).status_code == 202
+    for guess in range(1000, 1050):
+        assert prober.post(f"/datasets/{guess}", record()).status_code == 404
+    assert queries_of(lambda: api.one(record())) == (202, 0)
+    assert queries_of(lambda: prober.post("/datasets/1049", record())) == (404, 0)
+    assert queries_of(lambda: prober.post("/datasets/1000", record()))[1] > 0
+    assert catalog.size() <= 20 + 2
+
+
+def test_what_was_refused_and_is_there_now_is_kept_once(api: Api, project: Project) -> None:
+    empty = services.create_dataset(project=project, name="Without a schema")
+    for fields, status in ((None, 404), (FIELDS, 202)):
+        services.save_dataset(empty, fields=fields)
+        for _ in range(2):
+            assert api.post(f"/datasets/{empty.pk}", record()).status_code == status
+        assert catalog.size() == 1
+
+
+@pytest.fixture
+def clients(project: Project, dataset: Dataset, stranger: Project, settings: Settings) -> list[Api]:
+    """Clients of two projects, whose contracts are kept, and all due: each has a key and a dataset of its own."""
+    settings.CATALOG_TTL_SECONDS = 0.001
+    made = []
+    for owner in (project, stranger):
+        for number in range(6):
+            key = services.create_key(project=owner, name=f"Number {number}")
+            made.append(
+                Api(issue_token(key), services.create_dataset(project=owner, name=f"Number {number}", fields=FIELDS))
+            )
+    for client in made:
+        assert client.one(record()).status_code == 202
+    settings.CATALOG_TTL_SECONDS = 3600
+    return made
+
+
+def test_what_is_due_is_confirmed_and_not_read_again(clients: list[Api]) -> None:
+    catalog.confirm_due()
+    assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
+
+
+def test_what_is_due_is_confirmed_by_the_hundred(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_CONFIRMED_AT_ONCE", 5)
+    with CaptureQueriesContext(connection) as queries:
+        catalog.confirm_due()
+    assert len([query for query in queries if "FROM datasets_apikey" in query["sql"]]) == 3
+    assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
+
+
+def test_what_is_not_due_is_left_alone(clients: list[Api]) -> None:
+    catalog.confirm_due()
+    with CaptureQueriesContext(connection) as queries:
+        catalog.confirm_due()
+    assert not len(queries)
+
+
+def test_what_is_not_as_it_was_is_not_confirmed(clients: list[Api], project: Project) -> None:
+    """Changed past the services, which would have announced it."""
+    _, revoked, expired, archived, wider, same = clients[:6]
+    keys = project.keys.order_by("pk")
+    datasets = project.datasets.filter(name__startswith="Number").order_by("pk")
+    ApiKey.objects.filter(pk=keys[1].pk).update(revoked_at=timezone.now())
+    ApiKey.objects.filter(pk=keys[2].pk).update(expires_at=timezone.now())
+    Dataset.objects.filter(pk=datasets[3].pk).update(is_archived=True)
+    SchemaVersion.objects.create(dataset=datasets[4], number=2, fields=[field.as_json() for field in WIDER])
+    catalog.confirm_due()
+    for client, body, status in (
+        (revoked, record(), 401),
+        (expired, record(), 401),
+        (archived, record(), 404),
+        (wider, record(), 400),
+        (wider, record(source="web"), 202),
+    ):
+        assert client.one(body).status_code == status
+    assert queries_of(partial(same.one, record())) == (202, 0)
+
+
+def test_a_key_that_another_token_names_now_is_not_confirmed(clients: list[Api], project: Project) -> None:
+    ApiKey.objects.filter(pk=project.keys.order_by("pk")[1].pk).update(token_id=uuid4())
+    catalog.confirm_due()
+    statuses = [client.one(record()).status_code for client in clients]
+    assert statuses == [202, 401, *[202] * 10]
+
+
+@pytest.mark.parametrize("what", ["owner", "default_dataset"])
+def test_of_a_project_that_is_not_as_it_was_nothing_is_confirmed(
+    clients: list[Api], project: Project, dataset: Dataset, what: str
+) -> None:
+    other = {"owner": User.objects.create_user("buyer"), "default_dataset": dataset}[what]
+    Project.objects.filter(pk=project.pk).update(**{what: other})
+    catalog.confirm_due()
+    counts = [queries_of(partial(client.one, record()))[1] for client in clients]
+    assert all(counts[:6])
+    assert counts[6:] == [0] * 6
+
+
+def test_what_was_announced_meanwhile_is_not_confirmed(clients: list[Api], stranger: Project) -> None:
+    redis.client().set(revisions.key(stranger.pk), b"changed")
+    catalog.confirm_due()
+    counts = [queries_of(partial(client.one, record()))[1] for client in clients]
+    assert counts[:6] == [0] * 6
+    assert all(counts[6:])
+
+
+def test_what_nobody_has_used_for_long_is_forgotten(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert catalog.size() == 12
+    monkeypatch.setattr(catalog, "_IDLE_SECONDS", 0)
+    catalog.confirm_due()
+    assert catalog.size() == 0
+
+
+def test_what_is_wrong_with_anothers_schema_harms_nobody(clients: list[Api], stranger: Project) -> None:
+    """As a newer release writes it, say, while the old one still runs."""
+    SchemaVersion.objects.filter(dataset__project=stranger).update(
+        fields=[{"name": "a", "type": "string", "unit": "m"}]
+    )
+    catalog.confirm_due()
+    assert [client.one(record()).status_code for client in clients[:6]] == [202] * 6
+
+
+def test_what_could_not_be_confirmed_is_read_again(clients: list[Api]) -> None:
+    with database_away(), pytest.raises(DatabaseError):
+        catalog.confirm_due()
+    with redis_away(), pytest.raises(redis.RedisUnavailable):
+        catalog.confirm_due()
+    assert all(queries_of(partial(client.one, record()))[1] for client in clients)
+
+
+def test_a_refusal_keeps_nothing_of_the_request_that_it_was_made_for(api: Api) -> None:
+    for _ in range(3):
+        assert api.post("/datasets/999999", record()).status_code == 404
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, catalog.DatasetNotFound)]
+
+
+def test_to_look_for_what_is_anothers_costs_what_it_costs_to_look_for_nothing(
+    api: Api, project: Project, stranger: Project
+) -> None:
+    """However many versions it has, none is read, whatever PostgreSQL knows or does not know of the tables."""
+    theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
+    SchemaVersion.objects.bulk_create(SchemaVersion(dataset=theirs, number=n, fields=[]) for n in range(2, 1000))
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            assert api.post(f"/datasets/{theirs.pk}", record()).status_code == 404
+        (statement,) = [query["sql"] for query in queries if "schemaversion" in query["sql"]]
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+            (plan,) = cursor.fetchone()
+        assert looked_at(plan[0]["Plan"], "datasets_schemaversion") == 0
+        connection.cursor().execute("ANALYZE")
+        catalog.forget_all()
+
+
+def looked_at(plan: dict[str, Any], table: str) -> int:
+    """How often a plan's execution went through a table."""
+    own = plan["Actual Loops"] if plan.get("Relation Name") == table else 0
+    return int(own) + sum(looked_at(child, table) for child in plan.get("Plans", ()))
+
+
+def test_a_change_that_nobody_announced_is_noticed_after_a_while(api: Api, key: ApiKey, settings: Settings) -> None:
+    """Written past the services, as no one should: the backstop for an announcement that was lost for good."""
+    settings.CATALOG_TTL_SECONDS = 1
+    assert api.one(record()).status_code == 202
+    ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
+    assert api.one(record()).status_code == 202
+    deadline = time.monotonic() + 30
+    while api.one(record()).status_code == 202:
+        assert time.monotonic() < deadline
+    assert api.one(record()).status_code == 401
+
+
+# -- the database is away -----------------------------------------------------------------------------
+
+
+def test_a_contract_in_force_serves_on_without_the_database(
+    api: Api, dataset: Dataset, project: Project, settings: Settings
+) -> None:
+    another = Api(issue_token(services.create_key(project=project, name="another")), dataset)
+    settings.CATALOG_TTL_SECONDS = 0.001
+    assert api.one(record()).status_code == 202
+    with database_away():
+        for _ in range(3):  # its time is over: each of these looks for the database
+            assert api.one(record()).status_code == 202
+        assert api.one(record(amount="x")).status_code == 400
+        response = another.one(record())
+        assert (response.status_code, response.json()) == (503, UNAVAILABLE)
+        assert response.headers["Retry-After"] == "1"
+        redis.client().set(revisions.key(project.pk), b"changed")
+        assert api.one(record()).status_code == 503
+    assert api.one(record()).status_code == 202
+    assert another.one(record()).status_code == 202
+    assert in_stream(dataset) == 6

@@ -1,0 +1,395 @@
+"""What the admin's pages do beyond showing: statistics, discarding, rotating, exports, the log."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import reverse
+
+from config.common import clock, redis
+from datasets import services
+from datasets.contracts.keys import issue_token
+from datasets.models import ApiKey, Dataset, Project
+from datasets.tables import exports, records
+from datasets.tables.records import Selection
+from ingest.admin import tryout
+from ingest.admin.exporting import MAX_OF_A_USER, Export, TooManyExports
+from ingest.models import QuarantinedEntry
+from ingest.monitoring import statistics
+from ingest.queue import redis_keys
+from ingest.storing import ledger, quarantine
+from ingest.storing.drain import drain
+from tests.conftest import Api, record, stored
+from tests.support.entries import enqueue, send, status
+
+
+@pytest.fixture
+def client(owner: User) -> Client:
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=owner.pk))
+    return client
+
+
+def test_records_are_counted_whether_they_wait_or_are_stored(api: Api, dataset: Dataset) -> None:
+    send(api, "a", "b")
+    waiting = statistics.traffic([dataset.pk])[dataset.pk]
+    assert waiting.since(statistics.this_hour() - 1) == 2
+    assert waiting.backlog.records == 2
+    drain(dataset.pk)
+    done = statistics.traffic([dataset.pk])[dataset.pk]
+    assert done.since(statistics.this_hour() - 1) == 2
+    assert (done.backlog.records, done.backlog.age) == (0, 0.0)
+
+
+def test_refusals_are_counted_for_the_project_of_the_key(api: Api, project: Project, key: ApiKey) -> None:
+    api.one(record(amount="12"))
+    services.revoke_key(key)
+    assert api.one(record()).status_code == 401
+    api.token = "forged"
+    api.one(record())
+    codes = {code: count for (_, code), count in statistics.refused([project.pk]).items()}
+    assert codes == {"invalid_field": 1, "invalid_api_key": 1}
+    assert int(redis.client().hget(redis_keys.REFUSED, "invalid_api_key")) == 2
+
+
+def test_old_hours_are_forgotten(dataset: Dataset) -> None:
+    now, name = statistics.this_hour(), redis_keys.stored_by_hour(dataset.pk)
+    redis.client().hset(name, mapping={now: 1, now - statistics.KEPT_HOURS - 1: 1})
+    statistics.forget_old()
+    assert redis.client().hkeys(name) == [str(now).encode()]
+
+
+def test_what_is_discarded_stays_quarantined_in_the_ledger(api: Api, dataset: Dataset) -> None:
+    send(api, "kept")
+    enqueue(dataset, b"no json")
+    drain(dataset.pk)
+    entry = QuarantinedEntry.objects.get()
+    assert quarantine.discard(entry)
+    assert not quarantine.discard(entry)
+    assert not quarantine.replay(entry)
+    assert bytes(entry.body) == b""
+    balance = ledger.balance(dataset)
+    assert (balance.stored, balance.quarantined, balance.adds_up) == (1, 1, True)
+
+
+def test_a_selection_is_replayed_and_the_outcome_told(client: Client, dataset: Dataset) -> None:
+    for _ in range(2):
+        enqueue(dataset, json.dumps(record()).encode().replace(b"42.5", b'"42.5"'))
+    drain(dataset.pk)
+    ids = [entry.pk for entry in QuarantinedEntry.objects.all()]
+    page = reverse("admin:ingest_quarantinedentry_changelist")
+    response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
+    assert "2 records are in the queue again" in response.content.decode()
+    response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
+    assert "Nothing was done with entry" in response.content.decode()
+    assert LogEntry.objects.filter(change_message="Replayed: 1 record.").count() == 2
+
+
+@pytest.mark.parametrize("hours", [0, 1, 24, 168])
+def test_after_a_rotation_the_old_key_lasts_as_long_as_was_said(api: Api, key: ApiKey, hours: int) -> None:
+    successor = services.rotate_key(key, grace=timedelta(hours=hours))
+    assert Api(issue_token(successor), api.dataset).one(record()).status_code == 202
+    assert api.one(record()).status_code == (202 if hours else 401)
+    ends = (key.expires_at or clock.now()) - clock.now()
+    assert abs(ends - timedelta(hours=hours)) < timedelta(minutes=1)
+
+
+def test_a_rotation_gives_no_key_more_time_than_it_had(key: ApiKey) -> None:
+    soon = clock.now() + timedelta(minutes=5)
+    ApiKey.objects.filter(pk=key.pk).update(expires_at=soon)
+    services.rotate_key(key, grace=timedelta(hours=24))
+    assert key.expires_at == soon
+
+
+FORMS = list(tryout.FORMS.items())
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS, ids=[name for name, _ in FORMS])
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(record()),
+        json.dumps([record(), record()]),
+        json.dumps([record(), record(amount="1", country=...)]),
+        json.dumps(record()) + "\n" + json.dumps(record(more=1)),
+        "[]",
+        "{",
+        "",
+    ],
+)
+def test_try_it_says_what_the_api_says(api: Api, dataset: Dataset, name: str, form: tryout.Form, body: str) -> None:
+    said = tryout.preview(dataset, body.encode(), form)
+    answered = api.post(f"/datasets/{dataset.pk}{form.path}", body, form.content_type)
+    assert (said.status, said.body) == (answered.status_code, answered.text)
+    list(tryout.marked(body.encode(), form, said.problems))
+
+
+def test_what_is_sent_from_try_it_is_stored(dataset: Dataset, key: ApiKey) -> None:
+    answer = tryout.send(dataset, json.dumps(record()).encode(), tryout.FORMS["single"], key)
+    assert answer.status == 202
+    (row,) = stored(dataset)
+    assert row["__traceId"] == dict(answer.headers)["X-Request-Id"]
+
+
+def test_records_are_found_by_time_trace_and_id(api: Api, dataset: Dataset) -> None:
+    first = api.one(record(country="A"), X_Request_Id="it's one")
+    assert first.headers["X-Request-Id"] != "it's one"  # a space is not visible
+    api.one(record(country="B"), X_Request_Id="o'two")
+    rows = stored(dataset)
+
+    def found(selection: Selection) -> list[str]:
+        table = records.latest(dataset, 10, selection, longest=100)
+        assert table is not None
+        assert records.count(dataset, selection) == table.num_rows
+        assert sum(batch.num_rows for batch in records.batches(dataset, selection)) == table.num_rows
+        return [str(country) for country in table["country"].to_pylist()]
+
+    assert found(Selection()) == ["B", "A"]
+    assert found(Selection(trace_id="o'two")) == ["B"]
+    assert found(Selection(record_id=rows[0]["id"])) == ["A"]
+    assert found(Selection(record_id="' OR true --")) == []
+    assert found(Selection(since=clock.now() + timedelta(minutes=1))) == []
+    assert found(Selection(since=clock.now() - timedelta(minutes=1), until=clock.now())) == ["B", "A"]
+
+
+def test_an_export_is_the_selection_in_each_format(client: Client, api: Api, dataset: Dataset) -> None:
+    send(api, *range(1000))
+    drain(dataset.pk)
+    files = {}
+    for form in exports.FORMATS:
+        address = reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, form))
+        response = client.get(address, {"export_id": form})
+        assert response.streaming
+        files[form] = b"".join(response.streaming_content)  # type: ignore[attr-defined]
+        progress = client.get(reverse("admin:ingest_datasetrecords_progress", args=(dataset.pk,)), {"export_id": form})
+        assert progress.json() == {"done": 1000, "total": 1000}
+    names = {json.loads(line)["country"] for line in files["ndjson"].splitlines()}
+    assert names == {str(n) for n in range(1000)}
+    assert pyarrow.csv.read_csv(pyarrow.BufferReader(files["csv"])).num_rows == 1000
+    table = pyarrow.parquet.read_table(pyarrow.BufferReader(files["parquet"]))
+    assert set(table["country"].to_pylist()) == names
+
+
+def test_an_export_that_an_error_loses_gives_its_place_back() -> None:
+    for _ in range(2 * MAX_OF_A_USER):
+        Export(1, {})
+    kept = [Export(1, {}) for _ in range(MAX_OF_A_USER)]
+    with pytest.raises(TooManyExports):
+        Export(1, {})
+    for export in kept:
+        export.close()
+
+
+def page_and_export(client: Client, dataset: Dataset, query: dict[str, str]) -> tuple[str, set[str]]:
+    """The records page of a search, and the countries in its export; the page shows the same countries."""
+    page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)), query).content.decode()
+    exported = client.get(reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, "ndjson")), query)
+    if exported.status_code != 200:
+        assert "<html" in exported.content.decode()
+        return page, set()
+    lines = b"".join(exported.streaming_content).splitlines()  # type: ignore[attr-defined]
+    found = {json.loads(line)["country"] for line in lines}
+    assert {country for country in ("ada", "bob", "eve") if f">{country}</td>" in page} == found
+    return page, found
+
+
+def test_a_receipt_shows_and_exports_its_own_records(client: Client, api: Api, dataset: Dataset) -> None:
+    send(api, "eve")
+    accepted = send(api, "ada", "bob")
+    receipt = {"receipt": accepted.headers["Location"]}
+    page, found = page_and_export(client, dataset, receipt)
+    assert "<strong>queued</strong>" in page
+    assert found == set()
+    drain(dataset.pk)
+    assert status(api, accepted)["status"] == "stored"
+    page, found = page_and_export(client, dataset, receipt)
+    assert "<strong>stored</strong>" in page
+    assert found == {"ada", "bob"}
+    assert page_and_export(client, dataset, {"receipt": accepted.headers["Location"].rpartition("/")[2]})[1] == found
+
+
+def test_what_is_no_receipt_shows_and_exports_nothing(client: Client, api: Api, dataset: Dataset) -> None:
+    send(api, "ada")
+    drain(dataset.pk)
+    page, found = page_and_export(client, dataset, {"receipt": "nonsense"})
+    assert "This is not a receipt of this dataset." in page
+    assert "data-export" not in page
+    assert found == set()
+    assert ">ada</td>" not in page
+    address = reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, "ndjson"))
+    assert client.get(address, {"receipt": "nonsense"}).status_code == 400
+    assert client.get(address, {"since": "nonsense"}).status_code == 400
+
+
+def test_every_search_exports_what_it_shows(client: Client, api: Api, dataset: Dataset) -> None:
+    traces = {name: send_one(api, name) for name in ("ada", "bob", "eve")}
+    rows = stored(dataset)
+    now = f"{clock.now() + timedelta(minutes=1):%Y-%m-%dT%H:%M}"
+    for query, expected in (
+        ({"trace": traces["bob"]}, {"bob"}),
+        ({"record": rows[0]["id"]}, {"ada"}),
+        ({"record": rows[0]["id"], "trace": traces["bob"]}, set()),
+        ({"record": "nonsense"}, set()),
+        ({"since": now}, set()),
+        ({"until": now}, {"ada", "bob", "eve"}),
+        ({}, {"ada", "bob", "eve"}),
+    ):
+        assert page_and_export(client, dataset, query)[1] == expected, query
+
+
+def send_one(api: Api, name: str) -> str:
+    """Send a record; its trace id."""
+    return api.one(record(country=name)).headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    "address", ["?since=&until=&trace=&record=&receipt=", "?_changelist_filters=project__id__exact%3D1", "?other=1"]
+)
+def test_an_address_without_a_search_is_not_taken_for_one(client: Client, dataset: Dataset, address: str) -> None:
+    page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)) + address).content.decode()
+    assert "Latest records" in page
+    assert "Nothing is stored yet" in page
+    assert "Found, latest first" not in page
+    assert "Export what was found" not in page
+
+
+def test_long_values_are_cut_and_loaded_on_demand(client: Client, api: Api, dataset: Dataset) -> None:
+    text = "x" * 500_000
+    for _ in range(60):
+        assert api.one(record(country=text, plan="y" * 300)).status_code == 202
+    (*_, last) = stored(dataset)
+    page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)))
+    assert len(page.content) < 200_000
+    assert "x" * 200 + "…</td>" in page.content.decode()
+    whole = reverse("admin:ingest_datasetrecords_record", args=(dataset.pk, last["id"]))
+    assert whole in page.content.decode()
+    shown = client.get(whole)
+    assert "x" * 10_000 + "… <span" in shown.content.decode()
+    assert "y" * 300 + "</td>" in shown.content.decode()
+    assert len(shown.content) < 200_000
+    assert client.get(whole.replace(last["id"], last["id"][:-1])).status_code == 404
+
+
+def test_a_table_that_cannot_be_read_is_told_in_words(client: Client, api: Api, dataset: Dataset) -> None:
+    send(api, "ada")
+    drain(dataset.pk)
+    (row,) = records.latest(dataset, 1, longest=50).to_pylist()  # type: ignore[union-attr]
+    addresses = [
+        reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)),
+        reverse("admin:ingest_datasetrecords_record", args=(dataset.pk, row["id"])),
+        *(reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, form)) for form in exports.FORMATS),
+    ]
+    table = Path(settings.STORAGE_URL) / f"project_{dataset.project_id}" / f"dataset_{dataset.pk}"
+    for file in table.rglob("*.parquet"):
+        if "_delta_log" not in file.parts:
+            file.write_bytes(b"PAR1 nonsense PAR1")
+    for address in addresses:
+        said = client.get(address).content.decode()
+        assert "<html" in said
+        assert "Its table cannot be read" in said
+    table.rename(table.with_name("gone"))
+    for address in addresses:
+        said = client.get(address).content.decode()
+        assert "<html" in said
+        assert "Its table is gone: is the storage mounted?" in said
+        assert ("Nothing was exported" in said) == ("/export/" in address)
+
+
+def test_the_log_says_what_was_changed_to_what(client: Client, project: Project) -> None:
+    other = User.objects.create_user("bob")
+    page = reverse("admin:datasets_project_change", args=(project.pk,))
+    posted = {"name": "Renamed", "slug": project.slug, "member_names": other.username, "is_active": "on"}
+    assert client.post(page, posted).status_code == 302
+    entry = LogEntry.objects.latest("pk")
+    assert entry.change_message == "Name: “billing” → “Renamed”. Members: “” → “bob”."
+    assert client.post(page, {**posted, "member_names": "nobody"}).status_code == 200  # said at the field
+    assert list(project.members.all()) == [other]
+
+
+def test_a_rotation_that_is_sent_again_issues_no_other_key(
+    client: Client, owner: User, project: Project, key: ApiKey
+) -> None:
+    """As a browser does when the page with the token is loaded again."""
+    User.objects.filter(pk=owner.pk).update(is_superuser=True)
+    path = reverse("admin:datasets_apikey_rotate", args=(key.pk,))
+    page = client.get(path).content.decode()
+    assert f'name="newest" value="{key.pk}"' in page
+    posted = {"grace": "1", "newest": str(key.pk)}
+    assert client.post(path, posted).status_code == 200
+    assert project.keys.count() == 2
+    again = client.post(path, posted, follow=True)
+    assert "has been rotated since this page was loaded" in again.content.decode()
+    assert project.keys.count() == 2
+
+
+def test_a_new_key_that_is_sent_again_issues_no_other_key(client: Client, owner: User, project: Project) -> None:
+    User.objects.filter(pk=owner.pk).update(is_superuser=True)
+    posted = {"project": project.pk, "name": "checkout", "ends": ""}
+    issued = client.post(reverse("admin:datasets_apikey_add"), posted)
+    assert (issued.status_code, project.keys.count()) == (200, 1)
+    again = client.post(reverse("admin:datasets_apikey_add"), posted)
+    assert "The project has a key of this name." in again.content.decode()
+    assert project.keys.count() == 1
+
+
+def test_every_act_is_in_the_log(client: Client, owner: User, project: Project, dataset: Dataset, key: ApiKey) -> None:
+    """Each act, and what the log must say of it."""
+    User.objects.filter(pk=owner.pk).update(is_superuser=True)
+    for _ in range(2):
+        enqueue(dataset, b"no json")
+    drain(dataset.pk)
+    replayed, discarded = QuarantinedEntry.objects.order_by("pk")
+    other = services.create_key(project=project, name="other")
+    group = Group.objects.create(name="adders")
+    fields = {"name": "Signups", "slug": "signups", "description": "", "schema": '{"fields": {"country": "string"}}'}
+    sent = {"form": "single", "body": '{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "country": "A"}'}
+    user = {"username": "owner", "email": "o@example.com", "is_active": "on", "is_staff": "on", "is_superuser": "on"}
+    joined = {"groups": group.pk}
+    acts: list[tuple[str, tuple[int, ...], dict[str, Any], str]] = [
+        ("datasets_project_add", (), {"name": "P", "slug": "p", "owner": owner.pk, "is_active": "on"}, "Added."),
+        ("datasets_dataset_change", (dataset.pk,), fields, "Schema: removed plan; removed amount; removed active"),
+        ("ingest_datasetrecords_answer", (dataset.pk,), {**sent, "send": "yes", "key": key.pk}, "answered 202"),
+        ("datasets_apikey_add", (), {"project": project.pk, "name": "new", "ends": ""}, "Added."),
+        ("datasets_apikey_change", (key.pk,), {"name": "renamed"}, "Name: “tests” → “renamed”."),
+        ("datasets_apikey_rotate", (key.pk,), {"grace": "1"}, f"Issued in place of key {key.pk}."),
+        ("datasets_apikey_revoke", (other.pk,), {}, "Revoked."),
+        ("ingest_quarantinedentry_replay", (replayed.pk,), {}, "Replayed: 1 record."),
+        ("ingest_quarantinedentry_discard", (discarded.pk,), {}, "Discarded: 1 record."),
+        ("auth_group_change", (group.pk,), {"name": "makers"}, "Name: “adders” → “makers”."),
+        ("auth_user_change", (owner.pk,), {**user, **joined}, "Email: “” → “o@example.com”."),
+    ]
+    for name, about, posted, told in acts:
+        before = LogEntry.objects.count()
+        response = client.post(reverse(f"admin:{name}", args=about), posted)
+        assert response.status_code in (200, 302), name
+        assert LogEntry.objects.count() > before, name
+        assert told in LogEntry.objects.latest("pk").get_change_message(), name
+    assert "Groups: “” → “makers”." in LogEntry.objects.latest("pk").change_message
+
+
+def test_who_makes_a_project_is_offered_as_its_owner(client: Client, owner: User) -> None:
+    User.objects.filter(pk=owner.pk).update(is_superuser=True)
+    assert f'<option value="{owner.pk}" selected>' in client.get(reverse("admin:datasets_project_add")).content.decode()
+
+
+def test_try_it_shows_a_few_hundred_members_of_a_record_of_many() -> None:
+    """A record of 2 MB made a page of 30 MB."""
+    body = json.dumps({f"f{n}": 1 for n in range(10_000)} | {"last" * 100: 1}).encode()
+    problems = [
+        {"error": "Extra field: f0", "field": "f0", "expected": "nothing", "received": "number"},
+        {"error": "Extra field: last", "field": ("last" * 100)[:100], "expected": "nothing", "received": "number"},
+    ]
+    (shown,) = tryout.marked(body, tryout.FORMS["single"], problems)
+    assert [line.text for line in shown.lines[:3]] == ["{", '  "f0": 1,', '  "f1": 1,']
+    assert [line.problem.partition(":")[0] for line in shown.lines if line.problem] == ["Extra field"] * 2
+    assert [line.text for line in shown.lines[-2:]] == ["  … and 9700 more,", "}"]
+    assert len(shown.lines) < 310

@@ -1,0 +1,129 @@
+"""Why records of a project do not arrive: each cause is told, with what to do, one click from the start page."""
+
+import re
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from config.common import clock, redis
+from datasets import services
+from datasets.models import ApiKey, Dataset, Project
+from ingest.monitoring.diagnosis import ADVICE
+from ingest.monitoring.refusals import REJECTED_RECORDS
+from ingest.queue import redis_keys
+from ingest.storing.drain import drain
+from quotas import services as quotas
+from tests.conftest import FIELDS, Api, record
+from tests.support.entries import enqueue, send, table_of
+from tests.support.signs import all_is_well
+from tests.test_readme import errors, table
+
+Look = Callable[[], str]
+
+
+@pytest.fixture
+def look(owner: User, project: Project) -> Look:
+    """What the page says to the project's owner, got to from the start page."""
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=owner.pk))
+
+    def why() -> str:
+        page = reverse("admin:ingest_diagnosis", args=(project.pk,))
+        assert page in client.get(reverse("admin:index")).content.decode()
+        return client.get(page).content.decode()
+
+    return why
+
+
+def test_there_is_advice_for_every_refusal() -> None:
+    assert set(ADVICE) - {REJECTED_RECORDS} == {code.strip("`") for _, _, code in table("errors")}
+    assert {error.code for error in errors()} <= set(ADVICE)
+
+
+def test_nothing_is_wrong_where_records_arrive(look: Look, api: Api, dataset: Dataset) -> None:
+    all_is_well()
+    send(api, "a")
+    drain(dataset.pk)
+    assert "nothing is wrong here" in look()
+
+
+def test_a_project_that_has_nothing_is_told_what_it_lacks(look: Look) -> None:
+    said = look()
+    for cause in ("no sign of life", "No dataset accepts records", "No key is in force", "No request with a key"):
+        assert cause in said
+
+
+def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dataset, key: ApiKey) -> None:
+    all_is_well()
+    api.one(record(amount="12"))
+    assert "1 request refused in 24 hours, invalid_field: A field has another type than is declared." in look()
+    assert "“42.5”" in look()
+    Api(None, dataset).one(record())
+    assert "since Redis was set up: missing_api_key 1" in look()
+    quotas.set_limit(project.owner, 0)
+    assert "is used up: 0 of 0 records" in look()
+    services.create_dataset(project=project, name="Bare")
+    assert "“Bare”" in look()
+    services.revoke_key(key)
+    assert "No key is in force" in look()
+    api.one(record())
+    assert re.search(r"Issue a key; use that\. <a href=\"/admin/datasets/apikey/add/", look())
+    project.is_active = False
+    services.save_project(project, changed=["is_active"])
+    assert "The project is inactive" in look()
+
+
+def test_an_expired_key_is_not_in_force(look: Look, key: ApiKey) -> None:
+    ApiKey.objects.filter(pk=key.pk).update(expires_at=clock.now() - timedelta(seconds=1))
+    assert "No key is in force" in look()
+
+
+def test_a_table_that_is_gone_is_told_while_something_waits_for_it(look: Look, api: Api, dataset: Dataset) -> None:
+    """/readyz, which is about the service, says nothing: another table is there."""
+    other = services.create_dataset(project=dataset.project, name="Other", fields=FIELDS)
+    for each in (dataset, other):
+        send(Api(api.token, each), "a")
+        drain(each.pk)
+    shutil.rmtree(table_of(dataset).table_uri.removeprefix("file://"))
+    all_is_well()
+    assert "nothing is wrong here" in look()
+    send(Api(api.token, other), "b")
+    assert "nothing is wrong here" in look()
+    send(api, "b")
+    said = look()
+    assert f"The table of “{dataset}” (id {dataset.pk}) is gone: 1 record waits for it." in said
+    assert f"manage.py new_table {dataset.pk}" in said
+    assert "Other" not in said.split('id="findings"')[1].split("</ol>")[0]
+    assert Api(None).request("GET", "/readyz").status_code == 200
+
+
+def test_a_storage_that_cannot_be_asked_for_a_table_is_told(
+    look: Look, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    send(api, "b")
+    for name, value in (("ENDPOINT_URL", "http://127.0.0.1:1"), ("ALLOW_HTTP", "true"), ("REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setattr(settings, "STORAGE_URL", "s3://nowhere/tables")
+    assert f"The table of “{dataset}” (id {dataset.pk}) cannot be looked for: OSError." in look()
+
+
+def test_what_waits_and_what_is_in_quarantine_is_told(look: Look, dataset: Dataset) -> None:
+    long_ago = f"{int((clock.now() - timedelta(minutes=5)).timestamp() * 1000)}-0"
+    redis.client().xadd(redis_keys.stream(dataset.pk), {"b": b"{}"}, id=long_ago)
+    redis.client().set(redis_keys.queued(dataset.pk), 1)
+    assert "Accepted, and not yet stored: 1 record, the oldest for 30" in look()
+    redis.client().delete(redis_keys.stream(dataset.pk), redis_keys.queued(dataset.pk))
+    enqueue(dataset, b"no json")
+    drain(dataset.pk)
+    assert "since it could not be stored: 1 record." in look()

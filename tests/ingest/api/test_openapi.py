@@ -1,0 +1,137 @@
+"""The OpenAPI description: held against the code, and put to the test by schemathesis."""
+
+import json
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from pytest_django import Settings
+from schemathesis import checks as schemathesis_checks
+from schemathesis.specs.openapi import checks as openapi_checks
+
+from config.common.errors import ApiError
+from config.web.wsgi import application
+from datasets import services
+from datasets.models import Dataset, Project
+from ingest.api.openapi import RECORD_PROBLEMS, description
+from ingest.api.urls import urlpatterns
+from ingest.errors import InvalidRecords
+from quotas.services import set_limit
+from tests.conftest import Api, record
+from tests.support.signs import all_is_well
+from tests.test_readme import errors, table
+
+CHECKS = [
+    schemathesis_checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_headers_conformance,
+    openapi_checks.response_schema_conformance,
+    openapi_checks.unsupported_method,
+]
+described = schemathesis.openapi.from_dict(json.loads(json.dumps(description())))
+described.app = application
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context: schemathesis.SerializationContext, value: Any) -> bytes:
+    """What is generated for NDJSON is text."""
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+@pytest.fixture
+def ready(transactional_db: None) -> None:
+    """Every process has given a sign of life: /readyz says 200, where its 503 would pass for a failure of ours."""
+    all_is_well()
+
+
+def responses(operation: dict[str, Any]) -> set[str]:
+    schemas = [
+        schema
+        for response in operation["responses"].values()
+        for content in response["content"].values()
+        for schema in content["schema"].get("oneOf", [content["schema"]])
+    ]
+    return {schema["$ref"].rpartition("/")[2] for schema in schemas if "$ref" in schema}
+
+
+def test_it_is_served_without_a_key(transactional_db: None) -> None:
+    response = Api(None).request("GET", "/openapi.json")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.json() == json.loads(json.dumps(description()))
+
+
+def test_it_describes_every_address_of_the_readme() -> None:
+    documented = {tuple(row[0].strip("`").split(" ")) for row in table("endpoints")}
+    spelled = {(method, path.replace("<", "{").replace(">", "}")) for method, path in documented}
+    paths = description()["paths"]
+    assert spelled == {(method.upper(), path) for path, operations in paths.items() for method in operations}
+    assert len(urlpatterns) == len(paths)
+
+
+def test_it_describes_every_error_with_its_status_and_text() -> None:
+    schemas = description()["components"]["schemas"]
+    every_error: list[type[ApiError]] = [ApiError, *(error for error in errors() if error is not InvalidRecords)]
+    for error in every_error:
+        if error.__module__.startswith("tests.") or error.code == "method_not_allowed":
+            continue  # a 405 is of the methods that are not described
+        said = schemas[error.__name__]["properties"]
+        assert (said["error"]["const"], said["code"]["const"]) == (error.error, error.code)
+        used = [
+            status
+            for operations in description()["paths"].values()
+            for operation in operations.values()
+            for status, response in operation["responses"].items()
+            if f"/{error.__name__}'" in str(response["content"])
+        ]
+        assert used, f"no operation answers {error.__name__}"
+        assert set(used) == {str(error.status)}
+    documented = {code.strip("`") for _, _, code in table("errors")}
+    assert set(RECORD_PROBLEMS) == documented - {error.code for error in every_error}
+
+
+@pytest.mark.parametrize("path", ["", "/batch", "/validate"])
+def test_what_the_api_says_fits_what_it_says_it_says(
+    api: Api, dataset: Dataset, project: Project, path: str, settings: Settings
+) -> None:
+    """Answers that generated requests seldom get."""
+    settings.MAX_BATCH_RECORDS = 30
+    bad = record(amount="42.5", plan=..., more=1)
+    bodies = [record(), bad, [record()], [record(), bad], [bad] * 20, [1], 1, [], [record()] * 31, [record()] * 2]
+    asked = [api.post(f"/datasets/{dataset.pk}{path}", body, Idempotency_Key="a") for body in bodies]
+    asked += [api.post(f"/datasets/{dataset.pk}{path}", body, Prefer="handling=lenient") for body in bodies]
+    set_limit(user=project.owner, limit=1)
+    asked += [api.post(f"/datasets/{dataset.pk}{path}", body) for body in bodies]
+    operation = description()["paths"]["/datasets/{dataset_id}" + path]["post"]
+    for response in asked:
+        content = operation["responses"][str(response.status_code)]["content"]["application/json"]
+        schema = {**content["schema"], "components": description()["components"]}
+        jsonschema_rs.Draft202012Validator(schema).validate(response.json())
+    expected = {"": {202, 400, 429}, "/batch": {202, 400, 413, 422, 429}, "/validate": {200, 400, 413}}
+    assert {response.status_code for response in asked} == expected[path]
+
+
+@described.parametrize()
+@settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_generated_request_is_answered_by_anything_undocumented(
+    case: schemathesis.Case[Any], api: Api, project: Project, ready: None
+) -> None:
+    """With a good key, to a dataset that exists for one request in two."""
+    dataset = project.datasets.filter(name="Bare").first() or services.create_dataset(
+        project=project, name="Bare", fields=[]
+    )
+    case.call_and_validate(headers={"Authorization": f"Bearer {api.token}"}, checks=CHECKS)
+    if "dataset_id" in case.path_parameters:
+        case.path_parameters["dataset_id"] = dataset.pk
+        case.call_and_validate(headers={"Authorization": f"Bearer {api.token}"}, checks=CHECKS)
+
+
+@described.parametrize()
+@settings(max_examples=5, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_nor_is_one_without_a_key(case: schemathesis.Case[Any], ready: None) -> None:
+    response = case.call_and_validate(checks=CHECKS)
+    open_to_all = case.path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+    assert response.status_code not in (200, 202) or open_to_all

@@ -1,0 +1,152 @@
+"""`/healthz`, `/readyz`: each thing that ingest needs is named where it is missing."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from config.common import redis
+from ingest.monitoring import heartbeat
+from ingest.queue import redis_keys
+from tests.conftest import Api
+from tests.support.outages import database_away, redis_away
+from tests.support.signs import all_is_well
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def look(path: str) -> tuple[int, dict[str, Any]]:
+    response = Api(None).request("GET", path)
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["X-Request-Id"]
+    return response.status_code, response.json()
+
+
+def ready() -> tuple[int, dict[str, str]]:
+    """Status and checks."""
+    status, answer = look("/readyz")
+    assert answer["status"] == ("ok" if status == 200 else "unavailable")
+    checks: dict[str, str] = answer["checks"]
+    return status, checks
+
+
+ALL_OK = dict.fromkeys(("redis", "database", "worker", "upkeep", "beat", "storage"), "ok")
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_it_lives(slash: str) -> None:
+    assert look(f"/healthz{slash}") == (200, {"status": "ok"})
+
+
+def test_it_lives_without_anything_to_lean_on() -> None:
+    with redis_away(), database_away():
+        assert look("/healthz") == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_it_is_ready_once_every_process_has_given_a_sign(slash: str) -> None:
+    assert look(f"/readyz{slash}")[0] == 503
+    all_is_well()
+    assert look(f"/readyz{slash}") == (200, {"status": "ok", "checks": ALL_OK})
+
+
+@pytest.mark.parametrize("process", heartbeat.PROCESSES)
+def test_it_names_the_process_that_is_gone_and_no_other(process: str) -> None:
+    all_is_well()
+    redis.client().delete(redis_keys.sign(process))
+    assert ready() == (503, {**ALL_OK, process: "no sign of life for 60 seconds"})
+
+
+def test_it_names_a_storage_that_no_worker_has_looked_at() -> None:
+    for process in heartbeat.PROCESSES:
+        heartbeat.leave(process)
+    assert ready() == (503, {**ALL_OK, "storage": "unknown: no worker has looked at it for 60 seconds"})
+
+
+def test_a_process_says_what_is_wrong_with_it() -> None:
+    all_is_well()
+    heartbeat.leave("worker", "busy with the same tasks for 75 seconds")
+    assert ready() == (503, {**ALL_OK, "worker": "busy with the same tasks for 75 seconds"})
+
+
+def test_who_asks_too_early_is_told_when_to_ask_again() -> None:
+    assert Api(None).request("GET", "/readyz").headers["Retry-After"] == "5"
+    all_is_well()
+    assert "Retry-After" not in Api(None).request("GET", "/readyz").headers
+
+
+def test_it_names_redis() -> None:
+    all_is_well()
+    with redis_away():
+        status, checks = ready()
+    assert status == 503
+    assert checks == {**dict.fromkeys(ALL_OK, "unknown: redis gives no answer"), "redis": "no answer", "database": "ok"}
+    assert ready()[0] == 200
+
+
+def test_it_names_the_database() -> None:
+    all_is_well()
+    with database_away():
+        status, checks = ready()
+    assert (status, checks) == (503, {**ALL_OK, "database": "no answer"})
+    assert ready()[0] == 200
+
+
+def test_it_names_the_storage(tmp_path: Path) -> None:
+    (tmp_path / "tables").write_text("a disk that is broken")
+    all_is_well()
+    status, checks = ready()
+    assert status == 503
+    assert checks["storage"] != "ok"
+    assert {**checks, "storage": "ok"} == ALL_OK
+
+
+def test_it_names_an_object_store_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(settings, "STORAGE_URL", "s3://nowhere/tables")
+    monkeypatch.setattr(settings, "STORAGE_IS_LOCAL", False)
+    all_is_well()
+    assert ready() == (503, {**ALL_OK, "storage": "unavailable: OSError"})
+
+
+def test_a_process_that_is_gone_is_missed_after_a_minute() -> None:
+    all_is_well()
+    for process in heartbeat.PROCESSES:
+        assert 55_000 < redis.client().pttl(redis_keys.sign(process)) <= 60_000
+
+
+def test_the_age_of_a_sign_is_what_redis_says_whatever_the_clock_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_is_well()
+    redis.client().pexpire(redis_keys.sign("beat"), 20_000)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    sign = heartbeat.read()["beat"]
+    assert sign is not None
+    assert 40 <= sign.age < 60
+
+
+def test_metrics_tell_each_process_apart() -> None:
+    all_is_well()
+    redis.client().delete(redis_keys.sign("upkeep"))
+    lines = Api(None).request("GET", "/metrics").text.splitlines()
+    assert 'ingest_process_ok{process="beat"} 1.0' in lines
+    assert 'ingest_process_ok{process="upkeep"} 0.0' in lines
+    ages = {line.split('"')[1]: float(line.split()[1]) for line in lines if line.startswith("ingest_heartbeat_age")}
+    assert ages.keys() == {"worker", "beat", "storage"}
+    assert max(ages.values()) < 30
+
+
+def test_it_says_nothing_of_a_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "s3://user:password@nowhere/secret-bucket"
+    monkeypatch.setattr(settings, "STORAGE_URL", secret)
+    monkeypatch.setattr(settings, "STORAGE_IS_LOCAL", False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    all_is_well()
+    assert "secret" not in json.dumps(ready())

@@ -1,0 +1,395 @@
+"""The queue as a drain sees it: positions, reading in bites, trimming, turns."""
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.common import redis
+from datasets import services
+from datasets.models import Dataset, Project
+from ingest.queue import formats, redis_keys, stream, turns
+from ingest.queue.stream import AnotherGeneration, Entry, last_id_of, position_of
+from tests.conftest import FIELDS, Api, record
+from tests.support.entries import counted, counters, enqueue, generation, in_stream, large, send
+
+MS = st.integers(0, 2**43 - 1)  # until the year 2248
+SEQ = st.integers(0, 2**20 - 2)
+
+
+# -- positions ----------------------------------------------------------------------------------------
+
+
+ANY_ID = st.tuples(st.integers(0, 2**64 - 1) | MS, st.integers(0, 2**64 - 1) | SEQ)
+
+
+@given(MS, SEQ)
+def test_a_position_says_which_stream_id_it_is(ms: int, seq: int) -> None:
+    assert last_id_of(position_of(f"{ms}-{seq}")) == f"{ms}-{seq}"
+
+
+@given(ANY_ID, ANY_ID)
+def test_positions_are_in_the_order_of_stream_ids(a: tuple[int, int], b: tuple[int, int]) -> None:
+    a, b = min(a, b), max(a, b)
+    assert position_of(f"{a[0]}-{a[1]}") <= position_of(f"{b[0]}-{b[1]}")
+
+
+@given(st.tuples(MS, SEQ), st.tuples(MS, SEQ))
+def test_a_position_belongs_to_one_stream_id_that_a_clock_gives(a: tuple[int, int], b: tuple[int, int]) -> None:
+    assert (position_of(f"{a[0]}-{a[1]}") < position_of(f"{b[0]}-{b[1]}")) == (a < b)
+
+
+@given(ANY_ID)
+def test_a_position_fits_the_table(stream_id: tuple[int, int]) -> None:
+    assert 0 <= position_of(f"{stream_id[0]}-{stream_id[1]}") < 2**63
+
+
+# -- reading ------------------------------------------------------------------------------------------
+
+
+def ids(dataset: Dataset) -> list[str]:
+    return [entry.stream_id for entry in stream.read(dataset.pk, generation())]
+
+
+def test_an_entry_is_what_was_admitted(api: Api, dataset: Dataset) -> None:
+    body = json.dumps([record(country="a"), record(country="b")]).encode()
+    response = api.batch(body, X_Request_Id="req_1")
+    place = response.headers["Location"].rpartition("/")[2].split("-")
+    stream_id = f"{place[1]}-{place[2]}"
+    (entry,) = stream.read(dataset.pk, generation())
+    assert entry == Entry(stream_id, body, b"a", 2, dataset.versions.get().pk, "req_1", stream_id, len(body))
+    assert entry.position == position_of(stream_id)
+
+
+@pytest.mark.parametrize(
+    ("size", "noise", "compressed"),
+    [(8191, 6000, False), (8192, 6000, True), (1_000_000, 60_000, True), (1_000_000, 10_000, False), (8192, 0, False)],
+    ids=["too small", "large", "larger", "mostly spaces", "nothing but spaces"],
+)
+def test_a_large_body_is_queued_compressed_and_read_as_it_came(
+    api: Api, dataset: Dataset, size: int, noise: int, compressed: bool
+) -> None:
+    """Not one that shrinks to almost nothing: the bytes that may be queued must limit what there is to read."""
+    text = json.dumps([record(country="x", context={"noise": secrets.token_hex(noise // 2)})])
+    body = text.encode() + b" " * (size - len(text))
+    assert api.batch(body).status_code == 202
+    (entry,) = stream.read(dataset.pk, generation())
+    assert entry.body == body
+    assert entry.queued_bytes == counters(dataset)["bytes"] == counted(dataset)["bytes"]
+    assert (entry.queued_bytes < size) is compressed
+    trim(dataset, [entry])
+    assert counters(dataset)["bytes"] == counters(dataset)["total"] == 0
+
+
+@pytest.mark.parametrize("damage", ["cut short", "almost nothing", "a claim of gigabytes", "a negative size"])
+def test_a_compressed_body_that_is_damaged_is_left_for_the_drain_to_find(dataset: Dataset, damage: str) -> None:
+    whole = formats.packed(large())
+    mark, size, block = whole[:1], whole[1:5], whole[5:]
+    assert (mark, int.from_bytes(size, "little")) == (b"\0", len(large()))
+    damaged = {
+        "cut short": whole[:-1],
+        "almost nothing": whole[:3],
+        "a claim of gigabytes": mark + (2**31 - 1).to_bytes(4, "little") + block,
+        "a negative size": mark + b"\xff\xff\xff\xff" + block,
+    }[damage]
+    enqueue(dataset, damaged)
+    (entry,) = stream.read(dataset.pk, generation())
+    assert entry.body == damaged
+    assert formats.packed(damaged) == damaged, "compressed twice, it could not be replayed"
+
+
+def test_it_reads_in_order(api: Api, dataset: Dataset) -> None:
+    for n in range(50):
+        send(api, n)
+    everything = ids(dataset)
+    assert everything == sorted(everything, key=position_of)
+    assert len(everything) == 50
+
+
+def test_it_reads_through_all_its_pages(api: Api, dataset: Dataset) -> None:
+    expected = [enqueue(dataset, b"x" * 40_000) for _ in range(150)]  # 6 MB: several pages of 1 MiB
+    assert ids(dataset) == expected
+
+
+def test_it_stops_at_the_most_records_of_a_commit(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "DRAIN_MAX_RECORDS", 7)
+    for n in range(10):
+        send(api, n, n, n)
+    everything = ids_in_stream(dataset)
+    assert ids(dataset) == everything[:3]  # an entry is not divided
+
+
+def test_it_stops_at_the_most_bytes_of_a_commit(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 2 * 1024 * 1024)
+    for _ in range(12):
+        enqueue(dataset, b"x" * 900_000)
+    assert len(ids(dataset)) == 3
+
+
+def test_one_entry_beyond_every_limit_is_still_read(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "DRAIN_MAX_RECORDS", 1)
+    monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 1)
+    send(api, "a", "b")
+    send(api, "c")
+    assert [entry.count for entry in stream.read(dataset.pk, generation())] == [2]
+
+
+@pytest.mark.parametrize("small", [1, 30, 300])
+def test_large_bodies_after_small_ones_do_not_all_come_at_once(
+    dataset: Dataset, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of what comes cannot be told from what came: nobody must have to hold the whole backlog."""
+    monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 1024 * 1024)
+    monkeypatch.setattr(settings, "MAX_BODY_BYTES", 500_000)
+    monkeypatch.setattr(stream, "_MOST_BYTES", 4 * 1024 * 1024)
+    for _ in range(small):
+        enqueue(dataset, b"x")
+    for _ in range(60):
+        enqueue(dataset, b"x" * 500_000)
+    before = redis.client().info("stats")["total_net_output_bytes"]
+    read = list(stream.read(dataset.pk, generation()))
+    sent = redis.client().info("stats")["total_net_output_bytes"] - before
+    assert len(read) == small + 3
+    assert sent < 6 * 1024 * 1024
+
+
+def test_reading_another_generation_is_refused(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    with pytest.raises(AnotherGeneration):
+        list(stream.read(dataset.pk, "0ddba110"))
+
+
+def test_a_wipe_between_two_pages_is_noticed(api: Api, dataset: Dataset) -> None:
+    for n in range(5):
+        send(api, n)
+    reading = stream.read(dataset.pk, generation())
+    next(reading)
+    redis.client().flushall()
+    for n in range(5):
+        send(api, n)
+    with pytest.raises(AnotherGeneration):
+        list(reading)
+
+
+def test_a_wipe_that_leaves_nothing_is_noticed(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    before = generation()
+    redis.client().flushall()
+    assert stream.generation() is None
+    with pytest.raises(AnotherGeneration):
+        list(stream.read(dataset.pk, before))
+
+
+def ids_in_stream(dataset: Dataset) -> list[str]:
+    return [stream_id.decode() for stream_id, _ in redis.client().xrange(redis_keys.stream(dataset.pk))]
+
+
+# -- trimming -----------------------------------------------------------------------------------------
+
+
+def trim(dataset: Dataset, entries: Sequence[Entry], in_generation: str | None = None) -> int:
+    before, reached = stream.state(dataset.pk).trimmed, entries[-1].position
+    return stream.trim(dataset.pk, in_generation or generation(), entries, before=before, reached=reached)
+
+
+def test_trimming_takes_entries_and_what_they_count_for(api: Api, dataset: Dataset) -> None:
+    for n in range(60):
+        send(api, *range(n % 4 + 1))
+    entries = list(stream.read(dataset.pk, generation()))
+    assert trim(dataset, entries[:45]) == 45
+    assert ids_in_stream(dataset) == [entry.stream_id for entry in entries[45:]]
+    accepted = sum(entry.count for entry in entries)
+    assert counters(dataset) == {"accepted": accepted, "total": counted(dataset)["bytes"], **counted(dataset)}
+    assert stream.state(dataset.pk) == (generation(), 15, entries[44].position)
+
+
+def test_two_trims_of_the_same_entries_count_them_once(api: Api, dataset: Dataset) -> None:
+    for n in range(30):
+        send(api, n)
+    head = list(stream.read(dataset.pk, generation()))[:25]
+    assert trim(dataset, head) == 25
+    after = counters(dataset)
+    assert trim(dataset, head) == 0
+    assert counters(dataset) == after
+    assert after["queued"] == in_stream(dataset) == 5
+
+
+def test_a_trim_finishes_what_another_has_begun(api: Api, dataset: Dataset) -> None:
+    for n in range(250):
+        send(api, n)
+    entries = list(stream.read(dataset.pk, generation()))
+    assert trim(dataset, entries[:10]) == 10
+    assert trim(dataset, entries[:230]) == 220
+    assert ids_in_stream(dataset) == [entry.stream_id for entry in entries[230:]]
+    assert counters(dataset)["queued"] == 20
+    assert counters(dataset)["bytes"] == counted(dataset)["bytes"]
+
+
+def test_a_trim_leaves_entries_that_were_not_read(api: Api, dataset: Dataset) -> None:
+    """As after a restore of Redis: older entries are back, or others have taken the same ids."""
+    for n in range(30):
+        send(api, n)
+    entries = list(stream.read(dataset.pk, generation()))
+    before = counters(dataset)
+    assert trim(dataset, entries[10:20]) == 0
+    others = [replace(entry, trace_id="of another") for entry in entries[:20]]
+    assert trim(dataset, others) == 0
+    assert trim(dataset, [*entries[:19], others[19]]) == 19
+    assert ids_in_stream(dataset) == [entry.stream_id for entry in entries[19:]]
+    assert counters(dataset)["queued"] == before["queued"] - 19
+    assert counters(dataset)["bytes"] == counted(dataset)["bytes"]
+
+
+def test_a_trim_that_comes_late_takes_nothing_of_what_came_after(api: Api, dataset: Dataset) -> None:
+    for n in range(10):
+        send(api, n)
+    entries = list(stream.read(dataset.pk, generation()))
+    trim(dataset, entries)
+    send(api, "new")
+    assert trim(dataset, entries) == 0
+    assert in_stream(dataset) == counters(dataset)["queued"] == 1
+
+
+def test_a_trim_of_another_generation_takes_nothing(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    (entry,) = stream.read(dataset.pk, generation())
+    assert trim(dataset, [entry], "0ddba110") == 0
+    assert (in_stream(dataset), counters(dataset)["queued"]) == (1, 1)
+
+
+def test_an_emptied_stream_goes_on_from_its_last_id(api: Api, dataset: Dataset) -> None:
+    """Were the stream to begin anew, a clock that was set back would give ids that the table has."""
+    send(api, "a")
+    (entry,) = stream.read(dataset.pk, generation())
+    trim(dataset, [entry])
+    assert redis.client().xinfo_stream(redis_keys.stream(dataset.pk))["last-generated-id"].decode() == entry.stream_id
+
+
+# -- turns --------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_is_due_at_once_and_again_after_a_lease(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 30.0)
+    assert turns.next_due() is None
+    send(api, "a")
+    began = time.time()
+    assert turns.next_due() == dataset.pk
+    assert turns.next_due() is None
+    again = redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) / 1000
+    assert began + 29 < again < time.time() + 31
+
+
+def test_admitting_more_does_not_move_the_time_a_dataset_is_due(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    turns.next_due()
+    score = redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk)
+    send(api, "b")
+    assert redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) == score
+
+
+def test_projects_take_turns_however_many_datasets_they_have(
+    api: Api, dataset: Dataset, project: Project, owner: User
+) -> None:
+    for n in range(20):
+        enqueue(services.create_dataset(project=project, name=f"{n}", fields=FIELDS), b"{}")
+    neighbour = services.create_project(slug="neighbour", owner=owner)
+    small = services.create_dataset(project=neighbour, name="small", fields=FIELDS)
+    assert turns.count_due(100) == 20
+    turns.next_due()
+    enqueue(small, b"{}")
+    assert turns.count_due(100) == 20
+    assert small.pk in (turns.next_due(), turns.next_due())
+    rest = [turns.next_due() for _ in range(20)]
+    assert len(set(rest)) == 19
+    assert rest[18:] == [rest[18], None]
+    assert turns.count_due(100) == 0
+    assert turns.count_due(5) == 0
+
+
+def test_no_more_are_counted_than_asked_for(project: Project) -> None:
+    for n in range(5):
+        enqueue(services.create_dataset(project=project, name=f"{n}", fields=FIELDS), b"{}")
+    assert turns.count_due(3) == 3
+
+
+def test_settling_forgets_a_dataset_whose_stream_is_empty(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    (entry,) = stream.read(dataset.pk, generation())
+    trim(dataset, [entry])
+    turns.settle(dataset)
+    assert redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) is None
+
+
+def test_settling_makes_a_dataset_due_at_once_if_more_came(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    turns.next_due()
+    turns.settle(dataset)
+    assert turns.next_due() == dataset.pk
+
+
+# -- claims -------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_is_claimed_by_one_drain_at_a_time(dataset: Dataset) -> None:
+    with turns.claim(dataset.pk) as first:
+        assert first is not None
+        with turns.claim(dataset.pk) as second:
+            assert second is None
+        with turns.claim(dataset.pk + 1) as other:
+            assert other is not None
+        assert first.renew()
+    with turns.claim(dataset.pk) as third:
+        assert third is not None
+
+
+def test_a_claim_is_given_up_when_its_drain_fails(dataset: Dataset) -> None:
+    with pytest.raises(OSError, match="the storage is away"), turns.claim(dataset.pk):
+        raise OSError("the storage is away")
+    assert not redis.client().exists(redis_keys.lock(dataset.pk))
+
+
+def test_a_claim_that_was_lost_cannot_be_renewed_and_its_end_frees_nobody_elses(dataset: Dataset) -> None:
+    with turns.claim(dataset.pk) as slow:
+        assert slow is not None
+        redis.client().delete(redis_keys.lock(dataset.pk))  # its lease is over
+        with turns.claim(dataset.pk) as fast:
+            assert fast is not None
+            assert not slow.renew()
+            slow._run("release")
+            assert fast.renew()
+
+
+def test_a_claim_lasts_a_lease(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 20.0)
+    with turns.claim(dataset.pk) as lock:
+        assert lock is not None
+        redis.client().pexpire(redis_keys.lock(dataset.pk), 5000)
+        assert lock.renew()
+        assert 15_000 < redis.client().pttl(redis_keys.lock(dataset.pk)) <= 20_000
+
+
+# -- slots --------------------------------------------------------------------------------------------
+
+
+def test_a_slot_lives_as_long_as_its_thread_works(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(api, "a")
+    (slot,) = redis.client().smembers(redis_keys.SLOTS)
+    assert stream.forget_slots() == 0
+    assert redis.client().exists(slot)
+    monkeypatch.setattr(stream, "_SLOT_SECONDS", -1)  # an hour later
+    assert stream.forget_slots() == 1
+    assert not redis.client().exists(slot, redis_keys.SLOTS)
+    send(api, "b")
+    assert redis.client().smembers(redis_keys.SLOTS) == {slot}
+    assert counters(dataset)["accepted"] == 2

@@ -1,0 +1,151 @@
+"""A quarantined body is explained, mended and replayed, or exported; its history is kept and the ledger adds up."""
+
+import json
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from datasets import services
+from datasets.models import Dataset
+from datasets.schemas.schema import Field
+from ingest.models import QuarantinedEntry, QuarantineEdit
+from ingest.storing import ledger, mending, quarantine
+from ingest.storing.drain import drain
+from tests.conftest import FIELDS, record
+from tests.support.at_once import at_once
+from tests.support.entries import enqueue, names_in_table
+from tests.support.forms import forms_of
+
+BAD = json.dumps(record(amount="12.5", country="RO"))
+GOOD = json.dumps(record(amount=12.5, country="RO"))
+
+
+def held(dataset: Dataset, body: str = BAD, *, form: bytes = b"o", count: int = 1) -> QuarantinedEntry:
+    enqueue(dataset, body.encode(), form=form, count=count)
+    drain(dataset.pk)
+    return QuarantinedEntry.objects.latest("pk")
+
+
+@pytest.fixture
+def client(owner: User) -> Client:
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=owner.pk))
+    return client
+
+
+def adds_up(dataset: Dataset) -> tuple[int, int, int]:
+    balance = ledger.balance(dataset)
+    assert balance.adds_up, balance
+    return balance.stored, balance.queued, balance.quarantined
+
+
+def test_an_entry_is_mended_and_replayed_in_the_admin(client: Client, dataset: Dataset) -> None:
+    entry = held(dataset)
+    shown = client.get(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,))).content.decode()
+    assert "Invalid number field: amount (expected number, received string)." in shown
+    path = reverse("admin:ingest_quarantinedentry_edit", args=(entry.pk,))
+    (form,) = [form for form in forms_of(client.get(path).content.decode()) if "body" in form.visible]
+    assert json.loads(form.values["body"][0]) == json.loads(BAD)
+    refused = client.post(path, form.filled(body=BAD.replace("12.5", "13.5")))
+    assert "Invalid number field: amount" in refused.content.decode()
+    assert "13.5" in refused.content.decode()  # what was typed is kept
+    assert QuarantineEdit.objects.count() == 0
+    answer = client.post(path, form.filled(body=GOOD, replay="yes"), follow=True)
+    assert "1 record is in the queue again" in answer.content.decode()
+    assert "Edits of the body" in answer.content.decode()
+    assert adds_up(dataset) == (0, 1, 0)
+    drain(dataset.pk)
+    assert adds_up(dataset) == (1, 0, 0)
+    assert names_in_table(dataset) == ["RO"]
+    edit = QuarantineEdit.objects.get()
+    assert (bytes(edit.before), bytes(edit.after)) == (BAD.encode(), GOOD.encode())
+    assert str(edit.author) == "owner"
+    assert LogEntry.objects.filter(change_message__startswith="Body edited, checked against version 1").exists()
+
+
+@pytest.mark.parametrize("body", [f"[{GOOD}]", f"[{GOOD},{GOOD},{GOOD}]", "[]", "", "{", GOOD])
+def test_the_number_of_records_stays(owner: User, dataset: Dataset, body: str) -> None:
+    entry = held(dataset, f"[{BAD},{BAD}]", form=b"a", count=2)
+    ((version, _),) = mending.versions(entry)
+    with pytest.raises(mending.EditRefused):
+        mending.edit(entry, body, version, owner, seen=0)
+    entry.refresh_from_db()
+    assert bytes(entry.body) == f"[{BAD},{BAD}]".encode()
+    assert adds_up(dataset) == (0, 0, 2)
+
+
+@pytest.mark.parametrize(("form", "joined"), [(b"a", f"[{GOOD},{GOOD}]"), (b"l", f"{GOOD}\n{GOOD}\n")])
+def test_batches_of_both_kinds_are_mended(owner: User, dataset: Dataset, form: bytes, joined: str) -> None:
+    entry = held(dataset, joined.replace("12.5", '"x"'), form=form, count=2)
+    assert len(mending.explain(entry)) == 2
+    assert mending.explain(entry)[1].startswith("Record 2: Invalid number field: amount")
+    mending.edit(entry, joined.replace("\n", "\r\n"), mending.versions(entry)[0][0], owner, seen=0)
+    assert mending.explain(entry) == ["The body is as the schema asks. Replay it: the reason may have passed."]
+    assert quarantine.replay(entry)
+    drain(dataset.pk)
+    assert adds_up(dataset) == (2, 0, 0)
+
+
+def test_a_body_is_checked_against_the_version_that_was_chosen(owner: User, dataset: Dataset) -> None:
+    entry = held(dataset)
+    services.save_dataset(dataset, fields=[*FIELDS, Field("source", "string")])
+    (accepted, label), (latest, now) = mending.versions(entry)
+    assert (label, now) == ("version 1, under which it was accepted", "version 2, in force now")
+    with pytest.raises(mending.EditRefused, match="Missing field: source"):
+        mending.edit(entry, GOOD, latest, owner, seen=0)
+    mending.edit(entry, GOOD, accepted, owner, seen=0)
+    mending.edit(entry, json.dumps(record(source="web")), latest, owner, seen=1)
+    assert quarantine.replay(entry)
+    drain(dataset.pk)
+    assert adds_up(dataset) == (1, 0, 0)
+
+
+def test_an_entry_that_was_replayed_or_edited_meanwhile_is_not_edited(owner: User, dataset: Dataset) -> None:
+    entry = held(dataset)
+    ((version, _),) = mending.versions(entry)
+    mending.edit(entry, GOOD, version, owner, seen=0)
+    with pytest.raises(mending.EditRefused, match="somebody else edited"):
+        mending.edit(entry, GOOD, version, owner, seen=0)
+    quarantine.replay(QuarantinedEntry.objects.get(pk=entry.pk))
+    with pytest.raises(mending.EditRefused, match="replayed or discarded"):
+        mending.edit(entry, GOOD, version, owner, seen=1)
+
+
+def test_of_an_edit_and_a_replay_at_once_what_is_noted_is_what_is_stored(owner: User, dataset: Dataset) -> None:
+    for number in range(10):
+        entry = held(dataset, BAD)
+        ((version, _),) = mending.versions(entry)
+
+        def edit(entry: QuarantinedEntry = entry, version: object = version) -> bool:
+            try:
+                mending.edit(entry, GOOD, version, owner, seen=0)  # type: ignore[arg-type]
+            except mending.EditRefused:
+                return False
+            return True
+
+        edited, _ = at_once([edit, lambda pk=entry.pk: quarantine.replay(QuarantinedEntry.objects.get(pk=pk))])  # type: ignore[misc]
+        drain(dataset.pk)
+        stored, queued, quarantined = adds_up(dataset)
+        assert queued == 0
+        again = QuarantinedEntry.objects.filter(state=QuarantinedEntry.State.HELD)
+        assert again.count() == (0 if edited else 1), number
+        for each in again:
+            quarantine.discard(each)
+        assert stored + quarantined == number + 1
+
+
+def test_a_body_is_exported_and_deleted_with_its_history(client: Client, owner: User, dataset: Dataset) -> None:
+    entry = held(dataset)
+    answer = client.get(reverse("admin:ingest_quarantinedentry_body", args=(entry.pk,)))
+    assert answer.content == BAD.encode()
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert f'filename="quarantine-{entry.pk}.json"' in answer.headers["Content-Disposition"]
+    mending.edit(entry, GOOD, mending.versions(entry)[0][0], owner, seen=0)
+    quarantine.discard(entry)
+    edit = QuarantineEdit.objects.get()
+    assert (bytes(edit.before), bytes(edit.after), bytes(entry.body)) == (b"", b"", b"")
+    assert adds_up(dataset) == (0, 0, 1)

@@ -1,0 +1,271 @@
+"""A storage that is not there: a disk that is not mounted looks like one on which no table was ever made."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake.exceptions import DeltaError
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+
+from config.common import redis
+from datasets import services
+from datasets.models import Dataset, Project
+from datasets.tables import table
+from datasets.tables.table import DatasetTable, TableGone
+from ingest.models import QuarantinedEntry
+from ingest.monitoring import health
+from ingest.queue import redis_keys, stream
+from ingest.storing import upkeep
+from ingest.storing.drain import drain
+from ingest.storing.ledger import balance
+from tests.conftest import FIELDS, Api
+from tests.support.crashing import drain_dying, finish, start
+from tests.support.entries import counters, enqueue, in_stream, let_the_lock_expire, names_in_table, send, status
+from tests.support.signs import all_is_well
+
+
+@contextmanager
+def unmounted() -> Iterator[None]:
+    """The storage root is an empty mount point; what is written there is not on the disk."""
+    _unmount()
+    try:
+        yield
+    finally:
+        _mount()
+
+
+def _unmount() -> None:
+    root = Path(settings.STORAGE_URL)
+    root.rename(root.with_name("disk"))
+    root.mkdir()
+
+
+def _mount() -> None:
+    root = Path(settings.STORAGE_URL)
+    shutil.rmtree(root)
+    root.with_name("disk").rename(root)
+
+
+def new_in_this_process(dataset: Dataset) -> None:
+    """As a worker that has just been started, which has no table open."""
+    table._open.clear()
+
+
+def known_to_this_process(dataset: Dataset) -> None:
+    assert dataset.pk in table._open
+
+
+@pytest.mark.parametrize("worker", [new_in_this_process, known_to_this_process])
+def test_while_the_disk_is_away_the_queue_holds(api: Api, dataset: Dataset, worker: Callable[[Dataset], None]) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    accepted = send(api, "b")
+    before = counters(dataset)
+    worker(dataset)
+    with unmounted():
+        for _ in range(2):
+            with pytest.raises(TableGone):
+                drain(dataset.pk)
+        assert list(Path(settings.STORAGE_URL).iterdir()) == []
+        assert counters(dataset) == before
+        assert status(api, accepted)["status"] == "queued"
+        with pytest.raises(TableGone):
+            balance(Dataset.objects.get(pk=dataset.pk))
+    assert drain(dataset.pk) == 1
+    assert names_in_table(dataset) == ["a", "b"]
+    assert balance(dataset).adds_up
+
+
+def test_while_the_disk_is_away_no_other_dataset_gets_a_table(api: Api, dataset: Dataset, project: Project) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    fresh = services.create_dataset(project=project, name="Fresh", fields=FIELDS)
+    send(Api(api.token, fresh), "x")
+    with unmounted():
+        with pytest.raises(TableGone, match="is the storage mounted"):
+            drain(fresh.pk)
+        assert list(Path(settings.STORAGE_URL).iterdir()) == []
+    assert drain(fresh.pk) == 1
+    assert names_in_table(fresh) == ["x"]
+
+
+@pytest.mark.parametrize("moment", ["before the commit", "after the commit"])
+@pytest.mark.parametrize("entry", ["record", "poison"])
+def test_a_disk_that_goes_away_during_a_drain_keeps_or_lacks_the_whole_commit(
+    api: Api, dataset: Dataset, moment: str, entry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    if entry == "record":
+        send(api, "b")
+    else:
+        enqueue(dataset, b"{")
+    original = DatasetTable._commit
+
+    def while_it_goes(self: DatasetTable, *args: Any) -> None:
+        if moment == "before the commit":
+            _unmount()
+        original(self, *args)
+        if moment == "after the commit":
+            _unmount()
+
+    monkeypatch.setattr(DatasetTable, "_commit", while_it_goes)
+    with pytest.raises((TableGone, DeltaError)):
+        drain(dataset.pk)
+    monkeypatch.undo()
+    assert in_stream(dataset) == 1
+    _mount()
+    drain(dataset.pk)
+    assert in_stream(dataset) == 0
+    assert names_in_table(dataset) == (["a", "b"] if entry == "record" else ["a"])
+    assert QuarantinedEntry.objects.count() == (entry == "poison")
+    assert balance(dataset).adds_up
+
+
+def test_a_drain_killed_when_it_had_made_the_table_is_followed_by_one_that_uses_it(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    finish(start(drain_dying, "after the table was made", dataset.pk))
+    dataset.refresh_from_db()
+    assert not dataset.has_table
+    let_the_lock_expire(dataset)
+    assert drain(dataset.pk) == 1
+    dataset.refresh_from_db()
+    assert dataset.has_table
+    assert names_in_table(dataset) == ["a"]
+
+
+def test_rows_are_only_written_once_it_is_noted_that_there_is_a_table(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(api, "a")
+
+    def fail(dataset: Dataset) -> None:
+        raise OSError("no database")
+
+    monkeypatch.setattr(services, "note_table", fail)
+    with pytest.raises(OSError, match="no database"):
+        drain(dataset.pk)
+    assert names_in_table(dataset) == []
+
+
+def test_a_table_from_before_this_was_noted_is_noted_at_the_next_drain(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    Dataset.objects.update(has_table=False)
+    send(api, "b")
+    drain(dataset.pk)
+    dataset.refresh_from_db()
+    assert dataset.has_table
+    assert names_in_table(dataset) == ["a", "b"]
+
+
+def test_an_admin_who_saves_what_was_read_before_does_not_undo_the_note(api: Api, dataset: Dataset) -> None:
+    stale = Dataset.objects.get(pk=dataset.pk)
+    send(api, "a")
+    drain(dataset.pk)
+    stale.description = "of this year"
+    services.save_dataset(stale, changed=["description"])
+    dataset.refresh_from_db()
+    assert (dataset.has_table, dataset.description) == (True, "of this year")
+
+
+def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset, owner: User) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    User.objects.update(is_staff=True, is_superuser=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=owner.pk))
+    with unmounted():
+        all_is_well()
+        assert "is the storage mounted?" in health.checks()["storage"]
+        assert "is the storage mounted?" in client.get(reverse("admin:index")).content.decode()
+        page = client.get(reverse("admin:ingest_datasetrecords_change", args=[dataset.pk]))
+        export = client.get(reverse("admin:ingest_datasetrecords_export", args=[dataset.pk, "csv"]))
+        assert (page.status_code, export.status_code) == (200, 503)
+        for each in (client.get(reverse("admin:ingest_ledger")), page, export):
+            assert "Its table is gone" in each.content.decode()
+        with pytest.raises(SystemExit):
+            call_command("ledger")
+        with pytest.raises(CommandError, match="where there has been one: is the storage mounted"):
+            call_command("records", str(dataset.pk))
+        upkeep.tidy_tables(everything=False)  # says so in the log, and goes on
+        assert stream.untidy() == [dataset.pk]
+    all_is_well()
+    assert health.checks()["storage"] == "ok"
+    assert "is the storage mounted?" not in client.get(reverse("admin:index")).content.decode()
+
+
+# -- a table that was deleted on purpose --------------------------------------------------------------
+
+
+def test_a_table_that_was_deleted_is_begun_anew_on_request(
+    api: Api, dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    send(api, "a", "b")
+    enqueue(dataset, b"{")
+    drain(dataset.pk)
+    send(api, "c")
+    enqueue(dataset, b"[")
+    shutil.rmtree(DatasetTable.of(dataset).uri)
+    with pytest.raises(TableGone):
+        drain(dataset.pk)
+    call_command("new_table", str(dataset.pk))
+    dataset.refresh_from_db()
+    assert "new table" in capsys.readouterr().out
+    now = balance(dataset)
+    assert (now.accepted, now.stored, now.queued, now.quarantined, now.adds_up) == (5, 2, 2, 1, True)
+    assert drain(dataset.pk) == 1
+    assert names_in_table(dataset) == ["c"]
+    now = balance(dataset)
+    assert (now.accepted, now.stored, now.queued, now.quarantined, now.adds_up) == (5, 3, 0, 2, True)
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_what_was_stored_before_is_still_counted(api: Api, dataset: Dataset, queued: bool) -> None:
+    send(api, "a", "b", "c")
+    drain(dataset.pk)
+    if queued:
+        send(api, "d")
+    shutil.rmtree(DatasetTable.of(dataset).uri)
+    call_command("new_table", str(dataset.pk))
+    dataset.refresh_from_db()
+    if not queued:
+        send(api, "d")
+    assert drain(dataset.pk) == 1
+    assert (balance(dataset).stored, balance(dataset).adds_up) == (4, True)
+
+
+def test_after_a_wipe_of_redis_too_a_table_can_be_begun_anew(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    redis.client().flushall()
+    shutil.rmtree(DatasetTable.of(dataset).uri)
+    call_command("new_table", str(dataset.pk))
+    dataset.refresh_from_db()
+    send(api, "b")
+    assert drain(dataset.pk) == 1
+    assert names_in_table(dataset) == ["b"]
+    assert balance(dataset).adds_up
+
+
+def test_no_table_is_begun_anew_that_is_there_was_never_made_or_is_being_written(api: Api, dataset: Dataset) -> None:
+    with pytest.raises(CommandError, match="had no table yet"):
+        call_command("new_table", str(dataset.pk))
+    send(api, "a")
+    drain(dataset.pk)
+    with pytest.raises(CommandError, match="its table is there"):
+        call_command("new_table", str(dataset.pk))
+    dataset.refresh_from_db()
+    redis.client().set(redis_keys.lock(dataset.pk), "another")
+    with pytest.raises(CommandError, match="a drain is at work"):
+        call_command("new_table", str(dataset.pk))
+    with pytest.raises(CommandError, match="There is no dataset 0"):
+        call_command("new_table", "0")
+    assert names_in_table(dataset) == ["a"]

@@ -1,0 +1,259 @@
+"""Upkeep by beat: tables are compacted and swept while records come in, and keys note when they were last used."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from config.common import clock, redis
+from datasets import services
+from datasets.contracts.keys import issue_token
+from datasets.models import ApiKey, Dataset, Project
+from datasets.tables import records
+from datasets.tables.table import PARTITION, DatasetTable
+from ingest import tasks
+from ingest.monitoring import heartbeat
+from ingest.queue import admission, redis_keys, stream
+from ingest.storing import upkeep
+from ingest.storing.drain import drain
+from ingest.storing.ledger import balance
+from tests.conftest import FIELDS, Api
+from tests.support.crashing import data_files, drain_until_empty, running, start, tidy_for_ever, wait_until
+from tests.support.entries import names_in_table, send, table_of
+
+
+def files(dataset: Dataset) -> int:
+    """Data files of the table as it is."""
+    return len(table_of(dataset).file_uris())
+
+
+def store(api: Api, dataset: Dataset, *names: object) -> None:
+    """Each in a commit, and so in a file, of its own."""
+    for name in names:
+        send(api, name)
+        drain(dataset.pk)
+
+
+# -- tidying ------------------------------------------------------------------------------------------
+
+
+def test_many_small_files_become_one(api: Api, dataset: Dataset) -> None:
+    store(api, dataset, *range(20))
+    before = balance(dataset)
+    assert files(dataset) == 20
+    upkeep.tidy_tables(everything=False)
+    assert files(dataset) == 1
+    assert names_in_table(dataset) == [f"{n}" for n in range(20)]
+    assert balance(dataset) == before
+    store(api, dataset, "next")
+    assert names_in_table(dataset)[-1] == "next"
+
+
+def test_only_tables_that_were_written_to_are_tidied(api: Api, dataset: Dataset, project: Project) -> None:
+    other = services.create_dataset(project=project, name="Other", fields=FIELDS)
+    store(api, dataset, 1, 2)
+    api.dataset = other
+    store(api, other, 1, 2)
+    assert sorted(stream.untidy()) == sorted([dataset.pk, other.pk])
+    stream.clear_untidy(other.pk)
+    upkeep.tidy_tables(everything=False)
+    assert (files(dataset), files(other)) == (1, 2)
+    assert stream.untidy() == []
+    upkeep.tidy_tables(everything=True)
+    assert (files(dataset), files(other)) == (1, 1)
+
+
+def test_what_is_written_during_a_compaction_is_noted_for_the_next(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(api, dataset, 1, 2)
+    original = DatasetTable.tidy
+
+    def tidy(self: DatasetTable, *, sweep: bool) -> None:
+        original(self, sweep=sweep)
+        store(api, dataset, 3)
+
+    monkeypatch.setattr(DatasetTable, "tidy", tidy)
+    upkeep.tidy_tables(everything=False)
+    assert stream.untidy() == [dataset.pk]
+
+
+def test_a_table_that_fails_does_not_keep_the_others_waiting(api: Api, dataset: Dataset, project: Project) -> None:
+    other = services.create_dataset(project=project, name="Other", fields=FIELDS)
+    store(api, dataset, 1, 2)
+    api.dataset = other
+    store(api, other, 1, 2)
+    log = Path(DatasetTable(dataset.project_id, dataset.pk).uri) / "_delta_log"
+    (log / f"{0:020}.json").write_text("{broken")
+    upkeep.tidy_tables(everything=False)
+    assert files(other) == 1
+    assert stream.untidy() == [dataset.pk]
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_dataset_without_a_table_is_passed_over(dataset: Dataset, everything: bool) -> None:
+    stream.mark_untidy(dataset.pk)
+    upkeep.tidy_tables(everything=everything)
+    assert stream.untidy() == []
+
+
+def test_tidying_while_a_drain_writes_loses_nothing_and_hides_nothing(api: Api, dataset: Dataset) -> None:
+    store(api, dataset, *range(3))
+    process = start(tidy_for_ever)
+    with running(process):
+        seen = 3
+        for n in range(3, 60):
+            send(api, n)
+            drain(dataset.pk)
+            found = records.count(dataset)  # what a reader sees never grows less
+            assert found >= seen
+            seen = found
+        assert process.exitcode is None
+    drain(dataset.pk)
+    assert names_in_table(dataset) == [f"{n}" for n in range(60)]
+    assert balance(dataset).adds_up
+    operations = {entry["operation"] for entry in table_of(dataset).history()}
+    assert "OPTIMIZE" in operations
+
+
+def test_two_that_tidy_at_once_while_a_drain_writes_double_nothing(api: Api, dataset: Dataset) -> None:
+    names = []
+    with running(start(tidy_for_ever), start(tidy_for_ever)):
+        for n in range(40):
+            send(api, f"{n}")
+            drain_until_empty(dataset.pk)
+            names.append(f"{n}")
+    assert names_in_table(dataset) == names
+    upkeep.tidy_tables(everything=True)
+    assert names_in_table(dataset) == names
+
+
+def test_a_compaction_killed_at_any_moment_harms_nothing(api: Api, dataset: Dataset) -> None:
+    chance = random.Random(3)
+    names = 0
+    for _ in range(6):
+        store(api, dataset, *range(names, names + 5))
+        names += 5
+        process = start(tidy_for_ever)
+        with running(process):
+            wait_until(lambda: files(dataset) == 1)
+            store(api, dataset, *range(names, names + 5))
+            names += 5
+            process.join(chance.uniform(0, 0.03))
+    drain(dataset.pk)  # what a drain left that a compaction overtook
+    assert names_in_table(dataset) == [f"{n}" for n in range(names)]
+    upkeep.tidy_tables(everything=True)
+    assert names_in_table(dataset) == [f"{n}" for n in range(names)]
+    assert balance(dataset).adds_up
+
+
+def test_the_sweep_deletes_what_a_killed_drain_left_once_it_is_old(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(api, dataset, 1, 2)
+    root = Path(settings.STORAGE_URL)
+    committed = data_files(root)
+    orphan = committed[0].with_name("part-00000-orphan-c000.snappy.parquet")
+    orphan.write_bytes(committed[0].read_bytes())
+    upkeep.tidy_tables(everything=True)
+    assert orphan.exists()
+    monkeypatch.setattr(settings, "VACUUM_RETENTION_HOURS", 0)
+    upkeep.tidy_tables(everything=True)
+    assert len(data_files(root)) == 1
+    assert names_in_table(dataset) == ["1", "2"]
+
+
+def test_retention_drops_whole_days_of_every_dataset(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(api, dataset, "today")
+    stream.clear_untidy(dataset.pk)
+    accepted = clock.now()
+    monkeypatch.setattr(settings, "RETENTION_DAYS", 7)
+    monkeypatch.setattr(clock, "now", lambda: accepted + timedelta(days=7))
+    upkeep.tidy_tables(everything=True)
+    assert names_in_table(dataset) == ["today"]
+    monkeypatch.setattr(clock, "now", lambda: accepted + timedelta(days=8))
+    upkeep.tidy_tables(everything=True)
+    assert names_in_table(dataset) == []
+    assert balance(dataset).adds_up  # the ledger tells what was stored, not what is still there
+    monkeypatch.undo()
+    store(api, dataset, "again")
+    assert names_in_table(dataset) == ["again"]
+
+
+def test_a_row_is_of_the_day_it_was_accepted_however_late_it_is_drained(api: Api, dataset: Dataset) -> None:
+    send(api, "a")
+    (entry,) = stream.read(dataset.pk, stream.generation() or "")
+    drain(dataset.pk)
+    (row,) = table_of(dataset).to_pyarrow_table().to_pylist()
+    accepted = datetime.fromtimestamp(int(entry.stream_id.split("-")[0]) / 1000, UTC)
+    assert row[PARTITION] == accepted.date()
+
+
+# -- keys ---------------------------------------------------------------------------------------------
+
+
+def test_a_key_notes_when_it_was_last_used(
+    api: Api, dataset: Dataset, key: ApiKey, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = services.create_key(project=project, name="idle")
+    upkeep.note_key_use()
+    key.refresh_from_db()
+    assert key.last_used_at is None
+
+    began = datetime.now(UTC)
+    send(api, "a")
+    upkeep.note_key_use()
+    key.refresh_from_db()
+    idle.refresh_from_db()
+    assert key.last_used_at is not None
+    assert began - timedelta(seconds=1) < key.last_used_at < datetime.now(UTC) + timedelta(seconds=1)
+    assert idle.last_used_at is None
+    assert not redis.client().exists(redis_keys.KEYS_LAST_USED)
+
+    monkeypatch.setattr(admission, "_LAST_USED_SECONDS", 0.0)
+    send(Api(issue_token(idle), dataset), "b")
+    send(api, "c")
+    upkeep.note_key_use()
+    first = key.last_used_at
+    key.refresh_from_db()
+    idle.refresh_from_db()
+    assert key.last_used_at > first
+    assert idle.last_used_at is not None
+
+
+def test_the_use_of_a_key_that_is_gone_is_forgotten(api: Api, dataset: Dataset, key: ApiKey) -> None:
+    send(api, "a")
+    key.delete()
+    upkeep.note_key_use()
+    assert not redis.client().exists(redis_keys.KEYS_LAST_USED)
+
+
+def test_a_refused_request_is_no_use_of_a_key(api: Api, dataset: Dataset, key: ApiKey) -> None:
+    assert api.one("{}").status_code == 400
+    upkeep.note_key_use()
+    key.refresh_from_db()
+    assert key.last_used_at is None
+
+
+# -- as beat calls it ---------------------------------------------------------------------------------
+
+
+def test_the_tasks_do_what_they_are_named_for(api: Api, dataset: Dataset, key: ApiKey) -> None:
+    send(api, "a")
+    tasks.drain()
+    send(api, "b")
+    tasks.drain()
+    tasks.drain()  # nothing is due
+    tasks.tidy()
+    assert files(dataset) == 1
+    tasks.note_key_use()
+    key.refresh_from_db()
+    assert key.last_used_at is not None
+    tasks.look_at_storage()
+    sign = heartbeat.read()["storage"]
+    assert sign is not None
+    assert sign.state == "ok"
