@@ -13,7 +13,7 @@ from config.common import clock
 from datasets.admin.edits import GuardedAdmin
 from datasets.admin.tenancy import ReadOnlyAdmin
 from quotas import services
-from quotas.models import LARGEST_LIMIT, UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
+from quotas.models import MAX_LIMIT, UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
 from quotas.period import period_of
 
 _Model = TypeVar("_Model", bound=Model)
@@ -55,7 +55,7 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
         label="Records a month",
         required=False,
         min_value=0,
-        max_value=LARGEST_LIMIT,
+        max_value=MAX_LIMIT,
         widget=forms.NumberInput(attrs={"class": "ours-input"}),
     )
 
@@ -124,7 +124,7 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changes = super().get_changelist_instance(request)
-        quotas = services.currents(row.user_id for row in changes.result_list)
+        quotas = services.current_many(row.user_id for row in changes.result_list)
         for row in changes.result_list:
             row.quota = quotas[row.user_id]
         return changes
@@ -140,7 +140,7 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
     ) -> HttpResponse:
         if obj is not None:
             context |= {
-                "quota": services.currents([obj.user_id])[obj.user_id],
+                "quota": services.current_many([obj.user_id])[obj.user_id],
                 "months": _months(obj.user_id),
                 "events": ThresholdEvent.objects.filter(user_id=obj.user_id)[:20],
             }
@@ -166,7 +166,7 @@ def _months(user_id: int) -> list[dict[str, Any]]:
     """The last twelve months' usage, the latest first, each beside the busiest of them, in percent."""
     rows = MonthlyUsage.objects.filter(user_id=user_id).order_by("-period")
     used = dict(rows.values_list("period", "used")[:_MONTHS])
-    quota = services.currents([user_id])[user_id]
+    quota = services.current_many([user_id])[user_id]
     used[quota.period] = quota.used
     year, month = (int(part) for part in period_of(clock.now()).split("-"))
     ends = [divmod(year * 12 + month - 1 - back, 12) for back in range(_MONTHS)]

@@ -5,7 +5,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 UNLIMITED = -1
-LARGEST_LIMIT = 2**53 - 1  # the largest number that Redis's scripts can tell from the next
+MAX_LIMIT = 2**53 - 1  # the largest number that Redis's scripts can tell from the next
 
 
 class QuotaLimit(models.Model):
@@ -13,7 +13,7 @@ class QuotaLimit(models.Model):
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_quota")
     records_per_month = models.BigIntegerField(
-        validators=[MinValueValidator(UNLIMITED), MaxValueValidator(LARGEST_LIMIT)],
+        validators=[MinValueValidator(UNLIMITED), MaxValueValidator(MAX_LIMIT)],
         help_text="-1 is unlimited, 0 blocks.",
     )
 

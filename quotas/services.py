@@ -51,7 +51,7 @@ def current(user_id: int) -> Quota:
     return Quota(int(limit or 0), int(used or 0), period)
 
 
-def currents(user_ids: Iterable[int]) -> dict[int, Quota]:
+def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
     """Many users' quotas this month, in two queries and one look at Redis; for people to look at.
 
     While Redis is away, usage is as of the last flush.

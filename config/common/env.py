@@ -136,7 +136,7 @@ def broker_tls(broker_url: str) -> dict[str, Any] | None:
 
 
 # A unix socket's address holds 107 bytes on Linux (sun_path); stay clear of it.
-_LONGEST_SOCKET_PATH = 100
+_MAX_SOCKET_PATH_LENGTH = 100
 
 
 def data_dir() -> Path:
@@ -173,7 +173,7 @@ def embedded_secret(directory: Path) -> str:
 def embedded_redis_socket(directory: Path) -> Path:
     """Where the embedded Redis listens: in the data directory, or in /tmp if that path cannot be a part of a URL."""
     path = directory / "redis" / "redis.sock"
-    if len(str(path)) <= _LONGEST_SOCKET_PATH and quote(str(path)) == str(path):
+    if len(str(path)) <= _MAX_SOCKET_PATH_LENGTH and quote(str(path)) == str(path):
         return path
     digest = hashlib.sha256(str(directory).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"dataset-ingest-{digest}.sock"

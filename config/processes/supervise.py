@@ -20,7 +20,7 @@ from config.processes.startup import listen_address
 # What begins a comment in supervisor's files, quoted or not.
 _COMMENT = re.compile(r"\s[;#]").search
 # Connections and other open files of a process; far above what one serves.
-_MOST_FILES = 65_536
+_MAX_FILES = 65_536
 # With fewer, supervisor itself does not start.
 _MIN_FILES = 64
 
@@ -87,7 +87,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         *("--backlog", "4096"),
         # Connections of a process, idle ones included: with so many it takes no new one. granian would take the
         # backlog, divided by the processes: 2,048.
-        *("--backpressure", str(_MOST_FILES)),
+        *("--backpressure", str(_MAX_FILES)),
         "--respawn-failed-workers",
         # Without a limit, one client that does not send its body delays a stop or a reload for as long as it likes.
         *("--workers-kill-timeout", str(settings.WEB_STOP_SECONDS)),
@@ -127,7 +127,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
 def allow_many_files() -> None:
     """Let the processes open as many files as they may: a connection is one, and many systems begin with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 

@@ -125,7 +125,7 @@ def _each(shown: Sequence[Project], span: str) -> list[Card]:
     ):
         of_project[project_id].append(dataset_id)
     traffic = statistics.traffic([dataset_id for datasets in of_project.values() for dataset_id in datasets])
-    limits = quotas.currents(project.owner_id for project in shown)
+    limits = quotas.current_many(project.owner_id for project in shown)
     held = _held(ids)
     now, moment = statistics.this_hour(), clock.now()
     cards = []

@@ -66,7 +66,7 @@ class ApiHandler(BaseHandler):
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Django's own resolution, remembered: clients send to few addresses, and to each very often."""
         path = request.path_info
-        match = _resolve(path) if len(path) <= _LONGEST_REMEMBERED else get_resolver().resolve(path)
+        match = _resolve(path) if len(path) <= _MAX_REMEMBERED_LENGTH else get_resolver().resolve(path)
         request.resolver_match = match
         return match
 
@@ -109,7 +109,7 @@ def _is_coming(environ: dict[str, Any]) -> bool:
 
 
 # Every address of ours is shorter. Thousands of the longest that the server takes would be hundreds of megabytes.
-_LONGEST_REMEMBERED = 200
+_MAX_REMEMBERED_LENGTH = 200
 
 
 @lru_cache(maxsize=16_384)

@@ -22,7 +22,7 @@ from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.samples import example_record, infer, snippets
 from datasets.schemas.schema import MAX_FIELDS, Field, check_size, check_successor, read_fields
 
-_MOST_VERSIONS = 50
+_MAX_VERSIONS = 50
 
 
 def _as_text(fields: Sequence[Field]) -> str:
@@ -166,7 +166,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         in_force = versions[0].field_list() if versions else []
         context |= {
             "field_types": [{"name": each.name, "help": each.help} for each in FIELD_TYPES.values()],
-            "history": _history(versions[: _MOST_VERSIONS + 1])[:_MOST_VERSIONS],
+            "history": _history(versions[: _MAX_VERSIONS + 1])[:_MAX_VERSIONS],
             "panel": _panel(request, obj, in_force, request.POST.get("_sample", "")),
             "sample": request.POST.get("_sample", ""),
         }

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Loads in a row under which a contract may change before we give up: an admin does not save that fast.
-_MOST_LOADS = 5
+_MAX_LOADS = 5
 
 
 class DatasetNotFound(ApiError):
@@ -126,7 +126,7 @@ def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract],
             if refusal.confirmed or _is_in_force(entry):
                 raise
     claims = entry.claims if entry is not None else read_token(token)
-    for _ in range(_MOST_LOADS):
+    for _ in range(_MAX_LOADS):
         entry = _load(token, claims, dataset_id)
         try:
             return use(entry.contract())

@@ -13,7 +13,7 @@ from msgspec import Raw
 from datasets.schemas.field_types import FIELD_TYPES, accepts, json_type
 from datasets.schemas.schema import ALWAYS_THERE, MAX_FIELDS, Field, check_size, shown
 
-MOST_RECORDS = 1000
+MAX_SAMPLE_RECORDS = 1000
 PLACEHOLDER = "YOUR_API_KEY"
 _MAX_VALUE_BYTES = 500  # of a sample's value in a line to be copied
 _EXAMPLES: dict[str, Any] = {"string": "text", "number": 42.5, "boolean": True, "timestamp": "2026-06-01T08:00:00Z"}
@@ -86,7 +86,7 @@ def _records(text: str) -> list[dict[str, Raw]]:
         ) from failure
     if not records:
         raise ValidationError("There is no record in it.")
-    return records[:MOST_RECORDS]
+    return records[:MAX_SAMPLE_RECORDS]
 
 
 def _type_of(value: bytes) -> str:

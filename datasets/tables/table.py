@@ -42,12 +42,12 @@ BASE_COLUMNS: tuple[pa.Field, ...] = (
 # enough: a database that was restored from a backup gives it to another one.
 _TABLE_ID = "datasetIngest.tableId"
 FOREIGN = "The table in its place was made for another dataset. Is this the right database, and the right storage?"
-_MOST_OPEN = 1000
+_MAX_OPEN = 1000
 # A checkpoint is written, and a handle opened anew, after so many commits. What delta-rs keeps of each that it has seen
 # makes the next one dearer: one of 100 rows took 124 ms of CPU after 800, and so takes 25.
 _COMMITS_A_CHECKPOINT = 50
 # How delta-rs says that another writer committed first: for the same queue, or with a new column.
-_OVERTAKEN = ("Concurrent transaction", "Metadata changed")
+_CONCURRENT = ("Concurrent transaction", "Metadata changed")
 # Into files of about this size small ones are merged.
 _FILE_BYTES = 100 * 1024 * 1024
 # Rows are looked up so many at a time, and those within a minute in one range.
@@ -57,7 +57,7 @@ _GAP_MS = 60_000
 _WITNESSES = 10
 
 
-class Overtaken(Exception):
+class ConcurrentCommit(Exception):
     """Another writer has committed for the same queue: nothing was written; read the table again."""
 
 
@@ -185,11 +185,11 @@ class DatasetTable:
         return self.delta.metadata().configuration.get(_TABLE_ID)
 
     def set_table_id(self, table_id: UUID) -> None:
-        """Note in the table which dataset it belongs to. Raises Overtaken if another writer was faster."""
+        """Note in the table which dataset it belongs to. Raises ConcurrentCommit if another writer was faster."""
         try:
             self.delta.alter.set_table_properties({_TABLE_ID: str(table_id)}, raise_if_not_exists=False)
         except CommitFailedError as failure:
-            raise Overtaken from failure
+            raise ConcurrentCommit from failure
         self.refresh()
 
     def is_there(self, seconds: float | None = None) -> bool:
@@ -299,15 +299,15 @@ class DatasetTable:
     def append(self, rows: pa.Table | None, *, generation: str, position: int, stored: int) -> None:
         """Commit rows (None: none) together with the queue position that they bring the table to.
 
-        Raises Overtaken where another writer did so since the last `refresh`.
+        Raises ConcurrentCommit where another writer did so since the last `refresh`.
         """
         properties = CommitProperties(app_transactions=reached(generation, position, stored))
         try:
             self._commit(rows, properties)
         except CommitFailedError as failure:
             self._delta = None
-            if any(reason in str(failure) for reason in _OVERTAKEN):
-                raise Overtaken from failure
+            if any(reason in str(failure) for reason in _CONCURRENT):
+                raise ConcurrentCommit from failure
             raise
         except BaseException:
             self._delta = None  # whatever the handle holds now, the table is the truth
@@ -328,7 +328,7 @@ class DatasetTable:
         """Merge small files, drop days beyond retention, delete what no reader needs any more.
 
         With `sweep`, also delete what writers that died have left behind; that takes a listing of all files.
-        Raises Overtaken where another did so meanwhile.
+        Raises ConcurrentCommit where another did so meanwhile.
         """
         if not self.refresh():
             return
@@ -340,7 +340,7 @@ class DatasetTable:
                 oldest = (clock.now() - timedelta(days=settings.RETENTION_DAYS)).date()
                 self.delta.delete(f"\"{PARTITION}\" < DATE '{oldest.isoformat()}'")
         except CommitFailedError as failure:
-            raise Overtaken from failure
+            raise ConcurrentCommit from failure
         self.delta.vacuum(
             retention_hours=settings.VACUUM_RETENTION_HOURS,
             dry_run=False,
@@ -399,6 +399,6 @@ def warm_table(dataset: Dataset) -> DatasetTable:
     table = _open.pop(dataset.pk, None) or DatasetTable.of(dataset)
     table.dataset = dataset
     _open[dataset.pk] = table
-    if len(_open) > _MOST_OPEN:
+    if len(_open) > _MAX_OPEN:
         _open.popitem(last=False)
     return table

@@ -6,7 +6,7 @@ from rest_framework.authentication import BaseAuthentication
 from datasets.contracts.keys import PERSONAL_PREFIX, InvalidApiKey, MissingApiKey, PersonalTokenUsed
 
 # A signed token of ours is some 250 characters; what is far longer need not be looked at.
-_LONGEST_TOKEN = 4096
+_MAX_TOKEN_LENGTH = 4096
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -19,6 +19,6 @@ class ApiKeyAuthentication(BaseAuthentication):
             raise MissingApiKey
         if token.startswith(PERSONAL_PREFIX):
             raise PersonalTokenUsed
-        if len(token) > _LONGEST_TOKEN:
+        if len(token) > _MAX_TOKEN_LENGTH:
             raise InvalidApiKey
         return None, token

@@ -37,7 +37,7 @@ from ingest.validation.body import JSON, NDJSON, media_type, read_body
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
 
 _DATASET_ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
-_LARGEST_ID = 2**63 - 1  # of a BigAutoField
+_MAX_ID = 2**63 - 1  # of a BigAutoField
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 
@@ -141,7 +141,7 @@ class KeyView(ApiView):
             return None
         if not _DATASET_ID(given):
             raise InvalidDatasetId({"received": given[:100]})
-        self.asked_dataset = min(int(given[:20]), _LARGEST_ID)
+        self.asked_dataset = min(int(given[:20]), _MAX_ID)
         return self.asked_dataset
 
     def under_contract(self, dataset_id: int | None, use: Callable[[Contract], Any]) -> Any:

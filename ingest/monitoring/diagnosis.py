@@ -140,7 +140,7 @@ def _keys(project: Project) -> Iterator[Finding]:
 
 
 def _quota(project: Project) -> Iterator[Finding]:
-    quota = quotas.currents([project.owner_id])[project.owner_id]
+    quota = quotas.current_many([project.owner_id])[project.owner_id]
     if quota.percent == 100:
         text = f"The quota of {project.owner} is used up: {quota.used:,} of {quota.limit:,} records in {quota.period}."
         yield Finding(True, text, "A superuser can raise it; it begins anew with the month (UTC).", "quota")

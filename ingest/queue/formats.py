@@ -18,7 +18,7 @@ _lines_with_text = re.compile(rb"[^ \t\r\n][^\n]*").finditer
 _COMPRESS_BYTES = 8192
 # What shrinks to less than this share is hardly data, and is queued as it is: else ten megabytes of spaces would be
 # queued as 41 KB, and the limit of a backlog would not limit what a worker has to read.
-_MOST_SHRUNK = 32
+_MAX_COMPRESSION_RATIO = 32
 _COMPRESSED = b"\0"  # before an LZ4 block, which begins with its size; no JSON text begins so
 
 
@@ -57,7 +57,7 @@ def packed(body: bytes) -> bytes:
     if len(body) < _COMPRESS_BYTES or body.startswith(_COMPRESSED):  # as one that was put in quarantine unread may
         return body
     queued: bytes = _COMPRESSED + lz4.block.compress(body)
-    return queued if len(queued) < len(body) <= len(queued) * _MOST_SHRUNK else body
+    return queued if len(queued) < len(body) <= len(queued) * _MAX_COMPRESSION_RATIO else body
 
 
 def unpacked(queued: bytes) -> bytes:

@@ -17,9 +17,9 @@ from ingest.queue.scripts import script
 
 # One read of the stream carries about so many bytes: Redis serves nobody else meanwhile.
 _READ_BYTES = 1024 * 1024
-_MOST_ENTRIES = 5000
+_MAX_ENTRIES = 5000
 # And never more than this, however large the bodies turn out to be: Redis and the worker must both hold a reply.
-_MOST_BYTES = 256 * 1024 * 1024
+_MAX_BYTES = 256 * 1024 * 1024
 # No request is sent again after so long.
 _SLOT_SECONDS = 3600
 # A position has 43 bits for milliseconds (until the year 2248) and 20 for the sequence number.
@@ -154,8 +154,8 @@ def read(dataset_id: int, in_generation: str) -> Iterator[Entry]:
         last = found[-1][0].decode()
         mean = sum(len(fields.get(b"b", b"")) + 100 for _, fields in found) // len(found)
         # What comes may be larger than what came: it matters where all that is queued would be too much.
-        largest = settings.MAX_BODY_BYTES if int(queued or 0) > _MOST_BYTES else 1
-        most = max(1, min(_MOST_ENTRIES, most * 10, _READ_BYTES // mean, _MOST_BYTES // largest))
+        largest = settings.MAX_BODY_BYTES if int(queued or 0) > _MAX_BYTES else 1
+        most = max(1, min(_MAX_ENTRIES, most * 10, _READ_BYTES // mean, _MAX_BYTES // largest))
 
 
 def is_full(entries: Sequence[Entry]) -> bool:

@@ -19,7 +19,7 @@ from datasets import installation, services
 from datasets.contracts.catalog import compiled
 from datasets.models import Dataset, SchemaVersion
 from datasets.schemas.schema import CompiledSchema
-from datasets.tables.table import DatasetTable, Overtaken, check_storage, warm_table
+from datasets.tables.table import ConcurrentCommit, DatasetTable, check_storage, warm_table
 from ingest.models import QuarantinedEntry, printable
 from ingest.queue import stream, turns
 from ingest.queue.stream import Entry
@@ -57,7 +57,7 @@ def drain(dataset_id: int) -> int:
                 written += stored.rows
                 if not stored.is_full or time.monotonic() - began > _TURN_SECONDS:
                     break
-        except (Overtaken, stream.AnotherGeneration) as reason:
+        except (ConcurrentCommit, stream.AnotherGeneration) as reason:
             logger.info("drain of dataset %s starts again: %s", dataset_id, type(reason).__name__)
         turns.settle(dataset)
     return written
@@ -91,7 +91,7 @@ def drain_once(dataset: Dataset) -> Stored | None:
     if waiting or reached > position:
         batch, written = _rows(dataset, table, generation, waiting)
         if not existed and table.position(generation):  # another drain made the table, and wrote to it
-            raise Overtaken
+            raise ConcurrentCommit
         if not dataset.has_table:  # from our first commit on, a missing table means lost storage, not a new dataset
             services.note_table(dataset)
         table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)

@@ -19,7 +19,7 @@ from ingest.storing import past
 logger = logging.getLogger(__name__)
 
 # Looks at a table that is being written to until two in a row agree.
-_MOST_LOOKS = 50
+_MAX_LOOKS = 50
 
 
 class NeverStill(Refused):
@@ -48,7 +48,7 @@ class Balance:
 def balance(dataset: Dataset) -> Balance:
     """The dataset's ledger, all four figures as of one moment. Raises NeverStill, and what the storage raises."""
     table = DatasetTable.of(dataset)
-    for _ in range(_MOST_LOOKS):
+    for _ in range(_MAX_LOOKS):
         generation = stream.generation() or ""
         position, stored = _reached(table, generation)
         outside = outside_the_table(dataset, table, generation, position)

@@ -8,7 +8,7 @@ from deltalake.exceptions import DeltaError
 from config.common import redis
 from datasets import installation
 from datasets.models import ApiKey, Dataset
-from datasets.tables.table import DatasetTable, Overtaken
+from datasets.tables.table import ConcurrentCommit, DatasetTable
 from ingest.queue import redis_keys, stream
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ def tidy_tables(*, everything: bool) -> None:
         stream.clear_untidy(dataset.pk)
         try:
             DatasetTable.of(dataset).tidy(sweep=everything)
-        except Overtaken:
+        except ConcurrentCommit:
             logger.info("dataset %s is being tidied by another", dataset.pk)
             stream.mark_untidy(dataset.pk)  # which may not have seen the last commits
         except (DeltaError, OSError):

@@ -19,7 +19,7 @@ from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for
 
 FIELDS = {"number": "number", "sender": "string"}
 # A request is answered within the admission's time limit and what a busy machine adds; it never hangs.
-LONGEST_ANSWER_SECONDS = 8.0
+MAX_ANSWER_SECONDS = 8.0
 NOTHING_HAPPENED = "Nothing was queued or charged."
 
 
@@ -144,7 +144,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def verify(stack: Stack, load: Load, project_id: int, dataset_id: int) -> None:
     """Hold what is in the table against what the clients were told."""
     load.check()
-    assert max(client.longest for client in load.clients) < LONGEST_ANSWER_SECONDS
+    assert max(client.longest for client in load.clients) < MAX_ANSWER_SECONDS
     accepted, refused, unknown = (
         load.all(pick) for pick in (lambda c: c.accepted, lambda c: c.refused, lambda c: c.unknown)
     )

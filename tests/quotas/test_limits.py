@@ -13,7 +13,7 @@ from config.common import clock, redis
 from datasets import services
 from datasets.models import Dataset, Project
 from quotas.models import QuotaLimit
-from quotas.services import LimitRefused, current, currents, delete_limit, flush, set_limit
+from quotas.services import LimitRefused, current, current_many, delete_limit, flush, set_limit
 from tests.conftest import Api, record
 from tests.support.books import Books, balanced, books, limit_in_force
 from tests.support.outages import redis_away
@@ -131,7 +131,7 @@ def test_who_has_no_limit_has_the_default(api: Api, owner: User, settings: Setti
     delete_limit(QuotaLimit.objects.get())
     answer = api.one(record())
     assert (answer.status_code, answer.json()["quota"]["limit"]) == (429, 2)
-    assert (current(owner.pk).limit, currents([owner.pk])[owner.pk].limit) == (2, 2)
+    assert (current(owner.pk).limit, current_many([owner.pk])[owner.pk].limit) == (2, 2)
 
 
 def test_a_project_in_other_hands_is_charged_to_them_by_their_limit(

@@ -13,7 +13,7 @@ from tests.benchmarks.payloads import body
 _CLIENTS = 16
 _BODIES = 20  # sent in turn
 _TIMEOUT_SECONDS = 60
-_MOST_ERRORS = 100  # that are told apart
+_MAX_ERRORS = 100  # that are told apart
 # The trace id, and so the request that each stored record came with, begins with this.
 PREFIX = "soak-"
 
@@ -90,5 +90,5 @@ class Load:
             self._slowest = max(self._slowest, time.monotonic() - due)
             if error is None:
                 self.acknowledged += 1
-            elif len(self.errors) < _MOST_ERRORS:
+            elif len(self.errors) < _MAX_ERRORS:
                 self.errors.append(f"{name}: {error}")

@@ -26,8 +26,8 @@ PROGRAMS = ("redis", "web", "worker", "upkeep", "beat")
 # after they were merged, the table's log is kept), an hour would not see an end of the growth.
 _LEAST_TOOTH_SECONDS = 30
 _SAMPLES = 720
-_MOST_OF_DISK, _ROOM_TO_MERGE = 0.8, 1.2
-_MOST_LOOKS = 5
+_MAX_DISK_SHARE, _ROOM_TO_MERGE = 0.8, 1.2
+_MAX_LOOKS = 5
 
 
 class SoakFailed(Exception):
@@ -110,7 +110,7 @@ class Soak:
         needed = sum(sizes) / self.load.records * rate * self.seconds * _ROOM_TO_MERGE
         free = shutil.disk_usage(self.stack.data_dir).free
         self.say(f"the table will take about {needed / 1e9:,.1f} GB of the disk, {free / 1e9:,.0f} GB are free")
-        if needed > free * _MOST_OF_DISK:
+        if needed > free * _MAX_DISK_SHARE:
             raise SoakFailed(f"the disk is too small: {needed / 1e9:,.0f} GB needed. Choose --rate or --minutes")
 
     def go_on(self, rate: float, data: Path) -> None:
@@ -174,7 +174,7 @@ class Soak:
 
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask about the table; again where what was read is merged meanwhile: here, replaced files do not stay."""
-        for _ in range(_MOST_LOOKS - 1):
+        for _ in range(_MAX_LOOKS - 1):
             try:
                 return self.stack.query(self.project, self.dataset, sql)
             except duckdb.InvalidInputException as failure:

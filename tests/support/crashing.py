@@ -20,7 +20,7 @@ from django.db import connection
 
 from config.common import redis
 from datasets.models import Dataset
-from datasets.tables.table import DatasetTable, Overtaken
+from datasets.tables.table import ConcurrentCommit, DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import redis_keys, stream, turns
 from ingest.storing import drain as drains
@@ -160,7 +160,7 @@ def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
         last = until.is_set()
         try:
             stored = drains.drain_once(dataset)
-        except Overtaken:
+        except ConcurrentCommit:
             overtaken += 1
             continue
         except stream.AnotherGeneration:

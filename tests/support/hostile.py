@@ -12,7 +12,7 @@ TYPES = ("string", "number", "boolean", "timestamp")
 RESERVED = {"timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceid"}
 FORMS = ("object", "array", "lines")
 # The limit of a batch while the oracle asks: small, so that it is reached.
-MOST_RECORDS = 6
+MAX_RECORDS = 6
 
 _NAMES = [
     "a",

@@ -18,7 +18,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from math import isinf
 from typing import Any
 
-MOST_PROBLEMS = 20
+MAX_PROBLEMS = 20
 # "Nesting too deep to parse": up to here a body is read, beyond there it is not; between the two it may be either.
 # How deep that is depends on the stack, and Hypothesis gives tests a deeper one than a web process has.
 SURELY_READ, SURELY_TOO_DEEP = 400, 10_000
@@ -302,8 +302,8 @@ def _answer(
             where = {**place, **({} if named is None else {"field": named})}
             found.append({"error": error, "code": code, **where, "expected": expected, "received": received})
     if found:
-        told: dict[str, Any] = {"errors": found[:MOST_PROBLEMS]}
-        if len(found) > MOST_PROBLEMS:
+        told: dict[str, Any] = {"errors": found[:MAX_PROBLEMS]}
+        if len(found) > MAX_PROBLEMS:
             told["truncated"] = True
         return Answer(400, {**found[0], **told})
     sources = texts if form == "lines" else texts * len(records)

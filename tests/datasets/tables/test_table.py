@@ -22,8 +22,8 @@ from datasets.tables.table import (
     _COMMITS_A_CHECKPOINT,
     BASE_COLUMNS,
     PARTITION,
+    ConcurrentCommit,
     DatasetTable,
-    Overtaken,
     _configuration,
     warm_table,
 )
@@ -183,7 +183,7 @@ def test_of_two_commits_for_the_same_queue_the_second_is_refused(table: DatasetT
     append(table, rows("a"), 1)
     faster, slower = a_table(), a_table()
     faster.append(WRITES[first](), generation=GENERATION, position=2, stored=2)
-    with pytest.raises(Overtaken):
+    with pytest.raises(ConcurrentCommit):
         slower.append(WRITES[second](), generation=GENERATION, position=2, stored=2)
     expected = ["a"] if first == "nothing" else ["a", "x"]
     assert (ids(table), table.position(GENERATION), table.stored(GENERATION)) == (expected, 2, 2)
@@ -205,7 +205,7 @@ def test_of_writers_that_commit_at_once_one_wins(table: DatasetTable) -> None:
                 writers[number].append(
                     rows(f"{position:02}-{number}"), generation=GENERATION, position=position, stored=position
                 )
-            except Overtaken:
+            except ConcurrentCommit:
                 return False
             return True
 
@@ -364,7 +364,7 @@ def test_of_two_compactions_at_once_one_is_refused(
         return original()
 
     monkeypatch.setattr(late, step, after_the_other)
-    with pytest.raises(Overtaken):
+    with pytest.raises(ConcurrentCommit):
         late.tidy()
     assert ids(table) == ["a", "b"]
     append(table, rows("c"), 3)
@@ -383,7 +383,7 @@ def test_what_retention_drops_is_not_brought_back_by_a_compaction_under_way(
     with monkeypatch.context() as with_retention:
         with_retention.setattr(settings, "RETENTION_DAYS", 30)
         table.tidy()
-    with pytest.raises(Overtaken):
+    with pytest.raises(ConcurrentCommit):
         late.tidy()
     assert ids(table) == []
 
@@ -393,7 +393,7 @@ def test_a_commit_that_was_begun_before_a_compaction_is_begun_again(table: Datas
     append(table, rows("b"), 2)
     writer = a_table()
     table.tidy()
-    with pytest.raises(Overtaken):
+    with pytest.raises(ConcurrentCommit):
         writer.append(rows("c"), generation=GENERATION, position=3, stored=3)
     append(writer, rows("c"), 3)
     assert ids(table) == ["a", "b", "c"]

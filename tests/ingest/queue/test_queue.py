@@ -150,7 +150,7 @@ def test_large_bodies_after_small_ones_do_not_all_come_at_once(
     """The size of what comes cannot be told from what came: nobody must have to hold the whole backlog."""
     monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 1024 * 1024)
     monkeypatch.setattr(settings, "MAX_BODY_BYTES", 500_000)
-    monkeypatch.setattr(stream, "_MOST_BYTES", 4 * 1024 * 1024)
+    monkeypatch.setattr(stream, "_MAX_BYTES", 4 * 1024 * 1024)
     for _ in range(small):
         enqueue(dataset, b"x")
     for _ in range(60):

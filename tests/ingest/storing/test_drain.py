@@ -14,7 +14,7 @@ from config.common import redis
 from datasets import installation, services
 from datasets.models import Dataset
 from datasets.schemas.schema import Field
-from datasets.tables.table import DatasetTable, Overtaken
+from datasets.tables.table import ConcurrentCommit, DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import formats, redis_keys, stream, turns
 from ingest.storing import drain as drains
@@ -262,7 +262,7 @@ def test_a_drain_that_is_overtaken_writes_nothing(
         return original(*args, **kwargs)
 
     monkeypatch.setattr(DatasetTable, step, overtaken)
-    with pytest.raises(Overtaken):
+    with pytest.raises(ConcurrentCommit):
         drain_once(dataset)
     monkeypatch.undo()
     assert drain(dataset.pk) == 0
@@ -283,7 +283,7 @@ def test_two_drains_that_find_the_same_poison_keep_it_once(
         original(*args)
 
     monkeypatch.setattr(drains, "_quarantine", overtaken)
-    with pytest.raises(Overtaken):
+    with pytest.raises(ConcurrentCommit):
         drain_once(dataset)
     monkeypatch.undo()
     drain(dataset.pk)

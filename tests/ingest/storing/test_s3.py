@@ -14,7 +14,7 @@ from django.conf import settings
 from datasets import services
 from datasets.models import Dataset, Project
 from datasets.tables import records
-from datasets.tables.table import PARTITION, DatasetTable, Overtaken
+from datasets.tables.table import PARTITION, ConcurrentCommit, DatasetTable
 from ingest.monitoring import health
 from ingest.storing import upkeep
 from ingest.storing.drain import drain, drain_once
@@ -90,7 +90,7 @@ def test_of_two_commits_for_the_same_queue_the_second_is_refused(
     for table in (faster, slower):
         table.refresh()
     faster.append(None, generation="g", position=1, stored=0)
-    with pytest.raises(Overtaken):
+    with pytest.raises(ConcurrentCommit):
         slower.append(None, generation="g", position=1, stored=0)
     slower.refresh()
     assert slower.delta.version() == 2
@@ -110,7 +110,7 @@ def test_of_drains_that_race_one_stores_each_record(store: ObjectStore, api: Api
             together.wait()
             try:
                 table.append(None, generation="g", position=n, stored=0)
-            except Overtaken:
+            except ConcurrentCommit:
                 return False
             return True
 
@@ -139,7 +139,7 @@ def test_no_setting_makes_commits_unsafe(
     for table in (faster, slower):
         table.refresh()
     faster.append(None, generation="g", position=1, stored=0)
-    with pytest.raises(Overtaken):
+    with pytest.raises(ConcurrentCommit):
         slower.append(None, generation="g", position=1, stored=0)
 
 

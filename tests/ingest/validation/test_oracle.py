@@ -27,7 +27,7 @@ from ingest.validation.payloads import validate_array, validate_lines, validate_
 from tests.conftest import Api
 from tests.support import oracle
 from tests.support.entries import table_of
-from tests.support.hostile import MOST_RECORDS, Question, questions
+from tests.support.hostile import MAX_RECORDS, Question, questions
 
 # The long run sets these; see `oracle.main`.
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "1600"))
@@ -51,7 +51,7 @@ STORED: tuple[dict[str, str], ...] = (
 
 @pytest.fixture(autouse=True)
 def small_batches(settings: Settings) -> None:
-    settings.MAX_BATCH_RECORDS = MOST_RECORDS
+    settings.MAX_BATCH_RECORDS = MAX_RECORDS
 
 
 def ask(
@@ -140,7 +140,7 @@ def test_product_and_oracle_agree_on_every_body_and_on_every_row() -> None:
         in_table = STORED.index(question.fields) if question.fields in STORED else None
         schema = compiled(question.fields) if in_table is None else schemas[in_table]
         said, payload = product(schema, question)
-        expected = oracle.answers(question.fields, question.body, question.form, MOST_RECORDS)
+        expected = oracle.answers(question.fields, question.body, question.form, MAX_RECORDS)
         assert same(said, expected), (said, expected)
         tally["cases"] += 1
         tally[f"{said.status} {said.body.get('code', 'accepted')}"] += 1
@@ -181,7 +181,7 @@ def test_product_and_oracle_agree_over_http_and_after_a_drain(
         path = f"/datasets/{dataset.pk}" + ("" if question.form == "object" else "/batch")
         media_type = "application/x-ndjson" if question.form == "lines" else "application/json"
         response = api.post(path, question.body, media_type)
-        expected = oracle.answers(fields, question.body, question.form, MOST_RECORDS)
+        expected = oracle.answers(fields, question.body, question.form, MAX_RECORDS)
         told = response.json()
         if response.status_code == 202:
             stored.extend(expected[0].rows)
