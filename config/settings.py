@@ -1,4 +1,4 @@
-"""Every setting of the service, with its default. The README's table of settings is held against this file by a test.
+"""Every setting of the service, with its default. A test compares it with docs/settings.md.
 
 With no environment at all, everything lives in DATA_DIR (`var/`): SQLite, an embedded Redis, tables, secret.
 Production sets DATABASE_URL, REDIS_URL, STORAGE_URL and SECRET_KEY.

@@ -1,9 +1,10 @@
-"""The README's tables, held against the code."""
+"""The README and the other documents, compared with the code."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from django.core.management import get_commands
 
 from config.common import errors as config_errors
@@ -13,27 +14,27 @@ from ingest import errors as ingest_errors
 from ingest.api.urls import urlpatterns
 from ingest.errors import InvalidRecords
 from ingest.validation.body import ENCODINGS, MEDIA_TYPES
+from tests.support.documents import DOCUMENTS, README, ROOT, errors, rows, table
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-
-
-def table(name: str) -> list[list[str]]:
-    """The cells of a marked table's rows."""
-    block = README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
-    rows = [line for line in block.strip().splitlines()[2:] if line.startswith("|")]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+OURS = ("config", "datasets", "ingest", "quotas")
+EXTERNAL = ("http://", "https://")
 
 
-def errors(parent: type[ApiError] = ApiError) -> Iterator[type[ApiError]]:
-    for error in parent.__subclasses__():
-        yield error
-        yield from errors(error)
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def commands() -> set[str]:
+    return {name for name, app in get_commands().items() if app in OURS}
+
+
+# -- tables against the code --------------------------------------------------------------------------
 
 
 def test_every_error_of_the_code_is_in_the_table() -> None:
     assert {module.__name__ for module in (config_errors, catalog, keys, ingest_errors)}  # all are imported
-    documented = {(int(status), text, code.strip("`")) for status, text, code in table("errors")}
+    documented = {(int(status), text, code.strip("`")) for status, text, code, _ in table("errors")}
     raised = {(error.status, error.error, error.code) for error in errors() if error is not InvalidRecords}
     raised.add((ApiError.status, ApiError.error, ApiError.code))
     record_codes = {"not_an_object", "invalid_timestamp", "invalid_context", "extra_field", "missing_field"}
@@ -57,15 +58,13 @@ def test_the_defaults_are_those_of_the_table() -> None:
     for name, default, _ in table("settings"):
         literal = literals.get(name.strip("`"))
         if literal is not None:
-            value = eval(literal, {})  # arithmetic of our own settings
-            documented = default.strip("`")
-            assert documented == (
-                str(value).lower()
-                if isinstance(value, bool)
-                else f"{value:g}"
-                if isinstance(value, float)
-                else str(value)
-            )
+            assert default.strip("`") == written(eval(literal, {})), name  # arithmetic of our own settings
+
+
+def written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def test_every_spelling_is_in_the_table() -> None:
@@ -75,8 +74,7 @@ def test_every_spelling_is_in_the_table() -> None:
 
 
 def test_every_command_is_in_the_table() -> None:
-    ours = {name for name, app in get_commands().items() if app in ("config", "datasets", "ingest", "quotas")}
-    assert ours == {row[0].strip("`") for row in table("commands")}
+    assert commands() == {row[0].strip("`") for row in table("commands")}
 
 
 def test_every_address_is_in_the_table() -> None:
@@ -86,3 +84,77 @@ def test_every_address_is_in_the_table() -> None:
         assert any(pattern.resolve(sample) for sample in samples), pattern
     for sample in samples:
         assert any(pattern.resolve(sample) for pattern in urlpatterns), sample
+
+
+# -- what the texts name ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if target.startswith(EXTERNAL):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), target
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and GitLab make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_file_that_is_named_exists(path: Path) -> None:
+    for named in re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", path.read_text()):
+        if named.partition("/")[0] in (*OURS, "tests", "docs") or path.parent.name == "tests":
+            assert (ROOT / named).exists() or (path.parent / named).exists(), named
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_command_that_is_named_exists(path: Path) -> None:
+    text = path.read_text()
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
+    known = commands() | {"migrate", "createsuperuser", "check"}  # Django's
+    assert set(re.findall(r"(?:`|^|&& )(?:\.venv/bin/python )?manage(?:\.py)? (\w+)", text, re.MULTILINE)) <= known
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, new = set(), {README}
+    while new:
+        path = new.pop()
+        reached.add(path)
+        links = re.findall(r"\]\(([^)#\s]+\.md)[^)]*\)", path.read_text())
+        linked = {(path.parent / link).resolve() for link in links if not link.startswith(EXTERNAL)}
+        new |= linked - reached
+    assert reached == set(DOCUMENTS)
+
+
+# -- their form ---------------------------------------------------------------------------------------
+
+
+def test_the_readme_is_short() -> None:
+    assert 600 <= len(README.read_text().split()) <= 900
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=name_of)
+def test_a_decision_has_its_four_parts_on_half_a_page(path: Path) -> None:
+    text = path.read_text()
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == ["Context", "Decision", "Rejected alternatives", "Consequences"]
+    assert re.search(rf"^# {path.name[:4]}: ", text)
+    assert len(text.split()) <= 400
+
+
+def test_every_term_of_the_glossary_is_used() -> None:
+    glossary = ROOT / "docs" / "glossary.md"
+    sources = [path for app in OURS for suffix in ("py", "lua", "html") for path in (ROOT / app).rglob(f"*.{suffix}")]
+    texts = " ".join(path.read_text() for path in [*sources, *DOCUMENTS] if path != glossary).lower()
+    terms = [row[0].strip("*").lower() for row in rows(glossary.read_text())]
+    assert len(terms) == len(set(terms)) > 20
+    for term in terms:
+        assert re.search(rf"\b{re.escape(term)}(s|es)?\b", texts), term

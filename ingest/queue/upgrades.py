@@ -1,7 +1,7 @@
 """Bring the data in Redis from the shape that an earlier release has left to the present one.
 
 Each step is safe to repeat: one that dies is run again. No other process of the service may run meanwhile. A step that
-makes data unreadable for the release before must be told in the README.
+makes data unreadable for the release before needs a line in CHANGELOG.md.
 """
 
 import math

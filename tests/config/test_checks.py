@@ -1,4 +1,4 @@
-"""System checks: what is wrong, and what to do about it; `check --deploy` under the README's production."""
+"""System checks: what is wrong, and what to do about it; `check --deploy` under the documented production."""
 
 import os
 import re
@@ -14,9 +14,9 @@ from pytest_django import Settings
 
 from config.checks import check_machines, check_redis, check_settings
 from config.common.env import BASE_DIR
+from tests.support.documents import ROOT
 from tests.support.outages import own_client, redis_away
 from tests.support.servers import RedisServer
-from tests.test_readme import README
 
 
 def ids(found: list[CheckMessage]) -> list[str | None]:
@@ -93,13 +93,14 @@ def test_a_redis_that_does_not_answer_is_named() -> None:
         assert ids(check_redis()) == ["config.W005"]
 
 
-# -- under the README's production --------------------------------------------------------------------
+# -- under the documented production -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The README's environment file, with secrets, and a Redis as the README wants it."""
-    (block,) = re.findall(r"# /etc/ingest\.env\n(.*?)```", README, re.DOTALL)
+    """The environment file of docs/operations.md, with secrets, and a Redis as it asks for."""
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    (block,) = re.findall(r"# /etc/ingest\.env\n(.*?)```", operations, re.DOTALL)
     written = dict(line.split("=", 1) for line in block.splitlines() if line)
     assert written["HTTPS"] == "true"
     for name in ("SECRET_KEY", "API_KEY_SECRET"):
@@ -117,7 +118,7 @@ def run(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedPr
     return subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=60)
 
 
-def test_nothing_is_wrong_with_the_production_of_the_readme(production: dict[str, str]) -> None:
+def test_the_documented_production_has_no_issues(production: dict[str, str]) -> None:
     done = run(production, "manage.py", "check", "--deploy", "--fail-level", "WARNING")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "System check identified no issues (0 silenced).\n"

@@ -14,7 +14,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from config.common.env import BASE_DIR, Environment, embedded_redis_socket, machine_memory
-from tests.test_readme import table
+from tests.support.documents import table
 
 NAMES = [row[0].strip("`") for row in table("settings")]
 NUMBERS = [row[0].strip("`") for row in table("settings") if re.fullmatch(r"`-?[0-9.]+`", row[1])]
@@ -101,7 +101,7 @@ OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], object]] = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_setting_of_the_readme_is_read(read: Read, name: str) -> None:
+def test_every_documented_setting_is_read(read: Read, name: str) -> None:
     if name in OTHERS:
         text, look, expected = OTHERS[name]
     else:  # a number that goes by the variable's name

@@ -20,9 +20,9 @@ from ingest.queue import redis_keys
 from ingest.storing.drain import drain
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
+from tests.support.documents import errors, table
 from tests.support.entries import enqueue, send, table_of
 from tests.support.signs import all_is_well
-from tests.test_readme import errors, table
 
 Look = Callable[[], str]
 
@@ -43,7 +43,7 @@ def look(owner: User, project: Project) -> Look:
 
 
 def test_there_is_advice_for_every_refusal() -> None:
-    assert set(ADVICE) - {REJECTED_RECORDS} == {code.strip("`") for _, _, code in table("errors")}
+    assert set(ADVICE) - {REJECTED_RECORDS} == {code.strip("`") for _, _, code, _ in table("errors")}
     assert {error.code for error in errors()} <= set(ADVICE)
 
 

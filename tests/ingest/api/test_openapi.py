@@ -20,8 +20,8 @@ from ingest.api.urls import urlpatterns
 from ingest.errors import InvalidRecords
 from quotas.services import set_limit
 from tests.conftest import Api, record
+from tests.support.documents import errors, table
 from tests.support.signs import all_is_well
-from tests.test_readme import errors, table
 
 CHECKS = [
     schemathesis_checks.not_a_server_error,
@@ -64,7 +64,7 @@ def test_it_is_served_without_a_key(transactional_db: None) -> None:
     assert response.json() == json.loads(json.dumps(description()))
 
 
-def test_it_describes_every_address_of_the_readme() -> None:
+def test_it_describes_every_documented_address() -> None:
     documented = {tuple(row[0].strip("`").split(" ")) for row in table("endpoints")}
     spelled = {(method, path.replace("<", "{").replace(">", "}")) for method, path in documented}
     paths = description()["paths"]
@@ -89,7 +89,7 @@ def test_it_describes_every_error_with_its_status_and_text() -> None:
         ]
         assert used, f"no operation answers {error.__name__}"
         assert set(used) == {str(error.status)}
-    documented = {code.strip("`") for _, _, code in table("errors")}
+    documented = {code.strip("`") for _, _, code, _ in table("errors")}
     assert set(RECORD_PROBLEMS) == documented - {error.code for error in every_error}
 
 
