@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from config.common import clock
-from datasets.schemas.schema import Field
+from datasets.schemas.schema import CompiledSchema, Field, compile_schema
 
 
 class Installation(models.Model):
@@ -84,6 +84,10 @@ class Dataset(models.Model):
     def __str__(self) -> str:
         return f"{self.name} (archived)" if self.is_archived else self.name
 
+    def latest_version(self) -> "SchemaVersion | None":
+        """Return the schema version in force, or None if no schema was published yet."""
+        return self.versions.order_by("-number").first()
+
     def clean(self) -> None:
         """Raise ValidationError if this would be one open dataset too many: each one costs a commit per drain."""
         if self.is_archived or self.project_id is None:
@@ -116,7 +120,12 @@ class SchemaVersion(models.Model):
         return f"version {self.number}"
 
     def field_list(self) -> list[Field]:
+        """Return the fields in their order."""
         return [Field(**row) for row in self.fields]
+
+    def compiled(self) -> CompiledSchema:
+        """Return the schema that validates and decodes records of this version."""
+        return compile_schema(self.pk, tuple(self.field_list()))
 
 
 class ApiKey(models.Model):

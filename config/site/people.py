@@ -11,8 +11,8 @@ from django.contrib.auth.models import Group, User
 from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import timezone
 
+from config.common import clock
 from config.common.requests import client_address
 from config.site.passwords import PasswordForm
 from datasets import services
@@ -79,9 +79,9 @@ def locked_out(request: HttpRequest, response: HttpResponse | None, credentials:
     """The page for who has failed too often: when to try again."""
     username = tried_username(request, credentials)
     failed = AccessAttempt.objects.filter(username=username, ip_address=client_address(request))
-    last = failed.aggregate(last=Max("attempt_time"))["last"] or timezone.now()
+    last = failed.aggregate(last=Max("attempt_time"))["last"] or clock.now()
     until = last + settings.AXES_COOLOFF_TIME
-    seconds = max(1, ceil((until - timezone.now()).total_seconds()))
+    seconds = max(1, ceil((until - clock.now()).total_seconds()))
     context = {**admin.site.each_context(request), "until": until, "minutes": ceil(seconds / 60)}
     page = render(request, "admin/locked_out.html", context, status=429)
     page.headers["Retry-After"] = str(seconds)

@@ -52,7 +52,7 @@ class DatasetForm(forms.ModelForm[Dataset]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        version = self.instance.pk and self.instance.versions.order_by("-number").first()
+        version = self.instance.latest_version() if self.instance.pk else None
         if "slug" in self.fields:
             self.fields["slug"].help_text = "Names exported files; clients send to the id."
         if "description" in self.fields:
@@ -114,11 +114,11 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Dataset]:
         latest = SchemaVersion.objects.filter(dataset=OuterRef("pk")).order_by("-number").values("number")[:1]
-        return super().get_queryset(request).annotate(latest_version=Subquery(latest))
+        return super().get_queryset(request).annotate(latest_number=Subquery(latest))
 
-    @admin.display(description="schema", ordering="latest_version")
+    @admin.display(description="schema", ordering="latest_number")
     def version(self, dataset: Any) -> str:
-        return f"version {dataset.latest_version}" if dataset.latest_version else "none yet: accepts nothing"
+        return f"version {dataset.latest_number}" if dataset.latest_number else "none yet: accepts nothing"
 
     @admin.display(description="state", ordering="is_archived")
     def state(self, dataset: Dataset) -> str:

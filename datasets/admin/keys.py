@@ -190,7 +190,7 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
             .order_by("pk")
             .first()
         )
-        version = dataset and dataset.versions.order_by("-number").first()
+        version = dataset and dataset.latest_version()
         lines = snippets(base_url(request), dataset.pk, version.field_list(), token) if dataset and version else []
         return page(
             request,

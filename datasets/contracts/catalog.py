@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -20,11 +19,12 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
+from config.common import clock
 from config.common.errors import ApiError
 from datasets.contracts import revisions
 from datasets.contracts.keys import Claims, InvalidApiKey, read_token
 from datasets.models import ApiKey
-from datasets.schemas.schema import CompiledSchema, Field
+from datasets.schemas.schema import CompiledSchema, Field, compile_schema
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class _Entry:
     used_at: float
 
     def contract(self) -> Contract:
-        if self.expires_at <= time.time():
+        if self.expires_at <= clock.seconds():
             raise InvalidApiKey
         if isinstance(self.outcome, Contract):
             return self.outcome
@@ -296,7 +296,7 @@ def _read(revision: bytes, claims: Claims, dataset_id: int | None) -> _Entry:
             key_id=key.id,
             dataset_id=dataset.id,
             is_archived=dataset.is_archived,
-            declared=compiled(dataset.version_id, tuple(Field(**row) for row in json.loads(found[0][-1]))),
+            declared=compile_schema(dataset.version_id, tuple(Field(**row) for row in json.loads(found[0][-1]))),
         )
     expires_at = claims.expires_at
     if key and key.expires_at:
@@ -337,9 +337,3 @@ def _unchanged(entries: Mapping[_Asked, _Entry]) -> set[_Asked]:
         and entry.rows[0] in keys
         and entry.rows[1] in datasets
     }
-
-
-@lru_cache(maxsize=20_000)
-def compiled(version_id: int, fields: tuple[Field, ...]) -> CompiledSchema:
-    """The version's compiled schema: one per process, shared by all keys and by the drain."""
-    return CompiledSchema(version_id, fields)

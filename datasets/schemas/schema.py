@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +232,9 @@ class CompiledSchema:
     @cached_property
     def _validated(self) -> type[Struct]:
         return self._record(_AnyObject, Timestamp, [FIELD_TYPES[field.type].decodes_to for field in self.fields])
+
+
+@lru_cache(maxsize=20_000)
+def compile_schema(version_id: int, fields: tuple[Field, ...]) -> CompiledSchema:
+    """Return the compiled schema of a version. A process compiles each version once, for all keys and drains."""
+    return CompiledSchema(version_id, fields)

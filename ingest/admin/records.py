@@ -178,7 +178,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def try_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """A place to paste records and see what the API says."""
         dataset = self.get_object_or_404(request, object_id)
-        version = dataset.versions.order_by("-number").first()
+        version = dataset.latest_version()
         context = {
             "dataset": dataset,
             "original": dataset,

@@ -15,7 +15,7 @@ from msgspec import Raw
 from config.common import clock
 from config.common.errors import ApiError, to_response
 from config.common.requests import request_id
-from datasets.contracts.catalog import DatasetNotFound, compiled
+from datasets.contracts.catalog import DatasetNotFound
 from datasets.contracts.keys import InvalidApiKey, issue_token
 from datasets.models import ApiKey, Dataset
 from ingest.api.views import BatchView, IngestView, SingleView
@@ -75,13 +75,12 @@ def preview(dataset: Dataset, body: bytes, form: Form) -> Answer:
 def _read(dataset: Dataset, body: bytes, form: Form) -> Payload:
     if not dataset.project.accepts_keys:
         raise InvalidApiKey
-    version = dataset.versions.order_by("-number").first()
+    version = dataset.latest_version()
     if version is None or dataset.is_archived:
         raise DatasetNotFound
     if len(body) > settings.MAX_BODY_BYTES:
         raise BodyTooLarge({"limit": settings.MAX_BODY_BYTES})
-    schema = compiled(version.pk, tuple(version.field_list()))
-    return form.view().validator(form.content_type)(schema, body)
+    return form.view().validator(form.content_type)(version.compiled(), body)
 
 
 def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:

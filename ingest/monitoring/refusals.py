@@ -19,7 +19,7 @@ from django.conf import settings
 from msgspec import Struct
 from redis.exceptions import RedisError
 
-from config.common import redis
+from config.common import clock, redis
 from config.common.text import counted
 from ingest.queue import redis_keys
 from ingest.queue.scripts import LUA
@@ -174,13 +174,13 @@ def _write(
     project_id: int, code: str, count: int, said: Sequence[dict[str, Any]], status: int, sent: Callable[[int], Sent]
 ) -> None:
     keys: list[redis.Argument] = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
-    args: list[redis.Argument] = [code, f"{int(time.time() // 3600)}:{code}", count]
+    args: list[redis.Argument] = [code, f"{int(clock.seconds() // 3600)}:{code}", count]
     granted, skipped = _allowed(project_id, len(said)) if settings.REFUSAL_LOG_ENTRIES else (0, 0)
     if granted:
         entries = [_entry(answer, status, sent(at)) for at, answer in enumerate(said[:granted])]
         entries[0] = msgspec.structs.replace(entries[0], skipped=skipped)
         keys += (redis_keys.refusal_log(project_id), redis_keys.REFUSAL_LOGS)
-        args += (project_id, int(time.time() * 1000), settings.REFUSAL_LOG_ENTRIES, _KEPT_SECONDS, _MAX_LOGS)
+        args += (project_id, clock.milliseconds(), settings.REFUSAL_LOG_ENTRIES, _KEPT_SECONDS, _MAX_LOGS)
         args += (redis_keys.REFUSAL_LOG_PREFIX, *map(_pack, entries))
     try:
         _refuse(keys, args, timeout=0)
@@ -207,7 +207,7 @@ def _entry(said: dict[str, Any], status: int, sent: Sent) -> Refusal:
     body = sent.body[:MAX_BODY_BYTES]
     return Refusal(
         id=secrets.token_hex(6),
-        at=int(time.time() * 1000),
+        at=clock.milliseconds(),
         trace_id=sent.trace_id,
         token_id=sent.token_id,
         path=_cut(sent.path),

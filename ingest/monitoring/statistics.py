@@ -4,12 +4,11 @@ Counted in passing, in steps that are made anyway: records where a drain removes
 they are answered. What is still queued counts for the present hour.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from config.common import redis
+from config.common import clock, redis
 from datasets.models import Dataset, Project
 from ingest.queue import redis_keys
 
@@ -40,7 +39,7 @@ class Traffic:
 
 def this_hour() -> int:
     """Hours since the epoch."""
-    return int(time.time() // 3600)
+    return int(clock.seconds() // 3600)
 
 
 def traffic(dataset_ids: Sequence[int]) -> dict[int, Traffic]:

@@ -126,7 +126,7 @@ class _RedisClock:
 
     @classmethod
     def learn(cls, server_ms: int) -> None:
-        cls.ahead_ms = server_ms - time.time() * 1000
+        cls.ahead_ms = server_ms - clock.seconds() * 1000
 
 
 class _Queue:
@@ -264,7 +264,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
     args: list[Argument] = [
         contract.revision,
         _slot.number,
-        int(time.time() * 1000 + (_RedisClock.ahead_ms or 0) + timeout * 1000),
+        int(clock.seconds() * 1000 + (_RedisClock.ahead_ms or 0) + timeout * 1000),
         payload.count,
         dataset_id,
         f"{owner_id}:{period}",

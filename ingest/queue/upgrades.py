@@ -5,12 +5,11 @@ makes data unreadable for the release before needs a line in CHANGELOG.md.
 """
 
 import math
-import time
 
 import msgspec
 from django.conf import settings
 
-from config.common import redis
+from config.common import clock, redis
 from datasets import installation
 from datasets.installation import CURRENT_VERSION, DATA_VERSION
 from datasets.models import Dataset
@@ -73,7 +72,7 @@ def _projects_and_digests() -> None:
 
     Slots are forgotten: no process that could send a request again is left.
     """
-    client, now, projects = redis.client(), int(time.time() * 1000), dict(_datasets())
+    client, now, projects = redis.client(), clock.milliseconds(), dict(_datasets())
     for dataset_id, project_id in projects.items():
         if client.xlen(redis_keys.stream(dataset_id)):
             with client.pipeline(transaction=True) as step:
@@ -99,7 +98,7 @@ def _digest(key: bytes, projects: dict[int, int]) -> None:
         return
     digest, generation, stream_id, count = msgspec.msgpack.decode(value, type=tuple[str, str, str, int])
     step_seconds = math.ceil(settings.IDEMPOTENCY_TTL_SECONDS / 24)
-    ends = math.ceil((time.time() + life / 1000) / step_seconds) * step_seconds
+    ends = math.ceil((clock.seconds() + life / 1000) / step_seconds) * step_seconds
     known = redis_keys.known_keys(projects[dataset_id])
     first = bytes.fromhex(digest)[:8] + f"{generation} {stream_id} {count}".encode()
     with client.pipeline(transaction=True) as step:

@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from config.common import clock
 from datasets import installation, services
-from datasets.contracts.catalog import compiled
 from datasets.models import Dataset, SchemaVersion
 from datasets.schemas.schema import CompiledSchema
 from datasets.tables.table import ConcurrentCommit, DatasetTable, check_storage, warm_table
@@ -162,7 +161,7 @@ def _tables(dataset: Dataset, generation: str, schema: CompiledSchema, group: Se
 
 def _schemas(dataset: Dataset, version_ids: dict[int, list[Entry]]) -> dict[int, CompiledSchema]:
     versions = SchemaVersion.objects.filter(dataset=dataset, pk__in=version_ids)
-    return {version.pk: compiled(version.pk, tuple(version.field_list())) for version in versions}
+    return {version.pk: version.compiled() for version in versions}
 
 
 def _misfit(schema: CompiledSchema, columns: dict[str, pa.DataType]) -> str | None:

@@ -8,7 +8,6 @@ from django.db import transaction
 from config.common import redis
 from config.common.errors import ApiError, Refused
 from config.common.text import counted
-from datasets.contracts.catalog import compiled
 from datasets.models import SchemaVersion
 from ingest.errors import InvalidRecords
 from ingest.models import QuarantinedEntry, QuarantineEdit
@@ -32,17 +31,21 @@ class EditRefused(Refused):
 
 def versions(entry: QuarantinedEntry) -> list[tuple[SchemaVersion, str]]:
     """Return the schema versions that an edited body may be checked against, each with its label."""
-    known = SchemaVersion.objects.filter(dataset=entry.dataset_id)
-    accepted, latest = known.filter(pk=entry.schema_version_id).first(), known.order_by("-number").first()
+    accepted, latest = _accepted_under(entry), entry.dataset.latest_version()
     offered = [(accepted, f"{accepted}, under which it was accepted")] if accepted else []
     if latest and latest != accepted:
         offered.append((latest, f"{latest}, in force now"))
     return offered
 
 
+def _accepted_under(entry: QuarantinedEntry) -> SchemaVersion | None:
+    """Return the schema version that an entry was accepted under, None if the database does not have it."""
+    return SchemaVersion.objects.filter(dataset=entry.dataset_id, pk=entry.schema_version_id).first()
+
+
 def explain(entry: QuarantinedEntry) -> list[str]:
     """Return in plain words why an entry could not be stored."""
-    accepted = SchemaVersion.objects.filter(dataset=entry.dataset_id, pk=entry.schema_version_id).first()
+    accepted = _accepted_under(entry)
     if accepted is None:
         return ["The schema version that these records were accepted under is not in the database."]
     if len(entry.body) > MAX_EDITED_BYTES:
@@ -98,7 +101,7 @@ def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: Abs
 
 def _checked(entry: QuarantinedEntry, body: bytes, version: SchemaVersion) -> Payload:
     """Return the body as a payload, checked as the API would check it. Raises ApiError."""
-    schema = compiled(version.pk, tuple(version.field_list()))
+    schema = version.compiled()
     if entry.format.encode() == OBJECT:
         return validate_one(schema, body)
     if entry.format.encode() == LINES and not body.lstrip().startswith(b"["):

@@ -30,7 +30,7 @@ def begin_anew(dataset: Dataset) -> None:
             raise NotGone("its table is there")
         services.bind_table(dataset, uuid4())  # if the old table comes back, it is foreign
         table.dataset = dataset
-        latest = dataset.versions.order_by("-number").first()
+        latest = dataset.latest_version()
         fields = latest.field_list() if latest else []
         generation = stream.generation()
         if generation is None:
