@@ -43,9 +43,10 @@ bench: $(VENV)/installed-tests ## the product beside its ceiling and a baseline,
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 # Not here: pip-audit, which asks a service in the network for known vulnerabilities. Run it where there is one.
-check: $(VENV)/installed-tests ## style, types, security, import layers, migrations
+check: $(VENV)/installed-tests ## style, spelling, types, security, import layers, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy .
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml config datasets ingest quotas manage.py
 	$(BIN)/lint-imports --no-cache

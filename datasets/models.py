@@ -129,7 +129,7 @@ class SchemaVersion(models.Model):
 
 
 class ApiKey(models.Model):
-    """What is needed to recognise and revoke a key. The token itself is not kept."""
+    """What is needed to recognize and revoke a key. The token itself is not kept."""
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="keys")
     name = models.CharField(max_length=200, help_text="Who or what uses it.")

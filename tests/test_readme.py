@@ -19,6 +19,10 @@ from tests.support.documents import DOCUMENTS, README, ROOT, errors, rows, table
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
 OURS = ("config", "datasets", "ingest", "quotas")
 EXTERNAL = ("http://", "https://")
+# English that must be read twice: CONTRIBUTING.md says what to write instead.
+UNCLEAR = re.compile(
+    r"\b(?:whoever|nobody|whom|so long|so many|for ever|at once)\b|(?:^|[.:;|-] )(?:Who|Of|Those) ", re.MULTILINE
+)
 
 
 def name_of(path: Path) -> str:
@@ -148,6 +152,11 @@ def test_a_decision_has_its_four_parts_on_half_a_page(path: Path) -> None:
     assert headings == ["Context", "Decision", "Rejected alternatives", "Consequences"]
     assert re.search(rf"^# {path.name[:4]}: ", text)
     assert len(text.split()) <= 400
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name != "CONTRIBUTING.md"], ids=name_of)
+def test_a_document_is_in_clear_english(path: Path) -> None:
+    assert not UNCLEAR.findall(path.read_text())
 
 
 def test_every_term_of_the_glossary_is_used() -> None:

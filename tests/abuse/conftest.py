@@ -38,7 +38,7 @@ def tenant(service: Stack) -> Tenant:
 
 
 @pytest.fixture(scope="session")
-def neighbour(service: Stack) -> Tenant:
+def neighbor(service: Stack) -> Tenant:
     """Another tenant, who does nothing wrong."""
-    _, dataset, token = service.make_dataset("neighbour", {"text": "string"}, owner="bob")
+    _, dataset, token = service.make_dataset("neighbor", {"text": "string"}, owner="bob")
     return Tenant(service, dataset, token)

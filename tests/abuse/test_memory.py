@@ -40,7 +40,7 @@ def peak(pid: int) -> int:
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_small_bodies_that_expand_take_bounded_memory(tenant: Tenant, neighbour: Tenant, body: bytes) -> None:
+def test_small_bodies_that_expand_take_bounded_memory(tenant: Tenant, neighbor: Tenant, body: bytes) -> None:
     (pid,) = tenant.stack.web_processes()
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # from here on, VmHWM is the peak
     before = psutil.Process(pid).memory_info().rss
@@ -56,7 +56,7 @@ def test_small_bodies_that_expand_take_bounded_memory(tenant: Tenant, neighbour:
             each.socket.settimeout(PATIENCE_SECONDS)
         list(pool.map(send, opened))
         answers = list(pool.map(Connection.answer, opened[::2]))  # the other half never reads
-        is_served_soon(neighbour)
+        is_served_soon(neighbor)
         assert {answer.status for answer in answers} <= {400, 408, 413}
         assert max(len(answer.body) for answer in answers) < 50_000
         assert peak(pid) - before < MAX_BYTES

@@ -81,11 +81,11 @@ def test_a_stranger_s_body_is_not_read_beyond_the_limit(tenant: Tenant) -> None:
         assert sent < 10 * len(FITS)  # what was read, and what the kernel's buffers took
 
 
-def test_bodies_that_are_discarded_leave_the_web_threads_to_others(tenant: Tenant, neighbour: Tenant) -> None:
+def test_bodies_that_are_discarded_leave_the_web_threads_to_others(tenant: Tenant, neighbor: Tenant) -> None:
     """Strangers stall, and so does a tenant whose bodies are refused."""
     (pid,) = tenant.stack.web_processes()
     web = psutil.Process(pid)
-    is_served_soon(neighbour)
+    is_served_soon(neighbor)
     before = web.num_threads()
     path = f"/datasets/{tenant.dataset}"
     with ExitStack() as held:
@@ -94,22 +94,22 @@ def test_bodies_that_are_discarded_leave_the_web_threads_to_others(tenant: Tenan
             refused = held.enter_context(stalled(2 * THREADS, tenant.stack, "/datasets/999999", tenant.token))
             assert {each.answer().status for each in strangers} == {401}, round_
             assert {each.answer().status for each in refused} == {404}, round_
-            is_served_soon(neighbour)
+            is_served_soon(neighbor)
         assert web.num_threads() <= before + THREADS + 64
     wait_for(lambda: web.num_threads() <= before + THREADS, "an end of the threads")
-    with neighbour.connect() as connection:
+    with neighbor.connect() as connection:
         connection.post("/datasets/999999", f"Content-Length: {len(FITS)}")
         connection.send(FITS)
         assert connection.answer().status == 404
 
 
-def test_a_refused_body_that_stalls_does_not_stop_the_process(tenant: Tenant, neighbour: Tenant) -> None:
+def test_a_refused_body_that_stalls_does_not_stop_the_process(tenant: Tenant, neighbor: Tenant) -> None:
     """It did a second after the refusal, until the client left."""
     with stalled(1, tenant.stack, f"/datasets/{tenant.dataset}", "nonsense") as (stranger,):
         assert stranger.answer().status == 401
         until = time.monotonic() + 3
         while time.monotonic() < until:
-            is_served_soon(neighbour)
+            is_served_soon(neighbor)
 
 
 def test_who_waits_for_a_go_ahead_is_refused_without_one(tenant: Tenant) -> None:

@@ -62,14 +62,14 @@ def taken_by(tenant: Tenant, seconds: float) -> int:
 
 
 @pytest.mark.parametrize("with_token", [True, False])
-def test_a_login_flood_leaves_a_neighbour_most_of_the_rate(service: Stack, neighbour: Tenant, with_token: bool) -> None:
-    taken_by(neighbour, 1.0)
-    before = taken_by(neighbour, SECONDS)
+def test_a_login_flood_leaves_a_neighbor_most_of_the_rate(service: Stack, neighbor: Tenant, with_token: bool) -> None:
+    taken_by(neighbor, 1.0)
+    before = taken_by(neighbor, SECONDS)
     with flood(service, with_token=with_token) as statuses:
         # The burst that strangers may use is over.
         wait_for(lambda: statuses.count(503) > 2 * CLIENTS, "refused logins")
-        during = taken_by(neighbour, SECONDS)
-    after = taken_by(neighbour, SECONDS)
+        during = taken_by(neighbor, SECONDS)
+    after = taken_by(neighbor, SECONDS)
     # Alone on a machine, more than half. Other tests run beside this one; without the limit it was a seventieth.
     assert during > min(before, after) / 8, (before, during, after, len(statuses))
 

@@ -39,9 +39,9 @@ def is_served_soon(tenant: Tenant) -> None:
     assert time.monotonic() - began < SOON_SECONDS
 
 
-def test_bodies_that_do_not_come_are_at_the_expense_of_their_sender_alone(tenant: Tenant, neighbour: Tenant) -> None:
+def test_bodies_that_do_not_come_are_at_the_expense_of_their_sender_alone(tenant: Tenant, neighbor: Tenant) -> None:
     with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token) as connections:
-        is_served_soon(neighbour)
+        is_served_soon(neighbor)
         with tenant.connect() as another:
             another.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
             another.send(TEXT)
@@ -64,26 +64,26 @@ def _is_taken(tenant: Tenant) -> bool:
         return connection.answer().status == 202
 
 
-def test_ten_who_work_together_do_not_keep_an_eleventh_out(service: Stack, neighbour: Tenant) -> None:
+def test_ten_who_work_together_do_not_keep_an_eleventh_out(service: Stack, neighbor: Tenant) -> None:
     """One after the other, which gets them the most: each takes half of what is left."""
     *ten, eleventh = together(service, 11)
     with ExitStack() as connections:
         for hostile in ten:
             connections.enter_context(stalled(MANY, service, f"/datasets/{hostile.dataset}", hostile.token))
-            is_served_soon(neighbour)
+            is_served_soon(neighbor)
         for _ in range(20):
-            is_served_soon(neighbour)
+            is_served_soon(neighbor)
 
-        def the_last_is_taken() -> bool:  # which may be the neighbour's at the moment
+        def the_last_is_taken() -> bool:  # which may be the neighbor's at the moment
             connections.enter_context(stalled(1, service, f"/datasets/{eleventh.dataset}", eleventh.token))
-            return not _is_taken(neighbour)
+            return not _is_taken(neighbor)
 
         wait_for(the_last_is_taken, "the last thread for bodies to be taken", seconds=SOON_SECONDS)
         with Connection(service.port) as connection:
             for _ in range(20):
                 connection.head("GET /healthz")
                 assert connection.answer("GET").status == 200
-    wait_for(lambda: _is_taken(neighbour), "an end of the refusals", seconds=SOON_SECONDS)
+    wait_for(lambda: _is_taken(neighbor), "an end of the refusals", seconds=SOON_SECONDS)
 
 
 def together(stack: Stack, count: int) -> list[Tenant]:
@@ -105,14 +105,14 @@ for number in range({count}):
 """
 
 
-def test_nobody_without_a_key_keeps_a_thread_by_not_sending_a_body(tenant: Tenant, neighbour: Tenant) -> None:
+def test_nobody_without_a_key_keeps_a_thread_by_not_sending_a_body(tenant: Tenant, neighbor: Tenant) -> None:
     for token in (None, "nonsense", f"{tenant.token}x"):
         with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", token) as connections:
             assert {each.answer().status for each in connections} == {401}
-    is_served_soon(neighbour)
+    is_served_soon(neighbor)
 
 
-def test_forms_that_do_not_come_leave_the_api_its_threads(service: Stack, neighbour: Tenant) -> None:
+def test_forms_that_do_not_come_leave_the_api_its_threads(service: Stack, neighbor: Tenant) -> None:
     """The admin's forms are read before anybody is known to be allowed anything."""
     cookie = f"Cookie: csrftoken={'a' * 32}"
     form = "Content-Type: application/x-www-form-urlencoded"
@@ -121,13 +121,13 @@ def test_forms_that_do_not_come_leave_the_api_its_threads(service: Stack, neighb
             each = connections.enter_context(Connection(service.port))
             each.head("POST /admin/login/", cookie, form, "Content-Length: 100")
             each.send(b"a")
-        is_served_soon(neighbour)
+        is_served_soon(neighbor)
     with Connection(service.port) as connection:
         connection.head("GET /admin/login/")
         assert connection.answer().status == 200
 
 
-def test_files_that_nobody_takes_in_keep_no_thread(service: Stack, neighbour: Tenant) -> None:
+def test_files_that_nobody_takes_in_keep_no_thread(service: Stack, neighbor: Tenant) -> None:
     request = b"GET /static/unfold/css/styles.css HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with ExitStack() as connections:
         for _ in range(2 * THREADS):
@@ -135,14 +135,14 @@ def test_files_that_nobody_takes_in_keep_no_thread(service: Stack, neighbour: Te
             each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             each.send(request * 100)
         for _ in range(3):
-            is_served_soon(neighbour)
+            is_served_soon(neighbor)
 
 
-def test_heads_that_do_not_come_keep_no_thread(service: Stack, neighbour: Tenant) -> None:
+def test_heads_that_do_not_come_keep_no_thread(service: Stack, neighbor: Tenant) -> None:
     with ExitStack() as connections:
         for _ in range(MANY):
             connections.enter_context(Connection(service.port)).send(b"POST /datasets HTTP/1.1\r\nHost: loc")
-        is_served_soon(neighbour)
+        is_served_soon(neighbor)
 
 
 def test_the_kernel_finds_out_about_clients_that_vanished(service: Stack) -> None:
@@ -162,7 +162,7 @@ def _keepalive_timer_runs(own: int, peer: int) -> bool:
 
 
 def test_two_thousand_idle_connections_do_not_keep_the_next_client_from_being_served(
-    service: Stack, neighbour: Tenant
+    service: Stack, neighbor: Tenant
 ) -> None:
     (pid,) = service.web_processes()
     web = psutil.Process(pid)
@@ -174,7 +174,7 @@ def test_two_thousand_idle_connections_do_not_keep_the_next_client_from_being_se
                 each.head("GET /healthz")
             assert all(each.answer().status == 200 for each in opened)
         for _ in range(5):
-            is_served_soon(neighbour)
+            is_served_soon(neighbor)
         assert web.memory_info().rss - before < 2000 * 32 * 1024
 
 

@@ -242,17 +242,17 @@ def test_nothing_that_a_header_carries_becomes_a_header_of_the_answer(tenant: Te
     assert not any(character in value for value in answer.headers.values() for character in "\r\n\x00")
 
 
-def test_a_header_that_stands_twice_is_neither_of_the_two(tenant: Tenant, neighbour: Tenant) -> None:
-    before = accepted(tenant), accepted(neighbour)
+def test_a_header_that_stands_twice_is_neither_of_the_two(tenant: Tenant, neighbor: Tenant) -> None:
+    before = accepted(tenant), accepted(neighbor)
     for name, one, other, status in (
-        ("Authorization", f"Bearer {tenant.token}", f"Bearer {neighbour.token}", 401),
-        ("X-Loguro-Dataset-Id", str(tenant.dataset), str(neighbour.dataset), 400),
+        ("Authorization", f"Bearer {tenant.token}", f"Bearer {neighbor.token}", 401),
+        ("X-Loguro-Dataset-Id", str(tenant.dataset), str(neighbor.dataset), 400),
     ):
         with Connection(tenant.stack.port, None if name == "Authorization" else tenant.token) as connection:
             connection.post("/datasets", f"{name}: {one}", f"{name}: {other}", f"Content-Length: {len(TEXT)}")
             connection.send(TEXT)
             assert connection.answer().status == status
-    assert (accepted(tenant), accepted(neighbour)) == before
+    assert (accepted(tenant), accepted(neighbor)) == before
 
 
 def test_a_request_names_its_host_once(tenant: Tenant) -> None:
@@ -286,9 +286,9 @@ def test_a_request_names_its_host_once(tenant: Tenant) -> None:
 # -- addresses and methods ----------------------------------------------------------------------------
 
 
-def test_no_spelling_of_an_address_leads_to_a_dataset_but_its_own(tenant: Tenant, neighbour: Tenant) -> None:
-    before = accepted(tenant), accepted(neighbour)
-    own, theirs = tenant.dataset, neighbour.dataset
+def test_no_spelling_of_an_address_leads_to_a_dataset_but_its_own(tenant: Tenant, neighbor: Tenant) -> None:
+    before = accepted(tenant), accepted(neighbor)
+    own, theirs = tenant.dataset, neighbor.dataset
     for path in (
         f"//datasets/{own}",
         f"/datasets//{own}",
@@ -323,7 +323,7 @@ def test_no_spelling_of_an_address_leads_to_a_dataset_but_its_own(tenant: Tenant
         assert answer.status in (400, 404), path
         assert "error" in answer.json()
         assert answer.headers["x-request-id"]
-    assert (accepted(tenant), accepted(neighbour)) == before
+    assert (accepted(tenant), accepted(neighbor)) == before
     with tenant.connect() as connection:  # its digits, encoded: the same address, by RFC 3986
         connection.post(
             "/datasets/" + "".join(f"%{ord(digit):X}" for digit in str(own)), f"Content-Length: {len(TEXT)}"

@@ -30,7 +30,7 @@ WORDS = "The data in this Redis belongs to another installation"
 
 
 @pytest.fixture
-def anothers(transactional_db: None) -> Iterator[None]:
+def foreign_redis(transactional_db: None) -> Iterator[None]:
     """Redis was wiped, and another installation was the first to come."""
     redis.client().flushall()
     redis.client().set(INSTALLATION, THEIRS)
@@ -52,7 +52,7 @@ def test_a_wiped_redis_is_taken_again(api: Api, dataset: Dataset) -> None:
     assert len(stored(dataset)) == 1
 
 
-def test_another_installations_redis_is_not_written_to(api: Api, dataset: Dataset, anothers: None) -> None:
+def test_another_installations_redis_is_not_written_to(api: Api, dataset: Dataset, foreign_redis: None) -> None:
     redis.client().set("queue:generation", "feedf00d")
     before = {key: value for key, value in everything_in(own_client()).items() if not key.startswith(b"revision:")}
     for response in (api.one(record()), api.batch([record()])):
@@ -83,7 +83,7 @@ def test_a_running_process_notices_that_redis_is_anothers(api: Api, dataset: Dat
 @pytest.mark.parametrize(
     "command", [["worker", "-Q", "ingest.drain", "-c", "1"], ["beat", "-S", "config.celery:BoundedScheduler"]]
 )
-def test_a_celery_process_refuses_to_start(anothers: None, command: list[str]) -> None:
+def test_a_celery_process_refuses_to_start(foreign_redis: None, command: list[str]) -> None:
     environment = {**os.environ, "C_FORCE_ROOT": "1", "DATABASE_URL": _url()}
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "config", *command],

@@ -293,7 +293,7 @@ def test_an_answer_without_one_given_carries_a_new_request_id(api: Api) -> None:
     ["", " ", "a b", "a\tb", "x" * 129, "a\r\nSet-Cookie: b=c", "a\nb", "a\rb", "\x00", "é", "a\x7fb", "\x1b[31m"],
 )
 def test_a_request_id_that_is_not_safe_to_repeat_is_replaced(offered: str) -> None:
-    """Given as the server would, had it let the header through: this is the last line of defence."""
+    """Given as the server would, had it let the header through: this is the last line of defense."""
     answer = call("/healthz", "GET", HTTP_X_REQUEST_ID=offered)
     assert answer.status == 200
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-Id"])

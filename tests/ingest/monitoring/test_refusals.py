@@ -143,12 +143,12 @@ def test_flood_of_refusals_is_kept_in_part_and_the_rest_counted(
     assert len([line for line in caplog.messages if line.startswith("refused: 400 invalid_json")]) == sent
 
 
-def test_neighbour_of_a_flood_is_kept(api: Api, project: Project, dataset: Dataset) -> None:
+def test_neighbor_of_a_flood_is_kept(api: Api, project: Project, dataset: Dataset) -> None:
     other = services.create_project(slug="other", owner=project.owner)
-    neighbour = Api(issue_token(services.create_key(project=other, name="k")))
+    neighbor = Api(issue_token(services.create_key(project=other, name="k")))
     for _ in range(100):
         api.one("{")
-    assert neighbour.post("/datasets", "{").status_code == 404
+    assert neighbor.post("/datasets", "{").status_code == 404
     assert len(kept(other)) == 1
     assert refusals.projects() == [other.pk, project.pk]
 

@@ -114,20 +114,20 @@ def test_a_body_larger_than_the_whole_backlog_is_too_large(
         setattr(settings, name, 1000 * size)
 
 
-def test_a_project_that_has_filled_its_share_leaves_room_for_its_neighbour(
+def test_a_project_that_has_filled_its_share_leaves_room_for_its_neighbor(
     api: Api, other: Api, dataset: Dataset, owner: User, settings: Settings
 ) -> None:
-    neighbour = services.create_project(slug="neighbour", owner=owner)
-    theirs = services.create_dataset(project=neighbour, name="Theirs", fields=FIELDS)
-    neighbours = Api(issue_token(services.create_key(project=neighbour, name="tests")), theirs)
+    neighbor = services.create_project(slug="neighbor", owner=owner)
+    theirs = services.create_dataset(project=neighbor, name="Theirs", fields=FIELDS)
+    neighbors = Api(issue_token(services.create_key(project=neighbor, name="tests")), theirs)
     assert api.one(record()).status_code == 202
     settings.BACKLOG_LIMIT_BYTES = 4 * counters(dataset)["total"]
     assert other.one(record()).status_code == 202
     for refused in (api, other):
         assert_refused(refused.one(record()), PROJECT_FULL)
-    assert neighbours.one(record()).status_code == 202
+    assert neighbors.one(record()).status_code == 202
     stored(dataset)
-    assert_refused(api.one(record()), PROJECT_FULL)  # one of the three that the neighbour leaves
+    assert_refused(api.one(record()), PROJECT_FULL)  # one of the three that the neighbor leaves
     stored(theirs)
     assert api.one(record()).status_code == 202
 

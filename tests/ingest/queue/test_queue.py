@@ -303,8 +303,8 @@ def test_projects_take_turns_however_many_datasets_they_have(
 ) -> None:
     for n in range(20):
         enqueue(services.create_dataset(project=project, name=f"{n}", fields=FIELDS), b"{}")
-    neighbour = services.create_project(slug="neighbour", owner=owner)
-    small = services.create_dataset(project=neighbour, name="small", fields=FIELDS)
+    neighbor = services.create_project(slug="neighbor", owner=owner)
+    small = services.create_dataset(project=neighbor, name="small", fields=FIELDS)
     assert turns.count_due(100) == 20
     turns.next_due()
     enqueue(small, b"{}")

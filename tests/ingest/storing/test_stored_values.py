@@ -53,7 +53,7 @@ STRINGS = [
     "\x00",
     "line\nfeed\ttab\u2028",
     "😀👩‍👩‍👧",
-    "ÅÅ ǅ",  # composed and decomposed: not normalised
+    "ÅÅ ǅ",  # composed and decomposed: not normalized
     "\ufeffBOM inside",
     "\uffff\U0010ffff",
     "'; DROP TABLE records; --",
