@@ -10,10 +10,13 @@ from django.core.management import get_commands
 from config.common import errors as config_errors
 from config.common.errors import ApiError
 from datasets.contracts import catalog, keys
+from datasets.management.commands import create_demo
+from datasets.schemas.schema import CompiledSchema
 from ingest import errors as ingest_errors
 from ingest.api.urls import urlpatterns
 from ingest.errors import InvalidRecords
 from ingest.validation.body import ENCODINGS, MEDIA_TYPES
+from ingest.validation.payloads import validate_one
 from tests.support.documents import DOCUMENTS, README, ROOT, errors, rows, table
 
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
@@ -90,6 +93,12 @@ def test_every_address_is_in_the_table() -> None:
         assert any(pattern.resolve(sample) for pattern in urlpatterns), sample
 
 
+def test_the_example_is_a_record_of_the_demo() -> None:
+    (record,) = re.findall(r"-d '(\{.*?\})'", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    schema = CompiledSchema(1, create_demo.FIELDS)
+    assert validate_one(schema, record.encode()).count == 1
+
+
 # -- what the texts name ------------------------------------------------------------------------------
 
 
@@ -125,6 +134,12 @@ def test_every_command_that_is_named_exists(path: Path) -> None:
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
     known = commands() | {"migrate", "createsuperuser", "check"}  # Django's
     assert set(re.findall(r"(?:`|^|&& )(?:\.venv/bin/python )?manage(?:\.py)? (\w+)", text, re.MULTILINE)) <= known
+
+
+def test_the_map_of_the_tests_has_every_folder() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/*.py")}
+    mapped = set(re.findall(r"`(\w+)[/`]", (ROOT / "tests" / "README.md").read_text()))
+    assert folders <= mapped
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
