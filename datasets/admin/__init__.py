@@ -1,4 +1,4 @@
-"""Projects, datasets, keys and the change log in the admin. What it changes, it changes through `datasets.services`."""
+"""Projects, datasets, API keys and the change log in the admin. All changes go through `datasets.services`."""
 
 from datasets.admin import datasets, keys, log, projects
 

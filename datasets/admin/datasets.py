@@ -1,4 +1,4 @@
-"""Datasets in the admin: a schema editor, what a change means before it is published, and how to send records."""
+"""Datasets in the admin: the schema editor, a preview of what a change means, and how to send records."""
 
 import json
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ def _as_text(fields: Sequence[Field]) -> str:
 
 
 class DatasetForm(forms.ModelForm[Dataset]):
-    """A dataset with its schema in force; saving another schema publishes the next version.
+    """A dataset with its current schema. Saving another schema publishes the next version.
 
-    The schema is JSON; the page's editor writes it from its rows.
+    The schema field is JSON text, which the page's editor writes from its rows.
     """
 
     schema = forms.CharField(
@@ -47,22 +47,22 @@ class DatasetForm(forms.ModelForm[Dataset]):
     archive_confirmed = forms.BooleanField(
         required=False,
         label="Yes, archive it",
-        help_text="From the next request on, its senders are answered 404. What is stored and queued stays.",
+        help_text="Requests to this dataset fail with 404 immediately. Stored and queued records stay.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         version = self.instance.latest_version() if self.instance.pk else None
         if "slug" in self.fields:
-            self.fields["slug"].help_text = "Names exported files; clients send to the id."
+            self.fields["slug"].help_text = "Used in export file names. Clients use the dataset ID."
         if "description" in self.fields:
             self.fields["description"].widget.attrs["rows"] = 2
-        self.in_force = version.field_list() if version else []
+        self.current = version.field_list() if version else []
         if version:
-            self.fields["schema"].initial = _as_text(self.in_force)
+            self.fields["schema"].initial = _as_text(self.current)
 
     def clean_slug(self) -> str:
-        """Django does not check the constraint for a dataset that exists: its project is not in the form."""
+        """Raise ValidationError if the slug is taken. Django does not check it: the project is not in the form."""
         slug: str = self.cleaned_data["slug"]
         if self.instance.pk:
             namesakes = Dataset.objects.filter(project=self.instance.project_id, slug=slug)
@@ -71,14 +71,16 @@ class DatasetForm(forms.ModelForm[Dataset]):
         return slug
 
     def clean_archive_confirmed(self) -> bool:
-        """Ask before a dataset is archived."""
+        """Raise ValidationError if the user archives the dataset without confirming it."""
         confirmed: bool = self.cleaned_data["archive_confirmed"]
         if self.cleaned_data.get("is_archived") and not self.instance.is_archived and not confirmed:
-            raise ValidationError("Nothing was saved. Its senders will be refused: confirm that it is to be archived.")
+            raise ValidationError(
+                "Nothing was saved. Requests to an archived dataset fail: confirm that you want to archive it."
+            )
         return confirmed
 
     def clean_schema(self) -> list[Field] | None:
-        """The fields, checked against the rules and against what the table already holds; None: publish nothing."""
+        """Return the checked fields, or None to publish nothing. Raises ValidationError if the table cannot follow."""
         text = self.cleaned_data["schema"].strip()
         versions = list(self.instance.versions.order_by("number")) if self.instance.pk else []
         fields = read_fields(text) if text else []
@@ -88,17 +90,17 @@ class DatasetForm(forms.ModelForm[Dataset]):
         return fields
 
     def describe_schema(self) -> str:
-        """For the log."""
-        changes = list(differences(self.in_force, self.cleaned_data["schema"] or ()))
+        """Return the change of the schema for the log."""
+        changes = list(differences(self.current, self.cleaned_data["schema"] or ()))
         return "Schema: " + "; ".join(f"{each.kind} {each.field}" for each in changes) + "." if changes else ""
 
 
 @admin.register(Dataset)
 class DatasetAdmin(AuditedAdmin[Dataset]):
-    """Where a dataset is defined."""
+    """A dataset's name, slug and schema."""
 
     tenant_path = "project"
-    nothing = "No dataset yet. Paste a sample record, and its fields are read from it."
+    nothing = "No dataset yet. Add one: paste a sample record, and the form reads its fields."
     form = DatasetForm
     list_display = ("name", "id", "project", "version", "state", "created_at")
     list_filter = ("is_archived", ("project", ScopedFilter))
@@ -118,14 +120,14 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
 
     @admin.display(description="schema", ordering="latest_number")
     def version(self, dataset: Any) -> str:
-        return f"version {dataset.latest_number}" if dataset.latest_number else "none yet: accepts nothing"
+        return f"version {dataset.latest_number}" if dataset.latest_number else "none yet, accepts no records"
 
     @admin.display(description="state", ordering="is_archived")
     def state(self, dataset: Dataset) -> str:
         return "archived" if dataset.is_archived else "open"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Dataset | None = None) -> tuple[str, ...]:
-        # Its table's address names the project.
+        # The path of the dataset's table contains the project's id.
         return ("project",) if obj else ()
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Dataset | None = None) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         services.save_dataset(obj, changed=edited(form), fields=form.cleaned_data["schema"], author=author)
 
     def response_add(self, request: HttpRequest, obj: Dataset, post_url_continue: str | None = None) -> HttpResponse:
-        """On to what is needed next: a key, if the project has none in force, else the lines that send a record."""
+        """Continue to a new API key if the project has no active one, otherwise to the lines that send a record."""
         response = super().response_add(request, obj, post_url_continue)
         if "_save" not in request.POST:
             return response
@@ -153,27 +155,18 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
             *super().get_urls(),
         ]
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
-    ) -> HttpResponse:
+    def extra_form_context(self, request: HttpRequest, obj: Dataset | None) -> dict[str, Any]:
         versions = list(obj.versions.select_related("created_by").order_by("-number")) if obj else []
-        in_force = versions[0].field_list() if versions else []
-        context |= {
+        current = versions[0].field_list() if versions else []
+        return {
             "field_types": [{"name": each.name, "help": each.help} for each in FIELD_TYPES.values()],
             "history": _history(versions[: _MAX_VERSIONS + 1])[:_MAX_VERSIONS],
-            "panel": _panel(request, obj, in_force, request.POST.get("_sample", "")),
+            "panel": _panel(request, obj, current, request.POST.get("_sample", "")),
             "sample": request.POST.get("_sample", ""),
         }
-        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def infer_view(self, request: HttpRequest) -> HttpResponse:
-        """Fields from a pasted sample, to be approved."""
+        """Return the fields of a pasted sample as JSON, for the user to check."""
         if not self.has_add_permission(request):
             return HttpResponse(status=403)
         try:
@@ -183,7 +176,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         return JsonResponse({"fields": [field.as_json() for field in inferred.fields], "notes": inferred.notes})
 
     def check_view(self, request: HttpRequest, object_id: int | None = None) -> HttpResponse:
-        """What the rows in the editor would mean, if they were published."""
+        """Return as JSON what publishing the editor's rows would change, and every problem with them."""
         dataset = self.get_object_or_404(request, object_id) if object_id else None
         if dataset is None and not self.has_add_permission(request):
             return HttpResponse(status=403)
@@ -195,13 +188,14 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         except ValidationError as error:
             raise BadRequest(" ".join(error.messages)) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise BadRequest("The fields are no list of names, types and descriptions.") from None
+            raise BadRequest("The fields are not a list of names, types and descriptions.") from None
         earlier = [version.field_list() for version in dataset.versions.order_by("number")] if dataset else []
         found = problems(earlier, fields)
         preview = {
             "changes": list(differences(earlier[-1] if earlier else (), fields)) if len(fields) <= MAX_FIELDS else [],
             "next": len(earlier) + 1,
             "problems": found,
+            "general_problems": [each for each in found if each.index is None],
         }
         answer = {
             "problems": [{"index": each.index, "text": each.text} for each in found],
@@ -227,7 +221,7 @@ def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field
 
 
 def _history(versions: Sequence[SchemaVersion]) -> list[dict[str, Any]]:
-    """Each version, latest first, with what it changed."""
+    """Return each version, latest first, with what it changed."""
     before = [*(version.field_list() for version in versions[1:]), []]
     return [
         {"version": version, "changes": list(differences(earlier, version.field_list()))}

@@ -1,10 +1,10 @@
-"""Forms that are saved over the state that their page showed, or not at all.
+"""Keep two admins who edit the same object from overwriting each other's changes.
 
-Two admins may have the same page open. Each page carries a digest of every field as it was shown; a save compares them
-with the object, whose row it has locked. If another change came between, nothing is saved: the page says who changed
-what, shows the present value of the changed fields, and keeps everything else that was typed.
+Each page carries a digest of every field as it was shown. A save locks the object's row and compares the digests with
+the current values. If another change came first, nothing is saved: the page says who changed what, shows the current
+value of the changed fields, and keeps everything else that the admin typed.
 
-A change that is refused (Redis is away, or another save took the same name) keeps what was typed, too.
+A page also keeps what was typed if the change is refused: Redis is unreachable, or another save took the same name.
 """
 
 import json
@@ -31,31 +31,31 @@ from datasets.admin.tenancy import TenantAdmin
 
 _Model = TypeVar("_Model", bound=Model)
 
-# The hidden field with the state that the page showed.
+# The name of the hidden field with the state that the page showed.
 LOADED = "_loaded"
 _SALT = "datasets.admin.edits"
-# In the request's environ: why this very save was refused a moment ago.
+# The key in `request.META` of the reason why the first attempt of this save was refused.
 _REFUSED = "admin.refused"
 
 
 class GuardedForm(forms.BaseModelForm[Any]):
-    """A form that knows which state its page showed. `GuardedAdmin` mixes it into each form."""
+    """A form that knows which state its page showed. `GuardedAdmin` adds this class to each form."""
 
     request: HttpRequest
-    # True after a save was refused and the page shows the present values.
-    shows_present = False
+    # True after a refused save, when the page shows the current values.
+    shows_current = False
 
     def loaded_state(self) -> str:
         """Return the value of the hidden field: the state that this page shows."""
         posted = self.data.get(LOADED) if self.is_bound else None
-        if posted and not self.shows_present:
+        if posted and not self.shows_current:
             return str(posted)
         return signing.dumps([clock.now().isoformat(), self._digests()], salt=_SALT)
 
     def clean(self) -> dict[str, Any] | None:
-        """Refuse the save if the object has changed since its page was loaded, or if it was refused already."""
-        if names := self._changed_meanwhile():
-            self._show_present(names)
+        """Refuse the save if the object has changed since its page was loaded, or if the first attempt was refused."""
+        if names := self._changed_since_load():
+            self._show_current(names)
             return self.cleaned_data
         if refusal := self.request.META.get(_REFUSED):
             self.add_error(None, str(refusal))
@@ -72,20 +72,20 @@ class GuardedForm(forms.BaseModelForm[Any]):
         except signing.BadSignature:
             return None, {}
 
-    def _changed_meanwhile(self) -> list[str]:
+    def _changed_since_load(self) -> list[str]:
         """Return the names of the fields that changed after the page was loaded."""
         if not self.is_bound or LOADED not in self.data or self.instance.pk is None:
             return []
         before = self._posted_state()[1]
         return [name for name, now in self._digests().items() if before.get(name) != now]
 
-    def _show_present(self, names: Collection[str]) -> None:
-        """Say who changed the fields, and show their present values instead of what was posted for them."""
+    def _show_current(self, names: Collection[str]) -> None:
+        """Say who changed the fields, and show their current values instead of the posted ones."""
         since, before = self._posted_state()
         typed = {
             str(self[name].label): str(self[name].value()) for name in names if before.get(name) != self._typed(name)
         }
-        self.shows_present = True
+        self.shows_current = True
         for name in names:
             self.errors.pop(name, None)
             vars(self.fields[name])["bound_data"] = lambda data, initial: initial
@@ -94,7 +94,7 @@ class GuardedForm(forms.BaseModelForm[Any]):
             None,
             ValidationError(
                 format_html(
-                    "Nothing was saved, because this page is not up to date. {} The page now shows the present "
+                    "Nothing was saved, because this page is out of date. {} The page now shows the current "
                     "value of {} and keeps everything else that you typed. Check it, then save again.{}",
                     self._who_changed(since),
                     labels,
@@ -111,15 +111,15 @@ class GuardedForm(forms.BaseModelForm[Any]):
         entries = LogEntry.objects.filter(
             content_type=ContentType.objects.get_for_model(self.instance), object_id=str(self.instance.pk)
         )
-        told = [
+        changes = [
             f"{entry.user}, {entry.action_time:%H:%M} UTC: {entry.get_change_message()}"
             for entry in (entries.filter(action_time__gte=since).select_related("user")[:5] if since else ())
         ]
-        return " ".join(told) or "It was changed outside of this admin."
+        return " ".join(changes) or "It was changed outside this admin."
 
 
 class GuardedAdmin(TenantAdmin[_Model]):
-    """An admin whose forms are saved over the state that they showed, field by field, or not at all."""
+    """A model admin whose forms are only saved if the object is still as the page showed it."""
 
     change_form_before_template = "admin/loaded_state.html"
 
@@ -128,7 +128,7 @@ class GuardedAdmin(TenantAdmin[_Model]):
         return type(form)(form.__name__, (GuardedForm, form), {"request": request})
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> _Model | None:
-        """Return the object; its row stays locked until the transaction of a save ends."""
+        """Return the object. In a save, its row stays locked until the transaction ends."""
         found: _Model | None = super().get_object(request, object_id, from_field)
         if found is None or request.method != "POST" or not transaction.get_connection().in_atomic_block:
             return found
@@ -137,7 +137,7 @@ class GuardedAdmin(TenantAdmin[_Model]):
         return super().get_object(request, object_id, from_field)
 
     def save_model(self, request: HttpRequest, obj: _Model, form: Any, change: bool) -> None:
-        """Write the fields that were changed in the form, and no others."""
+        """Write only the fields that were changed in the form."""
         obj.save(update_fields=edited(form) if change else None)
 
     def changeform_view(
@@ -152,7 +152,7 @@ class GuardedAdmin(TenantAdmin[_Model]):
         except Refused as refusal:
             request.META[_REFUSED] = str(refusal)
         except IntegrityError:
-            request.META[_REFUSED] = "Nothing was saved: this name cannot be used. Choose another one."
+            request.META[_REFUSED] = "Nothing was saved, because this name cannot be used. Choose another one."
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
@@ -164,13 +164,13 @@ class GuardedAdmin(TenantAdmin[_Model]):
 
 
 def edited(form: Any) -> list[str]:
-    """Return the names of the model's own fields that were changed in a form."""
+    """Return the names of the model's own fields that the user changed in a form."""
     concrete = {field.name for field in form.instance._meta.concrete_fields}
     return [name for name in form.changed_data if name in concrete]
 
 
 def _digest(value: Any) -> str:
-    """Return a short digest of a field's value, the same for a value from the database and from a form."""
+    """Return a short digest of a field's value. A value has the same digest from the database and from a form."""
     if isinstance(value, list | tuple | QuerySet):
         value = sorted(str(each.pk if isinstance(each, Model) else each) for each in value)
     text = "" if value is None else json.dumps(value, default=str) if isinstance(value, list) else str(value)
@@ -178,7 +178,7 @@ def _digest(value: Any) -> str:
 
 
 def _kept(typed: dict[str, str]) -> SafeString:
-    """Return what was typed into the fields that now show another value, to be copied from."""
+    """Return what the user typed into fields that now show another value, as HTML to copy from."""
     if not typed:
         return SafeString("")
     rows = format_html_join("", "<dt>{}</dt><dd><pre>{}</pre></dd>", typed.items())

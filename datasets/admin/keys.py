@@ -1,4 +1,4 @@
-"""API keys in the admin: made, shown once, rotated, revoked."""
+"""API keys in the admin: issue, show once, rotate and revoke."""
 
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -30,11 +30,15 @@ _ENDS = (
     ("365", "In a year"),
     ("date", "On a date"),
 )
-_GRACES = ((0, "at once"), (1, "in 1 hour"), (24, "in 24 hours"), (168, "in 7 days"))  # hours
+# For each choice: hours, and its label after “The old key expires”.
+_GRACES = ((0, "immediately"), (1, "in 1 hour"), (24, "in 24 hours"), (168, "in 7 days"))
+
+
+_SHOWN = ("id", "state", "last_used", "created_at", "expires_at", "revoked_at")
 
 
 class KeyForm(forms.ModelForm[ApiKey]):
-    """A new key: whose, for whom, for how long."""
+    """A new key: its project, its name, and when it expires."""
 
     ends = forms.ChoiceField(
         label="Expires", choices=_ENDS, required=False, widget=forms.Select(attrs={"class": "ours-input"})
@@ -43,7 +47,7 @@ class KeyForm(forms.ModelForm[ApiKey]):
         label="Expires on",
         required=False,
         widget=forms.DateInput(attrs={"type": "date", "class": "ours-input"}),
-        help_text="The first day (UTC) on which it is refused.",
+        help_text="The first day (UTC) on which the key no longer works.",
     )
 
     class Meta:
@@ -53,17 +57,17 @@ class KeyForm(forms.ModelForm[ApiKey]):
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
         project, name = data.get("project"), data.get("name")
-        # Also if a browser loads the page with a new key's token again, which sends the form again.
+        # This also stops a second key when a browser reloads the page with the token, which sends the form again.
         if self.instance._state.adding and project and project.keys_in_force().filter(name=name).exists():
             raise ValidationError(
-                {"name": "The project has a key of this name. Choose another name, or rotate that key."}
+                {"name": "The project has an active key with this name. Choose another name, or rotate that key."}
             )
         chosen, moment = data.get("ends"), clock.now()
         if chosen == "date":
             day = data.get("ends_on")
             end = day and moment.replace(year=day.year, month=day.month, day=day.day, hour=0, minute=0, second=0)
             if end is None or end <= moment:
-                raise ValidationError({"ends_on": "Choose a day to come."})
+                raise ValidationError({"ends_on": "Choose a day in the future."})
             self.instance.expires_at = end.replace(microsecond=0)
         elif chosen:
             self.instance.expires_at = moment + timedelta(days=int(chosen))
@@ -72,17 +76,17 @@ class KeyForm(forms.ModelForm[ApiKey]):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(AuditedAdmin[ApiKey]):
-    """Keys of projects. The token is shown once, where the key is made."""
+    """API keys of projects. A new key's token is shown once."""
 
     tenant_path = "project"
-    nothing = "No key yet. Who sends records needs one; its token is shown once, where it is made."
+    nothing = "No API key yet. Clients need one to send records. Its token is shown once, when you create it."
     conditional_fields: ClassVar[dict[str, str]] = {"ends_on": "ends == 'date'"}
-    list_display = ("name", "project", "state", "last_used", "created_at", "expires_at")
+    list_display = ("name", "id", "project", "state", "last_used", "created_at", "expires_at")
     list_filter = (("project", ScopedFilter), ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("project",)
     search_fields = ("name",)
     autocomplete_fields = ("project",)
-    ordering = ("-pk",)  # the order of creation, by an index
+    ordering = ("-pk",)  # the order of creation; has an index
     actions = ("revoke",)
 
     def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:
@@ -91,19 +95,20 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         if obj is None:
             return ("project", "name", "ends", "ends_on")
-        return ("project", "name", "state", "last_used", "created_at", "expires_at", "revoked_at")
+        return ("project", "name", *_SHOWN)
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        shown = ("project", "state", "last_used", "created_at", "expires_at", "revoked_at")
-        return shown if obj else ()
+        return ("project", *_SHOWN) if obj else ()
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> str:
         if key.revoked_at is not None:
             return "revoked"
         if key.expires_at is None:
-            return "in force"
-        return "expired" if key.expires_at <= clock.now() else f"in force, ends in {timeuntil(key.expires_at, depth=1)}"
+            return "active"
+        if key.expires_at <= clock.now():
+            return "expired"
+        return f"active, expires in {timeuntil(key.expires_at, depth=1)}"
 
     @admin.display(description="last used", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> str:
@@ -124,7 +129,7 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
         ]
 
     def revoke_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Asks, and revokes."""
+        """Ask for confirmation on GET. Revoke the key on POST."""
         key = self.get_object_or_404(request, object_id)
         if request.method == "POST":
             self._revoke(request, [key])
@@ -138,7 +143,7 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
             original=key,
         )
 
-    @admin.action(description="Revoke: their next request is refused", permissions=("change",))
+    @admin.action(description="Revoke: requests using these keys fail immediately", permissions=("change",))
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
         keys = list(queryset.select_related("project"))
         if "confirmed" not in request.POST:
@@ -159,7 +164,7 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
         messages.success(request, "Revoked: " + ", ".join(f"“{key}”" for key in keys) + ".")
 
     def rotate_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """A new key for an old one, which ends when its users have had the time to change."""
+        """Issue a new key in place of an old one, which expires after a grace period that the user chooses."""
         key = self.get_object_or_404(request, object_id)
         hours = request.POST.get("grace", "")
         if request.method == "POST" and hours in {str(grace) for grace, _ in _GRACES}:
@@ -169,8 +174,9 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
             except Refused as refusal:
                 messages.error(request, str(refusal))
                 return HttpResponseRedirect(request.get_full_path())
-            self.log_change(request, key, f"Rotated: ends {dict(_GRACES)[int(hours)]}; followed by key {successor.pk}.")
-            self.log_addition(request, successor, f"Issued in place of key {key.pk}.")
+            expires = dict(_GRACES)[int(hours)]
+            self.log_change(request, key, f"Rotated: expires {expires}, replaced by key {successor.pk}.")
+            self.log_addition(request, successor, f"Issued to replace key {key.pk}.")
             return self._issued(request, successor, "API key rotated", old=key)
         return page(
             request,
@@ -183,7 +189,7 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
         )
 
     def _issued(self, request: HttpRequest, key: ApiKey, title: str, **context: Any) -> HttpResponse:
-        """Show the token, in this answer and never again: it is not put into a session, a cookie or the database."""
+        """Show the token in this response only. It is not kept in a session, a cookie or the database."""
         token = issue_token(key)
         dataset = (
             Dataset.objects.filter(project=key.project, is_archived=False, versions__isnull=False)

@@ -1,4 +1,4 @@
-"""Django's log of changes, as a page: who changed what, and when."""
+"""Django's log of admin changes as a page: who changed what, and when."""
 
 from typing import Any
 
@@ -11,19 +11,22 @@ from django.db.models.functions import Cast
 
 from datasets.admin.tenancy import ReadOnlyAdmin, TenantAdmin, scope
 
+# Django calls them log entries. Titles, breadcrumbs and counts use these names.
+LogEntry._meta.verbose_name, LogEntry._meta.verbose_name_plural = "change", "changes"
+
 
 @admin.register(LogEntry)
 class LogAdmin(ReadOnlyAdmin[LogEntry]):
-    """Changes made in the admin, of what the reader may see."""
+    """The changes made in the admin to objects that the reader sees."""
 
-    # Not by a path: an entry names its object by type and id.
+    # Not a path: `of_tenant` below finds the project, because an entry names its object by type and id.
     tenant_path = "object"
-    nothing = "Nothing was changed in the admin yet."
-    list_display = ("action_time", "user", "action", "content_type", "object_repr", "what")
+    nothing = "No changes yet. This page lists what people change in the admin."
+    list_display = ("action_time", "user", "action", "kind", "object_name", "what")
     list_filter = ("action_flag",)
     list_select_related = ("user", "content_type")
     search_fields = ("object_repr", "change_message", "user__username")
-    fields = ("action_time", "user", "content_type", "object_repr", "what")
+    fields = ("action_time", "user", "action", "kind", "object_name", "what")
     readonly_fields = fields
 
     def of_tenant(self, queryset: QuerySet[LogEntry], user: Any) -> QuerySet[LogEntry]:
@@ -42,3 +45,11 @@ class LogAdmin(ReadOnlyAdmin[LogEntry]):
     @admin.display(description="action", ordering="action_flag")
     def action(self, entry: LogEntry) -> str:
         return entry.get_action_flag_display()
+
+    @admin.display(description="kind of object", ordering="content_type")
+    def kind(self, entry: LogEntry) -> str:
+        return entry.content_type.name if entry.content_type else "unknown"
+
+    @admin.display(description="object", ordering="object_repr")
+    def object_name(self, entry: LogEntry) -> str:
+        return entry.object_repr

@@ -1,4 +1,4 @@
-"""What the admin's own pages and forms share."""
+"""What our own admin pages and forms share."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -7,19 +7,21 @@ from django.contrib import admin
 from django.core.exceptions import BadRequest
 from django.db.models import Model
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
 
 from datasets.admin.edits import GuardedAdmin
+from datasets.admin.tenancy import projects_of
+from datasets.models import Project
 
 _Model = TypeVar("_Model", bound=Model)
 
 
 def page(request: HttpRequest, template: str, *, title: str, opts: Any = None, **context: Any) -> TemplateResponse:
-    """Return a page in the admin's frame; browsers keep no copy, because it may hold a token or a tenant's records.
+    """Return a page in the admin's frame. Browsers keep no copy, because it may hold a token or a tenant's records.
 
-    `opts`: the options of the model that the page belongs to. A page without a model shows its title as a heading.
+    `opts` are the options of the model that the page belongs to. A page without a model shows its title as a heading.
     """
     heading = {} if opts else {"content_title": title}
     frame = {**admin.site.each_context(request), "opts": opts, "title": title, **heading}
@@ -30,25 +32,33 @@ def page(request: HttpRequest, template: str, *, title: str, opts: Any = None, *
 
 
 def base_url(request: HttpRequest) -> str:
-    """Where the API answers, as this browser knows it."""
+    """Return the base URL of the API, with the host name that this browser uses."""
     return f"{request.scheme}://{request.get_host()}"
 
 
 def number(text: str) -> int:
-    """Return the id that an address or a form names. Raises BadRequest if no row can have it."""
+    """Return the id in a URL or a form. Raises BadRequest if no row can have it."""
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise BadRequest(f"“{text[:50]}” is no id.")
+        raise BadRequest(f"“{text[:50]}” is not an id.")
     return int(text)
 
 
 class AuditedAdmin(GuardedAdmin[_Model]):
-    """An admin that writes the old and the new value of each changed field to Django's log."""
+    """A model admin that writes the old and the new value of each changed field to Django's admin log."""
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Show the form, or what to do first if a new object needs a project and this user has none."""
+        if self.tenant_path == "project" and not projects_of(request.user).exists():
+            title = f"Add {self.opts.verbose_name}"
+            can_add = admin.site.get_model_admin(Project).has_add_permission(request)
+            return page(request, "admin/no_project.html", opts=self.opts, title=title, can_add_project=can_add)
+        return super().add_view(request, form_url, extra_context)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
-        """For Django's log."""
+        """Return the message for Django's log: old and new value of each changed field."""
         if add or not isinstance(form, ModelForm):
             return super().construct_change_message(request, form, formsets, add)
-        return " ".join(_described(form, name) for name in form.changed_data) or "Saved without a change."
+        return " ".join(_described(form, name) for name in form.changed_data) or "Saved without changes."
 
 
 def _described(form: Any, name: str) -> str:
@@ -65,6 +75,6 @@ def _described(form: Any, name: str) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Iterable) and not isinstance(value, str):  # a choice of several
+    if isinstance(value, Iterable) and not isinstance(value, str):  # several objects
         return ", ".join(sorted(map(str, value)))
     return "" if value is None else str(value)

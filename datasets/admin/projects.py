@@ -17,23 +17,30 @@ from datasets.admin.pages import AuditedAdmin
 from datasets.admin.tenancy import ITSELF, scope
 from datasets.models import Dataset, Project
 
-_FIELDS = ("name", "slug", "owner", "member_names", "is_active", "default_dataset")
+_FIELDS = ("name", "slug", "owner", "member_names", "leave_confirmed", "is_active", "default_dataset")
 
 
 class ProjectForm(forms.ModelForm[Project]):
-    """A project, with its members by name: nobody is shown a list of all people."""
+    """A project. Members are typed by name, because staff must not see a list of all users."""
+
+    request: HttpRequest  # set by GuardedAdmin
 
     member_names = forms.CharField(
         label="Members",
         required=False,
         widget=forms.TextInput(attrs={"class": "ours-input", "autocomplete": "off", "spellcheck": "false"}),
-        help_text="Usernames, separated by commas. Members see and change the project as its owner does.",
+        help_text="Usernames, separated by commas. Members see and change the project like its owner.",
+    )
+    leave_confirmed = forms.BooleanField(
+        required=False,
+        label="Yes, remove me from this project",
+        help_text="You will not see the project any more. Its owner can add you again.",
     )
 
     class Meta:
         model = Project
         fields = ("name", "slug", "owner", "is_active", "default_dataset")
-        # Not that another project has it, whose staff do not see each other.
+        # Django's message would say that another project has the slug. Staff must not learn of other projects.
         error_messages: ClassVar[dict[str, Any]] = {"slug": {"unique": "This slug cannot be used. Choose another one."}}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -43,27 +50,50 @@ class ProjectForm(forms.ModelForm[Project]):
             self.fields["member_names"].initial = ", ".join(names)
 
     def clean_member_names(self) -> list[User]:
-        names = {name.strip() for name in self.cleaned_data["member_names"].split(",") if name.strip()}
+        """Return the members. Raises ValidationError for an unknown name."""
+        names = _split(self.cleaned_data["member_names"])
         found = list(User.objects.filter(username__in=names))
         unknown = names - {user.username for user in found}
         if unknown:
-            # Not whether there is such a user: that is not for everybody to know.
+            # Do not say whether such a user exists: staff must not learn of other users.
             raise ValidationError(f"This name cannot be a member: {', '.join(sorted(unknown))}. Check its spelling.")
         return found
 
+    def clean_leave_confirmed(self) -> bool:
+        """Ask before a member removes themselves, because they cannot undo it."""
+        confirmed: bool = self.cleaned_data["leave_confirmed"]
+        if not confirmed and _leaves(self.request, self.instance):
+            raise ValidationError("Nothing was saved. You are removing yourself from this project: confirm it here.")
+        return confirmed
+
     def describe_member_names(self) -> str:
-        """For the log."""
+        """Return the change of the members for the log."""
         names = ", ".join(sorted(user.username for user in self.cleaned_data["member_names"]))
         return f"Members: “{self.fields['member_names'].initial or ''}” → “{names}”."
 
 
+def _split(names: str) -> set[str]:
+    return {name.strip() for name in names.split(",") if name.strip()}
+
+
+def _leaves(request: HttpRequest, project: Project) -> bool:
+    """Return whether the posted list of members locks the user who posts it out of the project."""
+    user = request.user
+    if request.method != "POST" or project.pk is None or user.is_superuser or user.pk == project.owner_id:
+        return False
+    name = user.get_username()
+    is_member = project.members.filter(username=name).exists()
+    return is_member and name not in _split(request.POST.get("member_names", ""))
+
+
 @admin.register(Project)
 class ProjectAdmin(AuditedAdmin[Project]):
-    """A project's name, owner and members; whether its keys are taken; where records without a dataset id go."""
+    """A project's name, owner, members and default dataset, and whether its keys are accepted."""
 
     tenant_path = ITSELF
     nothing = (
-        "No project yet. Datasets and keys belong to one: it is made by who has the right, or shared by its owner."
+        "No project yet. Create one if you may, or ask an owner to add you to theirs. Datasets and API keys belong to "
+        "a project."
     )
     form = ProjectForm
     list_display = ("name", "slug", "owner", "dataset_count", "is_active", "created_at")
@@ -90,15 +120,17 @@ class ProjectAdmin(AuditedAdmin[Project]):
 
     def get_fields(self, request: HttpRequest, obj: Project | None = None) -> tuple[str, ...]:
         hidden = set() if obj else {"default_dataset"}
+        if obj is None or not _leaves(request, obj):
+            hidden.add("leave_confirmed")
         if obj is None and not request.user.is_superuser:
-            hidden.add("owner")  # who makes it owns it
+            hidden.add("owner")  # `save_model` makes this user the owner
         return tuple(name for name in _FIELDS if name not in hidden)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"owner": request.user.pk, **super().get_changeform_initial_data(request)}
 
     def get_readonly_fields(self, request: HttpRequest, obj: Project | None = None) -> tuple[str, ...]:
-        # Its records count against the owner's quota: to give a project away is not for members, nor for owners.
+        # The records count against the owner's quota, so only a superuser may change the owner.
         return () if request.user.is_superuser or obj is None else ("owner",)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -109,11 +141,18 @@ class ProjectAdmin(AuditedAdmin[Project]):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def response_add(self, request: HttpRequest, obj: Project, post_url_continue: str | None = None) -> HttpResponse:
-        """On to its first dataset, unless another button was pressed than Save."""
+        """Continue to the project's first dataset, unless the user pressed another button than Save."""
         response = super().response_add(request, obj, post_url_continue)
         if "_save" not in request.POST:
             return response
         return HttpResponseRedirect(reverse("admin:datasets_dataset_add") + f"?project={obj.pk}")
+
+    def response_change(self, request: HttpRequest, obj: Project) -> HttpResponse:
+        """Go back to the list if the user has just left the project."""
+        response = super().response_change(request, obj)
+        if self.has_view_permission(request, obj):
+            return response
+        return HttpResponseRedirect(reverse("admin:datasets_project_changelist"))
 
     def save_model(self, request: HttpRequest, obj: Project, form: forms.ModelForm[Project], change: bool) -> None:
         if not change and not request.user.is_superuser:

@@ -24,7 +24,7 @@ def test_an_outdated_page_says_who_changed_what_and_keeps_what_was_typed(log_in:
     expect(admin.get_by_text("was changed successfully")).to_be_visible()
     alice.fill("[name=description]", "What we sell")
     alice.get_by_role("button", name="Save", exact=True).click()
-    expect(alice.get_by_text("Nothing was saved, because this page is not up to date.")).to_be_visible()
+    expect(alice.get_by_text("Nothing was saved, because this page is out of date.")).to_be_visible()
     expect(alice.get_by_text(re.compile(r"admin, \d\d:\d\d UTC: Schema: added coupon"))).to_be_visible()
     expect(alice.locator("[name=description]")).to_have_value("What we sell")
     assert "coupon" in [name.input_value() for name in alice.locator(".ours-name").all()]
@@ -42,7 +42,7 @@ def test_archiving_asks_first_and_the_dataset_says_so(log_in: LogIn, scene: Scen
     page.locator("[name=is_archived]").check()
     expect(page.locator("[name=archive_confirmed]")).to_be_visible()
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.get_by_text("confirm that it is to be archived")).to_be_visible()
+    expect(page.get_by_text("confirm that you want to archive it")).to_be_visible()
     page.locator("[name=archive_confirmed]").check()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("was changed successfully")).to_be_visible()

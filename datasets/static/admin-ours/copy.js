@@ -1,11 +1,11 @@
-// Buttons with data-copy="ID": put the text of that element on the clipboard, and say so.
+// A button with data-copy="ID" copies the text of that element and shows “Copied” for two seconds.
 
 async function copy(text) {
   if (navigator.clipboard && window.isSecureContext) {
     await navigator.clipboard.writeText(text);
     return;
   }
-  // Over plain HTTP a browser gives no clipboard to scripts, but to a selection.
+  // Over plain HTTP scripts have no clipboard, but the browser can still copy a selection.
   const area = document.createElement("textarea");
   area.value = text;
   document.body.append(area);

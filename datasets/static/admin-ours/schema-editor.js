@@ -1,10 +1,10 @@
-// The schema editor: rows for the JSON in the form's textarea, which stays what is sent. With every change the server
-// says what it would mean; nothing is decided here.
+// The schema editor shows rows for the JSON in the form's textarea. The form still sends the textarea. After each change
+// the server says what publishing would change; this script decides nothing.
 
 const root = document.getElementById("schema-editor");
 const source = document.getElementById("id_schema");
 const list = root.querySelector(".ours-schema");
-const said = document.getElementById("schema-said");
+const announcement = document.getElementById("schema-said");
 const types = JSON.parse(document.getElementById("schema-types").textContent);
 const csrf = document.querySelector("[name=csrfmiddlewaretoken]").value;
 
@@ -14,8 +14,8 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-function say(text) {
-  said.textContent = text;
+function announce(text) {
+  announcement.textContent = text;
 }
 
 function rows() {
@@ -38,13 +38,13 @@ function move(row, by) {
   const other = by < 0 ? row.previousElementSibling : row.nextElementSibling;
   if (!other) return;
   by < 0 ? other.before(row) : other.after(row);
-  say(`${nameOf(row)} is now field ${[...list.children].indexOf(row) + 1} of ${list.children.length}`);
+  announce(`${nameOf(row)} is now field ${[...list.children].indexOf(row) + 1} of ${list.children.length}`);
   changed();
 }
 
 function remove(row) {
   const next = row.nextElementSibling ?? row.previousElementSibling;
-  say(`${nameOf(row)} removed`);
+  announce(`${nameOf(row)} removed`);
   row.remove();
   (next?.querySelector(".ours-name") ?? document.getElementById("schema-add")).focus();
   changed();
@@ -77,7 +77,7 @@ function add(field = { name: "", type: "string", description: "" }) {
   for (const each of types) type.append(element("option", { value: each.name, textContent: each.name, title: each.help }));
   if (!types.some((each) => each.name === field.type)) type.append(element("option", { value: field.type, textContent: field.type }));
   type.value = field.type;
-  const what = element("input", { className: "ours-input ours-what", value: field.description ?? "", placeholder: "description (for people)" });
+  const what = element("input", { className: "ours-input ours-what", value: field.description ?? "", placeholder: "description (optional)" });
   what.setAttribute("aria-label", "Description");
   const tools = element("span", { className: "ours-row ours-tools" }, tool("✕", "Remove this field", () => remove(row)));
   row.append(element("div", { className: "ours-line" }, handle, name, type, what, tools));
@@ -86,18 +86,18 @@ function add(field = { name: "", type: "string", description: "" }) {
   name.addEventListener("input", () => { name.title = name.value; });
   name.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
-    event.preventDefault(); // Enter in a row is for the next row, not for the whole form
+    event.preventDefault(); // Enter goes to the next row and does not send the form
     row.nextElementSibling ? row.nextElementSibling.querySelector(".ours-name").focus() : add().querySelector(".ours-name").focus();
   });
   list.append(row);
   return row;
 }
 
-// Pointer events, and not HTML's drag and drop: they work for fingers too.
+// Pointer events also work on touch screens. HTML's drag and drop does not.
 function dragging(handle, row) {
   handle.addEventListener("pointerdown", (event) => {
     if (event.button) return;
-    event.preventDefault(); // no text is selected on the way
+    event.preventDefault(); // do not select text while dragging
     handle.focus();
     row.classList.add("ours-over");
     const follow = (moved) => {
@@ -113,7 +113,7 @@ function dragging(handle, row) {
       row.classList.remove("ours-over");
       changed();
     };
-    // On the document: a handle that is moved about in it loses its pointer.
+    // Listen on the document: a handle that moves in the document loses its pointer.
     document.addEventListener("pointermove", follow);
     document.addEventListener("pointerup", drop);
     document.addEventListener("pointercancel", drop);
@@ -140,7 +140,7 @@ async function post(url, data) {
   return fetch(url, { method: "POST", headers: { "X-CSRFToken": csrf }, body: new URLSearchParams(data) });
 }
 
-// Many fields can be searched; what is not found is hidden, and saved all the same.
+// The search hides fields that do not match. Hidden fields are saved too.
 const search = document.getElementById("schema-search");
 
 function find() {
@@ -180,10 +180,10 @@ async function check() {
   const indexes = all.flatMap((field, index) => (field.name || field.description ? [index] : []));
   const sample = document.getElementById("sample").value;
   const response = await post(root.dataset.check, { schema: source.value, sample }).catch(() => null);
-  if (number !== asked) return; // a later one is on its way
+  if (number !== asked) return; // a later request is running
   const preview = document.getElementById("schema-preview");
   if (!response?.ok) {
-    preview.textContent = "The server does not answer: what this change means is not known.";
+    preview.textContent = "The server does not answer, so the effect of this change is unknown.";
     return;
   }
   const answer = await response.json();
@@ -204,7 +204,7 @@ async function infer() {
   const added = answer.fields.filter((field) => !known.has(field.name));
   for (const row of [...list.children]) if (!row.querySelector(".ours-name").value) row.remove();
   added.forEach(add);
-  const summary = `${added.length} fields added from the sample. Look them over, then save.`;
+  const summary = `${added.length} ${added.length === 1 ? "field" : "fields"} added from the sample. Check them, then save.`;
   notes.replaceChildren(...[summary, ...answer.notes].map((text) => element("p", { textContent: text })));
   changed();
 }
@@ -215,7 +215,7 @@ function begin() {
     fields = source.value.trim() ? JSON.parse(source.value).fields : [];
     if (!Array.isArray(fields)) fields = Object.entries(fields).map(([name, type]) => ({ name, type, description: "" }));
   } catch {
-    return; // what was typed is not JSON: it stays to be mended as text
+    return; // the text is not JSON: leave it for the user to correct
   }
   fields.forEach(add);
   if (!fields.length) add();
@@ -229,7 +229,7 @@ function begin() {
       list.replaceChildren();
       (Array.isArray(typed) ? typed : Object.entries(typed).map(([name, type]) => ({ name, type }))).forEach(add);
     } catch {
-      say("The text is not JSON");
+      announce("The text is not JSON");
     }
     changed();
   });

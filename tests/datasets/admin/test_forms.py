@@ -30,7 +30,7 @@ def client(superuser: User) -> Client:
     return client
 
 
-def test_every_page_that_adds_an_object_has_fields(client: Client, superuser: User) -> None:
+def test_every_page_that_adds_an_object_has_fields(client: Client, superuser: User, project: Project) -> None:
     admin.autodiscover()
     request = RequestFactory().get("/admin/")
     request.user = superuser
@@ -72,7 +72,7 @@ def test_archiving_a_dataset_asks_first_and_is_shown_everywhere(client: Client, 
     path = reverse("admin:datasets_dataset_change", args=(dataset.pk,))
     form = form_of(client.get(path).content.decode(), "dataset_form")
     asked = client.post(path, form.filled(is_archived="on"))
-    assert "Its senders will be refused: confirm that it is to be archived." in asked.content.decode()
+    assert "confirm that you want to archive it." in asked.content.decode()
     dataset.refresh_from_db()
     assert not dataset.is_archived
     assert client.post(path, form.filled(is_archived="on", archive_confirmed="on")).status_code == 302
@@ -134,3 +134,44 @@ def test_the_editor_checks_a_schema_of_many_names_by_its_size(client: Client) ->
     assert len(answer.content) < 10_000
     answer = client.post(reverse("admin:datasets_dataset_check_new"), {"schema": json.dumps({"fields": rows * 2})})
     assert answer.status_code == 400
+
+
+def test_member_who_removes_themselves_is_asked_first(client: Client, superuser: User, owner: User) -> None:
+    project = services.create_project(slug="shared", owner=superuser)
+    services.set_members(project, [owner])
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client.force_login(owner)
+    path = reverse("admin:datasets_project_change", args=(project.pk,))
+    page = client.get(path).content.decode()
+    assert "Yes, remove me" not in page
+    form = form_of(page, "project_form")
+    asked = client.post(path, form.filled(member_names="")).content.decode()
+    assert "You are removing yourself from this project: confirm it here." in asked
+    assert "Yes, remove me from this project" in asked
+    assert list(project.members.all()) == [owner]
+    done = client.post(path, form.filled(member_names="", leave_confirmed="on"), follow=True)
+    assert done.redirect_chain == [(reverse("admin:datasets_project_changelist"), 302)]
+    assert list(project.members.all()) == []
+
+
+def test_owner_is_shown_to_members_without_a_link(client: Client, superuser: User, owner: User) -> None:
+    project = services.create_project(slug="shared", owner=superuser)
+    services.set_members(project, [owner])
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client.force_login(owner)
+    page = client.get(reverse("admin:datasets_project_change", args=(project.pk,))).content.decode()
+    assert "root" in page
+    assert "/admin/auth/user/" not in page
+
+
+@pytest.mark.parametrize("name", ["datasets_dataset_add", "datasets_apikey_add"])
+def test_without_a_project_the_add_page_says_what_to_do_first(client: Client, owner: User, name: str) -> None:
+    path = reverse(f"admin:{name}")
+    page = client.get(path).content.decode()
+    assert "You need a project first" in page
+    assert f'href="{reverse("admin:datasets_project_add")}"' in page
+    User.objects.filter(pk=owner.pk).update(is_staff=True)
+    client.force_login(owner)
+    page = client.get(path).content.decode()
+    assert "Ask the owner of a project to add you as a member" in page
+    assert reverse("admin:datasets_project_add") not in page

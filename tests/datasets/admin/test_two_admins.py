@@ -159,7 +159,7 @@ def test_a_form_loaded_before_another_save_changes_nothing(
     answer = bob.post(path, early.filled(**second))
     page = answer.content.decode()
     assert answer.status_code == 200
-    assert "Nothing was saved, because this page is not up to date." in page
+    assert "Nothing was saved, because this page is out of date." in page
     assert "alice, " in page
     assert list(model._default_manager.values()) == before
     shown = form_of(page, f"{model._meta.model_name}_form")
@@ -189,7 +189,7 @@ def test_of_two_saves_at_the_same_moment_one_is_told_of_the_other(
     answers = at_once(saves)
     assert sorted(answer.status_code for answer in answers) == [200, 302]
     refused = next(answer for answer in answers if answer.status_code == 200)
-    assert "Nothing was saved, because this page is not up to date." in refused.content.decode()
+    assert "Nothing was saved, because this page is out of date." in refused.content.decode()
 
 
 def test_a_page_that_is_saved_twice_is_saved_twice(things: dict[type[Model], Model]) -> None:

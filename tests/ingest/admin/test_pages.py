@@ -337,7 +337,7 @@ def test_a_new_key_that_is_sent_again_issues_no_other_key(client: Client, owner:
     issued = client.post(reverse("admin:datasets_apikey_add"), posted)
     assert (issued.status_code, project.keys.count()) == (200, 1)
     again = client.post(reverse("admin:datasets_apikey_add"), posted)
-    assert "The project has a key of this name." in again.content.decode()
+    assert "The project has an active key with this name." in again.content.decode()
     assert project.keys.count() == 1
 
 
@@ -360,7 +360,7 @@ def test_every_act_is_in_the_log(client: Client, owner: User, project: Project, 
         ("ingest_datasetrecords_answer", (dataset.pk,), {**sent, "send": "yes", "key": key.pk}, "answered 202"),
         ("datasets_apikey_add", (), {"project": project.pk, "name": "new", "ends": ""}, "Added."),
         ("datasets_apikey_change", (key.pk,), {"name": "renamed"}, "Name: “tests” → “renamed”."),
-        ("datasets_apikey_rotate", (key.pk,), {"grace": "1"}, f"Issued in place of key {key.pk}."),
+        ("datasets_apikey_rotate", (key.pk,), {"grace": "1"}, f"Issued to replace key {key.pk}."),
         ("datasets_apikey_revoke", (other.pk,), {}, "Revoked."),
         ("ingest_quarantinedentry_replay", (replayed.pk,), {}, "Replayed: 1 record."),
         ("ingest_quarantinedentry_discard", (discarded.pk,), {}, "Discarded: 1 record."),
