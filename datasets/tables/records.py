@@ -16,7 +16,8 @@ from deltalake.exceptions import DeltaError
 from django.conf import settings
 
 from datasets.models import Dataset
-from datasets.tables.table import PARTITION, DatasetTable
+from datasets.tables.layout import PARTITION
+from datasets.tables.table import DatasetTable
 
 BATCH_BYTES = 8 * 1024**2
 _MAX_BATCH_ROWS = 65_536

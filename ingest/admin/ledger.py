@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import scope
 from datasets.models import Dataset
-from datasets.tables.table import unreadable
+from datasets.tables.storage import unreadable
 from ingest.storing import ledger
 
 _ROWS = 15  # each one reads a table

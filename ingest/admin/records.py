@@ -25,7 +25,7 @@ from datasets.models import ApiKey, Dataset
 from datasets.schemas.samples import example_record
 from datasets.schemas.schema import Field
 from datasets.tables import exports
-from datasets.tables.table import unreadable
+from datasets.tables.storage import unreadable
 from ingest.admin import search, tryout
 from ingest.admin.exporting import Export, TooManyExports, progress_key, progress_of
 from ingest.models import DatasetRecords, QuarantinedEntry

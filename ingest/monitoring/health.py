@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from datasets import installation
 from datasets.installation import UnusableData
-from datasets.tables.table import ForeignTable, TableGone, check_storage, storage_options
+from datasets.tables.storage import ForeignTable, TableGone, storage_options
+from datasets.tables.storage_check import check_storage
 from ingest.monitoring import heartbeat, memory
 from ingest.monitoring.heartbeat import Sign
 

@@ -18,7 +18,9 @@ from config.common import clock
 from datasets import installation, services
 from datasets.models import Dataset, SchemaVersion
 from datasets.schemas.schema import CompiledSchema
-from datasets.tables.table import ConcurrentCommit, DatasetTable, check_storage, warm_table
+from datasets.tables.commits import ConcurrentCommit
+from datasets.tables.storage_check import check_storage
+from datasets.tables.table import DatasetTable, warm_table
 from ingest.models import QuarantinedEntry, printable
 from ingest.queue import stream, turns
 from ingest.queue.stream import Entry

@@ -5,7 +5,8 @@ from uuid import UUID, uuid4
 from config.common import redis
 from datasets import services
 from datasets.models import Dataset
-from datasets.tables.table import DatasetTable, reached
+from datasets.tables.commits import reached
+from datasets.tables.table import DatasetTable
 from ingest.queue import redis_keys, stream, turns
 from ingest.storing import ledger
 

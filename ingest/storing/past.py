@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from datasets.models import Dataset
+from datasets.tables import lookup
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry, printable
 from ingest.queue import stream
@@ -84,7 +85,7 @@ def _traces(
 
     All entries are looked up in the quarantine; the doubtful ones in the table, too.
     """
-    stored = table.traces(map(rows.first_id, doubtful)) if doubtful and table.exists else {}
+    stored = lookup.trace_ids(table.delta, map(rows.first_id, doubtful)) if doubtful and table.exists else {}
     found: defaultdict[str, set[str]] = defaultdict(set)
     for entry in entries if kept else ():
         if (place := (entry.position, entry.origin)) in kept:

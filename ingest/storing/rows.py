@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from datasets.schemas.field_types import FIELD_TYPES, TIMESTAMP, timestamps
 from datasets.schemas.schema import CompiledSchema
-from datasets.tables.table import BASE_COLUMNS, PARTITION
+from datasets.tables.layout import BASE_COLUMNS, PARTITION
 from ingest.queue.formats import ARRAY, LINES, OBJECT, lines_of
 from ingest.queue.stream import Entry
 

@@ -8,7 +8,9 @@ from deltalake.exceptions import DeltaError
 from config.common import redis
 from datasets import installation
 from datasets.models import ApiKey, Dataset
-from datasets.tables.table import ConcurrentCommit, DatasetTable
+from datasets.tables.commits import ConcurrentCommit
+from datasets.tables.maintenance import tidy
+from datasets.tables.table import DatasetTable
 from ingest.queue import redis_keys, stream
 
 logger = logging.getLogger(__name__)
@@ -21,7 +23,7 @@ def tidy_tables(*, everything: bool) -> None:
     for dataset in datasets.iterator():
         stream.clear_untidy(dataset.pk)
         try:
-            DatasetTable.of(dataset).tidy(sweep=everything)
+            tidy(DatasetTable.of(dataset), sweep=everything)
         except ConcurrentCommit:
             logger.info("dataset %s is being tidied by another", dataset.pk)
             stream.mark_untidy(dataset.pk)  # which may not have seen the last commits

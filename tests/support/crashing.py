@@ -20,7 +20,8 @@ from django.db import connection
 
 from config.common import redis
 from datasets.models import Dataset
-from datasets.tables.table import ConcurrentCommit, DatasetTable
+from datasets.tables.commits import ConcurrentCommit
+from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import redis_keys, stream, turns
 from ingest.storing import drain as drains

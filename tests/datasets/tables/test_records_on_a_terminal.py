@@ -14,7 +14,8 @@ from deltalake import write_deltalake
 
 from config.common.env import BASE_DIR
 from datasets.models import Dataset
-from datasets.tables.table import BASE_COLUMNS, PARTITION, DatasetTable
+from datasets.tables.layout import BASE_COLUMNS, PARTITION
+from datasets.tables.table import DatasetTable
 from tests.conftest import FIELDS, Api, record, stored
 from tests.test_commands import environment
 

@@ -4,80 +4,19 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
 from pathlib import Path
 from threading import Barrier
-from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from django.conf import settings
-from pytest_django import Settings
 
-from config.common import clock
 from datasets.models import Dataset
-from datasets.schemas.schema import Field
-from datasets.tables.table import (
-    _COMMITS_A_CHECKPOINT,
-    BASE_COLUMNS,
-    PARTITION,
-    ConcurrentCommit,
-    DatasetTable,
-    _configuration,
-    warm_table,
-)
-
-FIELDS = [Field("Amount", "number")]
-UTC = pa.timestamp("us", "UTC")
-GENERATION = "0a1b2c3d"
-
-
-def a_table(dataset_id: int = 13) -> DatasetTable:
-    """A handle of its own, as of now."""
-    table = DatasetTable(7, dataset_id)
-    table.refresh()
-    return table
-
-
-@pytest.fixture
-def table() -> DatasetTable:
-    table = DatasetTable(7, 13)
-    table.create(FIELDS)
-    return table
-
-
-def rows(*ids: str, day: date = date(2026, 6, 10), **more: list[Any]) -> pa.Table:
-    """Rows as a drain makes them; `more` are columns beside the declared ones."""
-    columns = {
-        "id": pa.array(ids, pa.string()),
-        "project_id": pa.array([7] * len(ids)),
-        "dataset_id": pa.array([13] * len(ids)),
-        "timestamp": pa.array([0] * len(ids), pa.int64()).cast(UTC),
-        "ingested_at": pa.array([0] * len(ids), pa.int64()).cast(UTC),
-        "context": pa.array(["{}"] * len(ids)),
-        "__traceId": pa.array(["t"] * len(ids)),
-        "Amount": pa.array([1.5] * len(ids)),
-    }
-    columns |= {name: pa.array(values) for name, values in more.items()}
-    return pa.table({**columns, PARTITION: pa.array([day] * len(ids), pa.date32())})
-
-
-def ids(table: DatasetTable) -> list[str]:
-    table.refresh()
-    return sorted(table.delta.to_pyarrow_table()["id"].to_pylist())
-
-
-def files(table: DatasetTable) -> set[Path]:
-    return set(Path(table.uri).glob("*/*.parquet")) - set(Path(table.uri).glob("_delta_log/*"))
-
-
-def append(table: DatasetTable, data: pa.Table | None, position: int) -> None:
-    """What a drain does: look, then commit what brings the table to a position."""
-    table.refresh()
-    stored = table.stored(GENERATION) + (data.num_rows if data else 0)
-    table.append(data, generation=GENERATION, position=position, stored=stored)
-
+from datasets.tables.commits import ConcurrentCommit
+from datasets.tables.layout import BASE_COLUMNS, COMMITS_PER_CHECKPOINT, PARTITION, configuration
+from datasets.tables.table import DatasetTable, warm_table
+from tests.support.tables import FIELDS, GENERATION, a_table, append, ids, rows
 
 # -- the log ------------------------------------------------------------------------------------------
 
@@ -85,7 +24,7 @@ def append(table: DatasetTable, data: pa.Table | None, position: int) -> None:
 def test_a_directory_keeps_no_long_log(table: DatasetTable) -> None:
     """Each commit lists all of it."""
     log = Path(table.uri) / "_delta_log"
-    first, last = 2 * _COMMITS_A_CHECKPOINT, 3 * _COMMITS_A_CHECKPOINT
+    first, last = 2 * COMMITS_PER_CHECKPOINT, 3 * COMMITS_PER_CHECKPOINT
     for position in range(1, first):
         append(table, None, position)
     half_an_hour_ago = time.time() - 1800
@@ -93,14 +32,14 @@ def test_a_directory_keeps_no_long_log(table: DatasetTable) -> None:
         os.utime(file, (half_an_hour_ago, half_an_hour_ago))
     for position in range(first, last + 2):
         append(table, None, position)
-    assert len(list(log.glob("*.json"))) < 1.2 * _COMMITS_A_CHECKPOINT
+    assert len(list(log.glob("*.json"))) < 1.2 * COMMITS_PER_CHECKPOINT
     assert a_table().position(GENERATION) == last + 1
 
 
 def test_an_object_store_keeps_a_days_log(monkeypatch: pytest.MonkeyPatch, table: DatasetTable) -> None:
     assert table.delta.metadata().configuration["delta.logRetentionDuration"] == "interval 15 minutes"
     monkeypatch.setattr(settings, "STORAGE_URL", "s3://bucket/prefix")
-    assert _configuration()["delta.logRetentionDuration"] == "interval 1 days"
+    assert configuration()["delta.logRetentionDuration"] == "interval 1 days"
 
 
 # -- one commit ---------------------------------------------------------------------------------------
@@ -255,7 +194,7 @@ def test_a_commit_that_fails_leaves_a_handle_that_sees_the_truth(table: DatasetT
 
 def test_the_position_outlives_checkpoints_and_a_log_that_was_cleaned_up(table: DatasetTable) -> None:
     left_behind = a_table()
-    last = _COMMITS_A_CHECKPOINT + 5
+    last = COMMITS_PER_CHECKPOINT + 5
     for position in range(1, last + 1):
         append(table, rows(f"{position:03}"), position)
     log = Path(table.uri) / "_delta_log"
@@ -278,7 +217,7 @@ def test_the_position_outlives_checkpoints_and_a_log_that_was_cleaned_up(table: 
 def test_a_handle_that_has_seen_many_commits_is_opened_anew(table: DatasetTable) -> None:
     """delta-rs carries each one along: 800 made the next cost five times as much."""
     opened = [table.delta]
-    for position in range(1, 3 * _COMMITS_A_CHECKPOINT + 1):
+    for position in range(1, 3 * COMMITS_PER_CHECKPOINT + 1):
         append(table, rows(f"{position:03}"), position)
         table.refresh()
         if table.delta is not opened[-1]:
@@ -300,177 +239,3 @@ def test_a_table_of_another_process_is_seen_after_a_refresh(table: DatasetTable)
     assert warm.position(GENERATION) == 0
     warm.refresh()
     assert warm.position(GENERATION) == 5
-
-
-# -- upkeep -------------------------------------------------------------------------------------------
-
-
-def test_tidying_merges_small_files_and_changes_neither_rows_nor_position(table: DatasetTable) -> None:
-    for position in range(1, 31):
-        append(table, rows(f"{position:02}"), position)
-    before = ids(table)
-    assert len(table.delta.file_uris()) == 30
-    table.tidy()
-    after = a_table()
-    assert len(after.delta.file_uris()) == 1
-    assert ids(after) == before
-    assert (after.position(GENERATION), after.stored(GENERATION)) == (30, 30)
-
-
-def test_tidying_what_is_tidy_commits_nothing(table: DatasetTable) -> None:
-    append(table, rows("a"), 1)
-    table.tidy()
-    version = a_table().delta.version()
-    table.tidy()
-    assert a_table().delta.version() == version
-
-
-def test_tidying_a_table_that_is_not_there_does_nothing() -> None:
-    DatasetTable(7, 13).tidy()
-    assert not DatasetTable(7, 13).refresh()
-
-
-def test_tidying_leaves_the_log_to_who_appends(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    """Of two that cut it at once, one finds a file gone, and fails after its commit."""
-    settings.RETENTION_DAYS = 1
-    short = {"delta.checkpointInterval": "1", "delta.logRetentionDuration": "interval 0 seconds"}
-    monkeypatch.setattr("datasets.tables.table._configuration", lambda: {**_configuration(), **short})
-    table = DatasetTable(7, 14)
-    table.create(FIELDS)
-    append(table, rows("a", day=date(2020, 1, 1)), 1)
-    append(table, rows("b"), 2)
-    append(table, rows("c"), 3)
-    log = Path(table.uri) / "_delta_log"
-    before = set(log.glob("*.json"))
-    version = table.delta.version()
-    table.tidy(sweep=True)
-    assert table.delta.version() >= version + 3  # claimed, compacted, and a day dropped
-    assert before <= set(log.glob("*.json"))
-    append(table, rows("d"), 4)
-    assert not before & set(log.glob("*.json"))
-
-
-@pytest.mark.parametrize("step", ["_claim", "_has_files_to_merge", "_compact"])
-def test_of_two_compactions_at_once_one_is_refused(
-    table: DatasetTable, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(table, rows("a"), 1)
-    append(table, rows("b"), 2)
-    late = DatasetTable(7, 13)
-    original = getattr(late, step)
-
-    def after_the_other() -> Any:
-        a_table().tidy()
-        return original()
-
-    monkeypatch.setattr(late, step, after_the_other)
-    with pytest.raises(ConcurrentCommit):
-        late.tidy()
-    assert ids(table) == ["a", "b"]
-    append(table, rows("c"), 3)
-    table.tidy()
-    assert ids(table) == ["a", "b", "c"]
-    assert len(table.delta.file_uris()) == 1
-
-
-def test_what_retention_drops_is_not_brought_back_by_a_compaction_under_way(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(table, rows("old", day=date(1990, 1, 1)), 1)
-    append(table, rows("older", day=date(1990, 1, 1)), 2)
-    late = a_table()
-    monkeypatch.setattr(late, "refresh", lambda: True)
-    with monkeypatch.context() as with_retention:
-        with_retention.setattr(settings, "RETENTION_DAYS", 30)
-        table.tidy()
-    with pytest.raises(ConcurrentCommit):
-        late.tidy()
-    assert ids(table) == []
-
-
-def test_a_commit_that_was_begun_before_a_compaction_is_begun_again(table: DatasetTable) -> None:
-    append(table, rows("a"), 1)
-    append(table, rows("b"), 2)
-    writer = a_table()
-    table.tidy()
-    with pytest.raises(ConcurrentCommit):
-        writer.append(rows("c"), generation=GENERATION, position=3, stored=3)
-    append(writer, rows("c"), 3)
-    assert ids(table) == ["a", "b", "c"]
-
-
-def test_commits_during_a_compaction_count_and_do_not_stop_it(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(table, rows("a"), 1)
-    append(table, rows("b"), 2)
-    compact = table._compact
-
-    def after_a_commit() -> None:
-        append(a_table(), rows("c"), 3)
-        compact()
-
-    monkeypatch.setattr(table, "_compact", after_a_commit)
-    table.tidy()
-    assert ids(table) == ["a", "b", "c"]
-    assert len(table.delta.file_uris()) == 2
-
-
-def test_retention_drops_whole_days_and_keeps_the_oldest_day_allowed(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settings, "RETENTION_DAYS", 30)
-    today = clock.now().date()
-    for position, age in enumerate((32, 31, 30, 29, 0), start=1):
-        append(table, rows(f"{age} days", day=today - timedelta(days=age)), position)
-    table.tidy()
-    assert ids(table) == ["0 days", "29 days", "30 days"]
-    assert (table.position(GENERATION), table.stored(GENERATION)) == (5, 5)
-
-
-def test_without_retention_nothing_is_dropped(table: DatasetTable) -> None:
-    append(table, rows("old", day=date(1990, 1, 1)), 1)
-    table.tidy()
-    assert ids(table) == ["old"]
-
-
-def test_vacuum_deletes_what_was_replaced_once_its_time_is_over(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(table, rows("a"), 1)
-    append(table, rows("b"), 2)
-    table.tidy()
-    assert len(files(table)) == 3  # a reader of the version before may still need two of them
-    monkeypatch.setattr(settings, "VACUUM_RETENTION_HOURS", 0)
-    table.tidy()
-    assert len(files(table)) == 1
-    assert ids(table) == ["a", "b"]
-
-
-def test_removed_files_are_remembered_for_as_long_as_vacuum_needs_it(table: DatasetTable, settings: Settings) -> None:
-    """Each checkpoint carries them: a week's, as delta-rs would have it, are a million of a table in constant use."""
-
-    def remembered() -> str | None:
-        return a_table().delta.metadata().configuration["delta.deletedFileRetentionDuration"]
-
-    assert remembered() == "interval 25 hours"
-    settings.VACUUM_RETENTION_HOURS = 72
-    append(table, rows("a"), 1)
-    append(table, rows("b"), 2)
-    table.tidy()
-    assert remembered() == "interval 73 hours"
-
-
-def test_vacuum_deletes_what_a_dead_drain_wrote_and_never_committed(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(table, rows("a"), 1)
-    (committed,) = files(table)
-    orphan = committed.with_name("part-00000-orphan-c000.snappy.parquet")
-    orphan.write_bytes(committed.read_bytes())
-    table.tidy(sweep=True)
-    assert orphan.exists()  # for all that vacuum knows, its writer is about to commit it
-    days_ago = time.time() - 3 * 24 * 3600
-    os.utime(orphan, (days_ago, days_ago))
-    table.tidy(sweep=True)
-    assert files(table) == {committed}

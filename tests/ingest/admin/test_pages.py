@@ -295,12 +295,12 @@ def test_a_table_that_cannot_be_read_is_told_in_words(client: Client, api: Api, 
     for address in addresses:
         said = client.get(address).content.decode()
         assert "<html" in said
-        assert "Its table cannot be read" in said
+        assert "The table cannot be read" in said
     table.rename(table.with_name("gone"))
     for address in addresses:
         said = client.get(address).content.decode()
         assert "<html" in said
-        assert "Its table is gone: is the storage mounted?" in said
+        assert "The table is gone. Check that the storage is mounted." in said
         assert ("Nothing was exported" in said) == ("/export/" in address)
 
 

@@ -14,7 +14,8 @@ from config.common import redis
 from datasets import installation, services
 from datasets.models import Dataset
 from datasets.schemas.schema import Field
-from datasets.tables.table import ConcurrentCommit, DatasetTable
+from datasets.tables.commits import ConcurrentCommit
+from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import formats, redis_keys, stream, turns
 from ingest.storing import drain as drains

@@ -13,7 +13,8 @@ from django.urls import reverse
 
 from datasets import services
 from datasets.models import Dataset, Project, SchemaVersion
-from datasets.tables.table import DatasetTable, ForeignTable
+from datasets.tables.storage import ForeignTable
+from datasets.tables.table import DatasetTable
 from ingest.monitoring import health
 from ingest.monitoring.diagnosis import findings
 from ingest.storing import upkeep

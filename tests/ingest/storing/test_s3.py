@@ -14,7 +14,9 @@ from django.conf import settings
 from datasets import services
 from datasets.models import Dataset, Project
 from datasets.tables import records
-from datasets.tables.table import PARTITION, ConcurrentCommit, DatasetTable
+from datasets.tables.commits import ConcurrentCommit
+from datasets.tables.layout import PARTITION
+from datasets.tables.table import DatasetTable
 from ingest.monitoring import health
 from ingest.storing import upkeep
 from ingest.storing.drain import drain, drain_once

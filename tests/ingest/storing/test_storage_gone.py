@@ -18,7 +18,8 @@ from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project
 from datasets.tables import table
-from datasets.tables.table import DatasetTable, TableGone
+from datasets.tables.storage import TableGone
+from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import health
 from ingest.queue import redis_keys, stream
@@ -190,7 +191,7 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
         export = client.get(reverse("admin:ingest_datasetrecords_export", args=[dataset.pk, "csv"]))
         assert (page.status_code, export.status_code) == (200, 503)
         for each in (client.get(reverse("admin:ingest_ledger")), page, export):
-            assert "Its table is gone" in each.content.decode()
+            assert "The table is gone" in each.content.decode()
         with pytest.raises(SystemExit):
             call_command("ledger")
         with pytest.raises(CommandError, match="where there has been one: is the storage mounted"):

@@ -11,7 +11,7 @@ import pytest
 from datasets import services
 from datasets.models import Dataset, Project
 from datasets.schemas.schema import Field
-from datasets.tables.table import BASE_COLUMNS, PARTITION
+from datasets.tables.layout import BASE_COLUMNS, PARTITION
 from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.support.entries import table_of

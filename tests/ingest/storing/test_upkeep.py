@@ -12,7 +12,9 @@ from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.tables import records
-from datasets.tables.table import PARTITION, DatasetTable
+from datasets.tables.layout import PARTITION
+from datasets.tables.maintenance import tidy
+from datasets.tables.table import DatasetTable
 from ingest import tasks
 from ingest.monitoring import heartbeat
 from ingest.queue import admission, redis_keys, stream
@@ -69,13 +71,12 @@ def test_what_is_written_during_a_compaction_is_noted_for_the_next(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(api, dataset, 1, 2)
-    original = DatasetTable.tidy
 
-    def tidy(self: DatasetTable, *, sweep: bool) -> None:
-        original(self, sweep=sweep)
+    def tidy_while_records_arrive(table: DatasetTable, *, sweep: bool) -> None:
+        tidy(table, sweep=sweep)
         store(api, dataset, 3)
 
-    monkeypatch.setattr(DatasetTable, "tidy", tidy)
+    monkeypatch.setattr(upkeep, "tidy", tidy_while_records_arrive)
     upkeep.tidy_tables(everything=False)
     assert stream.untidy() == [dataset.pk]
 

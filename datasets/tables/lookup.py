@@ -1,0 +1,45 @@
+"""Find stored rows by their ids."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, QueryBuilder
+
+_IDS_PER_QUERY = 10_000
+_MAX_GAP_MS = 60_000  # ids at most this far apart share a range
+
+
+def trace_ids(delta: DeltaTable, ids: Iterable[str]) -> dict[str, set[str]]:
+    """Return the trace ids of the rows with these record ids, by record id. Ids without a row are left out.
+
+    Files know their lowest and highest id, so only files around the ids are read.
+    """
+    wanted = sorted(set(ids))
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for at in range(0, len(wanted), _IDS_PER_QUERY):
+        for row_id, trace in _rows(delta, wanted[at : at + _IDS_PER_QUERY]):
+            found[row_id].add(trace)
+    return dict(found)
+
+
+def _rows(delta: DeltaTable, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the id and the trace id of each row that has one of these sorted ids."""
+    terms = " OR ".join(f"id BETWEEN '{lowest}' AND '{highest}'" for lowest, highest in _ranges(ids))
+    sql = f'SELECT id, "__traceId" FROM records WHERE {terms}'  # noqa: S608
+    for batch in pa.RecordBatchReader.from_stream(QueryBuilder().register("records", delta).execute(sql)):
+        row_ids, traces = (column.cast(pa.string()) for column in batch.columns)
+        is_wanted = pc.is_in(row_ids, pa.array(ids))
+        yield from zip(row_ids.filter(is_wanted).to_pylist(), traces.filter(is_wanted).to_pylist(), strict=True)
+
+
+def _ranges(ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Return sorted ids as ranges of ids that are close in time. An id begins with its milliseconds."""
+    ranges: list[tuple[str, str]] = []
+    for each in ids:
+        if ranges and int(each.partition("-")[0]) - int(ranges[-1][1].partition("-")[0]) < _MAX_GAP_MS:
+            ranges[-1] = ranges[-1][0], each
+        else:
+            ranges.append((each, each))
+    return ranges

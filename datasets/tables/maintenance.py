@@ -1,0 +1,70 @@
+"""Maintenance of a table: merge small files, delete old days, delete files that no reader needs."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from django.conf import settings
+
+from config.common import clock
+from datasets.tables import layout
+from datasets.tables.commits import ConcurrentCommit
+from datasets.tables.layout import PARTITION
+from datasets.tables.table import DatasetTable
+
+# Compaction merges smaller files into files of about this size.
+_FILE_BYTES = 100 * 1024 * 1024
+
+
+def tidy(table: DatasetTable, *, sweep: bool = False) -> None:
+    """Compact a table, delete days older than RETENTION_DAYS, and vacuum.
+
+    Args:
+        table: A table that need not exist yet.
+        sweep: Also delete files that dead writers left behind. This lists all files of the table.
+
+    Raises:
+        ConcurrentCommit: Another maintenance run committed meanwhile.
+    """
+    if not table.refresh():
+        return
+    delta = table.delta
+    try:
+        if _has_files_to_merge(delta):
+            _claim(delta)
+            _compact(delta)
+        if settings.RETENTION_DAYS:
+            oldest = (clock.now() - timedelta(days=settings.RETENTION_DAYS)).date()
+            delta.delete(f"\"{PARTITION}\" < DATE '{oldest.isoformat()}'")
+    except CommitFailedError as failure:
+        raise ConcurrentCommit from failure
+    delta.vacuum(
+        retention_hours=settings.VACUUM_RETENTION_HOURS,
+        dry_run=False,
+        enforce_retention_duration=False,
+        full=sweep,
+    )
+
+
+def _compact(delta: DeltaTable) -> None:
+    delta.optimize.compact(target_size=_FILE_BYTES)
+
+
+def _has_files_to_merge(delta: DeltaTable) -> bool:
+    """Return whether a day has two small files."""
+    files = pa.table(delta.get_add_actions(flatten=True))
+    days = zip(files[f"partition.{PARTITION}"].to_pylist(), files["size_bytes"].to_pylist(), strict=True)
+    small = Counter(day for day, size in days if size < _FILE_BYTES)
+    return any(count > 1 for count in small.values())
+
+
+def _claim(delta: DeltaTable) -> None:
+    """Change the table's metadata, so that delta-rs refuses any compaction that began before.
+
+    delta-rs lets two compactions of the same files both commit, and then the table has each row twice. But it refuses
+    a commit that began before a change of metadata. The change sets the properties that a new table gets, because a
+    release or a setting may have changed them.
+    """
+    delta.alter.set_table_properties(layout.configuration())
