@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from config.common import redis
 from config.common.env import env
 
-# Of `maxmemory`, at which ingest/lua/admit.lua stops admission.
+# Of `maxmemory`, at which ingest/queue/lua/admit.lua stops admission.
 _ADMISSION_SHARE = 0.8
 _THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 

@@ -1,6 +1,6 @@
 """The quota's counters in Redis, and how they are seeded from the database.
 
-Redis decides, the database remembers: `ingest/lua/admit.lua` charges these counters in the step that queues.
+Redis decides, the database remembers: `ingest/queue/lua/admit.lua` charges these counters in the step that queues.
 
 Redis keys (the first three are the contract's, to the letter)
     quota_limit:datasets:<userId>             records a month; -1 unlimited, 0 blocks
@@ -11,18 +11,17 @@ Redis keys (the first three are the contract's, to the letter)
 """
 
 import re
-from pathlib import Path
 
 from django.conf import settings
 
-from config.common.redis import client, load_script
+from config.common.redis import client
 from quotas.models import MonthlyUsage, QuotaLimit
+from quotas.scripts import script
 
 DIRTY = "usage_dirty:datasets"
 MEMBER = re.compile(rb"([1-9][0-9]{0,18}):([0-9]{4}-(?:0[1-9]|1[0-2]))")
 # A month's counters outlive the month by long enough for any flush, and then make room.
 COUNTER_TTL_SECONDS = 100 * 24 * 3600
-_LUA = Path(__file__).parent / "lua"
 
 
 def limit_key(user_id: int) -> str:
@@ -50,7 +49,7 @@ def limit_of(user_id: int) -> int:
 def seed(user_id: int, period: str) -> None:
     """Put counters that are missing in Redis (a new month, a new user, a wiped Redis) back from the database."""
     used = MonthlyUsage.objects.filter(user_id=user_id, period=period).values_list("used", flat=True).first()
-    load_script(_LUA / "seed.lua")(
+    script("seed")(
         keys=[limit_key(user_id), total_key(user_id, period), delta_key(user_id, period)],
         args=[limit_of(user_id), used or 0, COUNTER_TTL_SECONDS],
     )
@@ -58,7 +57,7 @@ def seed(user_id: int, period: str) -> None:
 
 def settle(user_id: int, period: str, used: int, limit: int) -> None:
     """Take off the delta what the database has, and the user off the dirty ones where nothing is left to do."""
-    load_script(_LUA / "settle.lua")(
+    script("settle")(
         keys=[total_key(user_id, period), delta_key(user_id, period), DIRTY, limit_key(user_id)],
         args=[used, member(user_id, period), limit, COUNTER_TTL_SECONDS],
     )

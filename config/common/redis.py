@@ -10,7 +10,8 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +49,31 @@ def client() -> Any:
     return get_redis_connection("default")
 
 
-def load_script(path: Path) -> Any:
-    """A Lua script for everything but the request path, called as `script(keys=[...], args=[...], client=...)`."""
-    return client().register_script(path.read_text(encoding="utf-8"))
-
-
-class HotScript:
-    """A Lua script on the request path, called by its digest over the thread's connection: one round trip."""
+class Script:
+    """A Lua script, called by its digest. Redis gets the source only if it does not know the digest yet."""
 
     def __init__(self, path: Path) -> None:
         self.source = path.read_text(encoding="utf-8")
         self.digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
-    def __call__(self, keys: Sequence[Argument], args: Sequence[Argument], *, timeout: float) -> Any:
-        """Run the script; see `execute` for how it is repeated and what it raises."""
+    def __call__(self, *, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        """Run the script with one attempt, over a connection of `client`'s pool."""
+        try:
+            return client().evalsha(self.digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return client().eval(self.source, len(keys), *keys, *args)
+
+    def execute(self, keys: Sequence[Argument], args: Sequence[Argument], *, timeout: float) -> Any:
+        """Run the script on the request path: see the function `execute`. One round trip."""
         try:
             return execute("EVALSHA", self.digest, len(keys), *keys, *args, timeout=timeout)
         except NoScriptError:
             return execute("EVAL", self.source, len(keys), *keys, *args, timeout=timeout)
+
+
+def scripts_in(folder: Path) -> Callable[[str], Script]:
+    """Return a function that returns the script `<folder>/<name>.lua` for a name, and reads it once."""
+    return cache(lambda name: Script(folder / f"{name}.lua"))
 
 
 class _Thread(threading.local):

@@ -58,7 +58,7 @@ def redis_command() -> list[str]:
         # With `everysec`, a Redis that is killed while it syncs loses what it answered meanwhile: it holds writes back.
         *("--appendfsync", "always"),
         *("--save", ""),
-        # Admission stops below it (ingest/lua/admit.lua), so that the machine never swaps, or ends Redis.
+        # Admission stops below it (ingest/queue/lua/admit.lua), so that the machine never swaps, or ends Redis.
         *("--maxmemory", str(settings.REDIS_MAXMEMORY_BYTES)),
         *("--maxmemory-policy", "noeviction"),
         *("--loglevel", "warning"),

@@ -22,11 +22,11 @@ from redis.exceptions import RedisError
 from config.common import clock, redis
 from config.common.text import counted
 from ingest.queue import redis_keys
-from ingest.queue.scripts import LUA
+from ingest.queue.scripts import script
 
 logger = logging.getLogger(__name__)
 
-_refuse = redis.HotScript(LUA / "refuse.lua")
+_refuse = script("refuse")
 
 # Where error codes of requests are counted, the code under which refused records of lenient batches are.
 REJECTED_RECORDS = "rejected_records"
@@ -183,7 +183,7 @@ def _write(
         args += (project_id, clock.milliseconds(), settings.REFUSAL_LOG_ENTRIES, _KEPT_SECONDS, _MAX_LOGS)
         args += (redis_keys.REFUSAL_LOG_PREFIX, *map(_pack, entries))
     try:
-        _refuse(keys, args, timeout=0)
+        _refuse.execute(keys, args, timeout=0)
     except (redis.RedisUnavailable, RedisError) as failure:
         logger.debug("a refusal was not counted: %s", failure)
 

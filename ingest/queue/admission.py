@@ -16,7 +16,7 @@ from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from config.common import clock
-from config.common.redis import Argument, HotScript, RedisUnavailable, execute
+from config.common.redis import Argument, RedisUnavailable, execute
 from datasets.contracts import revisions
 from datasets.contracts.catalog import Contract, StaleContract
 from datasets.installation import UnusableData
@@ -33,14 +33,14 @@ from ingest.errors import (
 )
 from ingest.queue import formats, redis_keys, stream
 from ingest.queue.formats import Payload
-from ingest.queue.scripts import LUA
+from ingest.queue.scripts import script
 from quotas import counters
 from quotas import services as quotas
 from quotas.models import UNLIMITED
 from quotas.period import bounds, period_of
 
 logger = logging.getLogger(__name__)
-_admit = HotScript(LUA / "admit.lua")
+_admit = script("admit")
 
 # Stock clients sleep for as long as Retry-After says, and the quota may be raised meanwhile.
 _MAX_RETRY_AFTER_SECONDS = 3600
@@ -284,7 +284,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
         args += (retryable.digest, idempotency_seconds, idempotency_keys)
         args.append(zlib.compress(payload.rejected.answer, 1) if payload.rejected else b"")
     try:
-        reply: list[Any] = _admit(keys, args, timeout=timeout)
+        reply: list[Any] = _admit.execute(keys, args, timeout=timeout)
     except RedisUnavailable as failure:
         raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:

@@ -1,15 +1,7 @@
-"""The Lua scripts of the queue. Redis runs each of them as one step."""
+"""The Lua scripts of the queue, by name: `script("trim")(keys=[...], args=[...])`. Redis runs each as one step."""
 
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from config.common import redis
+from config.common.redis import scripts_in
 
-LUA = Path(__file__).parent / "lua"
-
-
-@cache
-def script(name: str) -> Any:
-    """Return `lua/<name>.lua` as a function of `keys` and `args`."""
-    return redis.load_script(LUA / f"{name}.lua")
+script = scripts_in(Path(__file__).parent / "lua")

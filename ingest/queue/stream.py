@@ -104,7 +104,7 @@ def begin() -> str:
     keys = [redis_keys.GENERATION, installation.DATA_VERSION, installation.INSTALLATION]
     while True:
         installation.check()
-        args = [secrets.token_hex(4), installation.CURRENT_VERSION, installation.ours()]
+        args: list[redis.Argument] = [secrets.token_hex(4), installation.CURRENT_VERSION, installation.ours()]
         found: bytes | None = script("begin")(keys=keys, args=args)
         if found is not None:
             return found.decode()
@@ -204,7 +204,15 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
     records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
     first, last = entries[0], entries[-1]
     ends = [first.stream_id, first.mark, last.stream_id, last.mark]
-    known = [*ends, len(entries), records, size, before, reached, *chain.from_iterable(hours.items())]
+    known: list[redis.Argument] = [
+        *ends,
+        len(entries),
+        records,
+        size,
+        before,
+        reached,
+        *chain.from_iterable(hours.items()),
+    ]
     removed: int = script("trim")(keys=keys, args=[in_generation, *known])
     if removed < 0:
         names = [(entry.stream_id, entry.mark) for entry in entries]
@@ -238,7 +246,7 @@ def forget_slots() -> int:
     """Forget what web threads did last that have done nothing for an hour, or are no more; how many they were."""
     client = redis.client()
     slots = client.smembers(redis_keys.SLOTS)
-    forgotten: int = script("slots")(keys=[redis_keys.SLOTS, *slots], args=[_SLOT_SECONDS * 1000])
+    forgotten: int = script("forget_slots")(keys=[redis_keys.SLOTS, *slots], args=[_SLOT_SECONDS * 1000])
     return forgotten
 
 

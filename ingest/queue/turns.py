@@ -59,7 +59,7 @@ def pending() -> dict[int, float]:
 def settle(dataset: Dataset) -> None:
     """End a drain: the dataset is not pending any more if its stream is empty, and due at once if not."""
     keys = [redis_keys.pending(dataset.project_id), redis_keys.stream(dataset.pk), redis_keys.TURNS]
-    script("settle")(keys=keys, args=[dataset.pk, dataset.project_id])
+    script("end_drain")(keys=keys, args=[dataset.pk, dataset.project_id])
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Lock:
         return bool(self._run("renew"))
 
     def _run(self, what: str) -> Any:
-        args = [self.token, what, int(settings.DRAIN_LEASE_SECONDS * 1000)]
+        args: list[redis.Argument] = [self.token, what, int(settings.DRAIN_LEASE_SECONDS * 1000)]
         return script("lock")(keys=[redis_keys.lock(self.dataset_id)], args=args)
 
 

@@ -1,20 +1,22 @@
--- Seed a user's counters for a month, where they are missing.
---
--- KEYS  1 quota_limit   2 usage_total   3 usage_delta
--- ARGV  1 limit         2 used, by the database   3 seconds the month's counters live
+-- Seed a user's counters for a month: set those that are missing.
 --
 -- RETURN 1
 --
--- A counter that exists is left alone: two processes may seed at once, or after a charge. If the total was lost but
--- not the delta, what the delta counts is missing from the database and is added.
+-- A counter that exists stays, because two processes may seed at once, or a request may have charged it before. If only
+-- the total was lost, the delta still holds usage that the database does not have. It is added to the total.
 --
--- Example: after FLUSHALL, with 42 in the database
---     EVAL <seed> 3 quota_limit:datasets:7 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11 1000 42 8640000
---     leaves 1000, 42 and nothing.
+-- Example: after FLUSHALL, with a usage of 42 in the database
+--     EVAL <seed> 3 quota_limit:datasets:7 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11
+--         1000 42 8640000
+--     leaves a limit of 1000, a total of 42 and no delta.
 
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
-if redis.call('EXISTS', KEYS[2]) == 0 then
-    local unflushed = tonumber(redis.call('GET', KEYS[3]) or '0')
-    redis.call('SET', KEYS[2], string.format('%.0f', tonumber(ARGV[2]) + unflushed), 'EX', ARGV[3])
+assert(#KEYS == 3 and #ARGV == 3, 'seed.lua: wrong number of KEYS or ARGV')
+local limit_key, total_key, delta_key = unpack(KEYS)
+local limit, database_usage, ttl_seconds = unpack(ARGV)
+
+redis.call('SET', limit_key, limit, 'NX')
+if redis.call('EXISTS', total_key) == 0 then
+    local unflushed = tonumber(redis.call('GET', delta_key) or '0')
+    redis.call('SET', total_key, string.format('%.0f', tonumber(database_usage) + unflushed), 'EX', ttl_seconds)
 end
 return 1

@@ -1,26 +1,20 @@
 """The quota's Lua scripts, each alone against a real Redis."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-import quotas
 from config.common import redis
+from quotas.scripts import script
 
-LUA = Path(quotas.__file__).parent / "lua"
 MEMBER = "7:2026-11"
 
 
 def seed(limit: int = 1000, used: int = 42) -> int:
-    script: Any = redis.load_script(LUA / "seed.lua")
-    found: int = script(keys=["limit", "total", "delta"], args=[limit, used, 8_640_000])
+    found: int = script("seed")(keys=["limit", "total", "delta"], args=[limit, used, 8_640_000])
     return found
 
 
 def settle(written: int, limit: int = 1000) -> int:
-    script: Any = redis.load_script(LUA / "settle.lua")
-    left: int = script(keys=["total", "delta", "dirty", "limit"], args=[written, MEMBER, limit, 8640000])
+    left: int = script("settle")(keys=["total", "delta", "dirty", "limit"], args=[written, MEMBER, limit, 8640000])
     return left
 
 

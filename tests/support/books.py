@@ -46,7 +46,7 @@ def limit_in_force(user: User) -> int | None:
 
 
 def charge(user: User, count: int, period: str | None = None) -> None:
-    """Charge records to a user as ingest/lua/admit.lua does."""
+    """Charge records to a user as ingest/queue/lua/admit.lua does."""
     period = period or this_month()
     counters.seed(user.pk, period)
     with redis.client().pipeline(transaction=True) as step:

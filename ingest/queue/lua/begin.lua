@@ -1,20 +1,23 @@
--- Name the present set of Redis data, if it has no name yet.
---
--- KEYS  1 generation   2 data version   3 installation
--- ARGV  1 name of a new generation   2 data version of this release   3 id of this installation
+-- Give the present set of Redis data a name, its generation, if it has none yet.
 --
 -- RETURN the generation; false if the data has another version or belongs to another installation
 --
--- All three are written in one step: a Redis that is wiped between two steps would be left with a generation alone, and
--- so look like the data of a release that did not write its version.
+-- All three keys are written in one step. If a wipe of Redis came between two steps, only the generation would be left,
+-- and the data would look like that of a release that did not write its version.
 
-local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local generation, version, owner = seen[1], seen[2], seen[3]
-if (version or ARGV[2]) ~= ARGV[2] or (owner or ARGV[3]) ~= ARGV[3] or (generation and not version) then
+assert(#KEYS == 3 and #ARGV == 3, 'begin.lua: wrong number of KEYS or ARGV')
+local generation_key, version_key, owner_key = unpack(KEYS)
+local new_generation, our_version, our_installation = unpack(ARGV)
+
+local generation, version, owner = unpack(redis.call('MGET', generation_key, version_key, owner_key))
+if (version or our_version) ~= our_version or (owner or our_installation) ~= our_installation then
+    return false
+end
+if generation and not version then
     return false
 end
 if not generation or not owner then
-    generation = generation or ARGV[1]
-    redis.call('MSET', KEYS[1], generation, KEYS[2], ARGV[2], KEYS[3], ARGV[3])
+    generation = generation or new_generation
+    redis.call('MSET', generation_key, generation, version_key, our_version, owner_key, our_installation)
 end
 return generation

@@ -1,21 +1,22 @@
--- Have a stream go on above a stream id, whatever the server's clock says.
---
--- KEYS  1 generation   2 stream
--- ARGV  1 generation   2, 3 the stream id: ms, sequence number
+-- Raise the last id of a stream to a stream id, so that the next entry gets a higher one, whatever the server's clock
+-- says.
 --
 -- RETURN 1 if the stream's last id was lower, else 0
 
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then
+assert(#KEYS == 2 and #ARGV == 3, 'keep_ahead.lua: wrong number of KEYS or ARGV')
+local generation_key, stream_key = unpack(KEYS)
+local generation, min_ms, min_sequence = unpack(ARGV)
+
+if redis.call('GET', generation_key) ~= generation or redis.call('EXISTS', stream_key) == 0 then
     return 0
 end
-local about = redis.call('XINFO', 'STREAM', KEYS[2])
+local about = redis.call('XINFO', 'STREAM', stream_key)
 for at = 1, #about, 2 do
     if about[at] == 'last-generated-id' then
-        local ms, seq = string.match(about[at + 1], '(%d+)-(%d+)')
-        ms, seq = tonumber(ms), tonumber(seq)
-        local least_ms, least_seq = tonumber(ARGV[2]), tonumber(ARGV[3])
-        if ms < least_ms or (ms == least_ms and seq < least_seq) then
-            redis.call('XSETID', KEYS[2], ARGV[2] .. '-' .. ARGV[3])
+        local ms, sequence = string.match(about[at + 1], '(%d+)-(%d+)')
+        ms, sequence = tonumber(ms), tonumber(sequence)
+        if ms < tonumber(min_ms) or (ms == tonumber(min_ms) and sequence < tonumber(min_sequence)) then
+            redis.call('XSETID', stream_key, min_ms .. '-' .. min_sequence)
             return 1
         end
     end

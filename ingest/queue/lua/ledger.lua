@@ -1,41 +1,44 @@
--- The queue's side of a dataset's ledger, at one moment.
+-- Read the queue's part of a dataset's ledger, as of one moment.
 --
--- KEYS  1 generation   2 stream   3 accepted   4 queued   5 replayed   6 trimmed
--- ARGV  1 last stream id that the table may have   2... ids of quarantine rows
+-- RETURN {generation or '', accepted, queued, trimmed, replayed, entries}
+--      replayed    positions (from 1) of the quarantine rows, among those in ARGV, that were replayed
+--      entries     up to `last_id`, each as {stream id of its acceptance, trace id, number of records, stream id}
 --
--- RETURN {generation or '', accepted, queued, trimmed, positions in ARGV (from 1) of rows replayed, entries}
---        the entries are those up to that stream id: {stream id of its acceptance, trace id, records, stream id}
---
--- Entries up to that stream id are few: a drain trims after each commit.
+-- Entries up to `last_id` are few, because a drain trims after each commit.
 
-local untrimmed = {}
+assert(#KEYS == 6 and #ARGV >= 1, 'ledger.lua: wrong number of KEYS or ARGV')
+local generation_key, stream_key, accepted_key, queued_key, replayed_key, trimmed_key = unpack(KEYS)
+local last_id = ARGV[1] -- the highest stream id that the table may have
+local FIRST_ROW = 2 -- from here on, ARGV holds ids of quarantine rows
+
+local entries = {}
 local from = '-'
 while true do
-    local entries = redis.call('XRANGE', KEYS[2], from, ARGV[1], 'COUNT', 500)
-    for _, entry in ipairs(entries) do
+    local page = redis.call('XRANGE', stream_key, from, last_id, 'COUNT', 500)
+    for _, entry in ipairs(page) do
+        local stream_id, names_and_values = unpack(entry)
         local fields = {}
-        for at = 1, #entry[2], 2 do
-            fields[entry[2][at]] = entry[2][at + 1]
+        for at = 1, #names_and_values, 2 do
+            fields[names_and_values[at]] = names_and_values[at + 1]
         end
-        local count = tonumber(fields['n'] or '0')
-        untrimmed[#untrimmed + 1] = {fields['o'] or entry[1], fields['t'] or '', count, entry[1]}
+        entries[#entries + 1] = {fields['o'] or stream_id, fields['t'] or '', tonumber(fields['n'] or '0'), stream_id}
     end
-    if #entries < 500 then
+    if #page < 500 then
         break
     end
-    from = '(' .. entries[#entries][1]
+    from = '(' .. page[#page][1]
 end
 local replayed = {}
-for at = 2, #ARGV do
-    if redis.call('HEXISTS', KEYS[5], ARGV[at]) == 1 then
-        replayed[#replayed + 1] = at - 1
+for at = FIRST_ROW, #ARGV do
+    if redis.call('HEXISTS', replayed_key, ARGV[at]) == 1 then
+        replayed[#replayed + 1] = at - FIRST_ROW + 1
     end
 end
 return {
-    redis.call('GET', KEYS[1]) or '',
-    tonumber(redis.call('GET', KEYS[3]) or '0'),
-    tonumber(redis.call('GET', KEYS[4]) or '0'),
-    redis.call('GET', KEYS[6]) or '0',
+    redis.call('GET', generation_key) or '',
+    tonumber(redis.call('GET', accepted_key) or '0'),
+    tonumber(redis.call('GET', queued_key) or '0'),
+    redis.call('GET', trimmed_key) or '0',
     replayed,
-    untrimmed,
+    entries,
 }

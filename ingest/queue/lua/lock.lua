@@ -1,17 +1,18 @@
 -- Claim, renew or release a lock by its token.
 --
--- KEYS  1 lock
--- ARGV  1 token   2 claim, renew or release   3 lease in ms
---
--- RETURN 1 if the lock is (or was) ours, else 0
+-- RETURN 1 if the token holds the lock (or held it, if released), else 0
 
-if ARGV[2] == 'claim' then
-    return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[3]) and 1 or 0
+assert(#KEYS == 1 and #ARGV == 3, 'lock.lua: wrong number of KEYS or ARGV')
+local lock_key = KEYS[1]
+local token, action, lease_ms = unpack(ARGV) -- action: claim, renew or release
+
+if action == 'claim' then
+    return redis.call('SET', lock_key, token, 'NX', 'PX', lease_ms) and 1 or 0
 end
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+if redis.call('GET', lock_key) ~= token then
     return 0
 end
-if ARGV[2] == 'renew' then
-    return redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if action == 'renew' then
+    return redis.call('PEXPIRE', lock_key, lease_ms)
 end
-return redis.call('DEL', KEYS[1])
+return redis.call('DEL', lock_key)

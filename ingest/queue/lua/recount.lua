@@ -1,14 +1,19 @@
--- Count records as accepted that this Redis has forgotten and the table has: it was restored from an older copy.
+-- Count records as accepted that the table has and this Redis does not know: it was restored from an older copy.
 --
--- KEYS  1 generation   2 accepted   3 total accepted   4 trimmed
--- ARGV  1 generation   2 trimmed, as it was read (0 if absent)   3 records (may be 0)   4 the table's position
---
--- RETURN 1; 0 if another drain was faster
+-- RETURN 1; 0 if another drain has counted them already, or if the generation is another
 
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or (redis.call('GET', KEYS[4]) or '0') ~= ARGV[2] then
+assert(#KEYS == 4 and #ARGV == 4, 'recount.lua: wrong number of KEYS or ARGV')
+local generation_key, accepted_key, total_accepted_key, trimmed_key = unpack(KEYS)
+local generation,
+    trimmed, -- as the drain has read it; 0 if absent
+    records, -- may be 0
+    position -- of the table
+    = unpack(ARGV)
+
+if redis.call('GET', generation_key) ~= generation or (redis.call('GET', trimmed_key) or '0') ~= trimmed then
     return 0
 end
-redis.call('INCRBY', KEYS[2], ARGV[3])
-redis.call('INCRBY', KEYS[3], ARGV[3])
-redis.call('SET', KEYS[4], ARGV[4])
+redis.call('INCRBY', accepted_key, records)
+redis.call('INCRBY', total_accepted_key, records)
+redis.call('SET', trimmed_key, position)
 return 1

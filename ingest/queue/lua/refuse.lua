@@ -1,33 +1,40 @@
--- Count a refused request, or the refused records of one, and keep it in its project's refusal log.
+-- Count a refused request, or the refused records of one, and add it to the refusal log of its project.
 --
--- KEYS  1 refused            2 refused by hour, of the project
---       3 refusal log of the project     4 refusal logs     (both absent, with their arguments, where it is not kept)
+-- If nothing is to be logged, the keys of the logs and all arguments after `amount` are absent.
 --
--- ARGV  1 error code         2 <hour>:<error code>         3 by how much they are counted
---       4 project id         5 time in ms                   6 entries a log may hold
---       7 seconds until an unchanged log is deleted         8 logs there may be
---       9 prefix of the logs' keys                          10… refusals, oldest first
+-- RETURN how many refusals with this code have been counted
 --
--- RETURN how often the code was counted
---
--- When there would be more logs than ARGV[8], the logs of the projects that were refused least recently are deleted.
+-- If there are more than `max_logs` logs, those of the projects whose last refusal is the oldest are deleted.
 
-redis.call('HINCRBY', KEYS[2], ARGV[2], ARGV[3])
-local counted = redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[3])
+assert(#KEYS == 2 and #ARGV == 3 or #KEYS == 4 and #ARGV >= 9, 'refuse.lua: wrong number of KEYS or ARGV')
+local refused_key, refused_by_hour_key, log_key, logs_key = unpack(KEYS)
+local code,
+    hour_and_code, -- <hour>:<error code>
+    amount, -- by which the counters rise
+    project_id,
+    now, -- in ms
+    max_entries, -- of a log
+    log_seconds, -- after which a log that did not change is deleted
+    max_logs,
+    log_prefix -- of the names of all logs
+    = unpack(ARGV, 1, 9)
+local FIRST_REFUSAL = 10 -- from here on, ARGV holds refusals, oldest first
 
-if KEYS[3] then
-    local log, logs = KEYS[3], KEYS[4]
-    for i = 10, #ARGV do
-        redis.call('LPUSH', log, ARGV[i])
+redis.call('HINCRBY', refused_by_hour_key, hour_and_code, amount)
+local counted = redis.call('HINCRBY', refused_key, code, amount)
+
+if log_key then
+    for at = FIRST_REFUSAL, #ARGV do
+        redis.call('LPUSH', log_key, ARGV[at])
     end
-    redis.call('LTRIM', log, 0, ARGV[6] - 1)
-    redis.call('EXPIRE', log, ARGV[7])
-    redis.call('ZADD', logs, ARGV[5], ARGV[4])
-    local surplus = redis.call('ZCARD', logs) - ARGV[8]
+    redis.call('LTRIM', log_key, 0, max_entries - 1)
+    redis.call('EXPIRE', log_key, log_seconds)
+    redis.call('ZADD', logs_key, now, project_id)
+    local surplus = redis.call('ZCARD', logs_key) - max_logs
     if surplus > 0 then
-        local oldest = redis.call('ZPOPMIN', logs, surplus)
-        for i = 1, #oldest, 2 do
-            redis.call('DEL', ARGV[9] .. oldest[i])
+        local oldest = redis.call('ZPOPMIN', logs_key, surplus)
+        for at = 1, #oldest, 2 do
+            redis.call('DEL', log_prefix .. oldest[at])
         end
     end
 end

@@ -1,23 +1,29 @@
--- Move an entry to the end of its stream, under a new id.
---
--- KEYS  1 generation   2 stream
--- ARGV  1 generation   2 stream id   3 mark of the entry (its trace id, or '' for any)
+-- Move an entry to the end of its stream, where it gets a new id.
 --
 -- RETURN the new id; false if the entry is not there
 --
--- For an entry whose id is another record's: Redis forgot that record, and its clock went back to the same millisecond.
+-- Needed if another record in the table has the entry's id. This happens when Redis has lost that record and its clock
+-- was set back to the same millisecond.
 
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+assert(#KEYS == 2 and #ARGV == 3, 'renumber.lua: wrong number of KEYS or ARGV')
+local generation_key, stream_key = unpack(KEYS)
+local generation,
+    stream_id,
+    mark -- of the entry: its trace id, or '' for any
+    = unpack(ARGV)
+
+if redis.call('GET', generation_key) ~= generation then
     return false
 end
-local found = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])
+local found = redis.call('XRANGE', stream_key, stream_id, stream_id)
 if #found == 0 then
     return false
 end
+local names_and_values = found[1][2]
 local fields = {}
-for at = 1, #found[1][2], 2 do
-    local name, value = found[1][2][at], found[1][2][at + 1]
-    if name == 't' and ARGV[3] ~= '' and value ~= ARGV[3] then
+for at = 1, #names_and_values, 2 do
+    local name, value = names_and_values[at], names_and_values[at + 1]
+    if name == 't' and mark ~= '' and value ~= mark then
         return false
     end
     if name ~= 'o' then
@@ -25,6 +31,7 @@ for at = 1, #found[1][2], 2 do
         fields[#fields + 1] = value
     end
 end
-local id = redis.call('XADD', KEYS[2], '*', unpack(fields)) -- first: a server that is out of memory refuses it
-redis.call('XDEL', KEYS[2], ARGV[2])
-return id
+-- A server that is out of memory refuses XADD. So it comes first.
+local new_id = redis.call('XADD', stream_key, '*', unpack(fields))
+redis.call('XDEL', stream_key, stream_id)
+return new_id

@@ -1,20 +1,31 @@
--- Remove the first entries of a stream, which are in the table, and what they count for from the counters.
+-- Remove the first entries of a stream, which are in the table, and subtract them from the counters.
 --
--- KEYS  1 generation   2 stream   3 queued   4 queued bytes   5 total bytes   6 stored by hour   7 trimmed
--- ARGV  1 generation the entries were read in
---       2 first stream id   3 its mark   4 last stream id   5 its mark   (a mark is a trace id, or '' for any)
---       6 entries   7 records   8 bytes   9 the table's position before these entries   10 with them
---       11... hour, records, hour, records, ...
+-- RETURN how many entries were removed; 0 if the stream is empty or the generation is over; -1 if the stream may begin
+--        with other entries: then nothing was changed, and the caller must call trim_each.lua
 --
--- RETURN entries removed; 0 if the stream is empty or the generation is over; -1 if what the stream holds from its head
---        on is not certain to be these entries: nothing was done, call trim_each.lua
---
--- What is removed is what is counted, in one step, because two drains may trim the same entries. Ids only rise, and
--- entries are only ever removed from the head. So if the first entry is at the head, and the last one is there, then
--- exactly those between were read with them; also in a Redis that was restored from an older copy meanwhile.
--- `trimmed` follows the table only if it was right before: else this Redis has forgotten what a drain has to count.
+-- Two drains may trim the same entries. So removing and counting are one step.
+-- Ids only rise, and entries are only removed from the head of the stream. So if the first entry is at the head and the
+-- last one is there, exactly the entries between them were read with them. This also holds if Redis was restored from
+-- an older copy in the meantime.
+-- `trimmed` follows the table only if it was right before. If it was not, this Redis has forgotten records, and a drain
+-- must count them.
 
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+assert(#KEYS == 7 and #ARGV >= 10, 'trim.lua: wrong number of KEYS or ARGV')
+local generation_key, stream_key, queued_key, bytes_key, total_bytes_key, stored_by_hour_key, trimmed_key = unpack(KEYS)
+local generation, -- in which the entries were read
+    first_id,
+    first_mark, -- a mark is a trace id, or '' for any
+    last_id,
+    last_mark,
+    entries,
+    records,
+    bytes,
+    position_before, -- of the table, without these entries
+    position_after -- with them
+    = unpack(ARGV, 1, 10)
+local FIRST_HOUR = 11 -- from here on, ARGV holds hour, records, hour, records, ...
+
+if redis.call('GET', generation_key) ~= generation then
     return 0
 end
 
@@ -31,25 +42,25 @@ local function is_there(found, id, mark)
     return true
 end
 
-local head = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
+local head = redis.call('XRANGE', stream_key, '-', '+', 'COUNT', 1)
 if #head == 0 then
     return 0
 end
-if not is_there(head, ARGV[2], ARGV[3]) then
+if not is_there(head, first_id, first_mark) then
     return -1
 end
-if ARGV[4] ~= ARGV[2] and not is_there(redis.call('XRANGE', KEYS[2], ARGV[4], ARGV[4]), ARGV[4], ARGV[5]) then
+if last_id ~= first_id and not is_there(redis.call('XRANGE', stream_key, last_id, last_id), last_id, last_mark) then
     return -1
 end
-local ms, seq = string.match(ARGV[4], '(%d+)-(%d+)')
-redis.call('XTRIM', KEYS[2], 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
-redis.call('DECRBY', KEYS[3], ARGV[7])
-redis.call('DECRBY', KEYS[4], ARGV[8])
-redis.call('DECRBY', KEYS[5], ARGV[8])
-for at = 11, #ARGV, 2 do
-    redis.call('HINCRBY', KEYS[6], ARGV[at], ARGV[at + 1])
+local ms, sequence = string.match(last_id, '(%d+)-(%d+)')
+redis.call('XTRIM', stream_key, 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1))
+redis.call('DECRBY', queued_key, records)
+redis.call('DECRBY', bytes_key, bytes)
+redis.call('DECRBY', total_bytes_key, bytes)
+for at = FIRST_HOUR, #ARGV, 2 do
+    redis.call('HINCRBY', stored_by_hour_key, ARGV[at], ARGV[at + 1])
 end
-if (redis.call('GET', KEYS[7]) or '0') == ARGV[9] then
-    redis.call('SET', KEYS[7], ARGV[10])
+if (redis.call('GET', trimmed_key) or '0') == position_before then
+    redis.call('SET', trimmed_key, position_after)
 end
-return tonumber(ARGV[6])
+return tonumber(entries)

@@ -1,27 +1,30 @@
--- Remove entries that are in the table from the head of a stream, as long as it is one of those named.
+-- Remove entries that are in the table from the head of a stream, up to the first entry that is not named.
 --
--- KEYS  as trim.lua
--- ARGV  1 generation the entries were read in   2... stream id, mark, stream id, mark, ...
---       (a mark is a trace id, or '' for any)
+-- RETURN how many entries were removed
 --
--- RETURN entries removed
+-- Needed if the stream no longer begins with the entries that were read: another drain has removed some of them, or
+-- Redis was restored from an older copy. An entry that is not named stays for the next drain, which looks whether the
+-- table has it. The script reads each entry with its body, and Redis serves no other client meanwhile. So name only a
+-- few entries in a call.
 --
--- For entries that are no longer what the stream begins with: another drain has removed some of them, or Redis was
--- restored from an older copy. An entry that is not named is left for the next drain, which looks whether the table has
--- it. Entries are read and counted here, bodies and all, which keeps Redis from serving others: name a few at a time.
---
--- A replay is stored, but did not come in: its hour was counted where it was accepted.
+-- A replay was counted in the hour when it was accepted, so it counts in no hour here.
 
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+assert(#KEYS == 7 and #ARGV >= 1, 'trim_each.lua: wrong number of KEYS or ARGV')
+-- The keys are those of trim.lua. The last one is not needed.
+local generation_key, stream_key, queued_key, bytes_key, total_bytes_key, stored_by_hour_key = unpack(KEYS)
+local generation = ARGV[1] -- in which the entries were read
+local FIRST_ENTRY = 2 -- from here on, ARGV holds stream id, mark, stream id, mark, ...
+
+if redis.call('GET', generation_key) ~= generation then
     return 0
 end
-local marks = {}
-for at = 2, #ARGV, 2 do
+local marks = {} -- of a stream id: a trace id, or '' for any
+for at = FIRST_ENTRY, #ARGV, 2 do
     marks[ARGV[at]] = ARGV[at + 1]
 end
 local removed, records, bytes, hours = 0, 0, 0, {}
 while true do
-    local head = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
+    local head = redis.call('XRANGE', stream_key, '-', '+', 'COUNT', 1)
     local id = #head > 0 and head[1][1]
     local mark = id and marks[id]
     if not mark then
@@ -34,7 +37,7 @@ while true do
     if mark ~= '' and fields['t'] ~= mark then
         break
     end
-    redis.call('XDEL', KEYS[2], id)
+    redis.call('XDEL', stream_key, id)
     local count = tonumber(fields['n'] or '0')
     removed, records, bytes = removed + 1, records + count, bytes + #(fields['b'] or '')
     if not fields['o'] then
@@ -45,10 +48,10 @@ end
 if removed == 0 then
     return 0
 end
-redis.call('DECRBY', KEYS[3], records)
-redis.call('DECRBY', KEYS[4], bytes)
-redis.call('DECRBY', KEYS[5], bytes)
+redis.call('DECRBY', queued_key, records)
+redis.call('DECRBY', bytes_key, bytes)
+redis.call('DECRBY', total_bytes_key, bytes)
 for hour, count in pairs(hours) do
-    redis.call('HINCRBY', KEYS[6], hour, count)
+    redis.call('HINCRBY', stored_by_hour_key, hour, count)
 end
 return removed

@@ -37,10 +37,12 @@ def test_a_connection_that_was_closed_while_idle_is_opened_again() -> None:
 def test_a_script_that_redis_has_forgotten_is_sent_again(tmp_path: Path) -> None:
     path = tmp_path / "script.lua"
     path.write_text("return {KEYS[1], ARGV[1]}")
-    script = redis.HotScript(path)
+    script = redis.Script(path)
     for _ in range(2):
         own_client().script_flush()
-        assert script(["key"], [7], timeout=1) == [b"key", b"7"]
+        assert script.execute(["key"], [7], timeout=1) == [b"key", b"7"]
+        own_client().script_flush()
+        assert script(keys=["key"], args=[7]) == [b"key", b"7"]
         assert own_client().script_exists(script.digest) == [True]
         assert redis.execute("EVALSHA", script.digest, 1, "key", "again", timeout=1) == [b"key", b"again"]
 

@@ -10,10 +10,9 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from config.common import redis
-from ingest.queue.scripts import LUA
+from ingest.queue.scripts import script
 from tests.support.outages import everything_in, redis_full
 
-SCRIPT = LUA / "admit.lua"
 KEYS = {
     "revision": "revision",
     "limit": "limit",
@@ -53,16 +52,20 @@ ARGS = {
     "generation": "feedf00d",
     "digest": "digest-1",
     "remember": 86400,
-    "most_keys": 3,
+    "max_keys": 3,
     "rejected": "",
 }
+OF_IDEMPOTENCY = {"digest", "remember", "max_keys", "rejected"}  # arguments that are absent without the key
 
 
 def admit(idempotency: str | None = None, slot: str = "slot", **changes: Any) -> list[Any]:
     """Run the script with the example's arguments, some of them changed; its reply, as text and numbers."""
     assert changes.keys() <= ARGS.keys()
     keys = [*{**KEYS, "slot": slot}.values(), *([idempotency, "known_keys"] if idempotency else [])]
-    reply = redis.load_script(SCRIPT)(keys=keys, args=[*{**ARGS, **changes}.values()])
+    args = {**ARGS, **changes}
+    if idempotency is None:
+        args = {name: value for name, value in args.items() if name not in OF_IDEMPOTENCY}
+    reply = script("admit")(keys=keys, args=[*args.values()])
     return [value.decode() if isinstance(value, bytes) else value for value in reply]
 
 
@@ -389,7 +392,8 @@ def test_a_server_that_does_not_tell_its_memory_has_room() -> None:
     set_up()
     try:
         blind: Any = Redis(unix_socket_path=urlsplit(settings.REDIS_URL).path, username="blind", password="any")
-        reply = blind.eval(SCRIPT.read_text(), len(KEYS), *KEYS.values(), *ARGS.values())
+        args = [value for name, value in ARGS.items() if name not in OF_IDEMPOTENCY]
+        reply = blind.eval(script("admit").source, len(KEYS), *KEYS.values(), *args)
     finally:
         client.acl_deluser("blind")
     assert reply[0] == b"accepted"

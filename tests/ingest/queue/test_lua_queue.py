@@ -1,21 +1,25 @@
 """The queue's Lua scripts, each alone against a real Redis: what they change, and that a refusal changes nothing."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from config.common import redis
-from ingest.queue.scripts import LUA
+from ingest.queue.scripts import script
 
 GENERATION, STREAM, TOTAL, HOURS = "generation", "stream", "total", "hours"
 ACCEPTED, QUEUED, BYTES = "accepted", "queued", "bytes"
 PENDING, TURNS, REPLAYED, LOCK, TRIMMED = "pending", "turns", "replayed", "lock", "trimmed"
 TRIM = [GENERATION, STREAM, QUEUED, BYTES, TOTAL, HOURS, TRIMMED]
 HOUR_MS = 3_600_000
+ROOT = Path(__file__).parents[3]
+PATHS = sorted(path for app in ("ingest", "quotas") for path in (ROOT / app).rglob("*.lua"))
 
 
-def call(name: str, keys: list[str], *args: object) -> Any:
-    return redis.load_script(LUA / f"{name}.lua")(keys=keys, args=args)
+def call(name: str, keys: list[str], *args: Any) -> Any:
+    return script(name)(keys=keys, args=args)
 
 
 def everything() -> dict[bytes, bytes]:
@@ -47,6 +51,14 @@ def queue() -> list[str]:
     client.mset({ACCEPTED: 120, QUEUED: 120, BYTES: 1200})
     client.set(TOTAL, 2200)
     return ids
+
+
+@pytest.mark.parametrize("keys", [0, 30])
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def test_script_refuses_a_wrong_number_of_keys(path: Path, keys: int) -> None:
+    with pytest.raises(ResponseError, match=f"{path.name}: wrong number of KEYS or ARGV"):
+        redis.Script(path)(keys=["key"] * keys, args=[])
+    assert redis.client().dbsize() == 0
 
 
 # -- trim ---------------------------------------------------------------------------------------------
@@ -240,23 +252,23 @@ def test_take_takes_what_was_due_before_the_clock_was_set_back() -> None:
     assert take() == 1
 
 
-# -- settle -------------------------------------------------------------------------------------------
+# -- end_drain ----------------------------------------------------------------------------------------
 
 
-def test_settle_forgets_what_has_nothing_queued() -> None:
+def test_end_drain_removes_a_dataset_with_an_empty_stream() -> None:
     redis.client().zadd(PENDING, {"13": 1, "14": 1})
-    assert call("settle", [PENDING, STREAM, TURNS], 13, 4) == 1
+    assert call("end_drain", [PENDING, STREAM, TURNS], 13, 4) == 1
     assert redis.client().zrange(PENDING, 0, -1) == [b"14"]
 
 
-def test_settle_makes_what_has_more_due_at_once(queue: list[str]) -> None:
+def test_end_drain_makes_a_dataset_with_more_due_at_once(queue: list[str]) -> None:
     redis.client().zadd(PENDING, {"13": now_ms() + 60_000})
-    assert call("settle", [PENDING, STREAM, TURNS], 13, 4) == 0
+    assert call("end_drain", [PENDING, STREAM, TURNS], 13, 4) == 0
     assert redis.client().zscore(PENDING, "13") <= now_ms()
 
 
-def test_settle_adds_what_has_more_and_was_not_pending(queue: list[str]) -> None:
-    assert call("settle", [PENDING, STREAM, TURNS], 13, 4) == 0
+def test_end_drain_adds_a_dataset_that_was_not_pending(queue: list[str]) -> None:
+    assert call("end_drain", [PENDING, STREAM, TURNS], 13, 4) == 0
     assert redis.client().zscore(PENDING, "13") <= now_ms()
     assert redis.client().zscore(TURNS, "4") <= now_ms()
 
@@ -298,7 +310,7 @@ def test_slots_that_were_not_used_for_long_are_forgotten() -> None:
     client = redis.client()
     client.mset({"old": f"7 {now_ms() - 60_001}-0", "new": f"9 {now_ms() - 50_000}-12"})
     client.sadd("slots", "old", "new", "gone")
-    assert call("slots", ["slots", "old", "new", "gone"], 60_000) == 2
+    assert call("forget_slots", ["slots", "old", "new", "gone"], 60_000) == 2
     assert client.smembers("slots") == {b"new"}
     assert client.exists("old", "new") == 1
 

@@ -1,0 +1,20 @@
+-- End a drain: the dataset is no longer pending if its stream is empty, and due at once if it is not.
+--
+-- RETURN 1 if the stream is empty, else 0
+--
+-- This is one step: otherwise a request that is admitted between two steps could stay in the stream, while its dataset
+-- is not pending.
+
+assert(#KEYS == 3 and #ARGV == 2, 'end_drain.lua: wrong number of KEYS or ARGV')
+local pending_key, stream_key, turns_key = unpack(KEYS)
+local dataset_id, project_id = unpack(ARGV)
+
+if redis.call('XLEN', stream_key) == 0 then
+    redis.call('ZREM', pending_key, dataset_id)
+    return 1
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', pending_key, now, dataset_id)
+redis.call('ZADD', turns_key, 'LT', now, project_id)
+return 0
