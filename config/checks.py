@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from redis.exceptions import RedisError
 
 from config.common import redis
-from config.common.env import env
+from config.common.env import storage_is_directory
 
 # Of `maxmemory`, at which ingest/queue/lua/admit.lua stops admission.
 _ADMISSION_SHARE = 0.8
@@ -89,7 +89,7 @@ def check_machines(**_: Any) -> list[CheckMessage]:
                 id="config.W002",
             )
         )
-    if not env.is_set("SECRET_KEY"):
+    if settings.SECRET_KEY_IS_EMBEDDED:
         found.append(
             Warning(
                 "SECRET_KEY is not set: each machine makes its own, and refuses the API keys of the others.",
@@ -97,7 +97,7 @@ def check_machines(**_: Any) -> list[CheckMessage]:
                 id="config.W003",
             )
         )
-    if settings.STORAGE_IS_LOCAL:
+    if storage_is_directory(settings.STORAGE_URL):
         found.append(
             Warning(
                 "The tables are in a directory, and Redis is on another machine.",

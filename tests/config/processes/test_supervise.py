@@ -61,9 +61,9 @@ def test_a_directory_that_cannot_be_written_there_is_refused(settings: Settings,
         configuration(programs(port=1, web=1, workers=1))
 
 
-def test_what_is_asked_for_is_what_runs(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
+def test_what_is_asked_for_is_what_runs(settings: Settings, tmp_path: Path) -> None:
     settings.DATA_DIR, settings.REDIS_IS_EMBEDDED, settings.WEB_THREADS = tmp_path, True, 5
-    monkeypatch.setenv("HOST", "0.0.0.0")
+    settings.HOST = "0.0.0.0"
     commands = {program.name: " ".join(program.command) for program in programs(port=8123, web=3, workers=2)}
     assert "--host 0.0.0.0 --port 8123 --workers 3 --blocking-threads 5 " in commands["web"]
     assert " -Q ingest.drain -c 2 " in commands["worker"]

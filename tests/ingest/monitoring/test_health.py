@@ -111,7 +111,6 @@ def test_it_names_an_object_store_that_refuses(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setattr(settings, "STORAGE_URL", "s3://nowhere/tables")
-    monkeypatch.setattr(settings, "STORAGE_IS_LOCAL", False)
     all_is_well()
     assert ready() == (503, {**ALL_OK, "storage": "unavailable: OSError"})
 
@@ -145,7 +144,6 @@ def test_metrics_tell_each_process_apart() -> None:
 def test_it_says_nothing_of_a_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "s3://user:password@nowhere/secret-bucket"
     monkeypatch.setattr(settings, "STORAGE_URL", secret)
-    monkeypatch.setattr(settings, "STORAGE_IS_LOCAL", False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     all_is_well()

@@ -45,7 +45,6 @@ def store(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     bucket = uuid.uuid4().hex
     httpx.put(f"{server.url}/{bucket}").raise_for_status()
     monkeypatch.setattr(settings, "STORAGE_URL", f"s3://{bucket}/some/prefix")
-    monkeypatch.setattr(settings, "STORAGE_IS_LOCAL", False)
     server.requests()
     return server
 

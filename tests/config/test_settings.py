@@ -1,4 +1,4 @@
-"""Settings from the environment: each is read, and what cannot be read says which one it is."""
+"""Settings from the environment: each variable is read, and all that are wrong are named at once."""
 
 import os
 import re
@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from config.common.env import BASE_DIR, Environment, embedded_redis_socket, machine_memory
+from config.common.env import BASE_DIR, embedded_redis_socket, machine_memory, storage_is_directory
+from config.environment import read_environment
 from tests.support.documents import table
 
 NAMES = [row[0].strip("`") for row in table("settings")]
-NUMBERS = [row[0].strip("`") for row in table("settings") if re.fullmatch(r"`-?[0-9.]+`", row[1])]
+NUMBERS = [row[0].strip("`") for row in table("settings") if re.fullmatch(r"`-?\d+(\.\d+)?`", row[1])]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_without_any_everything_is_in_the_data_directory(read: Read, tmp_path: P
     assert found["DATABASES"]["default"]["NAME"] == tmp_path / "db.sqlite3"
     assert (found["REDIS_IS_EMBEDDED"], found["REDIS_URL"]) == (True, f"unix://{embedded_redis_socket(tmp_path)}?db=0")
     assert found["CELERY_BROKER_URL"] == f"redis+socket://{embedded_redis_socket(tmp_path)}?virtual_host=1"
-    assert (found["STORAGE_URL"], found["STORAGE_IS_LOCAL"]) == (str(tmp_path / "tables"), True)
+    assert found["STORAGE_URL"] == str(tmp_path / "tables")
     assert found["SECRET_KEY"] == found["API_KEY_SECRET"] == (tmp_path / "secret_key").read_text()
     assert len(found["SECRET_KEY"]) >= 50
     assert read()["SECRET_KEY"] == found["SECRET_KEY"]
@@ -72,7 +73,7 @@ OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], object]] = {
         ("redis://h:1/2", False),
     ),
     "CELERY_BROKER_URL": ("redis://h:1/3", lambda s: s["CELERY_BROKER_URL"], "redis://h:1/3"),
-    "STORAGE_URL": ("s3://b/p", lambda s: (s["STORAGE_URL"], s["STORAGE_IS_LOCAL"]), ("s3://b/p", False)),
+    "STORAGE_URL": ("s3://b/p", lambda s: s["STORAGE_URL"], "s3://b/p"),
     "SECRET_KEY": ("$ecret,", lambda s: (s["SECRET_KEY"], s["API_KEY_SECRET"]), ("$ecret,", "$ecret,")),
     "SECRET_KEY_FALLBACKS": (
         "a, b",
@@ -85,6 +86,7 @@ OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], object]] = {
         lambda s: (s["API_KEY_SECRET_FALLBACKS"], s["SECRET_KEY_FALLBACKS"]),
         (["a", "b"], []),
     ),
+    "HOST": ("0.0.0.0", lambda s: s["HOST"], "0.0.0.0"),
     "DEBUG": ("on", lambda s: s["DEBUG"], True),
     "ALLOWED_HOSTS": ("a.example,b.example", lambda s: s["ALLOWED_HOSTS"], ["a.example", "b.example"]),
     "CSRF_TRUSTED_ORIGINS": ("https://a.example", lambda s: s["CSRF_TRUSTED_ORIGINS"], ["https://a.example"]),
@@ -119,31 +121,33 @@ def test_every_setting_of_ours_is_used() -> None:
 
 @pytest.mark.parametrize("text", ["many", "-2", "nan", "1e999"])
 def test_a_number_that_cannot_be_one_names_its_variable(read: Read, text: str) -> None:
-    for name in NUMBERS:
-        with pytest.raises(ImproperlyConfigured, match=f"^{name}={text}: "):
-            read(**{name: text})
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(**dict.fromkeys(NUMBERS, text))
+    found = [line.partition(": expected ")[0] for line in str(refusal.value).splitlines()]
+    assert sorted(found) == sorted(f"{name}={text}" for name in NUMBERS)
+
+
+DATABASE_REFUSAL = (
+    "DATABASE_URL: expected postgres://user:password@host:port/name or sqlite:////path. In a password, write special "
+    "characters as %XX."
+)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("DEBUG", "flase", "DEBUG=flase: it is true or false."),
-        ("HTTPS", "2", "HTTPS=2: it is true or false."),
-        ("LOG_LEVEL", "LOUD", "LOG_LEVEL=LOUD: it is one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
-        ("MAX_BODY_BYTES", "10MB", "MAX_BODY_BYTES=10MB: it is a whole number."),
-        ("MAX_BODY_BYTES", "0", "MAX_BODY_BYTES=0: the least is 1."),
-        ("DEFAULT_QUOTA_LIMIT", "-2", "DEFAULT_QUOTA_LIMIT=-2: the least is -1."),
-        (
-            "DATABASE_URL",
-            "mysql://u:secret@h/n",
-            "DATABASE_URL begins with “mysql:”: it is postgres://… or sqlite:///….",
-        ),
-        ("DATABASE_URL", "secret", "DATABASE_URL begins with “:”: it is postgres://… or sqlite:///…."),
-        (
-            "DATABASE_URL",
-            "postgres://u:secret@h:x/n",
-            "DATABASE_URL cannot be read: Port could not be cast to integer value as 'x'.",
-        ),
+        ("DEBUG", "flase", "DEBUG=flase: expected true or false."),
+        ("HTTPS", "2", "HTTPS=2: expected true or false."),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL=LOUD: expected one of CRITICAL, DEBUG, ERROR, INFO, WARNING."),
+        ("MAX_BODY_BYTES", "10MB", "MAX_BODY_BYTES=10MB: expected a whole number, at least 1."),
+        ("MAX_BODY_BYTES", "0", "MAX_BODY_BYTES=0: expected a whole number, at least 1."),
+        ("DEFAULT_QUOTA_LIMIT", "-2", "DEFAULT_QUOTA_LIMIT=-2: expected a whole number, at least -1."),
+        ("DISPATCH_SECONDS", "0.01", "DISPATCH_SECONDS=0.01: expected a number, at least 0.05."),
+        ("STORAGE_URL", "file://host/x", "STORAGE_URL=file://host/x: expected file:///path, or the path alone."),
+        *[
+            ("DATABASE_URL", url, DATABASE_REFUSAL)
+            for url in ("mysql://u:secret@h/n", "secret", "postgres://u:secret/x@h/n")
+        ],
     ],
 )
 def test_what_cannot_be_read_says_what_it_should_be(read: Read, name: str, text: str, said: str) -> None:
@@ -153,15 +157,29 @@ def test_what_cannot_be_read_says_what_it_should_be(read: Read, name: str, text:
     assert "secret" not in said
 
 
-def test_a_command_says_it_in_a_line(tmp_path: Path) -> None:
-    for variables, said in (
-        ({"MAX_BATCH_RECORDS": "many"}, "MAX_BATCH_RECORDS=many: it is a whole number.\n"),
-        ({"PORT": "http"}, "PORT=http: it is a whole number.\n"),
-    ):
-        environment = {**os.environ, "DATA_DIR": str(tmp_path), **variables}
-        command = [sys.executable, "manage.py", "up"]
-        done = subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr, done.stdout) == (1, said, "")
+def test_a_command_names_all_wrong_variables(tmp_path: Path) -> None:
+    wrong = {"DATABASE_URL": "mysql://u:secret@h/n", "MAX_BATCH_RECORDS": "many", "PORT": "http", "DEBUG": "2"}
+    environment = {**os.environ, "DATA_DIR": str(tmp_path), **wrong}
+    command = [sys.executable, "manage.py", "up"]
+    done = subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        DATABASE_REFUSAL,
+        "DEBUG=2: expected true or false.",
+        "PORT=http: expected a whole number, at least 1.",
+        "MAX_BATCH_RECORDS=many: expected a whole number, at least 1.",
+    ]
+
+
+@pytest.mark.parametrize("text", ["{0}/tables", "file://{0}/tables", "file://{0}/%74ables"])
+def test_one_directory_may_be_written_as_path_or_url(read: Read, tmp_path: Path, text: str) -> None:
+    url = read(STORAGE_URL=text.format(tmp_path))["STORAGE_URL"]
+    assert url == str(tmp_path / "tables")
+    assert storage_is_directory(url)
+
+
+def test_an_object_store_is_not_a_directory(read: Read) -> None:
+    assert not storage_is_directory(read(STORAGE_URL="s3://bucket/prefix")["STORAGE_URL"])
 
 
 def test_databases_are_postgresql_and_sqlite(read: Read) -> None:
@@ -174,9 +192,10 @@ def test_databases_are_postgresql_and_sqlite(read: Read) -> None:
     assert "journal_mode=WAL" in sqlite["OPTIONS"]["init_command"]
 
 
-def test_texts_are_taken_as_they_stand() -> None:
-    env = Environment({"SECRET": "$HOME #x", "HOSTS": " a , ,b,", "YES": "YES"})
-    assert (env.text("SECRET", "d"), env.texts("HOSTS", []), env.truth("YES", False)) == ("$HOME #x", ["a", "b"], True)
+def test_texts_lists_and_switches_are_read_as_written() -> None:
+    found = read_environment({"SECRET_KEY": " $HOME #x", "ALLOWED_HOSTS": " a , ,b,", "DEBUG": "YES", "HTTPS": "Off"})
+    assert (found.SECRET_KEY, found.ALLOWED_HOSTS) == (" $HOME #x", ["a", "b"])
+    assert (found.DEBUG, found.HTTPS) == (True, False)
 
 
 # -- what the embedded default keeps ------------------------------------------------------------------

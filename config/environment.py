@@ -1,0 +1,178 @@
+"""Every environment variable that the service reads: its type, its bounds and its default.
+
+`config.settings` derives Django's settings from them. A test compares the table in docs/settings.md with this file.
+AWS_* variables are missing here: delta-rs itself reads the credentials of an object store.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from django.core.exceptions import ImproperlyConfigured
+from msgspec import Meta
+from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
+
+from config.common.env import BASE_DIR, data_directory, database, machine_memory, storage_location
+
+Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0.05)]
+Timeout = Annotated[float, Meta(ge=0.01)]
+LongSeconds = Annotated[float, Meta(ge=1)]
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of all variables. An empty text means that the default is computed in `config.settings`."""
+
+    # -- where things are
+
+    DATA_DIR: str = str(BASE_DIR / "var")
+    DATABASE_URL: str = ""
+    REDIS_URL: str = ""
+    # `maxmemory` of the embedded Redis. Admission stops at 80 % of it, whatever the backlog limits are.
+    REDIS_MAXMEMORY_BYTES: Positive = msgspec.field(default_factory=lambda: machine_memory() // 2)
+    CELERY_BROKER_URL: str = ""
+    # A directory, or the URL of an object store (s3://bucket/prefix).
+    STORAGE_URL: str = ""
+
+    # -- secrets
+
+    SECRET_KEY: str = ""
+    SECRET_KEY_FALLBACKS: list[str] = []
+    # API keys have a secret of their own, so that it can be rotated without ending sessions.
+    API_KEY_SECRET: str = ""
+    API_KEY_SECRET_FALLBACKS: list[str] = []
+
+    # -- the admin
+
+    DEBUG: bool = False
+    ALLOWED_HOSTS: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
+    CSRF_TRUSTED_ORIGINS: list[str] = []
+    # Proxies in front that add an address to X-Forwarded-For. Without a proxy, clients can forge that header.
+    PROXY_COUNT: NotNegative = 0
+    LOGIN_FAILURE_LIMIT: Positive = 5
+    LOGIN_LOCKOUT_MINUTES: Positive = 15
+    # True if the operator terminates HTTPS in front of the service.
+    HTTPS: bool = False
+
+    # -- `manage.py up`
+
+    HOST: str = "127.0.0.1"
+    PORT: Positive = 8000
+    WEB_WORKERS: Positive = 2
+    CELERY_WORKERS: Positive = 1
+
+    # -- what a request may carry
+
+    # Threads of each web process. Some of them wait for slow bodies (see config.common.arrival).
+    WEB_THREADS: Positive = 32
+    # A client that reads nothing of its answer for this long loses its connection, which may hold a thread or memory.
+    SEND_TIMEOUT_SECONDS: LongSeconds = 60.0
+    MAX_BODY_BYTES: Positive = 10 * 1024 * 1024
+    MAX_BATCH_RECORDS: Positive = 10_000
+    # Queued bytes, of one dataset and of all, above which requests get 503.
+    BACKLOG_LIMIT_BYTES_PER_DATASET: Positive = 2 * 1024**3
+    BACKLOG_LIMIT_BYTES: Positive = 4 * 1024**3
+    # The share that a project may take of what other projects leave free of BACKLOG_LIMIT_BYTES. 1 is no limit.
+    BACKLOG_SHARE_PER_PROJECT: Annotated[float, Meta(ge=0.01)] = 0.5
+    # Datasets of a project that accept records. Each has a table and commits of its own, which take workers' time.
+    DATASETS_PER_PROJECT: Positive = 1000
+    IDEMPOTENCY_TTL_SECONDS: Positive = 24 * 3600
+    # Idempotency-Keys that are remembered for a project: each takes 165 bytes of Redis's memory.
+    IDEMPOTENCY_KEYS_PER_PROJECT: Positive = 1_000_000
+    # The latest refused requests that each project keeps for the admin, with the start of their bodies. 0 keeps none.
+    REFUSAL_LOG_ENTRIES: NotNegative = 100
+
+    # -- Redis and the contract cache
+
+    # The time limit of one reply, and of one whole admission, reconnection included.
+    REDIS_TIMEOUT_SECONDS: Timeout = 1.0
+    ADMISSION_TIMEOUT_SECONDS: Timeout = 3.0
+    # The project's revision makes a change effective at once. This limit covers a revision that was lost.
+    CATALOG_TTL_SECONDS: LongSeconds = 30.0
+    CATALOG_MAX_ENTRIES: Positive = 200_000
+
+    # -- quotas
+
+    # Records a month for users without a limit of their own. -1 is unlimited.
+    DEFAULT_QUOTA_LIMIT: Annotated[int, Meta(ge=-1)] = -1
+    USAGE_FLUSH_SECONDS: Seconds = 10.0
+
+    # -- workers
+
+    DISPATCH_SECONDS: Seconds = 0.5
+    # The most that one commit takes from the queue.
+    DRAIN_MAX_RECORDS: Positive = 500_000
+    DRAIN_MAX_BYTES: Positive = 64 * 1024**2
+    # Time after which another drain follows one that died. Longer than any commit takes.
+    DRAIN_LEASE_SECONDS: Seconds = 30.0
+    COMPACT_SECONDS: LongSeconds = 300.0
+    # How long files that a compaction replaced stay for readers of an older table version.
+    VACUUM_RETENTION_HOURS: NotNegative = 24
+    # Stored days that are older are deleted. 0 keeps all.
+    RETENTION_DAYS: NotNegative = 0
+    # The time limit of one request to an object store. A failed request is retried for at most as long again.
+    STORAGE_TIMEOUT_SECONDS: Seconds = 30.0
+    HEARTBEAT_SECONDS: Seconds = 5.0
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+
+
+# Variables whose text has a form of its own. Each function raises ImproperlyConfigured.
+_FORMS: Mapping[str, Callable[[str], object]] = {
+    "DATA_DIR": data_directory,
+    "DATABASE_URL": database,
+    "STORAGE_URL": storage_location,
+}
+# Spellings of a bool that msgspec does not know.
+_SWITCHES = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+
+
+def read_environment(variables: Mapping[str, str]) -> Environment:
+    """Return the values of all variables. An empty variable counts as one that is not set.
+
+    Raises:
+        ImproperlyConfigured: It has one line for each variable that is wrong.
+    """
+    values: dict[str, object] = {}
+    problems: list[str] = []
+    for field in msgspec.structs.fields(Environment):
+        if text := variables.get(field.name):
+            try:
+                values[field.name] = _value(text, field.type)
+                _FORMS.get(field.name, str)(text)
+            except msgspec.ValidationError:
+                problems.append(f"{field.name}={text}: expected {_expected(field.type)}.")
+            except ImproperlyConfigured as error:
+                problems.append(str(error))
+    if problems:
+        raise ImproperlyConfigured("\n".join(problems))
+    return Environment(**values)  # type: ignore[arg-type]  # each value was converted to its field's type
+
+
+def _value(text: str, kind: Any) -> object:
+    if kind is str:
+        return text
+    if kind == list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if kind is bool:
+        text = _SWITCHES.get(text.lower(), text)
+    value = msgspec.convert(text.strip(), kind, strict=False)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise msgspec.ValidationError("not finite")
+    return value
+
+
+def _expected(kind: Any) -> str:
+    """Return what a text of this type must be, for a person."""
+    match type_info(kind):
+        case BoolType():
+            return "true or false"
+        case LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case FloatType(ge=minimum):
+            return f"a number, at least {minimum:g}"
+        case IntType(ge=minimum):
+            return f"a whole number, at least {minimum}"
+        case other:
+            return f"{other}"
