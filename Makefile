@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 # The suite runs in one process more than there are cores, four at most, as tests wait a lot; each has servers of its own,
 # and a file's tests share what they start.
@@ -13,7 +14,7 @@ SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
 # Where the environment says otherwise: compiling the tests anew costs each process of the suite six seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test bench check faults soak clean chromium programs
+.PHONY: run test bench check lock faults soak clean chromium programs
 
 run: $(VENV)/installed ## start everything: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
@@ -52,6 +53,10 @@ check: $(VENV)/installed-tests ## style, spelling, types, security, import layer
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
+lock: $(VENV)/installed-tests ## lock the packages that the two requirements.in name; newer indirect ones: make lock ARGS=--upgrade
+	$(BIN)/uv pip compile --quiet $(ARGS) --output-file requirements.txt requirements.in
+	$(BIN)/uv pip compile --quiet $(ARGS) --output-file tests/requirements.txt tests/requirements.in
+
 faults: $(VENV)/installed-tests ## a thousand faults, half an hour: nothing may be lost or doubled; SEED=n repeats a plan
 	$(BIN)/python -m tests.faults --postgresql --faults 1000 $(if $(SEED),--seed $(SEED))
 
@@ -64,9 +69,9 @@ clean: ## forget the virtual environment and the embedded data
 $(VENV)/installed: requirements.txt
 	@echo "Installing into $(VENV), once: about a minute."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(INSTALL) -r requirements.txt
 	@touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(INSTALL) -r tests/requirements.txt
 	@touch $@

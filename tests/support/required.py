@@ -1,35 +1,17 @@
-"""What requirements.txt brings along, and what of the rest is installed for the tests."""
+"""Find the modules that are installed for the tests only."""
 
-import re
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from importlib.metadata import packages_distributions
 
-from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from config.common.env import BASE_DIR
-
-
-def _name(of: str) -> str:
-    return re.sub(r"[-_.]+", "-", of).lower()
+from tests.support.lock import locked
 
 
 @cache
 def absent() -> str:
-    """The top-level modules that only the tests have, as words."""
-    lines = (line.partition("#")[0].strip() for line in (BASE_DIR / "requirements.txt").read_text().splitlines())
-    waiting, required = [Requirement(line) for line in lines if line], {"pip", "setuptools"}
-    seen: set[tuple[str, str]] = set()
-    while waiting:
-        each = waiting.pop()
-        required.add(_name(each.name))
-        for extra in ("", *each.extras):
-            if (_name(each.name), extra) in seen:
-                continue
-            seen.add((_name(each.name), extra))
-            try:
-                needs = [Requirement(line) for line in distribution(each.name).requires or ()]
-            except PackageNotFoundError:
-                continue  # of another platform
-            waiting += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+    """Return the top-level modules that requirements.txt does not install, separated by spaces."""
+    required = {*locked(BASE_DIR / "requirements.txt"), "pip", "setuptools"}
     modules = packages_distributions().items()
-    return " ".join(sorted(module for module, owners in modules if not required & {_name(each) for each in owners}))
+    return " ".join(sorted(name for name, owners in modules if not required & {*map(canonicalize_name, owners)}))
