@@ -1,4 +1,4 @@
-"""Django looks for model admins in a module of this name."""
+"""Import our model admins. Django looks for them in a module with this name."""
 
 from config.site import people
 

@@ -7,7 +7,7 @@ from django.db.backends.signals import connection_created
 
 
 class ConfigConfig(AppConfig):
-    """What the apps share; here so that Django finds the `up` command and the system checks."""
+    """The shared code of all apps. It is an app so that Django finds the `up` command and the system checks."""
 
     name = "config"
     default = True
@@ -20,16 +20,17 @@ class ConfigConfig(AppConfig):
 class AdminConfig(SimpleAdminConfig):
     """Django's admin with our site. `config.urls` discovers the model admins."""
 
+    verbose_name = "Data"  # its only page lists changes
     default_site = "config.site.admin_site.AdminSite"
 
 
 def _write_dates_in_iso(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Have PostgreSQL write dates as psycopg reads them, where the server or the role has another DateStyle."""
+    """Make PostgreSQL write dates in the format that psycopg reads, whatever the DateStyle of the server or role is."""
     if connection.vendor == "postgresql" and not _date_style(connection).startswith(b"ISO"):
         with connection.cursor() as cursor:
             cursor.execute("SET DateStyle TO ISO")
 
 
 def _date_style(connection: Any) -> bytes:
-    """Return what the server has told this connection, without asking again."""
+    """Return the DateStyle that the server reported when this connection was opened."""
     return connection.connection.pgconn.parameter_status(b"DateStyle") or b""

@@ -5,4 +5,4 @@ class IngestConfig(AppConfig):
     """The way of a record: request, validation, admission to the queue, drain into the table."""
 
     name = "ingest"
-    verbose_name = "Look"  # as in the admin's sidebar
+    verbose_name = "Data"  # as in the admin's sidebar

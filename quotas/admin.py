@@ -189,7 +189,8 @@ class RememberedAdmin(ReadOnlyAdmin[_Model], PersonalAdmin[_Model]):
 class MonthlyUsageAdmin(RememberedAdmin[MonthlyUsage]):
     """Usage, as of the last flush."""
 
-    nothing = "Nothing was charged yet."
+    nothing = "No usage yet."
+    row_noun = "month"
     list_display = ("user", "period", "records", "updated_at")
     list_filter = ("period",)
     search_fields = ("user__username",)

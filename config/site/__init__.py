@@ -1,1 +1,1 @@
-"""The admin site: its navigation, its start page, and the people who use it. It knows all apps."""
+"""The admin site: sidebar, start page, users and groups. This package may import all apps."""

@@ -1,60 +1,69 @@
-"""The admin's sidebar."""
+"""The admin's sidebar. A model's link is named like the model, so that breadcrumbs and titles use the same words."""
 
 from typing import Any
 
+from django.apps import apps
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.text import capfirst
 
-_GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, bool], ...]], ...] = (
-    # title, then: label, icon, address, whether for superusers alone
-    ("", (("Start", "monitoring", "admin:index", False),)),
+# For each group: its title, as in `verbose_name` of its apps; then for each link a model or a page with a title, an
+# icon, and whether only superusers see it.
+_GROUPS: tuple[tuple[str, tuple[tuple[str, str, bool], ...]], ...] = (
     (
         "Define",
         (
-            ("Projects", "folder", "admin:datasets_project_changelist", False),
-            ("Datasets", "dataset", "admin:datasets_dataset_changelist", False),
-            ("API keys", "key", "admin:datasets_apikey_changelist", False),
+            ("datasets.Project", "folder", False),
+            ("datasets.Dataset", "dataset", False),
+            ("datasets.ApiKey", "key", False),
         ),
     ),
     (
-        "Look",
+        "Data",
         (
-            ("Records", "table_rows", "admin:ingest_datasetrecords_changelist", False),
-            ("Refused", "block", "admin:ingest_refusals", False),
-            ("Quarantine", "report", "admin:ingest_quarantinedentry_changelist", False),
-            ("Ledger", "balance", "admin:ingest_ledger", False),
-            ("Changes", "history", "admin:admin_logentry_changelist", False),
+            ("ingest.DatasetRecords", "table_rows", False),
+            ("Refused requests", "block", False),
+            ("ingest.QuarantinedEntry", "report", False),
+            ("Ledger", "balance", False),
+            ("admin.LogEntry", "history", False),
         ),
     ),
     (
         "Limits",
         (
-            ("Quotas", "speed", "admin:quotas_quotalimit_changelist", False),
-            ("Usage by month", "calendar_month", "admin:quotas_monthlyusage_changelist", False),
-            ("Thresholds crossed", "notification_important", "admin:quotas_thresholdevent_changelist", False),
+            ("quotas.QuotaLimit", "speed", False),
+            ("quotas.MonthlyUsage", "calendar_month", False),
+            ("quotas.ThresholdEvent", "notification_important", False),
         ),
     ),
     (
         "People",
         (
-            ("Users", "person", "admin:auth_user_changelist", True),
-            ("Groups", "group", "admin:auth_group_changelist", True),
-            ("Failed logins", "lock", "admin:axes_accessattempt_changelist", True),
+            ("auth.User", "person", True),
+            ("auth.Group", "group", True),
+            ("axes.AccessAttempt", "lock", True),
         ),
     ),
 )
+# The URL names of pages that belong to no model.
+_PAGES = {"Refused requests": "admin:ingest_refusals", "Ledger": "admin:ingest_ledger"}
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """Groups of links, without those that lead nowhere for this person."""
-    everything = bool(getattr(request.user, "is_superuser", False))
-    groups = []
+    """Return the groups of links that this user can open."""
+    is_superuser = bool(getattr(request.user, "is_superuser", False))
+    start = {"title": "Start", "icon": "monitoring", "link": reverse("admin:index")}
+    groups = [{"title": "", "separator": False, "items": [start]}]
     for title, links in _GROUPS:
-        items = [
-            {"title": label, "icon": icon, "link": reverse(address)}
-            for label, icon, address, superusers in links
-            if everything or not superusers
-        ]
+        items = [_link(what, icon) for what, icon, for_superusers in links if is_superuser or not for_superusers]
         if items:
             groups.append({"title": title, "separator": False, "items": items})
     return groups
+
+
+def _link(what: str, icon: str) -> dict[str, str]:
+    if what in _PAGES:
+        return {"title": what, "icon": icon, "link": reverse(_PAGES[what])}
+    options = apps.get_model(what)._meta
+    address = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
+    return {"title": capfirst(str(options.verbose_name_plural)), "icon": icon, "link": address}

@@ -9,8 +9,8 @@ else:
     from unfold.forms import AdminOwnPasswordChangeForm, AdminPasswordChangeForm
 
 
-class _PasswordAlone:
-    """Writes the password alone. Django writes the whole row, and so undoes a deactivation that came between."""
+class _PasswordOnly:
+    """Saves only the password. Django saves the whole row and would undo a deactivation that came in between."""
 
     def set_password_and_save(self, user: Any, *args: Any, commit: bool = True, **kwargs: Any) -> Any:
         changed = super().set_password_and_save(user, *args, commit=False, **kwargs)  # type: ignore[misc]
@@ -19,9 +19,9 @@ class _PasswordAlone:
         return changed
 
 
-class PasswordForm(_PasswordAlone, AdminPasswordChangeForm):  # type: ignore[type-arg]
+class PasswordForm(_PasswordOnly, AdminPasswordChangeForm):  # type: ignore[type-arg]
     """Sets another user's password."""
 
 
-class OwnPasswordForm(_PasswordAlone, AdminOwnPasswordChangeForm):
-    """Sets one's own password."""
+class OwnPasswordForm(_PasswordOnly, AdminOwnPasswordChangeForm):
+    """Sets the password of the user who is logged in."""

@@ -1,9 +1,10 @@
-"""Users and groups in the admin: for superusers."""
+"""Users, groups and failed logins in the admin. Only superusers see them."""
 
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from axes.models import AccessAttempt
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
 else:
     from unfold.forms import UserChangeForm, UserCreationForm
 
+# Titles, breadcrumbs and counts use these names. Django-axes calls failed logins access attempts.
+for _app in ("auth", "axes"):
+    apps.get_app_config(_app).verbose_name = "People"
+AccessAttempt._meta.verbose_name, AccessAttempt._meta.verbose_name_plural = "failed login", "failed logins"
+
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
 class PeopleAdmin(UserAdmin[User], AuditedAdmin[User]):  # type: ignore[misc]  # the stubs disagree on get_form
-    """People. Staff get into the admin, where they see the projects they own or are members of."""
+    """Users. Staff can log in to the admin and see the projects that they own or are members of."""
 
     form: Any = UserChangeForm
     add_form = UserCreationForm
@@ -51,7 +57,7 @@ class PeopleAdmin(UserAdmin[User], AuditedAdmin[User]):  # type: ignore[misc]  #
 
 @admin.register(Group)
 class GroupsAdmin(GroupAdmin, AuditedAdmin[Group]):
-    """Groups of Django permissions; `datasets.add_project` is the one that staff need."""
+    """Groups of Django permissions. Staff only ever need `datasets.add_project`."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.is_superuser
@@ -59,8 +65,9 @@ class GroupsAdmin(GroupAdmin, AuditedAdmin[Group]):
 
 @admin.register(AccessAttempt)
 class FailedLoginsAdmin(ReadOnlyAdmin[AccessAttempt]):
-    """Logins that failed lately. Who deletes one lets its username in again from its address."""
+    """Recent failed logins. Deleting an entry lifts the lockout of that username and address."""
 
+    nothing = "No failed logins."
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time", "user_agent")
     search_fields = ("username", "ip_address")
     fields = ("username", "ip_address", "failures_since_start", "attempt_time", "user_agent", "path_info")
@@ -70,13 +77,13 @@ class FailedLoginsAdmin(ReadOnlyAdmin[AccessAttempt]):
 
 
 def tried_username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
-    """The username of a login, as long as it can be kept. (Django's form limits it in the browser only.)"""
+    """Return the username of a login, cut to what the database holds: only the browser limits its length."""
     tried: str = (credentials or {}).get("username") or request.POST.get("username", "")
     return tried[:255].replace("\0", "")
 
 
 def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any] | None) -> HttpResponse:
-    """The page for who has failed too often: when to try again."""
+    """Return the page that says when this username can try again from this address."""
     username = tried_username(request, credentials)
     failed = AccessAttempt.objects.filter(username=username, ip_address=client_address(request))
     last = failed.aggregate(last=Max("attempt_time"))["last"] or clock.now()

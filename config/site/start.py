@@ -1,4 +1,4 @@
-"""The start page: how each project is doing, at a glance."""
+"""The start page: one card for each project, with its records, quota, backlog, quarantine and ledger."""
 
 import re
 from collections import Counter
@@ -27,13 +27,12 @@ from quotas.services import Quota
 
 _PROJECTS = 8
 _LEDGER_SECONDS = 2.0
-_LEDGER_ROWS = 15  # each takes a look at a table
 _SPANS = {"24h": "24 hours", "30d": "30 days"}
 
 
 @dataclass(slots=True)
 class Bar:
-    """One bar of a chart: its place and height in percent, and what it says."""
+    """One bar of a chart. Its position and size are in percent of the chart."""
 
     x: float
     height: float
@@ -44,7 +43,7 @@ class Bar:
 
 @dataclass(slots=True)
 class Card:
-    """A project, as the start page shows it."""
+    """What the start page shows of a project."""
 
     project: Project
     quota: Quota
@@ -53,7 +52,9 @@ class Card:
     month: int
     held: int
     bars: list[Bar]
-    refused: list[tuple[str, int, int]] = field(default_factory=list)  # code, requests, percent of the most
+    refused: list[tuple[str, int, int]] = field(
+        default_factory=list
+    )  # code, requests, percent of the most frequent code's requests
     first_dataset: Dataset | None = None
 
     @property
@@ -66,7 +67,7 @@ class Card:
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """unfold's DASHBOARD_CALLBACK: the start page, with its cards in place before any script runs."""
+    """Return the context of the start page, with its cards rendered. This is unfold's DASHBOARD_CALLBACK."""
     return {**context, "cards": render_to_string("admin/start/cards.html", _cards(request), request=request)}
 
 
@@ -86,11 +87,11 @@ def _cards(request: HttpRequest) -> dict[str, Any]:
             "processes": [(name, states[name], sign) for name, sign in signs.items()],
         }
     except (RedisError, OSError):
-        return {**context, "projects": [], "redis_is_away": True}
+        return {**context, "projects": [], "redis_is_down": True}
 
 
 def _ordered(request: HttpRequest) -> list[int]:
-    """Return the ids of the projects that are searched for: those with trouble first, then by name as people sort."""
+    """Return the ids of the projects found: active ones with quarantined records first, then by name."""
     found = projects_of(request.user)
     if wanted := request.GET.get("q", "").replace("\0", "").strip():
         found = found.filter(Q(name__icontains=wanted) | Q(slug__icontains=wanted))
@@ -103,7 +104,7 @@ def _ordered(request: HttpRequest) -> list[int]:
 
 
 def _natural(row: tuple[int, str, bool]) -> tuple[Any, ...]:
-    """Return a key by which “Shop 2” comes before “Shop 10”."""
+    """Return a sort key that puts “Shop 2” before “Shop 10”."""
     parts = re.split(r"(\d+)", row[1].casefold(), flags=re.ASCII)
     return ([part.zfill(20) if part.isdecimal() else part for part in parts], row[0])
 
@@ -184,12 +185,12 @@ def _refused(project_id: int, span: str) -> list[tuple[str, int, int]]:
 
 
 def cards_view(request: HttpRequest) -> HttpResponse:
-    """The cards alone: what the start page asks for every few seconds."""
+    """Return only the cards. The start page requests them every few seconds."""
     return HttpResponse(render_to_string("admin/start/cards.html", _cards(request), request=request))
 
 
 def audit_view(request: HttpRequest, project_id: int) -> HttpResponse:
-    """Whether a project's ledgers add up."""
+    """Return a short text: whether the ledgers of a project's datasets add up."""
     project = projects_of(request.user).filter(pk=project_id).first()
     if project is None:
         raise Http404

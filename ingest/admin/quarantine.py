@@ -27,6 +27,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     """Requests that were accepted and could not be stored."""
 
     tenant_path = "dataset__project"
+    row_noun = "request"
     nothing = "Nothing is in quarantine: all that was accepted is stored, or is about to be."
     list_display = ("id", "dataset", "project", "count", "short_reason", "state", "created_at")
     list_filter = ("state", ("dataset__project", ScopedFilter))

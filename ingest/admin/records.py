@@ -48,6 +48,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     """What came of the records sent to each dataset."""
 
     tenant_path = "project"
+    row_noun = "dataset"
     nothing = "No dataset yet, so no records."
     next_step = ("Define a dataset", "admin:datasets_dataset_add")
     list_display = ("name", "project", "last_day", "waiting", "held", "state")

@@ -77,6 +77,5 @@ def addresses(scene: Scene) -> dict[str, str]:
         "failed-login-delete": reverse("admin:axes_accessattempt_delete", args=attempt),
         "password": reverse("admin:password_change"),
         "password-changed": reverse("admin:password_change_done"),
-        "app": reverse("admin:app_list", args=("datasets",)),
         "history": reverse("admin:datasets_dataset_history", args=dataset),
     }

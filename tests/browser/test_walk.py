@@ -33,7 +33,7 @@ def curl(line: str, *more: str) -> tuple[int, dict[str, object]]:
 
 def define_orders(page: Page) -> Dataset:
     """From an empty installation: the start page says what is next, and Save leads there."""
-    page.get_by_role("link", name="Make the first one").click()
+    page.get_by_role("link", name="Create your first project").click()
     page.fill("[name=name]", "Shop")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page).to_have_url(re.compile("/datasets/dataset/add/"))

@@ -1,6 +1,6 @@
-// What unfold and Django's widgets leave out: names for select2's boxes, what opens at a click by keyboard.
+// Adds what unfold and Django's widgets lack: labels for select2 boxes, and keyboard access to what opens on a click.
 
-function nameSelects() {
+function labelSelects() {
   for (const select of document.querySelectorAll("select.select2-hidden-accessible")) {
     const label = document.querySelector(`label[for="${select.id}"]`)?.textContent.trim().replace("*", "") || "Choice";
     const box = select.parentElement.querySelector(".select2-selection");
@@ -15,7 +15,7 @@ function nameSelects() {
 
 const FOCUSABLE = "a[href], button, input, select, textarea, [tabindex='0']";
 
-function pressable() {
+function makePressable() {
   for (const place of document.querySelectorAll("[x-on\\:click], .list-footer-display")) {
     if (place.hasAttribute("tabindex") || !place.textContent.trim() || place.closest(FOCUSABLE) || place.querySelector(FOCUSABLE)) continue;
     place.tabIndex = 0;
@@ -29,8 +29,8 @@ function pressable() {
   }
 }
 
-// The page's main part, and a link to it before everything else.
-function landmark() {
+// Marks the page's main part, and puts a link to it first on the page.
+function addSkipLink() {
   if (document.querySelector(".ours-skip")) return;
   let main = document.querySelector("main");
   if (!main) {
@@ -43,7 +43,7 @@ function landmark() {
   const link = document.createElement("a");
   link.className = "ours-skip";
   link.href = `#${main.id}`;
-  link.textContent = "Skip to the page's content";
+  link.textContent = "Skip to content";
   link.addEventListener("click", (event) => {
     event.preventDefault();
     main.focus();
@@ -51,14 +51,14 @@ function landmark() {
   document.body.prepend(link);
 }
 
-function mend() {
-  landmark();
-  nameSelects();
-  pressable();
+function improve() {
+  addSkipLink();
+  labelSelects();
+  makePressable();
 }
 
-// Widgets are put together whenever their scripts get to it.
+// Scripts build widgets at any time, so look again after each change of the page.
 document.addEventListener("DOMContentLoaded", () => {
-  mend();
-  new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
+  improve();
+  new MutationObserver(improve).observe(document.body, { childList: true, subtree: true });
 });

@@ -1,6 +1,6 @@
-// Parts of a page that look again by themselves: data-live="URL" and data-every="SECONDS". With data-part, what comes is a
-// whole page, of which the element of that id is taken, and looked at again for as long as it says so itself.
-// What has the focus keeps it, and nothing is asked for while the page is not looked at.
+// Refreshes parts of a page: an element with data-live="URL" loads its content from there every data-every seconds.
+// With data-part="ID" the URL returns a whole page, and the element with that ID replaces the content. Refreshing ends when
+// that element has no data-live any more. The focused element keeps the focus. A hidden page is not refreshed.
 
 function refocus(part, id, href) {
   const target = id ? document.getElementById(id) : href && [...part.querySelectorAll("a")].find((link) => link.getAttribute("href") === href);
@@ -9,12 +9,12 @@ function refocus(part, id, href) {
 
 const ledgers = new Map();
 
-// The ledger takes longer to look at than the rest: it is asked for apart, and kept from one look to the next.
-async function audit(chip, anew) {
+// Reading a ledger takes longer than the rest of the page, so it is a request of its own. Its answer is kept for 20 seconds.
+async function audit(chip) {
   const url = chip.dataset.ledger;
   const known = ledgers.get(url);
   if (known) chip.innerHTML = known.html;
-  if (known && !anew && Date.now() - known.at < 20000) return;
+  if (known && Date.now() - known.at < 20000) return;
   ledgers.set(url, { html: known?.html ?? chip.innerHTML, at: Date.now() });
   const response = await fetch(url).catch(() => null);
   if (!response?.ok) return;
@@ -25,7 +25,7 @@ async function audit(chip, anew) {
 }
 
 function audits(part) {
-  part.querySelectorAll("[data-ledger]").forEach((chip) => audit(chip, false));
+  part.querySelectorAll("[data-ledger]").forEach((chip) => audit(chip));
 }
 
 async function refresh(part) {
@@ -33,7 +33,7 @@ async function refresh(part) {
   const response = await fetch(part.dataset.live + location.search).catch(() => null);
   const note = document.getElementById("live-note");
   if (!response?.ok || response.redirected) {
-    if (note) note.textContent = "No answer: what you see is old. Trying again.";
+    if (note) note.textContent = "The server does not answer. This page is out of date; it tries again every few seconds.";
     return;
   }
   let html = await response.text();

@@ -62,7 +62,7 @@ def test_both_stacks_answer_in_json_with_a_request_id(path: str, host: str, stat
 def test_the_admin_answers_in_html_with_a_request_id() -> None:
     answer = Api(None).request("GET", "/admin/login/", headers={"Host": "somebody.else", "X-Request-Id": "req-1"})
     assert (answer.status_code, answer.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
-    assert "This request cannot be read" in answer.text
+    assert "Invalid request" in answer.text
     assert "req-1" in answer.text
 
 

@@ -122,7 +122,7 @@ def test_the_start_page_shows_trouble_first_then_names_as_people_sort(client: Cl
     assert shown() == ["Off", "Zoo", "apple", "Shop 2", "Shop 10"]
     assert shown("?q=shop") == ["Shop 2", "Shop 10"]
     assert shown("?q=nothing") == []
-    assert "No project is called “nothing”" in client.get(reverse("admin:index") + "?q=nothing").content.decode()
+    assert "No project matches “nothing”" in client.get(reverse("admin:index") + "?q=nothing").content.decode()
 
 
 def test_the_editor_checks_a_schema_of_many_names_by_its_size(client: Client) -> None:

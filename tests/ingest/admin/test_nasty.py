@@ -51,22 +51,22 @@ def test_an_address_with_a_value_that_cannot_be_is_a_400_page(tenant: Tenant, qu
     answer = as_user(User.objects.create_superuser("root")).get(f"{path}?{query}")
     assert answer.status_code == 400
     assert "<h1" in answer.content.decode()
-    assert "This request cannot be read" in answer.content.decode()
+    assert "Invalid request" in answer.content.decode()
 
 
 def test_pages_that_are_missing_or_forbidden_say_so(tenant: Tenant) -> None:
     client = as_user(tenant.user)
     for path, status, words in (
-        ("/admin/nothing/", 404, "There is nothing at this address"),
-        (f"/admin/datasets/dataset/{nasty.HUGE}/change/", 404, "There is nothing at this address"),
-        ("/admin/auth/user/", 403, "Your account may not open this page"),
+        ("/admin/nothing/", 404, "This page does not exist"),
+        (f"/admin/datasets/dataset/{nasty.HUGE}/change/", 404, "This page does not exist"),
+        ("/admin/auth/user/", 403, "You do not have permission to open this page"),
     ):
         answer = client.get(path)
         assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
         assert words in answer.content.decode()
     enforcing = Client(enforce_csrf_checks=True)
     enforcing.force_login(tenant.user)
-    assert "This form is out of date" in enforcing.post("/admin/password_change/").content.decode()
+    assert "The form was out of date" in enforcing.post("/admin/password_change/").content.decode()
 
 
 def test_the_sidebars_search_finds_a_page_again_and_again(tenant: Tenant) -> None:

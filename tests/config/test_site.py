@@ -1,0 +1,50 @@
+"""The sidebar, the breadcrumbs and the lists use one name for each place."""
+
+import re
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+
+from config.site.navigation import sidebar
+
+
+@pytest.fixture
+def superuser(db: None) -> User:
+    return User.objects.create_superuser("root")
+
+
+def test_breadcrumbs_and_title_are_the_words_of_the_sidebar(superuser: User) -> None:
+    client, request = Client(), RequestFactory().get("/admin/")
+    client.force_login(superuser)
+    request.user = superuser
+    links = [(group["title"], link["title"], link["link"]) for group in sidebar(request) for link in group["items"]]
+    assert len(links) > 12
+    for group, label, path in links:
+        page = client.get(path).content.decode()
+        heading = re.sub(r"<[^>]*>", "\n", page.partition("<h1")[2].partition(">")[2].partition("</h1>")[0])
+        words = [line.strip() for line in heading.splitlines() if line.strip() not in ("", "chevron_right")]
+        assert words in ([group, label], [label]), path
+        assert f"<title>{label} | " in " ".join(page.split()).replace("> ", ">"), path
+
+
+def test_each_app_is_called_like_its_group() -> None:
+    groups = {"datasets": "Define", "ingest": "Data", "admin": "Data", "quotas": "Limits", "auth": "People"}
+    for app, title in {**groups, "axes": "People"}.items():
+        assert apps.get_app_config(app).verbose_name == title
+
+
+def test_an_empty_list_counts_in_words_that_fit_a_number(superuser: User) -> None:
+    client = Client()
+    client.force_login(superuser)
+    counted = {
+        "ingest/quarantinedentry": "0 requests",
+        "ingest/datasetrecords": "0 datasets",
+        "quotas/monthlyusage": "0 months",
+        "admin/logentry": "0 changes",
+        "axes/accessattempt": "0 failed logins",
+    }
+    for path, words in counted.items():
+        page = " ".join(client.get(f"/admin/{path}/").content.decode().split())
+        assert words in page, path
