@@ -6,7 +6,8 @@ from typing import Any
 from celery import current_app, shared_task
 
 from ingest.monitoring import health, heartbeat, statistics
-from ingest.queue import stream, turns
+from ingest.queue import turns
+from ingest.queue.slots import forget_slots
 from ingest.storing import drain as drains
 from ingest.storing import upkeep
 
@@ -47,7 +48,7 @@ def tidy(everything: bool = False) -> None:
     """Compact and vacuum the tables that were written to; with `everything`, apply retention to all."""
     if everything:
         statistics.forget_old()
-        stream.forget_slots()
+        forget_slots()
     upkeep.tidy_tables(everything=everything)
 
 

@@ -48,7 +48,7 @@ def test_every_error_of_the_code_is_in_the_table() -> None:
     record_codes = {"not_an_object", "invalid_timestamp", "invalid_context", "extra_field", "missing_field"}
     record_codes.add("invalid_field")
     assert raised == {row for row in documented if row[2] not in record_codes}
-    source = (ROOT / "ingest" / "validation" / "problems.py").read_text()
+    source = (ROOT / "ingest" / "validation" / "record_errors.py").read_text()
     for _, text, code in (row for row in documented if row[2] in record_codes):
         assert code in source, code
         assert text.split(":")[0].split(" \\<")[0] in source, text

@@ -23,7 +23,7 @@ from ingest.errors import BodyTooLarge
 from ingest.queue.admission import Admission, over_quota, quota_headers
 from ingest.queue.formats import Payload, lines_of
 from ingest.validation.body import JSON, NDJSON
-from ingest.validation.problems import MAX_CHARACTERS
+from ingest.validation.record_errors import MAX_CHARACTERS
 from quotas import services as quotas
 from quotas.models import UNLIMITED
 

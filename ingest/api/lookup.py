@@ -10,7 +10,7 @@ from datasets.tables.table import DatasetTable
 from ingest.api.receipts import Receipt
 from ingest.errors import QueueUnavailable, ReceiptNotFound
 from ingest.models import QuarantinedEntry
-from ingest.queue import stream
+from ingest.queue import generations, stream
 
 
 def look_up(receipt: Receipt) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
     generation, stream_id = receipt.generation, receipt.stream_id
     while True:
         # In this order: an entry that leaves the queue for the quarantine is there first.
-        if stream.generation() == generation and stream.holds(receipt.dataset_id, stream_id):
+        if generations.current() == generation and stream.holds(receipt.dataset_id, stream_id):
             return {**answer, "status": "queued"}
         entry = QuarantinedEntry.objects.filter(
             dataset_id=receipt.dataset_id,
@@ -38,7 +38,7 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
         if entry.state != QuarantinedEntry.State.REPLAYED:
             return {**answer, "status": "quarantined", "reason": entry.reason}
         generation, _, stream_id = entry.replayed_as.partition("-")
-    if stream.generation() != generation and not _in_table(receipt.dataset_id, generation, stream_id):
+    if generations.current() != generation and not _in_table(receipt.dataset_id, generation, stream_id):
         raise ReceiptNotFound
     return answer
 

@@ -17,7 +17,7 @@ from config.common.errors import ApiError
 from datasets.contracts import catalog, keys
 from ingest import errors
 from ingest.validation.body import ENCODINGS, JSON, NDJSON
-from ingest.validation.problems import MAX_PROBLEMS
+from ingest.validation.record_errors import MAX_PROBLEMS
 
 Json = dict[str, Any]
 

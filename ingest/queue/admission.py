@@ -31,7 +31,7 @@ from ingest.errors import (
     QuotaExceeded,
     TooManyKeys,
 )
-from ingest.queue import formats, redis_keys, stream
+from ingest.queue import formats, generations, redis_keys
 from ingest.queue.formats import Payload
 from ingest.queue.scripts import script
 from quotas import counters
@@ -234,7 +234,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
 def _seed(contract: Contract, period: str) -> None:
     """Put back what Redis lacks, if it is our installation's; it may have been wiped, and be another's now."""
     try:
-        _Queue.generation = stream.begin()
+        _Queue.generation = generations.begin()
     except UnusableData as refusal:
         logger.error("%s", refusal)
         raise QueueUnavailable(_UNUSABLE) from refusal

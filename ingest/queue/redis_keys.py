@@ -14,7 +14,7 @@ Glossary
                     epoch. The first one has the next turn. Every project with a pending dataset is in it
     slot            of one web thread: the number and the stream id of its last admission, so that a request whose
                     reply was lost can be sent again without being admitted twice
-    slots           set of the slots there are: they live until they are forgotten (`queue.forget_slots`)
+    slots           set of the slots there are: they live until `slots.forget_slots` deletes them
     idempotency     what an Idempotency-Key was first answered with: 8 bytes of a digest of the body, then
                     `<generation> <stream id> <number of records>`, and for a lenient batch, after another space, what
                     the answer said of refused records, deflated. The key's name is a digest, too: clients choose

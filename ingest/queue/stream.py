@@ -1,6 +1,5 @@
 """The queue as a drain sees it: entries of a dataset's stream, read in order, trimmed once they are in the table."""
 
-import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import NamedTuple
 from django.conf import settings
 
 from config.common import redis
-from datasets import installation
 from ingest.queue import redis_keys
 from ingest.queue.formats import unpacked
 from ingest.queue.scripts import script
@@ -20,8 +18,6 @@ _READ_BYTES = 1024 * 1024
 _MAX_ENTRIES = 5000
 # And never more than this, however large the bodies turn out to be: Redis and the worker must both hold a reply.
 _MAX_BYTES = 256 * 1024 * 1024
-# No request is sent again after so long.
-_SLOT_SECONDS = 3600
 # A position has 43 bits for milliseconds (until the year 2248) and 20 for the sequence number.
 _SEQUENCE_BITS = 20
 _MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
@@ -88,26 +84,6 @@ def last_id_of(position: int) -> str:
     if seq < _MAX_SEQUENCE:
         return f"{ms}-{seq}"
     return f"{ms}" if ms < _MAX_MS else "+"
-
-
-def generation() -> str | None:
-    """The name of the present set of Redis data; None before the first acceptance."""
-    found: bytes | None = redis.client().get(redis_keys.GENERATION)
-    return found.decode() if found else None
-
-
-def begin() -> str:
-    """Return the name of the present set of Redis data, made now if there is none; no set had it before.
-
-    Raises datasets.installation.UnusableData if the data is not ours.
-    """
-    keys = [redis_keys.GENERATION, installation.DATA_VERSION, installation.INSTALLATION]
-    while True:
-        installation.check()
-        args: list[redis.Argument] = [secrets.token_hex(4), installation.CURRENT_VERSION, installation.ours()]
-        found: bytes | None = script("begin")(keys=keys, args=args)
-        if found is not None:
-            return found.decode()
 
 
 class State(NamedTuple):
@@ -242,29 +218,6 @@ def renumber(dataset_id: int, in_generation: str, entry: Entry) -> None:
     script("renumber")(keys=keys, args=[in_generation, entry.stream_id, entry.mark])
 
 
-def forget_slots() -> int:
-    """Forget what web threads did last that have done nothing for an hour, or are no more; how many they were."""
-    client = redis.client()
-    slots = client.smembers(redis_keys.SLOTS)
-    forgotten: int = script("forget_slots")(keys=[redis_keys.SLOTS, *slots], args=[_SLOT_SECONDS * 1000])
-    return forgotten
-
-
 def holds(dataset_id: int, stream_id: str) -> bool:
     """Whether an entry is still in the stream."""
     return bool(redis.client().xrange(redis_keys.stream(dataset_id), stream_id, stream_id))
-
-
-def mark_untidy(dataset_id: int) -> None:
-    """Note that a table was written to and wants compaction."""
-    redis.client().sadd(redis_keys.UNTIDY, dataset_id)
-
-
-def untidy() -> list[int]:
-    """Datasets noted by `mark_untidy`."""
-    return [int(member) for member in redis.client().smembers(redis_keys.UNTIDY)]
-
-
-def clear_untidy(dataset_id: int) -> None:
-    """Take the note back, before the compaction: what is written during it is noted again."""
-    redis.client().srem(redis_keys.UNTIDY, dataset_id)

@@ -24,7 +24,7 @@ from datasets.tables.table import DatasetTable, warm_table
 from ingest.models import QuarantinedEntry, printable
 from ingest.queue import stream, turns
 from ingest.queue.stream import Entry
-from ingest.storing import ledger, past, rows
+from ingest.storing import ledger, past, rows, untidy
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def drain_once(dataset: Dataset) -> Stored | None:
         if not dataset.has_table:  # from our first commit on, a missing table means lost storage, not a new dataset
             services.note_table(dataset)
         table.append(batch, generation=generation, position=reached, stored=table.stored(generation) + written)
-        stream.mark_untidy(dataset.pk)
+        untidy.mark(dataset.pk)
     stream.trim(dataset.pk, generation, leaving, before=position if is_all else -1, reached=reached)
     if state.trimmed != position or not is_all:
         ledger.recount(dataset, generation, state.trimmed)

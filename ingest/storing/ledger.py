@@ -12,7 +12,7 @@ from config.common.errors import Refused
 from datasets.models import Dataset
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
-from ingest.queue import redis_keys, stream
+from ingest.queue import generations, redis_keys, stream
 from ingest.queue.scripts import script
 from ingest.storing import past
 
@@ -49,7 +49,7 @@ def balance(dataset: Dataset) -> Balance:
     """The dataset's ledger, all four figures as of one moment. Raises NeverStill, and what the storage raises."""
     table = DatasetTable.of(dataset)
     for _ in range(_MAX_LOOKS):
-        generation = stream.generation() or ""
+        generation = generations.current() or ""
         position, stored = _reached(table, generation)
         outside = outside_the_table(dataset, table, generation, position)
         still = _reached(table, generation) == (position, stored)

@@ -7,7 +7,7 @@ from datasets import services
 from datasets.models import Dataset
 from datasets.tables.commits import reached
 from datasets.tables.table import DatasetTable
-from ingest.queue import redis_keys, stream, turns
+from ingest.queue import generations, redis_keys, stream, turns
 from ingest.storing import ledger
 
 
@@ -33,7 +33,7 @@ def begin_anew(dataset: Dataset) -> None:
         table.dataset = dataset
         latest = dataset.latest_version()
         fields = latest.field_list() if latest else []
-        generation = stream.generation()
+        generation = generations.current()
         if generation is None:
             table.create(fields)
             return

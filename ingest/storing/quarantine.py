@@ -4,7 +4,7 @@ from django.db import transaction
 
 from config.common import clock
 from ingest.models import QuarantinedEntry
-from ingest.queue import formats, redis_keys, stream
+from ingest.queue import formats, generations, redis_keys, stream
 from ingest.queue.scripts import script
 
 
@@ -28,12 +28,12 @@ def replay(entry: QuarantinedEntry) -> bool:
 def _replay(entry: QuarantinedEntry) -> bool:
     if entry.state != QuarantinedEntry.State.HELD:
         return False
-    generation = stream.begin()
+    generation = generations.begin()
     last_id = stream.last_id_of(entry.position)
     if generation == entry.generation and stream.holds(entry.dataset_id, last_id):
         return False  # the drain that found it died before its commit
     while (place := _queue_again(entry, generation)) is None:  # Redis was wiped meanwhile
-        generation = stream.begin()
+        generation = generations.begin()
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
         state=QuarantinedEntry.State.REPLAYED, replayed_as=place.decode(), replayed_at=clock.now()
     )

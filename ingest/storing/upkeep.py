@@ -11,25 +11,26 @@ from datasets.models import ApiKey, Dataset
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.maintenance import tidy
 from datasets.tables.table import DatasetTable
-from ingest.queue import redis_keys, stream
+from ingest.queue import redis_keys
+from ingest.storing import untidy
 
 logger = logging.getLogger(__name__)
 
 
 def tidy_tables(*, everything: bool) -> None:
     """Compact, drop what is beyond retention, vacuum; a table that fails does not keep the others waiting."""
-    ids = stream.untidy()
+    ids = untidy.dataset_ids()
     datasets = Dataset.objects.all() if everything else Dataset.objects.filter(pk__in=ids)
     for dataset in datasets.iterator():
-        stream.clear_untidy(dataset.pk)
+        untidy.clear(dataset.pk)
         try:
             tidy(DatasetTable.of(dataset), sweep=everything)
         except ConcurrentCommit:
             logger.info("dataset %s is being tidied by another", dataset.pk)
-            stream.mark_untidy(dataset.pk)  # which may not have seen the last commits
+            untidy.mark(dataset.pk)  # which may not have seen the last commits
         except (DeltaError, OSError):
             logger.exception("dataset %s could not be tidied; it will be tried again", dataset.pk)
-            stream.mark_untidy(dataset.pk)
+            untidy.mark(dataset.pk)
 
 
 def note_key_use() -> None:

@@ -1,4 +1,4 @@
-"""JSON text, checked and taken apart without making objects of what it says.
+"""Check JSON text and split it into elements, without making Python objects of its values.
 
 A body of 10 MB can hold five million values. As Python objects they would take half a gigabyte.
 """

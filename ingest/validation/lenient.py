@@ -1,7 +1,7 @@
-"""Partial acceptance of a batch: the good records are taken, and each bad one is refused by itself.
+"""Accept the good records of a batch, and refuse each bad one by itself.
 
-A client asks for it by `Prefer: handling=lenient` (RFC 7240). Some log shippers send a refused batch again, with more
-lines behind it, for ever: one bad record would stop them.
+A client asks for this with `Prefer: handling=lenient` (RFC 7240). Some log shippers repeat a refused batch forever,
+each time with more lines. Without this, one bad record would stop them.
 """
 
 import re
@@ -16,9 +16,9 @@ from datasets.schemas.schema import CompiledSchema
 from ingest.errors import InvalidJson, InvalidRecords
 from ingest.queue.formats import ARRAY, OBJECT, Payload, Rejected, lines_of, starts_of_lines
 from ingest.validation.body import NDJSON
+from ingest.validation.json_errors import TOO_DEEP, check_line
 from ingest.validation.json_text import elements, is_json
-from ingest.validation.not_json import TOO_DEEP, check_line
-from ingest.validation.problems import MAX_PROBLEMS, Problem, examine, good_text
+from ingest.validation.record_errors import MAX_PROBLEMS, Problem, examine, good_text
 
 APPLIED = {"Preference-Applied": "handling=lenient"}
 

@@ -1,7 +1,8 @@
-"""Check a body against a schema. One typed decode accepts it; `ingest.validation.problems` then words each problem.
+"""Validate a body against a dataset's schema: one JSON object, a JSON array, or NDJSON.
 
-Both read values with the decoders of `datasets.schemas.field_types`, so they agree on every input: the first reads
-whole records at once, the second field by field.
+The first reading is one typed decode of whole records. Only if it refuses does a second reading look at each field and
+find every problem (`ingest.validation.record_errors`). Both read values with the decoders of
+`datasets.schemas.field_types`, so they agree on every input.
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,10 @@ from datasets.schemas.field_types import json_type
 from datasets.schemas.schema import CompiledSchema
 from ingest.errors import EmptyBatch, InvalidJson, InvalidRecords, TooManyRecords
 from ingest.queue.formats import ARRAY, LINES, OBJECT, Payload, lines_of, starts_of_lines
+from ingest.validation.json_errors import EMPTY, TOO_DEEP, check_json, check_line
 from ingest.validation.json_text import PARSE_ERRORS, elements
-from ingest.validation.not_json import EMPTY, TOO_DEEP, check_json, check_line
-from ingest.validation.problems import MAX_PROBLEMS, Problem, examine
-from ingest.validation.spelling import has_date_times, is_utf8, may_be_misread
+from ingest.validation.msgspec_gaps import has_date_times, is_utf8, may_be_misread
+from ingest.validation.record_errors import MAX_PROBLEMS, Problem, examine
 
 
 def validate_one(schema: CompiledSchema, body: bytes) -> Payload:

@@ -11,7 +11,7 @@ from datasets.contracts.keys import issue_token
 from datasets.contracts.revisions import changing
 from datasets.models import ApiKey, Dataset, SchemaVersion
 from datasets.tables.table import DatasetTable
-from ingest.queue import stream
+from ingest.queue import generations, stream
 from tests.benchmarks.end_to_end import measure_drain
 from tests.benchmarks.load import Target
 from tests.benchmarks.payloads import FIELDS
@@ -62,7 +62,7 @@ def make_table(product: Product, rows: pa.Table, count: int) -> Dataset:
     """A dataset whose table holds so many rows: copies of the sample's, with ids of their own."""
     dataset = product.new_dataset()
     product.table.create(FIELDS)
-    generation, now = stream.generation() or "", int(time.time() * 1000)
+    generation, now = generations.current() or "", int(time.time() * 1000)
     written = 0
     while written < count:
         part = rows.slice(0, min(rows.num_rows, count - written))

@@ -14,7 +14,7 @@ from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import Dataset
 from datasets.tables.table import DatasetTable
-from ingest.queue import redis_keys, stream, turns
+from ingest.queue import generations, redis_keys, stream, turns
 from tests.benchmarks.load import Target
 from tests.benchmarks.payloads import FIELDS, body
 from tests.benchmarks.processes import Server, Tree, wait_until
@@ -76,10 +76,10 @@ class Product(StoringSystem):
 
     def position(self) -> int:
         """How far the queue is in the table."""
-        return self.table.position(stream.generation() or "") if self.table.refresh() else 0
+        return self.table.position(generations.current() or "") if self.table.refresh() else 0
 
     def stored(self) -> int:
-        return self.table.stored(stream.generation() or "") if self.table.refresh() else 0
+        return self.table.stored(generations.current() or "") if self.table.refresh() else 0
 
     def readable(self) -> int:
         """Rows in the table, by a look into its files."""

@@ -26,7 +26,7 @@ from datasets.contracts.keys import issue_token  # noqa: E402
 from datasets.models import ApiKey, Dataset, Project  # noqa: E402
 from datasets.schemas.schema import Field  # noqa: E402
 from datasets.tables.table import DatasetTable  # noqa: E402
-from ingest.queue import redis_keys, stream  # noqa: E402
+from ingest.queue import generations, redis_keys  # noqa: E402
 from ingest.storing import drain, ledger, upkeep  # noqa: E402
 from quotas import counters  # noqa: E402
 from quotas.models import MonthlyUsage  # noqa: E402
@@ -86,7 +86,7 @@ def tidy(everything: bool, hours: int) -> None:
 
 def put_ahead(dataset: int) -> None:
     """Let a table have a position an hour ahead, as if Redis's clock had been there."""
-    generation = stream.generation()
+    generation = generations.current()
     table = DatasetTable.of(Dataset.objects.get(pk=dataset))
     if generation and table.refresh():
         position = max(table.position(generation), int(time.time() * 1000) << 20) + (3_600_000 << 20)

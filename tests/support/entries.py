@@ -12,7 +12,7 @@ from django.conf import settings
 from config.common import redis
 from datasets import installation
 from datasets.models import Dataset
-from ingest.queue import redis_keys, stream
+from ingest.queue import generations, redis_keys
 from tests.conftest import Api, record
 
 
@@ -103,6 +103,6 @@ def in_stream(dataset: Dataset) -> int:
 
 def generation() -> str:
     """The generation in force."""
-    found = stream.generation()
+    found = generations.current()
     assert found is not None
     return found

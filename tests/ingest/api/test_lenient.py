@@ -13,7 +13,7 @@ from datasets.models import Dataset, Project
 from ingest.monitoring import refusals
 from ingest.queue import redis_keys
 from ingest.validation.lenient import is_preferred
-from ingest.validation.problems import MAX_PROBLEMS
+from ingest.validation.record_errors import MAX_PROBLEMS
 from quotas.services import current, set_limit
 from tests.conftest import FIELDS, Api, record, stored
 from tests.support.entries import in_stream

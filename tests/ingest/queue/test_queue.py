@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project
-from ingest.queue import formats, redis_keys, stream, turns
+from ingest.queue import formats, generations, redis_keys, slots, stream, turns
 from ingest.queue.stream import AnotherGeneration, Entry, last_id_of, position_of
 from tests.conftest import FIELDS, Api, record
 from tests.support.entries import counted, counters, enqueue, generation, in_stream, large, send
@@ -184,7 +184,7 @@ def test_a_wipe_that_leaves_nothing_is_noticed(api: Api, dataset: Dataset) -> No
     send(api, "a")
     before = generation()
     redis.client().flushall()
-    assert stream.generation() is None
+    assert generations.current() is None
     with pytest.raises(AnotherGeneration):
         list(stream.read(dataset.pk, before))
 
@@ -385,10 +385,10 @@ def test_a_claim_lasts_a_lease(dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 def test_a_slot_lives_as_long_as_its_thread_works(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     send(api, "a")
     (slot,) = redis.client().smembers(redis_keys.SLOTS)
-    assert stream.forget_slots() == 0
+    assert slots.forget_slots() == 0
     assert redis.client().exists(slot)
-    monkeypatch.setattr(stream, "_SLOT_SECONDS", -1)  # an hour later
-    assert stream.forget_slots() == 1
+    monkeypatch.setattr(slots, "_MAX_IDLE_SECONDS", -1)  # an hour later
+    assert slots.forget_slots() == 1
     assert not redis.client().exists(slot, redis_keys.SLOTS)
     send(api, "b")
     assert redis.client().smembers(redis_keys.SLOTS) == {slot}

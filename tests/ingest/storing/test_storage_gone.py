@@ -22,8 +22,8 @@ from datasets.tables.storage import TableGone
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import health
-from ingest.queue import redis_keys, stream
-from ingest.storing import upkeep
+from ingest.queue import redis_keys
+from ingest.storing import untidy, upkeep
 from ingest.storing.drain import drain
 from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api
@@ -197,7 +197,7 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
         with pytest.raises(CommandError, match="where there has been one: is the storage mounted"):
             call_command("records", str(dataset.pk))
         upkeep.tidy_tables(everything=False)  # says so in the log, and goes on
-        assert stream.untidy() == [dataset.pk]
+        assert untidy.dataset_ids() == [dataset.pk]
     all_is_well()
     assert health.checks()["storage"] == "ok"
     assert "is the storage mounted?" not in client.get(reverse("admin:index")).content.decode()

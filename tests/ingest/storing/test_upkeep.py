@@ -17,8 +17,8 @@ from datasets.tables.maintenance import tidy
 from datasets.tables.table import DatasetTable
 from ingest import tasks
 from ingest.monitoring import heartbeat
-from ingest.queue import admission, redis_keys, stream
-from ingest.storing import upkeep
+from ingest.queue import admission, generations, redis_keys, stream
+from ingest.storing import untidy, upkeep
 from ingest.storing.drain import drain
 from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api
@@ -58,11 +58,11 @@ def test_only_tables_that_were_written_to_are_tidied(api: Api, dataset: Dataset,
     store(api, dataset, 1, 2)
     api.dataset = other
     store(api, other, 1, 2)
-    assert sorted(stream.untidy()) == sorted([dataset.pk, other.pk])
-    stream.clear_untidy(other.pk)
+    assert sorted(untidy.dataset_ids()) == sorted([dataset.pk, other.pk])
+    untidy.clear(other.pk)
     upkeep.tidy_tables(everything=False)
     assert (files(dataset), files(other)) == (1, 2)
-    assert stream.untidy() == []
+    assert untidy.dataset_ids() == []
     upkeep.tidy_tables(everything=True)
     assert (files(dataset), files(other)) == (1, 1)
 
@@ -78,7 +78,7 @@ def test_what_is_written_during_a_compaction_is_noted_for_the_next(
 
     monkeypatch.setattr(upkeep, "tidy", tidy_while_records_arrive)
     upkeep.tidy_tables(everything=False)
-    assert stream.untidy() == [dataset.pk]
+    assert untidy.dataset_ids() == [dataset.pk]
 
 
 def test_a_table_that_fails_does_not_keep_the_others_waiting(api: Api, dataset: Dataset, project: Project) -> None:
@@ -90,14 +90,14 @@ def test_a_table_that_fails_does_not_keep_the_others_waiting(api: Api, dataset: 
     (log / f"{0:020}.json").write_text("{broken")
     upkeep.tidy_tables(everything=False)
     assert files(other) == 1
-    assert stream.untidy() == [dataset.pk]
+    assert untidy.dataset_ids() == [dataset.pk]
 
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_a_dataset_without_a_table_is_passed_over(dataset: Dataset, everything: bool) -> None:
-    stream.mark_untidy(dataset.pk)
+    untidy.mark(dataset.pk)
     upkeep.tidy_tables(everything=everything)
-    assert stream.untidy() == []
+    assert untidy.dataset_ids() == []
 
 
 def test_tidying_while_a_drain_writes_loses_nothing_and_hides_nothing(api: Api, dataset: Dataset) -> None:
@@ -170,7 +170,7 @@ def test_retention_drops_whole_days_of_every_dataset(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(api, dataset, "today")
-    stream.clear_untidy(dataset.pk)
+    untidy.clear(dataset.pk)
     accepted = clock.now()
     monkeypatch.setattr(settings, "RETENTION_DAYS", 7)
     monkeypatch.setattr(clock, "now", lambda: accepted + timedelta(days=7))
@@ -187,7 +187,7 @@ def test_retention_drops_whole_days_of_every_dataset(
 
 def test_a_row_is_of_the_day_it_was_accepted_however_late_it_is_drained(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    (entry,) = stream.read(dataset.pk, stream.generation() or "")
+    (entry,) = stream.read(dataset.pk, generations.current() or "")
     drain(dataset.pk)
     (row,) = table_of(dataset).to_pyarrow_table().to_pylist()
     accepted = datetime.fromtimestamp(int(entry.stream_id.split("-")[0]) / 1000, UTC)

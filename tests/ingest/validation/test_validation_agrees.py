@@ -24,8 +24,8 @@ from ingest.errors import InvalidRecords
 from ingest.queue.formats import Payload
 from ingest.queue.stream import Entry
 from ingest.storing.rows import to_table
+from ingest.validation.msgspec_gaps import may_be_misread
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
-from ingest.validation.spelling import may_be_misread
 
 # More by hand: EXAMPLES=200000 python -m pytest tests/ingest/validation/test_validation_agrees.py
 EXAMPLES = int(os.environ.get("EXAMPLES", "500"))

@@ -1,6 +1,7 @@
-"""What is wrong with records: a plain reading, field by field, of what the typed decode did not accept.
+"""Find every problem of a record that does not match its schema, for the errors of a 400 answer.
 
-It makes objects of one record at a time, and of no more of its fields than an answer can name.
+This reading goes field by field. At any time, it holds the objects of one record only, and of no more fields than an
+answer can name.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from msgspec import Raw, Struct
 from datasets.schemas.field_types import FIELD_TYPES, accepts, json_type
 from datasets.schemas.schema import CompiledSchema
 from ingest.validation.json_text import PARSE_ERRORS
-from ingest.validation.spelling import has_date_times, may_be_misread
+from ingest.validation.msgspec_gaps import has_date_times, may_be_misread
 
 MAX_PROBLEMS = 20
 MAX_CHARACTERS = 100  # of a name in an answer

@@ -1,6 +1,6 @@
-"""Why a body is not JSON: the place, and the cause where it is a known one.
+"""Explain why a body is not JSON: the line and column of the fault, and its cause if it is a known one.
 
-Only a refusal comes here. The places come from msgspec's errors; the causes from what stands there.
+This runs only when a body is refused. The place comes from msgspec's error, the cause from the bytes at this place.
 """
 
 import re

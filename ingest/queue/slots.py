@@ -1,0 +1,15 @@
+"""Slots: each web thread has one, so that a request can be sent again without being admitted twice (see admit.lua)."""
+
+from config.common import redis
+from ingest.queue import redis_keys
+from ingest.queue.scripts import script
+
+# A thread sends a request again within seconds. After this time its slot is not needed any more.
+_MAX_IDLE_SECONDS = 3600
+
+
+def forget_slots() -> int:
+    """Delete the slots of web threads that were idle for an hour or have ended. Return how many."""
+    slots = redis.client().smembers(redis_keys.SLOTS)
+    forgotten: int = script("forget_slots")(keys=[redis_keys.SLOTS, *slots], args=[_MAX_IDLE_SECONDS * 1000])
+    return forgotten
