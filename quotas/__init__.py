@@ -1,0 +1,1 @@
+"""How many records a user may send a month, and how many were sent."""

@@ -1,8 +1,10 @@
+"""Django's description of the quotas app."""
+
 from django.apps import AppConfig
 
 
 class QuotasConfig(AppConfig):
-    """How many records a user may send a month, and how many were sent."""
+    """Monthly limits and usage, and their section in the admin's sidebar."""
 
     name = "quotas"
-    verbose_name = "Limits"  # as in the admin's sidebar
+    verbose_name = "Limits"

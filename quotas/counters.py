@@ -1,13 +1,14 @@
-"""The quota's counters in Redis, and how they are seeded from the database.
+"""The quota's counters in Redis, and how the database seeds them.
 
-Redis decides, the database remembers: `ingest/queue/lua/admit.lua` charges these counters in the step that queues.
+Redis decides whether a request fits the quota: `ingest/queue/lua/admit.lua` charges these counters in the step that
+queues the records. The database remembers the usage.
 
-Redis keys (the first three are the contract's, to the letter)
-    quota_limit:datasets:<userId>             records a month; -1 unlimited, 0 blocks
+Redis keys (the contract fixes the first three)
+    quota_limit:datasets:<userId>             records per month; -1 is unlimited, 0 blocks
     usage_total:datasets:<userId>:YYYY-MM     records charged in the month
-    usage_delta:datasets:<userId>:YYYY-MM     of these, not yet written to the database
-    usage_dirty:datasets                      set of `<userId>:YYYY-MM` that the next flush has to look at: the delta
-                                              is not 0, or the limit was changed
+    usage_delta:datasets:<userId>:YYYY-MM     records charged in the month that are not in the database yet
+    usage_dirty:datasets                      set of `<userId>:YYYY-MM` for the next flush: the delta is not 0, or the
+                                              limit was changed
 """
 
 import re
@@ -20,60 +21,74 @@ from quotas.scripts import script
 
 DIRTY = "usage_dirty:datasets"
 MEMBER = re.compile(rb"([1-9][0-9]{0,18}):([0-9]{4}-(?:0[1-9]|1[0-2]))")
-# A month's counters outlive the month by long enough for any flush, and then make room.
+# Counters live for 100 days: long after their month, so that any flush still finds them.
 COUNTER_TTL_SECONDS = 100 * 24 * 3600
 
 
 def limit_key(user_id: int) -> str:
+    """Return the Redis key of a user's limit."""
     return f"quota_limit:datasets:{user_id}"
 
 
 def total_key(user_id: int, period: str) -> str:
+    """Return the Redis key of the records charged to a user in a month."""
     return f"usage_total:datasets:{user_id}:{period}"
 
 
 def delta_key(user_id: int, period: str) -> str:
+    """Return the Redis key of the charged records that are not in the database yet."""
     return f"usage_delta:datasets:{user_id}:{period}"
 
 
 def member(user_id: int, period: str) -> str:
+    """Return the member of `usage_dirty` for a user's month."""
     return f"{user_id}:{period}"
 
 
-def limit_of(user_id: int) -> int:
-    """The user's limit as the database has it."""
+def limit_in_database(user_id: int) -> int:
+    """Return the user's limit in records per month, or the default if the database has none."""
     limit = QuotaLimit.objects.filter(user_id=user_id).values_list("records_per_month", flat=True).first()
     return settings.DEFAULT_QUOTA_LIMIT if limit is None else limit
 
 
 def seed(user_id: int, period: str) -> None:
-    """Put counters that are missing in Redis (a new month, a new user, a wiped Redis) back from the database."""
+    """Set counters that Redis lacks from the database: in a new month, for a new user, or after Redis was wiped."""
     used = MonthlyUsage.objects.filter(user_id=user_id, period=period).values_list("used", flat=True).first()
     script("seed")(
         keys=[limit_key(user_id), total_key(user_id, period), delta_key(user_id, period)],
-        args=[limit_of(user_id), used or 0, COUNTER_TTL_SECONDS],
+        args=[limit_in_database(user_id), used or 0, COUNTER_TTL_SECONDS],
     )
 
 
-def settle(user_id: int, period: str, used: int, limit: int) -> None:
-    """Take off the delta what the database has, and the user off the dirty ones where nothing is left to do."""
-    script("settle")(
+def subtract_flushed(user_id: int, period: str, used: int, limit: int) -> None:
+    """Subtract flushed usage from a month's delta, and clear the user's dirty flag when nothing is left.
+
+    Args:
+        user_id: The user that the records were charged to.
+        period: The month, `YYYY-MM`.
+        used: The month's usage in the database, in records.
+        limit: The user's limit in the database, in records per month.
+    """
+    script("subtract_flushed")(
         keys=[total_key(user_id, period), delta_key(user_id, period), DIRTY, limit_key(user_id)],
         args=[used, member(user_id, period), limit, COUNTER_TTL_SECONDS],
     )
 
 
 def announce_limit(user_id: int, limit: int, period: str) -> None:
-    """Have a limit in force, and the next flush look at it: it may have been overtaken by another; and what is used
-    may be beyond a threshold of the new one."""
+    """Put a limit in force and mark the user dirty.
+
+    The next flush reads the limit again, because a later change may have been announced first. It also records any
+    threshold that the usage now crosses.
+    """
     with client().pipeline(transaction=True) as step:
         step.set(limit_key(user_id), limit)
         step.sadd(DIRTY, member(user_id, period))
         step.execute()
 
 
-def forget(user_id: int, period: str) -> None:
-    """Drop the counters of a user who is no more."""
+def delete_counters(user_id: int, period: str) -> None:
+    """Delete the counters of a user who was deleted."""
     with client().pipeline(transaction=True) as step:
         step.delete(limit_key(user_id), total_key(user_id, period), delta_key(user_id, period))
         step.srem(DIRTY, member(user_id, period))

@@ -1,15 +1,15 @@
-"""What the database remembers of quotas: limits, usage by month, and thresholds crossed."""
+"""Limits, monthly usage and crossed thresholds, as the database keeps them."""
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 UNLIMITED = -1
-MAX_LIMIT = 2**53 - 1  # the largest number that Redis's scripts can tell from the next
+MAX_LIMIT = 2**53 - 1  # Lua's numbers are doubles: above this they are no longer exact
 
 
 class QuotaLimit(models.Model):
-    """How many records a user's projects may accept a month. Users without one have DEFAULT_QUOTA_LIMIT."""
+    """How many records a user's projects may accept per month. A user without a row has DEFAULT_QUOTA_LIMIT."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_quota")
     records_per_month = models.BigIntegerField(
@@ -22,7 +22,7 @@ class QuotaLimit(models.Model):
 
 
 class MonthlyUsage(models.Model):
-    """Records charged to a user in a month, as of the last flush."""
+    """The records charged to a user in a month, as of the last flush."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_usage")
     period = models.CharField(max_length=7, help_text="YYYY-MM, in UTC")
@@ -39,7 +39,7 @@ class MonthlyUsage(models.Model):
 
 
 class ThresholdEvent(models.Model):
-    """That a user's usage crossed 80, 95 or 100 % of the limit: once a month each."""
+    """A user's usage reached 80, 95 or 100 % of the limit: at most one row per user, threshold and month."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_thresholds")
     period = models.CharField(max_length=7)

@@ -1,4 +1,4 @@
-"""Limits and usage: read, changed, and written from Redis to the database."""
+"""Read and change limits, and flush usage from Redis to the database."""
 
 import logging
 from collections.abc import Iterable
@@ -24,12 +24,18 @@ THRESHOLDS = (80, 95, 100)  # percent of the limit
 
 
 class LimitRefused(Refused):
-    """A limit that could not take effect, because Redis did not answer. Nothing was changed."""
+    """Redis did not answer, so a limit could not take effect. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A user's quota as it stands."""
+    """A user's limit and usage in a month.
+
+    Attributes:
+        limit: Records per month; -1 is unlimited.
+        used: Records charged in the month.
+        period: The month, `YYYY-MM`.
+    """
 
     limit: int
     used: int
@@ -37,14 +43,14 @@ class Quota:
 
     @property
     def percent(self) -> int | None:
-        """Of the limit that is used, at most 100; None where there is no limit."""
+        """The used part of the limit in percent, at most 100. None if there is no limit."""
         if self.limit == UNLIMITED:
             return None
         return min(100, self.used * 100 // self.limit) if self.limit else 100
 
 
 def current(user_id: int) -> Quota:
-    """The user's quota this month, by the counters that decide."""
+    """Return the user's quota this month from the counters in Redis, which decide."""
     period = period_of(clock.now())
     counters.seed(user_id, period)
     limit, used = redis.client().mget(counters.limit_key(user_id), counters.total_key(user_id, period))
@@ -52,9 +58,9 @@ def current(user_id: int) -> Quota:
 
 
 def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
-    """Many users' quotas this month, in two queries and one look at Redis; for people to look at.
+    """Return the quotas of many users this month, by user id, with two queries and one Redis command.
 
-    While Redis is away, usage is as of the last flush.
+    For pages only: while Redis does not answer, the usage is that of the last flush.
     """
     ids = list(dict.fromkeys(user_ids))
     period = period_of(clock.now())
@@ -75,9 +81,15 @@ def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
 
 
 def set_limit(user: AbstractBaseUser, limit: int) -> None:
-    """Give a user a limit (records a month; -1 unlimited, 0 blocks), effective on the next request.
+    """Set a user's limit, from the next request on.
 
-    Raises ValidationError, or LimitRefused where Redis does not answer.
+    Args:
+        user: The owner of the limited projects.
+        limit: Records per month; -1 is unlimited, 0 blocks all records.
+
+    Raises:
+        ValidationError: The limit is below -1 or above MAX_LIMIT.
+        LimitRefused: Redis does not answer.
     """
     row = QuotaLimit.objects.filter(user_id=user.pk).first() or QuotaLimit(user_id=user.pk)
     row.records_per_month = limit
@@ -86,7 +98,7 @@ def set_limit(user: AbstractBaseUser, limit: int) -> None:
 
 
 def save_limit(row: QuotaLimit) -> None:
-    """Save a limit and have it in force. Raises LimitRefused."""
+    """Save a limit and put it in force. Raise LimitRefused if Redis does not answer."""
     with transaction.atomic():
         _lock(row.user_id)
         row.save(update_fields=["records_per_month"] if row.pk else None)
@@ -94,7 +106,7 @@ def save_limit(row: QuotaLimit) -> None:
 
 
 def delete_limit(row: QuotaLimit) -> None:
-    """Give the user the default limit again. Raises LimitRefused."""
+    """Delete a limit, so that the default is in force. Raise LimitRefused if Redis does not answer."""
     with transaction.atomic():
         _lock(row.user_id)
         row.delete()
@@ -102,13 +114,13 @@ def delete_limit(row: QuotaLimit) -> None:
 
 
 def _lock(user_id: int) -> bool:
-    """Keep others from changing or flushing this user's quota until the transaction ends; whether there is a user."""
+    """Lock a user's quota against changes and flushes until the transaction ends. Return whether the user exists."""
     users = get_user_model().objects.select_for_update(no_key=True)
     return users.filter(pk=user_id).values_list("pk").first() is not None
 
 
 def _put_in_force(user_id: int, limit: int) -> None:
-    """Announce a limit once the transaction is committed; refuse it where Redis could not be told."""
+    """Announce a limit after the transaction is committed. Raise LimitRefused if Redis does not answer now."""
     try:
         redis.client().ping()
     except (RedisError, OSError) as failure:
@@ -117,10 +129,17 @@ def _put_in_force(user_id: int, limit: int) -> None:
 
 
 def flush() -> int:
-    """Write the usage that Redis counted since the last flush to the database; the number of months looked at.
+    """Write the usage that Redis counted since the last flush to the database.
 
-    Absolute totals are written, and never lowered: a flush that is repeated, or overtaken by another, does no harm.
-    Whatever keeps one user's usage from being written, the others' is; it is raised in the end.
+    A flush writes absolute totals and never lowers one, so it does no harm if it is repeated or runs beside another.
+    If it fails for one user, it goes on with the others.
+
+    Returns:
+        The number of months (of all users) that were dirty.
+
+    Raises:
+        ExceptionGroup: The failures of single users, after all users were tried.
+        UnusableData: The data in Redis is not this installation's, or of another version.
     """
     installation.check()
     failures = []
@@ -131,41 +150,41 @@ def flush() -> int:
         except (DatabaseError, InterfaceError, ResponseError, ValueError) as failure:
             failure.add_note(f"while {counters.DIRTY} {member!r} was flushed")
             failures.append(failure)
-            # A database that is away is not one user's failure: this raises.
+            # If the database is down, this raises: the failure is not one user's.
             connection.close_if_unusable_or_obsolete()
             connection.ensure_connection()
     if failures:
-        raise ExceptionGroup("usage that could not be flushed", failures)
+        raise ExceptionGroup("the usage of some users could not be flushed", failures)
     return len(members)
 
 
 def _flush_one(member: bytes) -> None:
-    """Write one user's usage of one month, and only then take the user for clean: who dies on the way leaves work."""
+    """Flush one user's month. The dirty flag is cleared last, so a flush that dies is repeated."""
     named = counters.MEMBER.fullmatch(member)
     if named is None:
-        logger.error("%s: %r names no user and month, and is dropped", counters.DIRTY, member)
+        logger.error("%s: dropping %r, which names no user and month", counters.DIRTY, member)
         redis.client().srem(counters.DIRTY, member)
         return
     user_id, period = int(named[1]), named[2].decode()
     with transaction.atomic():
         if not _lock(user_id):
-            counters.forget(user_id, period)
+            counters.delete_counters(user_id, period)
             return
-        counters.seed(user_id, period)  # a total that was lost is not 0
-        used = _remember(user_id, period, int(redis.client().get(counters.total_key(user_id, period)) or 0))
-        limit = counters.limit_of(user_id)
-        # Should its announcement have been lost. Under the lock: it cannot undo one that is yet to be made.
+        counters.seed(user_id, period)  # otherwise a lost total would read as 0
+        used = _save_usage(user_id, period, int(redis.client().get(counters.total_key(user_id, period)) or 0))
+        limit = counters.limit_in_database(user_id)
+        # Repeat the announcement, which may have been lost. The lock keeps it from overwriting a newer limit.
         redis.client().set(counters.limit_key(user_id), limit)
         events = _record_thresholds(user_id, period, used, limit)
     for event in events:
         for _, failure in quota_threshold_crossed.send_robust(ThresholdEvent, event=event):
             if isinstance(failure, Exception):
                 logger.error("a receiver of quota_threshold_crossed failed", exc_info=failure)
-    counters.settle(user_id, period, used, limit)
+    counters.subtract_flushed(user_id, period, used, limit)
 
 
-def _remember(user_id: int, period: str, used: int) -> int:
-    """Have the database know a month's total; the larger of the two, which it knows now."""
+def _save_usage(user_id: int, period: str, used: int) -> int:
+    """Raise a month's usage in the database to `used`. Return the database's usage, which may be higher."""
     row = MonthlyUsage.objects.filter(user_id=user_id, period=period).first()
     row = row or MonthlyUsage(user_id=user_id, period=period)
     if row.used < used:
@@ -175,7 +194,7 @@ def _remember(user_id: int, period: str, used: int) -> int:
 
 
 def _record_thresholds(user_id: int, period: str, used: int, limit: int) -> list[ThresholdEvent]:
-    """Record what was crossed for the first time in the month."""
+    """Record and return the thresholds that were crossed for the first time in the month."""
     if limit in (UNLIMITED, 0):
         return []
     crossed = [percent for percent in THRESHOLDS if used * 100 >= limit * percent]

@@ -1,7 +1,7 @@
-"""Signals an operator may connect to."""
+"""Signals that an operator may connect to."""
 
 from django.dispatch import Signal
 
-# Sent once a month per user and threshold, after it was recorded; `event` is the ThresholdEvent.
-# Connect a receiver to send mail, for one.
+# Sent after a threshold was recorded: at most once per user, threshold and month. `event` is the ThresholdEvent.
+# For example, a receiver may send mail.
 quota_threshold_crossed = Signal()

@@ -1,4 +1,4 @@
-"""What workers do for quotas."""
+"""Celery tasks of the quotas app."""
 
 from celery import shared_task
 
@@ -7,5 +7,5 @@ from quotas import services
 
 @shared_task(name="quotas.flush_usage")
 def flush_usage() -> None:
-    """Write the usage counted in Redis to the database."""
+    """Write the usage that Redis has counted to the database."""
     services.flush()

@@ -1,4 +1,4 @@
-"""Quotas in the admin: a limit from the usual ones or a number, the month's bar, twelve months, thresholds, the log."""
+"""Quotas in the admin: choosing a limit, this month's bar, twelve months, thresholds, and the log."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -28,20 +28,20 @@ def page_of(limit: QuotaLimit) -> str:
 @pytest.mark.parametrize(
     ("preset", "number", "limit"), [("-1", "", UNLIMITED), ("0", "", 0), ("100000", "", 100_000), ("other", "7", 7)]
 )
-def test_a_limit_is_one_of_the_usual_or_a_number(
+def test_a_limit_is_a_common_one_or_any_number(
     client: Client, owner: User, preset: str, number: str, limit: int
 ) -> None:
     assert client.post(ADD, {"user": owner.pk, "preset": preset, "number": number}).status_code == 302
     assert services.current(owner.pk).limit == limit
 
 
-def test_another_number_must_be_given(client: Client, owner: User) -> None:
+def test_the_choice_of_another_limit_needs_a_number(client: Client, owner: User) -> None:
     response = client.post(ADD, {"user": owner.pk, "preset": "other", "number": ""})
     assert "How many records a month?" in response.content.decode()
     assert not QuotaLimit.objects.exists()
 
 
-def test_a_change_is_in_force_and_in_the_log(client: Client, owner: User) -> None:
+def test_a_changed_limit_is_in_force_and_in_the_log(client: Client, owner: User) -> None:
     services.set_limit(owner, 10_000)
     page = page_of(QuotaLimit.objects.get())
     assert client.post(page, {"preset": "other", "number": "12345"}).status_code == 302
@@ -49,7 +49,7 @@ def test_a_change_is_in_force_and_in_the_log(client: Client, owner: User) -> Non
     assert LogEntry.objects.latest("pk").change_message == "Records a month: “10000” → “12345”."
 
 
-def test_a_limit_that_is_deleted_gives_way_to_the_default(client: Client, owner: User) -> None:
+def test_after_a_limit_is_deleted_the_default_applies(client: Client, owner: User) -> None:
     services.set_limit(owner, 5)
     page = reverse("admin:quotas_quotalimit_delete", args=(QuotaLimit.objects.get().pk,))
     assert client.post(page, {"post": "yes"}).status_code == 302
@@ -57,7 +57,7 @@ def test_a_limit_that_is_deleted_gives_way_to_the_default(client: Client, owner:
     assert LogEntry.objects.latest("pk").is_deletion()
 
 
-def test_the_page_shows_the_month_the_year_and_the_thresholds(client: Client, owner: User) -> None:
+def test_the_page_shows_month_year_and_thresholds(client: Client, owner: User) -> None:
     services.set_limit(owner, 1000)
     now = clock.now()
     month = period_of(now)

@@ -20,7 +20,7 @@ def quota(*arguments: str) -> str:
     return out.getvalue().strip()
 
 
-def test_it_shows_what_is_used_of_what(api: Api, owner: User) -> None:
+def test_it_shows_usage_and_limit(api: Api, owner: User) -> None:
     assert quota("owner") == f"owner: 0 of unlimited records in {this_month()}"
     set_limit(owner, 1000)
     assert api.batch([record()] * 3).status_code == 202
@@ -28,7 +28,7 @@ def test_it_shows_what_is_used_of_what(api: Api, owner: User) -> None:
 
 
 @pytest.mark.parametrize(("given", "shown", "status"), [("2", "2", 202), ("0", "0", 429), ("-1", "unlimited", 202)])
-def test_it_sets_a_limit_that_is_in_force_at_once(api: Api, owner: User, given: str, shown: str, status: int) -> None:
+def test_it_sets_a_limit_that_applies_at_once(api: Api, owner: User, given: str, shown: str, status: int) -> None:
     set_limit(owner, 1)
     assert quota("owner", f"--limit={given}") == f"owner: 0 of {shown} records in {this_month()}"
     assert api.one(record()).status_code == status
@@ -36,7 +36,7 @@ def test_it_sets_a_limit_that_is_in_force_at_once(api: Api, owner: User, given: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("nobody",), "There is no user “nobody”."),
         (("nobody", "--limit", "5"), "There is no user “nobody”."),
@@ -47,14 +47,14 @@ def test_it_sets_a_limit_that_is_in_force_at_once(api: Api, owner: User, given: 
         ((), "the following arguments are required: username"),
     ],
 )
-def test_what_is_wrong_is_told_and_changes_nothing(owner: User, arguments: tuple[Any, ...], said: str) -> None:
+def test_wrong_arguments_are_refused_with_the_reason(owner: User, arguments: tuple[Any, ...], message: str) -> None:
     set_limit(owner, 7)
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=message):
         quota(*arguments)
     assert (QuotaLimit.objects.get().records_per_month, limit_in_force(owner)) == (7, 7)
 
 
-def test_while_redis_is_away_it_says_so_and_changes_nothing(owner: User) -> None:
+def test_without_redis_it_reports_that_and_changes_nothing(owner: User) -> None:
     set_limit(owner, 7)
     with redis_away():
         with pytest.raises(CommandError, match="Redis does not answer"):

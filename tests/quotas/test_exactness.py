@@ -1,4 +1,4 @@
-"""Quota exactness: 64 clients at once, whatever they send; used is what was accepted, and never more than the limit."""
+"""With 64 concurrent clients, usage equals the accepted records and never exceeds the limit."""
 
 import json
 import random
@@ -23,7 +23,7 @@ from tests.support.books import Books, balanced, books, this_month
 from tests.support.entries import counted, counters
 
 CLIENTS = 64
-# A request, and how many records it is charged for if it is accepted for the first time.
+# A request, and the records it is charged for if it is accepted for the first time.
 Request = tuple[Callable[[Api], httpx.Response], int]
 
 
@@ -45,7 +45,7 @@ def invalid(size: int) -> Request:
 
 
 def anything(client: int) -> list[Request]:
-    """Single, batch and lines; twice under one key; with a record that is invalid; and more than can be had."""
+    """Return a client's requests in random order: single, batch, lines, repeated keys, an invalid and a large one."""
     luck = random.Random(client)
     requests = [
         *(single() for _ in range(4)),
@@ -61,7 +61,7 @@ def anything(client: int) -> list[Request]:
 
 
 def spend(api: Api, requests: Iterable[Request]) -> list[tuple[httpx.Response, int]]:
-    """The answers to requests sent one after the other, each with what it was charged."""
+    """Send requests one after another. Return each answer with the records it was charged for."""
     mine = Api(api.token, api.dataset)
     answers = []
     for send, count in requests:
@@ -72,7 +72,7 @@ def spend(api: Api, requests: Iterable[Request]) -> list[tuple[httpx.Response, i
 
 
 def spend_at_once(api: Api, requests: Callable[[int], list[Request]]) -> list[tuple[httpx.Response, int]]:
-    """The same of 64 clients at once; a client's requests by its number."""
+    """Do the same with 64 concurrent clients. `requests` returns the requests of a client by its number."""
     answers = at_once([partial(spend, api, requests(client)) for client in range(CLIENTS)])
     return [answer for each in answers for answer in each]
 
@@ -86,7 +86,7 @@ def remaining(answer: httpx.Response) -> int:
 
 
 def assert_exact(dataset: Dataset, charged: int, *, seeded: int = 0) -> None:
-    """What was charged, what waits in the queue, and, after a flush, what the database has: all the same."""
+    """Check that charges, queued records and, after a flush, the database's usage are equal."""
     owner = dataset.project.owner
     assert books(owner) == Books(seeded + charged, charged, True, seeded or None)
     assert counters(dataset)["accepted"] == counted(dataset)["queued"] == charged
@@ -94,18 +94,20 @@ def assert_exact(dataset: Dataset, charged: int, *, seeded: int = 0) -> None:
     assert books(owner) == balanced(seeded + charged)
 
 
-def test_of_single_records_exactly_the_limit_is_accepted(api: Api, dataset: Dataset, owner: User) -> None:
+def test_exactly_the_limit_of_single_records_is_accepted(api: Api, dataset: Dataset, owner: User) -> None:
     set_limit(owner, 300)
     answers = spend_at_once(api, lambda _: [single()] * 8)
     assert statuses(answers) == {202: 300, 429: CLIENTS * 8 - 300}
-    # Each was told what was left at its moment: no two the same.
+    # Each answer tells the remaining quota at its time, so no two are equal.
     assert sorted(remaining(answer) for answer, charged in answers if charged) == list(range(300))
     assert all(answer.json()["quota"]["used"] == 300 for answer, _ in answers if answer.status_code == 429)
     assert_exact(dataset, 300)
 
 
 @pytest.mark.parametrize(("size", "limit"), [(7, 1000), (100, 1600), (100, 99)])
-def test_of_batches_as_many_as_fit_are_accepted(api: Api, dataset: Dataset, owner: User, size: int, limit: int) -> None:
+def test_batches_that_fit_the_limit_are_accepted(
+    api: Api, dataset: Dataset, owner: User, size: int, limit: int
+) -> None:
     set_limit(owner, limit)
     answers = spend_at_once(api, lambda _: [batch(size)] * 3)
     fit = min(limit // size, CLIENTS * 3)
@@ -114,23 +116,21 @@ def test_of_batches_as_many_as_fit_are_accepted(api: Api, dataset: Dataset, owne
         assert_exact(dataset, fit * size)
 
 
-def test_whatever_is_sent_used_is_what_was_accepted(api: Api, dataset: Dataset, owner: User) -> None:
+def test_usage_equals_accepted_records_for_any_requests(api: Api, dataset: Dataset, owner: User) -> None:
     set_limit(owner, 1000)
     answers = spend_at_once(api, anything)
     charged = sum(count for _, count in answers)
     seen = statuses(answers)
     assert set(seen) <= {202, 400, 409, 429}
     assert seen[400] == CLIENTS
-    assert seen[429] > CLIENTS, "those beyond the limit, and others"
+    assert seen[429] > CLIENTS, "the requests beyond the limit, and others"
     assert sum("Idempotent-Replayed" in answer.headers for answer, _ in answers) > CLIENTS
-    assert 1000 - 9 < charged <= 1000, "what is left is less than somebody wanted"
+    assert 1000 - 9 < charged <= 1000, "the rest is smaller than a refused batch"
     assert all(0 <= remaining(answer) <= 1000 for answer, _ in answers if answer.status_code in (202, 429))
     assert_exact(dataset, charged)
 
 
-def test_all_projects_and_datasets_of_an_owner_share_one_limit(
-    api: Api, dataset: Dataset, key: ApiKey, owner: User
-) -> None:
+def test_all_projects_of_an_owner_share_one_limit(api: Api, dataset: Dataset, key: ApiKey, owner: User) -> None:
     set_limit(owner, 200)
     second = services.create_project(slug="second", owner=owner)
     others = [
@@ -147,15 +147,15 @@ def test_all_projects_and_datasets_of_an_owner_share_one_limit(
     assert books(owner) == Books(200, 200, True, None)
 
 
-def test_without_a_limit_everything_is_counted(api: Api, dataset: Dataset) -> None:
+def test_without_a_limit_all_records_are_counted(api: Api, dataset: Dataset) -> None:
     answers = spend_at_once(api, lambda client: [single(), batch(client + 1)])
     assert statuses(answers) == {202: 2 * CLIENTS}
     assert all("RateLimit" not in answer.headers and "RateLimit-Policy" not in answer.headers for answer, _ in answers)
     assert_exact(dataset, CLIENTS + CLIENTS * (CLIENTS + 1) // 2)
 
 
-def test_nobody_notices_a_wiped_redis(api: Api, dataset: Dataset, owner: User) -> None:
-    """64 at once find nothing, seed it, and are charged exactly."""
+def test_concurrent_clients_seed_a_wiped_redis_once(api: Api, dataset: Dataset, owner: User) -> None:
+    """64 concurrent clients find no counters, seed them, and are charged exactly."""
     set_limit(owner, 500)
     assert api.batch([record()] * 123).status_code == 202
     flush()
@@ -167,9 +167,7 @@ def test_nobody_notices_a_wiped_redis(api: Api, dataset: Dataset, owner: User) -
     assert_exact(dataset, charged, seeded=123)
 
 
-def test_a_redis_that_is_wiped_again_and_again_forgets_only_what_was_not_flushed(
-    api: Api, dataset: Dataset, owner: User
-) -> None:
+def test_repeated_wipes_lose_only_unflushed_usage(api: Api, dataset: Dataset, owner: User) -> None:
     set_limit(owner, 100_000)
     over = Event()
 
@@ -196,8 +194,8 @@ def test_a_redis_that_is_wiped_again_and_again_forgets_only_what_was_not_flushed
     assert books(owner) == balanced(charged - forgotten)
 
 
-def test_limits_that_change_while_64_send_are_kept(api: Api, dataset: Dataset, owner: User) -> None:
-    """Used was never more than the largest limit there was; and with the last one, nothing more is accepted."""
+def test_limits_hold_while_an_admin_changes_them(api: Api, dataset: Dataset, owner: User) -> None:
+    """Usage never exceeds the highest limit, and the last limit decides what is accepted afterwards."""
     set_limit(owner, 50)
 
     def change() -> None:

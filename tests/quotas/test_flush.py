@@ -1,4 +1,4 @@
-"""The flush: what Redis counted is in the database, whoever fails, dies, or races with it."""
+"""The flush writes usage from Redis to the database, despite failures, deaths and races."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def crowd(transactional_db: None) -> list[User]:
     return users
 
 
-def test_what_was_counted_is_in_the_database_after_it(api: Api, owner: User) -> None:
+def test_a_flush_writes_counted_usage_to_the_database(api: Api, owner: User) -> None:
     assert api.batch([record()] * 3).status_code == 202
     assert books(owner) == Books(3, 3, True, None)
     flush_usage()
@@ -52,7 +52,7 @@ def test_what_was_counted_is_in_the_database_after_it(api: Api, owner: User) -> 
     assert books(owner) == balanced(4)
 
 
-def test_a_flush_that_is_repeated_changes_nothing(crowd: list[User]) -> None:
+def test_a_repeated_flush_changes_nothing(crowd: list[User]) -> None:
     flush()
     counted, written = everything_in(own_client()), list(MonthlyUsage.objects.order_by("pk").values())
     for user in crowd:
@@ -63,7 +63,7 @@ def test_a_flush_that_is_repeated_changes_nothing(crowd: list[User]) -> None:
     assert list(MonthlyUsage.objects.order_by("pk").values()) == written
 
 
-def test_months_that_are_over_are_flushed_beside_this_one(owner: User) -> None:
+def test_past_months_are_flushed_with_the_current_one(owner: User) -> None:
     charge(owner, 7, MONTH)
     charge(owner, 2)
     flush()
@@ -73,7 +73,7 @@ def test_months_that_are_over_are_flushed_beside_this_one(owner: User) -> None:
 # -- one user's failure -------------------------------------------------------------------------------
 
 
-def test_a_user_who_was_deleted_leaves_no_counters_and_holds_up_nobody(crowd: list[User]) -> None:
+def test_a_flush_deletes_the_counters_of_a_deleted_user(crowd: list[User]) -> None:
     gone, *others = crowd
     charge(gone, 9, MONTH)
     set_limit(gone, 100)
@@ -85,8 +85,8 @@ def test_a_user_who_was_deleted_leaves_no_counters_and_holds_up_nobody(crowd: li
     assert redis.client().scard(counters.DIRTY) == 0
 
 
-def test_a_user_who_is_deleted_during_the_flush_holds_up_nobody(crowd: list[User]) -> None:
-    """The flush waits for who deletes, and who deletes for the flush: nothing is written for a user who is no more."""
+def test_a_user_deleted_during_a_flush_does_not_stop_it(crowd: list[User]) -> None:
+    """The flush waits until the deletion is committed, and then writes nothing for that user."""
     gone, *others = crowd
     gone_id = gone.pk
     deleted, waited_for = Event(), Event()
@@ -121,7 +121,7 @@ def wait_until_someone_waits_for_a_row() -> None:
 
 @contextmanager
 def database_refusing(user: User) -> Iterator[None]:
-    """The database refuses this user's usage."""
+    """Make the database refuse this user's usage."""
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;"
@@ -135,7 +135,7 @@ def database_refusing(user: User) -> Iterator[None]:
             cursor.execute("DROP FUNCTION refuse CASCADE")
 
 
-def test_what_cannot_be_written_is_told_and_tried_again_and_the_rest_is_written(crowd: list[User]) -> None:
+def test_a_flush_that_fails_for_one_user_writes_the_others(crowd: list[User]) -> None:
     garbled, of_another_type, refused, *others = crowd
     redis.client().set(counters.total_key(garbled.pk, this_month()), "many")
     redis.client().delete(counters.total_key(of_another_type.pk, this_month()))
@@ -154,7 +154,7 @@ def test_what_cannot_be_written_is_told_and_tried_again_and_the_rest_is_written(
     assert [books(user) for user in crowd] == [balanced(number) for number in (1, 2, 3, 4, 5)]
 
 
-def test_what_names_no_user_and_month_is_dropped(crowd: list[User]) -> None:
+def test_a_malformed_dirty_member_is_dropped(crowd: list[User]) -> None:
     malformed = [
         *("", "x", ":", "1", "1:", ":2026-01", "1:2026-13", "1:2026-1", "1:2026-01:", " 1:2026-01", "0:2026-01"),
         *("-1:2026-01", "１:2026-01", "1:2026-01\n", b"\xff:2026-01", "1" * 20 + ":2026-01"),
@@ -166,10 +166,10 @@ def test_what_names_no_user_and_month_is_dropped(crowd: list[User]) -> None:
     assert MonthlyUsage.objects.count() == 5
 
 
-# -- dying half-way -----------------------------------------------------------------------------------
+# -- flushes that die -----------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_away_costs_nothing_but_time(crowd: list[User]) -> None:
+def test_a_database_outage_delays_a_flush_and_loses_nothing(crowd: list[User]) -> None:
     with database_away(), pytest.raises(Exception, match="not currently accepting connections"):
         flush()
     assert all(books(user) == Books(number, number, True, None) for number, user in enumerate(crowd, 1))
@@ -178,10 +178,10 @@ def test_a_database_that_is_away_costs_nothing_but_time(crowd: list[User]) -> No
 
 
 class _Death(BaseException):
-    """As of a process that is told to stop."""
+    """Raised as in a process that is told to stop."""
 
 
-def test_a_flush_that_dies_between_the_database_and_redis_is_finished_by_the_next(owner: User) -> None:
+def test_the_next_flush_finishes_one_that_died(owner: User) -> None:
     set_limit(owner, 10)
     charge(owner, 8)
 
@@ -201,7 +201,7 @@ def test_a_flush_that_dies_between_the_database_and_redis_is_finished_by_the_nex
     assert ThresholdEvent.objects.count() == 1
 
 
-def test_a_redis_that_goes_away_during_the_flush_leaves_the_rest_to_the_next(owner: User) -> None:
+def test_the_next_flush_finishes_one_that_lost_redis(owner: User) -> None:
     set_limit(owner, 10)
     charge(owner, 10)
     away = redis_away()
@@ -227,7 +227,7 @@ def test_a_redis_that_goes_away_during_the_flush_leaves_the_rest_to_the_next(own
 # -- a wiped Redis ------------------------------------------------------------------------------------
 
 
-def test_after_a_flush_a_wiped_redis_is_seeded_unnoticed(api: Api, owner: User) -> None:
+def test_after_a_flush_a_wiped_redis_is_seeded(api: Api, owner: User) -> None:
     set_limit(owner, 10)
     assert api.batch([record()] * 6).status_code == 202
     flush()
@@ -241,7 +241,7 @@ def test_after_a_flush_a_wiped_redis_is_seeded_unnoticed(api: Api, owner: User) 
     assert books(owner) == balanced(7)
 
 
-def test_a_wiped_redis_forgets_what_was_not_flushed_and_nothing_else(api: Api, owner: User) -> None:
+def test_a_wiped_redis_loses_only_unflushed_usage(api: Api, owner: User) -> None:
     set_limit(owner, 10)
     assert api.batch([record()] * 6).status_code == 202
     flush()
@@ -254,8 +254,8 @@ def test_a_wiped_redis_forgets_what_was_not_flushed_and_nothing_else(api: Api, o
     assert books(owner) == balanced(10)
 
 
-def test_a_total_that_fell_behind_the_database_is_raised_to_it(owner: User) -> None:
-    """As of a Redis that lost its last second of writes, or was wiped while a flush was under way."""
+def test_a_flush_raises_a_total_below_the_database(owner: User) -> None:
+    """Redis may lose its last second of writes, or be wiped during a flush."""
     charge(owner, 5)
     flush()
     redis.client().set(counters.total_key(owner.pk, this_month()), 3)
@@ -267,9 +267,7 @@ def test_a_total_that_fell_behind_the_database_is_raised_to_it(owner: User) -> N
 # -- races --------------------------------------------------------------------------------------------
 
 
-def test_flushes_that_race_with_each_other_and_with_requests_agree_in_the_end(
-    api: Api, dataset: Dataset, owner: User
-) -> None:
+def test_racing_flushes_and_requests_agree_in_the_end(api: Api, dataset: Dataset, owner: User) -> None:
     set_limit(owner, 100_000)
     over = Event()
 
@@ -293,8 +291,8 @@ def test_flushes_that_race_with_each_other_and_with_requests_agree_in_the_end(
     assert books(owner) == balanced(sent)
 
 
-def test_a_limit_is_never_taken_back_by_a_flush(owner: User) -> None:
-    """A flush puts right a limit whose announcement was lost, and must not take an announcement for one."""
+def test_a_flush_never_undoes_a_new_limit(owner: User) -> None:
+    """A flush restores a limit whose announcement was lost, but never overwrites a newer limit."""
     over = Event()
 
     def flush_without_end() -> None:
@@ -316,14 +314,14 @@ def test_a_limit_is_never_taken_back_by_a_flush(owner: User) -> None:
     assert limit_in_force(owner) == -1
 
 
-def test_the_next_flush_puts_right_announcements_that_came_in_the_wrong_order(owner: User) -> None:
+def test_a_flush_corrects_limits_announced_in_wrong_order(owner: User) -> None:
     set_limit(owner, 7)
-    counters.announce_limit(owner.pk, 5, this_month())  # of a change that was saved before
+    counters.announce_limit(owner.pk, 5, this_month())  # of an earlier change
     flush()
     assert (limit_in_force(owner), current(owner.pk).limit) == (7, 7)
 
 
-def test_a_limit_that_was_announced_during_the_flush_is_looked_at_by_the_next(owner: User) -> None:
+def test_the_next_flush_reads_a_limit_set_during_a_flush(owner: User) -> None:
     set_limit(owner, 10)
     charge(owner, 8)
 
@@ -369,7 +367,7 @@ assert MonthlyUsage.objects.count() == 1
 """
 
 
-def test_all_of_it_holds_on_sqlite(tmp_path: Path) -> None:
+def test_flushes_work_on_sqlite(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "DATA_DIR": str(tmp_path),
@@ -381,10 +379,10 @@ def test_all_of_it_holds_on_sqlite(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-# -- HTTP while the database has not what Redis has ---------------------------------------------------
+# -- requests while the database is down --------------------------------------------------------------
 
 
-def test_requests_go_on_while_the_flush_cannot(api: Api, owner: User) -> None:
+def test_requests_are_accepted_while_flushes_fail(api: Api, owner: User) -> None:
     set_limit(owner, 10)
     assert api.one(record()).status_code == 202
 

@@ -1,4 +1,4 @@
-"""A limit: what it means, what is said of it, and that a change of it is in force on the next request."""
+"""A limit: what it means, what answers tell of it, and that a change applies to the next request."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ Move = Callable[[datetime], None]
 
 @pytest.fixture
 def move(monkeypatch: pytest.MonkeyPatch) -> Move:
-    """Set the service's clock."""
+    """Return a function that sets the service's clock."""
 
     def to(moment: datetime) -> None:
         monkeypatch.setattr(clock, "now", lambda: moment)
@@ -35,10 +35,10 @@ def ratelimit(answer: httpx.Response) -> tuple[str | None, str | None]:
     return answer.headers.get("RateLimit-Policy"), answer.headers.get("RateLimit")
 
 
-# -- what is said -------------------------------------------------------------------------------------
+# -- answers ------------------------------------------------------------------------------------------
 
 
-def test_answers_say_what_is_left(api: Api, owner: User, move: Move) -> None:
+def test_answers_tell_the_remaining_quota(api: Api, owner: User, move: Move) -> None:
     move(datetime(2026, 11, 24, 3, tzinfo=UTC))
     set_limit(owner, 1000)
     policy = '"monthly";q=1000;w=2592000'
@@ -65,14 +65,14 @@ def test_answers_say_what_is_left(api: Api, owner: User, move: Move) -> None:
     assert ratelimit(api.one(record(amount="1"))) == (None, None), "of 202 and 429 alone"
 
 
-def test_without_a_limit_nothing_is_said(api: Api, owner: User) -> None:
+def test_without_a_limit_answers_tell_no_quota(api: Api, owner: User) -> None:
     assert ratelimit(api.one(record())) == (None, None)
     set_limit(owner, -1)
     assert ratelimit(api.batch([record()] * 1000)) == (None, None)
     assert books(owner).total == 1001
 
 
-def test_a_limit_of_0_blocks(api: Api, owner: User) -> None:
+def test_a_limit_of_0_blocks_all_records(api: Api, owner: User) -> None:
     set_limit(owner, 0)
     for answer in (api.one(record()), api.batch([record()])):
         assert answer.status_code == 429
@@ -82,7 +82,7 @@ def test_a_limit_of_0_blocks(api: Api, owner: User) -> None:
     assert books(owner).delta is None
 
 
-def test_a_limit_below_what_is_used_leaves_nothing_and_no_less(api: Api, owner: User) -> None:
+def test_remaining_is_0_when_the_limit_is_below_usage(api: Api, owner: User) -> None:
     assert api.batch([record()] * 5).status_code == 202
     set_limit(owner, 3)
     answer = api.one(record())
@@ -94,7 +94,7 @@ def test_a_limit_below_what_is_used_leaves_nothing_and_no_less(api: Api, owner: 
 # -- the keys -----------------------------------------------------------------------------------------
 
 
-def test_the_keys_are_the_contracts(api: Api, owner: User, move: Move) -> None:
+def test_redis_keys_are_as_in_the_contract(api: Api, owner: User, move: Move) -> None:
     move(datetime(2026, 11, 24, 3, tzinfo=UTC))
     set_limit(owner, 1000)
     assert api.batch([record()] * 42).status_code == 202
@@ -117,13 +117,13 @@ def test_the_keys_are_the_contracts(api: Api, owner: User, move: Move) -> None:
 # -- changes ------------------------------------------------------------------------------------------
 
 
-def test_a_change_is_in_force_on_the_next_request(api: Api, owner: User) -> None:
+def test_a_new_limit_applies_to_the_next_request(api: Api, owner: User) -> None:
     for limit, status in ((0, 429), (1, 202), (1, 429), (-1, 202), (2, 429), (3, 202), (0, 429)):
         set_limit(owner, limit)
         assert api.one(record()).status_code == status, limit
 
 
-def test_who_has_no_limit_has_the_default(api: Api, owner: User, settings: Settings) -> None:
+def test_a_user_without_a_limit_has_the_default(api: Api, owner: User, settings: Settings) -> None:
     settings.DEFAULT_QUOTA_LIMIT = 2
     assert [api.one(record()).status_code for _ in range(3)] == [202, 202, 429]
     set_limit(owner, 3)
@@ -134,7 +134,7 @@ def test_who_has_no_limit_has_the_default(api: Api, owner: User, settings: Setti
     assert (current(owner.pk).limit, current_many([owner.pk])[owner.pk].limit) == (2, 2)
 
 
-def test_a_project_in_other_hands_is_charged_to_them_by_their_limit(
+def test_records_are_charged_to_the_projects_new_owner(
     api: Api, project: Project, owner: User, settings: Settings
 ) -> None:
     settings.DEFAULT_QUOTA_LIMIT = 100
@@ -148,7 +148,7 @@ def test_a_project_in_other_hands_is_charged_to_them_by_their_limit(
     assert (books(owner), books(buyer)) == (balanced(3), balanced(3))
 
 
-def test_what_is_no_limit_is_refused_and_changes_nothing(owner: User) -> None:
+def test_an_invalid_limit_is_refused_and_changes_nothing(owner: User) -> None:
     set_limit(owner, 5)
     for wrong in (-2, 2**53, 2**63):
         with pytest.raises(ValidationError):
@@ -156,7 +156,7 @@ def test_what_is_no_limit_is_refused_and_changes_nothing(owner: User) -> None:
     assert (limit_in_force(owner), QuotaLimit.objects.get().records_per_month) == (5, 5)
 
 
-def test_a_change_that_could_not_take_effect_is_not_made(owner: User) -> None:
+def test_without_redis_a_new_limit_is_refused(owner: User) -> None:
     set_limit(owner, 5)
     row = QuotaLimit.objects.get()
     with redis_away():
@@ -168,7 +168,7 @@ def test_a_change_that_could_not_take_effect_is_not_made(owner: User) -> None:
     assert limit_in_force(owner) == 5
 
 
-def test_the_largest_limit_there_is_is_counted_exactly(api: Api, owner: User) -> None:
+def test_the_maximum_limit_is_counted_exactly(api: Api, owner: User) -> None:
     set_limit(owner, 2**53 - 1)
     answer = api.one(record())
     assert answer.headers["RateLimit-Policy"].startswith(f'"monthly";q={2**53 - 1};')
@@ -186,7 +186,7 @@ def test_the_largest_limit_there_is_is_counted_exactly(api: Api, owner: User) ->
         (datetime(2028, 2, 1, tzinfo=UTC), "2028-01", "2028-02", "2028-03-01T00:00:00Z", 29 * 86_400),
     ],
 )
-def test_a_new_month_begins_with_new_counters_and_the_old_one_is_still_flushed(
+def test_a_new_month_has_new_counters_and_flushes_the_old(
     api: Api, owner: User, move: Move, boundary: datetime, old: str, new: str, after: str, window: int
 ) -> None:
     move(boundary - timedelta(seconds=1.5))
@@ -197,7 +197,7 @@ def test_a_new_month_begins_with_new_counters_and_the_old_one_is_still_flushed(
     refused = api.one(record())
     quota = refused.json()["quota"]
     assert (quota["period"], quota["resets_at"]) == (old, f"{boundary:%Y-%m-%dT%H:%M:%SZ}")
-    assert refused.headers["Retry-After"] == "2"  # a client that waits so long is not early
+    assert refused.headers["Retry-After"] == "2"  # a client that waits for 2 seconds is not early
     move(boundary - timedelta(microseconds=1))
     refused = api.one(record())
     assert (refused.headers["Retry-After"], refused.headers["RateLimit"]) == ("1", '"monthly";r=0;t=0')
@@ -211,9 +211,9 @@ def test_a_new_month_begins_with_new_counters_and_the_old_one_is_still_flushed(
     assert (books(owner, old), books(owner, new)) == (balanced(5), balanced(3))
 
 
-def test_the_counters_of_a_month_outlive_it_and_then_make_room(api: Api, dataset: Dataset, owner: User) -> None:
+def test_counters_of_a_month_expire_after_the_month(api: Api, dataset: Dataset, owner: User) -> None:
     assert api.one(record()).status_code == 202
-    flush()  # which follows each charge
+    flush()  # a flush follows each charge
     seconds = redis.client().ttl(f"usage_total:datasets:{owner.pk}:{current(owner.pk).period}")
     assert 60 * 86_400 < seconds < 120 * 86_400
 
@@ -222,7 +222,7 @@ def test_the_counters_of_a_month_outlive_it_and_then_make_room(api: Api, dataset
     ("left", "seconds"), [(timedelta(days=9), "3600"), (timedelta(hours=1), "3600"), (timedelta(minutes=59), "3541")]
 )
 def test_retry_after_is_at_most_an_hour(api: Api, owner: User, move: Move, left: timedelta, seconds: str) -> None:
-    """curl, got and urllib3 sleep for all of it; they must notice a quota that an admin raises."""
+    """curl, got and urllib3 sleep for the whole time, and must notice a quota that an admin raises."""
     end = datetime(2026, 12, 1, tzinfo=UTC)
     move(end - left)
     set_limit(owner, 0)

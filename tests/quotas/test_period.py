@@ -19,14 +19,12 @@ MICROSECOND = timedelta(microseconds=1)
         ("9998-12", datetime(9998, 12, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_a_period_is_from_its_first_moment_to_the_last_before_the_next(
-    period: str, start: datetime, end: datetime
-) -> None:
+def test_a_period_ends_where_the_next_one_starts(period: str, start: datetime, end: datetime) -> None:
     assert bounds(period) == (start, end)
     assert period_of(start) == period_of(end - MICROSECOND) == period
     assert period_of(start - MICROSECOND) != period
     assert period_of(end) != period
 
 
-def test_a_leap_years_february_is_29_days_long() -> None:
+def test_february_of_a_leap_year_has_29_days() -> None:
     assert [(end - start).days for start, end in map(bounds, ("2027-02", "2028-02"))] == [28, 29]

@@ -1,4 +1,4 @@
-"""80, 95 and 100 % of a limit: recorded once a month, told once, shown in the admin."""
+"""80, 95 and 100 % of a limit are recorded once a month, signaled once, and shown in the admin."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from tests.support.books import balanced, books, charge, this_month, thresholds
 
 @pytest.fixture
 def told() -> Iterator[list[tuple[str, int]]]:
-    """(user, percent) of every signal sent."""
+    """The (user, percent) of every signal sent."""
     heard: list[tuple[str, int]] = []
 
     def hear(event: ThresholdEvent, **_: object) -> None:
@@ -29,7 +29,7 @@ def told() -> Iterator[list[tuple[str, int]]]:
     quota_threshold_crossed.disconnect(hear)
 
 
-def test_each_is_recorded_when_it_is_reached_and_told_once(api: Api, owner: User, told: list[tuple[str, int]]) -> None:
+def test_each_threshold_is_recorded_and_signaled_once(api: Api, owner: User, told: list[tuple[str, int]]) -> None:
     set_limit(owner, 100)
     expected: list[int] = []
     for size, crossed in ((79, []), (1, [80]), (14, []), (1, [95]), (4, []), (1, [100])):
@@ -48,7 +48,7 @@ def test_each_is_recorded_when_it_is_reached_and_told_once(api: Api, owner: User
     ]
 
 
-def test_a_jump_over_all_of_them_records_all_of_them(api: Api, owner: User, told: list[tuple[str, int]]) -> None:
+def test_a_jump_over_all_thresholds_records_all(api: Api, owner: User, told: list[tuple[str, int]]) -> None:
     set_limit(owner, 3)
     assert api.batch([record()] * 3).status_code == 202
     flush()
@@ -56,7 +56,7 @@ def test_a_jump_over_all_of_them_records_all_of_them(api: Api, owner: User, told
     assert told == [("owner", 80), ("owner", 95), ("owner", 100)]
 
 
-def test_flushes_at_once_record_and_tell_once(api: Api, owner: User, told: list[tuple[str, int]]) -> None:
+def test_concurrent_flushes_record_and_signal_once(api: Api, owner: User, told: list[tuple[str, int]]) -> None:
     set_limit(owner, 3)
     assert api.batch([record()] * 3).status_code == 202
     at_once([partial(flush)] * 8)
@@ -64,7 +64,7 @@ def test_flushes_at_once_record_and_tell_once(api: Api, owner: User, told: list[
     assert sorted(told) == [("owner", 80), ("owner", 95), ("owner", 100)]
 
 
-def test_every_month_has_its_own(
+def test_each_month_has_its_own_thresholds(
     api: Api, owner: User, told: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_limit(owner, 5)
@@ -76,7 +76,7 @@ def test_every_month_has_its_own(
     assert told == [("owner", 80)] * 2
 
 
-def test_users_do_not_share_them(owner: User, told: list[tuple[str, int]]) -> None:
+def test_each_user_has_their_own_thresholds(owner: User, told: list[tuple[str, int]]) -> None:
     other = User.objects.create_user("other")
     for user, limit in ((owner, 10), (other, 100)):
         set_limit(user, limit)
@@ -86,8 +86,8 @@ def test_users_do_not_share_them(owner: User, told: list[tuple[str, int]]) -> No
     assert {name for name, _ in told} == {"owner"}
 
 
-def test_a_limit_that_is_lowered_below_what_is_used_crosses_them(owner: User, told: list[tuple[str, int]]) -> None:
-    """Nothing more is accepted then, so that nothing else would have the next flush look."""
+def test_lowering_a_limit_below_usage_crosses_thresholds(owner: User, told: list[tuple[str, int]]) -> None:
+    """No further record is accepted, so only the changed limit makes the next flush look."""
     set_limit(owner, 1000)
     charge(owner, 96)
     flush()
@@ -101,7 +101,7 @@ def test_a_limit_that_is_lowered_below_what_is_used_crosses_them(owner: User, to
     assert told == [("owner", 80), ("owner", 95), ("owner", 100)]
 
 
-def test_without_a_limit_and_with_0_there_is_nothing_to_cross(owner: User, told: list[tuple[str, int]]) -> None:
+def test_unlimited_and_0_have_no_thresholds(owner: User, told: list[tuple[str, int]]) -> None:
     for limit in (-1, 0):
         set_limit(owner, limit)
         charge(owner, 100)
@@ -109,7 +109,7 @@ def test_without_a_limit_and_with_0_there_is_nothing_to_cross(owner: User, told:
     assert (thresholds(owner), told) == ([], [])
 
 
-def test_a_receiver_that_fails_harms_nothing(
+def test_a_failing_receiver_does_not_stop_a_flush(
     owner: User, told: list[tuple[str, int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(**_: object) -> None:

@@ -1,0 +1,1 @@
+"""Commands of the quotas app, one module each."""

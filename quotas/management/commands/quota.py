@@ -13,13 +13,15 @@ from quotas.models import UNLIMITED
 
 
 class Command(ServiceCommand):
-    """Shows or sets a quota."""
+    """Show or set a user's quota."""
 
-    help = "Show a user's monthly quota and what is used of it; --limit sets it, effective on the next request."
+    help = "Show a user's monthly quota and usage. --limit sets the quota, from the next request on."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("username", help="of the owner of the projects that it limits")
-        parser.add_argument("--limit", type=int, metavar="N", help="records a month; -1 is unlimited, 0 blocks")
+        parser.add_argument("username", help="owner of the projects that the quota limits")
+        parser.add_argument(
+            "--limit", type=int, metavar="N", help="records per month; -1 is unlimited, 0 blocks all records"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = get_user_model().objects.filter(username=options["username"]).first()
