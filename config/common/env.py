@@ -4,13 +4,14 @@ import hashlib
 import os
 import re
 import secrets
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from config.common.private import private_temporary_directory
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
@@ -130,9 +131,10 @@ def embedded_secret(directory: Path) -> str:
 
 
 def embedded_redis_socket(directory: Path) -> Path:
-    """Return where the embedded Redis listens: in the data directory, or in /tmp if a URL cannot have that path."""
+    """Return where the embedded Redis listens: in the data directory, or below /tmp if a URL cannot have that path."""
     path = directory / "redis" / "redis.sock"
     if len(str(path)) <= _MAX_SOCKET_PATH and quote(str(path)) == str(path):
         return path
     digest = hashlib.sha256(str(directory).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"dataset-ingest-{digest}.sock"
+    owner = directory.stat().st_uid if directory.exists() else os.geteuid()
+    return private_temporary_directory(owner) / f"{digest}.sock"

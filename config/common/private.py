@@ -6,8 +6,9 @@ It holds session keys, password hashes, the secret that signs API keys, and ever
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -50,6 +51,31 @@ def make_private(directory: Path) -> None:
                 for each in _tree(path):
                     _close(each)
                     _require_access(each)
+
+
+def private_temporary_directory(owner: int) -> Path:
+    """Return a directory below /tmp that only this user can use, and make it if it is missing.
+
+    Its name is predictable: another user may have made it first, to read or answer what we send to a socket in it.
+
+    Args:
+        owner: User ID of the data directory's owner. Commands that root runs use the same directory as the service.
+
+    Raises:
+        ImproperlyConfigured: Another user owns the directory or can enter it.
+    """
+    path = Path(tempfile.gettempdir()) / f"dataset-ingest-{owner}"
+    if os.geteuid() in (0, owner):
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            os.chown(path, owner, -1)
+    found = path.lstat() if os.path.lexists(path) else None
+    if found is None or not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & UMASK:
+        raise ImproperlyConfigured(
+            f"{path} must be a directory that only user {owner} can use. Remove it, or choose a DATA_DIR with a "
+            "shorter and plainer path, which needs no directory in /tmp."
+        )
+    return path
 
 
 @contextmanager

@@ -235,7 +235,7 @@ def test_the_socket_is_in_the_data_directory_where_its_path_may_be_an_address(tm
     sockets = [embedded_redis_socket(directory) for directory in others]
     assert len(set(sockets)) == len(others)
     for socket in sockets:
-        assert re.fullmatch(r"/tmp/dataset-ingest-[0-9a-f]{16}\.sock", str(socket))
+        assert re.fullmatch(rf"/tmp/dataset-ingest-{os.geteuid()}/[0-9a-f]{{16}}\.sock", str(socket))
 
 
 def test_a_container_has_no_more_memory_than_it_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,15 @@
 """The data directory is its owner's alone; a directory that holds other things is left as it is."""
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
-from config.common.private import UMASK, make_private, private_directory
+from config.common.private import UMASK, make_private, private_directory, private_temporary_directory
 from config.processes.supervise import programs
 
 
@@ -75,6 +76,56 @@ def test_a_path_that_is_no_directory_is_an_error_in_words(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(ImproperlyConfigured, match=r"^DATA_DIR=.* cannot be used .*set DATA_DIR to another directory"):
         private_directory(tmp_path / "file")
+
+
+# -- the directory of a socket that cannot be in the data directory
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The private directory's path below a /tmp of the test's own. It is not made yet."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"dataset-ingest-{os.geteuid()}"
+
+
+def test_the_temporary_directory_is_its_owners_alone(in_tmp: Path) -> None:
+    for _ in range(2):
+        assert private_temporary_directory(os.geteuid()) == in_tmp
+    assert open_to_others(in_tmp) == []
+
+
+def make_open(path: Path) -> None:
+    path.mkdir(mode=0o755)
+
+
+def make_link(path: Path) -> None:
+    (path.parent / "mine").mkdir(mode=0o700)
+    path.symlink_to(path.parent / "mine")
+
+
+def make_file(path: Path) -> None:
+    path.touch(mode=0o600)
+
+
+def make_foreign(path: Path) -> None:
+    path.mkdir(mode=0o700)
+    os.chown(path, os.geteuid() + 1, -1)
+
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+
+
+@pytest.mark.parametrize("make", [make_open, make_link, make_file, pytest.param(make_foreign, marks=AS_ROOT)])
+def test_a_temporary_directory_that_others_made_is_refused(in_tmp: Path, make: Callable[[Path], None]) -> None:
+    make(in_tmp)
+    with pytest.raises(ImproperlyConfigured, match="must be a directory that only user"):
+        private_temporary_directory(os.geteuid())
+
+
+@AS_ROOT
+def test_commands_of_root_use_the_services_directory(in_tmp: Path) -> None:
+    path = private_temporary_directory(os.geteuid() + 1)
+    assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (os.geteuid() + 1, 0o700)
 
 
 @pytest.mark.parametrize(("storage", "expected"), [("data/tables", UMASK), ("shared", 0o027)])
