@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ def infer(text: str) -> Inferred:
         known = [each for each in types if each in FIELD_TYPES]
         missing = len(records) - present[name]
         if not known:
-            inferred.notes.append(f"“{shown(name)}” is {_and(types)}: no field holds that. Send it inside context.")
+            inferred.notes.append(_unknown_type(name, types))
             continue
         # A text that looks like a time in one record and not in another is a text.
         chosen = "string" if set(known) == {"string", "timestamp"} else known[0]
@@ -64,6 +64,15 @@ def infer(text: str) -> Inferred:
                 f"“{shown(name)}” is missing in {missing} of {len(records)} records: every field is required."
             )
     return inferred
+
+
+def _unknown_type(name: str, types: Collection[str]) -> str:
+    if set(types) == {"null"}:
+        return (
+            f"“{shown(name)}” is null in every sample, so its type is unknown. "
+            "Add the field yourself, or move it into context."
+        )
+    return f"“{shown(name)}” is {_and(types)}, which no field type holds. Move it into context."
 
 
 def _records(text: str) -> list[dict[str, Raw]]:

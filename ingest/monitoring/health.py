@@ -19,6 +19,7 @@ from ingest.monitoring.heartbeat import Sign
 
 # A storage that takes longer is not well; and the worker has other things to do.
 _STORAGE_SECONDS = 5.0
+NO_ANSWER = "no answer"
 
 
 def look_at_storage() -> None:
@@ -34,7 +35,7 @@ def checks() -> dict[str, str]:
         signs = heartbeat.read()
     except (RedisError, OSError):
         unknown = dict.fromkeys((*heartbeat.PROCESSES, heartbeat.STORAGE), "unknown: redis gives no answer")
-        return {**state, "redis": "no answer", **unknown}
+        return {**state, "redis": NO_ANSWER, **unknown}
     return {**state, **states(signs)}
 
 
@@ -63,7 +64,7 @@ def _database() -> str:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except DatabaseError:
-        return "no answer"
+        return NO_ANSWER
     finally:
         close_old_connections()
     return "ok"

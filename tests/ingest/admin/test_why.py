@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
 from tests.support.documents import errors, table
 from tests.support.entries import enqueue, send, table_of
+from tests.support.outages import redis_stuck
 from tests.support.signs import all_is_well
 
 Look = Callable[[], str]
@@ -56,25 +58,33 @@ def test_nothing_is_wrong_where_records_arrive(look: Look, api: Api, dataset: Da
 
 def test_a_project_that_has_nothing_is_told_what_it_lacks(look: Look) -> None:
     said = look()
-    for cause in ("no sign of life", "No dataset accepts records", "No key is in force", "No request with a key"):
+    for cause in (
+        "no sign of life",
+        "No dataset accepts records",
+        "The project has no active API key",
+        "No request with a key",
+    ):
         assert cause in said
 
 
 def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dataset, key: ApiKey) -> None:
     all_is_well()
     api.one(record(amount="12"))
-    assert "1 request refused in 24 hours, invalid_field: A field has another type than is declared." in look()
+    assert (
+        "1 request refused in the last 24 hours (invalid_field). A field&#x27;s value does not match its declared type."
+        in look()
+    )
     assert "“42.5”" in look()
     Api(None, dataset).one(record())
-    assert "since Redis was set up: missing_api_key 1" in look()
+    assert "since Redis was set up: missing_api_key 1." in look()
     quotas.set_limit(project.owner, 0)
     assert "is used up: 0 of 0 records" in look()
     services.create_dataset(project=project, name="Bare")
     assert "“Bare”" in look()
     services.revoke_key(key)
-    assert "No key is in force" in look()
+    assert "The project has no active API key" in look()
     api.one(record())
-    assert re.search(r"Issue a key; use that\. <a href=\"/admin/datasets/apikey/add/", look())
+    assert re.search(r"Create an API key, and use it\. <a href=\"/admin/datasets/apikey/add/", look())
     project.is_active = False
     services.save_project(project, changed=["is_active"])
     assert "The project is inactive" in look()
@@ -82,7 +92,7 @@ def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dat
 
 def test_an_expired_key_is_not_in_force(look: Look, key: ApiKey) -> None:
     ApiKey.objects.filter(pk=key.pk).update(expires_at=clock.now() - timedelta(seconds=1))
-    assert "No key is in force" in look()
+    assert "The project has no active API key" in look()
 
 
 def test_a_table_that_is_gone_is_told_while_something_waits_for_it(look: Look, api: Api, dataset: Dataset) -> None:
@@ -98,7 +108,7 @@ def test_a_table_that_is_gone_is_told_while_something_waits_for_it(look: Look, a
     assert "nothing is wrong here" in look()
     send(api, "b")
     said = look()
-    assert f"The table of “{dataset}” (id {dataset.pk}) is gone: 1 record waits for it." in said
+    assert f"The table of “{dataset}” (id {dataset.pk}) is missing. 1 record waits for it." in said
     assert f"manage.py new_table {dataset.pk}" in said
     assert "Other" not in said.split('id="findings"')[1].split("</ol>")[0]
     assert Api(None).request("GET", "/readyz").status_code == 200
@@ -115,15 +125,28 @@ def test_a_storage_that_cannot_be_asked_for_a_table_is_told(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setattr(settings, "STORAGE_URL", "s3://nowhere/tables")
-    assert f"The table of “{dataset}” (id {dataset.pk}) cannot be looked for: OSError." in look()
+    assert f"The table of “{dataset}” (id {dataset.pk}) cannot be reached: OSError." in look()
 
 
 def test_what_waits_and_what_is_in_quarantine_is_told(look: Look, dataset: Dataset) -> None:
     long_ago = f"{int((clock.now() - timedelta(minutes=5)).timestamp() * 1000)}-0"
     redis.client().xadd(redis_keys.stream(dataset.pk), {"b": b"{}"}, id=long_ago)
     redis.client().set(redis_keys.queued(dataset.pk), 1)
-    assert "Accepted, and not yet stored: 1 record, the oldest for 30" in look()
+    assert "1 record accepted but not yet stored. The oldest has waited 30" in look()
     redis.client().delete(redis_keys.stream(dataset.pk), redis_keys.queued(dataset.pk))
     enqueue(dataset, b"no json")
     drain(dataset.pk)
-    assert "since it could not be stored: 1 record." in look()
+    assert "In quarantine: 1 record accepted but not stored." in look()
+
+
+def test_page_gives_up_after_one_timeout_if_redis_is_stuck(look: Look, project: Project) -> None:
+    look()
+    with redis_stuck():
+        began = time.monotonic()
+        page = Client()
+        page.force_login(project.owner)
+        said = page.get(reverse("admin:ingest_diagnosis", args=(project.pk,))).content.decode()
+        seconds = time.monotonic() - began
+    assert "Redis: no answer." in said
+    assert "No dataset accepts records" in said
+    assert seconds < 1.5 * settings.REDIS_TIMEOUT_SECONDS * 5

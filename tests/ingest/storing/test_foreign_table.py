@@ -78,7 +78,7 @@ def test_another_datasets_table_is_neither_shown_nor_written_to(api: Api, datase
         assert "made for another dataset" in each.content.decode()
         assert "of a former tenant" not in each.content.decode()
     assert export.status_code == 503
-    assert any("made for another dataset: 1 record waits" in each.text for each in findings(other.project))
+    assert any("belongs to another dataset. 1 record waits" in each.text for each in findings(other.project))
     upkeep.tidy_tables(everything=True)
     assert version(dataset) == before, "nothing was written"
 
