@@ -41,10 +41,10 @@ def _steady_now() -> datetime:
     return datetime.fromtimestamp(time.monotonic(), UTC)
 
 
-def _every(task: str, seconds: float, **options: Any) -> dict[str, Any]:
+def _every(task: str, seconds: float) -> dict[str, Any]:
     # Triggers do not expire: Celery would compare the clocks of two machines. Late ones do no harm, and
     # BoundedScheduler limits how many can wait.
-    return {"task": task, "schedule": schedule(seconds, nowfun=_steady_now), **options}
+    return {"task": task, "schedule": schedule(seconds, nowfun=_steady_now)}
 
 
 app.conf.update(
@@ -66,6 +66,7 @@ app.conf.update(
     task_default_queue=DRAIN_QUEUE,
     task_routes={
         "ingest.tidy": {"queue": UPKEEP_QUEUE},
+        "ingest.sweep": {"queue": UPKEEP_QUEUE},
         "ingest.note_key_use": {"queue": UPKEEP_QUEUE},
         "quotas.flush_usage": {"queue": UPKEEP_QUEUE},
     },
@@ -75,7 +76,8 @@ app.conf.update(
         "flush usage": _every("quotas.flush_usage", settings.USAGE_FLUSH_SECONDS),
         "note key use": _every("ingest.note_key_use", 30.0),
         "tidy": _every("ingest.tidy", settings.COMPACT_SECONDS),
-        "retention": _every("ingest.tidy", 6 * 3600.0, kwargs={"everything": True}),
+        # The task itself decides whether a sweep is due: beat may be restarted more often than every six hours.
+        "sweep": _every("ingest.sweep", 300.0),
     },
     beat_max_loop_interval=min(settings.DISPATCH_SECONDS, 1.0),
 )

@@ -44,12 +44,22 @@ def drain() -> None:
 
 
 @shared_task(name="ingest.tidy")
-def tidy(everything: bool = False) -> None:
-    """Compact and vacuum the tables that were written to; with `everything`, apply retention to all."""
-    if everything:
+def tidy() -> None:
+    """Compact and vacuum the tables that were written to."""
+    upkeep.tidy_tables(everything=False)
+
+
+@shared_task(name="ingest.sweep")
+def sweep() -> None:
+    """Apply retention to all tables and delete old counts, unless that was done in the last six hours.
+
+    Beat sends this more often: it forgets its schedule when it ends, and may never run for six hours.
+    """
+    if upkeep.sweep_is_due():
         statistics.forget_old()
         forget_slots()
-    upkeep.tidy_tables(everything=everything)
+        upkeep.tidy_tables(everything=True)
+        upkeep.note_sweep()
 
 
 @shared_task(name="ingest.note_key_use")

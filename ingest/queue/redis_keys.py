@@ -29,6 +29,7 @@ Glossary
                     (a replay counts for none: its hour was counted before)
     refused by hour hash of a project: `<hour since the epoch>:<error code>` -> requests refused with one of its keys
     untidy          set of the datasets whose tables were written to since they were last compacted
+    swept           present for six hours after a sweep of all tables: until it is gone, no sweep is due
     refused         hash: error code -> requests refused with it
     refusal log     list of a project: its latest refusals, newest first (`ingest.monitoring.refusals.Refusal`, packed)
     refusal logs    sorted set: project id -> when its refusal log was last written, in ms since the epoch
@@ -52,6 +53,7 @@ KEYS_LAST_USED = "keys:last_used"
 SLOTS = "queue:slots"
 ROOM = "queue:room"
 UNTIDY = "queue:untidy"
+SWEPT = "queue:swept"
 REFUSED = "requests:refused"
 REFUSAL_LOGS = "refusals:logs"
 REFUSAL_LOG_PREFIX = "refusals:log:"

@@ -16,6 +16,8 @@ from ingest.storing import untidy
 
 logger = logging.getLogger(__name__)
 
+_SWEEP_SECONDS = 6 * 3600
+
 
 def tidy_tables(*, everything: bool) -> None:
     """Compact, drop what is beyond retention, vacuum; a table that fails does not keep the others waiting."""
@@ -31,6 +33,16 @@ def tidy_tables(*, everything: bool) -> None:
         except (DeltaError, OSError):
             logger.exception("dataset %s could not be tidied; it will be tried again", dataset.pk)
             untidy.mark(dataset.pk)
+
+
+def sweep_is_due() -> bool:
+    """Return whether six hours have passed since the last sweep of all tables ended."""
+    return not redis.client().exists(redis_keys.SWEPT)
+
+
+def note_sweep() -> None:
+    """Note that a sweep of all tables has ended. One that dies is not noted, so the next check repeats it."""
+    redis.client().set(redis_keys.SWEPT, 1, ex=_SWEEP_SECONDS)
 
 
 def note_key_use() -> None:

@@ -103,6 +103,7 @@ def test_triggers_come_as_often_as_the_settings_say(scheduler: Any) -> None:
     assert seconds["look at storage"] == settings.HEARTBEAT_SECONDS
     assert seconds["flush usage"] == settings.USAGE_FLUSH_SECONDS
     assert seconds["tidy"] == settings.COMPACT_SECONDS
+    assert seconds["sweep"] <= 600  # soon after a start
 
 
 # -- a worker that takes nothing any more, a beat that sends nothing

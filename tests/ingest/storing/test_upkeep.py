@@ -194,6 +194,41 @@ def test_a_row_is_of_the_day_it_was_accepted_however_late_it_is_drained(api: Api
     assert row[PARTITION] == accepted.date()
 
 
+# -- when all tables are swept
+
+
+def test_a_sweep_is_due_after_a_start_and_six_hours_after_the_last(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(api, dataset, "old")
+    accepted = clock.now()
+    monkeypatch.setattr(settings, "RETENTION_DAYS", 7)
+    monkeypatch.setattr(clock, "now", lambda: accepted + timedelta(days=8))
+    tasks.sweep()
+    assert names_in_table(dataset) == []
+
+    assert 6 * 3600 - 60 < redis.client().ttl(redis_keys.SWEPT) <= 6 * 3600
+    monkeypatch.undo()
+    store(api, dataset, "next")
+    monkeypatch.setattr(settings, "RETENTION_DAYS", 7)
+    monkeypatch.setattr(clock, "now", lambda: accepted + timedelta(days=8))
+    tasks.sweep()
+    assert names_in_table(dataset) == ["next"]
+    redis.client().delete(redis_keys.SWEPT)  # as Redis does after six hours
+    tasks.sweep()
+    assert names_in_table(dataset) == []
+
+
+def test_a_sweep_that_dies_is_repeated(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*, everything: bool) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(upkeep, "tidy_tables", die)
+    with pytest.raises(SystemExit):
+        tasks.sweep()
+    assert upkeep.sweep_is_due()
+
+
 # -- keys ---------------------------------------------------------------------------------------------
 
 
