@@ -1,8 +1,10 @@
+"""Django's description of the datasets app."""
+
 from django.apps import AppConfig
 
 
 class DatasetsConfig(AppConfig):
-    """What a dataset is: projects, datasets, schema versions, API keys, and the tables they are stored in."""
+    """Projects, datasets and API keys, and their section in the admin's sidebar."""
 
     name = "datasets"
-    verbose_name = "Define"  # as in the admin's sidebar
+    verbose_name = "Define"

@@ -1,10 +1,14 @@
-"""Whose the data in Redis is, and of which version: nothing is admitted, drained or flushed unless both are right.
+"""Check that the data in Redis belongs to this installation and has this release's version.
+
+Nothing is admitted, drained or flushed otherwise.
 
 Two installations on one Redis would store each other's records, because both number their datasets from 1. So the
-database has an id, and Redis has the id of the database that its data belongs to. And a release that keeps data in
-another shape would misread what an earlier one has left. So Redis has the version of its data, which
-`manage.py migrate_queue` (ingest/queue/upgrades.py) brings up to date. A Redis without data takes the id of the first
-installation that looks, and the version of its release.
+database has an id, and Redis keeps the id of the database that its data belongs to.
+
+A release that keeps data in another format would misread the data of an earlier release. So Redis keeps the version of
+its data, which `manage.py migrate_queue` (ingest/queue/upgrades.py) brings up to date.
+
+A Redis without data gets the id of the first installation that checks it, and the version of its release.
 
 Redis keys
     installation    the id
@@ -20,8 +24,8 @@ from config.common.errors import Refused
 
 INSTALLATION = "installation"
 DATA_VERSION = "data_version"
-GENERATION = "queue:generation"  # see ingest.queue.redis_keys; set with the first record
-# The version that this release reads and writes. A change of it takes a step in ingest/queue/upgrades.py.
+GENERATION = "queue:generation"  # see ingest.queue.redis_keys; the first record sets it
+# The version that this release reads and writes. A new version needs a step in ingest/queue/upgrades.py.
 CURRENT_VERSION = 2
 
 
@@ -34,19 +38,26 @@ class AnotherInstallation(UnusableData):
 
 
 class AnotherVersion(UnusableData):
-    """The data in Redis has another version than this release reads and writes."""
+    """The version of the data in Redis is not the one that this release reads and writes."""
 
 
 @lru_cache(maxsize=1)
 def ours() -> str:
-    """Return this database's id, made once. Raises what the database raises."""
+    """Return this database's id, which the first call creates. Raise what the database raises."""
     # Celery imports this module before the models are loaded.
     found, _ = apps.get_model("datasets", "Installation").objects.get_or_create(pk=1)
     return str(found.uuid)
 
 
 def check() -> None:
-    """Return if the data in Redis is ours and current. Raises UnusableData, and what Redis and the database raise."""
+    """Check that the data in Redis is ours and has the current version.
+
+    Raises:
+        AnotherInstallation: The data belongs to another database.
+        AnotherVersion: The data has another version.
+        redis.exceptions.RedisError: Redis does not answer.
+        django.db.Error: The database does not answer.
+    """
     client = redis.client()
     owner, version, generation = client.mget(INSTALLATION, DATA_VERSION, GENERATION)
     if owner is None or (version is None and generation is None):
@@ -69,7 +80,7 @@ def check() -> None:
 
 
 def claim() -> bytes | None:
-    """Make Redis ours if it has no id; return the id that it has then."""
+    """Set our id in Redis if Redis has none. Return the id that Redis has now."""
     client = redis.client()
     client.set(INSTALLATION, ours(), nx=True)
     owner: bytes | None = client.get(INSTALLATION)
@@ -81,5 +92,5 @@ def check_owner(owner: bytes | None) -> None:
     if owner is None or owner.decode() != ours():
         raise AnotherInstallation(
             f"The data in this Redis belongs to another installation ({(owner or b'').decode()}; this database is "
-            f"{ours()}). Set REDIS_URL to a Redis, or to a database number of it, that no other installation uses."
+            f"{ours()}). Set REDIS_URL to a Redis or a Redis database number that no other installation uses."
         )

@@ -1,4 +1,4 @@
-"""Projects, datasets, schema versions and API keys. Written through `datasets.services` only."""
+"""Projects, datasets, schema versions and API keys. Only `datasets.services` writes them."""
 
 import uuid
 
@@ -12,7 +12,7 @@ from datasets.schemas.schema import CompiledSchema, Field, compile_schema
 
 
 class Installation(models.Model):
-    """The one row that tells this database from others: see `datasets.installation`."""
+    """One row with the id of this database: see `datasets.installation`."""
 
     uuid = models.UUIDField(default=uuid.uuid4, editable=False)
 
@@ -21,7 +21,7 @@ class Installation(models.Model):
 
 
 class Project(models.Model):
-    """A tenant: datasets, keys, and the owner whose quota its records count against."""
+    """A tenant: it has datasets and API keys, and its records count against its owner's quota."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="projects")
     members = models.ManyToManyField(
@@ -53,16 +53,16 @@ class Project(models.Model):
 
     @property
     def accepts_keys(self) -> bool:
-        """Whether its keys are taken: the project and its owner are active."""
+        """Whether requests with its keys are accepted: the project and its owner are active."""
         return self.is_active and self.owner.is_active
 
     def keys_in_force(self) -> "models.QuerySet[ApiKey]":
-        """Its keys that are neither revoked nor expired."""
+        """Return the keys that are neither revoked nor expired."""
         return self.keys.filter(Q(expires_at=None) | Q(expires_at__gt=clock.now()), revoked_at=None)
 
 
 class Dataset(models.Model):
-    """A typed collection of records, stored in a table of its own."""
+    """A typed collection of records with its own table."""
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="datasets")
     name = models.CharField(max_length=200)
@@ -72,9 +72,9 @@ class Dataset(models.Model):
         "archived", default=False, help_text="An archived dataset accepts no more records; its table stays."
     )
     created_at = models.DateTimeField(auto_now_add=True)
-    # From before its first row on. A storage that is not mounted looks like one in which no table was ever made.
+    # Set before the first row is written. Without it, a storage that is not mounted would look like a new dataset.
     has_table = models.BooleanField(default=False, editable=False)
-    # Also a property of the table. None: from before there were any, and not drained since. See `services.adopt_table`.
+    # The table has the same id as a property. None: an older release made the dataset. See `services.adopt_table`.
     table_id = models.UUIDField(default=uuid.uuid4, null=True, editable=False)
 
     class Meta:
@@ -89,20 +89,20 @@ class Dataset(models.Model):
         return self.versions.order_by("-number").first()
 
     def clean(self) -> None:
-        """Raise ValidationError if this would be one open dataset too many: each one costs a commit per drain."""
+        """Raise ValidationError if the project has too many open datasets. Each of them costs a commit per drain."""
         if self.is_archived or self.project_id is None:
             return
-        is_open = Dataset.objects.filter(project=self.project_id, is_archived=False)
-        most = settings.DATASETS_PER_PROJECT
-        if is_open.count() >= most and not is_open.filter(pk=self.pk).exists():
+        open_datasets = Dataset.objects.filter(project=self.project_id, is_archived=False)
+        limit = settings.DATASETS_PER_PROJECT
+        if open_datasets.count() >= limit and not open_datasets.filter(pk=self.pk).exists():
             raise ValidationError(
-                f"The project has {most} datasets that accept records, as many as it may have "
-                "(DATASETS_PER_PROJECT). Archive one first, or tell datasets apart by a field."
+                f"The project already has {limit} open datasets, the maximum (DATASETS_PER_PROJECT). "
+                "Archive one first, or use one dataset with a field that tells the records apart."
             )
 
 
 class SchemaVersion(models.Model):
-    """The fields of a dataset at one time. Never changed: a change publishes the next version."""
+    """One version of a dataset's fields. Versions never change: a change publishes the next version."""
 
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField(help_text="1 is the dataset's first.")
@@ -129,11 +129,11 @@ class SchemaVersion(models.Model):
 
 
 class ApiKey(models.Model):
-    """What is needed to recognize and revoke a key. The token itself is not kept."""
+    """An API key that was issued. The token itself is not stored: see `datasets.contracts.keys`."""
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="keys")
     name = models.CharField(max_length=200, help_text="Who or what uses it.")
-    # The token's `jti` claim; random, so that even who has the signing secret cannot name a key that was not issued.
+    # The token's `jti` claim. It is random, so the signing secret alone is not enough to forge a token.
     token_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: it does not expire.")

@@ -1,4 +1,4 @@
-"""What can be done with projects, datasets, schemas and keys. The admin and the commands call these."""
+"""Changes of projects, datasets, schemas and API keys. The admin and the commands call these functions."""
 
 import secrets
 import uuid
@@ -18,7 +18,7 @@ from datasets.schemas.schema import Field, check_successor
 
 
 def create_project(*, slug: str, owner: AbstractBaseUser, name: str = "") -> Project:
-    """A new, active project. Raises ValidationError."""
+    """Create an active project. Raise ValidationError if the slug is invalid or taken."""
     project = Project(slug=slug, owner=owner, name=name or slug)  # type: ignore[misc]
     project.full_clean()
     project.save()
@@ -26,7 +26,7 @@ def create_project(*, slug: str, owner: AbstractBaseUser, name: str = "") -> Pro
 
 
 def find_project(slug: str) -> Project:
-    """The project of a slug. Raises ValidationError where there is none."""
+    """Return the project with a slug. Raise ValidationError if there is none."""
     try:
         return Project.objects.get(slug=slug)
     except Project.DoesNotExist:
@@ -34,9 +34,9 @@ def find_project(slug: str) -> Project:
 
 
 def save_project(project: Project, *, changed: Collection[str]) -> None:
-    """Save a new project, or the changed fields of one; its next request, on any process, obeys them.
+    """Save a new project, or the changed fields of an existing one. The next request on any process obeys the change.
 
-    Other fields are not written: another admin may have changed them since this project was read.
+    Fields outside `changed` are not written: another admin may have changed them since this project was read.
     """
     if project.pk is None:
         project.save()
@@ -47,25 +47,29 @@ def save_project(project: Project, *, changed: Collection[str]) -> None:
 
 
 def save_user(user: User, *, changed: Collection[str]) -> None:
-    """Save the changed fields of a user. While a user is inactive, the keys of the projects it owns are refused."""
+    """Save the changed fields of a user. While a user is inactive, keys of the user's projects are refused."""
     projects = Project.objects.filter(owner=user).values_list("pk", flat=True) if "is_active" in changed else ()
     with changing(*projects):
         user.save(update_fields=changed)
 
 
 def set_members(project: Project, members: Iterable[User]) -> None:
-    """Say who, beside its owner, works on a project in the admin."""
+    """Set the users who, besides its owner, work on a project in the admin."""
     project.members.set(members)
 
 
 def create_dataset(*, project: Project, name: str, fields: Sequence[Field] | None = None) -> Dataset:
-    """A new dataset, with its first schema version where fields are given. Raises ValidationError."""
-    # A name without a Latin letter or a digit leaves no slug.
+    """Create a dataset, with its first schema version if fields are given.
+
+    Raises:
+        ValidationError: The name is invalid or taken, or the project has too many open datasets.
+    """
+    # The slug of a name without Latin letters and digits would be empty.
     slug = slugify(name)[:100] or f"dataset-{secrets.token_hex(4)}"
     dataset = Dataset(project=project, name=name, slug=slug)
     dataset.full_clean(validate_constraints=False)
     if namesake := project.datasets.filter(slug=slug).first():
-        raise ValidationError(f"The project has a dataset of that name already: “{namesake}”.")
+        raise ValidationError(f"The project already has the dataset “{namesake}”. Choose another name.")
     with changing(project.pk):
         dataset.save()
         if fields is not None:
@@ -80,10 +84,19 @@ def save_dataset(
     fields: Sequence[Field] | None = None,
     author: AbstractBaseUser | None = None,
 ) -> None:
-    """Save a new dataset or the changed fields of one. Publish `fields` if they differ from the version in force.
+    """Save a new dataset, or the changed fields of an existing one.
 
-    Other fields are not written: a drain or another admin may have changed them since this dataset was read.
-    Raises ValidationError if the table could not follow the change.
+    Attributes outside `changed` are not written: a drain or another admin may have changed them since this dataset
+    was read.
+
+    Args:
+        dataset: The dataset to save.
+        changed: The names of the model fields to write.
+        fields: The declared fields to publish if they differ from the latest schema version.
+        author: The user who publishes the fields.
+
+    Raises:
+        ValidationError: The table could not follow the change of the schema.
     """
     with changing(dataset.project_id):
         if dataset.pk is None:
@@ -96,20 +109,25 @@ def save_dataset(
 
 
 def note_table(dataset: Dataset) -> None:
-    """Note that a dataset has a table, which from now on must be there."""
+    """Set `has_table`: from now on a missing table means lost storage, not a new dataset."""
     Dataset.objects.filter(pk=dataset.pk).update(has_table=True)
     dataset.has_table = True
 
 
 def _lock(model: type[Model], pk: int) -> None:
-    """Keep other admins from changing a row until this transaction ends."""
+    """Lock a row against changes by other admins until this transaction ends."""
     model._base_manager.select_for_update(no_key=True).filter(pk=pk).first()
 
 
 def adopt_table(dataset: Dataset, *, is_there: bool) -> None:
-    """Give a dataset from before there were table ids one. If it has a table, the caller notes it there, too.
+    """Give a table id to a dataset from a release that had no table ids.
 
-    The database comes first: a table without an id belongs to a dataset that is known to have one, and to no other.
+    The database gets the id first, then the caller writes it to the table. So a table without an id always belongs to
+    the dataset whose `has_table` is set.
+
+    Args:
+        dataset: A dataset without a table id.
+        is_there: Whether its table exists.
     """
     unbound = Dataset.objects.filter(pk=dataset.pk, table_id=None)
     has_table = {"has_table": True} if is_there else {}
@@ -118,12 +136,13 @@ def adopt_table(dataset: Dataset, *, is_there: bool) -> None:
 
 
 def bind_table(dataset: Dataset, table_id: uuid.UUID) -> None:
-    """Have a dataset own the table with this id, and no other."""
+    """Bind a dataset to the table with this id. Any other table in its place is foreign."""
     dataset.table_id, dataset.has_table = table_id, True
     Dataset.objects.filter(pk=dataset.pk).update(table_id=table_id, has_table=True)
 
 
 def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser | None) -> None:
+    """Publish fields as the next schema version, unless the latest version has the same fields."""
     _lock(Dataset, dataset.pk)  # one publisher at a time
     versions = list(dataset.versions.order_by("number"))
     if versions and versions[-1].field_list() == list(fields):
@@ -138,9 +157,13 @@ def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser
 
 
 def create_key(*, project: Project, name: str, expires_at: datetime | None = None) -> ApiKey:
-    """A new key; `datasets.contracts.keys.issue_token` gives its token. Raises ValidationError."""
+    """Create an API key. `datasets.contracts.keys.issue_token` returns its token.
+
+    Raises:
+        ValidationError: The name is invalid, or `expires_at` is in the past.
+    """
     if expires_at is not None and expires_at <= clock.now():
-        raise ValidationError(f"{expires_at:%Y-%m-%d %H:%M} UTC is over: the key would never be taken.")
+        raise ValidationError(f"{expires_at:%Y-%m-%d %H:%M} UTC is in the past. Choose a later time.")
     key = ApiKey(project=project, name=name, expires_at=expires_at)
     key.full_clean()
     save_key(key, changed=())
@@ -148,7 +171,7 @@ def create_key(*, project: Project, name: str, expires_at: datetime | None = Non
 
 
 def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
-    """Save a new key, or the changed fields of one; a revocation that came between stays."""
+    """Save a new key, or the changed fields of an existing one. A revocation since the key was read stays."""
     with changing(key.project_id):
         if key._state.adding:
             key.save()
@@ -158,7 +181,7 @@ def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
 
 
 def revoke_key(key: ApiKey) -> None:
-    """From the next request on, the key is refused. Revoking again changes nothing."""
+    """Revoke a key: requests are refused from the next one on. Revoking twice keeps the first time."""
     with changing(key.project_id):
         ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=clock.now())
     key.refresh_from_db()
@@ -171,17 +194,25 @@ def newest_namesake(key: ApiKey) -> int:
 
 
 def rotate_key(key: ApiKey, *, grace: timedelta, newest: int | None = None) -> ApiKey:
-    """Return a new key in place of one that ends after `grace`, or at once if that is zero.
+    """Replace a key: return a new key with the same name, and end the old one.
 
-    The old one keeps an earlier end that it has; one that is revoked stays so. Raise Refused if there is a newer key of
-    this name than `newest`, the newest that the caller has seen: a page that is sent twice must not issue two keys.
+    An old key that expires earlier, or is revoked, stays as it is.
+
+    Args:
+        key: The key to replace.
+        grace: How long the old key still works. If it is zero, the old key is revoked at once.
+        newest: The id of the newest key with this name that the admin saw. A form that is sent twice must not issue two
+            keys.
+
+    Raises:
+        Refused: There is a newer key with this name than `newest`.
     """
     with changing(key.project_id):
         _lock(ApiKey, key.pk)
         if newest is not None and newest_namesake(key) > newest:
             raise Refused(
                 f"Nothing was changed: “{key.name}” has been rotated since this page was loaded. Its successor is the "
-                "newest key of this name. If you have lost the successor's token, rotate the successor."
+                "newest key with this name. If you have lost the successor's token, rotate the successor."
             )
         successor = ApiKey.objects.create(project=key.project, name=key.name)
         moment = clock.now()

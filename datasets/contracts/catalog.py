@@ -321,7 +321,7 @@ def _due() -> dict[_Asked, _Entry]:
 def _unchanged(entries: Mapping[_Asked, _Entry]) -> set[_Asked]:
     """Those that still stand under the revision in force, and were made of what the database has."""
     projects = {entry.claims.project_id for entry in entries.values()}
-    standing = revisions.several(projects, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
+    standing = revisions.current_many(projects, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
     key_ids = {entry.rows[0].id for entry in entries.values() if entry.rows[0]}
     dataset_ids = {entry.rows[1].id for entry in entries.values() if entry.rows[1]}
     close_old_connections()

@@ -1,6 +1,6 @@
-"""API keys as tokens: JSON Web Tokens signed with HS256, whose claims name the project.
+"""API keys as tokens: JSON Web Tokens (RFC 7519), signed with HS256, whose claims name the project.
 
-Claims: `jti` the key's id, `project_id`, `iat`, and `exp` where the key expires.
+Claims: `jti` (the key's `token_id`), `project_id`, `iat`, and `exp` if the key expires.
 """
 
 import math
@@ -16,34 +16,34 @@ from config.common.errors import ApiError
 from datasets.models import ApiKey
 
 _ALGORITHM = "HS256"
-_MAX_ID = 2**63 - 1  # of a row in the database
+_MAX_ID = 2**63 - 1  # the largest id of a row in the database
 PERSONAL_PREFIX = "pat_"
-# What reading a claim of an unforeseen type may raise; PyJWT does not catch it all.
+# Reading a claim of an unexpected type may raise these. PyJWT does not catch all of them.
 _MALFORMED = (ValueError, TypeError, AttributeError, OverflowError)
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class MissingApiKey(ApiError):
-    """No usable Authorization header."""
+    """The request has no usable Authorization header."""
 
     status, code, error, headers = 401, "missing_api_key", "Missing API key", _CHALLENGE
 
 
 class InvalidApiKey(ApiError):
-    """Forged, expired, revoked, or of an inactive project: one answer for all."""
+    """The key is forged, expired or revoked, or its project is inactive. All get the same answer."""
 
     status, code, error, headers = 401, "invalid_api_key", "Invalid API key", _CHALLENGE
 
 
 class MissingProjectClaim(ApiError):
-    """Signed by us, but not a project's key."""
+    """We signed the token, but it names no project."""
 
     status, code, error = 401, "missing_project_claim", "Project not found in API token claims"
     headers = _CHALLENGE
 
 
 class PersonalTokenUsed(ApiError):
-    """A person's token where a project's is needed."""
+    """The token belongs to a person, but a project's key is needed."""
 
     status, code = 403, "personal_access_token"
     error = "Use a project API key, not a personal access token"
@@ -51,15 +51,15 @@ class PersonalTokenUsed(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a genuine token says."""
+    """The claims of a genuine token."""
 
     token_id: UUID
     project_id: int
-    expires_at: float  # seconds since the epoch; infinity if it does not
+    expires_at: float  # seconds since the Unix epoch; infinity if the key does not expire
 
 
 def issue_token(key: ApiKey) -> str:
-    """The token of a key, to be shown once. The same key gives the same token as long as the secret stays."""
+    """Return the token of a key, to be shown once. While API_KEY_SECRET stays, a key always has the same token."""
     claims: dict[str, Any] = {
         "jti": str(key.token_id),
         "project_id": key.project_id,
@@ -71,9 +71,11 @@ def issue_token(key: ApiKey) -> str:
 
 
 def read_token(token: str) -> Claims:
-    """The claims of a token that we signed, with the present secret or a former one. No database is asked.
+    """Return the claims of a token that we signed with the present secret or a former one. No database is asked.
 
-    Raises InvalidApiKey, or MissingProjectClaim for a genuine token that names no project.
+    Raises:
+        InvalidApiKey: We did not sign the token, it has expired, or its claims are malformed.
+        MissingProjectClaim: The token is genuine, but names no project.
     """
     claims = _verified(token)
     if not _is_canonical(token):
@@ -90,18 +92,20 @@ def read_token(token: str) -> Claims:
 
 
 def _is_canonical(token: str) -> bool:
-    """Whether the signature is written as we write it. base64 is read leniently: characters that it lacks are skipped.
+    """Return whether the signature is spelled as we spell it.
 
-    Else one key would have any number of tokens, and each of them a place in the catalog.
+    base64 decoders skip unknown characters, so one key could have any number of spellings, each with an entry in the
+    catalog's cache.
     """
     signature = token.rpartition(".")[2]
     return base64url_encode(base64url_decode(signature)).decode() == signature
 
 
 def _verified(token: str) -> dict[str, Any]:
+    """Return the claims of a token that one of our secrets has signed. Raise InvalidApiKey if none has."""
     for secret in (settings.API_KEY_SECRET, *settings.API_KEY_SECRET_FALLBACKS):
         try:
-            # `iat` is information: a host whose clock runs ahead may have signed the token.
+            # `iat` is not checked: the clock of the host that signed the token may run ahead.
             claims: dict[str, Any] = jwt.decode(token, secret, algorithms=[_ALGORITHM], options={"verify_iat": False})
         except jwt.InvalidSignatureError:
             continue

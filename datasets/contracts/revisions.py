@@ -1,8 +1,8 @@
-"""A revision per project: what makes an admin's change effective on the next request, on every process.
+"""A revision per project, which makes an admin's change effective on the next request on every process.
 
-A web process caches contracts with the revision it read *before* it read the database. Whoever changes a project
-writes a new revision, and `admit.lua` compares. Revisions are random, not counted: a Redis that was wiped cannot
-arrive at an old one again.
+A web process caches each contract with the revision that it read *before* it read the database. A change of a project
+writes a new revision, and `admit.lua` compares the two. Revisions are random instead of counted, so a Redis that was
+wiped cannot repeat an old one.
 
 Redis keys
     revision:project:<project id>   the revision; starts with `~` while a change is being committed
@@ -18,28 +18,36 @@ from redis.exceptions import RedisError
 from config.common import redis
 from config.common.errors import Refused
 
-# Contracts read under such a revision are not cached: the change they may lack has begun, but not ended.
+# Contracts read under such a revision are not cached: a change has begun, and they may lack it.
 CHANGING = b"~"
-# A change that died between commit and announcement: after so long the next reader makes a new revision.
+# If a process dies between commit and announcement, the next reader makes a new revision after 60 seconds.
 _CHANGING_SECONDS = 60
 
 
 class ChangeRefused(Refused):
-    """A change that could not take effect at once, because Redis did not answer. Nothing was changed."""
+    """Redis did not answer, so a change could not take effect at once. Nothing was changed."""
 
 
 def key(project_id: int) -> str:
-    """The Redis key of a project's revision."""
+    """Return the Redis key of a project's revision."""
     return f"revision:project:{project_id}"
 
 
 def is_settled(revision: bytes) -> bool:
-    """Whether contracts read under the revision may be cached."""
+    """Return whether contracts read under the revision may be cached: no change is being committed."""
     return not revision.startswith(CHANGING)
 
 
 def current(project_id: int, *, timeout: float) -> bytes:
-    """The revision in force, made now if there is none. Raises `config.common.redis.RedisUnavailable`."""
+    """Return a project's revision, and make one if there is none.
+
+    Args:
+        project_id: The project.
+        timeout: Seconds to wait for Redis.
+
+    Raises:
+        config.common.redis.RedisUnavailable: Redis does not answer.
+    """
     found: bytes | None = redis.execute("GET", key(project_id), timeout=timeout)
     if found is None:
         redis.execute("SET", key(project_id), secrets.token_hex(8), "NX", timeout=timeout)
@@ -47,18 +55,20 @@ def current(project_id: int, *, timeout: float) -> bytes:
     return found or CHANGING
 
 
-def several(project_ids: Iterable[int], *, timeout: float) -> dict[int, bytes | None]:
-    """The projects' revisions in force, None where there is none. Raises `config.common.redis.RedisUnavailable`."""
+def current_many(project_ids: Iterable[int], *, timeout: float) -> dict[int, bytes | None]:
+    """Return the revisions of projects by project id, None for a project without one. Raise as `current` does."""
     wanted = list(project_ids)
     return dict(zip(wanted, redis.execute("MGET", *map(key, wanted), timeout=timeout), strict=True))
 
 
 @contextmanager
 def changing(*project_ids: int) -> Iterator[None]:
-    """A database transaction that changes what the projects' requests are held to.
+    """Run the block in a database transaction that changes the contracts of the projects.
 
-    The change is announced before it is committed, so that it is refused where it could not take effect, and again
-    after. Raises ChangeRefused.
+    The change is announced before the commit, so that it can be refused if Redis does not answer, and again after it.
+
+    Raises:
+        ChangeRefused: Redis does not answer.
     """
     with transaction.atomic():
         yield
@@ -72,7 +82,7 @@ def changing(*project_ids: int) -> Iterator[None]:
 
 
 def _announce(project_ids: tuple[int, ...]) -> None:
-    """Publish a settled revision. Should Redis fail just now, the unsettled one already keeps caches out of use."""
+    """Write a settled revision. If Redis fails now, the unsettled revision already keeps caches out of use."""
     for project_id in project_ids:
         try:
             redis.client().set(key(project_id), secrets.token_hex(8))

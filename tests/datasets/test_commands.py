@@ -121,7 +121,10 @@ def test_a_dataset_that_cannot_be_made_is_told_why(project: Project, tmp_path: P
     assert refusal("create_dataset", "nothing", "Orders") == "There is no project “nothing”."
     run("create_dataset", "billing", "Orders")
     for name in ("Orders", "orders!"):
-        assert refusal("create_dataset", "billing", name) == "The project has a dataset of that name already: “Orders”."
+        assert (
+            refusal("create_dataset", "billing", name)
+            == "The project already has the dataset “Orders”. Choose another name."
+        )
     with redis_away():
         assert "Redis does not answer" in refusal("create_dataset", "billing", "Others")
     assert Dataset.objects.count() == 1
@@ -156,9 +159,11 @@ def test_an_end_is_in_utc_unless_it_has_an_offset(project: Project, written: str
 
 def test_an_end_that_is_none_is_told_why(project: Project) -> None:
     for written in ("tomorrow", "2999-02-30", "9999-12-31T23:59:59-10:00"):
-        assert f"“{written}” is no time: write 2027-01-31 or " in refusal("create_key", "billing", "--expires", written)
+        assert f"“{written}” is not a time. Write 2027-01-31 or " in refusal(
+            "create_key", "billing", "--expires", written
+        )
     said = refusal("create_key", "billing", "--expires", "2020-01-31T12:00:00+02:00")
-    assert said == "2020-01-31 10:00 UTC is over: the key would never be taken."
+    assert said == "2020-01-31 10:00 UTC is in the past. Choose a later time."
     assert ApiKey.objects.count() == 0
 
 

@@ -1,0 +1,1 @@
+"""Commands of the datasets app, one module each."""

@@ -1,4 +1,4 @@
-"""`manage.py create_dataset`."""
+"""The command `manage.py create_dataset`."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -11,18 +11,18 @@ from datasets.services import find_project
 
 
 class Command(ServiceCommand):
-    """Makes a dataset."""
+    """Create a dataset."""
 
     help = (
-        "Make a dataset in a project, and publish its schema if a file is given. Prints the dataset's id, alone. "
+        "Create a dataset in a project, and publish its schema if a file is given. Prints only the dataset's id. "
         'The file holds {"fields": {"country": "string", "amount": "number", "active": "boolean", '
         '"signup_at": "timestamp"}}. Without a schema the dataset accepts nothing until one is published.'
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("project", metavar="PROJECT_SLUG", help="of the project that it belongs to")
-        parser.add_argument("name", help="name for people; unique in the project")
-        parser.add_argument("--schema", type=Path, metavar="FILE.json", help="its fields, as above")
+        parser.add_argument("project", metavar="PROJECT_SLUG", help="slug of the dataset's project")
+        parser.add_argument("name", help="name, unique in the project")
+        parser.add_argument("--schema", type=Path, metavar="FILE.json", help="file with the fields, as above")
 
     def handle(self, *args: Any, **options: Any) -> None:
         project = find_project(options["project"])

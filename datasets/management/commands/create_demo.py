@@ -1,4 +1,4 @@
-"""`manage.py create_demo`: what `up` greets a newcomer with."""
+"""The command `manage.py create_demo`, which `up` runs on the first start."""
 
 import os
 import secrets
@@ -34,15 +34,17 @@ _RECORD = (
 
 
 class Command(ServiceCommand):
-    """Makes the demo project, once."""
+    """Create the demo project once."""
 
-    help = "Make the demo project with its admin, dataset and key, unless it is there; --show prints how to use it."
+    help = "Create the demo project with an admin, a dataset and a key, unless it exists. --show prints how to use it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--show", action="store_true", help="print the admin's login and a curl line")
-        parser.add_argument("--hint", action="store_true", help="print the admin's address, and how to see the rest")
-        parser.add_argument("--host", default="localhost", help="that the line goes to (default: %(default)s)")
-        parser.add_argument("--port", type=int, default=8000, help="that the line goes to (default: %(default)s)")
+        parser.add_argument("--show", action="store_true", help="print the admin's login and a curl command")
+        parser.add_argument(
+            "--hint", action="store_true", help="print the admin's address and the command to show more"
+        )
+        parser.add_argument("--host", default="localhost", help="host in the addresses (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="port in the addresses (default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         password_file = settings.DATA_DIR / "demo-admin-password"
@@ -57,7 +59,7 @@ class Command(ServiceCommand):
                 f"Admin     {address}/admin/\n\nThe demo's login and curl line:\n\n{_command()} {again}\n"
             )
 
-    @transaction.atomic  # all of it or nothing: half a demo would not be completed by the next start
+    @transaction.atomic  # all or nothing: the next start would not complete half a demo
     def _create(self, password_file: Path) -> None:
         password = secrets.token_urlsafe(9)
         users = get_user_model().objects
@@ -89,7 +91,7 @@ class Command(ServiceCommand):
 
 
 def _command() -> str:
-    """How to run a command beside `up`, from where it was started."""
+    """Return how to run a command of this installation from the current directory."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())

@@ -1,4 +1,4 @@
-"""`manage.py create_key`."""
+"""The command `manage.py create_key`."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import UTC, datetime
@@ -11,20 +11,21 @@ from datasets.services import find_project
 
 
 def _moment(text: str) -> datetime:
+    """Return an ISO 8601 date or time as a UTC time. Raise ArgumentTypeError if it is none."""
     try:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ArgumentTypeError(f"“{text}” is no time: write 2027-01-31 or 2027-01-31T12:00:00Z.") from None
+        raise ArgumentTypeError(f"“{text}” is not a time. Write 2027-01-31 or 2027-01-31T12:00:00Z.") from None
 
 
 class Command(ServiceCommand):
-    """Issues an API key."""
+    """Issue an API key."""
 
-    help = "Issue an API key of a project. Prints the token, alone; it is not kept and cannot be shown again."
+    help = "Issue an API key of a project. Prints only the token, which is not stored and cannot be shown again."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("project", metavar="PROJECT_SLUG", help="of the project that it opens")
+        parser.add_argument("project", metavar="PROJECT_SLUG", help="slug of the project")
         parser.add_argument("--name", default="command line", help="who or what uses it (default: %(default)s)")
         parser.add_argument(
             "--expires", type=_moment, metavar="ISO", help="2027-01-31 or 2027-01-31T12:00:00Z; UTC if no offset"

@@ -1,4 +1,4 @@
-"""`manage.py create_project`."""
+"""The command `manage.py create_project`."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -11,27 +11,29 @@ from datasets import services
 
 
 class Command(ServiceCommand):
-    """Makes a project."""
+    """Create a project."""
 
-    help = "Make a project. Its records count against its owner's monthly quota. Prints the project's id."
+    help = "Create a project. Its records count against its owner's monthly quota. Prints the project's id."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("slug", help="short name for commands: letters, digits, - and _")
-        parser.add_argument("--owner", required=True, metavar="USERNAME", help="made, without a password, if unknown")
-        parser.add_argument("--name", default="", help="name for people (default: the slug)")
+        parser.add_argument(
+            "--owner", required=True, metavar="USERNAME", help="an unknown user is created, without a password"
+        )
+        parser.add_argument("--name", default="", help="name (default: the slug)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with transaction.atomic():
             owner = User.objects.filter(username=options["owner"]).first()
-            made = owner is None
+            is_new_user = owner is None
             if owner is None:
-                owner = User(username=options["owner"], is_staff=True)  # to see the project in the admin
+                owner = User(username=options["owner"], is_staff=True)  # staff can see the project in the admin
                 owner.set_unusable_password()
                 owner.full_clean()
                 owner.save()
             project = services.create_project(slug=options["slug"], owner=owner, name=options["name"])
-        if made:
+        if is_new_user:
             self.stderr.write(
-                f"Made the user {owner}, who cannot log in yet: manage.py changepassword {owner} gives a password."
+                f"Created the user {owner}, who has no password yet. Set one with: manage.py changepassword {owner}"
             )
         self.stdout.write(str(project.pk))

@@ -1,4 +1,4 @@
-"""`manage.py records`."""
+"""The command `manage.py records`."""
 
 import io
 import sys
@@ -22,26 +22,26 @@ from datasets.models import Dataset
 from datasets.tables import exports, records
 
 _TABLE_ROWS = 20
-_CELL = 201  # characters that are read of a value: one more than a table shows, to know which were cut
+_CELL = 201  # characters to read of a value: one more than a table shows, which tells that it was cut
 
 
 class Command(ServiceCommand):
-    """Reads stored records."""
+    """Read stored records."""
 
     help = (
         "Read a dataset's stored records: the latest as a table, or all of them as ndjson, csv or parquet. "
-        "With --limit, the latest N. A table shows the first 200 characters of a value. Parquet needs -o."
+        "A table shows the first 200 characters of each value. Parquet needs -o."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", type=int, help="of the dataset")
-        parser.add_argument("--limit", type=int, metavar="N", help=f"the latest N (a table shows {_TABLE_ROWS})")
+        parser.add_argument("id", type=int, help="id of the dataset")
+        parser.add_argument("--limit", type=int, metavar="N", help=f"only the latest N (table: {_TABLE_ROWS})")
         parser.add_argument(
             "--format", choices=("table", "ndjson", "csv", "parquet"), default="table", help="default: %(default)s"
         )
         for name, about in exports.OPTIONS.items():
             parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=about)
-        parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
+        parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to a file, not to standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
         dataset = Dataset.objects.filter(pk=options["id"]).first()
@@ -49,9 +49,9 @@ class Command(ServiceCommand):
             raise CommandError(f"There is no dataset {options['id']}.")
         limit, form = options["limit"], options["format"]
         if limit is not None and limit < 0:
-            raise CommandError("--limit is a number of records.")
+            raise CommandError("--limit must be 0 or more.")
         if form == "parquet" and options["output"] is None:
-            raise CommandError("parquet is not for a terminal: name a file with -o.")
+            raise CommandError("A terminal cannot show parquet. Name a file with -o.")
         if form == "table":
             limit = _TABLE_ROWS if limit is None else limit
             with _sink(options["output"]) as out:
@@ -69,6 +69,7 @@ class Command(ServiceCommand):
 
 @contextmanager
 def _sink(path: Path | None) -> Iterator[IO[bytes]]:
+    """Open the output. Delete the file if the block fails."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -77,13 +78,13 @@ def _sink(path: Path | None) -> Iterator[IO[bytes]]:
         with path.open("wb") as file:
             yield file
     except BaseException:
-        if path.is_file():  # half of an export looks like a whole one
+        if path.is_file():  # an incomplete export would look complete
             path.unlink()
         raise
 
 
 def _progress(source: Iterator[pa.RecordBatch], total: int, *, shown: bool) -> Iterator[pa.RecordBatch]:
-    """Pass batches on, with a bar on the terminal."""
+    """Yield the batches, and show a progress bar on a terminal."""
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     terminal = Console(stderr=True)
     with Progress(*columns, console=terminal, disable=not (shown and terminal.is_terminal)) as bar:
@@ -115,7 +116,7 @@ def _print_table(rows: list[dict[str, Text]], console: Console) -> None:
     if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
         console.print(table)
         return
-    for row in rows:  # too wide: one under the other
+    for row in rows:  # the table is too wide: print one table per record
         upright = Table("column", "value")
         for name, value in row.items():
             upright.add_row(name, value)
@@ -124,6 +125,6 @@ def _print_table(rows: list[dict[str, Text]], console: Console) -> None:
 
 def _shown(value: object) -> str:
     if isinstance(value, bool):
-        return "true" if value else "false"  # as it was sent
+        return "true" if value else "false"  # as in JSON
     text = "" if value is None else str(value)
     return text if len(text) < _CELL else f"{text[: _CELL - 1]}…"

@@ -119,8 +119,8 @@ def test_it_writes_to_a_file(filled: Dataset, tmp_path: Path, capfd: pytest.Capt
     ("arguments", "said"),
     [
         (("999999",), "There is no dataset 999999."),
-        (("{id}", "--limit", "-1"), "--limit is a number of records."),
-        (("{id}", "--format", "parquet"), "parquet is not for a terminal: name a file with -o."),
+        (("{id}", "--limit", "-1"), "--limit must be 0 or more."),
+        (("{id}", "--format", "parquet"), "A terminal cannot show parquet. Name a file with -o."),
     ],
 )
 def test_it_says_what_it_cannot_do(dataset: Dataset, arguments: tuple[str, ...], said: str) -> None:
