@@ -6,6 +6,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import schemathesis
+from django.conf import settings as django_settings
 from hypothesis import HealthCheck, settings
 from pytest_django import Settings
 from schemathesis import checks as schemathesis_checks
@@ -15,9 +16,11 @@ from config.common.errors import ApiError
 from config.web.wsgi import application
 from datasets import services
 from datasets.models import Dataset, Project
-from ingest.api.openapi import RECORD_PROBLEMS, description
+from ingest.api.openapi import description
 from ingest.api.urls import urlpatterns
 from ingest.errors import InvalidRecords
+from ingest.validation.body import ENCODINGS
+from ingest.validation.record_errors import MAX_PROBLEMS
 from quotas.services import set_limit
 from tests.conftest import Api, record
 from tests.support.documents import errors, table
@@ -47,14 +50,10 @@ def ready(transactional_db: None) -> None:
     all_is_well()
 
 
-def responses(operation: dict[str, Any]) -> set[str]:
-    schemas = [
-        schema
-        for response in operation["responses"].values()
-        for content in response["content"].values()
-        for schema in content["schema"].get("oneOf", [content["schema"]])
-    ]
-    return {schema["$ref"].rpartition("/")[2] for schema in schemas if "$ref" in schema}
+def responses(operation: dict[str, Any]) -> dict[str, Any]:
+    """Return what an operation may answer, by status."""
+    known = description()["components"]["responses"]
+    return {status: known[named["$ref"].rpartition("/")[2]] for status, named in operation["responses"].items()}
 
 
 def test_it_is_served_without_a_key(transactional_db: None) -> None:
@@ -84,13 +83,23 @@ def test_it_describes_every_error_with_its_status_and_text() -> None:
             status
             for operations in description()["paths"].values()
             for operation in operations.values()
-            for status, response in operation["responses"].items()
+            for status, response in responses(operation).items()
             if f"/{error.__name__}'" in str(response["content"])
         ]
         assert used, f"no operation answers {error.__name__}"
         assert set(used) == {str(error.status)}
     documented = {code.strip("`") for _, _, code, _ in table("errors")}
-    assert set(RECORD_PROBLEMS) == documented - {error.code for error in every_error}
+    record_codes = schemas["InvalidRecords"]["properties"]["code"]["enum"]
+    assert set(record_codes) == documented - {error.code for error in every_error}
+
+
+def test_it_names_the_limits_and_encodings_of_the_code() -> None:
+    components = description()["components"]
+    assert components["schemas"]["InvalidRecords"]["properties"]["errors"]["maxItems"] == MAX_PROBLEMS
+    assert components["schemas"]["BatchQueued"]["properties"]["errors"]["maxItems"] == MAX_PROBLEMS
+    assert components["schemas"]["Batch"]["maxItems"] == django_settings.MAX_BATCH_RECORDS
+    assert str(django_settings.MAX_BODY_BYTES) in description()["info"]["description"]
+    assert components["parameters"]["ContentEncoding"]["schema"]["enum"] == list(ENCODINGS)
 
 
 @pytest.mark.parametrize("path", ["", "/batch", "/validate"])
@@ -107,7 +116,7 @@ def test_what_the_api_says_fits_what_it_says_it_says(
     asked += [api.post(f"/datasets/{dataset.pk}{path}", body) for body in bodies]
     operation = description()["paths"]["/datasets/{dataset_id}" + path]["post"]
     for response in asked:
-        content = operation["responses"][str(response.status_code)]["content"]["application/json"]
+        content = responses(operation)[str(response.status_code)]["content"]["application/json"]
         schema = {**content["schema"], "components": description()["components"]}
         jsonschema_rs.Draft202012Validator(schema).validate(response.json())
     expected = {"": {202, 400, 429}, "/batch": {202, 400, 413, 422, 429}, "/validate": {200, 400, 413}}
