@@ -1,12 +1,13 @@
-"""Limits, usage and thresholds in the admin."""
+"""Quota limits, monthly usage and threshold events in the admin."""
 
 from typing import Any, ClassVar, TypeVar
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html
 
 from config.common import clock
@@ -24,14 +25,14 @@ _PRESETS = (
     ("100000", "100,000 records a month"),
     ("1000000", "1 million records a month"),
     ("10000000", "10 million records a month"),
-    ("0", "None: every request is refused"),
+    ("0", "0: refuse every request"),
     ("other", "Another number"),
 )
 _MONTHS = 12
 
 
 class PersonalAdmin(GuardedAdmin[_Model]):
-    """What belongs to a person: staff see their own; limits are set by superusers."""
+    """Objects that belong to a user. Staff see their own; only superusers change them."""
 
     tenant_path = "user"
 
@@ -45,8 +46,12 @@ class PersonalAdmin(GuardedAdmin[_Model]):
         return request.user.is_superuser
 
 
+def _in_words(limit: int) -> str:
+    return "unlimited" if limit == UNLIMITED else f"{limit:,} records a month"
+
+
 class LimitForm(forms.ModelForm[QuotaLimit]):
-    """A limit: one of the usual ones, or a number."""
+    """A quota limit: one of the presets, or another number."""
 
     preset = forms.ChoiceField(
         label="Limit", choices=_PRESETS, widget=forms.Select(attrs={"class": "ours-input"}), initial="100000"
@@ -75,7 +80,7 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
         data: dict[str, Any] = super().clean() or {}
         chosen = data.get("preset")
         if chosen == "other" and data.get("number") is None:
-            raise ValidationError({"number": "How many records a month?"})
+            raise ValidationError({"number": "Enter the number of records a month."})
         if chosen:
             self.instance.records_per_month = data["number"] if chosen == "other" else int(chosen)
         return data
@@ -83,9 +88,9 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
 
 @admin.register(QuotaLimit)
 class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
-    """A user's limit, this month's usage, the months before, and the thresholds crossed."""
+    """A user's quota limit, with the usage of the last twelve months and the threshold events."""
 
-    nothing = "No limit was set: everyone has the default, DEFAULT_QUOTA_LIMIT."
+    nothing = f"No custom limits. Everyone has the default: {_in_words(settings.DEFAULT_QUOTA_LIMIT)}."
     conditional_fields: ClassVar[dict[str, str]] = {"number": "preset == 'other'"}
     form = LimitForm
     list_display = ("user", "limit", "this_month")
@@ -101,12 +106,12 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
         return (*(("user",) if obj else ()), *(() if request.user.is_superuser else ("limit",)))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """To delete a limit is to go back to the default."""
+        """Allow superusers to delete a limit, so that the default applies again."""
         return request.user.is_superuser
 
     @admin.display(description="limit", ordering="records_per_month")
     def limit(self, row: QuotaLimit) -> str:
-        return "unlimited" if row.records_per_month == UNLIMITED else f"{row.records_per_month:,} a month"
+        return _in_words(row.records_per_month)
 
     @admin.display(description="this month")
     def this_month(self, row: Any) -> str:
@@ -129,22 +134,14 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
             row.quota = quotas[row.user_id]
         return changes
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
-    ) -> HttpResponse:
-        if obj is not None:
-            context |= {
-                "quota": services.current_many([obj.user_id])[obj.user_id],
-                "months": _months(obj.user_id),
-                "events": ThresholdEvent.objects.filter(user_id=obj.user_id)[:20],
-            }
-        return super().render_change_form(request, context, add, change, form_url, obj)
+    def extra_form_context(self, request: HttpRequest, obj: QuotaLimit | None) -> dict[str, Any]:
+        if obj is None:
+            return {}
+        return {
+            "quota": services.current_many([obj.user_id])[obj.user_id],
+            "months": _months(obj.user_id),
+            "events": ThresholdEvent.objects.filter(user_id=obj.user_id)[:20],
+        }
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         if add:
@@ -163,7 +160,7 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
 
 
 def _months(user_id: int) -> list[dict[str, Any]]:
-    """The last twelve months' usage, the latest first, each beside the busiest of them, in percent."""
+    """Return the usage of the last twelve months, latest first, with its percentage of the busiest month's."""
     rows = MonthlyUsage.objects.filter(user_id=user_id).order_by("-period")
     used = dict(rows.values_list("period", "used")[:_MONTHS])
     quota = services.current_many([user_id])[user_id]
@@ -175,8 +172,8 @@ def _months(user_id: int) -> list[dict[str, Any]]:
     return [{"period": period, "used": count, "share": count * 100 // most} for period, count in counts]
 
 
-class RememberedAdmin(ReadOnlyAdmin[_Model], PersonalAdmin[_Model]):
-    """What is written down of a person's usage."""
+class UsageHistoryAdmin(ReadOnlyAdmin[_Model], PersonalAdmin[_Model]):
+    """What the service records about a user's usage."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -186,8 +183,8 @@ class RememberedAdmin(ReadOnlyAdmin[_Model], PersonalAdmin[_Model]):
 
 
 @admin.register(MonthlyUsage)
-class MonthlyUsageAdmin(RememberedAdmin[MonthlyUsage]):
-    """Usage, as of the last flush."""
+class MonthlyUsageAdmin(UsageHistoryAdmin[MonthlyUsage]):
+    """The usage of each user and month, as of the last flush."""
 
     nothing = "No usage yet."
     row_noun = "month"
@@ -202,10 +199,10 @@ class MonthlyUsageAdmin(RememberedAdmin[MonthlyUsage]):
 
 
 @admin.register(ThresholdEvent)
-class ThresholdEventAdmin(RememberedAdmin[ThresholdEvent]):
-    """That 80, 95 or 100 % of a limit were reached."""
+class ThresholdEventAdmin(UsageHistoryAdmin[ThresholdEvent]):
+    """The moments when users reached 80, 95 or 100 % of their limit."""
 
-    nothing = "Nobody has reached 80 % of a limit yet."
+    nothing = "No user has reached 80 % of a limit yet."
     list_display = ("user", "period", "reached", "records", "of_limit", "crossed_at")
     list_filter = ("percent", "period")
     search_fields = ("user__username",)

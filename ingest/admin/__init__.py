@@ -1,4 +1,4 @@
-"""Records and quarantine in the admin; the pages of this folder that belong to no model are in `config.site.urls`."""
+"""Admin pages of records and quarantine. `config.site.urls` adds the pages here that belong to no model."""
 
 from ingest.admin import quarantine, records
 

@@ -1,4 +1,4 @@
-"""The ledger page: accepted = stored + queued + quarantined, for each dataset."""
+"""The ledger page. For each dataset, accepted must equal stored + queued + quarantined."""
 
 from deltalake.exceptions import DeltaError
 from django.core.paginator import Paginator
@@ -11,11 +11,11 @@ from datasets.models import Dataset
 from datasets.tables.storage import unreadable
 from ingest.storing import ledger
 
-_ROWS = 15  # each one reads a table
+_ROWS = 15  # each row reads a table
 
 
 def ledger_view(request: HttpRequest) -> HttpResponse:
-    """accepted = stored + queued + quarantined, per dataset."""
+    """Show the ledger of each dataset that this user sees."""
     datasets: QuerySet[Dataset] = scope(
         Dataset.objects.select_related("project").order_by("project__name", "name"), request.user
     )
@@ -35,10 +35,10 @@ def ledger_view(request: HttpRequest) -> HttpResponse:
 
 
 def _balance(dataset: Dataset) -> ledger.Balance | str:
-    """The ledger, or why there is none to be seen."""
+    """Return the ledger of a dataset, or a text that says why it cannot be read."""
     try:
         return ledger.balance(dataset)
     except ledger.NeverStill:
-        return "written to too fast to be looked at; reload"
+        return "This dataset receives too many records to count them now. Reload this page."
     except (DeltaError, OSError) as reason:
         return unreadable(reason)

@@ -1,4 +1,4 @@
-"""The quarantine in the admin: what could not be stored, why, and what became of it."""
+"""The quarantine in the admin: accepted requests that could not be stored, and why."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,17 +18,17 @@ from ingest.models import QuarantinedEntry
 from ingest.storing import mending, quarantine
 
 _HELD = QuarantinedEntry.State.HELD
-# More than this of a body is for a download, not for reading.
-_SHOWN = 100_000
+# A page shows this many characters of a body. The export has all of it.
+_MAX_SHOWN = 100_000
 
 
 @admin.register(QuarantinedEntry)
 class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
-    """Requests that were accepted and could not be stored."""
+    """Accepted requests that could not be stored."""
 
     tenant_path = "dataset__project"
     row_noun = "request"
-    nothing = "Nothing is in quarantine: all that was accepted is stored, or is about to be."
+    nothing = "The quarantine is empty. All accepted records are stored or queued."
     list_display = ("id", "dataset", "project", "count", "short_reason", "state", "created_at")
     list_filter = ("state", ("dataset__project", ScopedFilter))
     list_select_related = ("dataset__project",)
@@ -52,14 +52,14 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     @admin.display(description="outcome")
     def outcome(self, entry: QuarantinedEntry) -> str:
         if entry.state == QuarantinedEntry.State.DISCARDED:
-            return f"discarded at {entry.discarded_at:%Y-%m-%d %H:%M} UTC"
+            return f"discarded on {entry.discarded_at:%Y-%m-%d %H:%M} UTC"
         if entry.state != QuarantinedEntry.State.REPLAYED:
-            return "held"
+            return "in quarantine"
         again = QuarantinedEntry.objects.filter(dataset=entry.dataset, origin=entry.origin, pk__gt=entry.pk).first()
         if again is None:
-            return f"replayed at {entry.replayed_at:%Y-%m-%d %H:%M} UTC: stored, or about to be"
+            return f"replayed on {entry.replayed_at:%Y-%m-%d %H:%M} UTC, and stored or queued since"
         link = reverse("admin:ingest_quarantinedentry_change", args=(again.pk,))
-        return format_html('replayed, and in quarantine again as <a href="{}">entry {}</a>', link, again.pk)
+        return format_html('replayed, and back in quarantine as <a href="{}">entry {}</a>', link, again.pk)
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
@@ -72,19 +72,19 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         ]
 
     def replay_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Replays one, and goes back to it."""
+        """Replay one entry on POST, and go back to its page."""
         entry = self.get_object_or_404(request, object_id)
         if request.method == "POST":
             self._replay(request, [entry])
         return HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
 
     def edit_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Show the body to be mended; check and save what was typed, and replay it if that button was pressed."""
+        """Show the body to edit. On POST check and save it, and replay it if the user pressed that button."""
         entry = self.get_object_or_404(request, object_id)
         back = HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
         offered = {str(version.pk): (version, label) for version, label in mending.versions(entry)}
         if entry.state != _HELD or not offered or len(entry.body) > mending.MAX_EDITED_BYTES:
-            messages.error(request, "This entry cannot be edited. Export its body instead.")
+            messages.error(request, "This entry cannot be edited here. Export its body instead.")
             return back
         problems: Iterable[str] = ()
         if request.method == "POST":
@@ -96,12 +96,12 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
             except mending.EditRefused as refusal:
                 problems = refusal.problems
             else:
-                self.log_change(request, entry, f"Body edited, checked against {label}.")
-                messages.success(request, f"The body is saved. It is as {version} asks.")
+                self.log_change(request, entry, f"Body edited and checked against {label}.")
+                messages.success(request, f"The body is saved. It matches {version} of the schema.")
                 if "replay" in request.POST:
                     self._replay(request, [entry])
                 return back
-        # As it is, not laid out: a save must not change what nobody touched.
+        # Show the body unformatted: a save must not change what the user did not edit.
         text = request.POST.get("body") or bytes(entry.body).decode(errors="replace")
         return page(
             request,
@@ -126,40 +126,32 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
-    ) -> HttpResponse:
-        if obj is not None:
-            can_edit = obj.state == _HELD and len(obj.body) <= mending.MAX_EDITED_BYTES
-            context |= {
-                "why": mending.explain(obj) if obj.state == _HELD else (),
-                "can_edit": can_edit and bool(mending.versions(obj)),
-                "edits": [
-                    {"edit": each, "before": _shown(each.before), "after": _shown(each.after)}
-                    for each in obj.edits.select_related("author")
-                ],
-            }
-        return super().render_change_form(request, context, add, change, form_url, obj)
+    def extra_form_context(self, request: HttpRequest, obj: QuarantinedEntry | None) -> dict[str, Any]:
+        if obj is None:
+            return {}
+        can_edit = obj.state == _HELD and len(obj.body) <= mending.MAX_EDITED_BYTES
+        return {
+            "why": mending.explain(obj) if obj.state == _HELD else (),
+            "can_edit": can_edit and bool(mending.versions(obj)),
+            "edits": [
+                {"edit": each, "before": _shown(each.before), "after": _shown(each.after)}
+                for each in obj.edits.select_related("author")
+            ],
+        }
 
     def discard_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Asks, and discards one."""
+        """Ask for confirmation on GET. Discard the entry on POST."""
         entry = self.get_object_or_404(request, object_id)
         if request.method != "POST":
             return self._ask(request, [entry])
         self._discard(request, [entry])
         return HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
 
-    @admin.action(description="Replay: put them into the queue again", permissions=("view",))
+    @admin.action(description="Replay: put these requests back into the queue", permissions=("view",))
     def replay(self, request: HttpRequest, queryset: QuerySet[QuarantinedEntry]) -> None:
         self._replay(request, queryset)
 
-    @admin.action(description="Discard: delete their bodies", permissions=("view",))
+    @admin.action(description="Discard: delete these bodies permanently", permissions=("view",))
     def discard(self, request: HttpRequest, queryset: QuerySet[QuarantinedEntry]) -> HttpResponse | None:
         if "confirmed" not in request.POST:
             return self._ask(request, list(queryset))
@@ -169,13 +161,13 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     def _ask(self, request: HttpRequest, entries: list[QuarantinedEntry]) -> HttpResponse:
         held = [entry for entry in entries if entry.state == _HELD]
         template = "admin/ingest/quarantinedentry/discard.html"
-        return page(request, template, opts=self.opts, title="Discard for good?", entries=entries, held=held)
+        return page(request, template, opts=self.opts, title="Discard permanently?", entries=entries, held=held)
 
     def _replay(self, request: HttpRequest, entries: Iterable[QuarantinedEntry]) -> None:
-        self._each(request, entries, quarantine.replay, "Replayed", "in the queue again")
+        self._each(request, entries, quarantine.replay, "Replayed", "back in the queue")
 
     def _discard(self, request: HttpRequest, entries: Iterable[QuarantinedEntry]) -> None:
-        self._each(request, entries, quarantine.discard, "Discarded", "discarded for good")
+        self._each(request, entries, quarantine.discard, "Discarded", "permanently discarded")
 
     def _each(
         self,
@@ -191,7 +183,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
             try:
                 acted = act(entry)
             except RedisError:
-                messages.error(request, f"Redis does not answer: entry {entry.pk} is as it was. Try again.")
+                messages.error(request, f"Redis does not answer, so entry {entry.pk} was not changed. Try again.")
                 break
             (done if acted else before).append(entry)
             if acted:
@@ -204,20 +196,20 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
             )
         if before:
             numbers = ", ".join(f"{entry.pk} ({entry.get_state_display()})" for entry in before[:20])
-            messages.warning(request, f"Nothing was done with entry {numbers}.")
+            messages.warning(request, f"Entry {numbers} was not changed.")
 
 
 def _pretty(entry: QuarantinedEntry) -> str:
-    """The body for people: JSON with line breaks, anything else as it is."""
+    """Return the body as text. JSON gets line breaks."""
     if entry.state == QuarantinedEntry.State.DISCARDED:
-        return "deleted"
+        return "The body was deleted."
     return _shown(entry.body)
 
 
 def _shown(body: bytes | memoryview) -> str:
     text = bytes(body).decode(errors="replace")
-    if len(text) > _SHOWN:
-        return text[:_SHOWN] + "\n…"
+    if len(text) > _MAX_SHOWN:
+        return text[:_MAX_SHOWN] + "\n…"
     try:
         return msgspec.json.format(text, indent=2)
     except (ValueError, RecursionError):

@@ -1,11 +1,11 @@
-"""Stored records in the admin: found, followed by their receipt, exported; and tried out before they are sent."""
+"""Stored records in the admin: search, look up receipts, export, and try requests out."""
 
 import json
 from typing import Any
 
 from deltalake.exceptions import DeltaError
 from django.contrib import admin
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet, Sum
 from django.http import (
     Http404,
     HttpRequest,
@@ -32,25 +32,25 @@ from ingest.models import DatasetRecords, QuarantinedEntry
 from ingest.monitoring import refusals, statistics
 from ingest.monitoring.statistics import Traffic
 
-# What the page offers: a label, a format and its option.
+# The exports that the page offers: a label, a format and its option.
 _EXPORTS = (
-    ("ndjson", "ndjson", ""),
-    ("ndjson to send again", "ndjson", "to_send=1"),
-    ("csv", "csv", ""),
-    ("csv for spreadsheets", "csv", "bom=1"),
-    ("csv, raw", "csv", "raw=1"),
-    ("parquet", "parquet", ""),
+    ("NDJSON", "ndjson", ""),
+    ("NDJSON to send again", "ndjson", "to_send=1"),
+    ("CSV", "csv", ""),
+    ("CSV for Excel", "csv", "bom=1"),
+    ("CSV with unchanged text", "csv", "raw=1"),
+    ("Parquet", "parquet", ""),
 )
 
 
 @admin.register(DatasetRecords)
 class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
-    """What came of the records sent to each dataset."""
+    """The datasets, each with its records."""
 
     tenant_path = "project"
     row_noun = "dataset"
-    nothing = "No dataset yet, so no records."
-    next_step = ("Define a dataset", "admin:datasets_dataset_add")
+    nothing = "No records yet, because there is no dataset. Add one first."
+    next_step = ("Add a dataset", "admin:datasets_dataset_add")
     list_display = ("name", "project", "last_day", "waiting", "held", "state")
     list_filter = ("is_archived", ("project", ScopedFilter))
     list_select_related = ("project",)
@@ -70,7 +70,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         changes.result_list = rows
         return changes
 
-    @admin.display(description="accepted, last 24 hours")
+    @admin.display(description="accepted in the last 24 hours")
     def last_day(self, row: Any) -> str:
         traffic: Traffic = row.traffic
         return f"{traffic.since(statistics.this_hour() - 23):,}"
@@ -79,11 +79,11 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def state(self, row: DatasetRecords) -> str:
         return "archived" if row.is_archived else "open"
 
-    @admin.display(description="queued")
+    @admin.display(description="records queued")
     def waiting(self, row: Any) -> str:
         return f"{row.traffic.backlog.records:,}"
 
-    @admin.display(description="in quarantine")
+    @admin.display(description="records in quarantine")
     def held(self, row: Any) -> str:
         return f"{row.held_records:,}"
 
@@ -102,7 +102,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the latest records of a selection."""
+        """Show the latest records of a search."""
         dataset = self.get_object_or_404(request, object_id)
         found = search.search(request, dataset)
         context: dict[str, Any] = {"dataset": dataset, "original": dataset, "problems": found.problems}
@@ -123,7 +123,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         )
 
     def record_view(self, request: HttpRequest, object_id: int, record_id: str) -> HttpResponse:
-        """Show one record with longer values than the list does."""
+        """Show one record, with longer values than in the list."""
         dataset = self.get_object_or_404(request, object_id)
         try:
             values = search.one(dataset, record_id)
@@ -137,7 +137,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         )
 
     def export_view(self, request: HttpRequest, object_id: int, form: str) -> HttpResponseBase:
-        """All records of the selection as a file, streamed; its progress can be asked for by `export_id`."""
+        """Stream all records of the search as a file. `export_id` identifies its progress."""
         dataset = self.get_object_or_404(request, object_id)
         if form not in exports.FORMATS:
             raise Http404
@@ -172,12 +172,12 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         return answer
 
     def progress_view(self, request: HttpRequest, object_id: int) -> JsonResponse:
-        """How far an export is, in records."""
+        """Return the progress of an export, in records."""
         self.get_object_or_404(request, object_id)
         return JsonResponse(progress_of(_progress_key(request)))
 
     def try_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """A place to paste records and see what the API says."""
+        """Show the form to paste records and see the API's answer."""
         dataset = self.get_object_or_404(request, object_id)
         version = dataset.latest_version()
         context = {
@@ -195,14 +195,14 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         )
 
     def answer_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """What the API would answer; with a key chosen, what it answers."""
+        """Show what the API would answer, or send the records with the chosen key and show the real answer."""
         dataset = self.get_object_or_404(request, object_id)
         if request.method != "POST":
             return HttpResponseRedirect(reverse("admin:ingest_datasetrecords_try", args=(dataset.pk,)))
         form = tryout.FORMS.get(request.POST.get("form", "single"))
         if form is None:
             raise Http404
-        # A form's text comes with CRLF line ends, which nobody typed.
+        # Browsers send the text of a form with CRLF line ends.
         body = request.POST.get("body", "").replace("\r\n", "\n").encode(errors="surrogatepass")
         chosen = request.POST.get("key") if request.POST.get("send") else None
         if chosen:
@@ -210,7 +210,9 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             if key is None:
                 raise Http404
             answer = tryout.send(dataset, body, form, key)
-            self.log_change(request, dataset, f"Sent by hand with key “{key}”: answered {answer.status}.")
+            self.log_change(
+                request, dataset, f"Sent from Try it with key “{key}” (id {key.pk}): answered {answer.status}."
+            )
         else:
             answer = tryout.preview(dataset, body, form)
         context = {
@@ -225,7 +227,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
 
 
 def _refused(dataset: Dataset, wanted: str) -> dict[str, Any]:
-    """Fill Try it with the body of a refusal of this dataset, if it is still kept."""
+    """Return the context that fills Try it with the body of a refusal of this dataset, if it is still kept."""
     try:
         refusal = refusals.find(dataset.project_id, wanted)
     except (RedisError, OSError):
@@ -240,14 +242,14 @@ def _example(fields: list[Field]) -> str:
 
 
 def _keys(dataset: Dataset) -> QuerySet[ApiKey]:
-    """The keys of the dataset's project that are in force."""
+    """Return the active keys of the dataset's project."""
     return dataset.project.keys_in_force()
 
 
 def _held_by_dataset(dataset_ids: list[int]) -> dict[int, int]:
-    """Quarantine entries held, by dataset."""
+    """Return the number of records in quarantine, by dataset."""
     held = QuarantinedEntry.objects.filter(dataset_id__in=dataset_ids, state=QuarantinedEntry.State.HELD)
-    return dict(held.order_by().values_list("dataset_id").annotate(Count("pk")))
+    return dict(held.order_by().values_list("dataset_id").annotate(Sum("count")))
 
 
 def _user_id(request: HttpRequest) -> int:

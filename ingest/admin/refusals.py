@@ -1,4 +1,4 @@
-"""The latest refused requests of a project, in the admin."""
+"""The page of a project's latest refused requests."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ _ROWS = 25
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A refusal, as it is shown."""
+    """What the page shows of a refusal."""
 
     refusal: Refusal
-    dataset: Dataset | None  # of the project; None if the request named another one, or none
+    dataset: Dataset | None  # None if the request named no dataset of the project
     key: str
-    try_it: str  # address of Try it, filled with the body
+    try_it: str  # the URL of Try it with this body
 
 
 class RefusalFilter(forms.Form):
-    """What to show. The choices are what is there."""
+    """The filter form. It offers the values that occur in the project's refusals."""
 
     project = forms.ChoiceField()
     dataset = forms.ChoiceField(required=False)
@@ -57,7 +57,7 @@ class RefusalFilter(forms.Form):
                 field.widget.input_type = "datetime-local"
 
     def matches(self, row: Row) -> bool:
-        """Return whether a row is what the form asks for."""
+        """Return whether a row matches the form."""
         asked, refusal = self.cleaned_data, row.refusal
         return (
             asked["dataset"] in ("", str(refusal.dataset_id))
@@ -79,11 +79,11 @@ def _dataset_name(row: Row) -> str:
 
 
 def refusals_view(request: HttpRequest) -> HttpResponse:
-    """The latest refusals of one project, newest first."""
+    """Show the latest refusals of one project, newest first."""
     try:
         context = _context(request)
     except (RedisError, OSError):
-        context = {"redis_is_away": True}
+        context = {"redis_is_down": True}
     context |= {"is_off": not settings.REFUSAL_LOG_ENTRIES, "kept": settings.REFUSAL_LOG_ENTRIES}
     return page(request, "admin/ingest/refusals.html", title="Refused requests", **context)
 
@@ -109,14 +109,14 @@ def _context(request: HttpRequest) -> dict[str, Any]:
 
 
 def _projects(request: HttpRequest) -> list[Project]:
-    """The projects that this person sees and that have refusals, the one refused last first."""
+    """Return the projects with refusals that this user sees, the one with the latest refusal first."""
     ids = refusals.projects()
     found = projects_of(request.user).in_bulk(ids)
     return [found[project_id] for project_id in ids if project_id in found]
 
 
 def _chosen(request: HttpRequest, projects: list[Project]) -> Project | None:
-    """The project that the address names, else the one refused last. Raises Http404, BadRequest."""
+    """Return the project in the URL, or the one with the latest refusal. Raises Http404 or BadRequest."""
     given = request.GET.get("project", "")
     if not given:
         return projects[0] if projects else None
@@ -131,8 +131,7 @@ def _chosen(request: HttpRequest, projects: list[Project]) -> Project | None:
 def _rows(project: Project) -> list[Row]:
     found = refusals.latest(project.pk)
     datasets = project.datasets.in_bulk({each.dataset_id for each in found})
-    names = dict(ApiKey.objects.filter(project=project).values_list("token_id", "name"))
-    keys = {token_id.hex: name for token_id, name in names.items()}
+    keys = {key.token_id.hex: f"{key.name} (id {key.pk})" for key in ApiKey.objects.filter(project=project)}
     return [
         Row(
             refusal=each,

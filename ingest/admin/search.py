@@ -1,4 +1,4 @@
-"""What is looked for on the records page, and the rows that are shown of it: cut, so that a page stays small."""
+"""The search on the records page, and the rows that it shows. Long values are cut, so that a page stays small."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,25 +18,25 @@ from ingest.api import receipts
 from ingest.api.lookup import look_up
 
 ROWS = 50
-_CELL = 200  # characters that a list shows of a value
-_VALUE = 10_000  # characters that a record's own page shows of a value
-# Around the declared fields: the first before them, the rest after.
+_MAX_CELL = 200  # characters of a value in the list
+_MAX_VALUE = 10_000  # characters of a value on a record's own page
+# Columns beside the declared fields: the first comes before them, the others after.
 _BASE = ("timestamp", "context", "__traceId", "ingested_at", "id")
 _HIDDEN = ("project_id", "dataset_id")
-_NAMES = ("since", "until", "trace", "record", "receipt")  # of the form's inputs
+_INPUTS = ("since", "until", "trace", "record", "receipt")
 
 
 @dataclass(slots=True)
 class Search:
-    """What an address asks for."""
+    """The search that a URL asks for."""
 
     selection: Selection = field(default_factory=Selection)
-    problems: list[str] = field(default_factory=list)  # with any, nothing is shown and nothing exported
-    receipt: dict[str, Any] | None = None  # what the API says of the receipt that was given
+    problems: list[str] = field(default_factory=list)  # with a problem, nothing is shown or exported
+    receipt: dict[str, Any] | None = None  # what the API says about the given receipt
 
 
 def search(request: HttpRequest, dataset: Dataset) -> Search:
-    """Read what an address asks for, and what is wrong with it."""
+    """Read the search from a URL, with every problem in it."""
     given, found = request.GET, Search()
     request_part = _request_of(dataset, given.get("receipt", "").strip(), found)
     found.selection = Selection(
@@ -50,8 +50,8 @@ def search(request: HttpRequest, dataset: Dataset) -> Search:
 
 
 def query(given: QueryDict) -> str:
-    """Return the filled inputs of the search form as a query string; empty if the address selects all records."""
-    return urlencode([(name, given[name]) for name in _NAMES if given.get(name, "").strip()])
+    """Return the filled inputs of the search form as a query string. It is empty if nothing is searched for."""
+    return urlencode([(name, given[name]) for name in _INPUTS if given.get(name, "").strip()])
 
 
 def _moment(given: QueryDict, name: str, problems: list[str]) -> datetime | None:
@@ -61,19 +61,21 @@ def _moment(given: QueryDict, name: str, problems: list[str]) -> datetime | None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        problems.append(f"“{text[:100]}” is not a time like 2026-06-10T10:58.")
+        problems.append(f"“{text[:100]}” is not a time. Write it like 2026-06-10T10:58.")
         return None
     return moment.replace(tzinfo=UTC) if timezone.is_naive(moment) else moment
 
 
 def _request_of(dataset: Dataset, text: str, found: Search) -> str:
-    """Return what the ids of a receipt's records have in common, for a receipt as such or the Location it came in."""
+    """Return the common prefix of the ids of a receipt's records. `text` is a receipt, or a Location header."""
     if not text:
         return ""
     try:
         receipt = receipts.read(dataset.pk, text.rstrip("/").rpartition("/")[2])
     except ApiError:
-        found.problems.append("This is not a receipt of this dataset. It is the last part of an answer's Location.")
+        found.problems.append(
+            "This is not a receipt of this dataset. A receipt is the last part of the Location header of an answer."
+        )
         return ""
     try:
         found.receipt = look_up(receipt)
@@ -84,23 +86,23 @@ def _request_of(dataset: Dataset, text: str, found: Search) -> str:
 
 
 def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
-    """Return the columns and the latest rows of a selection for the list, and where the next page begins."""
-    # One character more than is shown tells which values are cut; one row more, whether there is another page.
-    table = records.latest(dataset, ROWS + 1, selection, before=before, longest=_CELL + 1)
+    """Return the columns and the latest rows of a selection, and the id after which the next page begins."""
+    # Read one extra character to see which values are cut, and one extra row to see if there is another page.
+    table = records.latest(dataset, ROWS + 1, selection, before=before, longest=_MAX_CELL + 1)
     if table is None:
         return {"columns": [], "rows": [], "older": ""}
     columns, found = _columns(table), _dicts(table)
-    shown = [{"id": row["id"], "cells": [_cell(row[name], _CELL) for name in columns]} for row in found[:ROWS]]
+    shown = [{"id": row["id"], "cells": [_cell(row[name], _MAX_CELL) for name in columns]} for row in found[:ROWS]]
     return {"columns": columns, "rows": shown, "older": found[ROWS - 1]["id"] if len(found) > ROWS else ""}
 
 
 def one(dataset: Dataset, record_id: str) -> list[tuple[str, dict[str, Any]]] | None:
-    """Return a record's columns with their values for its own page; None if there is no such record."""
-    table = records.latest(dataset, 1, Selection(record_id=record_id), longest=_VALUE + 1)
+    """Return a record's columns and values for its own page, or None if there is no such record."""
+    table = records.latest(dataset, 1, Selection(record_id=record_id), longest=_MAX_VALUE + 1)
     if table is None or table["id"].to_pylist() != [record_id]:
         return None
     (row,) = _dicts(table)
-    return [(name, _cell(row[name], _VALUE)) for name in _columns(table)]
+    return [(name, _cell(row[name], _MAX_VALUE)) for name in _columns(table)]
 
 
 def _dicts(table: pa.Table) -> list[dict[str, Any]]:
@@ -115,5 +117,5 @@ def _columns(table: pa.Table) -> list[str]:
 def _cell(value: Any, longest: int) -> dict[str, Any]:
     if isinstance(value, str) and len(value) > longest:
         return {"text": value[:longest], "cut": True}
-    # As JSON has it: true, not True.
+    # Show booleans as JSON does: true, not True.
     return {"text": json.dumps(value) if isinstance(value, bool) else value, "cut": False}

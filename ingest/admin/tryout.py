@@ -1,4 +1,4 @@
-"""What the API would answer to a body, and the answer it gives when the body is sent for real."""
+"""Preview the API's answer to a body, or send the body and show the real answer."""
 
 import io
 import re
@@ -30,7 +30,7 @@ from quotas.models import UNLIMITED
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A way to send records: the address after the dataset's, the media type, and the view that answers."""
+    """A way to send records: the path after the dataset's, the media type, and the view."""
 
     label: str
     path: str
@@ -41,13 +41,13 @@ class Form:
 FORMS = {
     "single": Form("Single record", "", JSON, SingleView),
     "batch": Form("Batch: a JSON array", "/batch", JSON, BatchView),
-    "lines": Form("Batch: one record a line (NDJSON)", "/batch", NDJSON, BatchView),
+    "lines": Form("Batch: one record per line (NDJSON)", "/batch", NDJSON, BatchView),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of the API."""
+    """The API's answer to a request."""
 
     status: int
     reason: str
@@ -58,7 +58,7 @@ class Answer:
 
 
 def preview(dataset: Dataset, body: bytes, form: Form) -> Answer:
-    """What the API would answer now; nothing is queued or charged. A key in force is taken for granted."""
+    """Return what the API would answer now to a request with an active key. Nothing is queued or charged."""
     try:
         payload, quota = _read(dataset, body, form), quotas.current(dataset.project.owner_id)
         if quota.limit != UNLIMITED and quota.used + payload.count > quota.limit:
@@ -84,7 +84,7 @@ def _read(dataset: Dataset, body: bytes, form: Form) -> Payload:
 
 
 def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:
-    """Send it, with a key of the dataset's project, through the very view that answers clients."""
+    """Send the body with a key of the dataset's project, through the same view that answers clients."""
     request = WSGIRequest(
         {
             "REQUEST_METHOD": "POST",
@@ -104,24 +104,24 @@ def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:
 
 
 def _answer(response: Any) -> Answer:
-    said = msgspec.json.decode(response.content)
+    content = msgspec.json.decode(response.content)
     return Answer(
         status=response.status_code,
         reason=response.reason_phrase,
         headers=list(response.items()),
         body=response.content.decode(),
-        problems=said.get("errors", ()),
-        detail=said.get("detail", ""),
+        problems=content.get("errors", ()),
+        detail=content.get("detail", ""),
     )
 
 
-# Members of a record that are shown, beside those that have a problem: a schema has at most 200 fields.
+# The lines shown of a record, beside those with a problem. A schema has at most 200 fields.
 _MAX_LINES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a record, as it is shown, and what is wrong with it."""
+    """One line of a record, and its problem if it has one."""
 
     text: str
     problem: str = ""
@@ -129,15 +129,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class MarkedRecord:
-    """A record that has problems, line by line."""
+    """The lines of a record that has problems."""
 
-    number: int  # from 1, as people count
+    number: int  # from 1
     lines: list[Line]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The place where a body stops being JSON: its line in three parts, and the lines around it."""
+    """The place where the JSON of a body is invalid: its line in three parts, and the lines around it."""
 
     cause: str
     number: int  # of the line, from 1
@@ -149,14 +149,14 @@ class Fault:
     at: int  # in UTF-16 code units, as browsers count
 
 
-# As InvalidJson's `detail` tells the place.
+# The format of the place in InvalidJson's `detail`.
 _PLACE = re.compile(r"Line (\d+), column (\d+) \(byte (\d+)\): (.+)", re.DOTALL).fullmatch
 _LINES_AROUND = 3
 _CHARACTERS_AROUND = 120
 
 
 def fault(body: bytes, answer: Answer) -> Fault | None:
-    """Return the place that an answer names, None if it names none."""
+    """Return the place that an answer names, or None."""
     match = _PLACE(answer.detail)
     if match is None:
         return None
@@ -182,7 +182,7 @@ def _cut(text: str, *, from_left: bool = False) -> str:
 
 
 def marked(body: bytes, form: Form, problems: Sequence[dict[str, Any]]) -> Iterator[MarkedRecord]:
-    """The records that problems were found in, each problem at its field; a missing field gets a line of its own."""
+    """Yield the records that have problems, each problem at its field. A missing field gets its own line."""
     by_record: dict[int, list[dict[str, Any]]] = {}
     for problem in problems:
         by_record.setdefault(problem.get("index", 0), []).append(problem)
@@ -204,30 +204,30 @@ def _lines(record: bytes, problems: list[dict[str, Any]]) -> list[Line]:
         values = msgspec.json.decode(record, type=dict[str, Raw])
     except msgspec.DecodeError:  # not an object
         return [Line(record.decode(errors="replace")[:2000], problems[0]["error"])]
-    said = {each["field"]: _said(each) for each in problems}
+    texts = {each["field"]: _in_words(each) for each in problems}
     lines: list[Line] = []
     left_out = 0
     for name, value in values.items():
-        problem = said.pop(name[:MAX_CHARACTERS], "")
+        problem = texts.pop(name[:MAX_CHARACTERS], "")
         if problem or len(lines) < _MAX_LINES:
             lines.append(Line(f"  {_shown(msgspec.json.encode(name))}: {_shown(bytes(value))},", problem))
         else:
             left_out += 1
     if left_out:
-        lines.append(Line(f"  … and {left_out} more,"))
-    lines += [Line(f"  {_shown(msgspec.json.encode(name))}: …", text) for name, text in said.items()]
+        lines.append(Line(f"  … and {left_out} more fields,"))
+    lines += [Line(f"  {_shown(msgspec.json.encode(name))}: …", text) for name, text in texts.items()]
     return [Line("{"), *lines, Line("}")]
 
 
-def _said(problem: dict[str, Any]) -> str:
+def _in_words(problem: dict[str, Any]) -> str:
     text = f"{problem['error']}: expected {problem['expected']}, received {problem['received']}"
     return f"{text}. {problem['detail']}" if "detail" in problem else text
 
 
 def _shown(value: bytes) -> str:
-    """On one line."""
+    """Return a JSON value on one line."""
     try:
         value = msgspec.json.format(value, indent=0)
-    except msgspec.DecodeError:  # what is wrong with it is said beside it
+    except msgspec.DecodeError:  # the problem is shown beside it
         value = b" ".join(value.split(b"\n"))
     return value.decode(errors="replace")[:500]

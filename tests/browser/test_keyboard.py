@@ -83,7 +83,7 @@ def test_a_record_is_tried_sent_and_looked_for(log_in: LogIn, scene: Scene) -> N
     expect(page.locator("#try-answer [data-status='202']")).to_be_visible()
     tab_to(page, "#try-answer a[href*='receipt=']")
     page.keyboard.press("Enter")
-    expect(page.locator("#receipt-status")).to_contain_text("This receipt")
+    expect(page.locator("#receipt-status")).to_contain_text("The records of this receipt")
     wait_until(lambda: records.count(scene.dataset) == 1)
     page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
     for trace, rows in (("nothing has this", 0), ("", 1)):
@@ -130,7 +130,7 @@ def test_a_selection_of_the_quarantine_is_replayed(log_in: LogIn, scene: Scene) 
     page.keyboard.type("Replay")
     tab_to(page, "button[name=index]")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("in the queue again")).to_be_visible()
+    expect(page.get_by_text("back in the queue")).to_be_visible()
     wait_until(lambda: QuarantinedEntry.objects.count() == 2)  # the reason stands
 
 

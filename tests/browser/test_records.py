@@ -20,15 +20,15 @@ def test_a_receipt_finds_its_records_and_nonsense_finds_none(log_in: LogIn, scen
     page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
     expect(page.locator("#records tbody tr")).to_have_count(2)
     page.fill("#receipt", receipt)
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Search", exact=True).click()
     expect(page.locator("#receipt-status")).to_contain_text("stored")
     expect(page.locator("#records tbody tr")).to_have_count(1)
     expect(page.locator("#records tbody tr")).to_contain_text("second")
     with page.expect_download() as download:
-        page.get_by_role("link", name="csv", exact=True).click()
+        page.get_by_role("link", name="CSV", exact=True).click()
     assert download.value.path().read_text().count("\n") == 2
     page.fill("#receipt", "nonsense")
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Search", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("This is not a receipt of this dataset.")
     expect(page.locator("#records")).to_have_count(0)
     expect(page.locator("[data-export]")).to_have_count(0)
@@ -43,9 +43,9 @@ def test_a_long_value_leads_to_the_record_and_its_download(log_in: LogIn, scene:
     page = log_in("alice")
     page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
     page.locator("#records tbody a").click()
-    expect(page.locator("#record")).to_contain_text("x" * 10_000 + "… (cut here")
+    expect(page.locator("#record")).to_contain_text("x" * 10_000 + "… (shortened")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the whole record").click()
+        page.get_by_role("link", name="Download the full record").click()
     assert text in download.value.path().read_text()
     page.get_by_role("link", name="All records").click()
     expect(page.locator("#records tbody tr")).to_have_count(1)
@@ -57,10 +57,10 @@ def test_an_export_beyond_the_limit_is_a_page_that_says_so(log_in: LogIn, scene:
     running = [exporting.Export(scene.alice.pk, {}) for _ in range(exporting.MAX_OF_A_USER)]
     page = log_in("alice")
     page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
-    page.get_by_role("link", name="parquet").click()
+    page.get_by_role("link", name="Parquet").click()
     expect(page.get_by_role("alert")).to_contain_text("2 of your exports are still running.")
     for each in running:
         each.close()
     page.get_by_role("link", name="Records of Orders").click()
     with page.expect_download():
-        page.get_by_role("link", name="parquet").click()
+        page.get_by_role("link", name="Parquet").click()

@@ -12,7 +12,7 @@ def test_place_is_marked_and_selected_in_the_body(log_in: LogIn, scene: Scene) -
     page.fill("#body", '{\n "é": "😀",\n "amount": True\n}')
     page.click("#ask")
     expect(page.locator("#try-answer mark")).to_have_text("T")
-    page.get_by_role("button", name="Show it in the body").click()
+    page.get_by_role("button", name="Show this place in the body").click()
     selected = "document.activeElement.value.slice(document.activeElement.selectionStart)"
     assert page.evaluate(selected) == "True\n}"
 
@@ -22,10 +22,10 @@ def test_refused_body_is_tried_again(log_in: LogIn, scene: Scene) -> None:
     page.goto("/admin/")
     page.locator("a[href='/admin/refusals/']").first.click()
     page.locator("#id_code").select_option("invalid_field")
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Search", exact=True).click()
     expect(page.locator("#refusals > li")).to_have_count(1)
-    page.get_by_text("What was sent").click()
+    page.locator("#refusals summary").click()
     expect(page.locator("#refusals pre")).to_contain_text('"amount": "12.5"')
-    page.get_by_role("link", name="Try it with this body").click()
+    page.get_by_role("link", name="Try this body").click()
     page.click("#ask")
     expect(page.locator("#try-answer")).to_contain_text("Invalid number field: amount")

@@ -83,7 +83,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
 
     # The record is shown where it was waited for, on a page that was not reloaded.
     page.get_by_role("link", name="I've sent it – show me the record").click()
-    expect(page.get_by_text("Nothing is stored yet")).to_be_visible()
+    expect(page.get_by_text("No record is stored yet")).to_be_visible()
     assert curl(line) == (202, {"success": True, "status": "queued"})
     expect(page.locator("#records")).to_contain_text("42.5", timeout=30_000)
     expect(page.locator("#records")).to_contain_text("true")
@@ -119,11 +119,11 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     shown = json.loads(page.locator("#answer-body").text_content() or "")
     assert shown["error"] == "Extra field: payed"
 
-    # Mend it, and send it for real.
+    # Correct it, and send it for real.
     page.fill("#body", body)
     page.click("#send")
     expect(page.locator("#try-answer [data-status='202']")).to_be_visible()
-    page.get_by_role("link", name="Where is it now?").click()
+    page.get_by_role("link", name="Where are these records now?").click()
     wait_until(lambda: page.reload() is not None and "stored" in (page.locator("#receipt-status").text_content() or ""))
 
     # Change the schema: what it means is said before, and the old line is refused after.
@@ -156,10 +156,10 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     expect(page.get_by_text("the body does not match its schema version")).to_be_visible()
     expect(page.locator("pre.ours-box")).to_contain_text('"sku": 1')
     page.get_by_role("button", name="Replay").click()
-    expect(page.get_by_text("1 record is in the queue again")).to_be_visible()
+    expect(page.get_by_text("1 record is back in the queue")).to_be_visible()
     wait_until(lambda: QuarantinedEntry.objects.count() == 2)
     page.reload()
-    expect(page.get_by_text("replayed, and in quarantine again as")).to_be_visible()
+    expect(page.get_by_text("replayed, and back in quarantine as")).to_be_visible()
 
     # Revoke the key: the same line is refused.
     page.goto("/admin/datasets/apikey/")
@@ -276,13 +276,13 @@ def test_a_selection_is_found_and_exported_with_its_progress(log_in: LogIn, scen
     expect(page.locator("#records tbody tr")).to_have_count(3)
     trace = page.locator("#records td", has_text=re.compile("^try-")).first.inner_text()
     page.fill("#trace", "nothing has this")
-    page.get_by_role("button", name="Look").click()
-    expect(page.get_by_text("Nothing stored matches")).to_be_visible()
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_text("No stored record matches")).to_be_visible()
     page.fill("#trace", trace)
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Search", exact=True).click()
     expect(page.locator("#records tbody tr")).to_have_count(3)
     with page.expect_download() as download:
-        page.get_by_role("link", name="ndjson", exact=True).click()
+        page.get_by_role("link", name="NDJSON", exact=True).click()
     rows = download.value.path().read_text().splitlines()
     assert [json.loads(row)["__traceId"] for row in rows] == [trace] * 3
-    expect(page.locator("#export-status")).to_contain_text("3 of 3 records: done")
+    expect(page.locator("#export-status")).to_contain_text("3 of 3 records exported")

@@ -37,7 +37,7 @@ def test_a_limit_is_a_common_one_or_any_number(
 
 def test_the_choice_of_another_limit_needs_a_number(client: Client, owner: User) -> None:
     response = client.post(ADD, {"user": owner.pk, "preset": "other", "number": ""})
-    assert "How many records a month?" in response.content.decode()
+    assert "Enter the number of records a month." in response.content.decode()
     assert not QuotaLimit.objects.exists()
 
 
@@ -68,6 +68,6 @@ def test_the_page_shows_month_year_and_thresholds(client: Client, owner: User) -
     said = " ".join(client.get(page_of(QuotaLimit.objects.get())).content.decode().split())
     assert "800 of 1,000 records: 80 %" in said
     assert '<progress max="100" value="80"' in said
-    assert said.count("beside the busiest month") == 12
+    assert said.count("compared with the busiest month") == 12
     assert year_ago not in said
     assert "<strong>80 %</strong> of 1,000 (800 records)" in said

@@ -1,4 +1,4 @@
-// Exports: the browser takes the file as it streams; beside it, how far it is.
+// While the browser downloads an export, this script shows its progress.
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("[data-export]");
@@ -15,7 +15,7 @@ async function follow(id, name) {
   const bar = document.createElement("progress");
   bar.setAttribute("aria-label", `Export as ${name}`);
   const text = document.createElement("span");
-  text.textContent = "Export begins…";
+  text.textContent = "Starting the export…";
   status.replaceChildren(text, bar);
   for (let look = 0; look < 3600; look++) {
     await new Promise((later) => setTimeout(later, 500));
@@ -23,7 +23,7 @@ async function follow(id, name) {
     if (!response?.ok) continue;
     const { done, total, failed } = await response.json();
     if (failed) {
-      text.textContent = "The export was broken off: some records cannot be read. The file is not whole.";
+      text.textContent = "The export failed, because some records cannot be read. The file is incomplete.";
       text.className = "ours-bad";
       bar.remove();
       return;
@@ -33,7 +33,7 @@ async function follow(id, name) {
     bar.value = total ? done : 1;
     text.textContent = `${done.toLocaleString()} of ${total.toLocaleString()} records`;
     if (done >= total) {
-      text.textContent += ": done";
+      text.textContent += " exported";
       return;
     }
   }

@@ -1,4 +1,4 @@
-// Try it: the form's answer is shown beside it, without leaving the page.
+// Shows the answer beside the form, without leaving the page.
 
 const form = document.getElementById("try");
 const answer = document.getElementById("try-answer");
@@ -17,7 +17,7 @@ form.addEventListener("submit", async (event) => {
   answer.querySelector("[data-select]")?.addEventListener("click", selectPlace);
 });
 
-// Put the cursor where an invalid body stops being JSON.
+// Select the character where the JSON of the body is invalid.
 function selectPlace(event) {
   const at = Number(event.currentTarget.dataset.select);
   const body = document.getElementById("body");

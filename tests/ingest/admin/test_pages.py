@@ -1,6 +1,7 @@
 """What the admin's pages do beyond showing: statistics, discarding, rotating, exports, the log."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,9 @@ def test_a_selection_is_replayed_and_the_outcome_told(client: Client, dataset: D
     ids = [entry.pk for entry in QuarantinedEntry.objects.all()]
     page = reverse("admin:ingest_quarantinedentry_changelist")
     response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
-    assert "2 records are in the queue again" in response.content.decode()
+    assert "2 records are back in the queue" in response.content.decode()
     response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
-    assert "Nothing was done with entry" in response.content.decode()
+    assert "was not changed" in response.content.decode()
     assert LogEntry.objects.filter(change_message="Replayed: 1 record.").count() == 2
 
 
@@ -257,9 +258,9 @@ def send_one(api: Api, name: str) -> str:
 def test_an_address_without_a_search_is_not_taken_for_one(client: Client, dataset: Dataset, address: str) -> None:
     page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)) + address).content.decode()
     assert "Latest records" in page
-    assert "Nothing is stored yet" in page
-    assert "Found, latest first" not in page
-    assert "Export what was found" not in page
+    assert "No record is stored yet" in page
+    assert "Search results" not in page
+    assert "Export these results" not in page
 
 
 def test_long_values_are_cut_and_loaded_on_demand(client: Client, api: Api, dataset: Dataset) -> None:
@@ -391,5 +392,32 @@ def test_try_it_shows_a_few_hundred_members_of_a_record_of_many() -> None:
     (shown,) = tryout.marked(body, tryout.FORMS["single"], problems)
     assert [line.text for line in shown.lines[:3]] == ["{", '  "f0": 1,', '  "f1": 1,']
     assert [line.problem.partition(":")[0] for line in shown.lines if line.problem] == ["Extra field"] * 2
-    assert [line.text for line in shown.lines[-2:]] == ["  … and 9700 more,", "}"]
+    assert [line.text for line in shown.lines[-2:]] == ["  … and 9700 more fields,", "}"]
     assert len(shown.lines) < 310
+
+
+def test_records_in_quarantine_are_counted_alike_on_every_page(
+    client: Client, project: Project, dataset: Dataset
+) -> None:
+    """One request with three records is one entry."""
+    body = b"\n".join([json.dumps(record()).encode().replace(b"42.5", b'"42.5"')] * 3)
+    enqueue(dataset, body, count=3)
+    drain(dataset.pk)
+    assert QuarantinedEntry.objects.get().count == 3
+    start = client.get(reverse("admin:index")).content.decode()
+    assert re.search(r'data-figure="quarantined"[^>]*><a [^>]*>3</a>', start)
+    listed = client.get(reverse("admin:ingest_datasetrecords_changelist")).content.decode()
+    assert re.search(r'class="field-held[^>]*>\s*3\s*<', listed)
+    why = client.get(reverse("admin:ingest_diagnosis", args=(project.pk,))).content.decode()
+    assert "In quarantine: 3 records accepted but not stored." in why
+    entries = client.get(reverse("admin:ingest_quarantinedentry_changelist")).content.decode()
+    assert "1 request" in " ".join(entries.split())
+
+
+def test_keys_of_one_name_can_be_told_apart(client: Client, dataset: Dataset, key: ApiKey) -> None:
+    successor = services.rotate_key(key, grace=timedelta(hours=1))
+    offered = client.get(reverse("admin:ingest_datasetrecords_try", args=(dataset.pk,))).content.decode()
+    listed = client.get(reverse("admin:datasets_apikey_changelist")).content.decode()
+    for each in (key, successor):
+        assert f"tests (id {each.pk}, created " in offered
+        assert re.search(rf'class="field-id[^>]*>\s*{each.pk}\s*<', listed)

@@ -59,7 +59,7 @@ def test_page_shows_who_sent_what_and_why(client: Client, refused: dict[str, str
         assert expected in text
     assert '"amount":"12.5"' in text.replace('": "', '":"')
     assert f"{dataset} (id {dataset.pk})" in text
-    assert "4242 (not of this project)" in text
+    assert "4242 (not in this project)" in text
 
 
 def test_page_is_filtered(client: Client, refused: dict[str, str], project: Project, dataset: Dataset) -> None:
@@ -89,8 +89,8 @@ def test_project_that_is_no_id_is_a_400(client: Client, refused: dict[str, str],
 
 
 def test_page_without_refusals_and_without_redis_stands(client: Client, project: Project) -> None:
-    assert "Nothing was refused lately" in shown(client)
-    assert "Nothing was refused lately" in shown(client, project=str(project.pk))
+    assert "No refused requests" in shown(client)
+    assert "No request was refused in the last week." in shown(client, project=str(project.pk))
     with redis_away():
         assert "Redis does not answer" in shown(client)
 

@@ -55,7 +55,7 @@ def test_an_entry_is_mended_and_replayed_in_the_admin(client: Client, dataset: D
     assert "13.5" in refused.content.decode()  # what was typed is kept
     assert QuarantineEdit.objects.count() == 0
     answer = client.post(path, form.filled(body=GOOD, replay="yes"), follow=True)
-    assert "1 record is in the queue again" in answer.content.decode()
+    assert "1 record is back in the queue" in answer.content.decode()
     assert "Edits of the body" in answer.content.decode()
     assert adds_up(dataset) == (0, 1, 0)
     drain(dataset.pk)
@@ -64,7 +64,7 @@ def test_an_entry_is_mended_and_replayed_in_the_admin(client: Client, dataset: D
     edit = QuarantineEdit.objects.get()
     assert (bytes(edit.before), bytes(edit.after)) == (BAD.encode(), GOOD.encode())
     assert str(edit.author) == "owner"
-    assert LogEntry.objects.filter(change_message__startswith="Body edited, checked against version 1").exists()
+    assert LogEntry.objects.filter(change_message__startswith="Body edited and checked against version 1").exists()
 
 
 @pytest.mark.parametrize("body", [f"[{GOOD}]", f"[{GOOD},{GOOD},{GOOD}]", "[]", "", "{", GOOD])
