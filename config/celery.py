@@ -21,8 +21,8 @@ from django.db import DatabaseError, connections
 from redis.exceptions import RedisError
 
 from config.common.env import broker_tls
-from config.processes import watch
-from config.processes.watch import Progress
+from config.processes import watchdog
+from config.processes.watchdog import Progress
 from datasets import installation
 from datasets.installation import UnusableData
 
@@ -114,12 +114,12 @@ def _allow_deep_records(**_: Any) -> None:
 def _watch_worker(**_: Any) -> None:
     names = {DRAIN_QUEUE: "worker", UPKEEP_QUEUE: "upkeep"}
     processes = {queue: names[queue] for queue in app.amqp.queues.consume_from}
-    threading.Thread(target=watch.watch_worker, args=(processes, _messages), daemon=True).start()
+    threading.Thread(target=watchdog.watch_worker, args=(processes, _messages), daemon=True).start()
 
 
 @beat_init.connect
 def _watch_beat(**_: Any) -> None:
-    threading.Thread(target=watch.watch_beat, args=(_SHORTEST_INTERVAL,), daemon=True).start()
+    threading.Thread(target=watchdog.watch_beat, args=(_SHORTEST_INTERVAL,), daemon=True).start()
 
 
 def _messages(queue: str) -> int:

@@ -1,11 +1,13 @@
-"""The processes of `manage.py up`, as a configuration for supervisor."""
+"""The processes of `manage.py up`, and their configuration file for supervisor."""
 
 import os
 import re
 import resource
 import shlex
 import sys
+from configparser import ConfigParser
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from django.conf import settings
@@ -17,20 +19,20 @@ from config.common.env import BASE_DIR, embedded_redis_socket
 from config.common.private import UMASK
 from config.processes.startup import listen_address
 
-# What begins a comment in supervisor's files, quoted or not.
+# A comment begins so in supervisor's files, even between quotes.
 _COMMENT = re.compile(r"\s[;#]").search
-# Connections and other open files of a process; far above what one serves.
+# The limit of a process's open files, connections among them. No process needs nearly as many.
 _MAX_FILES = 65_536
-# With fewer, supervisor itself does not start.
+# The fewest open files with which supervisor itself starts.
 _MIN_FILES = 64
 
-# Before a command that is to end when its parent does.
-TIED = (sys.executable, "-m", "config.processes.tied")
+# Put this before a command that must end when its parent does.
+END_WITH_PARENT = (sys.executable, "-m", "config.processes.end_with_parent")
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One supervised process: started in order of `rank`, stopped in the reverse."""
+    """One supervised process. supervisor starts them in order of `rank`, and stops them in reverse order."""
 
     name: str
     command: list[str]
@@ -40,12 +42,12 @@ class Program:
 
 
 def log_dir() -> Path:
-    """Where the supervised processes log to."""
+    """Return the directory that the supervised processes log to."""
     return Path(settings.DATA_DIR) / "logs"
 
 
 def redis_command() -> list[str]:
-    """The embedded Redis, a Valkey: on a unix socket, every write in the append-only file before it is answered."""
+    """Return the command of the embedded Redis, which is a Valkey. It writes to its file before it answers."""
     directory = settings.DATA_DIR / "redis"
     directory.mkdir(parents=True, exist_ok=True)
     return [
@@ -55,10 +57,10 @@ def redis_command() -> list[str]:
         *("--unixsocketperm", "700"),
         *("--dir", str(directory)),
         *("--appendonly", "yes"),
-        # With `everysec`, a Redis that is killed while it syncs loses what it answered meanwhile: it holds writes back.
+        # With `everysec`, a Redis that is killed while it syncs loses writes that it has answered meanwhile.
         *("--appendfsync", "always"),
         *("--save", ""),
-        # Admission stops below it (ingest/queue/lua/admit.lua), so that the machine never swaps, or ends Redis.
+        # Admission stops below this limit (ingest/queue/lua/admit.lua), so that the machine does not run out of memory.
         *("--maxmemory", str(settings.REDIS_MAXMEMORY_BYTES)),
         *("--maxmemory-policy", "noeviction"),
         *("--loglevel", "warning"),
@@ -67,14 +69,17 @@ def redis_command() -> list[str]:
 
 
 def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[Program]:
-    """What runs beside each other: Redis (if it is ours), web, workers, beat.
+    """Return the processes: Redis if it is embedded, web, workers and beat.
 
     Args:
-        umask: the operator's. It applies to tables outside the data directory, which others may be meant to read.
+        port: The port that the web processes listen on.
+        web: Number of web processes.
+        workers: Number of processes that store records.
+        umask: The operator's. It applies to tables outside the data directory, which other users may need to read.
     """
     if Path(settings.STORAGE_URL).is_relative_to(settings.DATA_DIR):
         umask = UMASK
-    # Not the scripts beside Python: their first line names the place where the environment was made.
+    # Modules, not the scripts in bin/: a script's first line has the path where the virtual environment was made.
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "config"]
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
     granian = [
@@ -109,7 +114,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         ),
         Program(
             "upkeep",
-            # What it does can wait; what the others do, somebody waits for.
+            # People wait for the other processes, but not for upkeep.
             [*("nice", "-n", "10"), *celery, "worker", "-n", "upkeep@%h", "-Q", UPKEEP_QUEUE, "-c", "1", *quiet],
             rank=3,
             umask=umask,
@@ -118,14 +123,14 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
             "beat",
             [*celery, "beat", "-S", "config.celery:BoundedScheduler", *("--loglevel", "WARNING")],
             rank=4,
-            # It has nothing to finish; and a signal that finds it between fork and exec is lost on it.
+            # Beat has nothing to finish, and loses a signal that comes between its fork and its exec.
             stop_seconds=3,
         ),
     ]
 
 
 def allow_many_files() -> None:
-    """Let the processes open as many files as they may: a connection is one, and many systems begin with 1,024."""
+    """Raise the limit of open files as far as allowed: a connection is one, and many systems begin with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -133,33 +138,60 @@ def allow_many_files() -> None:
 
 
 def configuration(processes: list[Program]) -> str:
-    """supervisor's configuration file. Raises ImproperlyConfigured where a path cannot be written in one."""
+    """Return supervisor's configuration file. Raises ImproperlyConfigured if it cannot hold a path."""
     runtime = settings.DATA_DIR / "supervisor"
     runtime.mkdir(parents=True, exist_ok=True)
-    logs = log_dir()
-    logs.mkdir(parents=True, exist_ok=True)
-    user = "user=root\n" if os.geteuid() == 0 else ""  # else it warns that it was not told
-    sections = [
-        f"[supervisord]\nnodaemon=true\n{user}logfile={logs / 'supervisord.log'}\nlogfile_maxbytes=1MB\n"
-        f"logfile_backups=1\nloglevel=warn\nminfds={_MIN_FILES}\n"
-        f"pidfile={runtime / 'supervisord.pid'}\nchildlogdir={runtime}\ndirectory={BASE_DIR}\n"
-    ]
-    # Processes of a group are stopped together: all but Redis, which they need until they are done.
+    log_dir().mkdir(parents=True, exist_ok=True)
+    # supervisor stops the processes of a group together. Redis is not in it: the others need Redis until they are done.
     together = ",".join(process.name for process in processes if process.name != "redis")
-    sections.append(f"[group:service]\nprograms={together}\npriority=2\n")
-    for process in processes:
-        log = str(logs / f"{process.name}.log").replace("%", "%%")  # expanded once more than the rest
-        sections.append(
-            f"[program:{process.name}]\ncommand={shlex.join([*TIED, *process.command])}\n"
-            f"priority={process.rank}\nautorestart=true\nstartretries=1000000\nstartsecs=1\n"
-            f"stopwaitsecs={process.stop_seconds}\nstopsignal=TERM\nstopasgroup=false\nkillasgroup=true\n"
-            f"umask={process.umask:03o}\n"
-            f"stdout_logfile={log}\nstdout_logfile_maxbytes=20MB\nstdout_logfile_backups=3\n"
-            "redirect_stderr=true\n"
+    sections: dict[str, dict[str, object]] = {
+        "supervisord": {
+            "nodaemon": "true",
+            **({"user": "root"} if os.geteuid() == 0 else {}),  # without it, supervisor warns about root
+            "logfile": log_dir() / "supervisord.log",
+            "logfile_maxbytes": "1MB",
+            "logfile_backups": 1,
+            "loglevel": "warn",
+            "minfds": _MIN_FILES,
+            "pidfile": runtime / "supervisord.pid",
+            "childlogdir": runtime,
+            "directory": BASE_DIR,
+        },
+        "group:service": {"programs": together, "priority": 2},
+        **{f"program:{process.name}": _program_section(process) for process in processes},
+    }
+    parser = ConfigParser(interpolation=None)
+    parser.read_dict({name: {key: _escaped(value) for key, value in each.items()} for name, each in sections.items()})
+    written = StringIO()
+    parser.write(written, space_around_delimiters=False)
+    return written.getvalue()
+
+
+def _program_section(process: Program) -> dict[str, object]:
+    log = str(log_dir() / f"{process.name}.log")
+    return {
+        "command": shlex.join([*END_WITH_PARENT, *process.command]),
+        "priority": process.rank,
+        "autorestart": "true",
+        "startretries": 1_000_000,
+        "startsecs": 1,
+        "stopwaitsecs": process.stop_seconds,
+        "stopsignal": "TERM",
+        "stopasgroup": "false",
+        "killasgroup": "true",
+        "umask": f"{process.umask:03o}",
+        "stdout_logfile": log.replace("%", "%%"),  # supervisor expands this option twice
+        "stdout_logfile_maxbytes": "20MB",
+        "stdout_logfile_backups": 3,
+        "redirect_stderr": "true",
+    }
+
+
+def _escaped(value: object) -> str:
+    """Return a value as supervisor's file needs it: supervisor expands `%(name)s`."""
+    text = str(value)
+    if _COMMENT(text):
+        raise ImproperlyConfigured(
+            f"{settings.DATA_DIR}: supervisor cannot read a path with “ #” or “ ;” in it. Choose another DATA_DIR."
         )
-    for line in "\n".join(sections).splitlines():
-        if _COMMENT(line):
-            raise ImproperlyConfigured(
-                f"{settings.DATA_DIR}: supervisor reads no path with “ #” or “ ;” in it. Choose another DATA_DIR."
-            )
-    return "\n".join(sections).replace("%", "%%")  # supervisor expands %(name)s
+    return text.replace("%", "%%")

@@ -133,8 +133,8 @@ def test_a_worker_without_work_goes_on(broker: Any, tmp_path: Path) -> None:
 )
 def test_a_beat_that_sends_nothing_ends(each_turn: str, ended: bool) -> None:
     program = (
-        "import time; from config import celery\nfrom config.processes import watch\n"
-        "watch.BEAT_PATIENCE_SECONDS = 3\n"
+        "import time; from config import celery\nfrom config.processes import watchdog\n"
+        "watchdog.BEAT_PATIENCE_SECONDS = 3\n"
         "celery._watch_beat()\n"
         "scheduler = celery.BoundedScheduler(app=celery.app)\n"
         "for _ in range(24):\n"

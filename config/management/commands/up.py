@@ -29,7 +29,15 @@ from config.processes.startup import (
     require_semaphores,
     why_redis_ended,
 )
-from config.processes.supervise import TIED, Program, allow_many_files, configuration, log_dir, programs, redis_command
+from config.processes.supervise import (
+    END_WITH_PARENT,
+    Program,
+    allow_many_files,
+    configuration,
+    log_dir,
+    programs,
+    redis_command,
+)
 from datasets.management.commands.create_demo import SLUG as DEMO_SLUG
 from datasets.models import Project
 
@@ -128,7 +136,7 @@ class Command(ServiceCommand):
         _redis_log().parent.mkdir(parents=True, exist_ok=True)
         with _redis_log().open("wb") as log:
             return subprocess.Popen(
-                [*TIED, *redis_command()], stdout=log, stderr=log, cwd=BASE_DIR, start_new_session=True
+                [*END_WITH_PARENT, *redis_command()], stdout=log, stderr=log, cwd=BASE_DIR, start_new_session=True
             )
 
     def _supervise(self, processes: list[Program], address: Address, port: int, *, demo: bool) -> int:
@@ -137,7 +145,7 @@ class Command(ServiceCommand):
         config.write_text(configuration(processes))
         allow_many_files()
         self._supervisor = supervisor = subprocess.Popen(
-            [*TIED, sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
+            [*END_WITH_PARENT, sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
             cwd=BASE_DIR,
             env=_environment(address),
             pass_fds=[self._claim.descriptor],

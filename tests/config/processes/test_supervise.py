@@ -13,7 +13,7 @@ from pytest_django import Settings
 from supervisor.options import ServerOptions
 
 from config.common.env import machine_memory
-from config.processes.supervise import TIED, configuration, programs
+from config.processes.supervise import END_WITH_PARENT, configuration, programs
 
 
 def read(directory: Path) -> ServerOptions:
@@ -35,7 +35,7 @@ def test_any_directory_is_read_as_it_was_written(settings: Settings, tmp_path: P
     written = {program.name: program for program in programs(port=8123, web=3, workers=2)}
     assert read_back.keys() == written.keys() == {"redis", "web", "worker", "upkeep", "beat"}
     for each, process in read_back.items():
-        assert shlex.split(process.command) == [*TIED, *written[each].command]
+        assert shlex.split(process.command) == [*END_WITH_PARENT, *written[each].command]
         assert process.stdout_logfile == str(settings.DATA_DIR / "logs" / f"{each}.log")
         assert process.stopwaitsecs == written[each].stop_seconds
     redis = shlex.split(read_back["redis"].command)
