@@ -1,0 +1,1 @@
+"""The project: settings, paths, Celery, and what the apps share."""

@@ -1,3 +1,5 @@
+"""The Django app `config`, and the admin site."""
+
 from typing import Any
 
 from django.apps import AppConfig
@@ -14,7 +16,7 @@ class ConfigConfig(AppConfig):
 
     def ready(self) -> None:
         connection_created.connect(_write_dates_in_iso)
-        from config import checks  # noqa: F401, PLC0415  # registers itself; models must be loaded first
+        from config import checks  # noqa: F401, PLC0415  # the import registers the checks, and needs loaded models
 
 
 class AdminConfig(SimpleAdminConfig):

@@ -1,8 +1,8 @@
-"""The Celery application: what beat triggers, and on which queue.
+"""The Celery application: the tasks that beat triggers, and their queues.
 
-Two queues, so that a long compaction never delays the storing of records: DRAIN_QUEUE drains, UPKEEP_QUEUE tidies.
-Both have names of our own, and every key in a Redis broker has a prefix of our own: another Celery application on the
-same broker keeps its tasks, its control messages and its unacknowledged messages, and we keep ours.
+DRAIN_QUEUE stores records; UPKEEP_QUEUE has everything else, so that a long compaction does not delay a drain. The
+queues and the keys in a Redis broker have names of our own: another Celery application on the same broker never takes
+our tasks, control messages or unacknowledged messages, nor do we take its own.
 """
 
 import os
@@ -26,24 +26,24 @@ from config.processes.watchdog import Progress
 from datasets import installation
 from datasets.installation import UnusableData
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # whatever another project has exported
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # also if another project has exported its own
 
 DRAIN_QUEUE = "ingest.drain"
 UPKEEP_QUEUE = "ingest.upkeep"
-# Before every key in a Redis broker. Other brokers (RabbitMQ) have virtual hosts for this.
+# The prefix of our keys in a Redis broker. Other brokers (RabbitMQ) have virtual hosts for this.
 _BROKER_KEY_PREFIX = "dataset-ingest:"
 
 app = Celery("dataset-ingest")
 
 
 def _steady_now() -> datetime:
-    """Return a time that no step of the clock moves; only differences of two are meaningful."""
+    """Return a time that corrections of the clock do not move. Only differences between two have a meaning."""
     return datetime.fromtimestamp(time.monotonic(), UTC)
 
 
 def _every(task: str, seconds: float) -> dict[str, Any]:
-    # Triggers do not expire: Celery would compare the clocks of two machines. Late ones do no harm, and
-    # BoundedScheduler limits how many can wait.
+    # Triggers do not expire, because Celery would compare the clocks of two machines. A late trigger does no harm, and
+    # BoundedScheduler limits how many wait.
     return {"task": task, "schedule": schedule(seconds, nowfun=_steady_now)}
 
 
@@ -87,13 +87,16 @@ _SHORTEST_INTERVAL = min(each["schedule"].seconds for each in app.conf.beat_sche
 
 @setup_logging.connect
 def _leave_logging_to_django(**_: Any) -> None:
-    """Celery's own set-up would replace settings.LOGGING."""
+    """Keep Celery from replacing settings.LOGGING: it does not when this signal has a receiver."""
 
 
 @worker_init.connect
 @beat_init.connect
 def _refuse_unusable_data(**_: Any) -> None:
-    """End this process, in words. If Redis or the database is away, the check before each drain has to do."""
+    """End this process with a message if its data does not belong together.
+
+    If Redis or the database does not answer, the check before each drain must suffice.
+    """
     try:
         installation.check()
     except UnusableData as refusal:
@@ -101,12 +104,15 @@ def _refuse_unusable_data(**_: Any) -> None:
     except (RedisError, DatabaseError, OSError):
         pass
     finally:
-        connections.close_all()  # the processes of the pool open their own
+        connections.close_all()  # the processes of the pool open connections of their own
 
 
 @worker_process_init.connect
 def _allow_deep_records(**_: Any) -> None:
-    """What a web process could parse, a worker must: it reads from a deeper stack, and the limit counts both."""
+    """Let a worker parse each record that a web process could parse.
+
+    The worker parses from a deeper stack, and Python's limit includes that stack.
+    """
     sys.setrecursionlimit(10_000)
 
 
@@ -123,7 +129,7 @@ def _watch_beat(**_: Any) -> None:
 
 
 def _messages(queue: str) -> int:
-    """How many messages nobody has taken."""
+    """Return how many messages of the queue no worker has taken."""
     with app.connection_for_read() as connection:
         channel: Any = connection.default_channel
         count: int = channel.queue_declare(queue=queue).message_count
@@ -131,17 +137,17 @@ def _messages(queue: str) -> int:
 
 
 class BoundedScheduler(Scheduler):
-    """Beat's scheduler, which keeps its state in memory and stops sending while nobody takes what it sent.
+    """Keeps beat's state in memory, and sends nothing to a queue in which 100 messages wait.
 
-    With no worker running, triggers would otherwise pile up in the broker for as long as that lasts.
+    Otherwise triggers would fill the broker's memory while no worker runs.
     """
 
-    most_waiting = 100
+    max_waiting = 100
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         name = self.app.conf.task_routes.get(entry.task, {}).get("queue", DRAIN_QUEUE)
         sent = None
-        if _messages(name) < self.most_waiting:
+        if _messages(name) < self.max_waiting:
             sent = super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         Progress.note()
         return sent

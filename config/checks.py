@@ -1,4 +1,4 @@
-"""System checks: settings that would fail later are named at start, those of a production by `check --deploy`."""
+"""System checks: `manage.py` names wrong settings when it starts, and `check --deploy` what production needs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,18 +11,22 @@ from redis.exceptions import RedisError
 from config.common import redis
 from config.common.env import storage_is_directory
 
-# Of `maxmemory`, at which ingest/queue/lua/admit.lua stops admission.
+# The share of `maxmemory` at which ingest/queue/lua/admit.lua stops admission.
 _ADMISSION_SHARE = 0.8
 _THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 
 
 @register()
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Settings that contradict each other or the promise."""
+    """Return settings that contradict each other or that break the service."""
     found: list[CheckMessage] = []
     if len(settings.API_KEY_SECRET) < 32:
         found.append(
-            Error("API_KEY_SECRET is shorter than 32 characters.", hint="Set 50 random ones.", id="config.E001")
+            Error(
+                "API_KEY_SECRET is shorter than 32 characters.",
+                hint="Set 50 random characters.",
+                id="config.E001",
+            )
         )
     if settings.BACKLOG_LIMIT_BYTES * min(1, settings.BACKLOG_SHARE_PER_PROJECT) < settings.MAX_BODY_BYTES:
         found.append(
@@ -34,15 +38,15 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         )
     if settings.MAX_BATCH_RECORDS > 100_000:
         found.append(
-            Error("MAX_BATCH_RECORDS is above 100000: row ids would not sort.", hint="Lower it.", id="config.E003")
+            Error("MAX_BATCH_RECORDS is above 100000: row IDs would not sort.", hint="Lower it.", id="config.E003")
         )
     if urlsplit(settings.REDIS_URL).scheme not in ("redis", "rediss", "unix"):
-        found.append(Error("REDIS_URL is no address of a Redis.", hint="Write redis://host:6379/0.", id="config.E004"))
+        found.append(Error("REDIS_URL is not the URL of a Redis.", hint="Write redis://host:6379/0.", id="config.E004"))
     if settings.DRAIN_LEASE_SECONDS < 5:
         found.append(
             Warning(
-                "DRAIN_LEASE_SECONDS is short: drains that are alive will be started again.",
-                hint="Let it be longer than one commit to the storage takes.",
+                "DRAIN_LEASE_SECONDS is short: a second drain would start while the first still runs.",
+                hint="Make it longer than one commit to the storage takes.",
                 id="config.W001",
             )
         )
@@ -51,12 +55,12 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_site(**_: Any) -> list[CheckMessage]:
-    """Return what the admin lacks to be safe in public."""
+    """Return what makes the admin unsafe on a public network."""
     found: list[CheckMessage] = []
     if not settings.SECURE_SSL_REDIRECT:
         found.append(
             Warning(
-                "HTTPS is not true: the admin's cookies and passwords go over plain HTTP.",
+                "HTTPS is not true: the admin's cookies and passwords are sent over plain HTTP.",
                 hint="Put a TLS proxy in front, and set HTTPS=true.",
                 id="config.W011",
             )
@@ -77,31 +81,31 @@ def check_site(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_machines(**_: Any) -> list[CheckMessage]:
-    """What several machines must share. There are several where Redis is on another."""
+    """Return what several machines do not share. There are several if Redis is on another machine."""
     if urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
         return []
     found: list[CheckMessage] = []
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         found.append(
             Warning(
-                "The database is a file of this machine, and Redis is on another.",
-                hint="Set DATABASE_URL to a PostgreSQL that all machines reach.",
+                "The database is a file on this machine, but Redis is on another machine.",
+                hint="Set DATABASE_URL to a PostgreSQL that all machines can reach.",
                 id="config.W002",
             )
         )
     if settings.SECRET_KEY_IS_EMBEDDED:
         found.append(
             Warning(
-                "SECRET_KEY is not set: each machine makes its own, and refuses the API keys of the others.",
-                hint="Set SECRET_KEY and API_KEY_SECRET, the same on all machines.",
+                "SECRET_KEY is not set: each machine makes its own, and refuses API keys that another machine issued.",
+                hint="Set SECRET_KEY and API_KEY_SECRET to the same values on all machines.",
                 id="config.W003",
             )
         )
     if storage_is_directory(settings.STORAGE_URL):
         found.append(
             Warning(
-                "The tables are in a directory, and Redis is on another machine.",
-                hint="Set STORAGE_URL to an object store, unless the directory is one that all machines share.",
+                "The tables are in a directory, but Redis is on another machine.",
+                hint="Set STORAGE_URL to an object store, unless all machines share the directory.",
                 id="config.W004",
             )
         )
@@ -110,14 +114,14 @@ def check_machines(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_redis(**_: Any) -> list[CheckMessage]:
-    """Whether Redis keeps what it has acknowledged. By INFO, which managed servers answer too."""
+    """Return settings of Redis that may lose accepted records. Managed servers answer INFO, too."""
     try:
         info = redis.client().info("everything")
     except (RedisError, OSError) as failure:
         return [
             Warning(
                 f"Redis does not answer: {failure}",
-                hint="Start it, or correct REDIS_URL, and check again.",
+                hint="Start Redis or correct REDIS_URL, then check again.",
                 id="config.W005",
             )
         ]
@@ -133,7 +137,7 @@ def _redis_problems(info: Mapping[str, Any]) -> Iterator[CheckMessage]:
         )
     if not info["aof_enabled"]:
         yield Warning(
-            "Redis keeps no append-only file: what is queued is lost when it ends.",
+            "Redis has no append-only file: queued records are lost when Redis stops.",
             hint="Configure `appendonly yes` and `appendfsync always`.",
             id="config.W006",
         )
@@ -145,7 +149,7 @@ def _redis_problems(info: Mapping[str, Any]) -> Iterator[CheckMessage]:
         )
     if info["maxmemory_policy"] != "noeviction":
         yield Warning(
-            f"Redis may evict what is queued when its memory is full (`{info['maxmemory_policy']}`).",
+            f"Redis may delete queued records when its memory is full (`{info['maxmemory_policy']}`).",
             hint="Configure `maxmemory-policy noeviction`.",
             id="config.W008",
         )
@@ -157,20 +161,20 @@ def _memory_problems(limit: int) -> Iterator[CheckMessage]:
     if not limit:
         yield Warning(
             "Redis has no `maxmemory`: a long backlog can use all memory of its machine.",
-            hint="Configure `maxmemory`, below what the machine has. Requests are answered 503 at 80 % of it.",
+            hint="Configure `maxmemory` below the machine's memory. At 80 % of it, requests get 503.",
             id="config.W009",
         )
     elif limit * _ADMISSION_SHARE < settings.BACKLOG_LIMIT_BYTES:
         yield Warning(
-            f"80 % of Redis's `maxmemory` ({limit} bytes) is less than BACKLOG_LIMIT_BYTES: requests are answered 503 "
-            "before the backlog reaches its limit.",
+            f"80 % of Redis's `maxmemory` ({limit} bytes) is less than BACKLOG_LIMIT_BYTES: requests get 503 before "
+            "the backlog reaches its limit.",
             hint="Raise `maxmemory`, or lower BACKLOG_LIMIT_BYTES.",
             id="config.W010",
         )
 
 
 def _sync_policy() -> str | None:
-    """The `appendfsync` in force; None where the server does not tell, as managed ones may not."""
+    """Return the `appendfsync` in force, or None if the server does not tell it. Managed servers may not."""
     try:
         policy: str | None = redis.client().config_get("appendfsync").get("appendfsync")
     except RedisError:

@@ -1,4 +1,4 @@
-"""Every address of the service."""
+"""The paths of the admin; the API's are in `ingest.api.urls`."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -8,7 +8,7 @@ handler403 = "config.web.pages.permission_denied"
 handler404 = "config.web.pages.not_found"
 handler500 = "config.web.pages.server_error"
 
-# Here, and not as Django starts: commands and workers serve no page, and start in three quarters of the time without.
+# Here, and not when Django starts: commands and workers serve no page, and start a quarter faster without the admin.
 admin.autodiscover()
 
 urlpatterns = [

@@ -51,10 +51,10 @@ def test_up_takes_its_options_by_the_environment_and_explains_them(db: None, tmp
     variables = {"PORT": "8123", "WEB_WORKERS": "5", "CELERY_WORKERS": "7", "DATA_DIR": str(tmp_path)}
     shown = " ".join(run("up", "--help", COLUMNS="1000", **variables).stdout.split())
     for option in (
-        "--port PORT of the API and the admin (default: 8123)",
-        f"--data-dir DATA_DIR where everything is kept (now {tmp_path})",
-        "--web WEB web processes (default: 5)",
-        "--workers WORKERS processes that store records (default: 7)",
+        "--port PORT port of the API and the admin (default: 8123)",
+        f"--data-dir DATA_DIR directory of all data and logs (now {tmp_path})",
+        "--web WEB number of web processes (default: 5)",
+        "--workers WORKERS number of processes that store records (default: 7)",
         "--no-demo do not make the demo project",
     ):
         assert option in shown

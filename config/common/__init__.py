@@ -1,0 +1,1 @@
+"""What every app may import. Nothing here imports an app."""

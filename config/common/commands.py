@@ -16,20 +16,20 @@ from config.common.redis import RedisUnavailable
 from config.common.text import visible_lines
 
 _BESIDE = "Is the service running, and are DATA_DIR and all settings here the same as its own?"
-# How a shell reports a program that SIGPIPE has ended, such as `cat` in `cat large | head`.
-_READER_IS_GONE = 141
+# The exit code that a shell reports for a program ended by SIGPIPE, such as `cat` in `cat large | head`.
+_ENDED_BY_SIGPIPE = 141
 
 
 class ServiceCommand(BaseCommand):
-    """A command of ours. It tells the errors below in a sentence and exits with 1."""
+    """A command of this service. It prints an expected error as one sentence, and exits with 1."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is ASCII only must not end us
+            sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that show ASCII only
         try:
             return self._execute(*args, **options)
         except CommandError as error:
-            error.args = (visible_lines(str(error)),)  # it may quote names that users chose
+            error.args = (visible_lines(str(error)),)  # the message may quote names that users chose
             raise
 
     def _execute(self, *args: Any, **options: Any) -> str | None:
@@ -47,9 +47,9 @@ class ServiceCommand(BaseCommand):
         except (RedisError, RedisUnavailable) as error:
             raise CommandError(f"Redis: {error}. {_BESIDE}") from error
         except BrokenPipeError:
-            # The reader has seen enough. Python writes what is still buffered when it exits: let that go nowhere.
+            # The reader has closed the pipe. At exit, Python writes what is still buffered: discard it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(_READER_IS_GONE)
+            sys.exit(_ENDED_BY_SIGPIPE)
         except DeltaError as error:
             raise CommandError(f"The storage: {_first_line(error)}. {_BESIDE}") from error
         except OSError as error:

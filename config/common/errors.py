@@ -1,4 +1,4 @@
-"""What goes wrong, in one shape: `{"error": ..., "code": ..., ...details}`."""
+"""Errors that clients see. All have one form: `{"error": ..., "code": ..., ...details}`."""
 
 import logging
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
-    """A refusal that a client is told of. Subclasses name the error once; details vary by case."""
+    """A refusal that the client sees. Each subclass is one error; the details differ from case to case."""
 
     status = 400
     code = "bad_request"
     error = "Bad request"
     headers: Mapping[str, str] = {}
-    # True where the refusal was decided under the contract in force, so that no fresher look is needed.
+    # True if the refusal was decided under the contract in force, so that it needs no confirmation.
     confirmed = False
 
     def __init__(self, details: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None) -> None:
@@ -25,45 +25,48 @@ class ApiError(Exception):
         self.headers = {**self.headers, **(headers or {})}
 
     def body(self) -> dict[str, Any]:
-        """The answer's JSON body."""
+        """Return the JSON body of the answer."""
         return {"error": self.error, "code": self.code, **self.details}
 
 
 class Refused(Exception):
-    """What somebody asked for, in the admin or by a command, cannot be done now. The text says why and what to do."""
+    """An admin's or a command's request cannot be carried out now. The text says why and what to do."""
 
 
 class NotFound(ApiError):
-    """No such address."""
+    """No view has this path."""
 
     status, code, error = 404, "not_found", "Not found"
 
 
 class MethodNotAllowed(ApiError):
-    """The address exists, for other methods."""
+    """The path exists, but not for this method."""
 
     status, code, error = 405, "method_not_allowed", "Method not allowed"
 
 
 class InternalError(ApiError):
-    """A defect of ours; the log has the details, the client gets none."""
+    """A defect of the service. The details go to the log, and never to the client."""
 
     status, code, error = 500, "internal_error", "Internal error"
 
 
 def to_response(error: ApiError) -> JsonResponse:
-    """The error as Django sends it."""
+    """Return Django's response for the error."""
     return json_response(error.body(), status=error.status, headers=dict(error.headers))
 
 
 def json_response(body: Mapping[str, Any], **kwargs: Any) -> JsonResponse:
-    """A JSON answer, written as compactly as all of them."""
+    """Return a JSON response without spaces between its parts."""
     return JsonResponse(body, json_dumps_params={"separators": (",", ":")}, **kwargs)
 
 
 def exception_handler(raised: Exception, context: Mapping[str, Any]) -> JsonResponse:
-    """DRF's EXCEPTION_HANDLER: every refusal of a view in the one shape, the unforeseen as a 500."""
+    """Return the response for an exception of a view: an ApiError in its form, anything else as a 500.
+
+    DRF calls it, by the setting EXCEPTION_HANDLER.
+    """
     if isinstance(raised, ApiError):
         return to_response(raised)
-    logger.error("unforeseen error in %s", context["request"].path, exc_info=raised)
+    logger.error("unexpected error in %s", context["request"].path, exc_info=raised)
     return to_response(InternalError())

@@ -1,6 +1,6 @@
-"""What keeps the data directory private: only the user that runs the service may read it.
+"""Keep the data directory private: only the user that runs the service may read it.
 
-It holds session keys, password hashes, the secret that signs API keys, and every record.
+The directory holds session keys, password hashes, the secret that signs API keys, and every record.
 """
 
 import errno
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-# The umask of everything that `up` starts: new files are for their owner only.
+# The umask of the processes that `up` starts: only the owner can use new files.
 UMASK = 0o077
 
-# What the service keeps in its data directory (`tables` may be elsewhere).
+# Names of what the service keeps in its data directory. `tables` may be elsewhere.
 _OURS = (
     "db.sqlite3*",
     "secret_key*",
@@ -28,13 +28,14 @@ _OURS = (
     "tables",
     "up.lock",
 )
+# Each of these names shows that the directory is ours.
 _CERTAINLY_OURS = ("db.sqlite3", "secret_key")
 
 
 def private_directory(directory: Path) -> None:
-    """Make the data directory, or close an existing one to other users.
+    """Make the data directory, or take other users' rights to an existing one.
 
-    A directory that holds other things too (/tmp, /srv) stays as open as it is; our files in it are private.
+    A directory that also holds other files (/tmp, /srv) keeps its rights. Our files in it are private.
     """
     with usable(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def private_directory(directory: Path) -> None:
 
 
 def make_private(directory: Path) -> None:
-    """Take the rights of other users from everything in the data directory that an earlier version left open."""
+    """Take other users' rights to everything of ours in the data directory. Earlier versions left some files open."""
     with usable(directory):
         for pattern in _OURS:
             for path in directory.glob(pattern):
@@ -80,7 +81,7 @@ def private_temporary_directory(owner: int) -> Path:
 
 @contextmanager
 def usable(directory: Path) -> Iterator[None]:
-    """Turn an error of the file system into an ImproperlyConfigured that says what to do about the data directory."""
+    """Turn an OSError into an ImproperlyConfigured that says what to do about the data directory."""
     try:
         yield
     except OSError as failure:
@@ -97,7 +98,7 @@ def _require_access(path: Path) -> None:
 
 
 def _is_dedicated(directory: Path) -> bool:
-    """Return True if the directory is the service's own."""
+    """Return whether the directory holds only the service's files."""
     if directory.stat().st_mode & stat.S_ISVTX:
         return False
     names = {path.name for path in directory.iterdir()}

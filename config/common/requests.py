@@ -1,4 +1,4 @@
-"""What the service adds to requests: their ids, the client's address, and notes between the layers that serve them."""
+"""What the service adds to a request: its ID, the client's address, and notes for other layers in its environ."""
 
 import re
 import secrets
@@ -7,19 +7,19 @@ from ipaddress import ip_address
 from django.conf import settings
 from django.http import HttpRequest
 
-# In the environment of a request of a person who is logged in; see config.web.share.
+# In a request's environ if its user is logged in; see config.web.share.
 LOGGED_IN = "admin.logged_in"
 # In a request's environ once its body was read to the end; see config.web.wsgi.
 BODY_WAS_READ = "ingest.body_was_read"
 # In a refused request's environ: the project whose key it carried; see config.web.lingering.
 SENDER = "ingest.sender"
 
-# Visible ASCII only: what goes out in a header and into a column must not carry line breaks or controls.
+# Visible ASCII only: an ID goes into a header and a column, which must not hold line breaks or controls.
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
 
 
 def request_id(request: HttpRequest) -> str:
-    """The id under which this request is answered, logged and stored (`__traceId`)."""
+    """Return the ID of this request in answers, logs and stored records (`__traceId`)."""
     known: str | None = getattr(request, "request_id", None)
     if known is None:
         offered = request.META.get("HTTP_X_REQUEST_ID", "")
@@ -29,7 +29,7 @@ def request_id(request: HttpRequest) -> str:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The address of who sent a request, as the outermost of our own proxies saw it."""
+    """Return the client's address, as the outermost of our own proxies saw it."""
     own: str = request.META.get("REMOTE_ADDR", "")
     claimed = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     proxies: int = settings.PROXY_COUNT

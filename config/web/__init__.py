@@ -1,0 +1,1 @@
+"""The WSGI application, and what it does around Django."""

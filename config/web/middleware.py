@@ -1,4 +1,4 @@
-"""What requests and answers carry: ids, the client's address, and what a page of the admin may load."""
+"""Middleware of the site: request IDs, the policy for what a page may load, and a note about logged-in users."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from config.common.requests import LOGGED_IN, request_id
 
 
 class RequestIdMiddleware:
-    """Answers every request, errors included, with its `X-Request-Id`."""
+    """Adds `X-Request-Id` to every answer, including errors."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -19,8 +19,8 @@ class RequestIdMiddleware:
         return response
 
 
-# Nothing from elsewhere is loaded, and no form is sent there. unfold's pages are made of inline scripts and of
-# Alpine.js, which evaluates the expressions that stand in them.
+# Pages load nothing from other sites, and send no form to them. unfold's pages use inline scripts and Alpine.js, which
+# evaluates expressions in the page.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -28,7 +28,7 @@ _CONTENT_SECURITY_POLICY = (
 
 
 class ContentSecurityPolicyMiddleware:
-    """Tells browsers what a page may load, run and be part of."""
+    """Tells browsers what a page may load and run, and that no other page may contain it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -40,14 +40,14 @@ class ContentSecurityPolicyMiddleware:
 
 
 class KnownPersonMiddleware:
-    """Tells `config.web.share` that a request came from a person who is logged in."""
+    """Tells `config.web.share` that a logged-in user sent the request."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        # Only if the view has looked: a stranger's request must not cost a query more.
+        # Only if the view has loaded the user: an anonymous request must not cost another query.
         person = getattr(request, "_cached_user", None)
         if person is not None and person.is_authenticated:
             request.META[LOGGED_IN] = "yes"

@@ -60,17 +60,17 @@ def test_another_application_on_the_broker_keeps_its_tasks(broker: Any, tmp_path
 
 
 def test_without_a_worker_triggers_do_not_pile_up(scheduler: Any, broker: Any) -> None:
-    for _ in range(scheduler.most_waiting + 20):
+    for _ in range(scheduler.max_waiting + 20):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
-    assert waiting(broker, DRAIN_QUEUE) == scheduler.most_waiting
+    assert waiting(broker, DRAIN_QUEUE) == scheduler.max_waiting
 
     scheduler.apply_entry(scheduler.schedule["flush usage"])  # another queue, which is not full
     assert waiting(broker, UPKEEP_QUEUE) == 1
 
-    broker.ltrim(f"{PREFIX}{DRAIN_QUEUE}", 0, scheduler.most_waiting - 11)  # a worker has come, and has taken ten
+    broker.ltrim(f"{PREFIX}{DRAIN_QUEUE}", 0, scheduler.max_waiting - 11)  # a worker has come, and has taken ten
     for _ in range(20):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
-    assert waiting(broker, DRAIN_QUEUE) == scheduler.most_waiting
+    assert waiting(broker, DRAIN_QUEUE) == scheduler.max_waiting
 
 
 def test_dispatch_sends_one_drain_for_each_dataset_that_is_due(broker: Any, project: Project) -> None:
@@ -115,7 +115,7 @@ def test_a_worker_that_takes_nothing_ends_for_another_to_be_started(broker: Any,
         app.send_task("ingest.look_at_storage")
         assert process.wait(60) == -signal.SIGKILL
     assert waiting(broker, DRAIN_QUEUE) == 1
-    assert "takes nothing of what waits for it" in (tmp_path / "log").read_text()
+    assert "does not take the messages that wait for it" in (tmp_path / "log").read_text()
 
 
 def test_a_worker_without_work_goes_on(broker: Any, tmp_path: Path) -> None:

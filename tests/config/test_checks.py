@@ -135,7 +135,7 @@ def test_what_production_lacks_is_named(production: dict[str, str], tmp_path: Pa
     }
     assert "set HTTPS=true." in done.stderr
     assert not re.search(r"SECURE_|COOKIE", done.stderr)  # Django's settings, which are not for an operator
-    assert "HINT: Set DATABASE_URL to a PostgreSQL that all machines reach." in done.stderr
+    assert "HINT: Set DATABASE_URL to a PostgreSQL that all machines can reach." in done.stderr
 
 
 def test_a_secret_that_can_be_guessed_is_named(production: dict[str, str]) -> None:

@@ -120,7 +120,7 @@ def test_no_more_than_one_up_runs_in_a_data_directory(demo: Stack) -> None:
     second.launch()
     assert second.process is not None
     assert second.process.wait(PATIENCE_SECONDS) == 1
-    assert f"Another `up` is at work in {demo.data_dir}. Stop it (`kill " in second.printed()
+    assert f"Another `up` runs in {demo.data_dir}. Stop it (`kill " in second.printed()
     with demo.client() as client:
         assert client.get("/healthz").status_code == 200
 

@@ -5,10 +5,10 @@ from typing import Any
 from celery.signals import worker_ready
 
 from config import celery
-from config.processes import watch
+from config.processes import watchdog
 
 app = celery.app
-watch.WORKER_PATIENCE_SECONDS = 3.0
+watchdog.WORKER_PATIENCE_SECONDS = 3.0
 
 
 @worker_ready.connect

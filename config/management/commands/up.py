@@ -45,13 +45,13 @@ _START_SECONDS = 60
 
 
 class Command(ServiceCommand):
-    """Starts web, workers, beat and (unless REDIS_URL names another) Redis; Ctrl-C or SIGTERM stops all of them."""
+    """Start web, workers, beat and, unless REDIS_URL is set, Redis. Ctrl-C or SIGTERM stops them all."""
 
     help = (
-        "Start everything on this machine: web, workers, beat, and Redis unless REDIS_URL names one. A process that "
-        "dies is started again; Ctrl-C or SIGTERM stops them all. On the first start it migrates the database and "
-        "makes a demo project, whose curl line it prints. The environment variable HOST is the address that it listens "
-        "on (default: 127.0.0.1)."
+        "Start the whole service on this machine: web, workers, beat, and Redis unless REDIS_URL is set. A process "
+        "that dies is started again; Ctrl-C or SIGTERM stops them all. Each start migrates the database. The first "
+        "start makes a demo project and prints a curl command for it. The service listens on the address in the "
+        "environment variable HOST (default: 127.0.0.1)."
     )
 
     _supervisor: "subprocess.Popen[bytes] | None" = None
@@ -63,30 +63,30 @@ class Command(ServiceCommand):
             "--port",
             type=int,
             default=settings.PORT,
-            help="of the API and the admin (default: %(default)s)",
+            help="port of the API and the admin (default: %(default)s)",
         )
-        parser.add_argument("--data-dir", help=f"where everything is kept (now {settings.DATA_DIR})")
+        parser.add_argument("--data-dir", help=f"directory of all data and logs (now {settings.DATA_DIR})")
         parser.add_argument(
             "--web",
             type=int,
             default=settings.WEB_WORKERS,
-            help="web processes (default: %(default)s)",
+            help="number of web processes (default: %(default)s)",
         )
         parser.add_argument(
             "--workers",
             type=int,
             default=settings.CELERY_WORKERS,
-            help="processes that store records (default: %(default)s)",
+            help="number of processes that store records (default: %(default)s)",
         )
         parser.add_argument("--no-demo", action="store_true", help="do not make the demo project")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["data_dir"] and Path(options["data_dir"]).expanduser().resolve() != settings.DATA_DIR:
-            # Settings are read once, at the start of a process: start again with the right ones.
+            # A process reads its settings once, when it starts. Start again with the right ones.
             os.environ["DATA_DIR"] = str(Path(options["data_dir"]).expanduser().resolve())
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which is what nohup does
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, self._stop)
         umask = os.umask(UMASK)
         make_private(settings.DATA_DIR)
@@ -103,7 +103,7 @@ class Command(ServiceCommand):
             self._claim.release()
 
     def _prepare(self, *, demo: bool) -> None:
-        """Migrate and make the demo, with the embedded Redis running for as long as that takes."""
+        """Migrate the database and make the demo. The embedded Redis runs until this is done."""
         server = self._start_redis() if settings.REDIS_IS_EMBEDDED else None
         try:
             deadline = time.monotonic() + _START_SECONDS
@@ -129,7 +129,7 @@ class Command(ServiceCommand):
         while _answers():
             if time.monotonic() > deadline:
                 raise CommandError(
-                    f"A Redis is already running in {settings.DATA_DIR}, which no `up` started. "
+                    f"A Redis that no `up` started is running in {settings.DATA_DIR}. "
                     "Stop it, or choose another --data-dir."
                 )
             time.sleep(0.1)
@@ -152,7 +152,7 @@ class Command(ServiceCommand):
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        if self._stopping:  # before there was anybody to tell
+        if self._stopping:  # the signal came before there was a supervisor
             supervisor.terminate()
         try:
             if self._wait_until_healthy(supervisor, address, port) and not self._stopping:
@@ -171,7 +171,7 @@ class Command(ServiceCommand):
         said.write(
             f"\nListening on http://{address.name}:{port}/ - data in {settings.DATA_DIR}\nLogs in {log_dir()}\n\n"
         )
-        if demo:  # the password and the key once: what is printed may be kept in a log
+        if demo:  # print the password and the key only once, because a log may keep the output
             how = {"show": True} if self._is_first_start else {"hint": True}
             call_command("create_demo", **how, host=address.name, port=port, stdout=said)
         said.write("Ctrl-C stops everything.\n")
@@ -179,11 +179,11 @@ class Command(ServiceCommand):
             self.stdout.write(said.getvalue())
             self.stdout.flush()
         except OSError:
-            # The reader has closed the pipe (`| head`), which is no reason to stop. Python writes the rest at exit.
+            # The reader has closed the pipe (`| head`). That is no reason to stop. At exit, Python writes the rest.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _stop(self, *_: Any) -> None:
-        # Not by an exception: between two lines there may be a process that no `finally` knows of yet.
+        # An exception here could be raised after a process has started and before a `finally` knows it.
         self._stopping = True
         if self._supervisor is not None:
             self._supervisor.terminate()
@@ -199,7 +199,7 @@ class Command(ServiceCommand):
 
 def _environment(address: Address) -> dict[str, str]:
     """Return the environment of the processes. By default the admin also accepts the host name that `up` prints."""
-    environment = {**os.environ, "C_FORCE_ROOT": "1"}  # else Celery does not start as root
+    environment = {**os.environ, "C_FORCE_ROOT": "1"}  # lets Celery run as root
     if not environment.get("ALLOWED_HOSTS"):
         environment["ALLOWED_HOSTS"] = ",".join({**dict.fromkeys(settings.ALLOWED_HOSTS), address.name: None})
     return environment
