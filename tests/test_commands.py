@@ -37,7 +37,7 @@ def run(*arguments: object, **changes: str) -> "subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=BASE_DIR, env=given, capture_output=True, text=True, timeout=60)
 
 
-def test_every_command_explains_itself_and_its_arguments() -> None:
+def test_every_command_has_help_for_its_arguments() -> None:
     for name in OURS:
         command = load_command_class(get_commands()[name], name)
         assert isinstance(command, ServiceCommand)
@@ -47,7 +47,7 @@ def test_every_command_explains_itself_and_its_arguments() -> None:
             assert action.help, (name, action.dest)
 
 
-def test_up_takes_its_options_by_the_environment_and_explains_them(db: None, tmp_path: Path) -> None:
+def test_up_reads_its_options_from_the_environment(db: None, tmp_path: Path) -> None:
     variables = {"PORT": "8123", "WEB_WORKERS": "5", "CELERY_WORKERS": "7", "DATA_DIR": str(tmp_path)}
     shown = " ".join(run("up", "--help", COLUMNS="1000", **variables).stdout.split())
     for option in (
@@ -64,12 +64,12 @@ def test_up_takes_its_options_by_the_environment_and_explains_them(db: None, tmp
 @pytest.mark.parametrize(
     "command", [("records", "1"), ("ledger",), ("replay", "1"), ("quota", "alice"), ("create_key", "shop")]
 )
-def test_without_a_database_it_is_told_what_to_do(transactional_db: None, command: tuple[str, ...]) -> None:
+def test_without_a_database_a_command_says_what_to_do(transactional_db: None, command: tuple[str, ...]) -> None:
     with database_away(), pytest.raises(CommandError, match=r"^The database: .*DATA_DIR and all settings here"):
         call_command(*command)
 
 
-def test_a_database_without_tables_is_told_what_to_do(db: None, tmp_path: Path) -> None:
+def test_without_tables_a_command_says_what_to_do(db: None, tmp_path: Path) -> None:
     done = run("records", 1, DATABASE_URL="", DATA_DIR=str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
@@ -78,20 +78,20 @@ def test_a_database_without_tables_is_told_what_to_do(db: None, tmp_path: Path) 
     )
 
 
-def test_without_redis_it_is_told_what_to_do(dataset: Dataset) -> None:
+def test_without_redis_a_command_says_what_to_do(dataset: Dataset) -> None:
     with redis_away():
         for command in (("ledger",), ("quota", "owner")):
             with pytest.raises(CommandError, match=r"^Redis: .*DATA_DIR and all settings here"):
                 call_command(*command)
 
 
-def test_a_file_that_cannot_be_written_is_named(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_command_names_a_file_it_cannot_write(dataset: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "missing" / "out.csv"
     with pytest.raises(CommandError, match=f"No such file or directory: '{path}'"):
         call_command("records", str(dataset.pk), "--format", "csv", "-o", str(path))
 
 
-def test_storage_that_fails_is_named(api: Api, dataset: Dataset, tmp_path: Path) -> None:
+def test_a_command_names_a_storage_that_fails(api: Api, dataset: Dataset, tmp_path: Path) -> None:
     send(api, "a")
     drain(dataset.pk)
     for file in Path(settings.STORAGE_URL).rglob("*.json"):
@@ -100,7 +100,7 @@ def test_storage_that_fails_is_named(api: Api, dataset: Dataset, tmp_path: Path)
         call_command("records", str(dataset.pk))
 
 
-def test_an_export_to_a_file_shows_its_progress_on_a_terminal(api: Api, dataset: Dataset, tmp_path: Path) -> None:
+def test_an_export_shows_its_progress_on_a_terminal(api: Api, dataset: Dataset, tmp_path: Path) -> None:
     send(api, *range(1500))
     drain(dataset.pk)
     terminal, end = pty.openpty()

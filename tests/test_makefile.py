@@ -9,7 +9,7 @@ from pathlib import Path
 from config.common.env import BASE_DIR
 
 
-def test_half_a_virtual_environment_is_made_anew(tmp_path: Path) -> None:
+def test_an_incomplete_virtual_environment_is_remade(tmp_path: Path) -> None:
     """Debian without python3-venv makes one without pip, and fails; then the package is installed."""
     shutil.copy(BASE_DIR / "Makefile", tmp_path)
     (tmp_path / "requirements.txt").touch()

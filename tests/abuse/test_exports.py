@@ -70,7 +70,7 @@ def data_files(tenant: Tenant) -> list[Path]:
 
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
 @pytest.mark.parametrize("form", FORMS)
-def test_an_export_that_cannot_be_completed_breaks_the_connection(tenant: Tenant, form: str, version: str) -> None:
+def test_an_incomplete_export_breaks_the_connection(tenant: Tenant, form: str, version: str) -> None:
     client = browser(tenant.stack)
     whole = client.get(export(tenant, form))
     assert whole.status_code == 200, tenant.stack.log("web")[-6000:]
@@ -94,7 +94,7 @@ def test_an_export_that_cannot_be_completed_breaks_the_connection(tenant: Tenant
     assert client.get(export(tenant, form)).content[:100] == whole.content[:100]
 
 
-def test_an_export_of_which_nothing_can_be_read_is_a_page_that_says_so(tenant: Tenant) -> None:
+def test_an_unreadable_export_is_an_error_page(tenant: Tenant) -> None:
     client = browser(tenant.stack)
     files = data_files(tenant)
     for file in files:
@@ -109,7 +109,7 @@ def test_an_export_of_which_nothing_can_be_read_is_a_page_that_says_so(tenant: T
     assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_exports_that_nobody_reads_hold_up_nobody_else(tenant: Tenant) -> None:
+def test_unread_exports_block_no_other_client(tenant: Tenant) -> None:
     web = [psutil.Process(pid) for pid in tenant.stack.web_processes()]
     before = sum(process.memory_info().rss for process in web)
     clients = [browser(tenant.stack, name) for name in ("root", "other", "third")]
@@ -140,7 +140,7 @@ def test_exports_that_nobody_reads_hold_up_nobody_else(tenant: Tenant) -> None:
         connection.socket.close()
 
 
-def test_an_export_beyond_the_limit_is_told_in_words(tenant: Tenant) -> None:
+def test_an_export_over_the_limit_says_so(tenant: Tenant) -> None:
     client = browser(tenant.stack)
     with client.stream("GET", export(tenant, "csv")), client.stream("GET", export(tenant, "csv")):
         answer = client.get(export(tenant, "csv"))

@@ -43,7 +43,7 @@ def send(token: str, dataset: int) -> Answer:
     return call(f"/datasets/{dataset}", HTTP_AUTHORIZATION=f"Bearer {token}", CONTENT_TYPE="application/json")
 
 
-def test_tokens_that_are_not_ours_cost_no_query_and_leave_nothing_behind(
+def test_forged_tokens_cost_no_query_and_no_memory(
     key: ApiKey, dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(
@@ -68,7 +68,7 @@ def test_tokens_that_are_not_ours_cost_no_query_and_leave_nothing_behind(
     assert left < 50 * FLOOD, "some of every token is kept"
 
 
-def test_long_addresses_and_media_types_leave_nothing_behind(api: Api, dataset: Dataset) -> None:
+def test_long_paths_and_media_types_take_no_memory(api: Api, dataset: Dataset) -> None:
     """Short ones are remembered, a bounded number of them; long ones would be a way to fill the memory."""
 
     def flood(count: int) -> None:
@@ -88,7 +88,7 @@ def test_long_addresses_and_media_types_leave_nothing_behind(api: Api, dataset: 
     assert left < 1_000_000
 
 
-def test_what_signs_otherwise_than_we_do_does_not_count(key: ApiKey, dataset: Dataset) -> None:
+def test_a_token_signed_in_another_way_is_refused(key: ApiKey, dataset: Dataset) -> None:
     """Our secret with another algorithm, or another name for ours. What a header says of other keys is not read."""
     claims = {"jti": str(key.token_id), "project_id": key.project_id}
     secret = settings.API_KEY_SECRET
@@ -119,7 +119,7 @@ def test_what_signs_otherwise_than_we_do_does_not_count(key: ApiKey, dataset: Da
             assert send(f"{renamed}.{payload}.{last}", dataset.pk).status == 401, name
 
 
-def test_a_tenant_gets_the_same_answer_for_what_is_not_there_and_what_is_anothers(dataset: Dataset, api: Api) -> None:
+def test_foreign_and_missing_datasets_get_the_same_answer(dataset: Dataset, api: Api) -> None:
     """Byte by byte but for the request id, whatever else is wrong with the request; each asked twice, for the cache."""
     stranger = services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
     services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)

@@ -21,7 +21,7 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
 @pytest.mark.parametrize("encoding", COMPRESS)
-def test_half_of_the_lines_is_refused_and_the_whole_taken_later(tenant: Tenant, encoding: str) -> None:
+def test_half_of_the_lines_is_refused_and_a_retry_accepted(tenant: Tenant, encoding: str) -> None:
     """The first member or frame is complete, and so are its lines. Only a length tells that more was to come."""
     before = accepted(tenant)
     compress = COMPRESS[encoding]

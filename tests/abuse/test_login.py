@@ -42,7 +42,7 @@ def guess(times: int, username: str = "ada", address: str = "192.0.2.1") -> list
 # -- guessing -----------------------------------------------------------------------------------------
 
 
-def test_who_guesses_is_stopped_and_told_when_to_try_again(ada: User) -> None:
+def test_guessing_passwords_leads_to_a_lockout(ada: User) -> None:
     assert guess(LIMIT + 3) == [200] * (LIMIT - 1) + [429] * 4
     answer = log_in("ada", PASSWORD)  # the right one, too late
     assert answer.status_code == 429
@@ -53,7 +53,7 @@ def test_who_guesses_is_stopped_and_told_when_to_try_again(ada: User) -> None:
     assert PASSWORD not in page
 
 
-def test_one_who_guesses_locks_out_nobody_else(ada: User) -> None:
+def test_a_lockout_affects_no_other_user_or_address(ada: User) -> None:
     User.objects.create_superuser("bob", password=PASSWORD)
     guess(LIMIT)
     assert log_in("ada", PASSWORD, "192.0.2.2").status_code == 302
@@ -61,7 +61,7 @@ def test_one_who_guesses_locks_out_nobody_else(ada: User) -> None:
     assert log_in("ada", PASSWORD).status_code == 429
 
 
-def test_a_lockout_ends_by_itself_and_is_not_prolonged_by_trying(ada: User, settings: Settings) -> None:
+def test_attempts_do_not_prolong_a_lockout(ada: User, settings: Settings) -> None:
     guess(LIMIT)
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=10))
     guess(LIMIT)
@@ -69,7 +69,7 @@ def test_a_lockout_ends_by_itself_and_is_not_prolonged_by_trying(ada: User, sett
     assert log_in("ada", PASSWORD).status_code == 302
 
 
-def test_a_login_forgets_the_failures_before_it(ada: User) -> None:
+def test_a_login_resets_the_failures(ada: User) -> None:
     for _ in range(3):
         guess(LIMIT - 1)
         assert log_in("ada", PASSWORD).status_code == 302
@@ -83,7 +83,7 @@ def test_failures_are_counted_for_all_web_processes(ada: User) -> None:
     assert not any("guess" in str(value) for value in vars(attempt).values()), "a password is kept"
 
 
-def test_an_address_is_believed_as_far_as_our_proxies_vouch_for_it(ada: User, settings: Settings) -> None:
+def test_only_addresses_from_our_proxies_are_believed(ada: User, settings: Settings) -> None:
     def attempt(forwarded: str, password: str = "wrong") -> int:
         status: int = log_in("ada", password, "127.0.0.1", **{"X-Forwarded-For": forwarded}).status_code
         return status
@@ -112,7 +112,7 @@ def test_a_superuser_sees_failed_logins_and_clears_them(ada: User) -> None:
     assert log_in("ada", PASSWORD).status_code == 302
 
 
-def test_no_other_staff_sees_failed_logins(ada: User) -> None:
+def test_other_staff_cannot_see_failed_logins(ada: User) -> None:
     guess(1)
     browser = Client()
     browser.force_login(User.objects.create_user("eve", is_staff=True))
@@ -122,7 +122,7 @@ def test_no_other_staff_sees_failed_logins(ada: User) -> None:
     assert "Failed logins" not in browser.get("/admin/").content.decode()
 
 
-def test_no_username_breaks_the_count(ada: User) -> None:
+def test_any_username_is_counted(ada: User) -> None:
     for username in ("", " ", "a" * 150, "a" * 5000, "a\x00b", "'; --", "ä\u202e\U0001f600", "ADA"):
         assert log_in(username, "x", **{"User-Agent": "x" * 5000}).status_code in (200, 429)
 
@@ -131,7 +131,7 @@ def test_no_username_breaks_the_count(ada: User) -> None:
 
 
 @pytest.mark.parametrize("https", [False, True])
-def test_cookies_are_for_this_site_alone(ada: User, settings: Settings, https: bool) -> None:
+def test_cookies_are_sent_only_to_this_site(ada: User, settings: Settings, https: bool) -> None:
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = https
     answer = log_in("ada", PASSWORD)
     session, token = answer.cookies["sessionid"], answer.cookies["csrftoken"]
@@ -140,7 +140,7 @@ def test_cookies_are_for_this_site_alone(ada: User, settings: Settings, https: b
     assert session["max-age"] == 12 * 3600
 
 
-def test_a_login_takes_a_new_session_and_a_logout_ends_it(ada: User) -> None:
+def test_a_login_starts_a_session_and_a_logout_ends_it(ada: User) -> None:
     browser = Client()
     browser.get(LOGIN)
     session = browser.session
@@ -155,7 +155,7 @@ def test_a_login_takes_a_new_session_and_a_logout_ends_it(ada: User) -> None:
     assert browser.get("/admin/").status_code == 302
 
 
-def test_no_form_is_taken_without_its_token(ada: User) -> None:
+def test_a_form_without_its_token_is_refused(ada: User) -> None:
     """Every address of the admin: whatever it does with a POST, it does nothing with one from elsewhere."""
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(ada)
@@ -176,7 +176,7 @@ def _addresses(patterns: Sequence[URLPattern | URLResolver], prefix: str) -> Ite
             yield path.removesuffix("$")
 
 
-def test_pages_say_what_browsers_must_not_do(ada: User) -> None:
+def test_pages_carry_security_headers(ada: User) -> None:
     browser = Client()
     for log_in_first in (False, True):
         if log_in_first:
@@ -193,7 +193,7 @@ def test_pages_say_what_browsers_must_not_do(ada: User) -> None:
         assert "http" not in answer.headers["Content-Security-Policy"]
 
 
-def test_the_login_leads_nowhere_else(ada: User) -> None:
+def test_the_login_redirects_only_within_the_site(ada: User) -> None:
     for target in ("https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"):
         answer = Client().post(f"{LOGIN}?next={target}", {"username": "ada", "password": PASSWORD, "next": target})
         assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/"), target

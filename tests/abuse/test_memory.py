@@ -40,7 +40,7 @@ def peak(pid: int) -> int:
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_small_bodies_that_expand_take_bounded_memory(tenant: Tenant, neighbor: Tenant, body: bytes) -> None:
+def test_expanding_bodies_take_bounded_memory(tenant: Tenant, neighbor: Tenant, body: bytes) -> None:
     (pid,) = tenant.stack.web_processes()
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # from here on, VmHWM is the peak
     before = psutil.Process(pid).memory_info().rss

@@ -55,7 +55,7 @@ def test_node_s_fetch_gets_every_answer(tenant: Tenant) -> None:
     assert json.loads(done.stdout) == {f"{status}: {status}": 16 for status in (401, 404, 413, 415)}
 
 
-def test_the_answer_comes_before_the_body_and_the_connection_ends_in_good_order(tenant: Tenant) -> None:
+def test_the_answer_comes_before_the_body_and_is_readable(tenant: Tenant) -> None:
     for length in (f"Content-Length: {len(FITS)}", "Transfer-Encoding: chunked"):
         with Connection(tenant.stack.port, "nonsense") as connection:
             connection.post(f"/datasets/{tenant.dataset}", length)
@@ -69,7 +69,7 @@ def test_the_answer_comes_before_the_body_and_the_connection_ends_in_good_order(
             assert connection.socket.recv(1) == b"", "the connection was reset"
 
 
-def test_a_stranger_s_body_is_not_read_beyond_the_limit(tenant: Tenant) -> None:
+def test_an_unauthenticated_body_is_read_up_to_the_limit(tenant: Tenant) -> None:
     with Connection(tenant.stack.port, "nonsense") as connection:
         connection.post(f"/datasets/{tenant.dataset}", "Content-Length: 1000000000")
         assert connection.answer().status == 401
@@ -81,7 +81,7 @@ def test_a_stranger_s_body_is_not_read_beyond_the_limit(tenant: Tenant) -> None:
         assert sent < 10 * len(FITS)  # what was read, and what the kernel's buffers took
 
 
-def test_bodies_that_are_discarded_leave_the_web_threads_to_others(tenant: Tenant, neighbor: Tenant) -> None:
+def test_discarded_bodies_hold_no_web_threads(tenant: Tenant, neighbor: Tenant) -> None:
     """Strangers stall, and so does a tenant whose bodies are refused."""
     (pid,) = tenant.stack.web_processes()
     web = psutil.Process(pid)
@@ -103,7 +103,7 @@ def test_bodies_that_are_discarded_leave_the_web_threads_to_others(tenant: Tenan
         assert connection.answer().status == 404
 
 
-def test_a_refused_body_that_stalls_does_not_stop_the_process(tenant: Tenant, neighbor: Tenant) -> None:
+def test_a_stalled_refused_body_does_not_stop_the_process(tenant: Tenant, neighbor: Tenant) -> None:
     """It did a second after the refusal, until the client left."""
     with stalled(1, tenant.stack, f"/datasets/{tenant.dataset}", "nonsense") as (stranger,):
         assert stranger.answer().status == 401
@@ -112,7 +112,7 @@ def test_a_refused_body_that_stalls_does_not_stop_the_process(tenant: Tenant, ne
             is_served_soon(neighbor)
 
 
-def test_who_waits_for_a_go_ahead_is_refused_without_one(tenant: Tenant) -> None:
+def test_a_refused_client_gets_no_100_continue(tenant: Tenant) -> None:
     with Connection(tenant.stack.port, "nonsense") as connection:
         connection.post(f"/datasets/{tenant.dataset}", "Expect: 100-continue", f"Content-Length: {len(TEXT)}")
         assert connection.answer().status == 401

@@ -62,7 +62,7 @@ def taken_by(tenant: Tenant, seconds: float) -> int:
 
 
 @pytest.mark.parametrize("with_token", [True, False])
-def test_a_login_flood_leaves_a_neighbor_most_of_the_rate(service: Stack, neighbor: Tenant, with_token: bool) -> None:
+def test_a_login_flood_leaves_others_most_of_the_rate(service: Stack, neighbor: Tenant, with_token: bool) -> None:
     taken_by(neighbor, 1.0)
     before = taken_by(neighbor, SECONDS)
     with flood(service, with_token=with_token) as statuses:
@@ -74,7 +74,7 @@ def test_a_login_flood_leaves_a_neighbor_most_of_the_rate(service: Stack, neighb
     assert during > min(before, after) / 8, (before, during, after, len(statuses))
 
 
-def test_a_refused_login_is_told_in_words_when_to_try_again(service: Stack) -> None:
+def test_a_refused_login_says_when_to_try_again(service: Stack) -> None:
     with flood(service, with_token=True) as statuses, service.client() as client:
         deadline = time.monotonic() + 30
         while 503 not in statuses:
@@ -89,7 +89,7 @@ def test_a_refused_login_is_told_in_words_when_to_try_again(service: Stack) -> N
     assert "Wait 5 seconds, then try again." in answer.text
 
 
-def test_a_budget_is_spent_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spent_budget_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     budget = Budget(share=0.5, burst=2.0)
@@ -104,7 +104,7 @@ def test_a_budget_is_spent_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> No
     assert not budget.spend(0.2)
 
 
-def test_at_most_two_passwords_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_two_passwords_are_checked_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.web.hashers._WAIT_SECONDS", 0.05)
     hasher, running, most = BoundedPasswordHasher(), [0], [0]
     lock = threading.Lock()

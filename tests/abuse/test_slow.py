@@ -39,7 +39,7 @@ def is_served_soon(tenant: Tenant) -> None:
     assert time.monotonic() - began < SOON_SECONDS
 
 
-def test_bodies_that_do_not_come_are_at_the_expense_of_their_sender_alone(tenant: Tenant, neighbor: Tenant) -> None:
+def test_a_slow_sender_blocks_only_itself(tenant: Tenant, neighbor: Tenant) -> None:
     with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token) as connections:
         is_served_soon(neighbor)
         with tenant.connect() as another:
@@ -64,7 +64,7 @@ def _is_taken(tenant: Tenant) -> bool:
         return connection.answer().status == 202
 
 
-def test_ten_who_work_together_do_not_keep_an_eleventh_out(service: Stack, neighbor: Tenant) -> None:
+def test_ten_slow_tenants_leave_room_for_another(service: Stack, neighbor: Tenant) -> None:
     """One after the other, which gets them the most: each takes half of what is left."""
     *ten, eleventh = together(service, 11)
     with ExitStack() as connections:
@@ -105,14 +105,14 @@ for number in range({count}):
 """
 
 
-def test_nobody_without_a_key_keeps_a_thread_by_not_sending_a_body(tenant: Tenant, neighbor: Tenant) -> None:
+def test_a_slow_sender_without_a_key_holds_no_thread(tenant: Tenant, neighbor: Tenant) -> None:
     for token in (None, "nonsense", f"{tenant.token}x"):
         with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", token) as connections:
             assert {each.answer().status for each in connections} == {401}
     is_served_soon(neighbor)
 
 
-def test_forms_that_do_not_come_leave_the_api_its_threads(service: Stack, neighbor: Tenant) -> None:
+def test_slow_forms_leave_threads_to_the_api(service: Stack, neighbor: Tenant) -> None:
     """The admin's forms are read before anybody is known to be allowed anything."""
     cookie = f"Cookie: csrftoken={'a' * 32}"
     form = "Content-Type: application/x-www-form-urlencoded"
@@ -127,7 +127,7 @@ def test_forms_that_do_not_come_leave_the_api_its_threads(service: Stack, neighb
         assert connection.answer().status == 200
 
 
-def test_files_that_nobody_takes_in_keep_no_thread(service: Stack, neighbor: Tenant) -> None:
+def test_unread_static_files_hold_no_thread(service: Stack, neighbor: Tenant) -> None:
     request = b"GET /static/unfold/css/styles.css HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with ExitStack() as connections:
         for _ in range(2 * THREADS):
@@ -138,14 +138,14 @@ def test_files_that_nobody_takes_in_keep_no_thread(service: Stack, neighbor: Ten
             is_served_soon(neighbor)
 
 
-def test_heads_that_do_not_come_keep_no_thread(service: Stack, neighbor: Tenant) -> None:
+def test_slow_heads_hold_no_thread(service: Stack, neighbor: Tenant) -> None:
     with ExitStack() as connections:
         for _ in range(MANY):
             connections.enter_context(Connection(service.port)).send(b"POST /datasets HTTP/1.1\r\nHost: loc")
         is_served_soon(neighbor)
 
 
-def test_the_kernel_finds_out_about_clients_that_vanished(service: Stack) -> None:
+def test_the_kernel_detects_vanished_clients(service: Stack) -> None:
     """A connection from here, as the web process sees it: the timer that asks whether we are there runs."""
     with Connection(service.port) as connection:
         port = connection.socket.getsockname()[1]
@@ -161,9 +161,7 @@ def _keepalive_timer_runs(own: int, peer: int) -> bool:
     return False
 
 
-def test_two_thousand_idle_connections_do_not_keep_the_next_client_from_being_served(
-    service: Stack, neighbor: Tenant
-) -> None:
+def test_two_thousand_idle_connections_leave_room_for_another(service: Stack, neighbor: Tenant) -> None:
     (pid,) = service.web_processes()
     web = psutil.Process(pid)
     before = web.memory_info().rss
@@ -178,7 +176,7 @@ def test_two_thousand_idle_connections_do_not_keep_the_next_client_from_being_se
         assert web.memory_info().rss - before < 2000 * 32 * 1024
 
 
-def test_processes_that_wait_for_bodies_do_not_outlive_the_main_process(tenant: Tenant) -> None:
+def test_workers_waiting_for_bodies_end_with_the_main_process(tenant: Tenant) -> None:
     """The end of a process in good order waits for these bodies; it must not wait for ever."""
     main = tenant.stack.program("web")
     before = main.children()

@@ -48,7 +48,7 @@ def test_http_2_is_refused(tenant: Tenant) -> None:
     is_taken(tenant)
 
 
-def test_what_follows_a_body_is_no_part_of_it_and_no_request(tenant: Tenant) -> None:
+def test_bytes_after_a_body_are_not_a_request(tenant: Tenant) -> None:
     before = accepted(tenant)
     with tenant.connect() as connection:
         connection.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
@@ -58,7 +58,7 @@ def test_what_follows_a_body_is_no_part_of_it_and_no_request(tenant: Tenant) -> 
     assert accepted(tenant) == before + 1
 
 
-def test_a_body_that_ends_with_its_connection_is_not_taken(tenant: Tenant) -> None:
+def test_a_body_cut_off_by_the_connection_is_refused(tenant: Tenant) -> None:
     """Of each form, what has come would be a valid body."""
     before = accepted(tenant)
     path, lines = f"/datasets/{tenant.dataset}/batch", "Content-Type: application/x-ndjson"
@@ -84,7 +84,7 @@ def test_a_body_that_ends_with_its_connection_is_not_taken(tenant: Tenant) -> No
 @pytest.mark.parametrize(
     "trailers", [b"", b"X-Request-Id: trailer\r\nContent-Length: 1\r\nAuthorization: Bearer x\r\n"]
 )
-def test_a_chunked_body_is_taken_and_its_trailers_mean_nothing(tenant: Tenant, trailers: bytes) -> None:
+def test_trailers_of_a_chunked_body_are_ignored(tenant: Tenant, trailers: bytes) -> None:
     before = accepted(tenant)
     with tenant.connect() as connection:
         for _ in range(2):
@@ -114,7 +114,7 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.parametrize("lines", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-def test_a_body_whose_end_is_disputed_hides_no_second_request(tenant: Tenant, lines: list[str]) -> None:
+def test_an_ambiguous_body_length_smuggles_no_request(tenant: Tenant, lines: list[str]) -> None:
     """Of two readings of its end, the other would make a request of what stands behind the first."""
     before = accepted(tenant)
     with tenant.connect() as connection:
@@ -126,7 +126,7 @@ def test_a_body_whose_end_is_disputed_hides_no_second_request(tenant: Tenant, li
     is_taken(tenant)
 
 
-def test_a_client_that_asks_first_is_told_to_go_on_only_if_its_body_is_wanted(tenant: Tenant) -> None:
+def test_continue_is_sent_only_if_the_body_is_wanted(tenant: Tenant) -> None:
     lines = ["Expect: 100-continue", f"Content-Length: {len(TEXT)}"]
     with tenant.connect() as connection:
         connection.post(f"/datasets/{tenant.dataset}", *lines)
@@ -164,7 +164,7 @@ BOMBS = {
 }
 
 
-def test_bombs_at_the_same_moment_take_bounded_memory(tenant: Tenant) -> None:
+def test_simultaneous_bombs_take_bounded_memory(tenant: Tenant) -> None:
     (pid,) = tenant.stack.web_processes()
 
     def throw(bomb: tuple[str, bytes, int]) -> Answer:
@@ -202,7 +202,7 @@ def _peak(pid: int) -> int:
     ["X-Much: " + "x" * MEBIBYTE, "\r\n".join(f"X-{n}: x" for n in range(1000)), "X" * MEBIBYTE + ": x"],
     ids=["a long value", "many", "a long name"],
 )
-def test_too_much_of_a_head_is_refused(tenant: Tenant, line: str) -> None:
+def test_a_too_large_head_is_refused(tenant: Tenant, line: str) -> None:
     with tenant.connect() as connection:
         try:
             connection.post(f"/datasets/{tenant.dataset}", line, f"Content-Length: {len(TEXT)}")
@@ -212,7 +212,7 @@ def test_too_much_of_a_head_is_refused(tenant: Tenant, line: str) -> None:
     is_taken(tenant)
 
 
-def test_too_long_an_address_is_refused(tenant: Tenant) -> None:
+def test_a_too_long_path_is_refused(tenant: Tenant) -> None:
     for path in ("/datasets/" + "1" * 70_000, "/datasets?" + "x" * 70_000, "/" + "datasets/" * 10_000):
         with tenant.connect() as connection:
             connection.post(path, "Content-Length: 0")
@@ -232,7 +232,7 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("name", ["X-Request-Id", "Idempotency-Key", "X-Loguro-Dataset-Id"])
 @pytest.mark.parametrize("value", INJECTIONS)
-def test_nothing_that_a_header_carries_becomes_a_header_of_the_answer(tenant: Tenant, name: str, value: str) -> None:
+def test_a_request_header_injects_no_answer_header(tenant: Tenant, name: str, value: str) -> None:
     with tenant.connect() as connection:
         connection.post(f"/datasets/{tenant.dataset}", f"{name}: {value}", f"Content-Length: {len(TEXT)}")
         connection.send(TEXT)
@@ -242,7 +242,7 @@ def test_nothing_that_a_header_carries_becomes_a_header_of_the_answer(tenant: Te
     assert not any(character in value for value in answer.headers.values() for character in "\r\n\x00")
 
 
-def test_a_header_that_stands_twice_is_neither_of_the_two(tenant: Tenant, neighbor: Tenant) -> None:
+def test_a_duplicate_header_is_neither_of_the_two(tenant: Tenant, neighbor: Tenant) -> None:
     before = accepted(tenant), accepted(neighbor)
     for name, one, other, status in (
         ("Authorization", f"Bearer {tenant.token}", f"Bearer {neighbor.token}", 401),
@@ -286,7 +286,7 @@ def test_a_request_names_its_host_once(tenant: Tenant) -> None:
 # -- addresses and methods ----------------------------------------------------------------------------
 
 
-def test_no_spelling_of_an_address_leads_to_a_dataset_but_its_own(tenant: Tenant, neighbor: Tenant) -> None:
+def test_no_spelling_of_a_path_reaches_another_dataset(tenant: Tenant, neighbor: Tenant) -> None:
     before = accepted(tenant), accepted(neighbor)
     own, theirs = tenant.dataset, neighbor.dataset
     for path in (
@@ -349,7 +349,7 @@ def test_only_the_method_that_was_sent_counts(tenant: Tenant) -> None:
     assert accepted(tenant) == before
 
 
-def test_a_head_that_is_no_http_ends_the_connection(service: Stack, tenant: Tenant) -> None:
+def test_a_head_that_is_not_http_ends_the_connection(service: Stack, tenant: Tenant) -> None:
     for nonsense in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
         with Connection(service.port) as connection:
             connection.send(nonsense + bytes(100))

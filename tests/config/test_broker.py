@@ -49,7 +49,7 @@ def sent(server: RedisServer, database: int) -> int:
     return count
 
 
-def test_a_unix_socket_is_the_brokers_too(server: RedisServer) -> None:
+def test_celery_uses_the_unix_socket_of_redis(server: RedisServer) -> None:
     done = send(f"unix://:s3cret@{server.socket}?db=3")
     assert done.returncode == 0, done.stderr
     assert sent(server, 3) == 1
@@ -104,9 +104,7 @@ def _pass_on(plain: socket.socket, context: ssl.SSLContext, path: Path) -> None:
                     target.sendall(received)
 
 
-def test_a_broker_over_tls_is_one_whose_certificate_is_trusted(
-    server: RedisServer, certificate: Path, tls_port: int
-) -> None:
+def test_celery_accepts_a_trusted_certificate(server: RedisServer, certificate: Path, tls_port: int) -> None:
     url = f"rediss://:s3cret@localhost:{tls_port}/2?ssl_ca_certs={certificate}"
     done = send(url)
     assert done.returncode == 0, done.stderr
@@ -116,7 +114,7 @@ def test_a_broker_over_tls_is_one_whose_certificate_is_trusted(
 _SEND_ALONE = "from config.celery import app; app.send_task('ingest.dispatch', retry=False)"
 
 
-def test_a_broker_over_tls_whose_certificate_nobody_trusts_is_refused(server: RedisServer, tls_port: int) -> None:
+def test_celery_refuses_an_untrusted_certificate(server: RedisServer, tls_port: int) -> None:
     here = environment(CELERY_BROKER_URL=f"rediss://:s3cret@localhost:{tls_port}/2")
     done = subprocess.run([sys.executable, "-c", _SEND_ALONE], cwd=BASE_DIR, env=here, capture_output=True, text=True)
     assert done.returncode != 0

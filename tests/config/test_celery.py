@@ -46,7 +46,7 @@ def scheduler() -> Any:
     return BoundedScheduler(app=app)
 
 
-def test_another_application_on_the_broker_keeps_its_tasks(broker: Any, tmp_path: Path) -> None:
+def test_another_celery_application_keeps_its_tasks(broker: Any, tmp_path: Path) -> None:
     """Its queues may have the names that Celery gives by default, or even ours; its control messages are its own."""
     broker.flushdb()
     with Celery("foreign", broker=settings.CELERY_BROKER_URL) as foreign:
@@ -59,7 +59,7 @@ def test_another_application_on_the_broker_keeps_its_tasks(broker: Any, tmp_path
     assert [broker.llen(queue) for queue in ("celery", "upkeep", DRAIN_QUEUE)] == [1, 1, 1]
 
 
-def test_without_a_worker_triggers_do_not_pile_up(scheduler: Any, broker: Any) -> None:
+def test_triggers_are_bounded_while_no_worker_runs(scheduler: Any, broker: Any) -> None:
     for _ in range(scheduler.max_waiting + 20):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
     assert waiting(broker, DRAIN_QUEUE) == scheduler.max_waiting
@@ -73,7 +73,7 @@ def test_without_a_worker_triggers_do_not_pile_up(scheduler: Any, broker: Any) -
     assert waiting(broker, DRAIN_QUEUE) == scheduler.max_waiting
 
 
-def test_dispatch_sends_one_drain_for_each_dataset_that_is_due(broker: Any, project: Project) -> None:
+def test_dispatch_sends_one_drain_per_due_dataset(broker: Any, project: Project) -> None:
     """However often it runs before a worker comes; which dataset a drain takes is decided when it begins."""
     broker.flushdb()
     for name in ("a", "b", "c"):
@@ -88,7 +88,7 @@ def test_dispatch_sends_one_drain_for_each_dataset_that_is_due(broker: Any, proj
     broker.flushdb()
 
 
-def test_every_trigger_is_of_a_task_that_exists_and_goes_to_a_queue_that_is_read(scheduler: Any) -> None:
+def test_every_trigger_has_a_task_and_a_queue(scheduler: Any) -> None:
     app.loader.import_default_modules()
     for entry in scheduler.schedule.values():
         assert entry.task in app.tasks, entry.task
@@ -97,7 +97,7 @@ def test_every_trigger_is_of_a_task_that_exists_and_goes_to_a_queue_that_is_read
         assert "expires" not in entry.options  # whether one has expired would be asked of another machine's clock
 
 
-def test_triggers_come_as_often_as_the_settings_say(scheduler: Any) -> None:
+def test_the_settings_decide_how_often_triggers_are_sent(scheduler: Any) -> None:
     seconds = {name: entry.schedule.run_every.total_seconds() for name, entry in scheduler.schedule.items()}
     assert seconds["dispatch"] == settings.DISPATCH_SECONDS
     assert seconds["look at storage"] == settings.HEARTBEAT_SECONDS
@@ -109,7 +109,7 @@ def test_triggers_come_as_often_as_the_settings_say(scheduler: Any) -> None:
 # -- a worker that takes nothing any more, a beat that sends nothing
 
 
-def test_a_worker_that_takes_nothing_ends_for_another_to_be_started(broker: Any, tmp_path: Path) -> None:
+def test_a_worker_that_takes_no_messages_ends(broker: Any, tmp_path: Path) -> None:
     broker.flushdb()
     with worker("tests.support.deaf_worker", tmp_path / "log") as process:
         app.send_task("ingest.look_at_storage")
@@ -118,7 +118,7 @@ def test_a_worker_that_takes_nothing_ends_for_another_to_be_started(broker: Any,
     assert "does not take the messages that wait for it" in (tmp_path / "log").read_text()
 
 
-def test_a_worker_without_work_goes_on(broker: Any, tmp_path: Path) -> None:
+def test_a_worker_without_work_keeps_running(broker: Any, tmp_path: Path) -> None:
     broker.flushdb()
     with worker("tests.support.deaf_worker", tmp_path / "log") as process:
         wait_for(lambda: "deaf" in (tmp_path / "log").read_text(), "the worker to be ready")

@@ -24,7 +24,7 @@ def ids(found: list[CheckMessage]) -> list[str | None]:
     return [message.id for message in found]
 
 
-def test_nothing_is_wrong_with_the_defaults() -> None:
+def test_the_defaults_have_no_issues() -> None:
     assert ids(check_settings()) == []
 
 
@@ -38,12 +38,12 @@ def test_nothing_is_wrong_with_the_defaults() -> None:
         ("DRAIN_LEASE_SECONDS", 4.9, "config.W001"),
     ],
 )
-def test_a_setting_that_fails_later_is_named_now(settings: Settings, name: str, value: object, found: str) -> None:
+def test_the_checks_name_a_wrong_setting(settings: Settings, name: str, value: object, found: str) -> None:
     setattr(settings, name, value)
     assert ids(check_settings()) == [found]
 
 
-def test_several_machines_share_what_they_must(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checks_name_what_machines_do_not_share(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.SECRET_KEY_IS_EMBEDDED = True
     settings.STORAGE_URL = "/srv/tables"
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
@@ -80,7 +80,7 @@ def redis_options() -> Iterator[None]:
         ("maxmemory", "5000000000", ["config.W010"]),
     ],
 )
-def test_a_redis_that_may_lose_what_it_acknowledged_is_named(name: str, value: str, found: list[str]) -> None:
+def test_the_checks_name_a_redis_that_may_lose_records(name: str, value: str, found: list[str]) -> None:
     own_client().config_set("appendfsync", "always")
     own_client().config_set("maxmemory", 6 * 1024**3)
     assert ids(check_redis()) == []
@@ -88,7 +88,7 @@ def test_a_redis_that_may_lose_what_it_acknowledged_is_named(name: str, value: s
     assert ids(check_redis()) == found
 
 
-def test_a_redis_that_does_not_answer_is_named() -> None:
+def test_the_checks_name_a_redis_that_does_not_answer() -> None:
     with redis_away():
         assert ids(check_redis()) == ["config.W005"]
 
@@ -124,7 +124,7 @@ def test_the_documented_production_has_no_issues(production: dict[str, str]) -> 
     assert done.stdout == "System check identified no issues (0 silenced).\n"
 
 
-def test_what_production_lacks_is_named(production: dict[str, str], tmp_path: Path) -> None:
+def test_check_deploy_names_what_production_lacks(production: dict[str, str], tmp_path: Path) -> None:
     environment = {name: value for name, value in production.items() if name != "SECRET_KEY"}
     unlike = {"REDIS_URL": "redis://redis.invalid:1/0", "DEBUG": "true", "HTTPS": "false", "DATABASE_URL": ""}
     done = run({**environment, **unlike, "DATA_DIR": str(tmp_path)}, "manage.py", "check", "--deploy")
@@ -138,7 +138,7 @@ def test_what_production_lacks_is_named(production: dict[str, str], tmp_path: Pa
     assert "HINT: Set DATABASE_URL to a PostgreSQL that all machines can reach." in done.stderr
 
 
-def test_a_secret_that_can_be_guessed_is_named(production: dict[str, str]) -> None:
+def test_check_deploy_names_a_secret_that_can_be_guessed(production: dict[str, str]) -> None:
     weak = {"SECRET_KEY": "abc" * 20, "SECRET_KEY_FALLBACKS": "short"}
     done = run({**production, **weak}, "manage.py", "check", "--deploy")
     assert "(config.W013) SECRET_KEY can be guessed." in done.stderr
@@ -161,7 +161,7 @@ for path, headers in (
 """
 
 
-def test_with_https_the_admin_is_over_tls_alone_and_the_api_as_before(production: dict[str, str]) -> None:
+def test_https_redirects_the_admin_but_not_the_api(production: dict[str, str]) -> None:
     done = run(production, "-c", REQUESTS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -47,7 +47,7 @@ Move = Callable[[float], dict[str, str]]
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
-def test_a_worker_whose_clock_is_wrong_stores_records(
+def test_a_worker_with_a_wrong_clock_stores_records(
     api: Api, dataset: Dataset, tmp_path: Path, move_clock: Move, seconds: float
 ) -> None:
     send(api, "a")
@@ -58,7 +58,7 @@ def test_a_worker_whose_clock_is_wrong_stores_records(
     assert table_of(dataset).count() == 1
 
 
-def test_a_beat_whose_clock_is_set_back_goes_on_sending(broker: Any, tmp_path: Path, move_clock: Move) -> None:
+def test_beat_keeps_sending_when_its_clock_is_set_back(broker: Any, tmp_path: Path, move_clock: Move) -> None:
     waiting = f"{app.conf.broker_transport_options['global_keyprefix']}{DRAIN_QUEUE}"
     with beat(tmp_path / "log", move_clock(0), application="tests.support.wrong_clock"):
         wait_for(lambda: broker.llen(waiting), "triggers", seconds=60)
@@ -69,7 +69,7 @@ def test_a_beat_whose_clock_is_set_back_goes_on_sending(broker: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("gone", ["worker", "upkeep", "beat"])
-def test_the_process_that_is_gone_is_the_one_that_is_named(tmp_path: Path, gone: str) -> None:
+def test_readyz_names_the_process_that_is_gone(tmp_path: Path, gone: str) -> None:
     here = environment()
     start: dict[str, Any] = {
         "worker": lambda: worker("config", tmp_path / "worker", DRAIN_QUEUE, here),

@@ -77,12 +77,12 @@ def socket_directory() -> str:
 
 
 @pytest.mark.parametrize("style", ["German", "SQL, DMY", "Postgres"])
-def test_dates_may_be_written_in_another_style(api: Api, dataset: Dataset, project: Project, style: str) -> None:
+def test_postgresql_may_have_another_datestyle(api: Api, dataset: Dataset, project: Project, style: str) -> None:
     joined = "&" if urlsplit(direct()).query else "?"
     use(f"{direct()}{joined}options={quote(f'-c DateStyle={style}'.replace(', ', ','))}", api, dataset, project)
 
 
-def test_a_server_is_reached_by_its_socket(api: Api, dataset: Dataset, project: Project) -> None:
+def test_postgresql_is_reached_through_its_socket(api: Api, dataset: Dataset, project: Project) -> None:
     url = urlsplit(direct())
     with psycopg.connect(direct()) as connected:
         port = connected.info.port
@@ -129,7 +129,5 @@ def pgbouncer(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
-def test_pgbouncer_may_share_connections_between_transactions(
-    pgbouncer: str, api: Api, dataset: Dataset, project: Project
-) -> None:
+def test_pgbouncer_may_pool_transactions(pgbouncer: str, api: Api, dataset: Dataset, project: Project) -> None:
     use(pgbouncer, api, dataset, project)

@@ -39,7 +39,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
 Read = Callable[..., dict[str, Any]]
 
 
-def test_without_any_everything_is_in_the_data_directory(read: Read, tmp_path: Path) -> None:
+def test_without_variables_everything_is_in_data_dir(read: Read, tmp_path: Path) -> None:
     found = read()
     assert found["DATABASES"]["default"]["ENGINE"] == "django.db.backends.sqlite3"
     assert found["DATABASES"]["default"]["NAME"] == tmp_path / "db.sqlite3"
@@ -51,7 +51,7 @@ def test_without_any_everything_is_in_the_data_directory(read: Read, tmp_path: P
     assert read()["SECRET_KEY"] == found["SECRET_KEY"]
 
 
-def test_an_empty_variable_is_one_that_is_not_set(read: Read) -> None:
+def test_an_empty_variable_counts_as_unset(read: Read) -> None:
     empty = dict.fromkeys(set(NAMES) - {"DATA_DIR"}, "")
     mine, theirs = read(), read(**empty)
     assert {name: mine[name] for name in mine if name.isupper()} == {
@@ -112,7 +112,7 @@ def test_every_documented_setting_is_read(read: Read, name: str) -> None:
     assert look(read(**{name: text})) == expected
 
 
-def test_every_setting_of_ours_is_used() -> None:
+def test_every_setting_is_used_by_the_code() -> None:
     product = [path for app in ("config", "datasets", "ingest", "quotas") for path in (BASE_DIR / app).rglob("*.py")]
     source = "\n".join(path.read_text() for path in product)
     for name in sorted(set(NAMES) - set(OTHERS)):
@@ -120,7 +120,7 @@ def test_every_setting_of_ours_is_used() -> None:
 
 
 @pytest.mark.parametrize("text", ["many", "-2", "nan", "1e999"])
-def test_a_number_that_cannot_be_one_names_its_variable(read: Read, text: str) -> None:
+def test_every_wrong_number_is_named(read: Read, text: str) -> None:
     with pytest.raises(ImproperlyConfigured) as refusal:
         read(**dict.fromkeys(NUMBERS, text))
     found = [line.partition(": expected ")[0] for line in str(refusal.value).splitlines()]
@@ -150,7 +150,7 @@ DATABASE_REFUSAL = (
         ],
     ],
 )
-def test_what_cannot_be_read_says_what_it_should_be(read: Read, name: str, text: str, said: str) -> None:
+def test_an_error_says_what_is_expected(read: Read, name: str, text: str, said: str) -> None:
     with pytest.raises(ImproperlyConfigured) as refusal:
         read(**{name: text})
     assert str(refusal.value) == said
@@ -182,7 +182,7 @@ def test_an_object_store_is_not_a_directory(read: Read) -> None:
     assert not storage_is_directory(read(STORAGE_URL="s3://bucket/prefix")["STORAGE_URL"])
 
 
-def test_databases_are_postgresql_and_sqlite(read: Read) -> None:
+def test_a_database_url_is_postgresql_or_sqlite(read: Read) -> None:
     postgres = read(DATABASE_URL="postgres://u:p@h:5433/n?sslmode=require")["DATABASES"]["default"]
     assert postgres["ENGINE"] == "django.db.backends.postgresql"
     assert [postgres[name] for name in ("USER", "HOST", "PORT", "NAME")] == ["u", "h", 5433, "n"]
@@ -222,14 +222,14 @@ for attempt in range(20):
 """
 
 
-def test_processes_that_start_at_once_make_one_secret(tmp_path: Path) -> None:
+def test_processes_that_start_together_make_one_secret(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path)]
     done = subprocess.run(command, cwd=BASE_DIR, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/secret_key")} == {0o600}
 
 
-def test_the_socket_is_in_the_data_directory_where_its_path_may_be_an_address(tmp_path: Path) -> None:
+def test_the_redis_socket_is_elsewhere_if_a_url_cannot_hold_it(tmp_path: Path) -> None:
     assert embedded_redis_socket(Path("/srv/data")) == Path("/srv/data/redis/redis.sock")
     others = [Path("/srv") / name for name in ("x" * 90, "100%41", "a?b", "a#b", "a b", "é")]
     sockets = [embedded_redis_socket(directory) for directory in others]
@@ -238,7 +238,7 @@ def test_the_socket_is_in_the_data_directory_where_its_path_may_be_an_address(tm
         assert re.fullmatch(rf"/tmp/dataset-ingest-{os.geteuid()}/[0-9a-f]{{16}}\.sock", str(socket))
 
 
-def test_a_container_has_no_more_memory_than_it_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
     monkeypatch.setattr("config.common.env._MEMORY_LIMITS", (limit,))
     whole = machine_memory()

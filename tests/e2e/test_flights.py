@@ -119,7 +119,7 @@ def ask(stack: Stack, sent: Sent, sql: str) -> list[tuple[Any, ...]]:
     return stack.query(sent.project_id, sent.dataset_id, sql)
 
 
-def test_every_flight_is_stored_once(stack: Stack, sent: Sent) -> None:
+def test_each_flight_is_stored_once(stack: Stack, sent: Sent) -> None:
     count = len(sent.flights)
     if FULL:
         assert count == 336_776
@@ -141,7 +141,7 @@ def test_each_row_holds_what_was_sent(stack: Stack, sent: Sent) -> None:
         assert (got[name] == expected[name]).all(), name
 
 
-def test_sums_per_carrier_are_those_of_the_source(stack: Stack, sent: Sent) -> None:
+def test_sums_per_carrier_match_the_source(stack: Stack, sent: Sent) -> None:
     sql = (
         "SELECT carrier, count(*), sum(distance), sum(sched_dep_time), sum(flight), count(*) FILTER (long_haul), "
         "count(DISTINCT dest), min(scheduled_at), max(scheduled_at) FROM records GROUP BY carrier ORDER BY carrier"
@@ -161,7 +161,7 @@ def test_sums_per_carrier_are_those_of_the_source(stack: Stack, sent: Sent) -> N
     assert ask(stack, sent, sql) == [tuple(row) for row in expected.itertuples()]
 
 
-def test_flights_per_month_and_airport_are_those_of_the_source(stack: Stack, sent: Sent) -> None:
+def test_flights_per_month_and_airport_match_the_source(stack: Stack, sent: Sent) -> None:
     sql = (
         "SELECT month(scheduled_at), origin, count(*), sum(distance) FROM records "
         "GROUP BY ALL ORDER BY month(scheduled_at), origin"
@@ -175,6 +175,6 @@ def test_the_quota_counts_each_flight_once(stack: Stack, sent: Sent) -> None:
     assert stack.do("quota", "wilbur").startswith(f"wilbur: {len(sent.flights)} of unlimited records in ")
 
 
-def test_nothing_needed_a_second_look(stack: Stack, sent: Sent) -> None:
+def test_no_process_logs_a_traceback(stack: Stack, sent: Sent) -> None:
     for program in ("worker", "web"):
         assert "Traceback" not in stack.log(program)

@@ -110,9 +110,7 @@ def test_a_revoked_key_is_refused(everywhere: Everywhere, project: Project, data
         assert everywhere.statuses(token, path, record()) == UNAUTHORIZED
 
 
-def test_a_new_key_is_good_where_it_was_refused_before_it_was_saved(
-    everywhere: Everywhere, project: Project, dataset: Dataset
-) -> None:
+def test_a_new_key_works_right_after_it_is_saved(everywhere: Everywhere, project: Project, dataset: Dataset) -> None:
     path = f"/datasets/{dataset.pk}"
     for round_number in range(30):
         key = services.create_key(project=project, name=f"key {round_number}")
@@ -124,7 +122,7 @@ def test_a_new_key_is_good_where_it_was_refused_before_it_was_saved(
         assert everywhere.statuses(token, path, record()) == ACCEPTED
 
 
-def test_a_project_is_refused_while_it_is_inactive(
+def test_an_inactive_project_is_refused(
     everywhere: Everywhere, project: Project, dataset: Dataset, key: ApiKey
 ) -> None:
     path, token = f"/datasets/{dataset.pk}", issue_token(key)
@@ -138,7 +136,7 @@ def test_a_project_is_refused_while_it_is_inactive(
         assert everywhere.statuses(token, path, record()) == ACCEPTED
 
 
-def test_a_field_that_was_added_is_required_and_allowed(everywhere: Everywhere, dataset: Dataset, key: ApiKey) -> None:
+def test_an_added_field_is_required(everywhere: Everywhere, dataset: Dataset, key: ApiKey) -> None:
     path, token = f"/datasets/{dataset.pk}", issue_token(key)
     fields, body = list(FIELDS), record()
     for number in range(50):
@@ -153,7 +151,7 @@ def test_a_field_that_was_added_is_required_and_allowed(everywhere: Everywhere, 
         assert everywhere.statuses(token, path, body) == ACCEPTED
 
 
-def test_a_field_that_was_removed_is_refused(everywhere: Everywhere, dataset: Dataset, key: ApiKey) -> None:
+def test_a_removed_field_is_refused(everywhere: Everywhere, dataset: Dataset, key: ApiKey) -> None:
     path, token = f"/datasets/{dataset.pk}", issue_token(key)
     for fields in (FIELDS[:-1], FIELDS) * 15:
         services.save_dataset(dataset, fields=fields)
@@ -174,7 +172,7 @@ def test_an_archived_dataset_is_not_found(everywhere: Everywhere, dataset: Datas
         assert everywhere.statuses(token, path, record()) == ACCEPTED
 
 
-def test_a_dataset_that_did_not_exist_is_found(everywhere: Everywhere, project: Project, key: ApiKey) -> None:
+def test_a_new_dataset_is_found(everywhere: Everywhere, project: Project, key: ApiKey) -> None:
     token = issue_token(key)
     last = services.create_dataset(project=project, name="First", fields=FIELDS).pk
     for number in range(20):
@@ -183,7 +181,7 @@ def test_a_dataset_that_did_not_exist_is_found(everywhere: Everywhere, project: 
         assert everywhere.statuses(token, f"/datasets/{last}", record()) == ACCEPTED
 
 
-def test_another_default_dataset_receives_what_names_none(
+def test_a_new_default_dataset_receives_records(
     everywhere: Everywhere, project: Project, dataset: Dataset, key: ApiKey
 ) -> None:
     token = issue_token(key)
@@ -196,7 +194,7 @@ def test_another_default_dataset_receives_what_names_none(
             assert answer.headers["Location"].startswith(f"/datasets/{default.pk}/")
 
 
-def test_a_limit_that_was_set_holds(everywhere: Everywhere, owner: User, dataset: Dataset, key: ApiKey) -> None:
+def test_a_new_limit_holds(everywhere: Everywhere, owner: User, dataset: Dataset, key: ApiKey) -> None:
     path, token = f"/datasets/{dataset.pk}", issue_token(key)
     for _ in range(20):
         assert everywhere.statuses(token, path, record()) == ACCEPTED
@@ -235,7 +233,7 @@ class Fire:
             self.answers.append((began, time.monotonic(), status))
 
 
-def test_no_request_is_answered_under_a_state_that_is_over(
+def test_no_request_is_answered_under_an_old_state(
     pair: Stack, project: Project, dataset: Dataset, key: ApiKey
 ) -> None:
     """Requests that ran while a change was being saved may go either way; all others have one right answer."""
@@ -266,9 +264,7 @@ def test_no_request_is_answered_under_a_state_that_is_over(
     assert min(judged.values()) > 200, judged
 
 
-def test_a_web_process_confirms_its_contracts_before_they_are_past_their_time(
-    tmp_path: Path, dataset: Dataset, key: ApiKey
-) -> None:
+def test_a_web_process_confirms_contracts_before_they_expire(tmp_path: Path, dataset: Dataset, key: ApiKey) -> None:
     def several_revisions_read() -> int:
         """Nobody but the confirmation does so here while no requests come."""
         stats = redis.client().info("commandstats")

@@ -134,7 +134,7 @@ def log_in(proxy: Proxy, *lines: str) -> int:
 _TOKEN = r'name="csrfmiddlewaretoken" value="([^"]+)"'
 
 
-def test_failed_logins_are_counted_by_the_real_address(proxy: Proxy) -> None:
+def test_failed_logins_count_for_the_real_address(proxy: Proxy) -> None:
     """Whatever address the client claims, by whatever spelling of the header, in whatever order."""
     proxy.forget_failures()
     spellings = ("X_Forwarded_For", "x_forwarded_for", "X-Forwarded_For", "X_Forwarded-For", "X-Forwarded-For")
@@ -144,7 +144,7 @@ def test_failed_logins_are_counted_by_the_real_address(proxy: Proxy) -> None:
     assert statuses == [200] * 4 + [429] * 3
 
 
-def test_a_name_with_underscores_is_not_the_header(proxy: Proxy) -> None:
+def test_a_header_with_underscores_is_not_trusted(proxy: Proxy) -> None:
     for _ in range(10):
         with Connection(proxy.port, proxy.token) as connection:
             lines = in_any_order("X-Request-Id: dash", "X_Request_Id: underscore", f"Content-Length: {len(TEXT)}")
@@ -158,7 +158,7 @@ def test_a_name_with_underscores_is_not_the_header(proxy: Proxy) -> None:
             assert connection.answer().status == 404  # there is no default dataset
 
 
-def test_an_encoded_slash_is_no_slash(proxy: Proxy) -> None:
+def test_an_encoded_slash_is_not_a_slash(proxy: Proxy) -> None:
     body = b"[%b]" % TEXT
     for path, status in (
         (f"/datasets/{proxy.dataset}/batch", 202),
@@ -176,7 +176,7 @@ def test_an_encoded_slash_is_no_slash(proxy: Proxy) -> None:
             assert status == 202 or answer.json() == {"error": "Not found", "code": "not_found"}
 
 
-def test_a_body_of_the_limit_passes_and_a_larger_one_is_refused_by_the_service(proxy: Proxy) -> None:
+def test_the_service_and_not_the_proxy_limits_bodies(proxy: Proxy) -> None:
     limit = 10 * 1024 * 1024
     for size, status in ((limit, 202), (limit + 1, 413)):
         with Connection(proxy.port, proxy.token) as connection:

@@ -88,7 +88,7 @@ def charged(answered: list[Answered]) -> list[str]:
     return [name for each in answered if each.is_charged for name in each.request.names]
 
 
-def test_two_processes_accept_what_fits_and_not_a_record_more(stack: Stack) -> None:
+def test_two_processes_accept_exactly_the_limit(stack: Stack) -> None:
     wait_for(lambda: len(stack.web_processes()) == 2, "two web processes")
     project, dataset, token = stack.make_dataset("limited", {"name": "string"}, owner="grace")
     stack.manage("quota", "grace", "--limit", str(LIMIT))

@@ -166,7 +166,7 @@ def verify(stack: Stack, load: Load, project_id: int, dataset_id: int) -> None:
     assert (balance["accepted"], balance["stored"], balance["quarantined"]) == (len(stored), len(stored), 0)
 
 
-def test_nothing_is_lost_or_doubled_when_redis_is_killed_under_load(stack: Stack) -> None:
+def test_a_killed_redis_neither_loses_nor_doubles_records(stack: Stack) -> None:
     project_id, dataset_id, token = stack.make_dataset("killed", FIELDS, owner="margaret")
     with Load(stack, dataset_id, token) as load:
         for _ in range(3):
@@ -180,7 +180,7 @@ def test_nothing_is_lost_or_doubled_when_redis_is_killed_under_load(stack: Stack
     assert stack.do("quota", "margaret").startswith(f"margaret: {used} of ")
 
 
-def test_nothing_is_lost_or_doubled_when_redis_stands_still_under_load(stack: Stack) -> None:
+def test_a_stopped_redis_neither_loses_nor_doubles_records(stack: Stack) -> None:
     """Longer than an admission may take: requests are refused, and what Redis reads too late must not be done."""
     project_id, dataset_id, token = stack.make_dataset("still", FIELDS, owner="katherine")
     with Load(stack, dataset_id, token) as load:
@@ -198,7 +198,7 @@ def test_nothing_is_lost_or_doubled_when_redis_stands_still_under_load(stack: St
     assert stack.do("quota", "katherine").startswith(f"katherine: {used} of ")
 
 
-def test_workers_resume_without_being_started_again(stack: Stack) -> None:
+def test_workers_resume_without_a_restart(stack: Stack) -> None:
     project_id, dataset_id, token = stack.make_dataset("resumed", FIELDS, owner="dorothy")
     workers = {name: stack.program(name).pid for name in ("worker", "upkeep", "beat")}
     for number in range(3):

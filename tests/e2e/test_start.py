@@ -48,7 +48,7 @@ def refuses(stack: Stack, sentence: str) -> str:
 # -- it works
 
 
-def test_elsewhere_in_ascii_with_a_proxy_and_anothers_django_settings(tmp_path: Path) -> None:
+def test_up_starts_in_a_foreign_ascii_environment(tmp_path: Path) -> None:
     environment = {
         **dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9"),
         "PYTHONIOENCODING": "ascii",
@@ -64,7 +64,7 @@ def test_elsewhere_in_ascii_with_a_proxy_and_anothers_django_settings(tmp_path: 
 
 
 @pytest.mark.parametrize("host", ["localhost", "::1"])
-def test_under_nohup_it_outlives_its_terminal(tmp_path: Path, host: str) -> None:
+def test_up_outlives_its_terminal_under_nohup(tmp_path: Path, host: str) -> None:
     stack = Stack(tmp_path / "data", "--no-demo", environment={"HOST": host})
     stack.prefix = ["nohup"]
     try:
@@ -79,7 +79,7 @@ def test_under_nohup_it_outlives_its_terminal(tmp_path: Path, host: str) -> None
         stack._end_what_is_left()
 
 
-def test_in_a_pipe_that_closes_early_it_goes_on(tmp_path: Path) -> None:
+def test_up_keeps_running_when_its_output_pipe_closes(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "data", "--no-demo")
     line = f"{shlex.quote(sys.executable)} manage.py up --no-demo --port {stack.port} 2>&1 | head -n 1"
     environment = {**stack.environment, "DATA_DIR": str(stack.data_dir)}
@@ -102,7 +102,7 @@ def test_in_a_pipe_that_closes_early_it_goes_on(tmp_path: Path) -> None:
             stack._end_what_is_left()
 
 
-def test_with_few_open_files_in_a_virtual_environment_that_was_moved(tmp_path: Path) -> None:
+def test_up_starts_in_a_moved_environment_with_few_files(tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     (moved / "bin").mkdir(parents=True)
     shutil.copy(Path(sys.prefix) / "pyvenv.cfg", moved)
@@ -117,7 +117,7 @@ def test_with_few_open_files_in_a_virtual_environment_that_was_moved(tmp_path: P
     starts(stack)
 
 
-def test_after_an_up_that_was_killed(tmp_path: Path) -> None:
+def test_up_starts_after_an_up_was_killed(tmp_path: Path) -> None:
     with running(tmp_path / "data", "--no-demo") as first:
         assert first.process is not None
         first.processes()
@@ -129,7 +129,7 @@ def test_after_an_up_that_was_killed(tmp_path: Path) -> None:
         assert first.processes() == set()
 
 
-def test_after_all_of_it_was_killed_but_redis(tmp_path: Path) -> None:
+def test_up_starts_after_all_but_redis_was_killed(tmp_path: Path) -> None:
     """A supervisor that is killed takes what it has started with it."""
     with running(tmp_path / "data", "--no-demo") as first:
         assert first.process is not None
@@ -148,21 +148,21 @@ def test_after_all_of_it_was_killed_but_redis(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a[b", "a]b", "a^b", "a|b", "a\\b", "a%41b"])
-def test_a_directory_that_tables_cannot_be_in(tmp_path: Path, name: str) -> None:
+def test_up_names_a_directory_that_cannot_hold_tables(tmp_path: Path, name: str) -> None:
     refuses(Stack(tmp_path / name), "Choose another DATA_DIR, or another STORAGE_URL.")
 
 
-def test_a_directory_whose_name_is_not_text(tmp_path: Path) -> None:
+def test_up_names_a_directory_that_is_not_text(tmp_path: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     refuses(Stack(tmp_path / "é", environment=ascii_only), "Set LC_ALL=C.UTF-8")
     refuses(Stack(tmp_path / "a\nb"), "choose another DATA_DIR")
 
 
-def test_a_directory_that_supervisor_cannot_read(tmp_path: Path) -> None:
+def test_up_names_a_directory_supervisor_cannot_read(tmp_path: Path) -> None:
     refuses(Stack(tmp_path / "a #b", "--no-demo"), "Choose another DATA_DIR.")
 
 
-def test_a_directory_that_was_made_by_root(tmp_path: Path) -> None:
+def test_up_names_a_directory_that_root_made(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "data", "--no-demo")
     stack.data_dir.mkdir(mode=0o700)
     if os.geteuid() == 0:
@@ -174,12 +174,12 @@ def test_a_directory_that_was_made_by_root(tmp_path: Path) -> None:
     assert "Permission denied" in line
 
 
-def test_a_host_that_is_not_of_this_machine(tmp_path: Path) -> None:
+def test_up_names_a_host_of_another_machine(tmp_path: Path) -> None:
     refuses(Stack(tmp_path / "data", environment={"HOST": "nowhere.invalid"}), "HOST=nowhere.invalid is no address")
     refuses(Stack(tmp_path / "data", environment={"HOST": "192.0.2.1"}), "choose another with --port, or another HOST.")
 
 
-def test_a_machine_whose_shared_memory_is_read_only(tmp_path: Path) -> None:
+def test_up_names_shared_memory_that_is_read_only(tmp_path: Path) -> None:
     mount = "mount --make-rprivate / && mount -t tmpfs -o ro none /dev/shm"
     if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount")
@@ -188,7 +188,7 @@ def test_a_machine_whose_shared_memory_is_read_only(tmp_path: Path) -> None:
     refuses(stack, "Mount a writable /dev/shm.")
 
 
-def test_a_damaged_append_only_file(tmp_path: Path) -> None:
+def test_up_names_a_damaged_append_only_file(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "data", "--no-demo")
     starts(stack)
     (file,) = stack.data_dir.glob("redis/appendonlydir/*.incr.aof")

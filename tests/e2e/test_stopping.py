@@ -73,7 +73,7 @@ class Senders:
             thread.join()
 
 
-def test_a_reload_refuses_no_connection_and_does_not_wait_for_stalled_bodies(served: tuple[Stack, int, str]) -> None:
+def test_a_reload_refuses_no_connection_despite_stalled_bodies(served: tuple[Stack, int, str]) -> None:
     stack, dataset, token = served
     before = stack.web_processes()
     with stalled(stack, dataset, token), Senders(stack, dataset, token) as senders:
@@ -89,7 +89,7 @@ def test_a_reload_refuses_no_connection_and_does_not_wait_for_stalled_bodies(ser
     stack.wait_until_drained(dataset, senders.seen["202"])
 
 
-def test_a_stop_takes_its_grace_and_answers_what_it_accepted(served: tuple[Stack, int, str]) -> None:
+def test_a_stop_answers_accepted_requests_in_its_grace_time(served: tuple[Stack, int, str]) -> None:
     stack, dataset, token = served
     accepted = stack.ledger(dataset)["accepted"]
     with stalled(stack, dataset, token), Senders(stack, dataset, token) as senders:

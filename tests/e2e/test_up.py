@@ -58,7 +58,7 @@ def open_to_others(stack: Stack) -> list[str]:
 # -- a newcomer's first minutes
 
 
-def test_the_printed_curl_line_works_as_pasted_and_the_printed_command_shows_the_row(demo: Stack) -> None:
+def test_the_printed_commands_work_as_pasted(demo: Stack) -> None:
     line = words(r"\n(curl .*?)\n\n", demo.printed())
     assert json.loads(demo.shell(line)) == QUEUED
 
@@ -68,7 +68,7 @@ def test_the_printed_curl_line_works_as_pasted_and_the_printed_command_shows_the
     assert "42.5" in shown
 
 
-def test_it_prints_where_the_admin_is_and_a_login_that_opens_it(demo: Stack) -> None:
+def test_the_printed_login_opens_the_admin(demo: Stack) -> None:
     address = words(r"Admin +(\S+)", demo.printed())
     password = words(r"Login +admin / (\S+)", demo.printed())
     assert address == f"http://localhost:{demo.port}/admin/"
@@ -81,7 +81,7 @@ def test_it_prints_where_the_admin_is_and_a_login_that_opens_it(demo: Stack) -> 
     assert "Log out" in answer.text
 
 
-def test_the_login_and_the_key_are_printed_at_the_first_start_only(tmp_path: Path) -> None:
+def test_only_the_first_start_prints_the_login_and_the_key(tmp_path: Path) -> None:
     with running(tmp_path / "data") as first:
         password = words(r"Login +admin / (\S+)", first.printed())
         token = words(r"Authorization: Bearer (\S+)'", first.printed())
@@ -101,7 +101,7 @@ def test_the_admin_is_served_with_its_styles(demo: Stack) -> None:
     assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/css")
 
 
-def test_it_becomes_ready_by_itself(demo: Stack) -> None:
+def test_up_becomes_ready_by_itself(demo: Stack) -> None:
     with demo.client() as client:
         wait_for(lambda: client.get("/readyz").status_code == 200, "readiness")
         assert client.get("/readyz").json() == {
@@ -110,12 +110,12 @@ def test_it_becomes_ready_by_itself(demo: Stack) -> None:
         }
 
 
-def test_its_database_is_one_that_readers_and_a_writer_share(demo: Stack) -> None:
+def test_sqlite_uses_a_write_ahead_log(demo: Stack) -> None:
     with closing(sqlite3.connect(demo.data_dir / "db.sqlite3")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_no_more_than_one_up_runs_in_a_data_directory(demo: Stack) -> None:
+def test_one_up_at_a_time_runs_in_a_data_directory(demo: Stack) -> None:
     second = Stack(demo.data_dir, "--no-demo")
     second.launch()
     assert second.process is not None
@@ -174,7 +174,7 @@ def exchange(
     ],
     ids=["announced", "chunked"],
 )
-def test_a_refusal_before_the_body_came_says_that_the_connection_ends(demo: Stack, headers: str, rest: bytes) -> None:
+def test_a_refusal_before_the_body_closes_the_connection(demo: Stack, headers: str, rest: bytes) -> None:
     for path, status in (("/datasets/1", b"401"), ("/nowhere", b"404")):
         answer, stays_open = exchange(demo, path, "forged", headers, b"", rest=rest)
         assert answer.startswith(b"http/1.1 " + status)
@@ -182,7 +182,7 @@ def test_a_refusal_before_the_body_came_says_that_the_connection_ends(demo: Stac
         assert not stays_open
 
 
-def test_a_connection_outlives_answers_to_requests_that_were_read(demo: Stack) -> None:
+def test_a_connection_stays_open_after_a_read_request(demo: Stack) -> None:
     _, dataset_id, token = demo.make_dataset("connected", FIELDS)
     headers = "Content-Type: application/json\r\nContent-Length: 2"
     answer, stays_open = exchange(demo, f"/datasets/{dataset_id}", token, headers, b"{}")
@@ -197,7 +197,7 @@ def test_a_connection_outlives_answers_to_requests_that_were_read(demo: Stack) -
     assert stays_open
 
 
-def test_a_body_beyond_the_limit_is_answered_not_cut_off(demo: Stack) -> None:
+def test_a_body_over_the_limit_gets_an_answer(demo: Stack) -> None:
     _, dataset_id, token = demo.make_dataset("too-large", FIELDS)
     with demo.client(token) as client:
         for _ in range(5):
@@ -212,7 +212,7 @@ def test_a_body_beyond_the_limit_is_answered_not_cut_off(demo: Stack) -> None:
 # -- commands beside it
 
 
-def test_commands_beside_it_find_its_servers_and_print_ids_alone(demo: Stack, tmp_path: Path) -> None:
+def test_commands_find_the_servers_and_print_only_ids(demo: Stack, tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps({"fields": FIELDS}))
     project_id = demo.manage("create_project", "shop", "--owner", "grace", "--name", "The shop")
@@ -243,7 +243,7 @@ def test_the_quota_command_takes_effect_on_the_next_request(demo: Stack) -> None
     assert demo.manage("quota", "edsger").startswith("edsger: 2 of 2 records in ")
 
 
-def test_records_are_read_back_in_every_format(demo: Stack, tmp_path: Path) -> None:
+def test_records_can_be_read_in_every_format(demo: Stack, tmp_path: Path) -> None:
     _, dataset_id, token = demo.make_dataset("read-back", FIELDS)
     with demo.client(token) as client:
         for country in ("RO", "US", "DE"):
@@ -270,7 +270,7 @@ def test_records_are_read_back_in_every_format(demo: Stack, tmp_path: Path) -> N
     assert sorted(pq.read_table(tmp_path / "parquet")["country"].to_pylist()) == ["DE", "RO", "US"]
 
 
-def test_the_ledger_is_a_table_for_people_and_json_for_programs(demo: Stack) -> None:
+def test_the_ledger_is_printed_as_a_table_or_json(demo: Stack) -> None:
     _, dataset_id, token = demo.make_dataset("counted", FIELDS)
     with demo.client(token) as client:
         assert client.post(f"/datasets/{dataset_id}/batch", json=[RECORD] * 1234).status_code == 202
@@ -289,7 +289,7 @@ def test_replay_names_an_entry_that_does_not_exist(demo: Stack) -> None:
     )
 
 
-def test_everything_in_the_data_directory_is_its_owners_alone(demo: Stack) -> None:
+def test_only_the_owner_can_use_the_data_directory(demo: Stack) -> None:
     _, dataset_id, token = demo.make_dataset("private", FIELDS)
     with demo.client(token) as client:
         assert client.post(f"/datasets/{dataset_id}", json=RECORD).status_code == 202
@@ -324,9 +324,7 @@ def target(demo: Stack) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("program", ["redis", "web", "worker", "upkeep", "beat"])
-def test_a_process_that_is_killed_is_started_again_and_records_flow(
-    demo: Stack, target: tuple[int, str], program: str
-) -> None:
+def test_a_killed_process_is_started_again(demo: Stack, target: tuple[int, str], program: str) -> None:
     dataset_id, token = target
     before = demo.ledger(dataset_id)["accepted"]
     killed = demo.program(program)
@@ -336,7 +334,7 @@ def test_a_process_that_is_killed_is_started_again_and_records_flow(
     wait_until_all_is_stored(demo, dataset_id, before)
 
 
-def test_a_web_process_that_is_killed_is_started_again(demo: Stack, target: tuple[int, str]) -> None:
+def test_a_killed_web_worker_is_started_again(demo: Stack, target: tuple[int, str]) -> None:
     dataset_id, token = target
     wait_for(lambda: len(demo.web_processes()) == 2, "two web processes")
     killed = min(demo.web_processes())
@@ -345,7 +343,7 @@ def test_a_web_process_that_is_killed_is_started_again(demo: Stack, target: tupl
     send_until_accepted(demo, token, dataset_id)
 
 
-def test_a_celery_process_that_is_killed_at_its_work_is_started_again(demo: Stack, target: tuple[int, str]) -> None:
+def test_a_killed_celery_child_is_started_again(demo: Stack, target: tuple[int, str]) -> None:
     dataset_id, token = target
     before = demo.ledger(dataset_id)["accepted"]
     (child,) = wait_for(lambda: demo.program("worker").children(), "a process that drains")
@@ -354,7 +352,7 @@ def test_a_celery_process_that_is_killed_at_its_work_is_started_again(demo: Stac
     wait_until_all_is_stored(demo, dataset_id, before)
 
 
-def test_web_processes_do_not_outlive_their_main_process(demo: Stack, target: tuple[int, str]) -> None:
+def test_web_workers_end_with_their_main_process(demo: Stack, target: tuple[int, str]) -> None:
     dataset_id, token = target
     send_until_accepted(demo, token, dataset_id)
     main = demo.program("web")
@@ -368,7 +366,7 @@ def test_web_processes_do_not_outlive_their_main_process(demo: Stack, target: tu
 # -- how it ends
 
 
-def test_a_restart_keeps_keys_quota_data_and_what_was_queued(tmp_path: Path) -> None:
+def test_a_restart_keeps_keys_quota_data_and_queue(tmp_path: Path) -> None:
     """The first run never dispatches, so that it ends with a full queue."""
     with running(tmp_path / "data", "--no-demo", environment={"DISPATCH_SECONDS": "3600"}) as stack:
         assert json.loads(stack.manage("ledger", "--json")) == []
@@ -394,7 +392,7 @@ def test_a_restart_keeps_keys_quota_data_and_what_was_queued(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_while_it_is_still_preparing_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     stack = Stack(tmp_path / "data")
     stack.launch()
 

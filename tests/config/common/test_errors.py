@@ -19,7 +19,7 @@ def handled(raised: Exception) -> tuple[int, dict[str, object], dict[str, str]]:
     return response.status_code, json.loads(response.content), dict(response.items())
 
 
-def test_a_refusal_has_its_text_its_code_and_its_details() -> None:
+def test_a_refusal_has_a_text_a_code_and_details() -> None:
     response = to_response(InvalidApiKey({"limit": 3}, {"X-More": "yes"}))
     assert response.status_code == 401
     assert response.content == b'{"error":"Invalid API key","code":"invalid_api_key","limit":3}'
@@ -29,7 +29,7 @@ def test_a_refusal_has_its_text_its_code_and_its_details() -> None:
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError("secret"), exceptions.APIException("secret")])
-def test_the_unforeseen_is_a_500_that_tells_the_log_and_not_the_client(
+def test_an_unexpected_error_is_logged_and_hidden_from_clients(
     raised: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -66,7 +66,7 @@ def test_the_admin_answers_in_html_with_a_request_id() -> None:
     assert "req-1" in answer.text
 
 
-def test_a_request_has_one_id() -> None:
+def test_a_request_keeps_one_id() -> None:
     request = HttpRequest()
     assert request_id(request) == request_id(request)
     assert request_id(request) != request_id(HttpRequest())

@@ -31,7 +31,7 @@ def test_a_new_directory_is_private(tmp_path: Path) -> None:
     assert open_to_others(tmp_path / "new" / "data") == []
 
 
-def test_a_tree_that_an_earlier_version_left_open_is_repaired(tmp_path: Path) -> None:
+def test_files_that_an_earlier_version_left_open_are_closed(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for name in ("db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "secret_key", "demo-admin-password", "logs/web.log"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def test_a_tree_that_an_earlier_version_left_open_is_repaired(tmp_path: Path) ->
     assert (data / "logs").stat().st_mode & 0o700 == 0o700
 
 
-def test_a_directory_of_other_things_stays_open_and_ours_in_it_is_private(tmp_path: Path) -> None:
+def test_in_a_shared_directory_only_our_files_are_closed(tmp_path: Path) -> None:
     data = tmp_path / "srv"
     for name in ("website", "logs"):
         (data / name).mkdir(parents=True)
@@ -56,14 +56,14 @@ def test_a_directory_of_other_things_stays_open_and_ours_in_it_is_private(tmp_pa
     assert open_to_others(data) == [str(data), str(data / "website")]
 
 
-def test_a_directory_where_all_may_write_stays_so(tmp_path: Path) -> None:
+def test_a_sticky_directory_keeps_its_rights(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     (tmp_path / "secret_key").write_text("somebody's")
     private_directory(tmp_path)
     assert tmp_path.stat().st_mode & 0o7777 == 0o1777
 
 
-def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+def test_links_out_of_the_data_directory_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     data = tmp_path / "data"
     private_directory(data)
@@ -72,7 +72,7 @@ def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o755
 
 
-def test_a_path_that_is_no_directory_is_an_error_in_words(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ImproperlyConfigured, match=r"^DATA_DIR=.* cannot be used .*set DATA_DIR to another directory"):
         private_directory(tmp_path / "file")
@@ -88,7 +88,7 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / f"dataset-ingest-{os.geteuid()}"
 
 
-def test_the_temporary_directory_is_its_owners_alone(in_tmp: Path) -> None:
+def test_only_the_owner_can_use_the_temporary_directory(in_tmp: Path) -> None:
     for _ in range(2):
         assert private_temporary_directory(os.geteuid()) == in_tmp
     assert open_to_others(in_tmp) == []
@@ -116,20 +116,20 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a dir
 
 
 @pytest.mark.parametrize("make", [make_open, make_link, make_file, pytest.param(make_foreign, marks=AS_ROOT)])
-def test_a_temporary_directory_that_others_made_is_refused(in_tmp: Path, make: Callable[[Path], None]) -> None:
+def test_another_users_temporary_directory_is_refused(in_tmp: Path, make: Callable[[Path], None]) -> None:
     make(in_tmp)
     with pytest.raises(ImproperlyConfigured, match="must be a directory that only user"):
         private_temporary_directory(os.geteuid())
 
 
 @AS_ROOT
-def test_commands_of_root_use_the_services_directory(in_tmp: Path) -> None:
+def test_root_uses_the_temporary_directory_of_the_service(in_tmp: Path) -> None:
     path = private_temporary_directory(os.geteuid() + 1)
     assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (os.geteuid() + 1, 0o700)
 
 
 @pytest.mark.parametrize(("storage", "expected"), [("data/tables", UMASK), ("shared", 0o027)])
-def test_tables_elsewhere_are_as_open_as_the_operator_says(
+def test_tables_elsewhere_get_the_operators_umask(
     settings: Settings, tmp_path: Path, storage: str, expected: int
 ) -> None:
     settings.DATA_DIR, settings.STORAGE_URL = tmp_path / "data", str(tmp_path / storage)

@@ -16,25 +16,25 @@ from config.common import redis
 from tests.support.outages import own_client, redis_away, redis_stuck
 
 
-def test_a_reply_is_the_replys_own() -> None:
+def test_commands_return_their_replies() -> None:
     assert redis.execute("ECHO", b"\x00\xff", timeout=1) == b"\x00\xff"
     assert redis.execute("EVAL", "return {1, 'a', false}", 0, timeout=1) == [1, b"a", None]
 
 
-def test_what_redis_refuses_is_raised_and_the_connection_goes_on() -> None:
+def test_an_error_of_redis_keeps_the_connection_usable() -> None:
     before = redis.execute("CLIENT", "ID", timeout=1)
     with pytest.raises(ResponseError, match="unknown command"):
         redis.execute("NONSENSE", timeout=1)
     assert redis.execute("CLIENT", "ID", timeout=1) == before
 
 
-def test_a_connection_that_was_closed_while_idle_is_opened_again() -> None:
+def test_a_connection_closed_while_idle_is_reopened() -> None:
     before = redis.execute("CLIENT", "ID", timeout=1)
     own_client().client_kill_filter(_id=before)
     assert redis.execute("CLIENT", "ID", timeout=1) != before
 
 
-def test_a_script_that_redis_has_forgotten_is_sent_again(tmp_path: Path) -> None:
+def test_a_script_unknown_to_redis_is_sent_again(tmp_path: Path) -> None:
     path = tmp_path / "script.lua"
     path.write_text("return {KEYS[1], ARGV[1]}")
     script = redis.Script(path)
@@ -47,7 +47,7 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(tmp_path: Path) -> None
         assert redis.execute("EVALSHA", script.digest, 1, "key", "again", timeout=1) == [b"key", b"again"]
 
 
-def test_a_redis_that_is_away_was_certainly_sent_nothing_by_who_had_no_connection() -> None:
+def test_without_a_connection_nothing_was_sent() -> None:
     def attempt() -> tuple[bool, float]:
         began = time.monotonic()
         with pytest.raises(redis.RedisUnavailable) as failure:
@@ -62,7 +62,7 @@ def test_a_redis_that_is_away_was_certainly_sent_nothing_by_who_had_no_connectio
     assert redis.execute("GET", "a", timeout=1) is None
 
 
-def test_a_redis_that_is_stuck_may_have_been_sent_it() -> None:
+def test_a_command_to_a_stuck_redis_may_have_been_sent() -> None:
     assert redis.execute("PING", timeout=1) == b"PONG"
     with redis_stuck():
         began = time.monotonic()
@@ -74,7 +74,7 @@ def test_a_redis_that_is_stuck_may_have_been_sent_it() -> None:
     assert redis.execute("GET", "a", timeout=1) == b"1"  # sent once, and not again over a new connection
 
 
-def test_a_redis_that_is_stuck_takes_no_more_than_fits_between() -> None:
+def test_a_stuck_redis_costs_no_more_than_the_time_limit() -> None:
     assert redis.execute("PING", timeout=1) == b"PONG"
     with redis_stuck():
         began = time.monotonic()
@@ -88,7 +88,7 @@ class Interrupted(BaseException):
     pass
 
 
-def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
+def test_a_late_reply_is_not_read_by_the_next_command() -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted
 
@@ -104,7 +104,7 @@ def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
     assert redis.execute("ECHO", "mine", timeout=1) == b"mine"
 
 
-def test_djangos_cache_runs_no_code_that_somebody_put_into_redis(tmp_path: Path) -> None:
+def test_djangos_cache_runs_no_code_from_redis(tmp_path: Path) -> None:
     class Touch:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "run",)  # type: ignore[return-value]

@@ -25,7 +25,7 @@ def read(directory: Path) -> ServerOptions:
 
 
 @pytest.mark.parametrize("name", ["plain", 'it\'s 100 % "mine"', "%(here)s %(ENV_HOME)s", "a;b#c\\d", "é\u00a0"])
-def test_any_directory_is_read_as_it_was_written(settings: Settings, tmp_path: Path, name: str) -> None:
+def test_supervisor_reads_any_path_as_it_was_written(settings: Settings, tmp_path: Path, name: str) -> None:
     settings.DATA_DIR = tmp_path / name
     settings.REDIS_IS_EMBEDDED = True
     settings.DATA_DIR.mkdir()
@@ -42,26 +42,26 @@ def test_any_directory_is_read_as_it_was_written(settings: Settings, tmp_path: P
     assert redis[redis.index("--dir") + 1] == str(settings.DATA_DIR / "redis")
 
 
-def test_all_but_redis_are_stopped_together_and_redis_last(settings: Settings, tmp_path: Path) -> None:
+def test_redis_is_stopped_after_all_other_processes(settings: Settings, tmp_path: Path) -> None:
     settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path, True
     groups = {group.name: group for group in read(tmp_path).process_group_configs}
     assert {process.name for process in groups["service"].process_configs} == {"web", "worker", "upkeep", "beat"}
     assert groups["redis"].priority < groups["service"].priority
 
 
-def test_a_redis_of_the_operators_is_not_started(settings: Settings, tmp_path: Path) -> None:
+def test_supervisor_does_not_start_the_operators_redis(settings: Settings, tmp_path: Path) -> None:
     settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path, False
     assert [group.name for group in read(tmp_path).process_group_configs] == ["service"]
 
 
 @pytest.mark.parametrize("name", ["a #b", "a ;b"])
-def test_a_directory_that_cannot_be_written_there_is_refused(settings: Settings, tmp_path: Path, name: str) -> None:
+def test_a_path_that_supervisor_cannot_read_is_refused(settings: Settings, tmp_path: Path, name: str) -> None:
     settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path / name, True
     with pytest.raises(ImproperlyConfigured, match="Choose another DATA_DIR"):
         configuration(programs(port=1, web=1, workers=1))
 
 
-def test_what_is_asked_for_is_what_runs(settings: Settings, tmp_path: Path) -> None:
+def test_the_commands_follow_the_settings(settings: Settings, tmp_path: Path) -> None:
     settings.DATA_DIR, settings.REDIS_IS_EMBEDDED, settings.WEB_THREADS = tmp_path, True, 5
     settings.HOST = "0.0.0.0"
     commands = {program.name: " ".join(program.command) for program in programs(port=8123, web=3, workers=2)}
@@ -76,7 +76,7 @@ def test_what_is_asked_for_is_what_runs(settings: Settings, tmp_path: Path) -> N
     assert {os.path.dirname(command.split(" ")[0]) for command in ours} == {os.path.dirname(sys.executable)}
 
 
-def test_processes_may_open_more_files_than_a_shell_begins_with() -> None:
+def test_up_raises_the_limit_of_open_files() -> None:
     """In a process of its own: the limit is the process's."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
