@@ -1,4 +1,4 @@
-"""What a change of a schema means, said before it is published and remembered after."""
+"""What a change of a schema means: shown before it is published, and in the history after."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,13 @@ from datasets.schemas.schema import MAX_FIELDS, Field, field_problems, successor
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference between two versions, in words; `kind` is added, removed, described, moved or refused."""
+    """One difference between two versions, in words.
+
+    Attributes:
+        kind: "added", "removed", "described", "moved" or "refused".
+        field: The name of the field, or "order" if only the order changed.
+        meaning: What the change means for records and rows.
+    """
 
     kind: str
     field: str
@@ -17,14 +23,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a version cannot be published: the index of the field, None for all of them."""
+    """Why a version cannot be published. `index` is the position of the field, None for all fields together."""
 
     index: int | None
     text: str
 
 
 def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Change]:
-    """What happens to records and rows when `after` follows `before`."""
+    """Yield what happens to records and rows when the fields `after` follow the fields `before`."""
     old, new = {field.name: field for field in before}, {field.name: field for field in after}
     for name, field in new.items():
         if name not in old:
@@ -38,14 +44,14 @@ def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Cha
             yield Change("described", name, f"“{old[name].description}” becomes “{field.description}”.")
     for name in old:
         if name not in new:
-            yield Change("removed", name, "Records that carry it are refused from now on. Its column and values stay.")
+            yield Change("removed", name, "Records with it are refused from now on. Its column and values stay.")
     kept = [name for name in old if name in new]
     if kept != [name for name in new if name in old]:
-        yield Change("moved", "order", "The order of the fields; nothing changes for records or rows.")
+        yield Change("moved", "order", "The order of the fields changes. Nothing changes for records or rows.")
 
 
 def problems(earlier: Sequence[Sequence[Field]], fields: Sequence[Field]) -> list[Problem]:
-    """Return everything that keeps the fields from being the next version."""
+    """Return all reasons why the fields cannot be the next version. `earlier` are all published versions."""
     found = [Problem(index, text) for index, text in field_problems(fields)]
     if len(fields) > MAX_FIELDS:
         return found

@@ -1,7 +1,7 @@
-"""Timestamps as the contract has them: RFC 3339 with an offset, in the years 0001 to 9999 of UTC.
+"""Timestamps of the contract: RFC 3339 with an offset, in the years 0001 to 9999 of UTC.
 
-msgspec reads them. It also accepts a space instead of the T, an offset without its colon, and instants that lie in the
-year 0 or 10000 in UTC, after which Python's readers fail on the whole table.
+msgspec reads timestamps more leniently: it accepts a space instead of the T, an offset without a colon, and times in
+the year 0 or 10000 of UTC. One such time in a table would make Python's readers fail on the whole table.
 """
 
 import re
@@ -15,14 +15,14 @@ from msgspec import Meta
 EXAMPLE = "2026-06-10T10:58:00Z"
 Timestamp = Annotated[datetime, Meta(tz=True)]
 
-# RFC 3339, section 5.6 (`date-time`). A NUL or other digits than ASCII's do not get past msgspec.
+# RFC 3339, section 5.6 (`date-time`). msgspec has already refused NUL and digits outside ASCII.
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII).fullmatch
-# An offset is less than a day, so only these days as written can be in another year in UTC.
+# An offset is less than a day, so only a time on one of these days can lie outside the years 0001 to 9999 of UTC.
 FIRST_DAY, LAST_DAY = "0001-01-01", "9999-12-31"
 
 
 def is_date_time(text: str) -> bool:
-    """Return whether a text that msgspec takes for a timestamp is one of ours."""
+    """Return whether a text that msgspec accepts as a timestamp is one under the contract, too."""
     if _DATE_TIME(text) is None:
         return False
     return not text.startswith((FIRST_DAY, LAST_DAY)) or _is_in_range(text)
@@ -36,7 +36,7 @@ def _is_in_range(text: str) -> bool:
     return True
 
 
-# What people and libraries write instead: date, separator, time of day, seconds, fraction, and the rest.
+# What people and libraries often write: date, separator, time of day, seconds, fraction, and the rest.
 _ALMOST = re.compile(r"(\d{4}-\d\d-\d\d)(?:(\D)(\d\d:\d\d)(?:(:\d\d)([.,]\d+)?)?(.*))?", re.ASCII | re.DOTALL).fullmatch
 _OFFSETS = [
     (r"", "an offset is missing: Z, or one like +02:00"),
@@ -51,7 +51,7 @@ _OFFSETS = [
 
 
 def why_no_date_time(text: str) -> str:
-    """Return what is wrong with a text that is no timestamp of ours."""
+    """Return what is wrong with a text that is not a timestamp under the contract."""
     if not text:
         return "It is empty."
     if text != text.strip():
@@ -92,7 +92,7 @@ def _why_not_spelled(
 
 
 def _why_no_moment(text: str) -> str:
-    """Return why a text that is spelled as a timestamp names no moment of ours."""
+    """Return why a correctly spelled timestamp names no valid time."""
     day, hour, minute, second = text[:10], int(text[11:13]), int(text[14:16]), int(text[17:19])
     if day[:4] == "0000":
         return "The year must be 0001 to 9999."

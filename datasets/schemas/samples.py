@@ -1,4 +1,4 @@
-"""From sample records to fields, and from fields to a sample record."""
+"""Infer fields from sample records, and make a sample record and code snippets from fields."""
 
 import json
 from collections import Counter
@@ -15,20 +15,24 @@ from datasets.schemas.schema import ALWAYS_THERE, MAX_FIELDS, Field, check_size,
 
 MAX_SAMPLE_RECORDS = 1000
 PLACEHOLDER = "YOUR_API_KEY"
-_MAX_VALUE_BYTES = 500  # of a sample's value in a line to be copied
+_MAX_VALUE_BYTES = 500  # longer values of a sample are left out of snippets
 _EXAMPLES: dict[str, Any] = {"string": "text", "number": 42.5, "boolean": True, "timestamp": "2026-06-01T08:00:00Z"}
 
 
 @dataclass(slots=True)
 class Inferred:
-    """Fields read from a sample, to be approved, and what could not be told from it."""
+    """Fields inferred from a sample, for an admin to approve, and notes on what the sample leaves open."""
 
     fields: list[Field] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def infer(text: str) -> Inferred:
-    """Return the fields of one record, an array of records, or NDJSON. Raise ValidationError if it is none of these."""
+    """Return the fields of one record, an array of records, or NDJSON.
+
+    Raises:
+        ValidationError: The text is none of these, or it has too many names.
+    """
     inferred = Inferred()
     seen: dict[str, dict[str, int]] = {}
     records = _records(text)
@@ -40,8 +44,8 @@ def infer(text: str) -> Inferred:
                 seen.setdefault(name, {}).setdefault(_type_of(bytes(value)), number)
     if len(seen) > MAX_FIELDS:
         raise ValidationError(
-            f"The sample has {len(seen)} names beside timestamp and context: {MAX_FIELDS} fields are the limit. "
-            "Send the others inside context."
+            f"The sample has {len(seen)} fields besides timestamp and context. The limit is {MAX_FIELDS}. "
+            "Move the others into context."
         )
     for name, types in seen.items():
         known = [each for each in types if each in FIELD_TYPES]
@@ -49,7 +53,7 @@ def infer(text: str) -> Inferred:
         if not known:
             inferred.notes.append(_unknown_type(name, types))
             continue
-        # A text that looks like a time in one record and not in another is a text.
+        # A field that looks like a time in only some records is a string.
         chosen = "string" if set(known) == {"string", "timestamp"} else known[0]
         inferred.fields.append(Field(name, chosen))
         is_text = set(types) <= {"string", "timestamp"}
@@ -67,6 +71,7 @@ def infer(text: str) -> Inferred:
 
 
 def _unknown_type(name: str, types: Collection[str]) -> str:
+    """Return the note on a field whose values are of no field type."""
     if set(types) == {"null"}:
         return (
             f"“{shown(name)}” is null in every sample, so its type is unknown. "
@@ -76,6 +81,7 @@ def _unknown_type(name: str, types: Collection[str]) -> str:
 
 
 def _records(text: str) -> list[dict[str, Raw]]:
+    """Return at most MAX_SAMPLE_RECORDS records of a sample. Raise ValidationError if it has none."""
     check_size(text)
     body = text.strip().encode(errors="replace")
     try:
@@ -91,10 +97,10 @@ def _records(text: str) -> list[dict[str, Raw]]:
                 records = [msgspec.json.decode(line, type=dict[str, Raw]) for line in lines]
     except (msgspec.DecodeError, RecursionError) as failure:
         raise ValidationError(
-            f"This is not a record, an array of records, or one record a line: {failure}."
+            f"This is not a record, an array of records, or one record per line: {failure}."
         ) from failure
     if not records:
-        raise ValidationError("There is no record in it.")
+        raise ValidationError("The sample has no record.")
     return records[:MAX_SAMPLE_RECORDS]
 
 
@@ -108,7 +114,7 @@ def _and(words: Any) -> str:
 
 
 def example_record(fields: Sequence[Field], sample: str = "") -> str:
-    """Return a record that the fields allow, as JSON on one line: with the values of a pasted sample where they fit."""
+    """Return a valid record for the fields, as JSON on one line. It has the values of a pasted sample if they fit."""
     record = {"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "example"}}
     record |= {each.name: _EXAMPLES[each.type] for each in fields}
     types = {"timestamp": "timestamp", **{each.name: each.type for each in fields}}
@@ -119,7 +125,7 @@ def example_record(fields: Sequence[Field], sample: str = "") -> str:
 
 
 def _first(sample: str) -> dict[str, bytes]:
-    """Return the values of a sample's first record, as JSON; none of something that is no sample."""
+    """Return the values of a sample's first record as JSON texts by name, or nothing if it is not a sample."""
     try:
         return {name: bytes(value) for name, value in _records(sample)[0].items()} if sample.strip() else {}
     except ValidationError:
@@ -128,7 +134,7 @@ def _first(sample: str) -> dict[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """How to send a record from one language."""
+    """Code in one language that sends a record."""
 
     language: str
     text: str
@@ -137,7 +143,7 @@ class Snippet:
 def snippets(
     base_url: str, dataset_id: int | str, fields: Sequence[Field], token: str = PLACEHOLDER, sample: str = ""
 ) -> list[Snippet]:
-    """Return the lines that send the example record, or the sample's."""
+    """Return code that sends an example record, with the values of a sample if there is one."""
     record = example_record(fields, sample)
     url = f"{base_url}/datasets/{dataset_id}"
     shell = record.replace("'", "'\\''")
@@ -152,7 +158,7 @@ def snippets(
     ]
 
 
-# The standard library's, to run where nothing was installed; a refusal is an answer, too.
+# It needs only the standard library. It prints a refusal like any other answer.
 _PYTHON = """import json, urllib.error, urllib.request
 
 request = urllib.request.Request(
@@ -165,7 +171,7 @@ try:
 except urllib.error.HTTPError as refusal:
     answer = refusal
 print(answer.status, answer.read().decode())"""
-# Without `await`: that is no JavaScript in a script, only in a module.
+# Without a top-level `await`, which works in modules only, not in scripts.
 _JAVASCRIPT = """fetch({url}, {{
   method: 'POST',
   headers: {{ Authorization: 'Bearer {token}', 'Content-Type': 'application/json' }},

@@ -1,4 +1,4 @@
-"""A dataset's schema: its rules, and what a published version compiles to."""
+"""A dataset's schema: how it is read, its rules, and the compiled schema that decodes records."""
 
 import json
 import re
@@ -18,13 +18,13 @@ from datasets.schemas.date_times import Timestamp
 from datasets.schemas.field_types import FIELD_TYPES
 
 MAX_FIELDS = 200
-# Of a schema as it is written, and of a sample. Both are refused by their size before they are read.
+# The maximum length of a schema's text or a sample. A longer one is refused before it is parsed.
 MAX_CHARACTERS = 1_000_000
-# Part of every record: not declared.
+# Every record has these, so they are not declared.
 ALWAYS_THERE = ("timestamp", "context")
 RESERVED_NAMES = ("timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
-# What PostgreSQL keeps as text: no NUL, and no half of a surrogate pair.
+# PostgreSQL cannot store NUL or a lone surrogate in a text.
 _TEXT = re.compile("[^\\x00\\ud800-\\udfff]*").fullmatch
 _RESERVED = {name.lower() for name in RESERVED_NAMES}
 
@@ -42,23 +42,28 @@ class Field:
 
 
 def read_fields(text: str | bytes) -> list[Field]:
-    """Fields from JSON; see `parse_fields`. Raises ValidationError."""
+    """Return the fields of a schema in JSON: see `parse_fields`. Raise ValidationError if it is not one."""
     return parse_fields(_read(text))
 
 
 def read_schema_file(path: Path) -> list[Field]:
-    """Fields from a file that holds `{"fields": {"amount": "number"}}`, and nothing else. Raises ValidationError."""
+    """Return the fields of a file that holds a schema like `{"fields": {"amount": "number"}}`.
+
+    Raises:
+        ValidationError: The file does not exist, or holds anything else.
+    """
     try:
         given = _read(path.read_bytes())
     except FileNotFoundError as error:
-        text = f"There is no file {path}: write the schema into one, and give its path after --schema."
+        text = f"There is no file {path}. Write the schema to a file, and pass its path with --schema."
         raise ValidationError(text) from error
-    # Of a list, an empty one too, somebody meant something else: records, as a rule.
+    # Refuse lists, even empty ones: the author probably passed sample records instead of a schema.
     written_out = isinstance(given, Mapping) and isinstance(given.get("fields"), Mapping)
     return parse_fields(given if written_out else None)
 
 
 def _read(text: str | bytes) -> Any:
+    """Return parsed JSON. Raise ValidationError if it is too long, invalid, or has duplicate names."""
     check_size(text)
     try:
         return json.loads(text, object_pairs_hook=_each_name_once)
@@ -69,23 +74,27 @@ def _read(text: str | bytes) -> Any:
 def check_size(text: str | bytes) -> None:
     """Raise ValidationError if a schema or a sample is too long to be one."""
     if len(text) > MAX_CHARACTERS:
-        raise ValidationError(f"This has {len(text):,} characters: {MAX_CHARACTERS:,} is the limit.")
+        raise ValidationError(f"This text has {len(text):,} characters. The limit is {MAX_CHARACTERS:,}.")
 
 
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse duplicate names: json.loads would keep only the last of them."""
+    """Return an object of unique names. Raise ValidationError for duplicates: json.loads would keep only the last."""
     read = dict(pairs)
     if len(read) < len(pairs):
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        raise ValidationError([f"“{shown(name)}” stands there twice." for name in twice[:MAX_FIELDS]])
+        raise ValidationError([f"“{shown(name)}” is declared twice." for name in twice[:MAX_FIELDS]])
     return read
 
 
 def parse_fields(given: Any) -> list[Field]:
-    """Fields from what an admin writes, checked: `{"fields": {"amount": "number"}}`, or a list of such rows
-    (`{"name": "amount", "type": "number", "description": "in EUR"}`).
+    """Return the fields that an admin has declared, after checking them.
 
-    Raises ValidationError, which names every field that is wrong and why.
+    Args:
+        given: An object like `{"fields": {"amount": "number"}}`, or a list of rows like `{"name": "amount", "type":
+            "number", "description": "in EUR"}`.
+
+    Raises:
+        ValidationError: It names every wrong field and the reason.
     """
     declared = given.get("fields") if isinstance(given, Mapping) else given
     if isinstance(declared, Mapping):
@@ -107,7 +116,7 @@ def parse_fields(given: Any) -> list[Field]:
 
 
 def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
-    """Yield what the rules have against the fields: the index of the field, None for all of them, and the reason."""
+    """Yield each violation of the rules: the index of the field, None for all fields together, and the reason."""
     if len(fields) > MAX_FIELDS:
         yield None, _too_many(len(fields))
         return
@@ -117,37 +126,41 @@ def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
         if not _NAME(field.name):
             yield (
                 index,
-                f"“{shown(field.name)}” cannot name a field: "
-                "letters, digits and _, not starting with a digit, at most 63.",
+                f"“{shown(field.name)}” cannot be a field name. "
+                "Use at most 63 letters, digits and _, and do not start with a digit.",
             )
         elif folded in _RESERVED:
             yield index, f"“{field.name}” is reserved: every record has it already."
         elif folded in seen:
-            yield index, f"“{field.name}” and “{seen[folded]}” are the same column: names differ by more than case."
+            yield index, f"“{field.name}” and “{seen[folded]}” differ only in case, so they would share a column."
         if field.type not in FIELD_TYPES:
             yield (
                 index,
                 f"“{shown(field.name)}”: there is no type “{shown(field.type)}”. Types: {', '.join(FIELD_TYPES)}.",
             )
         if not _TEXT(field.description):
-            yield index, f"“{shown(field.name)}”: its description holds characters that cannot be kept."
+            yield index, f"“{shown(field.name)}”: the description has characters that cannot be stored."
         seen.setdefault(folded, field.name)
 
 
 def _too_many(count: int) -> str:
-    return f"{count} fields are too many: {MAX_FIELDS} is the limit."
+    return f"The schema has {count} fields. The limit is {MAX_FIELDS}."
 
 
 def shown(name: str) -> str:
-    """Return a name as a page can show it: half of a surrogate pair cannot be sent, and nobody reads 10,000 letters."""
+    """Return a name for a page: at most 100 characters, with lone surrogates escaped, which UTF-8 cannot encode."""
     return name[:100].encode(errors="backslashreplace").decode()
 
 
 def check_successor(earlier: Iterable[Sequence[Field]], fields: Sequence[Field]) -> None:
-    """Refuse a change that the dataset's table cannot follow: a column keeps its type and spelling for good.
+    """Refuse a change that the dataset's table cannot follow: a column keeps its type and spelling forever.
 
-    `earlier` are all versions published so far: a removed field's column stays in the table.
-    Raises ValidationError with the reason and the way out.
+    Args:
+        earlier: All published versions, because the column of a removed field stays in the table.
+        fields: The next version.
+
+    Raises:
+        ValidationError: It says why, and what to do instead.
     """
     problems = [text for _, text in successor_problems(earlier, fields)]
     if problems:
@@ -155,7 +168,7 @@ def check_successor(earlier: Iterable[Sequence[Field]], fields: Sequence[Field])
 
 
 def successor_problems(earlier: Iterable[Sequence[Field]], fields: Sequence[Field]) -> Iterator[tuple[int, str]]:
-    """What the table has against the fields: the index of the field, and the reason with the way out."""
+    """Yield each field that does not fit the table: its index, the reason, and what to do instead."""
     columns = {field.name.lower(): field for version in earlier for field in version}
     for index, field in enumerate(fields):
         column = columns.get(field.name.lower())
@@ -172,13 +185,13 @@ def successor_problems(earlier: Iterable[Sequence[Field]], fields: Sequence[Fiel
 
 
 class _AnyObject(Struct, gc=False):
-    """Matches any JSON object and keeps nothing of it: validation wants to know that `context` is one, no more."""
+    """Accepts any JSON object and keeps nothing of it. Validation only checks that `context` is an object."""
 
 
 class CompiledSchema:
-    """A published version, ready to validate requests and to decode queued records.
+    """The decoders of a published version, which validate requests and read queued records.
 
-    Decoders are made on first use: web processes validate, workers decode.
+    Each decoder is built on first use, because web processes validate and workers read.
     """
 
     def __init__(self, version_id: int, fields: Sequence[Field]) -> None:
@@ -191,11 +204,12 @@ class CompiledSchema:
         return name in self.types or name in ALWAYS_THERE
 
     def columns(self) -> dict[str, pa.DataType]:
-        """The columns its fields are stored in."""
+        """Return the Arrow types of the fields' columns by name."""
         return {field.name: FIELD_TYPES[field.type].arrow for field in self.fields}
 
     def _record(self, context: Any, timestamp: Any, types: list[Any]) -> type[Struct]:
-        # Attributes are f0, f1, ...: a field may be called anything, `def` or `__init__` included.
+        """Return a struct for a record, with these types for `context`, `timestamp` and the declared fields."""
+        # Attributes are called f0, f1, ... because a field may have any name, even `def` or `__init__`.
         names = {f"f{n}": field.name for n, field in enumerate(self.fields)}
         return msgspec.defstruct(
             "Record",
@@ -207,24 +221,24 @@ class CompiledSchema:
 
     @cached_property
     def one(self) -> "msgspec.json.Decoder[Any]":
-        """Validates a single record."""
+        """The decoder that validates a single record."""
         return msgspec.json.Decoder(self._validated)
 
     @cached_property
     def many(self) -> "msgspec.json.Decoder[list[Any]]":
-        """Validates an array of records."""
+        """The decoder that validates an array of records."""
         return msgspec.json.Decoder(list[self._validated])  # type: ignore[name-defined]
 
     @cached_property
     def queued(self) -> "msgspec.json.Decoder[list[Any]]":
-        """Decodes an array of queued records on the way to columns: `context` as its text, time stamps as theirs."""
+        """The decoder that reads an array of queued records for columns. `context` and timestamps stay texts."""
         types = [FIELD_TYPES[field.type] for field in self.fields]
         record = self._record(Raw, str, [each.read_as or each.decodes_to for each in types])
         return msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
 
     @cached_property
     def date_times(self) -> "msgspec.json.Decoder[list[Any]]":
-        """Decodes only the timestamps of an array of records, as text."""
+        """The decoder that reads only the timestamps of an array of records, as texts."""
         names = {f"f{n}": field.name for n, field in enumerate(self.fields) if field.type == "timestamp"}
         fields = [("timestamp", str), *((attribute, str) for attribute in names)]
         return msgspec.json.Decoder(list[msgspec.defstruct("DateTimes", fields, rename=names, gc=False)])  # type: ignore[misc]

@@ -1,7 +1,7 @@
-"""Read stored records back: the latest first, a selection of them, or all in a stream. Memory is bounded by bytes.
+"""Read stored records: the latest, a selection, or all as a stream. Memory is limited in bytes.
 
-A record may be as large as a request's body, so rows say nothing about bytes. Values are read a few rows at a time and
-passed on in batches of about `BATCH_BYTES`; which rows to read is found by their ids, which are short.
+A record may be as large as a request's body, so a number of rows limits no memory. Queries find rows by their ids,
+which are short. Then values are read a few rows at a time and passed on in batches of about `BATCH_BYTES`.
 """
 
 import re
@@ -21,18 +21,18 @@ from datasets.tables.table import DatasetTable
 
 BATCH_BYTES = 8 * 1024**2
 _MAX_BATCH_ROWS = 65_536
-# Rows that are decoded at once: 16 cost 4 seconds of CPU per million small records, and are 160 MB of the largest ones.
+# Rows decoded at once: 16 rows cost 4 seconds of CPU per million small records, and take 160 MB if all are largest.
 _MAX_DECODED_ROWS = 16
 _MAX_DECODED_BYTES = 160 * 1024**2
 
 
 class RecordsUnreadable(DeltaError):
-    """The table is there, but a part of its records cannot be read."""
+    """The table exists, but some of its records cannot be read."""
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Raise RecordsUnreadable for what Arrow and delta-rs raise about a file that is missing or damaged."""
+def _reported() -> Iterator[None]:
+    """Turn Arrow's and delta-rs's errors about a missing or damaged file into RecordsUnreadable."""
     try:
         yield
     except (pa.ArrowException, DeltaError) as failure:
@@ -45,16 +45,28 @@ _ID = re.compile(r"[0-9][0-9-]{0,39}", re.ASCII).fullmatch
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Records by when they were received (from, and before), by trace id, and by the beginning of their id."""
+    """Conditions that records must meet. Empty ones are ignored.
+
+    Attributes:
+        since: Received at this time or later.
+        until: Received before this time.
+        trace_id: Has this trace id.
+        record_id: The id begins with this text.
+        request: The id begins with this text, which all records of one request share.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
     trace_id: str = ""
     record_id: str = ""
-    request: str = ""  # the part of the id that all records of one request share
+    request: str = ""
 
     def where(self, *more: str) -> str:
-        """Return it as SQL. An id begins with its time of acceptance, and files know their least and greatest id."""
+        """Return the SQL clause for the selection and more terms.
+
+        An id begins with the milliseconds when the record was received, and files know their lowest and highest id. So
+        conditions on ids let a query skip files.
+        """
         terms = list(more)
         if self.since is not None:
             terms.append(f"id >= '{_milliseconds(self.since):013}'")
@@ -63,7 +75,7 @@ class Selection:
         if self.trace_id:
             terms.append(f'"__traceId" = {_literal(self.trace_id)}')
         for beginning in filter(None, (self.record_id, self.request)):
-            # `~` comes after every character of an id.
+            # `~` sorts after every character of an id.
             terms.append(f"id >= '{beginning}' AND id < '{beginning}~'" if _ID(beginning) else "false")
         return f"WHERE {' AND '.join(terms)}" if terms else ""
 
@@ -72,35 +84,43 @@ ALL = Selection()
 
 
 def count(dataset: Dataset, selection: Selection = ALL) -> int:
-    """Return how many rows of a selection are stored."""
+    """Return the number of stored rows of a selection. Raise RecordsUnreadable if they cannot be counted."""
     delta = _open(dataset)
     if delta is None:
         return 0
-    with _told():
+    with _reported():
         found = _narrow(delta, f"SELECT count(*) AS rows FROM records {selection.where()}")  # noqa: S608
         return int(found["rows"][0].as_py())
 
 
 def batches(dataset: Dataset, selection: Selection = ALL) -> Iterator[pa.RecordBatch]:
-    """Yield all rows of a selection, in no order. Raises RecordsUnreadable where one cannot be read."""
+    """Yield all rows of a selection in any order. Raise RecordsUnreadable if a row cannot be read."""
     delta = _open(dataset)
     if delta is not None:
         yield from _sized(_wide(delta, _columns(delta), selection.where()))
 
 
 def latest(
-    dataset: Dataset, limit: int, selection: Selection = ALL, *, before: str = "", longest: int
+    dataset: Dataset, limit: int, selection: Selection = ALL, *, before: str = "", max_characters: int
 ) -> pa.Table | None:
-    """Return the latest rows of a selection, latest first, with ids below `before`; None if there is no table yet.
+    """Return the latest rows of a selection, latest first. Return None if there is no table yet.
 
-    Texts are cut after `longest` characters.
+    Args:
+        dataset: The dataset.
+        limit: The maximum number of rows.
+        selection: The conditions that rows must meet.
+        before: Only rows with lower ids than this one.
+        max_characters: The length to which texts are cut.
+
+    Raises:
+        RecordsUnreadable: A row cannot be read.
     """
     delta = _open(dataset)
     if delta is None:
         return None
     older = [f"id < {_literal(before)}"] if before else []
     ids = _latest_ids(delta, selection.where(*older), limit)
-    columns = _columns(delta, longest)
+    columns = _columns(delta, max_characters)
     if not ids:
         return _whole_schema(delta).empty_table()
     where = selection.where(_between(ids))
@@ -111,13 +131,13 @@ def latest_batches(dataset: Dataset, limit: int) -> Iterator[pa.RecordBatch]:
     """Yield the latest `limit` rows, latest first."""
     delta = _open(dataset)
     ids = _latest_ids(delta, "", limit) if delta is not None else []
-    at, rows = 0, _MAX_DECODED_ROWS
+    at, rows = 0, _MAX_DECODED_ROWS  # where the next page begins, and its size
     while delta is not None and at < len(ids):
         where = Selection().where(_between(ids[at : at + rows]))
         page = pa.Table.from_batches(_sized(_wide(delta, _columns(delta), where))).sort_by([("id", "descending")])
         yield from _sized(iter(page.to_batches(max_chunksize=_MAX_DECODED_ROWS)))
         at += rows
-        # The next page may be twice as large as long as pages stay far below a batch.
+        # Pages grow while they are far smaller than a batch, and shrink otherwise.
         rows = min(rows * 2, _MAX_BATCH_ROWS) if page.nbytes < BATCH_BYTES // 2 else max(1, rows // 2)
 
 
@@ -143,15 +163,15 @@ def _whole_schema(delta: DeltaTable) -> pa.Schema:
     return pa.schema([field for field in pa.schema(delta.schema()) if field.name != PARTITION])
 
 
-def _columns(delta: DeltaTable, longest: int | None = None) -> str:
-    """Return the columns for SQL; with `longest`, texts are cut.
+def _columns(delta: DeltaTable, max_characters: int | None = None) -> str:
+    """Return the columns for a SELECT. `max_characters` is the length to which texts are cut.
 
-    Texts are copied: as views they would hold the whole page of the file that they are in.
+    The cast copies texts. Without it they would be views that keep a whole page of the file in memory.
     """
     parts = []
     for field in _whole_schema(delta):
         name = f'"{field.name}"'
-        value = name if longest is None else f"left({name}, {longest})"
+        value = name if max_characters is None else f"left({name}, {max_characters})"
         parts.append(f"arrow_cast({value}, 'Utf8') AS {name}" if _is_text(field.type) else name)
     return ", ".join(parts)
 
@@ -161,28 +181,28 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _narrow(delta: DeltaTable, sql: str) -> pa.Table:
-    """Ask for what is small: a count, ids."""
+    """Return a small result as a whole: a count or ids."""
     return pa.RecordBatchReader.from_stream(QueryBuilder().register("records", delta).execute(sql)).read_all()
 
 
 def _latest_ids(delta: DeltaTable, where: str, limit: int) -> list[str]:
-    with _told():
+    with _reported():
         found = _narrow(delta, f"SELECT id FROM records {where} ORDER BY id DESC LIMIT {int(limit)}")  # noqa: S608
         ids: list[str] = found["id"].to_pylist()
         return ids
 
 
 def _wide(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatch]:
-    """Yield rows with their values, a few at a time."""
+    """Yield rows with all values, a few at a time."""
     builder = QueryBuilder().register("records", delta)
     rows = max(1, min(_MAX_DECODED_ROWS, _MAX_DECODED_BYTES // settings.MAX_BODY_BYTES))
     for setting in (
         f"batch_size = {rows}",
-        "target_partitions = 1",  # each would hold rows of its own
-        "parquet.pushdown_filters = true",  # so that values of rows that are not wanted are not decoded
+        "target_partitions = 1",  # each partition would hold rows in memory
+        "parquet.pushdown_filters = true",  # do not decode values of rows that are not wanted
     ):
         builder.execute(f"SET datafusion.execution.{setting}")
-    with _told():
+    with _reported():
         stream = builder.execute(f"SELECT {columns} FROM records {where}")  # noqa: S608
         for batch in pa.RecordBatchReader.from_stream(stream):
             if batch.nbytes <= BATCH_BYTES:
@@ -192,14 +212,14 @@ def _wide(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatc
 
 
 def _joined(found: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Return one batch with plain strings: not every writer takes DataFusion's views of strings."""
+    """Return one batch with plain strings: some writers do not accept DataFusion's string views."""
     batch = pa.concat_batches(found)
     fields = [pa.field(field.name, pa.string() if _is_text(field.type) else field.type) for field in batch.schema]
     return batch.cast(pa.schema(fields))
 
 
 def _sized(source: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield the same rows in batches of about BATCH_BYTES, or of one row where it is larger."""
+    """Yield the same rows in batches of about BATCH_BYTES. A larger row gets its own batch."""
     waiting: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in source:

@@ -88,7 +88,7 @@ def _request_of(dataset: Dataset, text: str, found: Search) -> str:
 def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
     """Return the columns and the latest rows of a selection, and the id after which the next page begins."""
     # Read one extra character to see which values are cut, and one extra row to see if there is another page.
-    table = records.latest(dataset, ROWS + 1, selection, before=before, longest=_MAX_CELL + 1)
+    table = records.latest(dataset, ROWS + 1, selection, before=before, max_characters=_MAX_CELL + 1)
     if table is None:
         return {"columns": [], "rows": [], "older": ""}
     columns, found = _columns(table), _dicts(table)
@@ -98,7 +98,7 @@ def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
 
 def one(dataset: Dataset, record_id: str) -> list[tuple[str, dict[str, Any]]] | None:
     """Return a record's columns and values for its own page, or None if there is no such record."""
-    table = records.latest(dataset, 1, Selection(record_id=record_id), longest=_MAX_VALUE + 1)
+    table = records.latest(dataset, 1, Selection(record_id=record_id), max_characters=_MAX_VALUE + 1)
     if table is None or table["id"].to_pylist() != [record_id]:
         return None
     (row,) = _dicts(table)

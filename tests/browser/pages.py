@@ -15,7 +15,7 @@ from tests.conftest import Api, record
 
 def _record(scene: Scene) -> str:
     """Return the id of the latest record. One is stored if there is none yet."""
-    found = records.latest(scene.dataset, 1, longest=50)
+    found = records.latest(scene.dataset, 1, max_characters=50)
     if found is None or not found.num_rows:
         Api(issue_token(scene.key), scene.dataset).one(record(country=..., source="x" * 300))
         drain(scene.dataset.pk)

@@ -97,7 +97,7 @@ def test_it_prints_the_datasets_id_alone(project: Project, tmp_path: Path) -> No
         ("{", "This is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)."),
         *((each, NO_SCHEMA) for each in ("[]", "[1]", '[{"name": "a", "type": "string"}]', "{}", "null")),
         *((f'{{"fields": {each}}}', NO_SCHEMA) for each in ("[]", '[{"name": "a", "type": "string"}]', '"a"', "null")),
-        ('{"fields": {"a": "string", "a": "number"}}', "“a” stands there twice."),
+        ('{"fields": {"a": "string", "a": "number"}}', "“a” is declared twice."),
         (
             '{"fields": {"id": "string", "a": "text"}}',
             "“id” is reserved: every record has it already.; "
@@ -117,7 +117,7 @@ def test_a_schema_that_is_wrong_is_told_why_and_makes_nothing(
 def test_a_dataset_that_cannot_be_made_is_told_why(project: Project, tmp_path: Path) -> None:
     missing = tmp_path / "missing.json"
     said = refusal("create_dataset", "billing", "Orders", "--schema", str(missing))
-    assert said == f"There is no file {missing}: write the schema into one, and give its path after --schema."
+    assert said == f"There is no file {missing}. Write the schema to a file, and pass its path with --schema."
     assert refusal("create_dataset", "nothing", "Orders") == "There is no project “nothing”."
     run("create_dataset", "billing", "Orders")
     for name in ("Orders", "orders!"):

@@ -55,7 +55,7 @@ class Command(ServiceCommand):
         if form == "table":
             limit = _TABLE_ROWS if limit is None else limit
             with _sink(options["output"]) as out:
-                _write_table(records.latest(dataset, limit, longest=_CELL), out)
+                _write_table(records.latest(dataset, limit, max_characters=_CELL), out)
             return
         total = records.count(dataset)
         total = total if limit is None else min(limit, total)

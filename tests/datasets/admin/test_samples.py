@@ -77,9 +77,9 @@ def test_a_sample_of_many_names_is_refused_by_its_size() -> None:
     """The names were counted anew for each name: 1,000 records of 20,000 names took 40 seconds."""
     began = time.process_time()
     wide = json.dumps({f"f{n}": 1 for n in range(20_000)})
-    with pytest.raises(ValidationError, match="20000 names beside timestamp and context: 200 fields are the limit"):
+    with pytest.raises(ValidationError, match=r"20000 fields besides timestamp and context\. The limit is 200"):
         infer("[" + wide + ', {"f1": 1}' * 999 + "]")
-    with pytest.raises(ValidationError, match="1,000,000 is the limit"):
+    with pytest.raises(ValidationError, match="The limit is 1,000,000"):
         infer(" " * 1_000_001)
     assert time.process_time() - began < 1
     assert len(infer(json.dumps({"timestamp": 1, "context": 1} | {f"f{n}": 1 for n in range(200)})).fields) == 200

@@ -73,7 +73,7 @@ def test_a_file_may_begin_with_a_byte_order_mark() -> None:
 def test_a_field_that_stands_twice_in_an_object_is_refused_and_not_overlooked() -> None:
     with pytest.raises(ValidationError) as refusal:
         read_fields('{"fields": {"a": "string", "b": "number", "a": "number", "b": "number"}}')
-    assert refusal.value.messages == ["“a” stands there twice.", "“b” stands there twice."]
+    assert refusal.value.messages == ["“a” is declared twice.", "“b” is declared twice."]
 
 
 # -- names and types ----------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_a_name_may_be(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "1a", "a" * 64, "a b", "a-b", "a.b", "é", "a\n", "\na", "a\x00", "a٣", "$a"])
 def test_a_name_may_not_be(name: str) -> None:
     assert problems(declared(name)) == [
-        f"“{name}” cannot name a field: letters, digits and _, not starting with a digit, at most 63."
+        f"“{name}” cannot be a field name. Use at most 63 letters, digits and _, and do not start with a digit."
     ]
 
 
@@ -101,8 +101,8 @@ def test_a_reserved_name_is_refused_however_it_is_written(name: str) -> None:
 
 def test_names_differ_by_more_than_case() -> None:
     assert problems(declared("amount", "Amount", "other", "AMOUNT")) == [
-        "“Amount” and “amount” are the same column: names differ by more than case.",
-        "“AMOUNT” and “amount” are the same column: names differ by more than case.",
+        "“Amount” and “amount” differ only in case, so they would share a column.",
+        "“AMOUNT” and “amount” differ only in case, so they would share a column.",
     ]
 
 
@@ -116,7 +116,7 @@ def test_an_unknown_type_is_told_the_known_ones(type_name: str) -> None:
 @pytest.mark.parametrize("description", ["a\x00b", "\ud800"])
 def test_a_description_is_text_that_can_be_kept(description: str) -> None:
     row = {"name": "a", "type": "string", "description": description}
-    assert problems([row]) == ["“a”: its description holds characters that cannot be kept."]
+    assert problems([row]) == ["“a”: the description has characters that cannot be stored."]
     assert parse_fields([{**row, "description": "żółć 😀\n"}])[0].description == "żółć 😀\n"
 
 
@@ -124,11 +124,11 @@ def test_200_fields_are_the_most() -> None:
     names = [f"f{n}" for n in range(MAX_FIELDS + 1)]
     assert MAX_FIELDS == 200
     assert len(parse_fields(declared(*names[:200]))) == 200
-    assert problems(declared(*names)) == ["201 fields are too many: 200 is the limit."]
+    assert problems(declared(*names)) == ["The schema has 201 fields. The limit is 200."]
 
 
 MANY = 40_000
-TOO_MANY = f"{MANY} fields are too many: 200 is the limit."
+TOO_MANY = f"The schema has {MANY} fields. The limit is 200."
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ TOO_MANY = f"{MANY} fields are too many: 200 is the limit."
         ("[" + "0," * MANY + "0]", [TOO_MANY.replace("40000", "40001")]),
         (
             '{"fields": {' + ",".join(f'"f{n // 2}":""' for n in range(MANY)) + "}}",
-            [f"“f{n}” stands there twice." for n in range(200)],
+            [f"“f{n}” is declared twice." for n in range(200)],
         ),
-        (json.dumps(declared("x" * 2_000_000)), ["This has 2,000,026 characters: 1,000,000 is the limit."]),
+        (json.dumps(declared("x" * 2_000_000)), ["This text has 2,000,026 characters. The limit is 1,000,000."]),
     ],
     ids=["names", "rows", "no rows", "names twice", "a long name"],
 )

@@ -36,7 +36,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 def test_the_latest_come_latest_first(filled: Dataset) -> None:
-    latest = records.latest(filled, 3, longest=100)
+    latest = records.latest(filled, 3, max_characters=100)
     assert latest is not None
     assert latest["country"].to_pylist() == ["e", "d", "c"]
     assert "ingested-on" not in latest.column_names
@@ -49,7 +49,7 @@ def test_all_come_in_batches(filled: Dataset) -> None:
 
 
 def test_a_dataset_without_a_table_has_no_records(dataset: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
-    assert (records.count(dataset), records.latest(dataset, 3, longest=100), list(records.batches(dataset))) == (
+    assert (records.count(dataset), records.latest(dataset, 3, max_characters=100), list(records.batches(dataset))) == (
         0,
         None,
         [],

@@ -148,7 +148,7 @@ def test_records_are_found_by_time_trace_and_id(api: Api, dataset: Dataset) -> N
     rows = stored(dataset)
 
     def found(selection: Selection) -> list[str]:
-        table = records.latest(dataset, 10, selection, longest=100)
+        table = records.latest(dataset, 10, selection, max_characters=100)
         assert table is not None
         assert records.count(dataset, selection) == table.num_rows
         assert sum(batch.num_rows for batch in records.batches(dataset, selection)) == table.num_rows
@@ -283,7 +283,7 @@ def test_long_values_are_cut_and_loaded_on_demand(client: Client, api: Api, data
 def test_a_table_that_cannot_be_read_is_told_in_words(client: Client, api: Api, dataset: Dataset) -> None:
     send(api, "ada")
     drain(dataset.pk)
-    (row,) = records.latest(dataset, 1, longest=50).to_pylist()  # type: ignore[union-attr]
+    (row,) = records.latest(dataset, 1, max_characters=50).to_pylist()  # type: ignore[union-attr]
     addresses = [
         reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)),
         reverse("admin:ingest_datasetrecords_record", args=(dataset.pk, row["id"])),
