@@ -14,7 +14,7 @@ from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import generations, redis_keys, stream
 from ingest.queue.scripts import script
-from ingest.storing import past
+from ingest.storing import already_stored
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,11 @@ def outside_the_table(dataset: Dataset, table: DatasetTable, generation: str, po
     )
     gone = {held[at - 1][0] for at in replayed}
     quarantined = sum(count for pk, count in held if pk not in gone)
-    settled = past.settled(dataset, table, generation, [_entry(*each) for each in untrimmed]) if untrimmed else 0
+    settled = (
+        already_stored.count_records(dataset, table, generation, [_entry(*each) for each in untrimmed])
+        if untrimmed
+        else 0
+    )
     return Outside(now_generation.decode(), accepted, queued - settled, quarantined, int(trimmed))
 
 

@@ -1,18 +1,62 @@
-"""What could not be stored: replayed, or discarded."""
+"""Quarantine: keep the entries that cannot be stored, replay them, or discard them."""
+
+import logging
+from collections.abc import Sequence
 
 from django.db import transaction
 
 from config.common import clock
-from ingest.models import QuarantinedEntry
+from datasets.models import Dataset
+from ingest.models import QuarantinedEntry, printable
 from ingest.queue import formats, generations, redis_keys, stream
 from ingest.queue.scripts import script
+from ingest.queue.stream import Entry
+
+logger = logging.getLogger(__name__)
+
+
+def put(dataset: Dataset, generation: str, entries: Sequence[Entry], reason: str) -> None:
+    """Put entries into quarantine. Entries that are there already stay as they are."""
+    logger.error("dataset %s: %s entries go to quarantine: %s", dataset.pk, len(entries), reason)
+    QuarantinedEntry.objects.bulk_create(
+        (
+            QuarantinedEntry(
+                dataset=dataset,
+                generation=generation,
+                position=entry.position,
+                origin=entry.origin,
+                count=entry.count,
+                body=entry.body,
+                format=printable(entry.format.decode(errors="replace"))[:1],
+                schema_version_id=entry.version_id,
+                trace_id=stored_trace_id(entry),
+                reason=printable(reason),
+                created_at=clock.now(),
+            )
+            for entry in entries
+        ),
+        ignore_conflicts=True,  # two drains may find the same entry
+    )
+
+
+def stored_trace_id(entry: Entry) -> str:
+    """Return an entry's trace ID as it is in quarantine."""
+    return printable(entry.trace_id)[:128]
+
+
+def trace_ids(dataset: Dataset, generation: str, lowest: int, highest: int) -> dict[tuple[int, str], str]:
+    """Return the trace IDs of all entries ever put into quarantine between two positions, by position and origin."""
+    kept = QuarantinedEntry.objects.filter(
+        dataset=dataset, generation=generation, position__gte=lowest, position__lte=highest
+    )
+    return {(position, origin): trace for position, origin, trace in kept.values_list("position", "origin", "trace_id")}
 
 
 def replay(entry: QuarantinedEntry) -> bool:
-    """Put an entry back into its dataset's queue; False if that was done before, or if it has not left the queue yet.
+    """Put an entry back into its dataset's queue. Return False if that was done before, or if it never left the queue.
 
-    Its records keep the ids of their acceptance. If the reason stands, the entry will be in quarantine again.
-    Dying halfway does no harm: called again, it finishes, and the entry is not queued twice.
+    The records keep the IDs of their acceptance. If the entry fails again, it returns to quarantine. If the process
+    dies halfway, call it again: it finishes, and the entry is queued only once.
     """
     with transaction.atomic():  # an edit of the body waits until the replay is noted
         locked = (
@@ -31,7 +75,7 @@ def _replay(entry: QuarantinedEntry) -> bool:
     generation = generations.begin()
     last_id = stream.last_id_of(entry.position)
     if generation == entry.generation and stream.holds(entry.dataset_id, last_id):
-        return False  # the drain that found it died before its commit
+        return False  # the drain that put it into quarantine died before its commit
     while (place := _queue_again(entry, generation)) is None:  # Redis was wiped meanwhile
         generation = generations.begin()
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
@@ -41,7 +85,7 @@ def _replay(entry: QuarantinedEntry) -> bool:
 
 
 def _queue_again(entry: QuarantinedEntry, generation: str) -> bytes | None:
-    """Return the place of the entry's replay; None if Redis has no longer this generation."""
+    """Return the entry's new place in the queue, or None if Redis no longer has this generation."""
     dataset_id, project_id = entry.dataset_id, entry.dataset.project_id
     place: bytes | None = script("replay")(
         keys=[
@@ -73,9 +117,9 @@ def _queue_again(entry: QuarantinedEntry, generation: str) -> bytes | None:
 
 
 def discard(entry: QuarantinedEntry) -> bool:
-    """Give an entry up for good; False if it was replayed or discarded before.
+    """Delete an entry's body and its edits for good. Return False if the entry was replayed or discarded before.
 
-    The row stays, without the body and its history: in the ledger its records are quarantined for ever.
+    The row stays: the ledger counts its records as quarantined forever.
     """
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
         state=QuarantinedEntry.State.DISCARDED, body=b"", discarded_at=clock.now()

@@ -25,7 +25,7 @@ from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import redis_keys, stream, turns
 from ingest.storing import drain as drains
-from ingest.storing import ledger, upkeep
+from ingest.storing import ledger, quarantine, upkeep
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["config.web.wsgi", "tests.support.crashing"])
@@ -122,7 +122,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "after the trim": lambda: _after(stream, "trim"),
     "before it settles": lambda: _before(turns, "settle"),
     "after it settled": lambda: _after(turns, "settle"),
-    "after it wrote to quarantine": lambda: _after(drains, "_quarantine"),
+    "after it wrote to quarantine": lambda: _after(quarantine, "put"),
     "before it wrote to quarantine": lambda: _before(QuarantinedEntry.objects, "bulk_create"),
 }
 

@@ -18,6 +18,7 @@ from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import formats, redis_keys, stream, turns
+from ingest.storing import conversion, quarantine
 from ingest.storing import drain as drains
 from ingest.storing.drain import drain, drain_once
 from ingest.storing.ledger import balance
@@ -158,7 +159,7 @@ def test_a_batch_that_is_queued_compressed_is_stored_like_any(api: Api, dataset:
 def test_a_commit_is_decoded_in_pieces_of_any_size(
     size: int, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drains, "_PIECE_BYTES", size)
+    monkeypatch.setattr(conversion, "_PIECE_BYTES", size)
     names = [f"{number}" for number in range(7)]
     for name in names[:4]:
         send(api, name)
@@ -277,13 +278,13 @@ def test_two_drains_that_find_the_same_poison_keep_it_once(
 ) -> None:
     enqueue(dataset, b"{}")
     send(api, "a")
-    original = drains._quarantine
+    original = quarantine.put
 
     def overtaken(*args: Any) -> None:
         assert finish(start(drain_without_lock, dataset.pk)) == 0
         original(*args)
 
-    monkeypatch.setattr(drains, "_quarantine", overtaken)
+    monkeypatch.setattr(quarantine, "put", overtaken)
     with pytest.raises(ConcurrentCommit):
         drain_once(dataset)
     monkeypatch.undo()

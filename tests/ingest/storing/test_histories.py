@@ -12,8 +12,7 @@ from datasets.models import Dataset
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import redis_keys, stream
-from ingest.storing import drain as drains
-from ingest.storing import ledger
+from ingest.storing import ledger, quarantine
 from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.ingest.storing.test_restored_redis import all_is_stored
@@ -33,7 +32,7 @@ class Life:
         (stream, "keep_ahead"),
         (stream, "renumber"),
         (DatasetTable, "append"),
-        (drains, "_quarantine"),
+        (quarantine, "put"),
         (stream, "trim"),
     )
 

@@ -21,8 +21,8 @@ from datasets.schemas.schema import CompiledSchema, Field, field_problems
 from datasets.tables.table import DatasetTable
 from ingest.queue.formats import Payload
 from ingest.queue.stream import Entry
+from ingest.storing.conversion import to_table
 from ingest.storing.drain import drain
-from ingest.storing.rows import to_table
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
 from tests.conftest import Api
 from tests.support import oracle

@@ -23,7 +23,7 @@ from datasets.schemas.schema import CompiledSchema, Field
 from ingest.errors import InvalidRecords
 from ingest.queue.formats import Payload
 from ingest.queue.stream import Entry
-from ingest.storing.rows import to_table
+from ingest.storing.conversion import to_table
 from ingest.validation.msgspec_gaps import may_be_misread
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
 

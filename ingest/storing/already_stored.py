@@ -1,0 +1,94 @@
+"""Find the entries of a queue that are stored already: their records are in the table or in quarantine.
+
+An entry above the table's watermark is new, unless it is a replay. Any other entry is looked up, because both are
+possible:
+
+- It is stored. The drain that stored it died before the trim, or Redis was restored from an older copy.
+- It is not stored. Redis took its stream ID from a clock that was behind.
+
+An entry is recognized by the ID of its first row together with its trace ID. The ID alone is not enough: a Redis that
+was restored from an older copy can give a stream ID a second time.
+"""
+
+import logging
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+from datasets.models import Dataset
+from datasets.tables import lookup
+from datasets.tables.table import DatasetTable
+from ingest.queue import stream
+from ingest.queue.stream import Entry
+from ingest.storing import quarantine
+from ingest.storing.conversion import first_row_id
+
+logger = logging.getLogger(__name__)
+
+
+class Split(NamedTuple):
+    """Entries from the head of a stream, in their order."""
+
+    to_store: list[Entry]
+    to_trim: list[Entry]  # the entries to store, and those that are stored already
+    redis_lost_entries: bool  # quarantine has entries that the stream lost: Redis was restored from an older copy
+
+
+def split(dataset: Dataset, table: DatasetTable, generation: str, watermark: int, entries: Sequence[Entry]) -> Split:
+    """Separate the entries that are not stored yet from the others.
+
+    An entry whose ID belongs to another record is in neither list: it gets a new ID at the end of the stream.
+    """
+    lowest = min(watermark + 1, entries[0].position)
+    kept = quarantine.trace_ids(dataset, generation, lowest, entries[-1].position)
+    new = bisect_right(entries, watermark, key=attrgetter("position"))
+    doubtful = [*entries[:new], *(entry for entry in entries[new:] if entry.is_replay)]
+    owners = _owners(table, kept, entries, doubtful)
+    places = {(entry.position, entry.origin) for entry in entries} if kept else set()
+    lost = {place for place in kept if place[0] > watermark} - places
+    found = Split([], [], redis_lost_entries=bool(lost))
+    for entry in entries:
+        if entry.stream_id not in owners:
+            found.to_store.append(entry)
+        elif not _is_stored(entry, owners):
+            logger.warning("dataset %s: entry %s has the ID of another; it gets a new one", dataset.pk, entry.stream_id)
+            stream.renumber(dataset.pk, generation, entry)
+            continue
+        found.to_trim.append(entry)
+    return found
+
+
+def count_records(dataset: Dataset, table: DatasetTable, generation: str, entries: Sequence[Entry]) -> int:
+    """Return how many records of these entries are stored. No entry may be above the table's watermark."""
+    kept = quarantine.trace_ids(dataset, generation, entries[0].position, entries[-1].position)
+    owners = _owners(table, kept, entries, entries)
+    return sum(entry.count for entry in entries if entry.stream_id in owners and _is_stored(entry, owners))
+
+
+def _is_stored(entry: Entry, owners: Mapping[str, set[str]]) -> bool:
+    """Whether the stored records that have the entry's ID are its own."""
+    return not owners[entry.stream_id].isdisjoint((entry.trace_id, quarantine.stored_trace_id(entry)))
+
+
+def _owners(
+    table: DatasetTable, kept: Mapping[tuple[int, str], str], entries: Sequence[Entry], doubtful: Sequence[Entry]
+) -> dict[str, set[str]]:
+    """Return the trace IDs of the stored records that have an entry's ID, by stream ID. Leave out IDs that are free.
+
+    Args:
+        table: The dataset's table. Only the doubtful entries are looked up in it.
+        kept: The trace IDs in quarantine, by position and origin. All entries are looked up in it.
+        entries: The entries, in the order of the queue.
+        doubtful: Those of the entries that may be in the table.
+    """
+    in_table = lookup.trace_ids(table.delta, map(first_row_id, doubtful)) if doubtful and table.exists else {}
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for entry in entries if kept else ():
+        if (place := (entry.position, entry.origin)) in kept:
+            found[entry.stream_id].add(kept[place])
+    for entry in doubtful:
+        if (row_id := first_row_id(entry)) in in_table:
+            found[entry.stream_id] |= in_table[row_id]
+    return dict(found)

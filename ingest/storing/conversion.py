@@ -1,0 +1,210 @@
+"""Convert queue entries to rows of a table. The work is done for whole columns, not for each row."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datasets.models import Dataset
+from datasets.schemas.field_types import FIELD_TYPES, TIMESTAMP, timestamps
+from datasets.schemas.schema import CompiledSchema
+from datasets.tables.layout import BASE_COLUMNS, PARTITION
+from ingest.queue.formats import ARRAY, LINES, OBJECT, lines_of
+from ingest.queue.stream import Entry
+
+# Convert bodies of about this many bytes at a time: their objects then stay in the processor's cache, and Python reuses
+# their memory. Converting a whole commit at once takes half as long again.
+_PIECE_BYTES = 4 * 1024 * 1024
+# How much deeper than usual Python may recurse while it parses a body. That takes about 100 KB of C stack.
+_EXTRA_RECURSION = 1000
+
+_PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Undecodable(Exception):
+    """The body of an entry does not match its schema version."""
+
+
+class Failure(NamedTuple):
+    """Entries that cannot be converted, and why."""
+
+    entries: Sequence[Entry]
+    reason: str
+
+
+class Converted(NamedTuple):
+    """The rows of all entries that can be converted (None: there are no rows), and the other entries."""
+
+    rows: pa.Table | None
+    failures: list[Failure]
+
+
+def convert(
+    dataset: Dataset,
+    schemas: Mapping[int, CompiledSchema],
+    columns: Mapping[str, pa.DataType],
+    entries: Sequence[Entry],
+) -> Converted:
+    """Convert entries to rows, each by the schema version that it was accepted under.
+
+    Args:
+        dataset: The dataset of the entries.
+        schemas: The dataset's schemas by version ID.
+        columns: The columns that the table has.
+        entries: The entries, in the order of the queue.
+    """
+    by_version: dict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_version[entry.version_id].append(entry)
+    tables: list[pa.Table] = []
+    failures: list[Failure] = []
+    for version_id, group in by_version.items():
+        schema = schemas.get(version_id)
+        if schema is None:
+            failures.append(Failure(group, f"there is no schema version {version_id} of this dataset"))
+        elif changed := _changed_column(schema, columns):
+            failures.append(Failure(group, changed))
+        else:
+            for piece in _pieces(group):
+                tables += _convert_piece(dataset, schema, piece, failures)
+    return Converted(pa.concat_tables(tables, promote_options="default") if tables else None, failures)
+
+
+def _changed_column(schema: CompiledSchema, columns: Mapping[str, pa.DataType]) -> str | None:
+    """Return the reason if a column has another type than the schema asks for: something else changed the table."""
+    for name, arrow_type in schema.columns().items():
+        if columns.get(name, arrow_type) != arrow_type:
+            return f"column {name} of the table is {columns[name]}, not {arrow_type}"
+    return None
+
+
+def _pieces(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield the entries in their order, in pieces of about `_PIECE_BYTES`."""
+    begin = size = 0
+    for end, entry in enumerate(entries, start=1):
+        size += len(entry.body)
+        if size >= _PIECE_BYTES or end == len(entries):
+            yield entries[begin:end]
+            begin, size = end, 0
+
+
+def _convert_piece(
+    dataset: Dataset, schema: CompiledSchema, entries: Sequence[Entry], failures: list[Failure]
+) -> list[pa.Table]:
+    """Return the rows of entries of one version. Add entries that cannot be decoded to `failures`.
+
+    All entries are decoded at once. If that fails, each half is tried, and so on, until the bad entries are found.
+    """
+    try:
+        return [to_table(schema, entries, project_id=dataset.project_id, dataset_id=dataset.pk)]
+    except Undecodable as reason:
+        if len(entries) == 1:
+            failures.append(Failure(entries, str(reason)))
+            return []
+    middle = len(entries) // 2
+    halves = (entries[:middle], entries[middle:])
+    return [table for half in halves for table in _convert_piece(dataset, schema, half, failures)]
+
+
+def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: int, dataset_id: int) -> pa.Table:
+    """Return the rows of entries of one schema version, in their order. Raises Undecodable if any entry is.
+
+    `id` is the stream ID of the acceptance and the record's index: `<ms>-<seq>-<index>`, padded so that text order is
+    the order of acceptance. `ingested_at` and the partition are the time of acceptance. All of them follow from the
+    entry, so a repeated drain writes the same rows.
+    """
+    records = _decode(schema, entries)
+    total = len(records)
+    counts = np.fromiter((entry.count for entry in entries), np.int64, len(entries))
+    of_entry = pa.array(np.repeat(np.arange(len(entries)), counts))
+    index = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    accepted = [entry.origin.split("-") for entry in entries]
+    prefix = pa.array([f"{int(ms):013}-{int(seq):07}-" for ms, seq in accepted], pa.string())
+    ingested = pa.array([int(ms) * 1000 for ms, _ in accepted], pa.int64()).cast(TIMESTAMP)
+    base: dict[str, Any] = {
+        "id": pc.binary_join_element_wise(
+            prefix.take(of_entry), pc.utf8_lpad(pa.array(index).cast(pa.string()), 5, "0"), ""
+        ),
+        "project_id": pa.array(np.full(total, project_id)),
+        "dataset_id": pa.array(np.full(total, dataset_id)),
+        "timestamp": _column(timestamps, records, "timestamp"),
+        "ingested_at": ingested.take(of_entry),
+        "context": _column(_texts, records, "context"),
+        "__traceId": pa.array([entry.trace_id for entry in entries], pa.string()).take(of_entry),
+    }
+    columns = [base[field.name] for field in BASE_COLUMNS]
+    fields = list(BASE_COLUMNS)
+    for number, field in enumerate(schema.fields):
+        field_type = FIELD_TYPES[field.type]
+        columns.append(_column(field_type.column, records, f"f{number}"))
+        fields.append(pa.field(field.name, field_type.arrow))
+    columns.append(ingested.cast(pa.timestamp("us")).cast(pa.date32()).take(of_entry))
+    fields.append(pa.field(PARTITION, pa.date32()))
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def first_row_id(entry: Entry) -> str:
+    """Return the ID of an entry's first row. If it is stored, all rows of the entry are: one commit has them all."""
+    ms, seq = entry.origin.split("-")
+    return f"{int(ms):013}-{int(seq):07}-{0:05}"
+
+
+def _decode(schema: CompiledSchema, entries: Sequence[Entry]) -> list[Any]:
+    """Return the records of entries, in their order. Raises Undecodable."""
+    if len(entries) > 1 and all(entry.format == OBJECT and entry.count == 1 for entry in entries):
+        records = _parse(schema, b"[%b]" % b",".join([entry.body for entry in entries]))
+        _check_count(records, len(entries))
+        return records
+    records = []
+    for entry in entries:
+        of_entry = _parse(schema, _as_array(entry))
+        _check_count(of_entry, entry.count)
+        records += of_entry
+    return records
+
+
+def _as_array(entry: Entry) -> bytes:
+    if entry.format == ARRAY:
+        return entry.body
+    if entry.format == OBJECT:
+        return b"[%b]" % entry.body
+    if entry.format == LINES:
+        return b"[%b]" % b",".join(lines_of(entry.body))
+    raise Undecodable(f"unknown format {entry.format!r}")
+
+
+def _parse(schema: CompiledSchema, body: bytes) -> list[Any]:
+    # The stack that is in use already counts for the recursion limit. A worker's stack may be deeper than a web
+    # process's was, so allow more: a body that was accepted must not be too deep here.
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + _EXTRA_RECURSION)
+    try:
+        return schema.queued.decode(body)
+    except _PARSE_ERRORS as failure:
+        raise Undecodable(f"the body does not match its schema version: {failure}") from failure
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _check_count(records: Sequence[Any], count: int) -> None:
+    if len(records) != count or not records:
+        raise Undecodable(f"the body holds {len(records)} records, not {count}")
+
+
+def _column(to_array: Callable[[list[Any]], pa.Array], records: Sequence[Any], attribute: str) -> pa.Array:
+    try:
+        return to_array(list(map(attrgetter(attribute), records)))
+    except (msgspec.ValidationError, pa.ArrowInvalid) as failure:
+        raise Undecodable(f"a value does not match its schema version: {failure}") from failure
+
+
+def _texts(contexts: Sequence[Any]) -> pa.Array:
+    """Return JSON texts as a column. To make no object a row, join and split them by NUL, which JSON never holds."""
+    joined = pa.array([b"\0".join(contexts)], pa.binary()).cast(pa.string())
+    return pc.split_pattern(joined, "\0").values
