@@ -1,4 +1,4 @@
-"""What workers do. Tasks are triggers: one that is lost, doubled or late costs time, not data."""
+"""Celery tasks. They are triggers and carry no records: one that is lost, doubled or late costs time, never data."""
 
 import logging
 from typing import Any
@@ -13,19 +13,19 @@ from ingest.storing import upkeep
 
 logger = logging.getLogger(__name__)
 
-# More at once would fill the broker before the first is done; the rest is due at the next tick.
+# At most this many drains wait in the broker. Datasets beyond that are still due at the next dispatch.
 _MAX_WAITING = 500
 
 
 @shared_task(name="ingest.dispatch")
 def dispatch() -> None:
-    """Send as many drains as datasets are due, less those that wait in the broker."""
+    """Send a drain for each dataset that is due, except for those that wait in the broker already."""
     for _ in range(turns.count_due(_MAX_WAITING) - _waiting()):
         drain.delay()
 
 
 def _waiting() -> int:
-    """Return how many triggers nobody has taken yet."""
+    """Return how many triggers wait in the broker for a worker."""
     with current_app.connection_for_read() as connection:
         channel: Any = connection.default_channel
         count: int = channel.queue_declare(queue=current_app.conf.task_default_queue).message_count
@@ -34,12 +34,12 @@ def _waiting() -> int:
 
 @shared_task(name="ingest.drain")
 def drain() -> None:
-    """Store what one dataset's queue holds: the one whose turn it is now, not when this was sent."""
+    """Store what the queue of one dataset holds. Which one is decided now, not when the trigger was sent."""
     dataset_id = turns.next_due()
     if dataset_id is not None:
         written = drains.drain(dataset_id)
-        if written:  # a look at the storage may wait behind many drains
-            heartbeat.leave(heartbeat.STORAGE)
+        if written:  # proof that the storage works: look_at_storage may wait behind many drains
+            heartbeat.write(heartbeat.STORAGE)
         logger.debug("dataset %s: %s rows stored", dataset_id, written)
 
 
@@ -51,7 +51,7 @@ def tidy() -> None:
 
 @shared_task(name="ingest.sweep")
 def sweep() -> None:
-    """Apply retention to all tables and delete old counts, unless that was done in the last six hours.
+    """Tidy all tables and delete old statistics and slots, unless that was done in the last six hours.
 
     Beat sends this more often: it forgets its schedule when it ends, and may never run for six hours.
     """
@@ -64,11 +64,11 @@ def sweep() -> None:
 
 @shared_task(name="ingest.note_key_use")
 def note_key_use() -> None:
-    """Write when keys were last used to the database."""
+    """Write the times at which API keys were last used to the database."""
     upkeep.note_key_use()
 
 
 @shared_task(name="ingest.look_at_storage")
 def look_at_storage() -> None:
-    """Leave a sign of what the storage looks like from a worker."""
+    """Check the storage from a worker, and note the result for /readyz."""
     health.look_at_storage()

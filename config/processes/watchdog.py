@@ -91,7 +91,7 @@ def _state_of_worker(process: str) -> str:
 
 def _leave(process: str, said: str) -> None:
     try:
-        heartbeat.leave(process, said)
+        heartbeat.write(process, said)
     except (RedisError, OSError):
         return  # the heartbeat expires, and /readyz names Redis first
 

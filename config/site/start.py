@@ -131,7 +131,7 @@ def _each(shown: Sequence[Project], span: str) -> list[Card]:
     now, moment = statistics.this_hour(), clock.now()
     cards = []
     for project in shown:
-        total = statistics.together(traffic[dataset_id] for dataset_id in of_project[project.pk])
+        total = statistics.total(traffic[dataset_id] for dataset_id in of_project[project.pk])
         cards.append(
             Card(
                 project=project,

@@ -38,7 +38,7 @@ def _balance(dataset: Dataset) -> ledger.Balance | str:
     """Return the ledger of a dataset, or a text that says why it cannot be read."""
     try:
         return ledger.balance(dataset)
-    except ledger.NeverStill:
+    except ledger.TableTooBusy:
         return "This dataset receives too many records to count them now. Reload this page."
     except (DeltaError, OSError) as reason:
         return unreadable(reason)

@@ -15,7 +15,7 @@ from config.common.text import counted
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from ingest.models import QuarantinedEntry
-from ingest.storing import mending, quarantine
+from ingest.storing import editing, quarantine
 
 _HELD = QuarantinedEntry.State.HELD
 # A page shows this many characters of a body. The export has all of it.
@@ -82,8 +82,8 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         """Show the body to edit. On POST check and save it, and replay it if the user pressed that button."""
         entry = self.get_object_or_404(request, object_id)
         back = HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
-        offered = {str(version.pk): (version, label) for version, label in mending.versions(entry)}
-        if entry.state != _HELD or not offered or len(entry.body) > mending.MAX_EDITED_BYTES:
+        offered = {str(version.pk): (version, label) for version, label in editing.versions(entry)}
+        if entry.state != _HELD or not offered or len(entry.body) > editing.MAX_EDITED_BYTES:
             messages.error(request, "This entry cannot be edited here. Export its body instead.")
             return back
         problems: Iterable[str] = ()
@@ -92,8 +92,8 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
             author: Any = request.user
             try:
                 seen = number(request.POST.get("edits", ""))
-                mending.edit(entry, request.POST.get("body", ""), version, author, seen=seen)
-            except mending.EditRefused as refusal:
+                editing.edit(entry, request.POST.get("body", ""), version, author, seen=seen)
+            except editing.EditRefused as refusal:
                 problems = refusal.problems
             else:
                 self.log_change(request, entry, f"Body edited and checked against {label}.")
@@ -113,7 +113,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
             versions=[(key, label) for key, (_, label) in offered.items()],
             chosen=request.POST.get("version", ""),
             problems=problems,
-            why=mending.explain(entry),
+            why=editing.explain(entry),
             edits=request.POST.get("edits") or entry.edits.count(),
         )
 
@@ -129,10 +129,10 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     def extra_form_context(self, request: HttpRequest, obj: QuarantinedEntry | None) -> dict[str, Any]:
         if obj is None:
             return {}
-        can_edit = obj.state == _HELD and len(obj.body) <= mending.MAX_EDITED_BYTES
+        can_edit = obj.state == _HELD and len(obj.body) <= editing.MAX_EDITED_BYTES
         return {
-            "why": mending.explain(obj) if obj.state == _HELD else (),
-            "can_edit": can_edit and bool(mending.versions(obj)),
+            "why": editing.explain(obj) if obj.state == _HELD else (),
+            "can_edit": can_edit and bool(editing.versions(obj)),
             "edits": [
                 {"edit": each, "before": _shown(each.before), "after": _shown(each.after)}
                 for each in obj.edits.select_related("author")

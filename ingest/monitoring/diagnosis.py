@@ -195,7 +195,7 @@ def _refusals(project: Project) -> Iterator[Finding]:
             what = counted(count, "record" if code == REJECTED_RECORDS else "request")
             yield Finding(True, f"{what} refused in the last 24 hours ({code}). {text}", advice, place)
     ids = list(project.datasets.values_list("pk", flat=True))
-    accepted = statistics.together(statistics.traffic(ids).values()).by_hour.total()
+    accepted = statistics.total(statistics.traffic(ids).values()).by_hour.total()
     if not accepted and not refused:
         text = "No request with a key of this project has arrived in the last month."
         advice = "Compare the client's address with the curl command on the dataset's page."
@@ -212,7 +212,7 @@ def _refused_without_project(project: Project) -> Iterator[Finding]:
 
 def _queue(project: Project) -> Iterator[Finding]:
     ids = list(project.datasets.values_list("pk", flat=True))
-    backlog = statistics.together(statistics.traffic(ids).values()).backlog
+    backlog = statistics.total(statistics.traffic(ids).values()).backlog
     if backlog.age > _LATE_SECONDS:
         text = f"{counted(backlog.records)} accepted but not yet stored. The oldest has waited {backlog.age:,.0f} s."
         yield Finding(True, text, "No record is lost. The worker's log says why it waits.", "ledger")

@@ -1,4 +1,4 @@
-"""Whether everything that ingest needs is there."""
+"""Check everything that ingest needs: Redis, the database, the storage and the background processes."""
 
 import os
 from collections.abc import Mapping
@@ -15,36 +15,36 @@ from datasets.installation import UnusableData
 from datasets.tables.storage import ForeignTable, TableGone, is_directory, storage_options
 from datasets.tables.storage_check import check_storage
 from ingest.monitoring import heartbeat, memory
-from ingest.monitoring.heartbeat import Sign
+from ingest.monitoring.heartbeat import Heartbeat
 
-# A storage that takes longer is not well; and the worker has other things to do.
+# A worker waits for the storage at most this long, because it has other tasks.
 _STORAGE_SECONDS = 5.0
 NO_ANSWER = "no answer"
 
 
 def look_at_storage() -> None:
-    """Leave a sign of what the storage looks like from here. Run by a worker."""
-    heartbeat.leave(heartbeat.STORAGE, _storage())
+    """Check the storage, and write the result as its heartbeat. A worker runs this."""
+    heartbeat.write(heartbeat.STORAGE, _storage())
 
 
 def checks() -> dict[str, str]:
-    """Return `ok`, or what is wrong, for all that ingest needs. Says nothing of a tenant."""
+    """Return `ok` or what is wrong, by the name of each part. Texts never name a tenant's data."""
     state = {"redis": "ok", "database": _database()}
     try:
         state["redis"] = _redis()
-        signs = heartbeat.read()
+        heartbeats = heartbeat.read()
     except (RedisError, OSError):
-        unknown = dict.fromkeys((*heartbeat.PROCESSES, heartbeat.STORAGE), "unknown: redis gives no answer")
+        unknown = dict.fromkeys((*heartbeat.PROCESSES, heartbeat.STORAGE), "unknown: Redis does not answer")
         return {**state, "redis": NO_ANSWER, **unknown}
-    return {**state, **states(signs)}
+    return {**state, **states(heartbeats)}
 
 
-def states(signs: Mapping[str, Sign | None]) -> dict[str, str]:
-    """Return what each sign of life says; a missing one is named."""
-    gone = f"no sign of life for {heartbeat.STALE_SECONDS} seconds"
-    found = {name: sign.state if sign else gone for name, sign in signs.items()}
-    if signs[heartbeat.STORAGE] is None:
-        found[heartbeat.STORAGE] = f"unknown: no worker has looked at it for {heartbeat.STALE_SECONDS} seconds"
+def states(heartbeats: Mapping[str, Heartbeat | None]) -> dict[str, str]:
+    """Return what each heartbeat says, or that it is missing."""
+    missing = f"no heartbeat for {heartbeat.STALE_SECONDS} seconds"
+    found = {name: last.state if last else missing for name, last in heartbeats.items()}
+    if heartbeats[heartbeat.STORAGE] is None:
+        found[heartbeat.STORAGE] = f"unknown: no worker has checked it for {heartbeat.STALE_SECONDS} seconds"
     return found
 
 
@@ -54,7 +54,7 @@ def _redis() -> str:
     except UnusableData as refusal:
         return str(refusal)
     except DatabaseError:
-        pass  # that is the database's row
+        pass  # reported by the check of the database
     return memory.state()
 
 
@@ -83,7 +83,7 @@ def _storage() -> str:
     except (TableGone, ForeignTable) as failure:
         return str(failure)
     except DatabaseError:
-        return "unknown: the database gives no answer"
+        return "unknown: the database does not answer"
     except (DeltaError, OSError) as failure:
         return f"unavailable: {type(failure).__name__}"
     return "ok"

@@ -1,7 +1,7 @@
-"""Signs of life: each process that works behind the API leaves one in Redis, which alone measures their age.
+"""Heartbeats: each background process writes one to Redis, and so does a worker for the storage that it sees.
 
-Clocks of several machines may disagree, so no time of day is compared: a sign expires after STALE_SECONDS, and its age
-is what has passed of these.
+Clocks of several machines may differ, so heartbeats carry no time of day. Redis alone measures their age: a heartbeat
+expires after STALE_SECONDS, and its age is the part of that time which has passed.
 """
 
 from typing import NamedTuple
@@ -9,27 +9,27 @@ from typing import NamedTuple
 from config.common import redis
 from ingest.queue import redis_keys
 
-# Of the web processes, whichever answers is alive.
+# Web processes need no heartbeat: one that answers is alive.
 PROCESSES = ("worker", "upkeep", "beat")
-# Left by a worker: what the storage looks like from there.
+# A worker writes it after it has looked at the storage.
 STORAGE = "storage"
 STALE_SECONDS = 60
 
 
-class Sign(NamedTuple):
-    """A sign of life: `ok` or what is wrong, and how many seconds ago it was left."""
+class Heartbeat(NamedTuple):
+    """The last heartbeat of a process or of the storage: `ok` or what is wrong, and its age in seconds."""
 
     state: str
     age: float
 
 
-def leave(name: str, state: str = "ok") -> None:
-    """Leave the sign of a process, or of the storage. Raises RedisError."""
+def write(name: str, state: str = "ok") -> None:
+    """Write the heartbeat of a process or of the storage. Raises RedisError."""
     redis.client().set(redis_keys.sign(name), state, ex=STALE_SECONDS)
 
 
-def read() -> dict[str, Sign | None]:
-    """Return the latest sign of each process and of the storage; None where there is none. Raises RedisError."""
+def read() -> dict[str, Heartbeat | None]:
+    """Return the last heartbeat of each process and of the storage, None where it has expired. Raises RedisError."""
     names = (*PROCESSES, STORAGE)
     with redis.client().pipeline(transaction=False) as pipe:
         for name in names:
@@ -37,6 +37,6 @@ def read() -> dict[str, Sign | None]:
             pipe.pttl(redis_keys.sign(name))
         replies = pipe.execute()
     return {
-        name: None if state is None else Sign(state.decode(), max(0.0, STALE_SECONDS - left_ms / 1000))
+        name: None if state is None else Heartbeat(state.decode(), max(0.0, STALE_SECONDS - left_ms / 1000))
         for name, state, left_ms in zip(names, replies[::2], replies[1::2], strict=True)
     }

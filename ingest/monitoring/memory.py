@@ -1,4 +1,4 @@
-"""How much of Redis's memory is used: admission stops well below `maxmemory`, and people are told why."""
+"""How much memory Redis uses. Admission stops well below `maxmemory`."""
 
 from typing import NamedTuple
 
@@ -6,35 +6,36 @@ from config.common import redis
 
 # `admit.lua` refuses requests at this share of `maxmemory`, in percent.
 ADMISSION_STOPS_PERCENT = 80
-# What Redis uses for its clients varies by about this much.
+# The memory that Redis uses for its clients varies by about this share.
 _MARGIN_PERCENT = 2
 
 
 class Memory(NamedTuple):
-    """Redis's memory, in bytes; a limit of 0 is no limit."""
+    """The memory of Redis in bytes. A limit of 0 means no limit."""
 
     used: int
     limit: int
 
     @property
     def percent(self) -> int:
+        """Which share of the limit is used."""
         return self.used * 100 // self.limit if self.limit else 0
 
     @property
     def is_full(self) -> bool:
-        """Whether requests are refused for it, or are about to be."""
+        """Whether admission refuses requests because of it, or is about to."""
         return self.percent >= ADMISSION_STOPS_PERCENT - _MARGIN_PERCENT
 
 
-def seen() -> Memory:
-    """Return what Redis says now."""
+def read() -> Memory:
+    """Return the memory that Redis uses now."""
     info = redis.client().info("memory")
     return Memory(int(info["used_memory"]), int(info["maxmemory"]))
 
 
 def state() -> str:
-    """Return `ok`, or what is wrong in words."""
-    now = seen()
+    """Return `ok`, or what is wrong."""
+    now = read()
     if not now.is_full:
         return "ok"
     return f"memory is full: {now.percent} % of maxmemory; requests are refused from {ADMISSION_STOPS_PERCENT} %"

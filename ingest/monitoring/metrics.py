@@ -1,6 +1,6 @@
-"""Prometheus metrics, read from Redis when asked for: any web process answers for all of them.
+"""Prometheus metrics. They are read from Redis on request, so each web process reports the whole service.
 
-Totals only: a label that named a project or a dataset would tell a tenant of another's.
+There are only totals: a label with a project or dataset would show one tenant's traffic to another.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from ingest.queue import redis_keys, turns
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
-class _QueueCollector(Collector):
+class _RedisCollector(Collector):
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("ingest_redis_up", "1 if Redis answers; without it there is nothing else to tell.")
+        up = GaugeMetricFamily("ingest_redis_up", "1 if Redis answers. If not, there are no other metrics.")
         try:
             metrics = list(self._from_redis())
         except (RedisError, OSError):
@@ -38,43 +38,47 @@ class _QueueCollector(Collector):
         pending = turns.pending()
         waiting = [redis_keys.queued(dataset_id) for dataset_id in pending]
         queued = sum(int(records or 0) for records in (client.mget(waiting) if waiting else []))
-        seconds, microseconds = client.time()  # due times are by Redis's clock
+        seconds, microseconds = client.time()  # due times are from Redis's clock, too
         overdue = max(0.0, seconds + microseconds / 1e6 - min(pending.values()) / 1000) if pending else 0.0
         yield _counter("ingest_accepted_records", "Records accepted since Redis was set up.", int(accepted or 0))
-        yield _gauge("ingest_queued_records", "Records accepted and not yet stored.", queued)
-        yield _gauge("ingest_queued_bytes", "Bytes of the bodies in the queue.", int(size or 0))
-        yield _gauge("ingest_pending_datasets", "Datasets with something to store.", len(pending))
-        yield _gauge("ingest_drain_overdue_seconds", "How long the longest waiting dataset is due.", overdue)
-        used, limit = memory.seen()
-        yield _gauge("ingest_redis_memory_bytes", "Memory that Redis uses.", used)
-        yield _gauge("ingest_redis_memory_limit_bytes", "Redis's maxmemory; 0 is none. Admission stops at 80 %.", limit)
+        yield _gauge("ingest_queued_records", "Accepted records that are not stored yet.", queued)
+        yield _gauge("ingest_queued_bytes", "Bytes of the request bodies in the queue.", int(size or 0))
+        yield _gauge("ingest_pending_datasets", "Datasets with records to store.", len(pending))
+        yield _gauge("ingest_drain_overdue_seconds", "Seconds since the longest waiting dataset was due.", overdue)
+        used, limit = memory.read()
+        yield _gauge("ingest_redis_memory_bytes", "Bytes of memory that Redis uses.", used)
+        yield _gauge(
+            "ingest_redis_memory_limit_bytes",
+            "Redis's maxmemory in bytes, 0 if unlimited. Admission stops at 80 %.",
+            limit,
+        )
         yield from _processes()
-        refused = CounterMetricFamily("ingest_refused_requests", "Requests refused, by error code.", labels=["code"])
+        refused = CounterMetricFamily("ingest_refused_requests", "Refused requests by error code.", labels=["code"])
         counts = {code.decode(): int(count) for code, count in client.hgetall(redis_keys.REFUSED).items()}
         rejected = counts.pop(REJECTED_RECORDS, 0)
         for code, count in sorted(counts.items()):
             refused.add_metric([code], count)
         yield refused
         yield _counter(
-            "ingest_rejected_records", "Records refused in lenient batches, of which others were taken.", rejected
+            "ingest_rejected_records", "Bad records in lenient batches whose other records were accepted.", rejected
         )
 
 
 def _processes() -> Iterator[Metric]:
-    """Describe the processes behind the API, and the storage as a worker sees it."""
-    signs = heartbeat.read()
-    well = GaugeMetricFamily("ingest_process_ok", "1 if the process (or the storage) is well.", labels=["process"])
-    age = GaugeMetricFamily("ingest_heartbeat_age_seconds", "Since the last sign of life.", labels=["process"])
-    for name, sign in signs.items():
-        well.add_metric([name], 1 if sign and sign.state == "ok" else 0)
-        if sign:
-            age.add_metric([name], sign.age)
-    yield well
+    """Yield the state of the background processes, and of the storage as a worker sees it."""
+    heartbeats = heartbeat.read()
+    is_ok = GaugeMetricFamily("ingest_process_ok", "1 if the process or the storage is ok.", labels=["process"])
+    age = GaugeMetricFamily("ingest_heartbeat_age_seconds", "Seconds since the last heartbeat.", labels=["process"])
+    for name, last in heartbeats.items():
+        is_ok.add_metric([name], 1 if last and last.state == "ok" else 0)
+        if last:
+            age.add_metric([name], last.age)
+    yield is_ok
     yield age
 
 
 def text() -> bytes:
-    """The exposition."""
+    """Return the metrics in Prometheus's text format."""
     return generate_latest(_registry)
 
 
@@ -87,4 +91,4 @@ def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
 
 
 _registry = CollectorRegistry()
-_registry.register(_QueueCollector())
+_registry.register(_RedisCollector())

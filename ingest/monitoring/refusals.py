@@ -1,8 +1,8 @@
-"""Refused requests: counted, logged, and the latest of each project kept for the admin.
+"""Count and log refused requests, and keep the latest of each project for the admin.
 
-A client with a valid key may be refused thousands of times a second. So what is kept is bounded in every direction:
-entries per project, bytes per entry, projects, and writes per second. Refusals whose key cannot be read are counted and
-logged only, because nobody can say whose they are.
+A client with a valid key may be refused thousands of times a second. So everything is limited: entries per project,
+bytes per entry, projects, and writes per second. If the key cannot be read, the project is unknown: the refusal is then
+only counted and logged.
 """
 
 import logging
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _refuse = script("refuse")
 
-# Where error codes of requests are counted, the code under which refused records of lenient batches are.
+# Refused records of lenient batches are counted under this code, next to the error codes of requests.
 REJECTED_RECORDS = "rejected_records"
 
 MAX_BODY_BYTES = 2048
@@ -36,7 +36,8 @@ _MAX_TEXT = 200  # characters
 _MAX_LOGS = 200
 _KEPT_SECONDS = 7 * 24 * 3600
 
-# A JSON string under a name that tells of a secret, up to its end or the end of what is kept; and tokens anywhere.
+# Match the value of a JSON string whose name suggests a secret, even if the body was cut inside it. And match tokens
+# anywhere.
 _SECRET_NAME = rb"(?:pass(?:word|wd|phrase)|secret|token|authorization|api_?key|cookie|credential)"
 _SECRET_VALUE = re.compile(
     rb'("[^"\\]{0,100}' + _SECRET_NAME + rb'[^"\\]{0,100}"\s*:\s*")(?:[^"\\]|\\.)*', re.IGNORECASE | re.DOTALL
@@ -59,10 +60,10 @@ class Refusal(Struct, frozen=True, omit_defaults=True):
     field: str = ""
     detail: str = ""
     index: int = -1
-    form: str = ""  # how Try it sends the body: a name of `tryout.FORMS`
+    form: str = ""  # how the Try it page sends the body: a name of `tryout.FORMS`
     body: bytes = b""
     is_cut: bool = False
-    skipped: int = 0  # refusals of the project that were not kept since the one before
+    skipped: int = 0  # how many refusals of the project were not kept since the previous entry
 
     @property
     def time(self) -> datetime:
@@ -71,12 +72,12 @@ class Refusal(Struct, frozen=True, omit_defaults=True):
 
     @property
     def text(self) -> str:
-        """The body, for people."""
+        """The body as text, for the admin."""
         return self.body.decode(errors="replace")
 
 
 class Sent(Struct, frozen=True):
-    """What a refused request was: who sent it where, and the part of its body that the refusal is about."""
+    """A refused request: who sent it, to which path, and the part of its body that was refused."""
 
     trace_id: str
     token_id: str
@@ -91,7 +92,7 @@ _unpack = msgspec.msgpack.Decoder(Refusal).decode
 
 
 class _Allowance:
-    """How much may be done: so much a second, and a burst after a pause."""
+    """A rate limit: so many per second, and more in a burst after a pause."""
 
     def __init__(self, per_second: float, burst: int) -> None:
         self.per_second, self.burst = per_second, burst
@@ -99,7 +100,7 @@ class _Allowance:
         self.skipped = 0
 
     def take(self, wanted: int) -> int:
-        """Return how many of those wanted may be done now. The others are counted in `skipped`."""
+        """Return how many of the wanted ones are allowed now. Add the others to `skipped`."""
         moment = time.monotonic()
         self.left = min(self.burst, self.left + (moment - self.at) * self.per_second)
         self.at = moment
@@ -117,16 +118,16 @@ _MAX_ALLOWANCES = 10_000
 
 
 def forget_allowances() -> None:
-    """For tests: begin as a process that has kept nothing for a while."""
+    """Reset the rate limits. Tests call this."""
     for allowance in (_lines, _all_entries):
         allowance.left, allowance.skipped = allowance.burst, 0
     _entries.clear()
 
 
 def note(code: str) -> None:
-    """Count a refused request of which nobody can say whose it is.
+    """Count a refused request of an unknown project.
 
-    Best effort, as `keep` is: a client gets its answer whether or not its refusal could be counted and kept.
+    Like `keep`, this may fail without an error: a client gets its answer even if its refusal cannot be counted.
     """
     try:
         redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
@@ -135,7 +136,7 @@ def note(code: str) -> None:
 
 
 def log(status: int, code: str, *, trace_id: str, project_id: int | None, dataset_id: int) -> None:
-    """Write a line to the log. Under a flood lines are left out, and the next one says how many."""
+    """Write a line to the log. Under a flood some lines are left out, and the next line says how many."""
     project, dataset = project_id or "unknown", dataset_id or "none"
     _log("refused: %s %s, project %s, dataset %s, trace id %s", status, code, project, dataset, trace_id)
 
@@ -149,9 +150,13 @@ def _log(text: str, *args: object) -> None:
 
 
 def keep(project_id: int, said: dict[str, Any], status: int, sent: Callable[[], Sent]) -> None:
-    """Count a refused request of a project, and keep it in the project's log, if its allowance permits.
+    """Count a refused request of a project, and keep it in the project's log if the rate limit allows it.
 
-    Args: what the client was told; and what it sent, which is only asked for if it is kept.
+    Args:
+        project_id: The project of the request's API key.
+        said: The JSON body of the answer.
+        status: The HTTP status of the answer.
+        sent: Returns the request. It is only called if the request is kept.
     """
     _write(project_id, said["code"], 1, [said], status, lambda _: sent())
 
@@ -159,7 +164,11 @@ def keep(project_id: int, said: dict[str, Any], status: int, sent: Callable[[], 
 def keep_records(project_id: int, count: int, first: Sequence[tuple[dict[str, Any], bytes]], sent: Sent) -> None:
     """Count the refused records of a lenient batch, and keep the first of them.
 
-    Args: how many records were refused; what is wrong with the first of them, and their text; and their request.
+    Args:
+        project_id: The project of the request's API key.
+        count: How many records were refused.
+        first: The problem and the text of each of the first refused records.
+        sent: The request.
     """
 
     def one(at: int) -> Sent:
@@ -189,7 +198,7 @@ def _write(
 
 
 def _allowed(project_id: int, wanted: int) -> tuple[int, int]:
-    """Return how many entries a project may write now, and how many it could not write before."""
+    """Return how many entries a project may write now, and how many were skipped since its last one."""
     with _lock:
         if len(_entries) > _MAX_ALLOWANCES:
             _entries.clear()
@@ -229,7 +238,7 @@ def _cut(text: object) -> str:
 
 
 def redacted(body: bytes) -> bytes:
-    """Return JSON text without tokens, and without the text of fields whose names tell of a secret."""
+    """Return JSON text without tokens, and without the values of fields whose names suggest a secret."""
     return _TOKEN.sub(b"[token]", _SECRET_VALUE.sub(rb"\1[removed]", body))
 
 
@@ -242,7 +251,7 @@ def _read(found: Iterable[bytes]) -> Iterable[Refusal]:
     for packed in found:
         try:
             yield _unpack(packed)
-        except (msgspec.DecodeError, ValueError):  # of another release
+        except (msgspec.DecodeError, ValueError):  # written by another release
             continue
 
 
@@ -252,5 +261,5 @@ def find(project_id: int, refusal_id: str) -> Refusal | None:
 
 
 def projects() -> list[int]:
-    """Return the projects that have a log, the one refused last first. Raises RedisError."""
+    """Return the projects that have a log, the latest refusal first. Raises RedisError."""
     return [int(project_id) for project_id in redis.client().zrevrange(redis_keys.REFUSAL_LOGS, 0, -1)]

@@ -1,7 +1,7 @@
-"""How many records came in, hour by hour, and what was refused: for people to look at.
+"""Count records and refused requests by the hour, for the charts of the admin.
 
-Counted in passing, in steps that are made anyway: records where a drain removes them from the queue, refusals where
-they are answered. What is still queued counts for the present hour.
+Counting costs no step of its own: the drain counts records when it trims them, and the answer to a refused request
+counts the refusal. Records that are still queued count for the current hour.
 """
 
 from collections import Counter
@@ -13,12 +13,12 @@ from datasets.models import Dataset, Project
 from ingest.queue import redis_keys
 
 KEPT_HOURS = 32 * 24
-_AT_ONCE = 1000
+_ITERATOR_ROWS = 1000
 
 
 @dataclass(slots=True)
 class Backlog:
-    """What waits in the queue: records, bytes of bodies, and how long the oldest has waited, in seconds."""
+    """What the queue holds: records, bytes of request bodies, and the age of the oldest entry in seconds."""
 
     records: int = 0
     bytes: int = 0
@@ -27,23 +27,23 @@ class Backlog:
 
 @dataclass(slots=True)
 class Traffic:
-    """Of some datasets together: records by hour since the epoch, and what waits."""
+    """The records of one or more datasets, by hour since the epoch, and their backlog."""
 
     by_hour: Counter[int] = field(default_factory=Counter)
     backlog: Backlog = field(default_factory=Backlog)
 
     def since(self, hour: int) -> int:
-        """Records that came in since the beginning of an hour."""
+        """Return how many records were accepted since the beginning of an hour."""
         return sum(count for each, count in self.by_hour.items() if each >= hour)
 
 
 def this_hour() -> int:
-    """Hours since the epoch."""
+    """Return the current hour, as hours since the epoch."""
     return int(clock.seconds() // 3600)
 
 
 def traffic(dataset_ids: Sequence[int]) -> dict[int, Traffic]:
-    """What came in for each dataset, and what waits; two looks at Redis, however many they are."""
+    """Return the traffic of each dataset. This takes two round trips to Redis for any number of datasets."""
     found = {dataset_id: Traffic() for dataset_id in dataset_ids}
     with redis.client().pipeline(transaction=False) as pipe:
         for dataset_id in found:
@@ -61,29 +61,30 @@ def traffic(dataset_ids: Sequence[int]) -> dict[int, Traffic]:
     return found
 
 
-def together(parts: Iterable[Traffic]) -> Traffic:
-    """The sum; the age is the oldest's."""
-    total = Traffic()
+def total(parts: Iterable[Traffic]) -> Traffic:
+    """Return the sum of several datasets' traffic. Its age is that of the oldest entry."""
+    result = Traffic()
     for part in parts:
-        total.by_hour.update(part.by_hour)
-        total.backlog.records += part.backlog.records
-        total.backlog.bytes += part.backlog.bytes
-        total.backlog.age = max(total.backlog.age, part.backlog.age)
-    return total
+        result.by_hour.update(part.by_hour)
+        result.backlog.records += part.backlog.records
+        result.backlog.bytes += part.backlog.bytes
+        result.backlog.age = max(result.backlog.age, part.backlog.age)
+    return result
 
 
 def _ages(dataset_ids: Sequence[int]) -> list[float]:
+    """Return the age of the oldest entry of each stream, in seconds."""
     with redis.client().pipeline(transaction=False) as pipe:
         for dataset_id in dataset_ids:
             pipe.xrange(redis_keys.stream(dataset_id), "-", "+", count=1)
         pipe.time()
         *heads, (seconds, microseconds) = pipe.execute()
-    now = seconds + microseconds / 1e6  # by the clock that the entries' ids were made with
+    now = seconds + microseconds / 1e6  # Redis's clock, which also made the stream IDs
     return [max(0.0, now - int(head[0][0].partition(b"-")[0]) / 1000) if head else 0.0 for head in heads]
 
 
 def refused(project_ids: Sequence[int]) -> Counter[tuple[int, str]]:
-    """Requests refused, by hour since the epoch and error code."""
+    """Return the number of refused requests, by hour since the epoch and error code."""
     counts: Counter[tuple[int, str]] = Counter()
     with redis.client().pipeline(transaction=False) as pipe:
         for project_id in project_ids:
@@ -96,9 +97,9 @@ def refused(project_ids: Sequence[int]) -> Counter[tuple[int, str]]:
 
 
 def forget_old() -> None:
-    """Drop what is older than the charts go."""
-    datasets = Dataset.objects.values_list("pk", flat=True).iterator(_AT_ONCE)
-    projects = Project.objects.values_list("pk", flat=True).iterator(_AT_ONCE)
+    """Delete the counts of hours that the charts no longer show."""
+    datasets = Dataset.objects.values_list("pk", flat=True).iterator(_ITERATOR_ROWS)
+    projects = Project.objects.values_list("pk", flat=True).iterator(_ITERATOR_ROWS)
     oldest, client = this_hour() - KEPT_HOURS, redis.client()
     for key in (*map(redis_keys.stored_by_hour, datasets), *map(redis_keys.refused_by_hour, projects)):
         old = [place for place in client.hkeys(key) if int(place.partition(b":")[0]) < oldest]

@@ -1,4 +1,4 @@
-"""The ledger: accepted = stored + queued + quarantined, per dataset, at every moment."""
+"""The ledger: accepted = stored + queued + quarantined, for each dataset and at every moment."""
 
 import logging
 import time
@@ -18,17 +18,17 @@ from ingest.storing import already_stored
 
 logger = logging.getLogger(__name__)
 
-# Looks at a table that is being written to until two in a row agree.
-_MAX_LOOKS = 50
+# A table that is being written to is read until it is the same before and after the rest of the ledger was read.
+_MAX_READS = 50
 
 
-class NeverStill(Refused):
-    """The table changed at every look."""
+class TableTooBusy(Refused):
+    """The table changed each time it was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One dataset's ledger, in records, of the present generation of the queue."""
+    """The ledger of one dataset, in records, for the present generation of the queue."""
 
     dataset_id: int
     accepted: int
@@ -38,61 +38,68 @@ class Balance:
 
     @property
     def adds_up(self) -> bool:
+        """Whether every accepted record is stored, queued or in quarantine."""
         parts = (self.stored, self.queued, self.quarantined)
         return self.accepted == sum(parts) and min(parts) >= 0
 
     def as_json(self) -> dict[str, object]:
+        """Return the figures, and whether they add up, as JSON values."""
         return {**asdict(self), "adds_up": self.adds_up}
 
 
 def balance(dataset: Dataset) -> Balance:
-    """The dataset's ledger, all four figures as of one moment. Raises NeverStill, and what the storage raises."""
+    """Return the ledger of a dataset. All four figures are from the same moment.
+
+    Raises:
+        TableTooBusy: The table changed each time it was read.
+        DeltaError, OSError: The storage failed.
+    """
     table = DatasetTable.of(dataset)
-    for _ in range(_MAX_LOOKS):
+    for _ in range(_MAX_READS):
         generation = generations.current() or ""
-        position, stored = _reached(table, generation)
-        outside = outside_the_table(dataset, table, generation, position)
-        still = _reached(table, generation) == (position, stored)
-        if still and outside.generation == generation:
-            accepted = outside.accepted + outside.forgotten(position, stored)
+        watermark, stored = _read_table(table, generation)
+        outside = outside_the_table(dataset, table, generation, watermark)
+        is_unchanged = _read_table(table, generation) == (watermark, stored)
+        if is_unchanged and outside.generation == generation:
+            accepted = outside.accepted + outside.records_redis_lost(watermark, stored)
             return Balance(dataset.pk, accepted, stored, outside.queued, outside.quarantined)
         time.sleep(0.02)
-    raise NeverStill(f"dataset {dataset.pk} is written to too fast to be looked at. Try again.")
+    raise TableTooBusy(f"The table of dataset {dataset.pk} changed each time it was read. Try again.")
 
 
-def _reached(table: DatasetTable, generation: str) -> tuple[int, int]:
-    """Return the table's position, and how many rows were written to it, as of now."""
+def _read_table(table: DatasetTable, generation: str) -> tuple[int, int]:
+    """Return the table's watermark, and how many rows were ever written to it, as of now."""
     if not table.refresh():
         return 0, 0
     return table.position(generation), table.stored(generation)
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """What a dataset's ledger has beside its table, and of which generation of the queue."""
+class OutsideTheTable:
+    """What Redis and quarantine know of a dataset's records, in one generation of the queue."""
 
     generation: str
     accepted: int
     queued: int
     quarantined: int
-    trimmed: int  # the table's position, as far as Redis knows
+    trimmed: int  # the table's watermark as of the last trim, as far as Redis knows
 
-    def forgotten(self, position: int, stored: int) -> int:
-        """Return how many records Redis has forgotten to have accepted: it was restored from an older copy.
+    def records_redis_lost(self, watermark: int, stored: int) -> int:
+        """Return how many accepted records are missing from Redis's count: it was restored from an older copy.
 
-        That is only looked for if Redis does not know the table's position. Records that are stored, queued or in
-        quarantine were accepted. Records that are missing stay missing: this is never negative.
+        Only a Redis that does not know the table's watermark can have lost records. Records that are stored, queued or
+        in quarantine were accepted. The result is never negative, so a record that is missing elsewhere stays missing.
         """
-        if self.trimmed == position:
+        if self.trimmed == watermark:
             return 0
         return max(0, stored + self.queued + self.quarantined - self.accepted)
 
 
-def outside_the_table(dataset: Dataset, table: DatasetTable, generation: str, position: int) -> Outside:
-    """Return the ledger for a table that was written up to this position of the queue."""
-    held = list(
-        QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__lte=position)
-        .exclude(state=QuarantinedEntry.State.REPLAYED)  # held or discarded
+def outside_the_table(dataset: Dataset, table: DatasetTable, generation: str, watermark: int) -> OutsideTheTable:
+    """Return what is not in the table, for a table with this watermark."""
+    kept = list(
+        QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__lte=watermark)
+        .exclude(state=QuarantinedEntry.State.REPLAYED)
         .values_list("pk", "count")
     )
     now_generation, accepted, queued, trimmed, replayed, untrimmed = script("ledger")(
@@ -104,46 +111,46 @@ def outside_the_table(dataset: Dataset, table: DatasetTable, generation: str, po
             redis_keys.replayed(dataset.pk),
             redis_keys.trimmed(dataset.pk),
         ],
-        args=[stream.last_id_of(position), *(pk for pk, _ in held)],
+        args=[stream.last_id_of(watermark), *(pk for pk, _ in kept)],
     )
-    gone = {held[at - 1][0] for at in replayed}
-    quarantined = sum(count for pk, count in held if pk not in gone)
-    settled = (
-        already_stored.count_records(dataset, table, generation, [_entry(*each) for each in untrimmed])
-        if untrimmed
-        else 0
-    )
-    return Outside(now_generation.decode(), accepted, queued - settled, quarantined, int(trimmed))
+    queued_again = {kept[number - 1][0] for number in replayed}
+    quarantined = sum(count for pk, count in kept if pk not in queued_again)
+    entries = [_entry(*each) for each in untrimmed]
+    settled = already_stored.count_records(dataset, table, generation, entries) if entries else 0
+    return OutsideTheTable(now_generation.decode(), accepted, queued - settled, quarantined, int(trimmed))
 
 
 def _entry(origin: bytes, trace_id: bytes, count: int, stream_id: bytes) -> stream.Entry:
-    """Return what the ledger's script says of an entry."""
+    """Return an entry, without its body, from a reply of ledger.lua."""
     return stream.Entry(stream_id.decode(), b"", b"", count, 0, trace_id.decode(errors="replace"), origin.decode(), 0)
 
 
 def recount(dataset: Dataset, generation: str, trimmed: int) -> None:
-    """Count in Redis what it has forgotten to have accepted, and note the table's position there.
+    """Correct a Redis that was restored from an older copy: its count of accepted records, and the watermark it knows.
 
-    `trimmed`: the position that Redis knew, which is not the table's.
+    Args:
+        dataset: The dataset whose counts are corrected.
+        generation: The generation of the queue.
+        trimmed: The watermark that Redis had. If Redis has another one by now, nothing is done.
     """
     table = DatasetTable.of(dataset)
-    position, stored = _reached(table, generation)
-    outside = outside_the_table(dataset, table, generation, position)
-    forgotten = outside.forgotten(position, stored)
+    watermark, stored = _read_table(table, generation)
+    outside = outside_the_table(dataset, table, generation, watermark)
+    lost = outside.records_redis_lost(watermark, stored)
     keys = [
         redis_keys.GENERATION,
         redis_keys.accepted(dataset.pk),
         redis_keys.TOTAL_ACCEPTED,
         redis_keys.trimmed(dataset.pk),
     ]
-    done = script("recount")(keys=keys, args=[generation, trimmed, forgotten, position])
-    if done and forgotten:
-        logger.warning("dataset %s: Redis has forgotten %s records that are stored", dataset.pk, forgotten)
+    done = script("recount")(keys=keys, args=[generation, trimmed, lost, watermark])
+    if done and lost:
+        logger.warning("dataset %s: Redis had lost count of %s stored records; corrected", dataset.pk, lost)
 
 
 @dataclass(slots=True)
 class Audit:
-    """Whether the ledgers of several datasets add up; `unchecked` are those for which there was no time."""
+    """How many datasets' ledgers were checked, do not add up, and could not be checked."""
 
     checked: int = 0
     wrong: int = 0
@@ -151,7 +158,7 @@ class Audit:
 
 
 def audit(datasets: Sequence[Dataset], *, seconds: float) -> Audit:
-    """Look at the ledgers of those datasets that this generation of the queue has accepted records for."""
+    """Check the ledgers of datasets for at most this time. Leave out datasets that never accepted a record."""
     with redis.client().pipeline(transaction=False) as pipe:
         for dataset in datasets:
             pipe.exists(redis_keys.accepted(dataset.pk))
@@ -164,6 +171,6 @@ def audit(datasets: Sequence[Dataset], *, seconds: float) -> Audit:
         try:
             result.wrong += not balance(dataset).adds_up
             result.checked += 1
-        except (NeverStill, DeltaError, OSError):
+        except (TableTooBusy, DeltaError, OSError):
             result.unchecked += 1
     return result

@@ -1,8 +1,11 @@
-"""A table begun anew, where the old one was deleted on purpose."""
+"""Give a dataset another table: a new one after its own was deleted on purpose, or the one that is in its place."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID, uuid4
 
 from config.common import redis
+from config.common.errors import Refused
 from datasets import services
 from datasets.models import Dataset
 from datasets.tables.commits import reached
@@ -11,25 +14,23 @@ from ingest.queue import generations, redis_keys, stream, turns
 from ingest.storing import ledger
 
 
-class NotGone(Exception):
-    """The dataset needs no new table, or a drain is at work on it."""
+class NewTableRefused(Refused):
+    """The dataset needs no other table, or a drain is writing to its table."""
 
 
-def begin_anew(dataset: Dataset) -> None:
-    """Make an empty table where a dataset has lost its own. Raises NotGone.
+def start_new_table(dataset: Dataset) -> None:
+    """Create an empty table for a dataset that has lost its own. Raises NewTableRefused.
 
-    It goes on from where the old one was: what is queued will be in it, and its count of rows ever written is that of
-    the ledger. Both are in the commit that makes it.
+    The new table continues where the old one ended: it gets the old watermark and the number of rows ever written, both
+    in the commit that creates it. Queued records are then stored in it.
     """
     if not dataset.has_table:
-        raise NotGone("it has had no table yet: its first records make one")
-    with turns.claim(dataset.pk) as lock:
-        if lock is None:
-            raise NotGone("a drain is at work on it")
+        raise NewTableRefused("the dataset never had a table; its first records create one")
+    with _no_drain(dataset):
         table = DatasetTable(dataset.project_id, dataset.pk)
         if table.refresh():
-            raise NotGone("its table is there")
-        services.bind_table(dataset, uuid4())  # if the old table comes back, it is foreign
+            raise NewTableRefused("its table is there")
+        services.bind_table(dataset, uuid4())  # if the old table comes back, it belongs to no dataset
         table.dataset = dataset
         latest = dataset.latest_version()
         fields = latest.field_list() if latest else []
@@ -37,25 +38,32 @@ def begin_anew(dataset: Dataset) -> None:
         if generation is None:
             table.create(fields)
             return
-        position = _before_what_is_queued(dataset.pk)
-        outside = ledger.outside_the_table(dataset, table, generation, position)
+        watermark = _position_before_queue(dataset.pk)
+        outside = ledger.outside_the_table(dataset, table, generation, watermark)
         stored = outside.accepted - outside.queued - outside.quarantined
-        table.create(fields, reached(generation, position, stored))
+        table.create(fields, reached(generation, watermark, stored))
 
 
 def take_over(dataset: Dataset) -> None:
-    """Bind a dataset to the table that is in its place, whichever dataset it was made for. Raises NotGone."""
-    with turns.claim(dataset.pk) as lock:
-        if lock is None:
-            raise NotGone("a drain is at work on it")
+    """Make the table that is in a dataset's place its own, even if it was made for another. Raises NewTableRefused."""
+    with _no_drain(dataset):
         table = DatasetTable(dataset.project_id, dataset.pk)
         if not table.refresh() or table.table_id is None:
-            raise NotGone("there is no table in its place that belongs to another dataset")
+            raise NewTableRefused("there is no table in its place that belongs to another dataset")
         services.bind_table(dataset, UUID(table.table_id))
 
 
-def _before_what_is_queued(dataset_id: int) -> int:
-    """The position just before the stream's first entry; of its last, if all are gone."""
+@contextmanager
+def _no_drain(dataset: Dataset) -> Iterator[None]:
+    """Keep drains away from a dataset. Raises NewTableRefused if one has claimed it."""
+    with turns.claim(dataset.pk) as lock:
+        if lock is None:
+            raise NewTableRefused("a drain is writing to its table; try again in a few seconds")
+        yield
+
+
+def _position_before_queue(dataset_id: int) -> int:
+    """Return the position just before the stream's first entry, or of its last entry ever if the stream is empty."""
     client, key = redis.client(), redis_keys.stream(dataset_id)
     first = client.xrange(key, count=1)
     if first:

@@ -1,4 +1,4 @@
-"""Upkeep of tables and keys, by beat."""
+"""Regular maintenance of tables and API keys. Beat starts it."""
 
 import logging
 from datetime import UTC, datetime
@@ -20,7 +20,11 @@ _SWEEP_SECONDS = 6 * 3600
 
 
 def tidy_tables(*, everything: bool) -> None:
-    """Compact, drop what is beyond retention, vacuum; a table that fails does not keep the others waiting."""
+    """Compact and vacuum the tables that were written to, and delete days beyond retention.
+
+    If one table fails, the others are tidied all the same. With `everything`, tidy all tables, and also delete files
+    that writers left behind when they died.
+    """
     ids = untidy.dataset_ids()
     datasets = Dataset.objects.all() if everything else Dataset.objects.filter(pk__in=ids)
     for dataset in datasets.iterator():
@@ -28,10 +32,10 @@ def tidy_tables(*, everything: bool) -> None:
         try:
             tidy(DatasetTable.of(dataset), sweep=everything)
         except ConcurrentCommit:
-            logger.info("dataset %s is being tidied by another", dataset.pk)
-            untidy.mark(dataset.pk)  # which may not have seen the last commits
+            logger.info("dataset %s: another run tidies the table at the same time", dataset.pk)
+            untidy.mark(dataset.pk)  # the other run may have missed the latest commits
         except (DeltaError, OSError):
-            logger.exception("dataset %s could not be tidied; it will be tried again", dataset.pk)
+            logger.exception("dataset %s: the table could not be tidied; the next run tries again", dataset.pk)
             untidy.mark(dataset.pk)
 
 
@@ -46,7 +50,7 @@ def note_sweep() -> None:
 
 
 def note_key_use() -> None:
-    """Move the times of last use from Redis to the database."""
+    """Move the times at which API keys were last used from Redis to the database."""
     installation.check()
     client = redis.client()
     noted = {int(key_id): int(ms) for key_id, ms in client.hgetall(redis_keys.KEYS_LAST_USED).items()}
@@ -54,5 +58,5 @@ def note_key_use() -> None:
         return
     keys = [ApiKey(pk=key_id, last_used_at=datetime.fromtimestamp(ms / 1000, UTC)) for key_id, ms in noted.items()]
     ApiKey.objects.bulk_update(keys, ["last_used_at"], batch_size=500)
-    # One used again meanwhile is noted again within seconds.
+    # A key that was used meanwhile loses that time here, but an active key is noted again within seconds.
     client.hdel(redis_keys.KEYS_LAST_USED, *noted)

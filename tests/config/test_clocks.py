@@ -81,6 +81,6 @@ def test_readyz_names_the_process_that_is_gone(tmp_path: Path, gone: str) -> Non
             running.enter_context(start[process]())
         expected = {process: "ok" for process in start if process != gone}
         found = wait_for(lambda: checks if expected.items() <= (checks := health.checks()).items() else None, "signs")
-        assert found[gone] == "no sign of life for 60 seconds"
+        assert found[gone] == "no heartbeat for 60 seconds"
         if gone == "upkeep":
             wait_for(lambda: health.checks()["storage"] == "ok", "a look at the storage")

@@ -12,20 +12,20 @@ from rich.table import Table
 from config.common.commands import ServiceCommand
 from config.common.text import TableConsole, cell, visible
 from datasets.models import Dataset
-from ingest.storing.ledger import Balance, NeverStill, balance
+from ingest.storing.ledger import Balance, TableTooBusy, balance
 
 
 class Command(ServiceCommand):
-    """Shows the ledger."""
+    """Show the ledger."""
 
     help = (
-        "Show, per dataset, how many records were accepted, and that each is stored, queued or quarantined. "
-        "Exits with 1 where they do not add up, or cannot be read. Counts from when Redis was set up."
+        "Show for each dataset how many records were accepted, and how many of them are stored, queued and "
+        "quarantined. Exit with 1 if the numbers do not add up or cannot be read. Counts begin when Redis is set up."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dataset", type=int, metavar="ID", help="only this one")
-        parser.add_argument("--json", action="store_true", help="an array of objects, for programs")
+        parser.add_argument("--dataset", type=int, metavar="ID", help="show only this dataset")
+        parser.add_argument("--json", action="store_true", help="print JSON: an array with an object for each dataset")
 
     def handle(self, *args: Any, **options: Any) -> None:
         datasets = Dataset.objects.select_related("project").order_by("pk")
@@ -38,7 +38,7 @@ class Command(ServiceCommand):
         for dataset in datasets:
             try:
                 balances.append((dataset, balance(dataset)))
-            except (DeltaError, OSError, NeverStill) as reason:
+            except (DeltaError, OSError, TableTooBusy) as reason:
                 self.stderr.write(f"dataset {dataset.pk}: {visible(str(reason))}")
                 failed = True
         if options["json"]:

@@ -7,24 +7,25 @@ from django.core.management.base import CommandError
 
 from config.common.commands import ServiceCommand
 from datasets.models import Dataset
-from ingest.storing.new_table import NotGone, begin_anew, take_over
+from ingest.storing.new_table import NewTableRefused, start_new_table, take_over
 
 
 class Command(ServiceCommand):
-    """Begins a table anew."""
+    """Create a new table for a dataset that has lost its own."""
 
     help = (
-        "Begin a dataset's table anew, empty, after it was deleted on purpose. Until then its records stay queued: "
-        "a table that is gone is taken for a storage that is not mounted. What is queued will be in the new table."
+        "Create an empty table for a dataset after its table was deleted on purpose. Without this command its records "
+        "stay queued, because a missing table may mean that the storage is not mounted. The queued records are then "
+        "stored in the new table."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", type=int, help="of the dataset")
+        parser.add_argument("id", type=int, help="ID of the dataset")
         parser.add_argument(
             "--take-over",
             action="store_true",
-            help="keep the table that is in its place, which was made for another dataset: only if the database was "
-            "restored from a backup, and you know that the table is this dataset's",
+            help="use the table that is in its place, although it was made for another dataset. Do this only if the "
+            "database was restored from a backup, and if you know that the table belongs to this dataset",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,8 +33,8 @@ class Command(ServiceCommand):
         if dataset is None:
             raise CommandError(f"There is no dataset {options['id']}.")
         try:
-            take_over(dataset) if options["take_over"] else begin_anew(dataset)
-        except NotGone as reason:
-            raise CommandError(f"Nothing was done: {reason}.") from reason
-        what = "the table that is in its place" if options["take_over"] else "a new table, empty"
-        self.stdout.write(f"Dataset {dataset.pk} has {what}.")
+            take_over(dataset) if options["take_over"] else start_new_table(dataset)
+        except NewTableRefused as reason:
+            raise CommandError(f"Nothing was changed: {reason}.") from reason
+        what = "uses the table that is in its place" if options["take_over"] else "has a new table, which is empty"
+        self.stdout.write(f"Dataset {dataset.pk} now {what}.")

@@ -12,12 +12,12 @@ from ingest.storing.quarantine import replay
 
 
 class Command(ServiceCommand):
-    """Replays a quarantined entry."""
+    """Replay a quarantined entry."""
 
-    help = "Put a quarantined entry back into its dataset's queue. Calling it again does not queue it again."
+    help = "Put a quarantined entry back into its dataset's queue. Running this twice queues the entry once."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", type=int, help="of the entry, as the admin's quarantine lists it")
+        parser.add_argument("id", type=int, help="ID of the entry, as the admin shows it under Quarantine")
 
     def handle(self, *args: Any, **options: Any) -> None:
         entry = QuarantinedEntry.objects.filter(pk=options["id"]).first()
@@ -27,4 +27,6 @@ class Command(ServiceCommand):
             verb = "is" if entry.count == 1 else "are"
             self.stdout.write(f"{counted(entry.count)} {verb} in the queue of dataset {entry.dataset_id} again.")
         else:
-            self.stdout.write("Nothing was done: it was replayed before, or it is still in the queue.")
+            self.stdout.write(
+                "Nothing was changed: the entry was replayed or discarded before, or it is still in the queue."
+            )

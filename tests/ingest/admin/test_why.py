@@ -59,7 +59,7 @@ def test_nothing_is_wrong_where_records_arrive(look: Look, api: Api, dataset: Da
 def test_a_project_that_has_nothing_is_told_what_it_lacks(look: Look) -> None:
     said = look()
     for cause in (
-        "no sign of life",
+        "no heartbeat",
         "No dataset accepts records",
         "The project has no active API key",
         "No request with a key",

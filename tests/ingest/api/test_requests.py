@@ -119,7 +119,7 @@ def test_it_says_that_it_is_not_ready_without_a_worker(transactional_db: None) -
     response = Api(None).request("GET", "/readyz")
     assert response.status_code == 503
     assert response.json()["status"] == "unavailable"
-    assert response.json()["checks"]["worker"] == "no sign of life for 60 seconds"
+    assert response.json()["checks"]["worker"] == "no heartbeat for 60 seconds"
 
 
 def test_it_counts_for_prometheus(api: Api) -> None:

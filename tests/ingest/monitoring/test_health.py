@@ -57,18 +57,18 @@ def test_it_is_ready_once_every_process_has_given_a_sign(slash: str) -> None:
 def test_it_names_the_process_that_is_gone_and_no_other(process: str) -> None:
     all_is_well()
     redis.client().delete(redis_keys.sign(process))
-    assert ready() == (503, {**ALL_OK, process: "no sign of life for 60 seconds"})
+    assert ready() == (503, {**ALL_OK, process: "no heartbeat for 60 seconds"})
 
 
 def test_it_names_a_storage_that_no_worker_has_looked_at() -> None:
     for process in heartbeat.PROCESSES:
-        heartbeat.leave(process)
-    assert ready() == (503, {**ALL_OK, "storage": "unknown: no worker has looked at it for 60 seconds"})
+        heartbeat.write(process)
+    assert ready() == (503, {**ALL_OK, "storage": "unknown: no worker has checked it for 60 seconds"})
 
 
 def test_a_process_says_what_is_wrong_with_it() -> None:
     all_is_well()
-    heartbeat.leave("worker", "busy with the same tasks for 75 seconds")
+    heartbeat.write("worker", "busy with the same tasks for 75 seconds")
     assert ready() == (503, {**ALL_OK, "worker": "busy with the same tasks for 75 seconds"})
 
 
@@ -83,7 +83,7 @@ def test_it_names_redis() -> None:
     with redis_away():
         status, checks = ready()
     assert status == 503
-    assert checks == {**dict.fromkeys(ALL_OK, "unknown: redis gives no answer"), "redis": "no answer", "database": "ok"}
+    assert checks == {**dict.fromkeys(ALL_OK, "unknown: Redis does not answer"), "redis": "no answer", "database": "ok"}
     assert ready()[0] == 200
 
 

@@ -372,7 +372,10 @@ def run(pk: int) -> str:
 def test_the_command_replays_an_entry(dataset: Dataset) -> None:
     entry = make_storable(dataset)
     assert run(entry.pk) == f"2 records are in the queue of dataset {dataset.pk} again.\n"
-    assert run(entry.pk) == "Nothing was done: it was replayed before, or it is still in the queue.\n"
+    assert (
+        run(entry.pk)
+        == "Nothing was changed: the entry was replayed or discarded before, or it is still in the queue.\n"
+    )
     assert drain(dataset.pk) == 2
 
 

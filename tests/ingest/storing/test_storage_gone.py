@@ -265,7 +265,7 @@ def test_no_table_is_begun_anew_that_is_there_was_never_made_or_is_being_written
         call_command("new_table", str(dataset.pk))
     dataset.refresh_from_db()
     redis.client().set(redis_keys.lock(dataset.pk), "another")
-    with pytest.raises(CommandError, match="a drain is at work"):
+    with pytest.raises(CommandError, match="a drain is writing to its table"):
         call_command("new_table", str(dataset.pk))
     with pytest.raises(CommandError, match="There is no dataset 0"):
         call_command("new_table", "0")

@@ -12,7 +12,7 @@ from datasets import services
 from datasets.models import Dataset
 from datasets.schemas.schema import Field
 from ingest.models import QuarantinedEntry, QuarantineEdit
-from ingest.storing import ledger, mending, quarantine
+from ingest.storing import editing, ledger, quarantine
 from ingest.storing.drain import drain
 from tests.conftest import FIELDS, record
 from tests.support.at_once import at_once
@@ -70,9 +70,9 @@ def test_an_entry_is_mended_and_replayed_in_the_admin(client: Client, dataset: D
 @pytest.mark.parametrize("body", [f"[{GOOD}]", f"[{GOOD},{GOOD},{GOOD}]", "[]", "", "{", GOOD])
 def test_the_number_of_records_stays(owner: User, dataset: Dataset, body: str) -> None:
     entry = held(dataset, f"[{BAD},{BAD}]", form=b"a", count=2)
-    ((version, _),) = mending.versions(entry)
-    with pytest.raises(mending.EditRefused):
-        mending.edit(entry, body, version, owner, seen=0)
+    ((version, _),) = editing.versions(entry)
+    with pytest.raises(editing.EditRefused):
+        editing.edit(entry, body, version, owner, seen=0)
     entry.refresh_from_db()
     assert bytes(entry.body) == f"[{BAD},{BAD}]".encode()
     assert adds_up(dataset) == (0, 0, 2)
@@ -81,10 +81,10 @@ def test_the_number_of_records_stays(owner: User, dataset: Dataset, body: str) -
 @pytest.mark.parametrize(("form", "joined"), [(b"a", f"[{GOOD},{GOOD}]"), (b"l", f"{GOOD}\n{GOOD}\n")])
 def test_batches_of_both_kinds_are_mended(owner: User, dataset: Dataset, form: bytes, joined: str) -> None:
     entry = held(dataset, joined.replace("12.5", '"x"'), form=form, count=2)
-    assert len(mending.explain(entry)) == 2
-    assert mending.explain(entry)[1].startswith("Record 2: Invalid number field: amount")
-    mending.edit(entry, joined.replace("\n", "\r\n"), mending.versions(entry)[0][0], owner, seen=0)
-    assert mending.explain(entry) == ["The body is as the schema asks. Replay it: the reason may have passed."]
+    assert len(editing.explain(entry)) == 2
+    assert editing.explain(entry)[1].startswith("Record 2: Invalid number field: amount")
+    editing.edit(entry, joined.replace("\n", "\r\n"), editing.versions(entry)[0][0], owner, seen=0)
+    assert editing.explain(entry) == ["The body matches the schema. Replay it: the cause may be gone by now."]
     assert quarantine.replay(entry)
     drain(dataset.pk)
     assert adds_up(dataset) == (2, 0, 0)
@@ -93,12 +93,12 @@ def test_batches_of_both_kinds_are_mended(owner: User, dataset: Dataset, form: b
 def test_a_body_is_checked_against_the_version_that_was_chosen(owner: User, dataset: Dataset) -> None:
     entry = held(dataset)
     services.save_dataset(dataset, fields=[*FIELDS, Field("source", "string")])
-    (accepted, label), (latest, now) = mending.versions(entry)
+    (accepted, label), (latest, now) = editing.versions(entry)
     assert (label, now) == ("version 1, under which it was accepted", "version 2, in force now")
-    with pytest.raises(mending.EditRefused, match="Missing field: source"):
-        mending.edit(entry, GOOD, latest, owner, seen=0)
-    mending.edit(entry, GOOD, accepted, owner, seen=0)
-    mending.edit(entry, json.dumps(record(source="web")), latest, owner, seen=1)
+    with pytest.raises(editing.EditRefused, match="Missing field: source"):
+        editing.edit(entry, GOOD, latest, owner, seen=0)
+    editing.edit(entry, GOOD, accepted, owner, seen=0)
+    editing.edit(entry, json.dumps(record(source="web")), latest, owner, seen=1)
     assert quarantine.replay(entry)
     drain(dataset.pk)
     assert adds_up(dataset) == (1, 0, 0)
@@ -106,24 +106,24 @@ def test_a_body_is_checked_against_the_version_that_was_chosen(owner: User, data
 
 def test_an_entry_that_was_replayed_or_edited_meanwhile_is_not_edited(owner: User, dataset: Dataset) -> None:
     entry = held(dataset)
-    ((version, _),) = mending.versions(entry)
-    mending.edit(entry, GOOD, version, owner, seen=0)
-    with pytest.raises(mending.EditRefused, match="somebody else edited"):
-        mending.edit(entry, GOOD, version, owner, seen=0)
+    ((version, _),) = editing.versions(entry)
+    editing.edit(entry, GOOD, version, owner, seen=0)
+    with pytest.raises(editing.EditRefused, match="somebody else edited"):
+        editing.edit(entry, GOOD, version, owner, seen=0)
     quarantine.replay(QuarantinedEntry.objects.get(pk=entry.pk))
-    with pytest.raises(mending.EditRefused, match="replayed or discarded"):
-        mending.edit(entry, GOOD, version, owner, seen=1)
+    with pytest.raises(editing.EditRefused, match="replayed or discarded"):
+        editing.edit(entry, GOOD, version, owner, seen=1)
 
 
 def test_of_an_edit_and_a_replay_at_once_what_is_noted_is_what_is_stored(owner: User, dataset: Dataset) -> None:
     for number in range(10):
         entry = held(dataset, BAD)
-        ((version, _),) = mending.versions(entry)
+        ((version, _),) = editing.versions(entry)
 
         def edit(entry: QuarantinedEntry = entry, version: object = version) -> bool:
             try:
-                mending.edit(entry, GOOD, version, owner, seen=0)  # type: ignore[arg-type]
-            except mending.EditRefused:
+                editing.edit(entry, GOOD, version, owner, seen=0)  # type: ignore[arg-type]
+            except editing.EditRefused:
                 return False
             return True
 
@@ -144,7 +144,7 @@ def test_a_body_is_exported_and_deleted_with_its_history(client: Client, owner: 
     assert answer.content == BAD.encode()
     assert "no-store" in answer.headers["Cache-Control"]
     assert f'filename="quarantine-{entry.pk}.json"' in answer.headers["Content-Disposition"]
-    mending.edit(entry, GOOD, mending.versions(entry)[0][0], owner, seen=0)
+    editing.edit(entry, GOOD, editing.versions(entry)[0][0], owner, seen=0)
     quarantine.discard(entry)
     edit = QuarantineEdit.objects.get()
     assert (bytes(edit.before), bytes(edit.after), bytes(entry.body)) == (b"", b"", b"")

@@ -1,4 +1,4 @@
-"""A quarantined body, explained in plain words and mended: checked as the API checks it, kept with its history."""
+"""Edit the body of a quarantined entry: explain what is wrong with it, check the new body, keep the old one."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ from ingest.queue import redis_keys
 from ingest.queue.formats import LINES, OBJECT, Payload
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
 
-# A larger body is exported, not edited in a page.
+# The admin does not edit larger bodies: they can only be exported.
 MAX_EDITED_BYTES = 1_000_000
 
 _HELD = QuarantinedEntry.State.HELD
 
 
 class EditRefused(Refused):
-    """An edited body that cannot take the place of the one in quarantine. The text lists what is wrong."""
+    """The edited body was not saved. The text says why, and lists what is wrong with it."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__(" ".join(problems))
@@ -30,7 +30,7 @@ class EditRefused(Refused):
 
 
 def versions(entry: QuarantinedEntry) -> list[tuple[SchemaVersion, str]]:
-    """Return the schema versions that an edited body may be checked against, each with its label."""
+    """Return the schema versions that an edited body can be checked against, each with its label."""
     accepted, latest = _accepted_under(entry), entry.dataset.latest_version()
     offered = [(accepted, f"{accepted}, under which it was accepted")] if accepted else []
     if latest and latest != accepted:
@@ -44,10 +44,10 @@ def _accepted_under(entry: QuarantinedEntry) -> SchemaVersion | None:
 
 
 def explain(entry: QuarantinedEntry) -> list[str]:
-    """Return in plain words why an entry could not be stored."""
+    """Return the reasons why an entry could not be stored, in plain words."""
     accepted = _accepted_under(entry)
     if accepted is None:
-        return ["The schema version that these records were accepted under is not in the database."]
+        return ["The schema version under which these records were accepted is missing from the database."]
     if len(entry.body) > MAX_EDITED_BYTES:
         return ["The body is too large to be checked here. Export it to see what is wrong."]
     try:
@@ -55,20 +55,26 @@ def explain(entry: QuarantinedEntry) -> list[str]:
     except ApiError as refusal:
         return _in_words(refusal)
     if payload.count != entry.count:
-        return [f"The body holds {counted(payload.count)}, but {counted(entry.count)} were accepted."]
+        return [f"The body holds {counted(payload.count)}, but the request was accepted with {counted(entry.count)}."]
     if entry.reason.startswith("column "):
         return [
-            "The body is as the schema asks. The table is not: one of its columns has another type, so something "
-            "outside this service changed it."
+            "The body matches the schema, but the table does not: one of its columns has another type. Something "
+            "outside this service changed the table."
         ]
-    return ["The body is as the schema asks. Replay it: the reason may have passed."]
+    return ["The body matches the schema. Replay it: the cause may be gone by now."]
 
 
 def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: AbstractBaseUser, *, seen: int) -> None:
-    """Put an edited body in the place of the one in quarantine. The former body is kept in its history.
+    """Replace the body of an entry. The old body is kept in the entry's history.
 
-    `seen` is the number of edits that the author's page showed. The number of records stays, so that the ledger adds
-    up. Raises EditRefused.
+    The number of records must not change, so that the ledger adds up. Raises EditRefused.
+
+    Args:
+        entry: The entry in quarantine.
+        text: The new body.
+        version: The schema version to check the new body against.
+        author: Who edits.
+        seen: The number of edits that the author's page showed. If there are more by now, the edit is refused.
     """
     with transaction.atomic():
         locked = QuarantinedEntry.objects.select_for_update(no_key=True).get(pk=entry.pk)
@@ -82,8 +88,8 @@ def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: Abs
             raise EditRefused(*_in_words(refusal)) from refusal
         if payload.count != locked.count:
             raise EditRefused(
-                f"The body holds {counted(payload.count)}, but {counted(locked.count)} were accepted. "
-                "Keep the number of records, so that the ledger adds up."
+                f"The body holds {counted(payload.count)}, but the request was accepted with {counted(locked.count)}. "
+                "Keep the number of records: the ledger counts on it."
             )
         QuarantineEdit.objects.create(
             entry=locked,
@@ -100,7 +106,7 @@ def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: Abs
 
 
 def _checked(entry: QuarantinedEntry, body: bytes, version: SchemaVersion) -> Payload:
-    """Return the body as a payload, checked as the API would check it. Raises ApiError."""
+    """Check a body as the API would, and return it as a payload. Raises ApiError."""
     schema = version.compiled()
     if entry.format.encode() == OBJECT:
         return validate_one(schema, body)
