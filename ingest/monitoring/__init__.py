@@ -1,0 +1,1 @@
+"""Show how the service does: statistics, refusals, health, metrics and diagnosis."""

@@ -50,7 +50,7 @@ def wait_until_all_is_stored(stack: Stack, dataset_id: int, more_than: int) -> i
 
 def open_to_others(stack: Stack) -> list[str]:
     """Everything in the data directory, itself included, that another user has a right to."""
-    paths = [path for path in (stack.data_dir, *stack.data_dir.rglob("*")) if path.name != "hand.log"]  # the tests'
+    paths = [path for path in (stack.data_dir, *stack.data_dir.rglob("*")) if path.name != "operator.log"]  # the tests'
     # The running service may delete a file between these two looks.
     return [str(path) for path in paths if path.exists() and path.stat().st_mode & 0o077]
 

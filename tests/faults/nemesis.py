@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from tests.faults.deck import Fault
-from tests.faults.operators import Hand, HandFailed
+from tests.faults.operators import Operator, OperatorFailed
 from tests.faults.processes import families
 from tests.faults.restoring import RedisFiles, Restore
 from tests.faults.storage import Disk, exchange
@@ -58,8 +58,8 @@ class Nemesis:
     ) -> None:
         self.stack, self.world, self.history = stack, world, history
         self.ahead, self.disk, self.kill_database = ahead, disk, kill_database
-        self.admin, self.tidier = Hand(stack), Hand(stack)
-        self.racers = (Hand(stack), Hand(stack))
+        self.admin, self.tidier = Operator(stack), Operator(stack)
+        self.racers = (Operator(stack), Operator(stack))
         self.errands: list[threading.Thread] = []
         self.undoing: list[threading.Timer] = []
         self.redis = RedisFiles(stack.data_dir / "redis", self._tables, lambda: self._find("redis", "parent", 0))
@@ -91,8 +91,8 @@ class Nemesis:
         self.history.note("healed")
 
     def stop(self) -> None:
-        for hand in (self.admin, self.tidier, *self.racers):
-            hand.stop()
+        for operator in (self.admin, self.tidier, *self.racers):
+            operator.stop()
 
     # -- each returns what was done, or None if it could not be
 
@@ -218,10 +218,10 @@ class Nemesis:
                     certain_since = time.monotonic() + (_UNCERTAIN_SECONDS if failures else 0)
                     before = Asked(wanted)
                     return
-                except HandFailed as failure:
+                except OperatorFailed as failure:
                     self.history.note(str(failure))
                     time.sleep(1)
-            raise HandFailed(f"publish {dataset}: gave up")
+            raise OperatorFailed(f"publish {dataset}: gave up")
         finally:
             self.world.asked[dataset] = Asked(before.optional, certain_since if before.optional == wanted else 1e12)
 
@@ -250,10 +250,10 @@ class Nemesis:
             try:
                 order()
                 return
-            except HandFailed as failure:
+            except OperatorFailed as failure:
                 self.history.note(str(failure))
                 time.sleep(1)
-        raise HandFailed("gave up")
+        raise OperatorFailed("gave up")
 
     def _race(self, fault: Fault) -> str | None:
         if any(racer.busy for racer in self.racers):
@@ -329,7 +329,7 @@ class Nemesis:
         def run() -> None:
             try:
                 order()
-            except HandFailed as failure:  # a fault among faults: it met another one
+            except OperatorFailed as failure:  # a fault among faults: it met another one
                 self.history.note(str(failure))
 
         errand = threading.Thread(target=run, name=fault.kind, daemon=True)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from config.common.env import BASE_DIR
 
-if TYPE_CHECKING:  # a stack has a hand, too
+if TYPE_CHECKING:  # the stack imports this module, too
     from tests.support.stack import Stack
 
 
-class HandFailed(Exception):
+class OperatorFailed(Exception):
     """The order could not be carried out; whether a part of it was is not known."""
 
 
-class Hand:
+class Operator:
     """A process beside a stack, for one order at a time; it is started again if it does not answer."""
 
     def __init__(self, stack: "Stack") -> None:
         self.environment = {**stack.environment, "DATA_DIR": str(stack.data_dir)}
         self.environment.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-        self.errors: Path = stack.data_dir / "logs" / "hand.log"
+        self.errors: Path = stack.data_dir / "logs" / "operator.log"
         self.lock = threading.Lock()
         self.process: subprocess.Popen[str] | None = None
         self.answers: queue.Queue[str] = queue.Queue()
@@ -34,7 +34,7 @@ class Hand:
         return self.lock.locked()
 
     def do(self, name: str, *, seconds: float = 60, **arguments: Any) -> Any:
-        """Give an order; its answer. Raises HandFailed."""
+        """Give an order; its answer. Raises OperatorFailed."""
         with self.lock:
             process = self._started()
             assert process.stdin is not None
@@ -44,9 +44,9 @@ class Hand:
                 answer = json.loads(self.answers.get(timeout=seconds) or '{"error": "ended"}')
             except (OSError, queue.Empty) as failure:
                 self._end()
-                raise HandFailed(f"{name}: no answer within {seconds} seconds") from failure
+                raise OperatorFailed(f"{name}: no answer within {seconds} seconds") from failure
         if "error" in answer:
-            raise HandFailed(f"{name}: {answer['error']}")
+            raise OperatorFailed(f"{name}: {answer['error']}")
         return answer["answer"]
 
     def _started(self) -> "subprocess.Popen[str]":

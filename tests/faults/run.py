@@ -179,8 +179,8 @@ def _furnish(world: World, nemesis: Nemesis) -> None:
             world.projects[dataset] = made["project"]
             world.asked[dataset] = Asked()
         nemesis.give_key(made["project"])
-    for hand in (nemesis.tidier, *nemesis.racers):
-        hand.do("ready")
+    for operator in (nemesis.tidier, *nemesis.racers):
+        operator.do("ready")
 
 
 @contextmanager

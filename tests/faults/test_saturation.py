@@ -16,7 +16,7 @@ import pytest
 from redis import Redis
 
 from config.common.env import embedded_redis_socket
-from tests.faults.operators import Hand
+from tests.faults.operators import Operator
 from tests.faults.processes import families
 from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for
 
@@ -38,14 +38,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def hand(stack: Stack) -> Hand:
-    return stack.hand
+def operator(stack: Stack) -> Operator:
+    return stack.operator
 
 
 def test_a_full_queue_refuses_at_once_grows_no_further_and_drains_when_the_worker_returns(
-    stack: Stack, hand: Hand
+    stack: Stack, operator: Operator
 ) -> None:
-    flow = Flow(stack, hand, "full")
+    flow = Flow(stack, operator, "full")
     with _worker_stopped(stack):
         flow.fill(MEBIBYTE, 64 * 1024, 4096)
         queued = int(_redis(stack).get("queue:bytes") or 0)
@@ -57,9 +57,9 @@ def test_a_full_queue_refuses_at_once_grows_no_further_and_drains_when_the_worke
 
 
 def test_a_redis_without_memory_refuses_the_same_way_and_drains_when_it_has_some_again(
-    stack: Stack, hand: Hand
+    stack: Stack, operator: Operator
 ) -> None:
-    flow = Flow(stack, hand, "memory")
+    flow = Flow(stack, operator, "memory")
     redis = _redis(stack)
     most = int(redis.info("memory")["used_memory"]) + 4 * MEBIBYTE
     try:
@@ -73,8 +73,8 @@ def test_a_redis_without_memory_refuses_the_same_way_and_drains_when_it_has_some
     wait_for(lambda: flow.send(1).status_code == 202, "room in the queue")
 
 
-def test_idle_connections_do_not_keep_the_next_client_from_being_served(stack: Stack, hand: Hand) -> None:
-    flow = Flow(stack, hand, "idle")
+def test_idle_connections_do_not_keep_the_next_client_from_being_served(stack: Stack, operator: Operator) -> None:
+    flow = Flow(stack, operator, "idle")
     web_before = _resident(stack)
     with _open_files(2 * IDLE_CONNECTIONS) as allowed, ExitStack() as connections:
         count = min(IDLE_CONNECTIONS, allowed - 500) // 500 * 500
@@ -95,11 +95,11 @@ def test_idle_connections_do_not_keep_the_next_client_from_being_served(stack: S
 class Flow:
     """Records for one dataset, of any size."""
 
-    def __init__(self, stack: Stack, hand: Hand, project: str) -> None:
-        self.stack, self.hand = stack, hand
-        made = hand.do("make_project", slug=project, owner="ada", limit=-1, schemas=[{"text": "string"}])
+    def __init__(self, stack: Stack, operator: Operator, project: str) -> None:
+        self.stack, self.operator = stack, operator
+        made = operator.do("make_project", slug=project, owner="ada", limit=-1, schemas=[{"text": "string"}])
         (self.dataset,) = made["datasets"]
-        self.http = stack.client(hand.do("new_key", project=made["project"])["token"])
+        self.http = stack.client(operator.do("new_key", project=made["project"])["token"])
         self.accepted = 0
 
     def send(self, size: int) -> Any:
@@ -144,7 +144,7 @@ class Flow:
         """All that was accepted, within a while."""
         stored = {"accepted": self.accepted, "stored": self.accepted, "queued": 0, "quarantined": 0, "adds_up": True}
         wait_for(
-            lambda: self.hand.do("balance", dataset=self.dataset) == {"dataset_id": self.dataset, **stored},
+            lambda: self.operator.do("balance", dataset=self.dataset) == {"dataset_id": self.dataset, **stored},
             f"{self.accepted} records stored",
         )
 

@@ -14,7 +14,7 @@ from deltalake.exceptions import DeltaError
 
 from tests.faults import restoring
 from tests.faults.nemesis import Nemesis
-from tests.faults.operators import HandFailed
+from tests.faults.operators import OperatorFailed
 from tests.faults.processes import unwell
 from tests.faults.workload import Record, Truth, World
 from tests.support.stack import Stack
@@ -119,7 +119,7 @@ def _unready(stack: Stack) -> str | None:
 def _balance(nemesis: Nemesis, dataset: int) -> dict[str, Any]:
     try:
         balance = nemesis.admin.do("balance", dataset=dataset)
-    except HandFailed as failure:
+    except OperatorFailed as failure:
         return {"failed": str(failure)}
     assert isinstance(balance, dict)
     return balance
@@ -135,7 +135,7 @@ def _unflushed(nemesis: Nemesis, world: World, tally: Tally) -> str | None:
     """Usage in the database is what Redis counted: it is flushed by beat."""
     try:
         usage = nemesis.admin.do("usage", owner=world.owner)
-    except HandFailed as failure:
+    except OperatorFailed as failure:
         return str(failure)
     tally.used, tally.months = sum(usage["redis"].values()), len(usage["redis"])
     if nemesis.restores:  # an older Redis counts less for a month that is over, and nobody asks any more

@@ -21,7 +21,7 @@ import psutil
 from deltalake import DeltaTable
 
 from config.common.env import BASE_DIR
-from tests.faults.operators import Hand
+from tests.faults.operators import Operator
 from tests.faults.processes import programs
 from tests.support.required import absent
 
@@ -71,7 +71,7 @@ class Stack:
         self.python = sys.executable
         self.prefix: list[str] = []  # what `up` is started by: nohup, a shell with limits
         self.directory = BASE_DIR  # where it is started
-        self.hand = Hand(self)
+        self.operator = Operator(self)
         self._seen: set[psutil.Process] = set()
         self._printed = data_dir.parent / f"{data_dir.name[-50:]}-{self.mark}.out"
 
@@ -98,7 +98,7 @@ class Stack:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send `up` a signal, and wait until it has ended and nothing that it started is left; its exit code."""
         assert self.process is not None
-        self.hand.stop()
+        self.operator.stop()
         self.processes()
         self.process.send_signal(number)
         try:
@@ -110,7 +110,7 @@ class Stack:
 
     def _end_what_is_left(self) -> list[str]:
         """Kill what still runs, so that a failing test leaves nothing behind; what that was."""
-        self.hand.stop()
+        self.operator.stop()
         left = []
         for process in self.processes():
             try:
@@ -197,7 +197,7 @@ class Stack:
 
     def do(self, *arguments: str) -> str:
         """The same where the command itself is not what is tested: by a process that stays, and does not start anew."""
-        printed = self.hand.do("command", arguments=arguments)
+        printed = self.operator.do("command", arguments=arguments)
         assert isinstance(printed, str)
         return printed
 
