@@ -152,24 +152,24 @@ def drain_without_lock(dataset_id: int) -> None:
 def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
     """Drain without a lock, against others who do the same, until told that no more will come and nothing is left.
 
-    Puts (rows written, times overtaken) into `results`.
+    Put (rows written, commits refused) into `results`.
     """
     dataset = Dataset.objects.get(pk=dataset_id)
-    written = overtaken = 0
+    written = refused = 0
     barrier.wait(60)
     while True:
         last = until.is_set()
         try:
             stored = drains.drain_once(dataset)
         except ConcurrentCommit:
-            overtaken += 1
+            refused += 1
             continue
         except stream.AnotherGeneration:
             continue
         written += stored.rows if stored else 0
         if stored is None and last:
             break
-    results.put((written, overtaken))
+    results.put((written, refused))
 
 
 @contextmanager

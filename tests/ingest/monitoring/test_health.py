@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`: each thing that ingest needs is named where it is missing."""
+"""`/healthz` and `/readyz`: each missing part of the service is reported by name."""
 
 import json
 import time
@@ -26,7 +26,7 @@ def look(path: str) -> tuple[int, dict[str, Any]]:
 
 
 def ready() -> tuple[int, dict[str, str]]:
-    """Status and checks."""
+    """Return the status and the checks of `/readyz`."""
     status, answer = look("/readyz")
     assert answer["status"] == ("ok" if status == 200 else "unavailable")
     checks: dict[str, str] = answer["checks"]
@@ -37,48 +37,48 @@ ALL_OK = dict.fromkeys(("redis", "database", "worker", "upkeep", "beat", "storag
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_it_lives(slash: str) -> None:
+def test_healthz_is_ok(slash: str) -> None:
     assert look(f"/healthz{slash}") == (200, {"status": "ok"})
 
 
-def test_it_lives_without_anything_to_lean_on() -> None:
+def test_healthz_is_ok_without_redis_and_database() -> None:
     with redis_away(), database_away():
         assert look("/healthz") == (200, {"status": "ok"})
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_it_is_ready_once_every_process_has_given_a_sign(slash: str) -> None:
+def test_readyz_is_ok_once_every_heartbeat_is_there(slash: str) -> None:
     assert look(f"/readyz{slash}")[0] == 503
     all_is_well()
     assert look(f"/readyz{slash}") == (200, {"status": "ok", "checks": ALL_OK})
 
 
 @pytest.mark.parametrize("process", heartbeat.PROCESSES)
-def test_it_names_the_process_that_is_gone_and_no_other(process: str) -> None:
+def test_readyz_reports_the_missing_process_only(process: str) -> None:
     all_is_well()
     redis.client().delete(redis_keys.sign(process))
     assert ready() == (503, {**ALL_OK, process: "no heartbeat for 60 seconds"})
 
 
-def test_it_names_a_storage_that_no_worker_has_looked_at() -> None:
+def test_readyz_reports_a_storage_that_no_worker_has_checked() -> None:
     for process in heartbeat.PROCESSES:
         heartbeat.write(process)
     assert ready() == (503, {**ALL_OK, "storage": "unknown: no worker has checked it for 60 seconds"})
 
 
-def test_a_process_says_what_is_wrong_with_it() -> None:
+def test_readyz_shows_what_a_process_reports() -> None:
     all_is_well()
     heartbeat.write("worker", "busy with the same tasks for 75 seconds")
     assert ready() == (503, {**ALL_OK, "worker": "busy with the same tasks for 75 seconds"})
 
 
-def test_who_asks_too_early_is_told_when_to_ask_again() -> None:
+def test_readyz_sends_retry_after_with_503() -> None:
     assert Api(None).request("GET", "/readyz").headers["Retry-After"] == "5"
     all_is_well()
     assert "Retry-After" not in Api(None).request("GET", "/readyz").headers
 
 
-def test_it_names_redis() -> None:
+def test_readyz_reports_redis() -> None:
     all_is_well()
     with redis_away():
         status, checks = ready()
@@ -87,7 +87,7 @@ def test_it_names_redis() -> None:
     assert ready()[0] == 200
 
 
-def test_it_names_the_database() -> None:
+def test_readyz_reports_the_database() -> None:
     all_is_well()
     with database_away():
         status, checks = ready()
@@ -95,7 +95,7 @@ def test_it_names_the_database() -> None:
     assert ready()[0] == 200
 
 
-def test_it_names_the_storage(tmp_path: Path) -> None:
+def test_readyz_reports_the_storage(tmp_path: Path) -> None:
     (tmp_path / "tables").write_text("a disk that is broken")
     all_is_well()
     status, checks = ready()
@@ -104,7 +104,7 @@ def test_it_names_the_storage(tmp_path: Path) -> None:
     assert {**checks, "storage": "ok"} == ALL_OK
 
 
-def test_it_names_an_object_store_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readyz_reports_an_object_store_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
@@ -115,22 +115,22 @@ def test_it_names_an_object_store_that_refuses(monkeypatch: pytest.MonkeyPatch) 
     assert ready() == (503, {**ALL_OK, "storage": "unavailable: OSError"})
 
 
-def test_a_process_that_is_gone_is_missed_after_a_minute() -> None:
+def test_heartbeat_expires_after_a_minute() -> None:
     all_is_well()
     for process in heartbeat.PROCESSES:
         assert 55_000 < redis.client().pttl(redis_keys.sign(process)) <= 60_000
 
 
-def test_the_age_of_a_sign_is_what_redis_says_whatever_the_clock_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_age_of_a_heartbeat_does_not_depend_on_the_clock_here(monkeypatch: pytest.MonkeyPatch) -> None:
     all_is_well()
     redis.client().pexpire(redis_keys.sign("beat"), 20_000)
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    sign = heartbeat.read()["beat"]
-    assert sign is not None
-    assert 40 <= sign.age < 60
+    beat = heartbeat.read()["beat"]
+    assert beat is not None
+    assert 40 <= beat.age < 60
 
 
-def test_metrics_tell_each_process_apart() -> None:
+def test_metrics_report_each_process() -> None:
     all_is_well()
     redis.client().delete(redis_keys.sign("upkeep"))
     lines = Api(None).request("GET", "/metrics").text.splitlines()
@@ -141,7 +141,7 @@ def test_metrics_tell_each_process_apart() -> None:
     assert max(ages.values()) < 30
 
 
-def test_it_says_nothing_of_a_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readyz_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "s3://user:password@nowhere/secret-bucket"
     monkeypatch.setattr(settings, "STORAGE_URL", secret)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")

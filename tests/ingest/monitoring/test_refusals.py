@@ -1,4 +1,4 @@
-"""The refusal log: what is kept of refused requests, what is not, and how it is bounded."""
+"""The refusal log: what it keeps of refused requests, what it leaves out, and its limits."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from tests.support.outages import redis_away
 
 @pytest.fixture(autouse=True)
 def full_allowance() -> None:
-    """Each test begins as a process that has kept nothing for a while."""
+    """Reset the rate limits before each test."""
     refusals.forget_allowances()
 
 
@@ -28,7 +28,7 @@ def kept(project: Project) -> list[Refusal]:
     return refusals.latest(project.pk)
 
 
-def test_refusal_keeps_who_when_why_and_the_record(api: Api, project: Project, key: ApiKey, dataset: Dataset) -> None:
+def test_entry_has_key_time_reason_and_record(api: Api, project: Project, key: ApiKey, dataset: Dataset) -> None:
     began = time.time() * 1000 - 1
     bad = record(amount="12.5")
     answer = api.batch([record(), bad], X_Request_Id="trace-1")
@@ -71,7 +71,7 @@ def test_refusal_without_a_body_is_kept_too(api: Api, project: Project) -> None:
     ]
 
 
-def test_default_dataset_is_named(api: Api, project: Project, dataset: Dataset) -> None:
+def test_entry_names_the_default_dataset(api: Api, project: Project, dataset: Dataset) -> None:
     project.default_dataset = dataset
     project.save()
     assert api.post("/datasets", "{").status_code == 400
@@ -92,7 +92,7 @@ def test_no_token_and_no_secret_is_kept(api: Api, project: Project) -> None:
     secret, token = "hunter2hunter2", api.token or ""
     context = {"Password": secret, "user_token": f'a\\"{secret}', "note": f"Bearer {token}", "plan": "pro"}
     assert api.one(record(context=context, more=f"pat_{secret}")).status_code == 400
-    # What is cut off in the middle of a secret is removed as well.
+    # A secret is removed even if the body is cut inside it.
     long = {"pad": "x" * (MAX_BODY_BYTES - 60), "api_key": secret * 20}
     assert api.one(json.dumps({**long, "timestamp": "?"})).status_code == 400
     assert api.one(json.dumps({"pad": "x" * (MAX_BODY_BYTES - 60), "note": token})).status_code == 400
@@ -104,7 +104,7 @@ def test_no_token_and_no_secret_is_kept(api: Api, project: Project) -> None:
     assert first["context"]["Password"] == "[removed]"
 
 
-def test_entries_are_bounded_in_bytes(api: Api, project: Project) -> None:
+def test_size_of_an_entry_is_limited(api: Api, project: Project) -> None:
     name = "é" * 3000
     assert api.one(json.dumps({name: "ü" * 1_000_000, "x" * 5000: 1}), X_Request_Id="t" * 128).status_code == 400
     assert api.one(b"\xff" * 100_000).status_code == 400
@@ -115,7 +115,7 @@ def test_entries_are_bounded_in_bytes(api: Api, project: Project) -> None:
         assert len(packed) < 4096
 
 
-def test_log_keeps_the_latest_and_setting_of_none_keeps_nothing(api: Api, project: Project, settings: Any) -> None:
+def test_log_keeps_the_latest_or_nothing_if_switched_off(api: Api, project: Project, settings: Any) -> None:
     settings.REFUSAL_LOG_ENTRIES = 3
     for number in range(5):
         assert api.one("{", X_Request_Id=f"t{number}").status_code == 400
@@ -127,13 +127,13 @@ def test_log_keeps_the_latest_and_setting_of_none_keeps_nothing(api: Api, projec
     assert list(redis.client().scan_iter("refusals:*")) == []
 
 
-def test_flood_of_refusals_is_kept_in_part_and_the_rest_counted(
+def test_flood_is_kept_in_part_and_counted_in_full(
     api: Api, project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "ingest")
     began = time.monotonic()
     sent = 0
-    while len(kept(project)) < 2 or not kept(project)[0].skipped:  # until one is kept after others were not
+    while len(kept(project)) < 2 or not kept(project)[0].skipped:  # until an entry is kept after others were skipped
         assert api.one("{").status_code == 400
         sent += 1
         assert time.monotonic() - began < 60
@@ -143,7 +143,7 @@ def test_flood_of_refusals_is_kept_in_part_and_the_rest_counted(
     assert len([line for line in caplog.messages if line.startswith("refused: 400 invalid_json")]) == sent
 
 
-def test_neighbor_of_a_flood_is_kept(api: Api, project: Project, dataset: Dataset) -> None:
+def test_flood_of_one_project_does_not_crowd_out_another(api: Api, project: Project, dataset: Dataset) -> None:
     other = services.create_project(slug="other", owner=project.owner)
     neighbor = Api(issue_token(services.create_key(project=other, name="k")))
     for _ in range(100):
@@ -153,7 +153,7 @@ def test_neighbor_of_a_flood_is_kept(api: Api, project: Project, dataset: Datase
     assert refusals.projects() == [other.pk, project.pk]
 
 
-def test_only_so_many_projects_have_a_log(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_logs_is_limited(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"error": "e", "code": "c"}
     sent = refusals.Sent("t", "k", "/", 1, b"{}", "single")
     monkeypatch.setattr(refusals, "_MAX_LOGS", 3)
@@ -161,13 +161,13 @@ def test_only_so_many_projects_have_a_log(project: Project, monkeypatch: pytest.
     for project_id in range(1, 6):
         refusals.keep(project_id, said, 400, lambda: sent)
         before = int(time.time() * 1000)
-        while int(time.time() * 1000) == before:  # the log is ordered by the millisecond
+        while int(time.time() * 1000) == before:  # logs are ordered by the millisecond
             pass
     assert refusals.projects() == [5, 4, 3]
     assert len(list(redis.client().scan_iter("refusals:log:*"))) == 3
 
 
-def test_client_is_answered_where_the_log_cannot_be_written(api: Api, project: Project) -> None:
+def test_client_gets_its_answer_if_the_log_cannot_be_written(api: Api, project: Project) -> None:
     redis.client().set(redis_keys.refusal_log(project.pk), "of another kind")
     assert api.one("{").status_code == 400
     redis.client().flushall()
@@ -177,7 +177,7 @@ def test_client_is_answered_where_the_log_cannot_be_written(api: Api, project: P
     assert kept(project)[0].code == "invalid_json"
 
 
-def test_each_refusal_is_a_line_in_the_log_with_its_trace_id(
+def test_each_refusal_is_logged_with_its_trace_id(
     api: Api, project: Project, dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "ingest")
@@ -189,7 +189,7 @@ def test_each_refusal_is_a_line_in_the_log_with_its_trace_id(
     assert (api.token or "x") not in caplog.text
 
 
-def test_lines_left_out_under_a_flood_are_counted(
+def test_log_line_counts_the_lines_left_out_before_it(
     api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "ingest")
@@ -204,7 +204,7 @@ def test_lines_left_out_under_a_flood_are_counted(
     assert caplog.messages[1].endswith("trace id t4; 3 refusals before it are not logged")
 
 
-def test_log_written_by_another_release_is_read_as_far_as_it_can_be(api: Api, project: Project) -> None:
+def test_unreadable_entries_of_another_release_are_skipped(api: Api, project: Project) -> None:
     redis.client().lpush(redis_keys.refusal_log(project.pk), b"\x00nonsense", b"\xc1", b"")
     api.one("{")
     assert len(kept(project)) == 1

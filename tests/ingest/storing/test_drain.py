@@ -1,4 +1,4 @@
-"""The drain: what it commits, and what it does when others drain the same dataset."""
+"""The drain: what it commits, and what happens when several drains work on the same dataset."""
 
 import json
 import secrets
@@ -41,7 +41,7 @@ from tests.support.outages import database_away, redis_away
 
 
 def commit(dataset: Dataset, version: int) -> list[dict[str, Any]]:
-    """The actions of one commit, as the table's log has them."""
+    """Return the actions of one commit from the table's log."""
     path = Path(table_of(dataset).table_uri.removeprefix("file://")) / "_delta_log" / f"{version:020}.json"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -53,7 +53,7 @@ def positions(actions: list[dict[str, Any]]) -> dict[str, int]:
 # -- what is committed --------------------------------------------------------------------------------
 
 
-def test_rows_position_and_count_move_in_one_commit(api: Api, dataset: Dataset) -> None:
+def test_rows_watermark_and_count_change_in_one_commit(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     before = table_of(dataset).version()
@@ -69,7 +69,7 @@ def test_rows_position_and_count_move_in_one_commit(api: Api, dataset: Dataset) 
     }
 
 
-def test_a_commit_of_nothing_but_poison_moves_the_position_without_rows(api: Api, dataset: Dataset) -> None:
+def test_commit_of_bad_entries_only_raises_the_watermark(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     before = table_of(dataset).version()
@@ -86,7 +86,7 @@ def test_a_commit_of_nothing_but_poison_moves_the_position_without_rows(api: Api
     assert table_of(dataset).version() == before + 1
 
 
-def test_a_dataset_whose_first_entry_is_poison_gets_its_table(api: Api, dataset: Dataset) -> None:
+def test_dataset_whose_first_entry_is_bad_gets_its_table(api: Api, dataset: Dataset) -> None:
     enqueue(dataset, b"{}", version=0)
     drain(dataset.pk)
     send(api, "a")
@@ -94,7 +94,7 @@ def test_a_dataset_whose_first_entry_is_poison_gets_its_table(api: Api, dataset:
     assert balance(dataset).quarantined == 1
 
 
-def test_a_compressed_body_that_is_damaged_is_kept_in_quarantine(api: Api, dataset: Dataset) -> None:
+def test_damaged_compressed_body_goes_to_quarantine(api: Api, dataset: Dataset) -> None:
     damaged = formats.packed(large())[:-1]
     send(api, "a")
     enqueue(dataset, damaged)
@@ -105,7 +105,7 @@ def test_a_compressed_body_that_is_damaged_is_kept_in_quarantine(api: Api, datas
     assert balance(dataset).adds_up
 
 
-def test_an_empty_queue_makes_no_table_and_no_commit(api: Api, dataset: Dataset) -> None:
+def test_empty_queue_causes_no_table_and_no_commit(api: Api, dataset: Dataset) -> None:
     assert drain(dataset.pk) == 0
     assert not DatasetTable(dataset.project_id, dataset.pk).refresh()
     send(api, "a")
@@ -115,7 +115,7 @@ def test_an_empty_queue_makes_no_table_and_no_commit(api: Api, dataset: Dataset)
     assert table_of(dataset).version() == version
 
 
-def test_a_backlog_is_taken_in_bites(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backlog_is_stored_in_several_commits(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "DRAIN_MAX_RECORDS", 3)
     for n in range(5):
         send(api, f"{n}a", f"{n}b", f"{n}c")
@@ -124,7 +124,7 @@ def test_a_backlog_is_taken_in_bites(api: Api, dataset: Dataset, monkeypatch: py
     assert table_of(dataset).version() == 5
 
 
-def test_what_comes_during_a_drain_is_left_to_the_next_dispatch(
+def test_entries_that_arrive_during_a_drain_wait_for_the_next(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a")
@@ -145,7 +145,7 @@ def test_what_comes_during_a_drain_is_left_to_the_next_dispatch(
     assert turns.next_due() is None
 
 
-def test_a_batch_that_is_queued_compressed_is_stored_like_any(api: Api, dataset: Dataset) -> None:
+def test_batch_that_was_queued_compressed_is_stored(api: Api, dataset: Dataset) -> None:
     names = [f"{n:04} {secrets.token_hex(8)}" for n in range(1000)]
     send(api, *names)
     assert counters(dataset)["bytes"] < 65_536
@@ -156,7 +156,7 @@ def test_a_batch_that_is_queued_compressed_is_stored_like_any(api: Api, dataset:
 
 
 @pytest.mark.parametrize("size", [1, 350, 700, 10_000])
-def test_a_commit_is_decoded_in_pieces_of_any_size(
+def test_commit_is_converted_in_pieces_of_any_size(
     size: int, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "_PIECE_BYTES", size)
@@ -170,11 +170,11 @@ def test_a_commit_is_decoded_in_pieces_of_any_size(
     assert names_in_table(dataset) == names
     kept = QuarantinedEntry.objects.get(dataset=dataset)
     assert kept.position == stream.position_of(poison)
-    assert table_of(dataset).version() == 1  # made, and written to once
+    assert table_of(dataset).version() == 1  # version 0 created the table, version 1 has the rows
     assert balance(dataset).adds_up
 
 
-def test_a_drain_gives_way_after_its_turn_and_stays_due(
+def test_drain_stops_after_its_turn_and_the_dataset_stays_due(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "DRAIN_MAX_RECORDS", 1)
@@ -192,7 +192,7 @@ def test_a_drain_gives_way_after_its_turn_and_stays_due(
 # -- schemas that change ------------------------------------------------------------------------------
 
 
-def test_a_field_that_is_added_is_null_in_older_rows(api: Api, dataset: Dataset) -> None:
+def test_added_field_is_null_in_older_rows(api: Api, dataset: Dataset) -> None:
     send(api, "old")
     drain(dataset.pk)
     services.save_dataset(dataset, fields=[*FIELDS, Field("seats", "number")])
@@ -200,7 +200,7 @@ def test_a_field_that_is_added_is_null_in_older_rows(api: Api, dataset: Dataset)
     assert [(row["country"], row["seats"]) for row in stored(dataset)] == [("old", None), ("new", 3.0)]
 
 
-def test_the_column_of_a_field_that_is_removed_stays(api: Api, dataset: Dataset) -> None:
+def test_column_of_a_removed_field_stays(api: Api, dataset: Dataset) -> None:
     send(api, "old")
     drain(dataset.pk)
     services.save_dataset(dataset, fields=[field for field in FIELDS if field.name != "plan"])
@@ -208,7 +208,7 @@ def test_the_column_of_a_field_that_is_removed_stays(api: Api, dataset: Dataset)
     assert [(row["country"], row["plan"]) for row in stored(dataset)] == [("old", "pro"), ("new", None)]
 
 
-def test_versions_that_meet_in_one_bite_are_each_decoded_as_accepted(api: Api, dataset: Dataset) -> None:
+def test_entries_of_several_versions_are_stored_in_one_commit(api: Api, dataset: Dataset) -> None:
     send(api, "first")
     services.save_dataset(dataset, fields=[*FIELDS, Field("Seats", "number")])
     assert api.one(record(country="second", Seats=3)).status_code == 202
@@ -228,7 +228,7 @@ def test_versions_that_meet_in_one_bite_are_each_decoded_as_accepted(api: Api, d
     assert [entry["operation"] for entry in table_of(dataset).history()] == ["WRITE", "CREATE TABLE"]
 
 
-def test_what_was_queued_under_an_older_version_fits_a_table_that_went_on(api: Api, dataset: Dataset) -> None:
+def test_entry_of_an_older_version_fits_a_newer_table(api: Api, dataset: Dataset) -> None:
     old = dataset.versions.get().pk
     services.save_dataset(dataset, fields=[*FIELDS, Field("seats", "number")])
     api.one(record(country="new", seats=1))
@@ -237,10 +237,10 @@ def test_what_was_queued_under_an_older_version_fits_a_table_that_went_on(api: A
     assert [(row["country"], row["seats"]) for row in stored(dataset)] == [("new", 1.0), ("late", None)]
 
 
-# -- others at the same dataset -----------------------------------------------------------------------
+# -- several drains of one dataset -----------------------------------------------------------------------
 
 
-def test_a_drain_leaves_a_dataset_alone_that_another_has_claimed(api: Api, dataset: Dataset) -> None:
+def test_drain_leaves_a_claimed_dataset_alone(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     with turns.claim(dataset.pk) as lock:
         assert lock is not None
@@ -250,7 +250,7 @@ def test_a_drain_leaves_a_dataset_alone_that_another_has_claimed(api: Api, datas
 
 
 @pytest.mark.parametrize("step", ["append", "create"])
-def test_a_drain_that_is_overtaken_writes_nothing(
+def test_drain_writes_nothing_after_a_concurrent_commit(
     api: Api, dataset: Dataset, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if step == "append":
@@ -259,11 +259,11 @@ def test_a_drain_that_is_overtaken_writes_nothing(
     send(api, "a", "b")
     original = getattr(DatasetTable, step)
 
-    def overtaken(*args: Any, **kwargs: Any) -> Any:
+    def after_another_drain(*args: Any, **kwargs: Any) -> Any:
         assert finish(start(drain_without_lock, dataset.pk)) == 0
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(DatasetTable, step, overtaken)
+    monkeypatch.setattr(DatasetTable, step, after_another_drain)
     with pytest.raises(ConcurrentCommit):
         drain_once(dataset)
     monkeypatch.undo()
@@ -273,18 +273,18 @@ def test_a_drain_that_is_overtaken_writes_nothing(
     assert counters(dataset)["queued"] == 0
 
 
-def test_two_drains_that_find_the_same_poison_keep_it_once(
+def test_two_drains_put_the_same_bad_entry_into_quarantine_once(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueue(dataset, b"{}")
     send(api, "a")
     original = quarantine.put
 
-    def overtaken(*args: Any) -> None:
+    def after_another_drain(*args: Any) -> None:
         assert finish(start(drain_without_lock, dataset.pk)) == 0
         original(*args)
 
-    monkeypatch.setattr(quarantine, "put", overtaken)
+    monkeypatch.setattr(quarantine, "put", after_another_drain)
     with pytest.raises(ConcurrentCommit):
         drain_once(dataset)
     monkeypatch.undo()
@@ -292,7 +292,7 @@ def test_two_drains_that_find_the_same_poison_keep_it_once(
     _all_is_stored(dataset, ["a"], quarantined=1)
 
 
-def test_a_drain_that_is_overtaken_by_a_new_column_writes_nothing(
+def test_drain_writes_nothing_after_a_concurrent_new_column(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "0")
@@ -301,19 +301,19 @@ def test_a_drain_that_is_overtaken_by_a_new_column_writes_nothing(
     api.one(record(country="a", seats=1))
     original = DatasetTable.append
 
-    def overtaken(*args: Any, **kwargs: Any) -> None:
+    def after_another_drain(*args: Any, **kwargs: Any) -> None:
         assert finish(start(drain_without_lock, dataset.pk)) == 0
         original(*args, **kwargs)
 
-    monkeypatch.setattr(DatasetTable, "append", overtaken)
-    assert drain(dataset.pk) == 0  # and says so in no error: it will be called again
+    monkeypatch.setattr(DatasetTable, "append", after_another_drain)
+    assert drain(dataset.pk) == 0  # no error: the next drain continues
     monkeypatch.undo()
     assert names_in_table(dataset) == ["0", "a"]
     assert balance(dataset).adds_up
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_drains_that_race_without_a_lock_store_a_backlog_exactly_once(
+def test_racing_drains_without_a_lock_store_each_record_once(
     api: Api, dataset: Dataset, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "DRAIN_MAX_RECORDS", 30)
@@ -323,14 +323,14 @@ def test_drains_that_race_without_a_lock_store_a_backlog_exactly_once(
     everything_sent = PROCESSES.Event()
     everything_sent.set()
 
-    written, overtaken = _race(dataset, processes, everything_sent)
+    written, refused = _race(dataset, processes, everything_sent)
 
     assert written == 1200
-    assert overtaken > 0, "they did not race"
+    assert refused > 0, "the drains did not race"
     _all_is_stored(dataset, names)
 
 
-def test_drains_that_race_while_the_stream_is_filled_store_each_record_once(api: Api, dataset: Dataset) -> None:
+def test_racing_drains_of_a_growing_stream_store_each_record_once(api: Api, dataset: Dataset) -> None:
     names: list[str] = []
     everything_sent = PROCESSES.Event()
 
@@ -346,15 +346,15 @@ def test_drains_that_race_while_the_stream_is_filled_store_each_record_once(api:
                 notes[f"note{n}"] = "x"
                 services.save_dataset(dataset, fields=[*FIELDS, *(Field(note, "string") for note in notes)])
 
-    written, overtaken = _race(dataset, 2, everything_sent, fill)
+    written, refused = _race(dataset, 2, everything_sent, fill)
 
     assert written == 800
-    assert overtaken > 0, "they did not race"
+    assert refused > 0, "the drains did not race"
     _all_is_stored(dataset, names, quarantined=4)
 
 
 def _race(dataset: Dataset, count: int, everything_sent: Any, fill: Any = None) -> tuple[int, int]:
-    """Have so many processes drain at once; rows written, and times that one was overtaken, by all of them."""
+    """Let `count` processes drain at once. Return the rows they wrote, and how many of their commits were refused."""
     barrier, results = PROCESSES.Barrier(count + 1), PROCESSES.Queue()
     processes = [start(race, dataset.pk, barrier, results, everything_sent) for _ in range(count)]
     with running(*processes):
@@ -364,7 +364,7 @@ def _race(dataset: Dataset, count: int, everything_sent: Any, fill: Any = None) 
             everything_sent.set()
         told = [results.get(timeout=60) for _ in processes]
         assert [finish(process) for process in processes] == [0] * count
-    return sum(written for written, _ in told), sum(overtaken for _, overtaken in told)
+    return sum(written for written, _ in told), sum(refused for _, refused in told)
 
 
 def _all_is_stored(dataset: Dataset, names: list[str], quarantined: int = 0) -> None:
@@ -378,7 +378,7 @@ def _all_is_stored(dataset: Dataset, names: list[str], quarantined: int = 0) -> 
 # -- a Redis that is wiped ----------------------------------------------------------------------------
 
 
-def test_after_a_wipe_new_records_are_stored_and_older_rows_remain(api: Api, dataset: Dataset) -> None:
+def test_after_a_wipe_new_records_are_stored_and_old_rows_stay(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     before = generation()
@@ -392,14 +392,12 @@ def test_after_a_wipe_new_records_are_stored_and_older_rows_remain(api: Api, dat
     assert (after.accepted, after.stored, after.queued) == (1, 1, 0)
 
 
-def test_after_a_wipe_stream_ids_of_a_clock_that_was_set_back_are_not_taken_for_old_ones(
-    api: Api, dataset: Dataset
-) -> None:
+def test_after_a_wipe_lower_stream_ids_are_not_taken_for_old_ones(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     redis.client().flushall()
     installation.check()
-    # The clock of this Redis is an hour behind: a first entry makes its stream begin there.
+    # The clock of this Redis is behind: its stream begins with an ID from the past.
     redis.client().set(redis_keys.GENERATION, "0ddba110")
     body = json.dumps(record(country="b")).encode()
     fields = {"b": body, "f": "o", "n": 1, "v": dataset.versions.get().pk, "t": "t"}
@@ -409,7 +407,7 @@ def test_after_a_wipe_stream_ids_of_a_clock_that_was_set_back_are_not_taken_for_
 
 
 @pytest.mark.parametrize("moment", ["read", "append", "trim"])
-def test_a_wipe_in_the_middle_of_a_drain_harms_neither_generation(
+def test_wipe_during_a_drain_harms_neither_generation(
     api: Api, dataset: Dataset, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "0")
@@ -427,14 +425,14 @@ def test_a_wipe_in_the_middle_of_a_drain_harms_neither_generation(
     monkeypatch.setattr(owner, moment, wiped)
     drain(dataset.pk)
     drain(dataset.pk)
-    # What was read before the wipe is stored; what was not is lost with that Redis. What came after is stored once.
+    # Entries read before the wipe are stored. Other old entries are lost with Redis. New entries are stored once.
     assert names_in_table(dataset) == (["0", "b"] if moment == "read" else ["0", "a", "b"])
     after = balance(dataset)
     assert (after.accepted, after.stored, after.queued, after.adds_up) == (1, 1, 0, True)
     assert counters(dataset) == {"accepted": 1, "queued": 0, "bytes": 0, "total": 0}
 
 
-def test_wipes_while_drains_race_leave_each_generation_stored_once(api: Api, dataset: Dataset) -> None:
+def test_racing_drains_store_each_generation_once_despite_wipes(api: Api, dataset: Dataset) -> None:
     everything_sent = PROCESSES.Event()
     names: list[str] = []
 
@@ -455,11 +453,11 @@ def test_wipes_while_drains_race_leave_each_generation_stored_once(api: Api, dat
     assert (after.accepted, after.stored, after.queued, after.adds_up) == (30, 30, 0, True)
 
 
-# -- servers that are away ----------------------------------------------------------------------------
+# -- missing servers ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", ["read", "append", "trim", "settle"])
-def test_a_drain_that_loses_redis_on_the_way_is_made_good_by_the_next(
+def test_next_drain_completes_one_that_lost_redis(
     api: Api, dataset: Dataset, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a", "b")
@@ -473,7 +471,7 @@ def test_a_drain_that_loses_redis_on_the_way_is_made_good_by_the_next(
 
     monkeypatch.setattr(owner, moment, cut_off)
     if moment == "append":
-        drain(dataset.pk)  # Redis is back before it is needed
+        drain(dataset.pk)  # Redis is back before the drain needs it
     else:
         with pytest.raises(RedisError):
             drain(dataset.pk)
@@ -484,7 +482,7 @@ def test_a_drain_that_loses_redis_on_the_way_is_made_good_by_the_next(
     assert turns.next_due() is None
 
 
-def test_a_drain_without_a_database_leaves_the_queue_as_it_is(api: Api, dataset: Dataset) -> None:
+def test_drain_without_a_database_leaves_the_queue_unchanged(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     before = counters(dataset)
     with database_away(), pytest.raises(DatabaseError):

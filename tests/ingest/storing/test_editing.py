@@ -1,4 +1,4 @@
-"""A quarantined body is explained, mended and replayed, or exported; its history is kept and the ledger adds up."""
+"""Bodies in quarantine are explained, edited, replayed and exported. Their history is kept, and the ledger adds up."""
 
 import json
 
@@ -43,7 +43,7 @@ def adds_up(dataset: Dataset) -> tuple[int, int, int]:
     return balance.stored, balance.queued, balance.quarantined
 
 
-def test_an_entry_is_mended_and_replayed_in_the_admin(client: Client, dataset: Dataset) -> None:
+def test_entry_is_edited_and_replayed_in_the_admin(client: Client, dataset: Dataset) -> None:
     entry = held(dataset)
     shown = client.get(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,))).content.decode()
     assert "Invalid number field: amount (expected number, received string)." in shown
@@ -52,7 +52,7 @@ def test_an_entry_is_mended_and_replayed_in_the_admin(client: Client, dataset: D
     assert json.loads(form.values["body"][0]) == json.loads(BAD)
     refused = client.post(path, form.filled(body=BAD.replace("12.5", "13.5")))
     assert "Invalid number field: amount" in refused.content.decode()
-    assert "13.5" in refused.content.decode()  # what was typed is kept
+    assert "13.5" in refused.content.decode()  # the form keeps the typed text
     assert QuarantineEdit.objects.count() == 0
     answer = client.post(path, form.filled(body=GOOD, replay="yes"), follow=True)
     assert "1 record is back in the queue" in answer.content.decode()
@@ -68,7 +68,7 @@ def test_an_entry_is_mended_and_replayed_in_the_admin(client: Client, dataset: D
 
 
 @pytest.mark.parametrize("body", [f"[{GOOD}]", f"[{GOOD},{GOOD},{GOOD}]", "[]", "", "{", GOOD])
-def test_the_number_of_records_stays(owner: User, dataset: Dataset, body: str) -> None:
+def test_edit_cannot_change_the_number_of_records(owner: User, dataset: Dataset, body: str) -> None:
     entry = held(dataset, f"[{BAD},{BAD}]", form=b"a", count=2)
     ((version, _),) = editing.versions(entry)
     with pytest.raises(editing.EditRefused):
@@ -79,7 +79,7 @@ def test_the_number_of_records_stays(owner: User, dataset: Dataset, body: str) -
 
 
 @pytest.mark.parametrize(("form", "joined"), [(b"a", f"[{GOOD},{GOOD}]"), (b"l", f"{GOOD}\n{GOOD}\n")])
-def test_batches_of_both_kinds_are_mended(owner: User, dataset: Dataset, form: bytes, joined: str) -> None:
+def test_batches_of_both_formats_can_be_edited(owner: User, dataset: Dataset, form: bytes, joined: str) -> None:
     entry = held(dataset, joined.replace("12.5", '"x"'), form=form, count=2)
     assert len(editing.explain(entry)) == 2
     assert editing.explain(entry)[1].startswith("Record 2: Invalid number field: amount")
@@ -90,7 +90,7 @@ def test_batches_of_both_kinds_are_mended(owner: User, dataset: Dataset, form: b
     assert adds_up(dataset) == (2, 0, 0)
 
 
-def test_a_body_is_checked_against_the_version_that_was_chosen(owner: User, dataset: Dataset) -> None:
+def test_body_is_checked_against_the_chosen_version(owner: User, dataset: Dataset) -> None:
     entry = held(dataset)
     services.save_dataset(dataset, fields=[*FIELDS, Field("source", "string")])
     (accepted, label), (latest, now) = editing.versions(entry)
@@ -104,7 +104,7 @@ def test_a_body_is_checked_against_the_version_that_was_chosen(owner: User, data
     assert adds_up(dataset) == (1, 0, 0)
 
 
-def test_an_entry_that_was_replayed_or_edited_meanwhile_is_not_edited(owner: User, dataset: Dataset) -> None:
+def test_edit_is_refused_after_another_edit_or_a_replay(owner: User, dataset: Dataset) -> None:
     entry = held(dataset)
     ((version, _),) = editing.versions(entry)
     editing.edit(entry, GOOD, version, owner, seen=0)
@@ -115,7 +115,7 @@ def test_an_entry_that_was_replayed_or_edited_meanwhile_is_not_edited(owner: Use
         editing.edit(entry, GOOD, version, owner, seen=1)
 
 
-def test_of_an_edit_and_a_replay_at_once_what_is_noted_is_what_is_stored(owner: User, dataset: Dataset) -> None:
+def test_concurrent_edit_and_replay_store_what_the_history_says(owner: User, dataset: Dataset) -> None:
     for number in range(10):
         entry = held(dataset, BAD)
         ((version, _),) = editing.versions(entry)
@@ -138,7 +138,7 @@ def test_of_an_edit_and_a_replay_at_once_what_is_noted_is_what_is_stored(owner: 
         assert stored + quarantined == number + 1
 
 
-def test_a_body_is_exported_and_deleted_with_its_history(client: Client, owner: User, dataset: Dataset) -> None:
+def test_body_is_exported_and_discarded_with_its_history(client: Client, owner: User, dataset: Dataset) -> None:
     entry = held(dataset)
     answer = client.get(reverse("admin:ingest_quarantinedentry_body", args=(entry.pk,)))
     assert answer.content == BAD.encode()

@@ -1,4 +1,4 @@
-"""A table belongs to one dataset: another one that gets the same id neither shows it nor writes to it."""
+"""A table belongs to one dataset. Another dataset with the same ID neither shows the table nor writes to it."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ from tests.support.entries import counters, in_stream, let_the_lock_expire, name
 
 
 def restored_without(dataset: Dataset) -> Dataset:
-    """Restore a database from before the dataset was made, and make another, which gets the same id."""
+    """Restore a database from before the dataset was created, and create another dataset, which gets the same ID."""
     SchemaVersion.objects.filter(dataset=dataset).delete()
     Dataset.objects.filter(pk=dataset.pk).delete()
     other = Dataset.objects.create(pk=dataset.pk, project=dataset.project, name="Other", slug="other")
@@ -39,7 +39,7 @@ def version(dataset: Dataset) -> int:
 
 
 def from_before(dataset: Dataset, *, noted: bool = True) -> None:
-    """Have the dataset and its table be as an older release left them."""
+    """Make the dataset and its table look as an older release left them: without a table ID."""
     Dataset.objects.filter(pk=dataset.pk).update(table_id=None, has_table=noted)
     log = Path(DatasetTable.of(dataset).uri) / "_delta_log"
     for commit in log.glob("*.json"):
@@ -50,7 +50,7 @@ def from_before(dataset: Dataset, *, noted: bool = True) -> None:
         commit.write_text("\n".join(map(json.dumps, actions)) + "\n")
 
 
-def test_another_datasets_table_is_neither_shown_nor_written_to(api: Api, dataset: Dataset, owner: User) -> None:
+def test_table_of_another_dataset_is_neither_shown_nor_written_to(api: Api, dataset: Dataset, owner: User) -> None:
     send(api, "of a former tenant")
     drain(dataset.pk)
     other = restored_without(dataset)
@@ -63,7 +63,7 @@ def test_another_datasets_table_is_neither_shown_nor_written_to(api: Api, datase
 
     with pytest.raises(ForeignTable, match="made for another dataset"):
         drain(other.pk)
-    assert (in_stream(other), counters(other)) == (1, counted), "the queue holds"
+    assert (in_stream(other), counters(other)) == (1, counted), "the queue keeps the entry"
     with pytest.raises(ForeignTable):
         balance(other)
     assert audit([other], seconds=60).unchecked == 1
@@ -83,7 +83,7 @@ def test_another_datasets_table_is_neither_shown_nor_written_to(api: Api, datase
     assert version(dataset) == before, "nothing was written"
 
 
-def test_readiness_names_a_database_or_a_storage_that_is_anothers(api: Api, dataset: Dataset, project: Project) -> None:
+def test_readyz_reports_tables_of_another_database(api: Api, dataset: Dataset, project: Project) -> None:
     send(api, "a")
     drain(dataset.pk)
     health.look_at_storage()
@@ -98,7 +98,7 @@ def test_readiness_names_a_database_or_a_storage_that_is_anothers(api: Api, data
     assert not DatasetTable(project.pk, fresh.pk).refresh(), "nothing is written to this storage"
 
 
-def test_a_queue_goes_on_once_the_foreign_table_is_away(api: Api, dataset: Dataset) -> None:
+def test_drain_continues_once_the_foreign_table_is_gone(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     other = restored_without(dataset)
@@ -110,7 +110,7 @@ def test_a_queue_goes_on_once_the_foreign_table_is_away(api: Api, dataset: Datas
     assert names_in_table(other) == ["b"]
 
 
-def test_the_right_database_finds_its_table_again(api: Api, dataset: Dataset) -> None:
+def test_restored_database_finds_its_table_again(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     dataset.refresh_from_db()
@@ -123,7 +123,7 @@ def test_the_right_database_finds_its_table_again(api: Api, dataset: Dataset) ->
     assert names_in_table(dataset) == ["a", "b"]
 
 
-def test_compaction_and_new_columns_keep_the_table_its_datasets(api: Api, dataset: Dataset) -> None:
+def test_compaction_and_new_columns_keep_the_table_id(api: Api, dataset: Dataset) -> None:
     for name in ("a", "b", "c"):
         send(api, name)
         drain(dataset.pk)
@@ -136,7 +136,7 @@ def test_compaction_and_new_columns_keep_the_table_its_datasets(api: Api, datase
     assert table.table_id == str(dataset.table_id)
 
 
-def test_a_table_made_by_a_drain_that_died_is_its_datasets(api: Api, dataset: Dataset) -> None:
+def test_table_created_by_a_killed_drain_belongs_to_its_dataset(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     finish(start(drain_dying, "after the table was made", dataset.pk))
     let_the_lock_expire(dataset)
@@ -145,11 +145,11 @@ def test_a_table_made_by_a_drain_that_died_is_its_datasets(api: Api, dataset: Da
 
 
 @pytest.mark.parametrize("noted", [True, False])
-def test_a_table_from_before_there_were_table_ids_is_adopted_once(api: Api, dataset: Dataset, noted: bool) -> None:
+def test_table_without_a_table_id_is_adopted_once(api: Api, dataset: Dataset, noted: bool) -> None:
     send(api, "a")
     drain(dataset.pk)
     from_before(dataset, noted=noted)
-    assert balance(Dataset.objects.get(pk=dataset.pk)).stored == 1, "it can be read before"
+    assert balance(Dataset.objects.get(pk=dataset.pk)).stored == 1, "the table can be read before it is adopted"
     send(api, "b")
     drain(dataset.pk)
     dataset.refresh_from_db()
@@ -163,7 +163,7 @@ def test_a_table_from_before_there_were_table_ids_is_adopted_once(api: Api, data
 
 
 @pytest.mark.parametrize("step", ["before it binds the table", "after it bound the table"])
-def test_a_drain_killed_while_it_adopts_a_table_is_made_good(api: Api, dataset: Dataset, step: str) -> None:
+def test_next_drain_completes_one_killed_while_adopting_a_table(api: Api, dataset: Dataset, step: str) -> None:
     send(api, "a")
     drain(dataset.pk)
     from_before(dataset, noted=False)
@@ -174,7 +174,7 @@ def test_a_drain_killed_while_it_adopts_a_table_is_made_good(api: Api, dataset: 
     assert names_in_table(dataset) == ["a", "b"]
 
 
-def test_a_new_dataset_does_not_adopt_a_table_without_an_id(api: Api, dataset: Dataset) -> None:
+def test_new_dataset_does_not_adopt_a_table_without_an_id(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     from_before(dataset)
@@ -184,7 +184,7 @@ def test_a_new_dataset_does_not_adopt_a_table_without_an_id(api: Api, dataset: D
         drain(other.pk)
 
 
-def test_a_new_table_is_not_the_old_one(api: Api, dataset: Dataset) -> None:
+def test_old_table_is_foreign_after_new_table(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     uri = Path(DatasetTable.of(dataset).uri)
@@ -200,7 +200,7 @@ def test_a_new_table_is_not_the_old_one(api: Api, dataset: Dataset) -> None:
         drain(dataset.pk)
 
 
-def test_a_person_who_knows_better_can_keep_the_table(api: Api, dataset: Dataset) -> None:
+def test_take_over_keeps_the_table_of_another_dataset(api: Api, dataset: Dataset) -> None:
     with pytest.raises(CommandError, match="there is no table in its place that belongs to another dataset"):
         call_command("new_table", str(dataset.pk), "--take-over")
     send(api, "a")

@@ -1,4 +1,4 @@
-"""Random histories: what was acknowledged and not forgotten by Redis is stored exactly once, whatever happens."""
+"""Random histories: every record that was acknowledged, and that Redis did not lose, is stored exactly once."""
 
 import random
 import time
@@ -21,11 +21,11 @@ from tests.support.entries import counted, counters, enqueue, let_the_lock_expir
 
 
 class Crash(BaseException):
-    """A process that ends here."""
+    """The process ends here."""
 
 
 class Life:
-    """Records that are sent and stored while Redis is restored and its clock moves, and what should come of them."""
+    """A history of records that are sent and stored while Redis is restored and its clock moves, and its outcome."""
 
     STEPS: tuple[tuple[Any, str], ...] = (
         (ledger, "recount"),
@@ -116,9 +116,7 @@ class Life:
         return "sequence numbers used up"
 
 
-def test_whatever_happens_what_was_not_forgotten_is_stored_once(
-    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_random_history_stores_each_record_once(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     deadline = time.monotonic() + 12
     lives = 0
     while time.monotonic() < deadline:

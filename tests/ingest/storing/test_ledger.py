@@ -1,4 +1,4 @@
-"""accepted = stored + queued + quarantined, whenever anybody looks."""
+"""The ledger adds up at every moment: accepted = stored + queued + quarantined."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def figures(dataset: Dataset) -> tuple[int, int, int, int]:
 
 
 def run(*arguments: str) -> tuple[str, int]:
-    """What the command writes, and its exit code."""
+    """Run the command. Return what it prints, and its exit code."""
     out = StringIO()
     code: Any = 0
     try:
@@ -43,12 +43,12 @@ def run(*arguments: str) -> tuple[str, int]:
 # -- at rest ------------------------------------------------------------------------------------------
 
 
-def test_a_dataset_that_nothing_was_sent_to_is_all_zeros(dataset: Dataset) -> None:
+def test_ledger_of_an_unused_dataset_is_all_zeros(dataset: Dataset) -> None:
     assert balance(dataset) == Balance(dataset.pk, 0, 0, 0, 0)
     assert balance(dataset).adds_up
 
 
-def test_it_follows_records_to_where_they_go(api: Api, dataset: Dataset) -> None:
+def test_ledger_follows_records_through_their_states(api: Api, dataset: Dataset) -> None:
     send(api, "a", "b")
     enqueue(dataset, b"{}", count=3)
     assert figures(dataset) == (5, 0, 5, 0)
@@ -64,7 +64,7 @@ def test_it_follows_records_to_where_they_go(api: Api, dataset: Dataset) -> None
     assert figures(dataset) == (6, 3, 0, 3)
 
 
-def test_it_keeps_datasets_apart(api: Api, dataset: Dataset, project: Project) -> None:
+def test_ledger_keeps_datasets_apart(api: Api, dataset: Dataset, project: Project) -> None:
     other = services.create_dataset(project=project, name="Other", fields=FIELDS)
     send(api, "a", "b")
     enqueue(other, b"{}")
@@ -73,7 +73,7 @@ def test_it_keeps_datasets_apart(api: Api, dataset: Dataset, project: Project) -
     assert figures(other) == (1, 0, 0, 1)
 
 
-def test_what_is_stored_and_not_yet_trimmed_counts_as_stored(
+def test_stored_entry_counts_as_stored_before_it_is_trimmed(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(3):
@@ -87,7 +87,7 @@ def test_what_is_stored_and_not_yet_trimmed_counts_as_stored(
 # -- while everything moves ---------------------------------------------------------------------------
 
 
-def test_it_adds_up_at_every_moment(api: Api, dataset: Dataset) -> None:
+def test_ledger_adds_up_at_every_moment(api: Api, dataset: Dataset) -> None:
     send(api, "begin")
     barrier, results, all_sent = PROCESSES.Barrier(3), PROCESSES.Queue(), PROCESSES.Event()
     drains = [start(race, dataset.pk, barrier, results, all_sent) for _ in range(2)]
@@ -131,7 +131,7 @@ def test_it_adds_up_at_every_moment(api: Api, dataset: Dataset) -> None:
 # -- the command --------------------------------------------------------------------------------------
 
 
-def test_the_command_says_that_it_adds_up(api: Api, dataset: Dataset) -> None:
+def test_command_reports_that_the_ledger_adds_up(api: Api, dataset: Dataset) -> None:
     send(api, "a", "b")
     drain(dataset.pk)
     shown, code = run("--json")
@@ -156,7 +156,7 @@ def _commit(dataset: Dataset, *, stored: int) -> None:
         lambda dataset: _commit(dataset, stored=7),
     ],
 )
-def test_the_command_fails_where_it_does_not_add_up(
+def test_command_fails_if_the_ledger_does_not_add_up(
     api: Api, dataset: Dataset, project: Project, tamper: Callable[[Dataset], Any]
 ) -> None:
     services.create_dataset(project=project, name="Other", fields=FIELDS)
@@ -173,7 +173,7 @@ def test_the_command_fails_where_it_does_not_add_up(
     assert run("--dataset", str(dataset.pk))[1] == 1
 
 
-def test_the_command_shows_one_dataset(api: Api, dataset: Dataset, project: Project) -> None:
+def test_command_shows_one_dataset(api: Api, dataset: Dataset, project: Project) -> None:
     other = services.create_dataset(project=project, name="Other", fields=FIELDS)
     shown, _ = run("--json", "--dataset", str(other.pk))
     assert [each["dataset_id"] for each in json.loads(shown)] == [other.pk]
@@ -181,7 +181,7 @@ def test_the_command_shows_one_dataset(api: Api, dataset: Dataset, project: Proj
         run("--dataset", "999999")
 
 
-def test_the_command_shows_a_table(api: Api, dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_shows_a_table(api: Api, dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     send(api, "a", "b")
     run()
     shown = capsys.readouterr().out
@@ -189,21 +189,21 @@ def test_the_command_shows_a_table(api: Api, dataset: Dataset, capsys: pytest.Ca
     assert "yes" in shown
 
 
-# -- many at once -------------------------------------------------------------------------------------
+# -- the audit of several datasets -------------------------------------------------------------------------------------
 
 
-def test_an_audit_counts_what_does_not_add_up(api: Api, dataset: Dataset, project: Project) -> None:
+def test_audit_counts_ledgers_that_do_not_add_up(api: Api, dataset: Dataset, project: Project) -> None:
     others = [services.create_dataset(project=project, name=f"Other {n}", fields=FIELDS) for n in range(3)]
     send(api, "a")
     enqueue(others[0], b"{}")
     result = audit([dataset, *others], seconds=60)
-    assert (result.checked, result.wrong, result.unchecked) == (2, 0, 0)  # nothing was sent to the other two
+    assert (result.checked, result.wrong, result.unchecked) == (2, 0, 0)  # the other two never accepted a record
     redis.client().incr(redis_keys.accepted(dataset.pk))
     result = audit([dataset, *others], seconds=60)
     assert (result.checked, result.wrong, result.unchecked) == (2, 1, 0)
 
 
-def test_an_audit_says_what_there_was_no_time_for(api: Api, dataset: Dataset) -> None:
+def test_audit_counts_datasets_it_had_no_time_to_check(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     result = audit([dataset], seconds=-1)
     assert (result.checked, result.wrong, result.unchecked) == (0, 0, 1)

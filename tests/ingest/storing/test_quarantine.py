@@ -1,4 +1,4 @@
-"""What cannot be stored is kept with its reason, in order, while the rest goes on; and it can be put back, once."""
+"""Entries that cannot be stored go to quarantine, in order and with the reason. They can be replayed once."""
 
 import json
 import re
@@ -44,14 +44,14 @@ HELD, REPLAYED = QuarantinedEntry.State.HELD, QuarantinedEntry.State.REPLAYED
 
 
 def ledger(dataset: Dataset) -> tuple[int, int, int, int]:
-    """accepted, stored, queued, quarantined, which add up."""
+    """Return accepted, stored, queued and quarantined, and check that they add up."""
     now = balance(dataset)
     assert now.adds_up, now
     return now.accepted, now.stored, now.queued, now.quarantined
 
 
 def held(dataset: Dataset) -> list[QuarantinedEntry]:
-    """The dataset's quarantine, in the order of the queue."""
+    """Return the dataset's entries in quarantine, in the order of the queue."""
     return list(QuarantinedEntry.objects.filter(dataset=dataset, state=HELD).order_by("position"))
 
 
@@ -83,7 +83,7 @@ def held(dataset: Dataset) -> list[QuarantinedEntry]:
         ({"body": b"{", "trace": "a\0b" + "c" * 200}, "the body does not match its schema version: .*"),
     ],
 )
-def test_an_entry_that_cannot_be_decoded_is_kept_with_its_reason_and_the_rest_is_stored(
+def test_undecodable_entry_goes_to_quarantine_and_the_rest_is_stored(
     api: Api, dataset: Dataset, entry: dict[str, Any], reason: str
 ) -> None:
     send(api, "a")
@@ -104,7 +104,7 @@ def test_an_entry_that_cannot_be_decoded_is_kept_with_its_reason_and_the_rest_is
     assert in_stream(dataset) == 0
 
 
-def test_another_datasets_schema_version_is_not_this_ones(api: Api, project: Project, dataset: Dataset) -> None:
+def test_schema_version_of_another_dataset_is_not_used(api: Api, project: Project, dataset: Dataset) -> None:
     other = services.create_dataset(project=project, name="Other", fields=FIELDS)
     version = other.versions.get().pk
     enqueue(dataset, GOOD, version=version)
@@ -112,7 +112,7 @@ def test_another_datasets_schema_version_is_not_this_ones(api: Api, project: Pro
     assert [row.reason for row in held(dataset)] == [f"there is no schema version {version} of this dataset"]
 
 
-def test_entries_go_there_in_order(api: Api, dataset: Dataset) -> None:
+def test_entries_go_to_quarantine_in_order(api: Api, dataset: Dataset) -> None:
     poison = []
     for n in range(40):
         send(api, n)
@@ -125,9 +125,7 @@ def test_entries_go_there_in_order(api: Api, dataset: Dataset) -> None:
     assert ledger(dataset)[1:3] == (40, 0)
 
 
-def test_a_column_that_was_changed_behind_our_back_keeps_its_version_out_and_no_other(
-    api: Api, dataset: Dataset
-) -> None:
+def test_changed_column_sends_only_its_version_to_quarantine(api: Api, dataset: Dataset) -> None:
     table = DatasetTable.of(dataset)
     table.create([Field("country", "string"), Field("amount", "string")])
     version = dataset.versions.get()
@@ -146,7 +144,7 @@ def test_a_column_that_was_changed_behind_our_back_keeps_its_version_out_and_no_
     assert ledger(dataset) == (4, 1, 0, 3)
 
 
-def test_storage_that_fails_is_not_poison(api: Api, dataset: Dataset, tmp_path: Any) -> None:
+def test_failing_storage_sends_nothing_to_quarantine(api: Api, dataset: Dataset, tmp_path: Any) -> None:
     send(api, "a")
     (tmp_path / "tables").write_text("a disk that is broken")
     with pytest.raises((OSError, DeltaError)):
@@ -162,7 +160,7 @@ def test_storage_that_fails_is_not_poison(api: Api, dataset: Dataset, tmp_path: 
 
 
 def make_storable(dataset: Dataset) -> QuarantinedEntry:
-    """Two records in quarantine under a schema version that was missing, and is there again."""
+    """Put two records into quarantine by a missing schema version, and restore the version."""
     version = dataset.versions.get()
     number, fields, pk = version.number, version.fields, version.pk
     dataset.versions.filter(pk=pk).delete()
@@ -173,7 +171,7 @@ def make_storable(dataset: Dataset) -> QuarantinedEntry:
     return entry
 
 
-def test_a_replay_stores_the_records_with_the_ids_of_their_acceptance(api: Api, dataset: Dataset) -> None:
+def test_replay_stores_records_with_the_ids_of_their_acceptance(api: Api, dataset: Dataset) -> None:
     entry = make_storable(dataset)
     send(api, "z")
     assert ledger(dataset) == (3, 0, 1, 2)
@@ -194,7 +192,7 @@ def test_a_replay_stores_the_records_with_the_ids_of_their_acceptance(api: Api, 
     assert entry.replayed_at is not None
 
 
-def test_what_is_replayed_came_in_once(api: Api, dataset: Dataset) -> None:
+def test_replayed_records_count_once_in_the_statistics(api: Api, dataset: Dataset) -> None:
     entry = make_storable(dataset)
     send(api, "z")
     drain(dataset.pk)
@@ -204,7 +202,7 @@ def test_what_is_replayed_came_in_once(api: Api, dataset: Dataset) -> None:
     assert statistics.traffic([dataset.pk])[dataset.pk].by_hour.total() == 3
 
 
-def test_replaying_again_does_nothing(dataset: Dataset) -> None:
+def test_second_replay_does_nothing(dataset: Dataset) -> None:
     entry = make_storable(dataset)
     stale = QuarantinedEntry.objects.get(pk=entry.pk)
     assert replay(entry)
@@ -219,7 +217,7 @@ def test_replaying_again_does_nothing(dataset: Dataset) -> None:
     assert ledger(dataset) == (2, 2, 0, 0)
 
 
-def test_a_large_body_is_replayed_compressed(dataset: Dataset) -> None:
+def test_large_body_is_replayed_compressed(dataset: Dataset) -> None:
     poison = large()
     enqueue(dataset, poison)
     drain(dataset.pk)
@@ -231,7 +229,7 @@ def test_a_large_body_is_replayed_compressed(dataset: Dataset) -> None:
     assert bytes(QuarantinedEntry.objects.get(dataset=dataset, state="held").body) == poison
 
 
-def test_of_replays_at_once_one_queues(dataset: Dataset) -> None:
+def test_concurrent_replays_queue_the_entry_once(dataset: Dataset) -> None:
     entry = make_storable(dataset)
     together = Barrier(8)
 
@@ -250,13 +248,15 @@ def test_of_replays_at_once_one_queues(dataset: Dataset) -> None:
     assert names_in_table(dataset) == ["m", "n"]
 
 
-def test_a_replay_that_died_halfway_is_finished_by_the_next(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_replay_completes_one_that_died_halfway(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = make_storable(dataset)
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ingest.storing.quarantine.clock.now", dying)  # after it was queued, before the row says so
+    monkeypatch.setattr(
+        "ingest.storing.quarantine.clock.now", dying
+    )  # after the entry is queued, before its row says so
     with pytest.raises(KeyboardInterrupt):
         replay(entry)
     monkeypatch.undo()
@@ -268,7 +268,7 @@ def test_a_replay_that_died_halfway_is_finished_by_the_next(dataset: Dataset, mo
     assert ledger(dataset) == (2, 2, 0, 0)
 
 
-def test_an_entry_whose_reason_stands_is_kept_again(api: Api, dataset: Dataset) -> None:
+def test_replayed_entry_that_fails_again_returns_to_quarantine(api: Api, dataset: Dataset) -> None:
     stream_id = enqueue(dataset, b"{}", count=2)
     drain(dataset.pk)
     (first,) = held(dataset)
@@ -284,7 +284,7 @@ def test_an_entry_whose_reason_stands_is_kept_again(api: Api, dataset: Dataset) 
     assert QuarantinedEntry.objects.filter(state=REPLAYED).count() == 2
 
 
-def test_a_replay_into_a_redis_that_was_wiped_is_stored_once(api: Api, dataset: Dataset) -> None:
+def test_replay_into_a_wiped_redis_is_stored_once(api: Api, dataset: Dataset) -> None:
     entry = make_storable(dataset)
     before = generation()
     redis.client().flushall()
@@ -301,7 +301,7 @@ def test_a_replay_into_a_redis_that_was_wiped_is_stored_once(api: Api, dataset: 
     assert not replay(QuarantinedEntry.objects.get(pk=entry.pk))
 
 
-def test_what_is_kept_again_after_a_wipe_is_counted_in_the_new_generation(api: Api, dataset: Dataset) -> None:
+def test_entry_that_fails_again_after_a_wipe_counts_there(api: Api, dataset: Dataset) -> None:
     enqueue(dataset, b"{}", count=2)
     drain(dataset.pk)
     (entry,) = held(dataset)
@@ -311,8 +311,8 @@ def test_what_is_kept_again_after_a_wipe_is_counted_in_the_new_generation(api: A
     assert ledger(dataset) == (2, 0, 0, 2)
 
 
-def test_an_entry_that_is_still_in_the_queue_is_not_replayed(api: Api, dataset: Dataset) -> None:
-    """Its drain died before the commit: the entry is queued, and would be so twice."""
+def test_entry_that_is_still_queued_is_not_replayed(api: Api, dataset: Dataset) -> None:
+    """The drain died before the commit, so the entry is still queued. A replay would queue it twice."""
     send(api, "a")
     enqueue(dataset, b"{}")
     finish(start(drain_dying, "before the write", dataset.pk))
@@ -331,7 +331,7 @@ def test_an_entry_that_is_still_in_the_queue_is_not_replayed(api: Api, dataset: 
     assert ledger(dataset) == (2, 1, 1, 0)
 
 
-def test_what_a_dead_drain_put_there_stays_there_even_if_it_could_be_stored_by_now(api: Api, dataset: Dataset) -> None:
+def test_entry_from_a_killed_drain_stays_in_quarantine(api: Api, dataset: Dataset) -> None:
     version = dataset.versions.get()
     saved = {"pk": version.pk, "number": version.number, "fields": version.fields}
     send(api, "m")
@@ -350,7 +350,7 @@ def test_what_a_dead_drain_put_there_stays_there_even_if_it_could_be_stored_by_n
     assert ledger(dataset) == (2, 2, 0, 0)
 
 
-def test_a_drain_killed_during_a_replay_stores_it_once(dataset: Dataset) -> None:
+def test_drain_killed_during_a_replay_stores_it_once(dataset: Dataset) -> None:
     replay(make_storable(dataset))
     finish(start(drain_dying, "after the commit", dataset.pk))
     let_the_lock_expire(dataset)
@@ -369,7 +369,7 @@ def run(pk: int) -> str:
     return out.getvalue()
 
 
-def test_the_command_replays_an_entry(dataset: Dataset) -> None:
+def test_command_replays_an_entry(dataset: Dataset) -> None:
     entry = make_storable(dataset)
     assert run(entry.pk) == f"2 records are in the queue of dataset {dataset.pk} again.\n"
     assert (
@@ -379,13 +379,13 @@ def test_the_command_replays_an_entry(dataset: Dataset) -> None:
     assert drain(dataset.pk) == 2
 
 
-def test_the_command_counts_one_as_one(dataset: Dataset) -> None:
+def test_command_reports_one_record_in_the_singular(dataset: Dataset) -> None:
     enqueue(dataset, b"no json")
     drain(dataset.pk)
     (entry,) = held(dataset)
     assert run(entry.pk) == f"1 record is in the queue of dataset {dataset.pk} again.\n"
 
 
-def test_the_command_says_that_there_is_no_such_entry(db: None) -> None:
+def test_command_reports_an_unknown_entry(db: None) -> None:
     with pytest.raises(CommandError, match=r"^There is no quarantined entry 999\.$"):
         run(999)

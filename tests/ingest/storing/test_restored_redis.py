@@ -1,4 +1,4 @@
-"""A Redis that forgot, or whose clock went back: what was acknowledged and not forgotten is stored exactly once."""
+"""Redis is restored from an older copy, or its clock is set back. Every record it still has is stored exactly once."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ from tests.support.entries import (
 
 
 def all_is_stored(dataset: Dataset, names: list[str], quarantined: int = 0) -> None:
-    """Each name is in the table once, nothing waits, and all books agree."""
+    """Check that each name is in the table once, that the queue is empty, and that all counts agree."""
     assert sorted(names_in_table(dataset)) == sorted(names)
     assert in_stream(dataset) == 0
     now = balance(dataset)
@@ -42,11 +42,11 @@ def all_is_stored(dataset: Dataset, names: list[str], quarantined: int = 0) -> N
     assert counters(dataset) == {"accepted": len(names) + quarantined, "queued": 0, "bytes": 0, "total": 0}
 
 
-# -- a clock that is behind the table -----------------------------------------------------------------
+# -- Redis's clock is behind the watermark -----------------------------------------------------------------
 
 
-def test_records_below_the_position_are_stored_exactly_once(api: Api, dataset: Dataset) -> None:
-    """As after the promotion of a replica whose clock is an hour behind, and which lacks the last entries."""
+def test_records_below_the_watermark_are_stored_once(api: Api, dataset: Dataset) -> None:
+    """This happens after a failover to a replica whose clock is an hour behind, and which lacks the last entries."""
     send(api, "0")
     drain(dataset.pk)
     position = put_table_ahead(dataset, HOUR)
@@ -60,11 +60,11 @@ def test_records_below_the_position_are_stored_exactly_once(api: Api, dataset: D
     all_is_stored(dataset, names)
     assert {status(api, each)["status"] for each in receipts} == {"stored"}
     place = receipts[0].headers["Location"].rpartition("/")[2].split("-")
-    assert f"{int(place[1]):013}-{int(place[2]):07}-00000" in ids_in_table(dataset), "under its own id"
-    assert stream.position_of(last_id(dataset)) >= position, "the next ids are above the table's"
+    assert f"{int(place[1]):013}-{int(place[2]):07}-00000" in ids_in_table(dataset), "the record keeps its own ID"
+    assert stream.position_of(last_id(dataset)) >= position, "the next IDs are above the watermark"
 
 
-def test_after_records_below_the_position_the_next_are_above_it(api: Api, dataset: Dataset) -> None:
+def test_stream_continues_above_the_watermark(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     position = put_table_ahead(dataset, HOUR)
@@ -77,7 +77,7 @@ def test_after_records_below_the_position_the_next_are_above_it(api: Api, datase
     all_is_stored(dataset, ["a", "b", "c"])
 
 
-def test_poison_below_the_position_goes_to_quarantine(api: Api, dataset: Dataset) -> None:
+def test_bad_entry_below_the_watermark_goes_to_quarantine(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     put_table_ahead(dataset, HOUR)
@@ -88,7 +88,7 @@ def test_poison_below_the_position_goes_to_quarantine(api: Api, dataset: Dataset
     all_is_stored(dataset, ["a", "b"], quarantined=1)
 
 
-def test_a_table_far_ahead_is_reached_in_bites(api: Api, dataset: Dataset, settings: Any) -> None:
+def test_entries_below_the_watermark_are_stored_in_several_commits(api: Api, dataset: Dataset, settings: Any) -> None:
     settings.DRAIN_MAX_RECORDS = 3
     send(api, "a")
     drain(dataset.pk)
@@ -101,7 +101,7 @@ def test_a_table_far_ahead_is_reached_in_bites(api: Api, dataset: Dataset, setti
 
 
 def test_more_than_a_million_entries_in_a_millisecond_are_stored(api: Api, dataset: Dataset) -> None:
-    """A clock that was set back leaves Redis with one millisecond, in which only the sequence number rises."""
+    """After its clock was set back, Redis stays at one millisecond and only raises the sequence number."""
     send(api, "a")
     drain(dataset.pk)
     stream = redis_keys.stream(dataset.pk)
@@ -117,13 +117,13 @@ def test_more_than_a_million_entries_in_a_millisecond_are_stored(api: Api, datas
         assert balance(dataset).adds_up
         assert balance(dataset).queued == 3
         drain(dataset.pk)
-        assert int(last_id(dataset).partition("-")[0]) > moment, "the stream goes on in another millisecond"
+        assert int(last_id(dataset).partition("-")[0]) > moment, "the stream continues in another millisecond"
         moment += 1
     assert QuarantinedEntry.objects.count() == 4
     all_is_stored(dataset, names, quarantined=4)
 
 
-def test_a_stream_leaves_a_millisecond_before_its_numbers_are_used_up(api: Api, dataset: Dataset) -> None:
+def test_stream_leaves_a_millisecond_before_its_numbers_run_out(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     set_clock(dataset, HOUR)
     ms = int(last_id(dataset).partition("-")[0])
@@ -136,10 +136,10 @@ def test_a_stream_leaves_a_millisecond_before_its_numbers_are_used_up(api: Api, 
     all_is_stored(dataset, ["a", "b", "c"])
 
 
-# -- a Redis that was restored from an older copy -----------------------------------------------------
+# -- Redis is restored from an older copy -----------------------------------------------------
 
 
-def test_entries_that_come_back_are_not_stored_again(api: Api, dataset: Dataset) -> None:
+def test_entries_that_return_with_the_copy_are_not_stored_again(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     enqueue(dataset, b"{}")
     send(api, "b")
@@ -158,7 +158,7 @@ def test_entries_that_come_back_are_not_stored_again(api: Api, dataset: Dataset)
     all_is_stored(dataset, ["a", "b", "c", "d"], quarantined=1)
 
 
-def test_what_was_forgotten_before_it_was_stored_is_lost_and_nothing_else(api: Api, dataset: Dataset) -> None:
+def test_only_records_that_redis_lost_before_storage_are_lost(api: Api, dataset: Dataset) -> None:
     send(api, "stored before the copy")
     drain(dataset.pk)
     send(api, "queued in the copy")
@@ -172,8 +172,8 @@ def test_what_was_forgotten_before_it_was_stored_is_lost_and_nothing_else(api: A
     all_is_stored(dataset, ["stored before the copy", "queued in the copy", "stored after the copy", "new"])
 
 
-def test_a_ledger_that_lacks_a_record_does_not_add_up_after_a_restore(api: Api, dataset: Dataset) -> None:
-    """Records that are stored and were forgotten are counted anew; `accepted` is never lowered to what is there."""
+def test_ledger_with_a_missing_record_does_not_add_up_after_restore(api: Api, dataset: Dataset) -> None:
+    """The recount adds stored records that Redis lost. It never lowers `accepted` to what is there."""
     send(api, "a")
     backup = Backup.made()
     drain(dataset.pk)
@@ -185,8 +185,8 @@ def test_a_ledger_that_lacks_a_record_does_not_add_up_after_a_restore(api: Api, 
     assert (now.accepted, now.stored, now.queued, now.adds_up) == (3, 2, 0, False)
 
 
-def test_another_record_with_the_id_of_a_stored_one_is_stored_too(api: Api, dataset: Dataset) -> None:
-    """The clock went back to the very millisecond of a record that Redis has forgotten."""
+def test_record_with_the_id_of_a_stored_one_is_stored_too(api: Api, dataset: Dataset) -> None:
+    """The clock is set back to the millisecond of a record that Redis lost."""
     send(api, "a")
     drain(dataset.pk)
     set_clock(dataset, HOUR)
@@ -207,13 +207,13 @@ def test_another_record_with_the_id_of_a_stored_one_is_stored_too(api: Api, data
 
 
 def put_below(dataset: Dataset, stream_id: str) -> None:
-    """Let the next entry get this id, which is ahead of the clock."""
+    """Make Redis give this ID, which is ahead of its clock, to the next entry."""
     ms, seq = stream_id.split("-")
     redis.client().execute_command("XSETID", redis_keys.stream(dataset.pk), f"{ms}-{int(seq) - 1}")
 
 
-def test_an_entry_whose_rows_were_dropped_since_is_stored_again(api: Api, dataset: Dataset) -> None:
-    """Nothing tells rows that retention has dropped from rows that never were; retention drops them once more."""
+def test_entry_whose_rows_were_deleted_is_stored_again(api: Api, dataset: Dataset) -> None:
+    """The drain cannot tell deleted rows from rows that were never written. Retention deletes them again."""
     send(api, "a")
     backup = Backup.made()
     drain(dataset.pk)
@@ -227,7 +227,7 @@ def test_an_entry_whose_rows_were_dropped_since_is_stored_again(api: Api, datase
     assert counters(dataset)["queued"] == 0
 
 
-def test_a_replay_that_redis_has_forgotten_is_not_stored_again(api: Api, dataset: Dataset) -> None:
+def test_replay_that_redis_lost_is_not_stored_again(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     enqueue(dataset, b'{"timestamp":"2026-06-10T10:58:00Z","context":{},"country":"b"}')
     drain(dataset.pk)
@@ -238,13 +238,13 @@ def test_a_replay_that_redis_has_forgotten_is_not_stored_again(api: Api, dataset
     drain(dataset.pk)
     all_is_stored(dataset, ["a", "b"])
     backup.restore()
-    QuarantinedEntry.objects.update(state=QuarantinedEntry.State.HELD)  # its replay died before it was noted
+    QuarantinedEntry.objects.update(state=QuarantinedEntry.State.HELD)  # the replay died before it was noted
     assert replay(QuarantinedEntry.objects.get())
     drain(dataset.pk)
     all_is_stored(dataset, ["a", "b"])
 
 
-def test_a_restore_during_a_drain_takes_nothing_unread(
+def test_restore_during_a_drain_trims_no_unread_entry(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup = None
@@ -268,7 +268,7 @@ def test_a_restore_during_a_drain_takes_nothing_unread(
     all_is_stored(dataset, ["a", "b", "ahead", "new"])
 
 
-def test_drains_that_race_after_a_restore_store_each_record_once(
+def test_racing_drains_after_a_restore_store_each_record_once(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a")
@@ -279,11 +279,11 @@ def test_drains_that_race_after_a_restore_store_each_record_once(
     send(api, "b")
     original = DatasetTable.append
 
-    def overtaken(*args: Any, **kwargs: Any) -> None:
+    def after_another_drain(*args: Any, **kwargs: Any) -> None:
         assert finish(start(drain_without_lock, dataset.pk)) == 0
         original(*args, **kwargs)
 
-    monkeypatch.setattr(DatasetTable, "append", overtaken)
+    monkeypatch.setattr(DatasetTable, "append", after_another_drain)
     assert drain(dataset.pk) == 0
     monkeypatch.undo()
     all_is_stored(dataset, ["a", "b"])
@@ -308,9 +308,7 @@ def test_drains_that_race_after_a_restore_store_each_record_once(
         "after the trim",
     ],
 )
-def test_a_drain_killed_after_a_restore_loses_nothing_and_doubles_nothing(
-    api: Api, dataset: Dataset, step: str
-) -> None:
+def test_drain_killed_after_a_restore_stores_each_record_once(api: Api, dataset: Dataset, step: str) -> None:
     send(api, "stored")
     drain(dataset.pk)
     send(api, "in the copy")
@@ -339,13 +337,11 @@ def test_a_drain_killed_after_a_restore_loses_nothing_and_doubles_nothing(
     assert QuarantinedEntry.objects.count() == 1
 
 
-# -- what it costs ------------------------------------------------------------------------------------
+# -- cost ------------------------------------------------------------------------------------
 
 
-def test_a_drain_that_finds_nothing_odd_pays_nothing_for_it(
-    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Round trips: claim, installation, renew, state, two pages, untidy, trim, settle, release. No row is looked up."""
+def test_ordinary_drain_makes_no_extra_round_trip(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round trips: claim, installation, renew, state, two reads, untidy, trim, settle, release. No row is looked up."""
     send(api, "a")
     drain(dataset.pk)
     send(api, "b")

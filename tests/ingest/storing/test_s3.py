@@ -1,4 +1,4 @@
-"""The whole path on an object store: tables at `s3://`, on a server of its own."""
+"""Tables in an object store: the whole path with an S3 server that the tests start."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ def server() -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def store(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """A storage root of the test's own at the server."""
+    """Use a new bucket of the server as the storage root."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
@@ -50,13 +50,13 @@ def store(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
 
 
 def data_files(store: ObjectStore) -> int:
-    """Parquet files in the test's bucket."""
+    """Return the number of Parquet files in the test's bucket."""
     bucket = settings.STORAGE_URL.split("/")[2]
     return httpx.get(f"{store.url}/{bucket}", params={"list-type": "2"}).text.count(".parquet</Key>")
 
 
 def written(store: ObjectStore) -> list[str]:
-    """Paths of the objects written since it was last asked."""
+    """Return the paths of the objects written since the last call."""
     return [path for method, path, _ in store.requests() if method in ("PUT", "POST")]
 
 
@@ -75,16 +75,14 @@ def test_records_are_stored_and_read_back(store: ObjectStore, api: Api, dataset:
     assert balance(dataset).adds_up
 
 
-def test_a_commit_is_written_where_none_is_or_not_at_all(store: ObjectStore, api: Api, dataset: Dataset) -> None:
+def test_commit_never_overwrites_another(store: ObjectStore, api: Api, dataset: Dataset) -> None:
     send(api, "0")
     drain(dataset.pk)
     commits = [condition for method, path, condition in store.requests() if method == "PUT" and path.endswith(".json")]
-    assert commits == ["*", "*"]  # the table's beginning, and the rows
+    assert commits == ["*", "*"]  # one commit creates the table, the other has the rows
 
 
-def test_of_two_commits_for_the_same_queue_the_second_is_refused(
-    store: ObjectStore, api: Api, dataset: Dataset
-) -> None:
+def test_second_of_two_commits_for_the_same_queue_is_refused(store: ObjectStore, api: Api, dataset: Dataset) -> None:
     send(api, "0")
     drain(dataset.pk)
     faster, slower = (DatasetTable(dataset.project_id, dataset.pk) for _ in range(2))
@@ -97,7 +95,7 @@ def test_of_two_commits_for_the_same_queue_the_second_is_refused(
     assert slower.delta.version() == 2
 
 
-def test_of_drains_that_race_one_stores_each_record(store: ObjectStore, api: Api, dataset: Dataset) -> None:
+def test_racing_drains_store_each_record_once(store: ObjectStore, api: Api, dataset: Dataset) -> None:
     send(api, "0")
     drain(dataset.pk)
     for n in range(1, 6):
@@ -127,7 +125,7 @@ def test_of_drains_that_race_one_stores_each_record(store: ObjectStore, api: Api
 def test_no_setting_makes_commits_unsafe(
     store: ObjectStore, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """Either the second commit is refused all the same, or nothing is written at all."""
+    """Whatever the settings, the second commit is refused, or nothing is written at all."""
     monkeypatch.setenv(name, value)
     send(api, "0")
     try:
@@ -158,7 +156,7 @@ def test_tables_are_tidied(store: ObjectStore, api: Api, dataset: Dataset, monke
     assert balance(dataset).stored == 7
 
 
-def test_an_outage_of_the_storage_costs_time_and_no_record(store: ObjectStore, api: Api, dataset: Dataset) -> None:
+def test_storage_outage_costs_time_and_no_record(store: ObjectStore, api: Api, dataset: Dataset) -> None:
     send(api, "0")
     drain(dataset.pk)
     all_is_well()
@@ -179,7 +177,7 @@ def test_an_outage_of_the_storage_costs_time_and_no_record(store: ObjectStore, a
 
 
 @pytest.mark.parametrize("step", ["_delta_log", PARTITION, "_delta_log/00000000000000000002.json"])
-def test_a_storage_that_never_answers_is_given_up_and_other_datasets_have_their_turn(
+def test_hanging_storage_does_not_block_other_datasets(
     store: ObjectStore, api: Api, dataset: Dataset, project: Project, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     monkeypatch.setattr(settings, "STORAGE_TIMEOUT_SECONDS", 0.5)
@@ -194,7 +192,7 @@ def test_a_storage_that_never_answers_is_given_up_and_other_datasets_have_their_
     began = time.monotonic()
     with pytest.raises((OSError, DeltaError)):
         drain(dataset.pk)
-    assert time.monotonic() - began < 30  # delta-rs's own patience is minutes
+    assert time.monotonic() - began < 30  # delta-rs by itself waits for minutes
     assert drain(other.pk) == 1
     assert names(other) == ["2", "3"]
     assert in_stream(dataset) == 1
@@ -204,7 +202,7 @@ def test_a_storage_that_never_answers_is_given_up_and_other_datasets_have_their_
     assert balance(dataset).adds_up
 
 
-def test_readiness_does_not_wait_for_a_storage_that_never_answers(
+def test_readyz_does_not_wait_for_a_hanging_storage(
     store: ObjectStore, transactional_db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "_STORAGE_SECONDS", 0.5)

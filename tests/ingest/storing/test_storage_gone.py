@@ -1,4 +1,4 @@
-"""A storage that is not there: a disk that is not mounted looks like one on which no table was ever made."""
+"""The storage is missing. A disk that is not mounted looks like one on which no table was ever created."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ from tests.support.signs import all_is_well
 
 @contextmanager
 def unmounted() -> Iterator[None]:
-    """The storage root is an empty mount point; what is written there is not on the disk."""
+    """Make the storage root an empty mount point. Files that are written there are not on the disk."""
     _unmount()
     try:
         yield
@@ -55,7 +55,7 @@ def _mount() -> None:
 
 
 def new_in_this_process(dataset: Dataset) -> None:
-    """As a worker that has just been started, which has no table open."""
+    """Act as a worker that has just started and has no table open."""
     table._open.clear()
 
 
@@ -64,7 +64,9 @@ def known_to_this_process(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("worker", [new_in_this_process, known_to_this_process])
-def test_while_the_disk_is_away_the_queue_holds(api: Api, dataset: Dataset, worker: Callable[[Dataset], None]) -> None:
+def test_queue_keeps_its_entries_while_the_disk_is_missing(
+    api: Api, dataset: Dataset, worker: Callable[[Dataset], None]
+) -> None:
     send(api, "a")
     drain(dataset.pk)
     accepted = send(api, "b")
@@ -84,7 +86,7 @@ def test_while_the_disk_is_away_the_queue_holds(api: Api, dataset: Dataset, work
     assert balance(dataset).adds_up
 
 
-def test_while_the_disk_is_away_no_other_dataset_gets_a_table(api: Api, dataset: Dataset, project: Project) -> None:
+def test_no_table_is_created_while_the_disk_is_missing(api: Api, dataset: Dataset, project: Project) -> None:
     send(api, "a")
     drain(dataset.pk)
     fresh = services.create_dataset(project=project, name="Fresh", fields=FIELDS)
@@ -99,7 +101,7 @@ def test_while_the_disk_is_away_no_other_dataset_gets_a_table(api: Api, dataset:
 
 @pytest.mark.parametrize("moment", ["before the commit", "after the commit"])
 @pytest.mark.parametrize("entry", ["record", "poison"])
-def test_a_disk_that_goes_away_during_a_drain_keeps_or_lacks_the_whole_commit(
+def test_disk_lost_during_a_drain_has_the_whole_commit_or_none(
     api: Api, dataset: Dataset, moment: str, entry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a")
@@ -130,7 +132,7 @@ def test_a_disk_that_goes_away_during_a_drain_keeps_or_lacks_the_whole_commit(
     assert balance(dataset).adds_up
 
 
-def test_a_drain_killed_when_it_had_made_the_table_is_followed_by_one_that_uses_it(api: Api, dataset: Dataset) -> None:
+def test_next_drain_uses_the_table_of_a_killed_one(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     finish(start(drain_dying, "after the table was made", dataset.pk))
     dataset.refresh_from_db()
@@ -142,7 +144,7 @@ def test_a_drain_killed_when_it_had_made_the_table_is_followed_by_one_that_uses_
     assert names_in_table(dataset) == ["a"]
 
 
-def test_rows_are_only_written_once_it_is_noted_that_there_is_a_table(
+def test_has_table_is_noted_before_rows_are_written(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a")
@@ -156,7 +158,7 @@ def test_rows_are_only_written_once_it_is_noted_that_there_is_a_table(
     assert names_in_table(dataset) == []
 
 
-def test_a_table_from_before_this_was_noted_is_noted_at_the_next_drain(api: Api, dataset: Dataset) -> None:
+def test_next_drain_notes_an_existing_table(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     Dataset.objects.update(has_table=False)
@@ -167,7 +169,7 @@ def test_a_table_from_before_this_was_noted_is_noted_at_the_next_drain(api: Api,
     assert names_in_table(dataset) == ["a", "b"]
 
 
-def test_an_admin_who_saves_what_was_read_before_does_not_undo_the_note(api: Api, dataset: Dataset) -> None:
+def test_saving_an_older_dataset_page_keeps_the_note(api: Api, dataset: Dataset) -> None:
     stale = Dataset.objects.get(pk=dataset.pk)
     send(api, "a")
     drain(dataset.pk)
@@ -177,7 +179,7 @@ def test_an_admin_who_saves_what_was_read_before_does_not_undo_the_note(api: Api
     assert (dataset.has_table, dataset.description) == (True, "of this year")
 
 
-def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset, owner: User) -> None:
+def test_readyz_admin_and_command_report_a_missing_storage(api: Api, dataset: Dataset, owner: User) -> None:
     send(api, "a")
     drain(dataset.pk)
     User.objects.update(is_staff=True, is_superuser=True)
@@ -196,7 +198,7 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
             call_command("ledger")
         with pytest.raises(CommandError, match="where there has been one: is the storage mounted"):
             call_command("records", str(dataset.pk))
-        upkeep.tidy_tables(everything=False)  # says so in the log, and goes on
+        upkeep.tidy_tables(everything=False)  # logs the failure, and continues
         assert untidy.dataset_ids() == [dataset.pk]
     all_is_well()
     assert health.checks()["storage"] == "ok"
@@ -206,9 +208,7 @@ def test_readiness_the_admin_and_the_command_name_it(api: Api, dataset: Dataset,
 # -- a table that was deleted on purpose --------------------------------------------------------------
 
 
-def test_a_table_that_was_deleted_is_begun_anew_on_request(
-    api: Api, dataset: Dataset, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_new_table_replaces_a_deleted_table(api: Api, dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     send(api, "a", "b")
     enqueue(dataset, b"{")
     drain(dataset.pk)
@@ -229,7 +229,7 @@ def test_a_table_that_was_deleted_is_begun_anew_on_request(
 
 
 @pytest.mark.parametrize("queued", [True, False])
-def test_what_was_stored_before_is_still_counted(api: Api, dataset: Dataset, queued: bool) -> None:
+def test_new_table_keeps_the_count_of_stored_records(api: Api, dataset: Dataset, queued: bool) -> None:
     send(api, "a", "b", "c")
     drain(dataset.pk)
     if queued:
@@ -243,7 +243,7 @@ def test_what_was_stored_before_is_still_counted(api: Api, dataset: Dataset, que
     assert (balance(dataset).stored, balance(dataset).adds_up) == (4, True)
 
 
-def test_after_a_wipe_of_redis_too_a_table_can_be_begun_anew(api: Api, dataset: Dataset) -> None:
+def test_new_table_works_after_a_wipe_of_redis(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     redis.client().flushall()
@@ -256,7 +256,7 @@ def test_after_a_wipe_of_redis_too_a_table_can_be_begun_anew(api: Api, dataset: 
     assert balance(dataset).adds_up
 
 
-def test_no_table_is_begun_anew_that_is_there_was_never_made_or_is_being_written(api: Api, dataset: Dataset) -> None:
+def test_new_table_is_refused_unless_the_table_is_missing(api: Api, dataset: Dataset) -> None:
     with pytest.raises(CommandError, match="had no table yet"):
         call_command("new_table", str(dataset.pk))
     send(api, "a")

@@ -1,4 +1,4 @@
-"""What is read back from the table is what was sent, in type and value."""
+"""The table has exactly the values that were sent, and the right types."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.support.entries import table_of
 
-TIMESTAMPS = {  # as sent -> microseconds since the epoch, UTC
+TIMESTAMPS = {  # as sent -> microseconds since the epoch in UTC
     "2026-06-10T10:58:00Z": 1781089080000000,
     "2026-06-10t10:58:00z": 1781089080000000,
     "2026-06-10T10:58:00+02:00": 1781081880000000,
@@ -33,7 +33,7 @@ TIMESTAMPS = {  # as sent -> microseconds since the epoch, UTC
 NUMBERS = {  # as sent -> the double
     "0": 0.0,
     "-0.0": -0.0,
-    "-0": 0.0,  # an integer's zero has no sign
+    "-0": 0.0,  # the zero of an integer has no sign
     "42": 42.0,
     "0.1": 0.1,
     "1e6": 1e6,
@@ -53,7 +53,7 @@ STRINGS = [
     "\x00",
     "line\nfeed\ttab\u2028",
     "😀👩‍👩‍👧",
-    "ÅÅ ǅ",  # composed and decomposed: not normalized
+    "ÅÅ ǅ",  # composed and decomposed characters stay as they are
     "\ufeffBOM inside",
     "\uffff\U0010ffff",
     "'; DROP TABLE records; --",
@@ -80,14 +80,14 @@ def dataset(project: Project, fields: list[Field]) -> Dataset:
 
 
 def text(**given: str) -> str:
-    """A record as JSON text; values are given as JSON texts too."""
+    """Return a record as JSON text. The values are JSON texts, too."""
     values = {"timestamp": '"2026-06-10T10:58:00Z"', "context": "{}", "t": '"2026-06-10T10:58:00Z"'}
     values |= {"n": "1", "s": '""', "b": "true", **given}
     return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in values.items()) + "}"
 
 
 def column(dataset: Dataset, name: str) -> list[Any]:
-    """Drain, and read one column in the order of acceptance; time stamps as microseconds, to have all years."""
+    """Drain, and return one column in the order of acceptance. Timestamps are microseconds, to allow every year."""
     drain(dataset.pk)
     table = table_of(dataset).to_pyarrow_table().sort_by("id")
     values = table[name]
@@ -107,13 +107,13 @@ def send_all(api: Api, form: str, records: list[str]) -> None:
 
 @pytest.mark.parametrize("form", ["object", "array", "lines"])
 @pytest.mark.parametrize("name", ["t", "timestamp"])
-def test_time_stamps_are_kept_to_the_microsecond_in_utc(api: Api, dataset: Dataset, form: str, name: str) -> None:
+def test_timestamps_are_stored_to_the_microsecond_in_utc(api: Api, dataset: Dataset, form: str, name: str) -> None:
     send_all(api, form, [text(**{name: json.dumps(sent)}) for sent in TIMESTAMPS])
     assert column(dataset, name) == list(TIMESTAMPS.values())
 
 
 @pytest.mark.parametrize("form", ["object", "array", "lines"])
-def test_numbers_are_kept_to_the_bit(api: Api, dataset: Dataset, form: str) -> None:
+def test_numbers_are_stored_to_the_bit(api: Api, dataset: Dataset, form: str) -> None:
     send_all(api, form, [text(n=sent) for sent in NUMBERS])
     found = [struct.pack(">d", value) for value in column(dataset, "n")]
     assert found == [struct.pack(">d", value) for value in NUMBERS.values()]
@@ -122,25 +122,25 @@ def test_numbers_are_kept_to_the_bit(api: Api, dataset: Dataset, form: str) -> N
 
 @pytest.mark.parametrize("escaped", [True, False])
 @pytest.mark.parametrize("form", ["object", "array", "lines"])
-def test_strings_are_kept_to_the_code_point(api: Api, dataset: Dataset, form: str, escaped: bool) -> None:
+def test_strings_are_stored_to_the_code_point(api: Api, dataset: Dataset, form: str, escaped: bool) -> None:
     send_all(api, form, [text(s=json.dumps(each, ensure_ascii=escaped)) for each in STRINGS])
     assert column(dataset, "s") == STRINGS
 
 
 @pytest.mark.parametrize("form", ["object", "array", "lines"])
-def test_booleans_are_kept(api: Api, dataset: Dataset, form: str) -> None:
+def test_booleans_are_stored(api: Api, dataset: Dataset, form: str) -> None:
     send_all(api, form, [text(b="true"), text(b="false")])
     assert column(dataset, "b") == [True, False]
 
 
 @pytest.mark.parametrize("form", ["object", "array", "lines"])
-def test_the_context_is_kept_as_the_text_that_was_sent(api: Api, dataset: Dataset, form: str) -> None:
+def test_context_is_stored_as_the_text_that_was_sent(api: Api, dataset: Dataset, form: str) -> None:
     send_all(api, form, [text(context=each) for each in CONTEXTS])
     expected = [each.replace("\n", " ") for each in CONTEXTS] if form == "lines" else CONTEXTS
     assert column(dataset, "context") == expected
 
 
-def test_columns_are_of_the_types_of_the_contract(api: Api, dataset: Dataset) -> None:
+def test_columns_have_the_types_of_the_contract(api: Api, dataset: Dataset) -> None:
     send_all(api, "object", [text()])
     drain(dataset.pk)
     found = pa.schema(table_of(dataset).schema())
@@ -153,9 +153,7 @@ def test_columns_are_of_the_types_of_the_contract(api: Api, dataset: Dataset) ->
     }
 
 
-def test_a_row_says_whose_it_is_when_it_came_and_under_which_request(
-    api: Api, dataset: Dataset, project: Project
-) -> None:
+def test_row_has_its_dataset_time_of_acceptance_and_trace_id(api: Api, dataset: Dataset, project: Project) -> None:
     response = api.batch("[" + ",".join([text(s='"0"'), text(s='"1"')]) + "]", X_Request_Id="req_1")
     drain(dataset.pk)
     rows = table_of(dataset).to_pyarrow_table().sort_by("id").to_pylist()
@@ -168,7 +166,7 @@ def test_a_row_says_whose_it_is_when_it_came_and_under_which_request(
         assert row[PARTITION] == row["ingested_at"].date()
 
 
-def test_values_outlive_compaction_and_checkpoints(api: Api, dataset: Dataset) -> None:
+def test_compaction_and_checkpoints_keep_the_values(api: Api, dataset: Dataset) -> None:
     for stamp, number, string in zip(TIMESTAMPS, NUMBERS, STRINGS, strict=False):
         send_all(api, "object", [text(t=json.dumps(stamp), n=number, s=json.dumps(string))])
         drain(dataset.pk)
@@ -186,7 +184,7 @@ NAMES = ["def", "self", "__class__", "__init__", "__struct_fields__", "f0", "f1"
 NAMES += ["ingested_on", "count", "sum", "camelCase", "Upper", "_", "__", "x" * 63, "schema", "fields", "true", "null"]
 
 
-def test_a_field_may_have_any_name_that_is_allowed(api: Api, project: Project) -> None:
+def test_every_allowed_field_name_can_be_stored(api: Api, project: Project) -> None:
     fields = [Field(name, "string") for name in NAMES]
     api.dataset = services.create_dataset(project=project, name="Names", fields=fields)
     values = {name: f"value of {name}" for name in NAMES}
@@ -199,7 +197,7 @@ def test_a_field_may_have_any_name_that_is_allowed(api: Api, project: Project) -
     assert [{name: row[name] for name in NAMES} for row in rows] == [values, values]
 
 
-def test_a_schema_may_have_200_fields(api: Api, project: Project) -> None:
+def test_schema_with_200_fields_can_be_stored(api: Api, project: Project) -> None:
     types = {"string": "x", "number": 1.5, "boolean": False, "timestamp": "2026-06-10T10:58:00Z"}
     kinds = [list(types)[n % 4] for n in range(200)]
     fields = [Field(f"field_{n}", kind) for n, kind in enumerate(kinds)]

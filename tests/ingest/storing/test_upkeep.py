@@ -1,4 +1,4 @@
-"""Upkeep by beat: tables are compacted and swept while records come in, and keys note when they were last used."""
+"""Upkeep: tables are compacted and vacuumed while records arrive, and the last use of API keys is noted."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -27,12 +27,12 @@ from tests.support.entries import names_in_table, send, table_of
 
 
 def files(dataset: Dataset) -> int:
-    """Data files of the table as it is."""
+    """Return the number of data files in the table's latest version."""
     return len(table_of(dataset).file_uris())
 
 
 def store(api: Api, dataset: Dataset, *names: object) -> None:
-    """Each in a commit, and so in a file, of its own."""
+    """Store each record in its own commit, and so in its own file."""
     for name in names:
         send(api, name)
         drain(dataset.pk)
@@ -67,7 +67,7 @@ def test_only_tables_that_were_written_to_are_tidied(api: Api, dataset: Dataset,
     assert (files(dataset), files(other)) == (1, 1)
 
 
-def test_what_is_written_during_a_compaction_is_noted_for_the_next(
+def test_table_written_to_during_compaction_is_tidied_again(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(api, dataset, 1, 2)
@@ -81,7 +81,7 @@ def test_what_is_written_during_a_compaction_is_noted_for_the_next(
     assert untidy.dataset_ids() == [dataset.pk]
 
 
-def test_a_table_that_fails_does_not_keep_the_others_waiting(api: Api, dataset: Dataset, project: Project) -> None:
+def test_failing_table_does_not_block_the_others(api: Api, dataset: Dataset, project: Project) -> None:
     other = services.create_dataset(project=project, name="Other", fields=FIELDS)
     store(api, dataset, 1, 2)
     api.dataset = other
@@ -94,13 +94,13 @@ def test_a_table_that_fails_does_not_keep_the_others_waiting(api: Api, dataset: 
 
 
 @pytest.mark.parametrize("everything", [True, False])
-def test_a_dataset_without_a_table_is_passed_over(dataset: Dataset, everything: bool) -> None:
+def test_dataset_without_a_table_is_skipped(dataset: Dataset, everything: bool) -> None:
     untidy.mark(dataset.pk)
     upkeep.tidy_tables(everything=everything)
     assert untidy.dataset_ids() == []
 
 
-def test_tidying_while_a_drain_writes_loses_nothing_and_hides_nothing(api: Api, dataset: Dataset) -> None:
+def test_tidying_during_a_drain_loses_and_hides_nothing(api: Api, dataset: Dataset) -> None:
     store(api, dataset, *range(3))
     process = start(tidy_for_ever)
     with running(process):
@@ -108,7 +108,7 @@ def test_tidying_while_a_drain_writes_loses_nothing_and_hides_nothing(api: Api, 
         for n in range(3, 60):
             send(api, n)
             drain(dataset.pk)
-            found = records.count(dataset)  # what a reader sees never grows less
+            found = records.count(dataset)  # a reader never sees fewer records than before
             assert found >= seen
             seen = found
         assert process.exitcode is None
@@ -119,7 +119,7 @@ def test_tidying_while_a_drain_writes_loses_nothing_and_hides_nothing(api: Api, 
     assert "OPTIMIZE" in operations
 
 
-def test_two_that_tidy_at_once_while_a_drain_writes_double_nothing(api: Api, dataset: Dataset) -> None:
+def test_two_concurrent_tidy_runs_double_nothing(api: Api, dataset: Dataset) -> None:
     names = []
     with running(start(tidy_for_ever), start(tidy_for_ever)):
         for n in range(40):
@@ -131,7 +131,7 @@ def test_two_that_tidy_at_once_while_a_drain_writes_double_nothing(api: Api, dat
     assert names_in_table(dataset) == names
 
 
-def test_a_compaction_killed_at_any_moment_harms_nothing(api: Api, dataset: Dataset) -> None:
+def test_compaction_killed_at_any_moment_harms_nothing(api: Api, dataset: Dataset) -> None:
     chance = random.Random(3)
     names = 0
     for _ in range(6):
@@ -143,16 +143,14 @@ def test_a_compaction_killed_at_any_moment_harms_nothing(api: Api, dataset: Data
             store(api, dataset, *range(names, names + 5))
             names += 5
             process.join(chance.uniform(0, 0.03))
-    drain(dataset.pk)  # what a drain left that a compaction overtook
+    drain(dataset.pk)  # a drain that lost to a compaction left these
     assert names_in_table(dataset) == [f"{n}" for n in range(names)]
     upkeep.tidy_tables(everything=True)
     assert names_in_table(dataset) == [f"{n}" for n in range(names)]
     assert balance(dataset).adds_up
 
 
-def test_the_sweep_deletes_what_a_killed_drain_left_once_it_is_old(
-    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sweep_deletes_old_files_of_a_killed_drain(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     store(api, dataset, 1, 2)
     root = Path(settings.STORAGE_URL)
     committed = data_files(root)
@@ -166,7 +164,7 @@ def test_the_sweep_deletes_what_a_killed_drain_left_once_it_is_old(
     assert names_in_table(dataset) == ["1", "2"]
 
 
-def test_retention_drops_whole_days_of_every_dataset(
+def test_retention_deletes_whole_days_of_every_dataset(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(api, dataset, "today")
@@ -179,13 +177,13 @@ def test_retention_drops_whole_days_of_every_dataset(
     monkeypatch.setattr(clock, "now", lambda: accepted + timedelta(days=8))
     upkeep.tidy_tables(everything=True)
     assert names_in_table(dataset) == []
-    assert balance(dataset).adds_up  # the ledger tells what was stored, not what is still there
+    assert balance(dataset).adds_up  # the ledger counts rows ever written, not rows that remain
     monkeypatch.undo()
     store(api, dataset, "again")
     assert names_in_table(dataset) == ["again"]
 
 
-def test_a_row_is_of_the_day_it_was_accepted_however_late_it_is_drained(api: Api, dataset: Dataset) -> None:
+def test_row_belongs_to_the_day_of_its_acceptance(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     (entry,) = stream.read(dataset.pk, generations.current() or "")
     drain(dataset.pk)
@@ -232,7 +230,7 @@ def test_a_sweep_that_dies_is_repeated(dataset: Dataset, monkeypatch: pytest.Mon
 # -- keys ---------------------------------------------------------------------------------------------
 
 
-def test_a_key_notes_when_it_was_last_used(
+def test_last_use_of_a_key_is_noted(
     api: Api, dataset: Dataset, key: ApiKey, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     idle = services.create_key(project=project, name="idle")
@@ -261,14 +259,14 @@ def test_a_key_notes_when_it_was_last_used(
     assert idle.last_used_at is not None
 
 
-def test_the_use_of_a_key_that_is_gone_is_forgotten(api: Api, dataset: Dataset, key: ApiKey) -> None:
+def test_use_of_a_deleted_key_is_dropped(api: Api, dataset: Dataset, key: ApiKey) -> None:
     send(api, "a")
     key.delete()
     upkeep.note_key_use()
     assert not redis.client().exists(redis_keys.KEYS_LAST_USED)
 
 
-def test_a_refused_request_is_no_use_of_a_key(api: Api, dataset: Dataset, key: ApiKey) -> None:
+def test_refused_request_does_not_count_as_use(api: Api, dataset: Dataset, key: ApiKey) -> None:
     assert api.one("{}").status_code == 400
     upkeep.note_key_use()
     key.refresh_from_db()
@@ -278,7 +276,7 @@ def test_a_refused_request_is_no_use_of_a_key(api: Api, dataset: Dataset, key: A
 # -- as beat calls it ---------------------------------------------------------------------------------
 
 
-def test_the_tasks_do_what_they_are_named_for(api: Api, dataset: Dataset, key: ApiKey) -> None:
+def test_tasks_do_their_work(api: Api, dataset: Dataset, key: ApiKey) -> None:
     send(api, "a")
     tasks.drain()
     send(api, "b")
