@@ -1,1 +1,1 @@
-"""Clients write while processes, storage and servers fail at random; then everything accepted is looked for."""
+"""Fault runs: clients send records while processes, storage and servers fail. Then every accepted record is checked."""

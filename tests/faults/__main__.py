@@ -13,13 +13,15 @@ from tests.faults.run import run
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument(
-        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the plan of faults"
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="seed of the plan of faults"
     )
-    parser.add_argument("--faults", type=int, default=1000, help="how many (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1800, help="about how long that takes (default: %(default)s)")
-    parser.add_argument("--postgresql", action="store_true", help="with PostgreSQL, which is killed too, not SQLite")
-    parser.add_argument("--restores", action="store_true", help="and restore Redis from older copies of its files")
-    parser.add_argument("--json", type=Path, help="write the report to a file")
+    parser.add_argument("--faults", type=int, default=1000, help="number of faults (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=1800, help="approximate length of the run (default: %(default)s)"
+    )
+    parser.add_argument("--postgresql", action="store_true", help="use PostgreSQL instead of SQLite, and kill it, too")
+    parser.add_argument("--restores", action="store_true", help="also restore Redis from older copies of its files")
+    parser.add_argument("--json", type=Path, help="write the report to this file")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     report = run(

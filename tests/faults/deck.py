@@ -1,10 +1,10 @@
-"""What goes wrong: faults dealt at random from a seed."""
+"""The faults of a run, in a random order that follows from a seed."""
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# One deck of faults: each is dealt as often as it stands here before any is dealt again.
+# One round of faults. Each happens as often as it is listed before the next round begins.
 DECK = (
     *["kill web child"] * 2,
     "kill web parent",
@@ -35,13 +35,13 @@ DECK = (
     "clock: a millisecond is used up",
 )
 DATABASE_FAULTS = ("kill database",) * 2
-# Apart: with them, quota used need not be exactly what is stored.
+# These are separate, because with them the used quota may differ from the number of stored records.
 RESTORE_FAULTS = ("redis: restored from an older copy",) * 3
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One card: what, after how long, for how long, and which of several targets."""
+    """One fault: its kind, the pause before it, its length, and a random number that chooses the target."""
 
     kind: str
     pause: float
@@ -50,11 +50,11 @@ class Fault:
 
 
 def plan(seed: int, *, pause: float, database: bool, restores: bool) -> Iterator[Fault]:
-    """The faults of a seed, without end; `pause`: seconds between two of them, on average."""
+    """Yield the faults of a seed without end. `pause` is the mean number of seconds between two faults."""
     dice = random.Random(seed)
     while True:
         deck = [*DECK, *(DATABASE_FAULTS if database else ()), *(RESTORE_FAULTS if restores else ())]
         dice.shuffle(deck)
         for kind in deck:
-            # Longer than a lease, at times: then another drain takes over from one that is not dead.
+            # Some faults last longer than a lease: another drain then takes over from one that is still alive.
             yield Fault(kind, dice.uniform(0.2, 1.8) * pause, dice.choice((1.0, 2.5, 5.0, 7.0)), dice.random())

@@ -1,6 +1,6 @@
-"""A web process as granian makes it, whose main process is killed while it starts.
+"""A web process like granian's, whose main process is killed while it starts.
 
-`python -m tests.faults.late_listener` prints its pid. It listens for signals only a second after the application was
+`python -m tests.faults.late_listener` prints its PID. It handles signals only from a second after the application was
 loaded, as on a busy machine.
 """
 
@@ -23,7 +23,7 @@ def _serve(main: int) -> None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: None)  # as granian's main process does; who is forked inherits it
+    signal.signal(signal.SIGTERM, lambda *_: None)  # as granian's main process does; forked processes inherit it
     process = multiprocessing.get_context("fork").Process(target=_serve, args=[os.getpid()])
     process.start()
     print(process.pid, flush=True)

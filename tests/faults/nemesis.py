@@ -1,4 +1,4 @@
-"""Carry out faults against a running stack; each is undone by itself or by the service."""
+"""Cause faults in a running stack. Each fault ends by itself, or the service recovers from it."""
 
 import threading
 import time
@@ -20,16 +20,16 @@ from tests.faults.storage import Disk, exchange
 from tests.faults.workload import BASE_SCHEMA, OPTIONAL_FIELDS, Asked, World
 from tests.support.stack import Stack
 
-# Until a lost announcement of a change is made good by the catalog's own time limit (set in `run`), and a bit.
+# If the announcement of a change is lost, the catalog's time limit (set in `run`) repairs that after this time.
 CATALOG_TTL_SECONDS = 5
 _UNCERTAIN_SECONDS = CATALOG_TTL_SECONDS + 5
 _SEARCH_SECONDS = 2.0
-_ERRAND_SECONDS = 300  # one that waits for a machine under load does not hang
+_ERRAND_SECONDS = 300  # a longer errand hangs; a shorter one may only wait for a busy machine
 
 
 @dataclass
 class History:
-    """What was done, and when, from the beginning of the run."""
+    """What happened in the run, and when."""
 
     lines: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class History:
 
 
 class Nemesis:
-    """Carries out a plan against a stack."""
+    """Causes the faults of a plan in a stack."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class Nemesis:
         self.undoing: list[threading.Timer] = []
         self.redis = RedisFiles(stack.data_dir / "redis", self._tables, lambda: self._find("redis", "parent", 0))
         self.restores: list[Restore] = []
-        self.away: set[Path] = set()  # directories that something else is in the place of
-        self.broken: list[str] = []  # what the harness itself could not undo
+        self.away: set[Path] = set()  # directories that are replaced by something else now
+        self.broken: list[str] = []  # faults that could not be undone
 
     def attack(self, faults: Iterator[Fault], *, count: int, seconds: float) -> None:
-        """Inject so many faults. `seconds`: after so long it is enough, however few they were."""
+        """Cause `count` faults, but stop after `seconds`."""
         deadline = time.monotonic() + seconds
         while self.history.faults.total() < count and time.monotonic() < deadline:
             fault = next(faults)
@@ -79,11 +79,11 @@ class Nemesis:
                 self.history.note(f"{fault.kind}: {what}")
 
     def heal(self) -> None:
-        """Undo at once what is still to be undone, and wait for errands."""
+        """Undo at once all faults that last, and wait for errands."""
         for timer in self.undoing:
             timer.cancel()
             timer.join()
-            timer.function()  # which acts once only
+            timer.function()  # does nothing the second time
         for errand in self.errands:
             errand.join(_ERRAND_SECONDS)
             if errand.is_alive():
@@ -94,7 +94,7 @@ class Nemesis:
         for operator in (self.admin, self.tidier, *self.racers):
             operator.stop()
 
-    # -- each returns what was done, or None if it could not be
+    # -- the faults: each method returns what it did, or None if that is not possible now
 
     def _inject(self, fault: Fault) -> str | None:
         verb, _, rest = fault.kind.partition(" ")
@@ -159,7 +159,7 @@ class Nemesis:
 
     def _exchange(self, path: Path, fault: Fault, *, mount_point: bool = False) -> str | None:
         if any(path.is_relative_to(other) or other.is_relative_to(path) for other in [*self.away]):
-            return None  # one within another could not be put back before it
+            return None  # nested directories could not be put back in any order
         restore = exchange(path, mount_point=mount_point)
         if restore is None:
             return None
@@ -184,7 +184,7 @@ class Nemesis:
             return None
 
         def lift() -> None:
-            if process.is_running():  # whatever it was before: that may be of the same fault, and be lifted already
+            if process.is_running():  # lift it entirely: the limit before this fault may be from another one
                 process.rlimit(psutil.RLIMIT_FSIZE, (unlimited, unlimited))
 
         self._undo_after(fault.seconds, lift, "the worker can write again")
@@ -212,7 +212,7 @@ class Nemesis:
         fields = {**BASE_SCHEMA, **{each: OPTIONAL_FIELDS[each] for each in sorted(wanted)}}
         certain_since = time.monotonic() + _UNCERTAIN_SECONDS
         try:
-            for failures in range(8):  # an admin whose save failed saves again
+            for failures in range(8):  # if saving fails, an admin saves again
                 try:
                     self.admin.do("publish", dataset=dataset, schema=fields)
                     certain_since = time.monotonic() + (_UNCERTAIN_SECONDS if failures else 0)
@@ -241,7 +241,7 @@ class Nemesis:
         self.world.revoked[token] = time.monotonic()
 
     def give_key(self, project: int) -> None:
-        """A new key for the clients of a project."""
+        """Issue a new key for the clients of a project."""
         issued = self.admin.do("new_key", project=project)
         self.world.keys[project], self.world.tokens[project] = issued["key"], issued["token"]
 
@@ -266,7 +266,7 @@ class Nemesis:
     def _tidy(self, fault: Fault) -> str | None:
         if self.tidier.busy:
             return None
-        # Without any retention only what a compaction has replaced may go; a sweep would take files being written.
+        # Without vacuum retention, only replaced files may be deleted: a sweep would delete files during their writing.
         sweep = fault.draw < 0.5
         self._errand(fault, lambda: self.tidier.do("tidy", everything=sweep, hours=24 if sweep else 0))
         return "everything" if sweep else "and vacuum at once"
@@ -285,7 +285,7 @@ class Nemesis:
             return None
 
         def restore() -> None:
-            self.world.uncertain_until = float("inf")  # Redis answers again before this returns
+            self.world.uncertain_until = float("inf")  # Redis answers again before restore() returns
             try:
                 restored = self.redis.restore(self.world.projects)
                 if restored is not None:
@@ -311,25 +311,25 @@ class Nemesis:
         self._undo_after(fault.seconds, self.kill_database(), "the database is started", name="database")
         return f"for {fault.seconds} s"
 
-    # -- means
+    # -- helpers
 
     @property
     def _tables(self) -> Path:
         return Path(self.stack.environment["STORAGE_URL"])
 
     def _dataset(self, fault: Fault) -> tuple[int, int]:
-        """A dataset, and its project."""
+        """Return a dataset and its project."""
         datasets = sorted(self.world.projects)
         dataset = datasets[int(fault.draw * len(datasets))]
         return dataset, self.world.projects[dataset]
 
     def _errand(self, fault: Fault, order: Callable[[], Any]) -> None:
-        """What takes a while is done beside the next faults."""
+        """Do something slow in a thread, beside the next faults."""
 
         def run() -> None:
             try:
                 order()
-            except OperatorFailed as failure:  # a fault among faults: it met another one
+            except OperatorFailed as failure:  # another fault got in its way
                 self.history.note(str(failure))
 
         errand = threading.Thread(target=run, name=fault.kind, daemon=True)
@@ -344,7 +344,7 @@ class Nemesis:
                 try:
                     undo()
                     self.history.note(what)
-                except Exception as failure:  # noqa: BLE001  # the harness's own: the run says so
+                except Exception as failure:  # noqa: BLE001  # an error of the tests themselves; the report shows it
                     self.broken.append(f"{what}: {failure!r}")
 
         timer = threading.Timer(seconds, run)

@@ -1,7 +1,7 @@
-"""What a person or another process would do beside the running service: `python -m tests.faults.operator_process`.
+"""The operator process acts beside the running service, as an admin would: `python -m tests.faults.operator_process`.
 
-Reads one JSON object a line, `{"do": <name>, ...arguments}`, and answers with another: `{"answer": ...}` or
-`{"error": ...}`.
+It reads orders as JSON objects, one on each line: `{"do": <name>, ...arguments}`. It answers each with
+`{"answer": ...}` or `{"error": ...}`.
 """
 
 import io
@@ -38,14 +38,14 @@ def ready() -> str:
 
 
 def command(arguments: list[str]) -> str:
-    """Run a management command that prints text; what it prints."""
+    """Run a management command. Return what it prints."""
     out = io.StringIO()
     call_command(*arguments, stdout=out)
     return out.getvalue()
 
 
 def make_project(slug: str, owner: str, limit: int, schemas: list[dict[str, str]]) -> dict[str, Any]:
-    """A project, and a dataset for each schema."""
+    """Create a project, and a dataset for each schema."""
     user, created = User.objects.get_or_create(username=owner)
     if created:
         set_limit(user, limit)
@@ -71,7 +71,7 @@ def revoke(key: int) -> None:
 
 
 def race(dataset: int, times: int) -> int:
-    """Drain without regard to the drain that is at work."""
+    """Drain even if another drain has claimed the dataset. Return the rows written."""
     written = 0
     for _ in range(times):
         redis.client().delete(redis_keys.lock(dataset))
@@ -85,7 +85,7 @@ def tidy(everything: bool, hours: int) -> None:
 
 
 def put_ahead(dataset: int) -> None:
-    """Let a table have a position an hour ahead, as if Redis's clock had been there."""
+    """Set the table's watermark an hour ahead, as if Redis's clock had been there."""
     generation = generations.current()
     table = DatasetTable.of(Dataset.objects.get(pk=dataset))
     if generation and table.refresh():
@@ -94,7 +94,7 @@ def put_ahead(dataset: int) -> None:
 
 
 def use_up(dataset: int) -> None:
-    """Let a stream be near the end of a millisecond's sequence numbers, as after a clock that was set back."""
+    """Bring a stream near the end of a millisecond's sequence numbers, as happens after a clock was set back."""
     key = redis_keys.stream(dataset)
     if redis.client().exists(key):
         ms, seq = map(int, redis.client().xinfo_stream(key)["last-generated-id"].split(b"-"))
@@ -106,7 +106,7 @@ def balance(dataset: int) -> dict[str, object]:
 
 
 def usage(owner: int) -> dict[str, dict[str, int]]:
-    """Records used by month: as the database has it, and as Redis counts it."""
+    """Return the usage of each month, from the database and from Redis."""
     database = dict(MonthlyUsage.objects.filter(user_id=owner).values_list("period", "used"))
     prefix = counters.total_key(owner, "")
     keys = [key.decode() for key in redis.client().scan_iter(match=f"{prefix}*", count=1000)]
@@ -131,7 +131,7 @@ def main() -> None:
         close_old_connections()
         try:
             answer = {"answer": TASKS[order.pop("do")](**order)}
-        except Exception as failure:  # noqa: BLE001  # whoever gave the order is told
+        except Exception as failure:  # noqa: BLE001  # the answer has the error
             answer = {"error": f"{type(failure).__name__}: {str(failure)[:300]}"}
         close_old_connections()
         print(json.dumps(answer), flush=True)

@@ -1,4 +1,4 @@
-"""The other end of `tests.faults.operator_process`: orders are given, and answered within a time limit."""
+"""Give orders to `tests.faults.operator_process`, and wait for the answers."""
 
 import json
 import queue
@@ -15,11 +15,11 @@ if TYPE_CHECKING:  # the stack imports this module, too
 
 
 class OperatorFailed(Exception):
-    """The order could not be carried out; whether a part of it was is not known."""
+    """The order failed. A part of it may have been done."""
 
 
 class Operator:
-    """A process beside a stack, for one order at a time; it is started again if it does not answer."""
+    """A process beside a stack that takes one order at a time. If it does not answer, it is started again."""
 
     def __init__(self, stack: "Stack") -> None:
         self.environment = {**stack.environment, "DATA_DIR": str(stack.data_dir)}
@@ -34,7 +34,7 @@ class Operator:
         return self.lock.locked()
 
     def do(self, name: str, *, seconds: float = 60, **arguments: Any) -> Any:
-        """Give an order; its answer. Raises OperatorFailed."""
+        """Give an order, and return the answer. Raises OperatorFailed."""
         with self.lock:
             process = self._started()
             assert process.stdin is not None

@@ -1,11 +1,11 @@
-"""A stack's processes by their part in it."""
+"""Find the processes of a stack by their role."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
 
-if TYPE_CHECKING:  # which finds its programs by this
+if TYPE_CHECKING:  # the stack imports this module, too
     from tests.support.stack import Stack
 
 _WORDS = {
@@ -20,14 +20,14 @@ _NO_WORKERS = ("resource_tracker", "semaphore_tracker")
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A supervised process and those that it started to do its work."""
+    """A supervised process and its worker processes."""
 
     parent: psutil.Process
     children: list[psutil.Process]
 
 
 def programs(stack: "Stack") -> dict[str, psutil.Process]:
-    """What runs just now under the stack's supervisor, by name."""
+    """Return the processes that run under the stack's supervisor now, by name."""
     assert stack.process is not None
     own = stack.process.pid
     below = [(process, _parent(process)) for process in psutil.Process(own).children(recursive=True)]
@@ -51,7 +51,7 @@ def _parent(process: psutil.Process) -> int | None:
 
 
 def families(stack: "Stack") -> dict[str, Family]:
-    """The same, each with those that it started."""
+    """Return the processes under the stack's supervisor, each with its worker processes, by name."""
     found: dict[str, Family] = {}
     for name, process in programs(stack).items():
         try:
@@ -74,7 +74,7 @@ def _workers_of(process: psutil.Process) -> list[psutil.Process]:
 
 
 def unwell(stack: "Stack", expected: dict[str, int]) -> str | None:
-    """What is wrong with the stack's processes: one is missing, is too many, stands still, or lost its parent."""
+    """Return what is wrong with the stack's processes: one is missing, too many, stopped, or orphaned."""
     running = families(stack)
     for name, count in expected.items():
         family = running.get(name)
@@ -88,9 +88,9 @@ def unwell(stack: "Stack", expected: dict[str, int]) -> str | None:
     for process in stack.processes():
         try:
             if process.status() == psutil.STATUS_STOPPED:
-                return f"{process.pid} stands still"
+                return f"{process.pid} is stopped"
             if process not in known and "tests.faults.operator_process" not in process.cmdline():
-                return f"{process.pid} belongs to nobody: {' '.join(process.cmdline())}"
+                return f"{process.pid} has lost its parent: {' '.join(process.cmdline())}"
         except psutil.Error:
             continue
     return None

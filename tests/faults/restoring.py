@@ -1,7 +1,7 @@
-"""Redis is restored from an older copy of its files; and what a run may lose or double by it, no more.
+"""Restore Redis from an older copy of its files, and find the records that may be lost or doubled by it.
 
-A record may be lost if Redis accepted it after the copy, and no table had it when the copy was put back. It may
-be doubled if its request was under way then, because the service has forgotten its Idempotency-Key.
+A record may be lost if Redis accepted it after the copy was made, and if no table had it when the copy was put back. A
+record may be doubled if its request was in progress then, because Redis has lost its Idempotency-Key.
 """
 
 import shutil
@@ -21,23 +21,23 @@ from tests.faults.workload import Record, Sent
 
 @dataclass(frozen=True)
 class Restore:
-    """When a copy was made and put back (monotonic), and what the tables had then, by dataset."""
+    """When a copy was made and put back (monotonic clock), and which records the tables had then, by dataset."""
 
     copied_at: float
     restored_at: float
     stored: dict[int, set[Record]]
 
     def excuses(self, sent: Sent) -> bool:
-        """Return whether Redis may have forgotten that it accepted these records."""
+        """Return whether Redis may have lost these records."""
         return sent.began < self.restored_at and sent.known_at > self.copied_at
 
     def interrupted(self, sent: Sent) -> bool:
-        """Return whether these records were sent both before and after the restore, perhaps."""
+        """Return whether these records may have been sent both before and after the restore."""
         return sent.began < self.restored_at < sent.known_at
 
 
 def records(tables: Path, project: int, dataset: int) -> list[Record]:
-    """Return what is in a table, in no order. Raises DeltaError, OSError or ValueError."""
+    """Return the records of a table, in no order. Raises DeltaError, OSError or ValueError."""
     path = tables / f"project_{project}" / f"dataset_{dataset}"
     rows = DeltaTable(str(path)).to_pyarrow_table(columns=["client", "sequence"])
     return list(zip(rows["client"].to_pylist(), map(int, rows["sequence"].to_pylist()), strict=True))
@@ -64,16 +64,16 @@ def repeated(restores: Iterable[Restore], sent: Iterable[Sent]) -> dict[int, set
 
 
 class RedisFiles:
-    """The append-only files of a stack's Redis, copied and put back while it stands still."""
+    """The append-only files of a stack's Redis. They are copied and put back while Redis is stopped."""
 
     def __init__(self, directory: Path, tables: Path, find: Callable[[], psutil.Process | None]) -> None:
         self.files, self.older = directory / "appendonlydir", directory / "older"
         self.tables, self.find = tables, find
-        self.lock = threading.Lock()  # nobody else signals Redis meanwhile
+        self.lock = threading.Lock()  # keeps other faults from signaling Redis meanwhile
         self.copied_at: float | None = None
 
     def copy(self) -> bool:
-        """Make a copy; return False if that is not possible now."""
+        """Make a copy. Return False if that is not possible now."""
         with self.lock:
             process = self.find() if self.copied_at is None else None
             if process is None:
@@ -90,7 +90,7 @@ class RedisFiles:
             return True
 
     def restore(self, projects: dict[int, int]) -> Restore | None:
-        """Put the copy back, and kill Redis, which is started again. None if a table cannot be looked at now."""
+        """Put the copy back, and kill Redis, so that it is started again. Return None if a table cannot be read now."""
         with self.lock:
             copied_at, self.copied_at = self.copied_at, None
             process = self.find()

@@ -1,4 +1,4 @@
-"""One fault run: a stack, clients, faults; then everything is healed, waited for, and counted."""
+"""One fault run: start a stack and clients, cause faults, let everything recover, and count the records."""
 
 import shutil
 import tempfile
@@ -18,12 +18,12 @@ from tests.faults.workload import BASE_SCHEMA, Asked, Client, Truth, World
 from tests.support.stack import running, wait_for
 
 CLIENTS = 10
-PROJECTS = {"north": 2, "south": 1}  # datasets of each; all of one owner, who has one quota
+PROJECTS = {"north": 2, "south": 1}  # datasets of each project; all projects have one owner, and so one quota
 LIMIT = 10**9
-# A client's last batch is acknowledged within so long of the healing: supervisor starts again what keeps dying only
-# after a pause, which grows with each death. Only what hangs takes longer, on however busy a machine.
+# After the faults, a client's last batch is acknowledged within this time. It is long, because supervisor waits longer
+# before each restart of a process that keeps dying. Even on a busy machine, only a hanging client takes longer.
 _ACKNOWLEDGED_SECONDS = 180.0
-# A busy machine may take so many times longer than planned to be done with the faults.
+# A busy machine may take this many times longer than planned for the faults.
 _SLOWER = 10
 ENVIRONMENT = {
     "DRAIN_LEASE_SECONDS": "5",
@@ -36,7 +36,7 @@ ENVIRONMENT = {
 
 @dataclass
 class Report:
-    """The outcome of a run."""
+    """The result of a run."""
 
     seed: int
     seconds: float
@@ -52,7 +52,7 @@ class Report:
         return sum(self.faults.values())
 
     def text(self) -> str:
-        """The tally, as a person reads it."""
+        """Return the report as text."""
         faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
         tally = self.tally
         return "\n".join(
@@ -62,8 +62,8 @@ class Report:
                 f"answers          {self.answers}, the longest after {self.longest_answer_seconds:.1f} s",
                 f"acknowledged     {tally.acknowledged}",
                 f"stored           {tally.stored}",
-                f"lost             {tally.lost}, and {tally.forgotten} that Redis forgot when it was restored",
-                f"doubled          {tally.doubled}, and {tally.repeated} whose request Redis forgot",
+                f"lost             {tally.lost}, and {tally.forgotten} that Redis lost when it was restored",
+                f"doubled          {tally.doubled}, and {tally.repeated} whose request Redis lost",
                 f"unresolved       {tally.unresolved}, of which {tally.unresolved_stored} are stored",
                 f"quota used       {tally.used}, in {tally.months} months",
                 *(f"WRONG            {what}" for what in self.wrong),
@@ -75,12 +75,12 @@ class Report:
 def run(
     *, seed: int, faults: int, seconds: float, database: bool = False, restores: bool = False, aloud: bool = False
 ) -> Report:
-    """Inject so many faults, at a pace of so many seconds, and see what came of the records."""
+    """Cause `faults` faults within about `seconds`, and report what became of the records."""
     reports: list[Report] = []
     try:
         with ExitStack() as stack_of:
             reports.append(_run(stack_of, History(aloud=aloud), seed, faults, seconds, database, restores))
-    except AssertionError as failure:  # the stack did not stop as it should: that is an outcome, too
+    except AssertionError as failure:  # the stack did not stop as it should: the report shows that, too
         if not reports:
             raise
         reports[0].wrong.append(str(failure))
@@ -91,7 +91,7 @@ def _run(
     stack_of: ExitStack, history: History, seed: int, faults: int, seconds: float, database: bool, restores: bool
 ) -> Report:
     home = Path(tempfile.mkdtemp(prefix="faults-"))
-    home.chmod(0o755)  # PostgreSQL runs as a user of its own where we are root
+    home.chmod(0o755)  # if we are root, PostgreSQL runs as another user
     stack_of.callback(shutil.rmtree, home, ignore_errors=True)
     disk = _disk(home, stack_of)
     ahead = home / "seconds_ahead"
@@ -121,8 +121,8 @@ def _run(
             if client.is_alive():
                 truth.found_wrong(f"{client.name} hangs")
     tally = verdict.reach(stack, world, truth, nemesis)
-    history.note("looked at")
-    wrong = [*truth.wrong, *(f"the harness: {each}" for each in nemesis.broken)]
+    history.note("checked")
+    wrong = [*truth.wrong, *(f"error of the test: {each}" for each in nemesis.broken)]
     if wrong:
         history.note(f"kept in {_keep(home)}")
     return Report(
@@ -138,7 +138,7 @@ def _run(
 
 
 def _keep(home: Path) -> Path:
-    """The tables and the logs, for who wants to know what went wrong."""
+    """Keep the tables and logs, to find out what went wrong. Return their directory."""
     kept = Path(tempfile.mkdtemp(prefix="faults-wrong-"))
     shutil.copytree(home / "tables", kept / "tables", ignore_dangling_symlinks=True)
     shutil.copytree(home / "data" / "logs", kept / "logs")
@@ -155,7 +155,7 @@ def _disk(home: Path, stack_of: ExitStack) -> Disk | None:
 
 
 def _kill(server: PostgresServer) -> Callable[[], None]:
-    """Kill PostgreSQL; what starts it again."""
+    """Kill PostgreSQL. Return a function that starts it again."""
     process = server.get_postmaster_info().process
     assert process is not None
     children = process.children(recursive=True)
@@ -163,7 +163,7 @@ def _kill(server: PostgresServer) -> Callable[[], None]:
     process.wait()
 
     def start() -> None:
-        for child in children:  # they end by themselves; a server cannot start beside them
+        for child in children:  # a server cannot start before its old processes have ended
             wait_for(lambda child=child: not child.is_running(), "the end of PostgreSQL")
         server.ensure_postgres_running()
 
@@ -171,7 +171,7 @@ def _kill(server: PostgresServer) -> Callable[[], None]:
 
 
 def _furnish(world: World, nemesis: Nemesis) -> None:
-    """Projects with datasets and keys, and the other processes at hand."""
+    """Create projects with datasets and keys, and start the operators."""
     for slug, datasets in PROJECTS.items():
         made = nemesis.admin.do("make_project", slug=slug, owner="ada", limit=LIMIT, schemas=[BASE_SCHEMA] * datasets)
         world.owner = made["owner"]

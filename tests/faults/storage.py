@@ -1,4 +1,4 @@
-"""Storage that fails, in ways that stop even root."""
+"""Make storage fail in ways that stop even root."""
 
 import ctypes
 import os
@@ -15,9 +15,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def exchange(path: Path, *, mount_point: bool) -> Callable[[], None] | None:
-    """Put a file where a directory is, or an empty directory, as where a disk is not mounted; in one step.
+    """Replace a directory with a file, or with an empty directory (as if a disk were not mounted), in one step.
 
-    What undoes it, and forgets what was written there meanwhile. None if there is no directory.
+    Return a function that undoes this and deletes what was written meanwhile, or None if there is no directory.
     """
     hidden = path.with_name(f".away-{path.name}")
     if hidden.exists() or not path.is_dir():
@@ -31,7 +31,7 @@ def exchange(path: Path, *, mount_point: bool) -> Callable[[], None] | None:
     def restore() -> None:
         _exchange(path, hidden)
         if mount_point:
-            wait_for(lambda: _gone(hidden), "the end of a mount point")  # somebody may be writing there
+            wait_for(lambda: _gone(hidden), "the end of a mount point")  # a process may be writing there
         else:
             hidden.unlink()
 
@@ -50,7 +50,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 
 class Disk:
-    """A file system of its own for the tables, which can be filled up."""
+    """A separate file system for the tables, which can be filled up."""
 
     size = 512 * 1024**2
 
@@ -60,18 +60,18 @@ class Disk:
 
     @classmethod
     def mounted(cls, path: Path) -> "Disk | None":
-        """A disk at an empty directory; None where we may not mount one."""
+        """Mount a disk at an empty directory. Return None if we may not mount."""
         command = ["mount", "-t", "tmpfs", "-o", f"size={cls.size}", "faults", str(path)]
         return cls(path) if subprocess.run(command, capture_output=True).returncode == 0 else None
 
     def fill(self) -> None:
-        """Take all the room that is left."""
+        """Use up all free space."""
         with self.ballast.open("ab") as ballast:
             while room := os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize:
                 try:
                     os.posix_fallocate(ballast.fileno(), ballast.tell(), room)
                 except OSError:
-                    return  # somebody else took a part of it
+                    return  # another process took a part of it
                 ballast.seek(0, os.SEEK_END)
 
     def free(self) -> None:

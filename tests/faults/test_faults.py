@@ -1,7 +1,7 @@
-"""A whole deck of faults, of a new seed each time: what was accepted is stored once, and all goes on by itself.
+"""A short fault run with a new seed each time: each accepted record is stored once, and the service recovers by itself.
 
-`make faults` is the long run; `python -m tests.faults --postgresql --seed N` repeats a plan. With an odd seed, Redis is
-restored from older copies, too (`--restores`).
+`make faults` is the long run. `python -m tests.faults --postgresql --seed N` repeats a plan. With an odd seed, Redis is
+also restored from older copies (`--restores`).
 """
 
 import random
@@ -23,10 +23,10 @@ def test_large_batches_of_the_workload_are_queued_compressed(form: str, optional
     batch = Batch(1, form, [("client 1", number) for number in range(200)], frozenset(optional))
     _, body, _ = batch.request()
     assert len(packed(body)) < len(body)
-    assert batch.request()[1] == body, "sent again, it is the same"
+    assert batch.request()[1] == body, "a repeated request has the same body"
 
 
-def test_nothing_is_lost_or_doubled_whatever_dies() -> None:
+def test_fault_run_loses_and_doubles_nothing() -> None:
     seed = random.SystemRandom().randrange(10**6)
     report = run(seed=seed, faults=FAULTS, seconds=48, database=True, restores=bool(seed % 2))
     print(report.text())
@@ -38,16 +38,16 @@ def test_nothing_is_lost_or_doubled_whatever_dies() -> None:
 @pytest.mark.parametrize(
     ("began", "known_at", "stored", "may_be_lost", "may_be_doubled"),
     [
-        (1.0, 2.0, set(), False, False),  # known before the copy: the copy has it
+        (1.0, 2.0, set(), False, False),  # acknowledged before the copy: the copy has it
         (1.0, 4.0, set(), True, False),
         (4.0, 5.0, set(), True, False),
         (4.0, 5.0, {("a", 1)}, False, False),  # in a table when the copy was put back
-        (5.0, 7.0, set(), True, True),  # under way then
+        (5.0, 7.0, set(), True, True),  # in progress when the copy was put back
         (5.0, 7.0, {("a", 1)}, False, True),
-        (7.0, 8.0, set(), False, False),  # sent to the older Redis
+        (7.0, 8.0, set(), False, False),  # sent to the restored Redis
     ],
 )
-def test_a_restore_excuses_only_what_redis_forgot(
+def test_restore_excuses_only_what_redis_lost(
     began: float, known_at: float, stored: set[Record], may_be_lost: bool, may_be_doubled: bool
 ) -> None:
     restore = Restore(copied_at=3.0, restored_at=6.0, stored={1: stored})

@@ -1,4 +1,4 @@
-"""More than the service can hold: it says so at once, holds what it has, and works it off when it can."""
+"""More load than the service can hold: it refuses at once, keeps what it has, and stores it later."""
 
 import json
 import resource
@@ -42,9 +42,7 @@ def operator(stack: Stack) -> Operator:
     return stack.operator
 
 
-def test_a_full_queue_refuses_at_once_grows_no_further_and_drains_when_the_worker_returns(
-    stack: Stack, operator: Operator
-) -> None:
+def test_full_queue_refuses_at_once_and_drains_later(stack: Stack, operator: Operator) -> None:
     flow = Flow(stack, operator, "full")
     with _worker_stopped(stack):
         flow.fill(MEBIBYTE, 64 * 1024, 4096)
@@ -56,16 +54,14 @@ def test_a_full_queue_refuses_at_once_grows_no_further_and_drains_when_the_worke
     wait_for(lambda: flow.send(1).status_code == 202, "room in the queue")
 
 
-def test_a_redis_without_memory_refuses_the_same_way_and_drains_when_it_has_some_again(
-    stack: Stack, operator: Operator
-) -> None:
+def test_redis_without_memory_refuses_at_once_and_drains_later(stack: Stack, operator: Operator) -> None:
     flow = Flow(stack, operator, "memory")
     redis = _redis(stack)
     most = int(redis.info("memory")["used_memory"]) + 4 * MEBIBYTE
     try:
         with _worker_stopped(stack):
             redis.config_set("maxmemory", most)
-            flow.fill(4096)  # larger ones leave Redis with buffers, that it gives back later
+            flow.fill(4096)  # larger records leave buffers in Redis, which it frees later
             flow.is_refused_at_once_and_nothing_grows()
     finally:
         redis.config_set("maxmemory", 0)
@@ -73,7 +69,7 @@ def test_a_redis_without_memory_refuses_the_same_way_and_drains_when_it_has_some
     wait_for(lambda: flow.send(1).status_code == 202, "room in the queue")
 
 
-def test_idle_connections_do_not_keep_the_next_client_from_being_served(stack: Stack, operator: Operator) -> None:
+def test_idle_connections_do_not_block_the_next_client(stack: Stack, operator: Operator) -> None:
     flow = Flow(stack, operator, "idle")
     web_before = _resident(stack)
     with _open_files(2 * IDLE_CONNECTIONS) as allowed, ExitStack() as connections:
@@ -82,7 +78,7 @@ def test_idle_connections_do_not_keep_the_next_client_from_being_served(stack: S
         for _ in range(count // 500):
             began = time.monotonic()
             _keep_alive(stack, connections, 500)
-            # A server that takes no more of them serves the next once it has closed others, after half a minute.
+            # A full server serves the next client only after half a minute, when it closes idle connections.
             assert time.monotonic() - began < 20
         took = [flow.timed(1, 202) for _ in range(100)]
         grown = _resident(stack) - web_before
@@ -93,7 +89,7 @@ def test_idle_connections_do_not_keep_the_next_client_from_being_served(stack: S
 
 
 class Flow:
-    """Records for one dataset, of any size."""
+    """Records of any size for one dataset."""
 
     def __init__(self, stack: Stack, operator: Operator, project: str) -> None:
         self.stack, self.operator = stack, operator
@@ -103,15 +99,15 @@ class Flow:
         self.accepted = 0
 
     def send(self, size: int) -> Any:
-        """One record of about so many bytes."""
-        text = secrets.token_urlsafe(size)[:size]  # which cannot be compressed
+        """Send one record of about `size` bytes."""
+        text = secrets.token_urlsafe(size)[:size]  # random text cannot be compressed
         row = {"timestamp": "2026-06-10T10:58:00Z", "context": {}, "text": text}
         answer = self.http.post(f"/datasets/{self.dataset}", content=json.dumps(row), headers=_JSON)
         self.accepted += answer.status_code == 202
         return answer
 
     def timed(self, size: int, expected: int) -> float:
-        """Seconds until the expected answer."""
+        """Send one record. Return the seconds until the expected answer."""
         began = time.perf_counter()
         answer = self.send(size)
         took = time.perf_counter() - began
@@ -119,13 +115,13 @@ class Flow:
         return took
 
     def fill(self, *sizes: int) -> None:
-        """Send records of these sizes, and then the smallest, until not even these are taken."""
+        """Send records of these sizes, and at last the smallest ones, until even these are refused."""
         deadline = time.monotonic() + 2 * PATIENCE_SECONDS
         for size in (*sizes, 1):
             while not self._is_full(size):
                 assert time.monotonic() < deadline, "there is always room for more"
-        # Admission looks at Redis's memory once a second, and Redis gives memory of its own back for a while: there is
-        # room for a few more.
+        # Admission reads Redis's memory once a second, and Redis frees some of its own memory for a while. So there
+        # may be room for a few more records.
         accepted_at = time.monotonic()
         while time.monotonic() < accepted_at + 5:
             if not self._is_full(1):
@@ -141,7 +137,7 @@ class Flow:
         return bool(answer.status_code == 503)
 
     def is_stored(self) -> None:
-        """All that was accepted, within a while."""
+        """Wait until all accepted records are stored."""
         stored = {"accepted": self.accepted, "stored": self.accepted, "queued": 0, "quarantined": 0, "adds_up": True}
         wait_for(
             lambda: self.operator.do("balance", dataset=self.dataset) == {"dataset_id": self.dataset, **stored},
@@ -149,7 +145,7 @@ class Flow:
         )
 
     def _timed_refusals(self) -> Iterator[float]:
-        """Seconds until each refusal. (Redis's own use of memory varies: now and then there is room for one more.)"""
+        """Yield the seconds until each refusal. Redis's memory use varies, so a few records may be accepted."""
         refused = 0
         for _ in range(REFUSALS * 4):
             began = time.perf_counter()
@@ -162,7 +158,7 @@ class Flow:
         raise AssertionError(f"refused {refused} times of {REFUSALS * 4}")
 
     def is_refused_at_once_and_nothing_grows(self) -> None:
-        list(self._timed_refusals())  # until all is warm
+        list(self._timed_refusals())  # warm up
         redis, web = _redis(self.stack).info("memory")["used_memory"], _resident(self.stack)
         took = sorted(self._timed_refusals())
         median, slow = took[REFUSALS // 2] * 1000, took[REFUSALS * 99 // 100] * 1000
@@ -180,14 +176,14 @@ def _redis(stack: Stack) -> Any:
 
 
 def _resident(stack: Stack) -> int:
-    """Bytes of memory that the web processes hold."""
+    """Return the bytes of memory that the web processes use."""
     web = families(stack)["web"]
     return sum(process.memory_info().rss for process in (web.parent, *web.children))
 
 
 @contextmanager
 def _worker_stopped(stack: Stack) -> Iterator[None]:
-    """Nothing is drained; the supervisor does not see it, and starts no other."""
+    """Stop the worker by a signal during the block. The supervisor does not notice, and starts no other."""
     worker = families(stack)["worker"]
     processes = (worker.parent, *worker.children)
     for process in processes:
@@ -202,7 +198,7 @@ def _worker_stopped(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def _open_files(wanted: int) -> Iterator[int]:
-    """As many open files as are wanted, or as many as we may have."""
+    """Raise the limit of open files to `wanted`, or as far as we may. Yield the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
@@ -213,7 +209,7 @@ def _open_files(wanted: int) -> Iterator[int]:
 
 
 def _keep_alive(stack: Stack, connections: ExitStack, count: int) -> None:
-    """Open so many connections, each of which is used once."""
+    """Open `count` connections, and use each one once."""
     opened = []
     for _ in range(count):
         connection = socket.create_connection(("127.0.0.1", stack.port), timeout=60)

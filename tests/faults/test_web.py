@@ -1,4 +1,4 @@
-"""The web server's processes, killed at awkward moments."""
+"""Processes of the web server are killed at the worst moments."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from config.common.env import BASE_DIR
 from tests.support.stack import wait_for
 
 
-def test_a_web_process_whose_main_was_killed_while_it_was_starting_does_not_stay() -> None:
+def test_web_process_ends_if_its_parent_dies_while_it_starts() -> None:
     command = [sys.executable, "-m", "tests.faults.late_listener"]
     with subprocess.Popen(command, cwd=BASE_DIR, stdout=subprocess.PIPE) as main:
         assert main.stdout is not None
@@ -22,5 +22,5 @@ def test_a_web_process_whose_main_was_killed_while_it_was_starting_does_not_stay
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    # An orphan is reaped by whoever runs the suite, or by nobody.
+    # An orphan becomes a zombie if the process that runs the tests does not reap it.
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

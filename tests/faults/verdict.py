@@ -1,4 +1,4 @@
-"""What came of the records, when everything is healed."""
+"""Check what became of the records after all faults."""
 
 import threading
 import time
@@ -19,34 +19,34 @@ from tests.faults.processes import unwell
 from tests.faults.workload import Record, Truth, World
 from tests.support.stack import Stack
 
-# The programs of the stack, and how many processes each has to do its work.
+# The programs of the stack, and how many worker processes each has.
 EXPECTED = {"redis": 0, "web": 2, "worker": 1, "upkeep": 1, "beat": 0}
-# Everything goes on by itself within so long; supervisor pauses longest before it starts again what kept dying.
+# Everything recovers within this time. Supervisor's pause before it restarts a process that kept dying is the longest.
 _RECOVERED_SECONDS = 300.0
 
 
 @dataclass
 class Tally:
-    """Records, by what became of them."""
+    """How many records had which fate."""
 
     acknowledged: int = 0
-    stored: int = 0  # different ones
+    stored: int = 0  # distinct records
     rows: int = 0
-    lost: int = 0  # acknowledged, and not stored
-    forgotten: int = 0  # the same, but Redis forgot them before they were stored
+    lost: int = 0  # acknowledged, but not stored
+    forgotten: int = 0  # the same, but Redis lost them before they were stored
     doubled: int = 0  # stored more than once
-    repeated: int = 0  # the same, but their request was under way when Redis forgot it
-    strangers: int = 0  # stored, though the service said that nothing had happened
-    unresolved: int = 0  # may have been accepted: nobody was told
+    repeated: int = 0  # the same, but Redis lost their request while it was in progress
+    strangers: int = 0  # stored, although the service said that nothing had happened
+    unresolved: int = 0  # may have been accepted: no client knows
     unresolved_stored: int = 0
-    accepted: int = 0  # by the ledgers
-    used: int = 0  # by the quota
+    accepted: int = 0  # according to the ledgers
+    used: int = 0  # according to the quota
     months: int = 0
 
 
 @contextmanager
 def reading(stack: Stack, world: World, truth: Truth) -> Iterator[None]:
-    """Somebody reads the tables meanwhile, and never finds a record twice."""
+    """Read the tables during the block, and note records that are found twice."""
     over = threading.Event()
 
     def read() -> None:
@@ -55,7 +55,7 @@ def reading(stack: Stack, world: World, truth: Truth) -> Iterator[None]:
                 try:
                     seen = records(stack, project, dataset)
                 except (DeltaError, OSError, ValueError):
-                    continue  # not there yet, taken away, or vacuumed under our hands: see `Nemesis`
+                    continue  # not there yet, removed by a fault, or vacuumed while it was read
                 truth.seen_twice[dataset] |= {record for record, count in seen.items() if count > 1}
 
     reader = threading.Thread(target=read, daemon=True)
@@ -68,12 +68,12 @@ def reading(stack: Stack, world: World, truth: Truth) -> Iterator[None]:
 
 
 def records(stack: Stack, project: int, dataset: int) -> Counter[Record]:
-    """What is in a table, and how often."""
+    """Return how often each record is in a table."""
     return Counter(restoring.records(Path(stack.environment["STORAGE_URL"]), project, dataset))
 
 
 def reach(stack: Stack, world: World, truth: Truth, nemesis: Nemesis) -> Tally:
-    """Wait until all goes on as if nothing had happened, and count. What is wrong is added to `truth.wrong`."""
+    """Wait until the service has recovered, and count the records. Add everything wrong to `truth.wrong`."""
     tally = Tally()
     deadline = time.monotonic() + _RECOVERED_SECONDS
 
@@ -132,13 +132,13 @@ def _undrained(nemesis: Nemesis, dataset: int, tally: Tally) -> str | None:
 
 
 def _unflushed(nemesis: Nemesis, world: World, tally: Tally) -> str | None:
-    """Usage in the database is what Redis counted: it is flushed by beat."""
+    """Wait until beat has flushed the usage that Redis counted to the database."""
     try:
         usage = nemesis.admin.do("usage", owner=world.owner)
     except OperatorFailed as failure:
         return str(failure)
     tally.used, tally.months = sum(usage["redis"].values()), len(usage["redis"])
-    if nemesis.restores:  # an older Redis counts less for a month that is over, and nobody asks any more
+    if nemesis.restores:  # a restored Redis may count less for a past month, which no longer matters
         return None if all(usage["redis"].get(month, 0) <= n for month, n in usage["database"].items()) else f"{usage}"
     return None if usage["database"] == usage["redis"] else f"usage {usage}"
 
@@ -174,9 +174,9 @@ def _count(
 
 
 def _judge(tally: Tally, truth: Truth, *, exact: bool) -> None:
-    """Everything that was charged and accepted is stored, and nothing else is.
+    """Check that all charged and accepted records are stored, and no others.
 
-    Not `exact`: Redis has forgotten what it charged since its copy, and the database has what was flushed.
+    With restores this is not `exact`: Redis lost what it charged since its copy, and the database has what was flushed.
     """
     if tally.used != tally.stored if exact else tally.used > tally.acknowledged + tally.unresolved + tally.repeated:
         truth.found_wrong(f"quota: {tally.used} used, {tally.stored} stored")

@@ -1,4 +1,4 @@
-"""Clients that may neither lose nor double a record, and what they know about each."""
+"""Clients that send records, and what they know about the fate of each record."""
 
 import json
 import random
@@ -16,7 +16,7 @@ import httpx
 BASE_SCHEMA = {"client": "string", "sequence": "number"}
 OPTIONAL_FIELDS = {"note": "string", "score": "number", "flag": "boolean", "seen_at": "timestamp"}
 _VALUES: dict[str, Any] = {"string": "é\n", "number": 0.5, "boolean": True, "timestamp": "2026-06-10T10:58:00.5+02:00"}
-# A client that has waited for so long asks again, under the same Idempotency-Key.
+# After this time a client sends the request again with the same Idempotency-Key.
 _CLIENT_TIMEOUT_SECONDS = 4.0
 NOTHING_HAPPENED = "Nothing was queued or charged."
 _AFTER_LONG = 1e12
@@ -26,7 +26,7 @@ Record = tuple[str, int]  # client, sequence
 
 @dataclass
 class Asked:
-    """What is asked of a client of a dataset, from when on (monotonic), and while it is being changed: not certain."""
+    """The schema that a dataset's clients must follow, and since when that is certain (monotonic clock)."""
 
     optional: frozenset[str] = frozenset()
     certain_since: float = 0.0
@@ -34,7 +34,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Records whose fate is known, or never will be: when they were first sent, and since when that is so."""
+    """Records whose fate is decided: when they were first sent, and when their fate was known or given up."""
 
     dataset: int
     records: list[Record]
@@ -44,13 +44,13 @@ class Sent:
 
 @dataclass
 class Truth:
-    """What the clients know, and what they have seen that should not be. Shared by all threads."""
+    """What the clients know, and the errors they have seen. All threads share it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     acknowledged: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))
     unresolved: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))
     sent: list[Sent] = field(default_factory=list)
-    seen_twice: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))  # by a reader
+    seen_twice: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))  # seen by a reader
     answers: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     longest_seconds: float = 0.0
@@ -62,21 +62,23 @@ class Truth:
 
 @dataclass
 class World:
-    """What the service's admin has decided: schemas and keys in force."""
+    """The present schemas and keys, as the service's admin has set them."""
 
     projects: dict[int, int] = field(default_factory=dict)  # dataset -> project
     asked: dict[int, Asked] = field(default_factory=dict)  # by dataset
     tokens: dict[int, str] = field(default_factory=dict)  # by project
     keys: dict[int, int] = field(default_factory=dict)  # by project
-    revoking: set[str] = field(default_factory=set)  # tokens whose revocation has begun
-    revoked: dict[str, float] = field(default_factory=dict)  # token -> when its revocation was done (monotonic)
-    uncertain_until: float = 0.0  # an older Redis has older revisions: until the catalog has looked
+    revoking: set[str] = field(default_factory=set)  # tokens that are being revoked, or are revoked
+    revoked: dict[str, float] = field(
+        default_factory=dict
+    )  # token -> when its revocation was complete (monotonic clock)
+    uncertain_until: float = 0.0  # a restored Redis has older revisions, until the catalog reloads
     owner: int = 0
 
 
 @dataclass
 class Batch:
-    """Records that are sent together, and under one key until their fate is known."""
+    """Records that are sent in one request, with one Idempotency-Key until their fate is known."""
 
     dataset: int
     form: str  # object, array or lines
@@ -89,7 +91,7 @@ class Batch:
         self.key = secrets.token_hex(8)
 
     def request(self) -> tuple[str, bytes, dict[str, str]]:
-        """Path, body and headers."""
+        """Return the path, body and headers of the request."""
         rows = [self._row(client, sequence) for client, sequence in self.records]
         kind = "application/x-ndjson" if self.form == "lines" else "application/json"
         headers = {"Content-Type": kind, "Idempotency-Key": self.key}
@@ -104,7 +106,7 @@ class Batch:
         optional = {name: _VALUES[OPTIONAL_FIELDS[name]] for name in sorted(self.optional)}
         return {
             "timestamp": "2026-06-10T10:58:00Z",
-            # The same whenever it is sent, and different enough from the next for a batch to compress as data does.
+            # The same each time it is sent, and different enough from others that a batch compresses like real data.
             "context": {"by": client, "noise": sha256(f"{client} {sequence}".encode()).hexdigest()[:16]},
             "client": client,
             "sequence": sequence,
@@ -113,7 +115,7 @@ class Batch:
 
 
 class Client(threading.Thread):
-    """Sends batch after batch; each until it is acknowledged, or its fate cannot be learned any more."""
+    """Sends one batch after another. Each is sent until it is acknowledged, or until its fate cannot be found out."""
 
     def __init__(self, name: str, url: str, world: World, truth: Truth, seed: int) -> None:
         super().__init__(name=name, daemon=True)
@@ -126,7 +128,7 @@ class Client(threading.Thread):
         self.give_up_at = _AFTER_LONG
 
     def finish(self, seconds: float) -> None:
-        """Begin nothing new; what is not acknowledged within so many seconds never will be."""
+        """Send no new batch, and give up after this many seconds."""
         self.give_up_at = time.monotonic() + seconds
         self.over.set()
 
@@ -139,7 +141,7 @@ class Client(threading.Thread):
     def _next(self) -> Batch:
         dataset = self.random.choice(list(self.world.projects))
         form = self.random.choice(("object", "array", "lines"))
-        # The largest are queued compressed.
+        # The largest batches are queued compressed.
         count = 1 if form == "object" else self.random.choice((1, 5, 40, 200))
         first, self.sequence = self.sequence, self.sequence + count
         records = [(self.name, number) for number in range(first, self.sequence)]
@@ -165,7 +167,7 @@ class Client(threading.Thread):
             time.sleep(self.random.uniform(0.05, 0.4))
 
     def _once(self, http: httpx.Client, batch: Batch) -> bool | None:
-        """Send a batch; True if acknowledged, False if its fate will stay unknown, None if it is to be sent again."""
+        """Send a batch. Return True if it is acknowledged, False if its fate stays unknown, None to send it again."""
         project = self.world.projects[batch.dataset]
         token = self.tokens[project]
         path, body, headers = batch.request()
@@ -191,7 +193,7 @@ class Client(threading.Thread):
             self.truth.longest_seconds = max(self.truth.longest_seconds, time.monotonic() - began)
 
     def _check_entitled(self, batch: Batch, token: str, began: float, answer: httpx.Response) -> None:
-        """Nothing may be accepted under a key or a schema that was out of force before the request was sent."""
+        """Check that the key and the schema of an accepted request were valid when it was sent."""
         if began < self.world.uncertain_until:
             return
         if began > self.world.revoked.get(token, _AFTER_LONG):
@@ -224,7 +226,7 @@ class Client(threading.Thread):
         return told if isinstance(told, dict) else {}
 
     def _adapt(self, batch: Batch, told: Mapping[str, Any], began: float) -> bool | None:
-        """The schema was changed: send the same records with the fields that are asked for now, if that is safe."""
+        """The schema has changed: send the same records with the new fields, if that is safe."""
         asked = self.world.asked[batch.dataset]
         if began > asked.certain_since and batch.optional == asked.optional:
             self.truth.found_wrong(f"refused by mistake: {told}")
@@ -240,7 +242,7 @@ class Client(threading.Thread):
         return None
 
     def _another_key(self, batch: Batch, token: str) -> bool | None:
-        """The key was revoked: go on with the new one, as soon as there is one; or, at times, forget the request."""
+        """The key was revoked: continue with the new key once there is one. Sometimes give up the request instead."""
         project = self.world.projects[batch.dataset]
         if token not in self.world.revoking:
             self.truth.found_wrong("refused by mistake: a key that was not revoked")

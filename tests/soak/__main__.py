@@ -1,4 +1,4 @@
-"""`make soak`, `python -m tests.soak`: is everything flat in the long run? Exit code 1 if it is not, or any error."""
+"""`make soak`, `python -m tests.soak`: check that nothing grows in a long run. Exit code 1 if something does."""
 
 import argparse
 import signal
@@ -11,15 +11,19 @@ from tests.soak.run import SoakFailed, run
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60, help="how long (default: %(default)g)")
-    parser.add_argument("--rate", type=float, help="records/s (default: half of what is sustained, measured first)")
-    parser.add_argument("--batch", type=int, default=1000, help="records a request (default: %(default)s)")
-    parser.add_argument("--data", type=Path, default=BASE_DIR / "var" / "soak.csv", help="the samples, as CSV")
-    parser.add_argument("--plot", type=Path, default=BASE_DIR / "var" / "soak.svg", help="the samples, as a picture")
+    parser.add_argument("--minutes", type=float, default=60, help="length of the run (default: %(default)g)")
+    parser.add_argument(
+        "--rate", type=float, help="records/s (default: half of the sustained rate, which is measured first)"
+    )
+    parser.add_argument("--batch", type=int, default=1000, help="records in each request (default: %(default)s)")
+    parser.add_argument("--data", type=Path, default=BASE_DIR / "var" / "soak.csv", help="file for the samples, as CSV")
+    parser.add_argument(
+        "--plot", type=Path, default=BASE_DIR / "var" / "soak.svg", help="file for the samples, as a picture"
+    )
     given = parser.parse_args()
     for file in (given.data, given.plot):
         file.parent.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: nothing that was started is left
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, so that all started processes are ended
     try:
         report = run(
             minutes=given.minutes, rate=given.rate, batch=given.batch, data=given.data, picture=given.plot, aloud=True

@@ -1,4 +1,4 @@
-"""Clients that send batches at a given pace, whatever the service does, and count what was answered."""
+"""Send batches at a fixed rate, whatever the service does, and count the answers."""
 
 import http.client
 import itertools
@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 from tests.benchmarks.payloads import body
 
 _CLIENTS = 16
-_BODIES = 20  # sent in turn
+_BODIES = 20  # different bodies, sent in turn
 _TIMEOUT_SECONDS = 60
-_MAX_ERRORS = 100  # that are told apart
-# The trace id, and so the request that each stored record came with, begins with this.
+_MAX_ERRORS = 100  # kept in full
+# The trace ID of each request, which is stored with its records, begins with this.
 PREFIX = "soak-"
 
 
 class Load:
-    """Requests of `batch` records each to one dataset; every one has a number, which is its id and Idempotency-Key."""
+    """Requests with `batch` records each to one dataset. The number of a request is its ID and Idempotency-Key."""
 
     def __init__(self, url: str, dataset: int, token: str, batch: int) -> None:
         self.batch = batch
@@ -35,18 +35,18 @@ class Load:
 
     @property
     def records(self) -> int:
-        """Records that were acknowledged."""
+        """Return how many records were acknowledged."""
         return self.acknowledged * self.batch
 
     def slowest_seconds(self) -> float:
-        """The longest that a request took, since this was last asked: from when it was due until its answer."""
+        """Return the longest time of a request since the last call, from when it was due until its answer."""
         with self._counting:
             slowest, self._slowest = self._slowest, 0.0
         return slowest
 
     @contextmanager
     def sending(self, per_second: float | None) -> Iterator[None]:
-        """Send so many requests a second during the block; None: as many as are answered."""
+        """Send this many requests per second during the block. With None, send as many as are answered."""
         over = threading.Event()
         turns = itertools.count()
         began = time.monotonic()
@@ -84,7 +84,7 @@ class Load:
             said = response.read()
             error = None if response.status == 202 else f"{response.status} {said[:300].decode(errors='replace')}"
         except (OSError, http.client.HTTPException) as failure:
-            connection.close()  # it connects again by itself
+            connection.close()  # the next request connects again
             error = repr(failure)
         with self._counting:
             self._slowest = max(self._slowest, time.monotonic() - due)

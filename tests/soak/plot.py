@@ -1,4 +1,4 @@
-"""The samples as a picture: a chart for each kind, a line for each series."""
+"""Draw the samples: a chart for each kind, a line for each series."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ _WIDTH, _HEIGHT = 2600, 1500
 
 
 def write(file: Path, samples: Sequence[Sample], minutes: Sequence[float]) -> None:
-    """Write an SVG that needs nothing else. At least two samples, taken at these minutes."""
+    """Write a self-contained SVG. There must be at least two samples. `minutes` are their times."""
     grid = leather.Grid()
     for kind, about in KINDS.items():
         names = [name for name in samples[0] if name.startswith(f"{kind}/")]
         chart = leather.Chart(about.title)
-        # From zero: what is flat looks flat.
+        # Axes begin at zero, so that a flat series looks flat.
         chart.add_y_scale(0, max(max(sample[name] for name in names for sample in samples) * 1.1, 1))
         for name, color in zip(names, _COLORS, strict=False):
             points = [(minute, sample[name]) for minute, sample in zip(minutes, samples, strict=True)]

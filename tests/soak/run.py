@@ -1,4 +1,4 @@
-"""One soak: a stack, a load that goes on and on, and a look at everything at regular intervals."""
+"""One soak: run a stack under a constant load for a long time, and take samples at regular intervals."""
 
 import csv
 import shutil
@@ -21,9 +21,9 @@ from tests.soak.verdict import TEETH, Trend, trends
 from tests.support.stack import Stack, running, wait_for
 
 PROGRAMS = ("redis", "web", "worker", "upkeep", "beat")
-# What comes and goes does so three times in each quarter of a run, or less often where that would be all the time. An
-# hour has the default five minutes between compactions. Where the default is a day (retries are remembered, files stay
-# after they were merged, the table's log is kept), an hour would not see an end of the growth.
+# Periodic work runs three times in each quarter of a run, or less often in a short run. With an hour, that is the
+# default of five minutes between compactions. Other defaults are a day (how long retries are remembered, and merged
+# files and the table's log are kept): in an hour, their growth would not end.
 _LEAST_TOOTH_SECONDS = 30
 _SAMPLES = 720
 _MAX_DISK_SHARE, _ROOM_TO_MERGE = 0.8, 1.2
@@ -31,12 +31,12 @@ _MAX_LOOKS = 5
 
 
 class SoakFailed(Exception):
-    """There is nothing to judge."""
+    """The soak could not be completed, so there is no verdict."""
 
 
 @dataclass
 class Report:
-    """The outcome."""
+    """The result of a soak."""
 
     minutes: float
     batch: int
@@ -51,7 +51,7 @@ class Report:
         return [trend for trend in self.trends if not trend.is_flat]
 
     def text(self) -> str:
-        """What a person reads."""
+        """Return the report as text."""
         measured = "" if self.sustained is None else f", half of {self.sustained:,.0f}"
         verdict = f"{len(self.growing)} series grow" if self.growing else "everything is flat"
         return "\n".join(
@@ -67,7 +67,7 @@ class Report:
 
 
 class Soak:
-    """A stack with one dataset, a load, and what was seen."""
+    """A stack with one dataset, a load, and the samples."""
 
     def __init__(self, stack: Stack, *, seconds: float, batch: int, aloud: bool) -> None:
         self.stack, self.seconds, self.aloud = stack, seconds, aloud
@@ -83,9 +83,9 @@ class Soak:
             print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
     def warm_up(self, rate: float | None) -> float:
-        """Send for a while, at full rate unless told otherwise; records/s from the first request until all is stored.
+        """Send for a while. Return the records/s from the first request until all records are stored.
 
-        Not before a first record is stored: until then, workers may still be starting.
+        Without a rate, send at full rate. Begin after a first record is stored: until then, workers may be starting.
         """
         with self.load.sending(10):
             wait_for(lambda: self.load.records or self.load.errors, "an answer")
@@ -99,13 +99,13 @@ class Soak:
         return (self.load.records - before) / (time.monotonic() - began)
 
     def shorten_the_log(self) -> None:
-        """Have the table keep its log for as long as a tooth lasts. Nothing else must write."""
+        """Let the table keep its log for the length of a tooth. Nothing else may write to it meanwhile."""
         table = self.stack.table(self.project, self.dataset)
         kept = f"interval {_tooth(self.seconds)} seconds"
         table.alter.set_table_properties({"delta.logRetentionDuration": kept})
 
     def check_disk(self, rate: float) -> None:
-        """Raise SoakFailed where the records will not fit."""
+        """Raise SoakFailed if the disk is too small for the records."""
         sizes = [file.stat().st_size for file in Path(self.stack.storage).rglob("*.parquet")]
         needed = sum(sizes) / self.load.records * rate * self.seconds * _ROOM_TO_MERGE
         free = shutil.disk_usage(self.stack.data_dir).free
@@ -114,7 +114,7 @@ class Soak:
             raise SoakFailed(f"the disk is too small: {needed / 1e9:,.0f} GB needed. Choose --rate or --minutes")
 
     def go_on(self, rate: float, data: Path) -> None:
-        """Send at this rate, and write down what is seen."""
+        """Send at this rate, and take samples."""
         sampler = Sampler(self.stack, self.project, self.dataset)
         pause = max(0.5, self.seconds / _SAMPLES)
         names = ["minutes", *self._look(sampler)]
@@ -153,7 +153,7 @@ class Soak:
         )
 
     def settle(self) -> None:
-        """Wait until all is stored, and count it; look for what the programs have logged."""
+        """Wait until all records are stored, and count them. Look for errors in the logs."""
         records = self.load.records
         self.wrong += self.load.errors
         try:
@@ -173,7 +173,7 @@ class Soak:
             self.wrong += [f"{name} has logged: {line[:300]}" for line in lines[:3]]
 
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """Ask about the table; again where what was read is merged meanwhile: here, replaced files do not stay."""
+        """Query the table. Try again if a file was merged meanwhile: this run deletes replaced files at once."""
         for _ in range(_MAX_LOOKS - 1):
             try:
                 return self.stack.query(self.project, self.dataset, sql)
@@ -183,7 +183,7 @@ class Soak:
 
 
 def run(*, minutes: float, rate: float | None, batch: int, data: Path, picture: Path, aloud: bool = False) -> Report:
-    """Soak for so long, at half of what is sustained unless told otherwise. Raises SoakFailed."""
+    """Run a soak. Without a rate, use half of the sustained rate. Raises SoakFailed."""
     seconds = minutes * 60
     with _home() as home, running(home, "--no-demo", "--web", str(WEB), environment=_environment(seconds)) as stack:
         soak = Soak(stack, seconds=seconds, batch=batch, aloud=aloud)

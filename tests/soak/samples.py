@@ -1,4 +1,4 @@
-"""What is looked at all the time. A sample's names are `kind/who`: a kind has one chart, and one tolerance."""
+"""Take samples of a running stack. Names in a sample are `kind/series`. A kind has one chart and one tolerance."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tests.support.stack import Stack, wait_for
 WEB = 2
 _CHILDREN = {"redis": 0, "web": WEB, "worker": 1, "upkeep": 1, "beat": 0}
 _MB = 1e6
-# Two files below this fit into one of the size that compaction makes, so it leaves few of them.
+# Compaction leaves few files below this size, because it merges two of them into one.
 _SMALL_BYTES = 50 * 1024 * 1024
 
 Sample = dict[str, float]
@@ -23,7 +23,7 @@ Sample = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of series, and how much it may grow and still be flat: a share of what it was, or so much in any case."""
+    """A kind of series, and how much it may grow: by a share of its earlier value, or by `slack` if that is more."""
 
     title: str
     share: float = 0.0
@@ -36,11 +36,11 @@ KINDS = {
     "redis": Kind("Redis: memory used, MB", share=0.2, slack=16),
     "aof": Kind("Redis: append-only file, MB", share=0.2, slack=32),
     "files": Kind("Open files", share=0.05, slack=8),
-    # The libraries' pools start threads when they need them, dozens at once, and let them go again.
+    # The libraries' thread pools start dozens of threads when they need them, and end them again.
     "threads": Kind("Threads", share=0.5, slack=40),
     "table": Kind("Table: files that could be merged", share=0.2, slack=20),
     "log": Kind("Table: files of its log", share=0.2, slack=100),
-    "queue": Kind("Records that wait", share=0.5, slack=200_000),
+    "queue": Kind("Queued records", share=0.5, slack=200_000),
     "answers": Kind("Slowest answer, s", share=1.0, slack=1.0),
     "records": Kind("Millions of records acknowledged", judged=False),
     "size": Kind("Table: MB", judged=False),
@@ -48,7 +48,7 @@ KINDS = {
 
 
 class Sampler:
-    """Looks at a running stack, from outside."""
+    """Takes samples of a running stack from outside."""
 
     def __init__(self, stack: Stack, project: int, dataset: int) -> None:
         self._stack = stack
@@ -58,7 +58,7 @@ class Sampler:
         self._table = Path(stack.storage) / f"project_{project}" / f"dataset_{dataset}"
 
     def sample(self) -> Sample:
-        """Everything, now. Raises psutil.NoSuchProcess where a process has ended."""
+        """Take a sample. Raises psutil.NoSuchProcess if a process has ended."""
         found: Sample = {}
         for name, process in self._processes.items():
             with process.oneshot():
@@ -76,12 +76,12 @@ class Sampler:
         return found
 
     def ended(self) -> list[str]:
-        """The processes of the beginning that run no more."""
+        """Return the first processes that have ended since."""
         return [name for name, process in self._processes.items() if not process.is_running()]
 
 
 def processes(stack: Stack) -> dict[str, psutil.Process] | None:
-    """All processes of a stack by name, the children of each by number; None while one is missing."""
+    """Return all processes of a stack by name, with a number for children. Return None while one is missing."""
     assert stack.process is not None
     up = psutil.Process(stack.process.pid)
     found = {"up": up}
@@ -97,7 +97,7 @@ def processes(stack: Stack) -> dict[str, psutil.Process] | None:
 
 
 def _files(directory: Path) -> list[int]:
-    """The sizes of all files below a directory, the log's left out unless it is the log."""
+    """Return the sizes of all files below a directory. Leave out the table's log, unless it is the directory."""
     sizes = []
     for folder, folders, names in os.walk(directory):
         if "_delta_log" in folders:
@@ -105,6 +105,6 @@ def _files(directory: Path) -> list[int]:
         for name in names:
             try:
                 sizes.append(os.stat(f"{folder}/{name}").st_size)
-            except FileNotFoundError:  # merged, or vacuumed, just now
+            except FileNotFoundError:  # just merged or vacuumed
                 continue
     return sizes

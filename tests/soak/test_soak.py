@@ -1,4 +1,4 @@
-"""The soak's own logic, and a soak of seconds: that it measures; `make soak` is the hour that says what is flat."""
+"""The logic of the soak, and a soak of a few seconds. `make soak` runs for an hour."""
 
 import csv
 import xml.etree.ElementTree as ET
@@ -16,58 +16,58 @@ PER_MINUTE = 12
 
 
 def is_flat(name: str, value: Callable[[float], float]) -> bool:
-    """The verdict on an hour of a series, given as a function of the minute."""
+    """Return whether an hour of a series is flat. The series is a function of the minute."""
     samples = [{name: value(number / PER_MINUTE)} for number in range(MINUTES * PER_MINUTE)]
     (trend,) = trends(samples)
     return trend.is_flat
 
 
 def saw(minute: float) -> float:
-    """From 0 to 600 in five minutes, again and again."""
+    """Return a saw-tooth that rises from 0 to 600 within five minutes."""
     return minute % 5 * 120
 
 
-def test_what_stays_as_it_is_or_falls_is_flat() -> None:
+def test_constant_or_falling_series_is_flat() -> None:
     assert is_flat("memory/web 1", lambda _: 100)
     assert is_flat("memory/web 1", lambda minute: 200 - minute)
 
 
-def test_what_grows_while_it_warms_up_is_flat() -> None:
+def test_series_that_grows_only_at_the_start_is_flat() -> None:
     assert is_flat("memory/web 1", lambda minute: 100 + 10 * min(minute, 15))
 
 
-def test_what_grows_all_the_time_is_not_flat() -> None:
+def test_series_that_always_grows_is_not_flat() -> None:
     assert not is_flat("memory/web 1", lambda minute: 100 + minute)
     assert not is_flat("files/web 1", lambda minute: 50 + minute // 3)
     assert not is_flat("threads/worker 1", lambda minute: 9 + 2 * minute)
     assert not is_flat("redis/used memory", lambda minute: 20 + minute)
 
 
-def test_what_begins_to_grow_late_is_not_flat() -> None:
+def test_series_that_begins_to_grow_late_is_not_flat() -> None:
     assert not is_flat("log/files", lambda minute: 600 + max(0, minute - 40) * 60)
 
 
-def test_one_odd_tooth_does_not_count() -> None:
+def test_one_outlier_among_the_teeth_does_not_count() -> None:
     assert is_flat("aof/size", lambda minute: 1000 if 50 <= minute < 55 else 100)
     assert not is_flat("aof/size", lambda minute: 1000 if minute >= 50 else 100)
 
 
-def test_a_saw_is_flat_if_its_teeth_are_of_one_size() -> None:
+def test_saw_tooth_is_flat_if_its_teeth_are_equal() -> None:
     assert is_flat("table/files", saw)
     assert not is_flat("table/files", lambda minute: saw(minute) * (1 + minute / 60))
     assert not is_flat("table/files", lambda minute: saw(minute) + 4 * minute)
 
 
-def test_what_must_grow_is_not_judged() -> None:
+def test_series_that_must_grow_is_not_judged() -> None:
     assert trends([{"records/acknowledged": number, "size/data": number} for number in range(12)]) == []
 
 
-def test_too_few_samples_are_no_verdict() -> None:
+def test_too_few_samples_give_no_verdict() -> None:
     with pytest.raises(ValueError, match="11 samples are too few"):
         trends([{"memory/web 1": 1.0}] * 11)
 
 
-def test_a_soak_of_seconds(tmp_path: Path) -> None:
+def test_soak_of_a_few_seconds(tmp_path: Path) -> None:
     data, picture = tmp_path / "soak.csv", tmp_path / "soak.svg"
     report = run(minutes=0.12, rate=2000, batch=100, data=data, picture=picture)
     assert not report.wrong, report.text()

@@ -1,8 +1,8 @@
-"""Flat or not: what is so late in the run, beside what it was earlier.
+"""Decide whether a series is flat, by comparing the end of the run with an earlier part.
 
-What is a saw-tooth by design (files until they are merged, memory while they are) has twelve teeth in a run, see
-`tests.soak.run`. Of each tooth the mean is taken, of each quarter's three teeth the median, which one odd tooth does
-not move; and the second quarter is compared with the last. The first is for warming up.
+Some series are saw-teeth by design: files until they are merged, memory while they are merged. A run has twelve teeth,
+three in each quarter (see `tests.soak.run`). Take the mean of each tooth, and the median of a quarter's means, so that
+one outlier does not count. Compare the second quarter with the last. The first quarter is for warming up.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ TEETH = 12
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A series, what it was in the second and in the last quarter, and how much more it may be."""
+    """A series: its value in the second and in the last quarter, and how much it may grow."""
 
     name: str
     before: float
@@ -33,7 +33,7 @@ class Trend:
 
 
 def trends(samples: Sequence[Sample]) -> list[Trend]:
-    """Every series that is judged, of samples at regular intervals."""
+    """Return the trend of every series that is judged. The samples were taken at regular intervals."""
     count = len(samples)
     if count < TEETH:
         raise ValueError(f"{count} samples are too few to judge")

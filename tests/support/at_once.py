@@ -1,4 +1,4 @@
-"""Many requests at the same moment, each from a thread of its own."""
+"""Send many requests at the same moment, each from its own thread."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Threads(ThreadPoolExecutor):
-    """Threads that close their database connections after each call: the tests' database is deleted in the end."""
+    """Threads that close their database connections after each call, so that the test database can be deleted."""
 
     def submit(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         def closing() -> T:
@@ -24,7 +24,7 @@ class Threads(ThreadPoolExecutor):
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """What the calls return, all of them begun at the same moment."""
+    """Start all calls at the same moment. Return their results in order."""
     barrier = Barrier(len(calls))
 
     def begin(call: Callable[[], T]) -> T:

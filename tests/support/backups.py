@@ -1,4 +1,4 @@
-"""Redis as it was before, and a table that is ahead of it: what a restore, a failover or a clock leaves behind."""
+"""Bring Redis into the state that a restore, a failover or a wrong clock leaves behind."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Backup:
-    """Everything that Redis had at one time."""
+    """A copy of everything that Redis has."""
 
     values: dict[bytes, bytes]
 
@@ -25,7 +25,7 @@ class Backup:
         return cls({key: value for key in keys if (value := client.dump(key)) is not None})
 
     def restore(self) -> None:
-        """Have Redis be as it was; what came since is forgotten."""
+        """Put the copy back. Redis loses everything that came after it."""
         client = redis.client()
         client.flushall()
         for key, value in self.values.items():
@@ -33,13 +33,13 @@ class Backup:
 
 
 def last_id(dataset: Dataset) -> str:
-    """The last id that the dataset's stream has given."""
+    """Return the last ID that the dataset's stream has given to an entry."""
     found: bytes = redis.client().xinfo_stream(redis_keys.stream(dataset.pk))["last-generated-id"]
     return found.decode()
 
 
 def set_clock(dataset: Dataset, ahead: timedelta) -> None:
-    """Let the dataset's stream go on as if Redis's clock had once been ahead by so much."""
+    """Let the dataset's stream continue as if Redis's clock had been ahead by this much."""
     client, key = redis.client(), redis_keys.stream(dataset.pk)
     now, _ = client.time()
     moment = f"{int((now + ahead.total_seconds()) * 1000)}-0"
@@ -48,10 +48,10 @@ def set_clock(dataset: Dataset, ahead: timedelta) -> None:
 
 
 def put_table_ahead(dataset: Dataset, ahead: timedelta) -> int:
-    """Let the table have a position that Redis's clock has yet to reach; return it."""
+    """Give the table a watermark that Redis's clock has not reached yet. Return it."""
     now, _ = redis.client().time()
-    position = stream.position_of(f"{int((now + ahead.total_seconds()) * 1000)}-7")
+    watermark = stream.position_of(f"{int((now + ahead.total_seconds()) * 1000)}-7")
     table = DatasetTable.of(dataset)
     table.refresh()
-    table.append(None, generation=generation(), position=position, stored=table.stored(generation()))
-    return position
+    table.append(None, generation=generation(), position=watermark, stored=table.stored(generation()))
+    return watermark

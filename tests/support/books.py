@@ -1,4 +1,4 @@
-"""A user's quota as Redis and the database have it, side by side."""
+"""Compare a user's quota in Redis and in the database."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from quotas.period import period_of
 
 
 class Books(NamedTuple):
-    """What is charged to a user in a month."""
+    """A user's usage in a month: total and delta in Redis, and the amount in the database."""
 
     total: int | None
     delta: int | None
@@ -36,7 +36,7 @@ def books(user: User, period: str | None = None) -> Books:
 
 
 def balanced(used: int) -> Books:
-    """The books after a flush."""
+    """Return the books as they are after a flush."""
     return Books(used, None, False, used)
 
 
@@ -57,6 +57,6 @@ def charge(user: User, count: int, period: str | None = None) -> None:
 
 
 def thresholds(user: User) -> list[tuple[str, int]]:
-    """(month, percent) of every threshold recorded."""
+    """Return the month and percentage of every recorded threshold."""
     events = ThresholdEvent.objects.filter(user_id=user.pk).order_by("period", "percent")
     return list(events.values_list("period", "percent"))

@@ -1,4 +1,4 @@
-"""Celery's processes, as the service starts them, on the suite's broker."""
+"""Start Celery processes as the service does, with the test broker."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from config.celery import DRAIN_QUEUE
 def worker(
     application: str, log: Path, queue: str = DRAIN_QUEUE, environment: Mapping[str, str] | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker of the suite's broker."""
+    """Run a worker."""
     options = ("worker", "-Q", queue, "-c", "1", "--without-gossip", "--without-mingle")
     with _process(application, options, log, environment or {}) as process:
         yield process
@@ -24,7 +24,7 @@ def worker(
 def beat(
     log: Path, environment: Mapping[str, str] | None = None, application: str = "config"
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """The beat of the suite's broker."""
+    """Run beat."""
     with _process(application, ("beat", "-S", "config.celery:BoundedScheduler"), log, environment or {}) as process:
         yield process
 
@@ -43,7 +43,7 @@ def _process(
     try:
         yield process
     finally:
-        process.terminate()  # so that it ends its children, too
+        process.terminate()  # not SIGKILL: it must end its children, too
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

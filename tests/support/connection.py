@@ -1,4 +1,4 @@
-"""A connection to the service, byte by byte: what no HTTP client would send."""
+"""A raw connection to the service, to send what no HTTP client would send."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ LINE = TEXT + b"\n"
 
 
 class Connection:
-    """One connection, with a project's key."""
+    """One connection. Requests carry a project's API key."""
 
     def __init__(self, port: int, token: str | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -28,27 +28,27 @@ class Connection:
         self.socket.sendall(data)
 
     def head(self, start: str, *lines: str) -> None:
-        """Send a request's head: its first line without the version, and its headers."""
+        """Send the head of a request. `start` is its first line without the version, `lines` are more headers."""
         own = [] if self.token is None else [f"Authorization: Bearer {self.token}"]
         given = [f"{start} HTTP/1.1", "Host: localhost", *own, *lines]
         self.send("".join(f"{line}\r\n" for line in [*given, ""]).encode())
 
     def post(self, path: str, *lines: str) -> None:
-        """Send the head of a POST of JSON."""
+        """Send the head of a POST request with JSON."""
         self.head(f"POST {path}", "Content-Type: application/json", *lines)
 
     def chunk(self, data: bytes) -> None:
         self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
     def answer(self, method: str = "POST") -> Answer:
-        """The next answer."""
+        """Read the next answer."""
         response = HTTPResponse(self.socket, method=method)
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, response.read())
 
     def rest(self) -> bytes:
-        """Whatever else is said until the service ends the connection."""
+        """Read everything until the service closes the connection."""
         said = b""
         try:
             while more := self.socket.recv(65536):
@@ -58,5 +58,5 @@ class Connection:
         return said
 
     def is_over(self) -> bool:
-        """Wait until the service ends the connection; False if it said anything more before."""
+        """Wait until the service closes the connection. Return False if it sent anything before that."""
         return self.rest() == b""

@@ -1,7 +1,7 @@
-"""Processes that run the service's own code and are killed where a test says.
+"""Run the service's code in processes that are killed at a step of the test's choice.
 
-The product has no hooks for this: it is wrapped here, in the process that is to die. Processes are forked from one
-that has imported everything and opened nothing, so that each starts in milliseconds.
+The product has no hooks for this: its functions are wrapped here, in the process that dies. Processes are forked from
+one that has imported everything and opened nothing, so each starts within milliseconds.
 """
 
 import multiprocessing
@@ -30,12 +30,12 @@ from ingest.storing import ledger, quarantine, upkeep
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["config.web.wsgi", "tests.support.crashing"])
 
-# What a test may have changed, and a process of its must know.
+# Settings that a test may have changed. Its processes get the same values.
 _PASSED_ON = ("STORAGE_URL", "DRAIN_MAX_RECORDS", "DRAIN_MAX_BYTES", "DRAIN_LEASE_SECONDS", "VACUUM_RETENTION_HOURS")
 
 
 def start(work: Callable[..., None], *args: Any) -> ForkServerProcess:
-    """Run `work` (a function of a module) in a process of its own, on the test's Redis, database and storage."""
+    """Run `work`, a function of a module, in a new process with the test's Redis, database and storage."""
     place = {name: getattr(settings, name) for name in _PASSED_ON}
     process = PROCESSES.Process(target=_enter, args=(place, connection.settings_dict["NAME"], work, args), daemon=True)
     process.start()
@@ -43,13 +43,13 @@ def start(work: Callable[..., None], *args: Any) -> ForkServerProcess:
 
 
 def finish(process: ForkServerProcess) -> int:
-    """Wait for its end; its exit code, negative for the signal that killed it."""
+    """Wait until a process ends. Return its exit code, or the negative number of the signal that killed it."""
     process.join(60)
     code = process.exitcode
     if code is None:
         process.kill()
         process.join()
-        raise TimeoutError("it did not end")
+        raise TimeoutError("the process did not end")
     return code
 
 
@@ -63,7 +63,7 @@ def _enter(place: dict[str, Any], database: str, work: Callable[..., None], args
         connection.close()
 
 
-# -- dying at a step ----------------------------------------------------------------------------------
+# -- killed at a step ----------------------------------------------------------------------------------
 
 
 def _die() -> None:
@@ -88,7 +88,7 @@ def _after(owner: Any, name: str) -> None:
 
 
 def _when_a_file_is_written() -> None:
-    """Die as soon as there is a data file more than there was: the commit that names it comes after."""
+    """Die as soon as there is a new data file. The commit that names the file comes after that."""
     root = Path(settings.STORAGE_URL)
     before = len(data_files(root))
 
@@ -97,60 +97,60 @@ def _when_a_file_is_written() -> None:
             pass
         _die()
 
-    threading.Thread(target=watch, daemon=False).start()  # should the drain be done first, the process waits for it
+    threading.Thread(target=watch, daemon=False).start()  # if the drain ends first, the process waits for this thread
 
 
 def data_files(root: Path) -> list[Path]:
-    """Every Parquet file under a directory, named in a commit or not."""
+    """Return every Parquet file under a directory, whether or not a commit names it."""
     return [path for path in root.glob("project_*/dataset_*/*/*.parquet") if "_delta_log" not in path.parts]
 
 
 STEPS: dict[str, Callable[[], None]] = {
-    "before the table is made": lambda: _before(DatasetTable, "create"),
-    "after the table was made": lambda: _after(DatasetTable, "create"),
-    "before it binds the table": lambda: _before(DatasetTable, "set_table_id"),
-    "after it bound the table": lambda: _after(DatasetTable, "set_table_id"),
-    "before it recounts": lambda: _before(ledger, "recount"),
-    "after it recounted": lambda: _after(ledger, "recount"),
-    "before it keeps ahead": lambda: _before(stream, "keep_ahead"),
-    "after it kept ahead": lambda: _after(stream, "keep_ahead"),
-    "before it renumbers": lambda: _before(stream, "renumber"),
-    "after it renumbered": lambda: _after(stream, "renumber"),
+    "before the table is created": lambda: _before(DatasetTable, "create"),
+    "after the table was created": lambda: _after(DatasetTable, "create"),
+    "before the table is bound": lambda: _before(DatasetTable, "set_table_id"),
+    "after the table was bound": lambda: _after(DatasetTable, "set_table_id"),
+    "before the recount": lambda: _before(ledger, "recount"),
+    "after the recount": lambda: _after(ledger, "recount"),
+    "before keep_ahead": lambda: _before(stream, "keep_ahead"),
+    "after keep_ahead": lambda: _after(stream, "keep_ahead"),
+    "before the renumbering": lambda: _before(stream, "renumber"),
+    "after the renumbering": lambda: _after(stream, "renumber"),
     "before the write": lambda: _before(DatasetTable, "append"),
     "between write and commit": _when_a_file_is_written,
     "after the commit": lambda: _after(DatasetTable, "append"),
     "after the trim": lambda: _after(stream, "trim"),
-    "before it settles": lambda: _before(turns, "settle"),
-    "after it settled": lambda: _after(turns, "settle"),
-    "after it wrote to quarantine": lambda: _after(quarantine, "put"),
-    "before it wrote to quarantine": lambda: _before(QuarantinedEntry.objects, "bulk_create"),
+    "before the turn is settled": lambda: _before(turns, "settle"),
+    "after the turn was settled": lambda: _after(turns, "settle"),
+    "after the write to quarantine": lambda: _after(quarantine, "put"),
+    "before the write to quarantine": lambda: _before(QuarantinedEntry.objects, "bulk_create"),
 }
 
 
 def drain_dying(step: str, dataset_id: int) -> None:
-    """Drain, and be killed at a step."""
+    """Drain, and die at a step."""
     STEPS[step]()
     drains.drain(dataset_id)
 
 
-# -- other work for a process -------------------------------------------------------------------------
+# -- other work for processes -------------------------------------------------------------------------
 
 
 def drain_until_empty(dataset_id: int) -> None:
-    """Drain as often as it takes, as workers do that find the dataset due again; a lock that is held is waited for."""
+    """Drain until the queue is empty, as workers do. Wait while another process holds the lock."""
     while redis.client().xlen(redis_keys.stream(dataset_id)):
         drains.drain(dataset_id)
 
 
 def drain_without_lock(dataset_id: int) -> None:
-    """Drain, whether or not another has claimed the dataset."""
+    """Drain, even if another process has claimed the dataset."""
     dataset = Dataset.objects.get(pk=dataset_id)
     while drains.drain_once(dataset) is not None:
         pass
 
 
 def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
-    """Drain without a lock, against others who do the same, until told that no more will come and nothing is left.
+    """Drain without a lock, beside other processes, until `until` is set and the queue is empty.
 
     Put (rows written, commits refused) into `results`.
     """
@@ -174,7 +174,7 @@ def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
 
 @contextmanager
 def running(*processes: ForkServerProcess) -> Iterator[None]:
-    """Whatever happens, none of the processes outlives the block."""
+    """Kill the processes at the end of the block."""
     try:
         yield
     finally:
@@ -184,18 +184,18 @@ def running(*processes: ForkServerProcess) -> Iterator[None]:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """Wait for a condition, and return what it returned."""
+    """Wait until a condition is true. Return its value."""
     deadline = time.monotonic() + seconds
     while True:
         found = condition()
         if found:
             return found
         if time.monotonic() > deadline:
-            raise TimeoutError("it did not come to be")
+            raise TimeoutError("the condition did not become true")
         time.sleep(0.005)
 
 
 def tidy_for_ever() -> None:
-    """Tidy every table, again and again, until killed."""
+    """Tidy all tables again and again until the process is killed."""
     while True:
         upkeep.tidy_tables(everything=True)

@@ -1,4 +1,4 @@
-"""A worker that is connected, alive, and takes nothing: as celery's has been seen to be after the broker was away."""
+"""A worker that is alive and connected, but takes no message. Celery's can do that after a broker outage."""
 
 from typing import Any
 

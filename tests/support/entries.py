@@ -1,4 +1,4 @@
-"""Records that can be told apart, entries put into a stream by hand, and what became of them."""
+"""Send records with names, put entries into a stream directly, and look at what became of them."""
 
 import json
 import secrets
@@ -17,19 +17,19 @@ from tests.conftest import Api, record
 
 
 def named(*names: object) -> list[dict[str, Any]]:
-    """Records of the example's schema, told apart by their country."""
+    """Return records of the example schema. Their names are in the field `country`."""
     return [record(country=str(name)) for name in names]
 
 
 def send(api: Api, *names: object) -> httpx.Response:
-    """Send a batch of such records, which is accepted."""
+    """Send a batch of named records, and check that it is accepted."""
     response = api.batch(named(*names))
     assert response.status_code == 202, response.text
     return response
 
 
 def status(api: Api, accepted: httpx.Response) -> dict[str, Any]:
-    """What the receipt of a 202 says now."""
+    """Return what the receipt of a 202 says now."""
     response = api.request("GET", accepted.headers["Location"])
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -37,22 +37,22 @@ def status(api: Api, accepted: httpx.Response) -> dict[str, Any]:
 
 
 def table_of(dataset: Dataset) -> DeltaTable:
-    """The dataset's table, opened by its path alone, as anyone's reader would."""
+    """Open the dataset's table by its path alone, as any other reader does."""
     return DeltaTable(f"{settings.STORAGE_URL}/project_{dataset.project_id}/dataset_{dataset.pk}")
 
 
 def names_in_table(dataset: Dataset) -> list[str]:
-    """The countries in the table as it is, in the order of acceptance."""
+    """Return the names in the table, in the order of acceptance."""
     rows = table_of(dataset).to_pyarrow_table().select(["id", "country"]).to_pylist()
     ids = [row["id"] for row in rows]
-    assert len(set(ids)) == len(ids), "an id stands twice"
+    assert len(set(ids)) == len(ids), "an ID is in the table twice"
     return [row["country"] for row in sorted(rows, key=lambda row: row["id"])]
 
 
 def enqueue(
     dataset: Dataset, body: bytes, *, form: bytes = b"o", count: int = 1, version: int | None = None, trace: str = "t"
 ) -> str:
-    """Put an entry into the stream past every check, with the counters that an accepted one would have moved."""
+    """Put an entry into the stream without any check. Change the counters as its acceptance would have."""
     version = dataset.versions.order_by("-number")[0].pk if version is None else version
     installation.check()
     with redis.client().pipeline(transaction=True) as step:
@@ -69,12 +69,12 @@ def enqueue(
 
 
 def large(rows: int = 3000) -> bytes:
-    """JSON that compresses as data does, not to almost nothing: 50 bytes a row."""
+    """Return JSON that compresses like ordinary data, with 50 bytes for each row."""
     return json.dumps([{"name": f"{n:05}", "noise": secrets.token_hex(8)} for n in range(rows)]).encode()
 
 
 def counters(dataset: Dataset) -> dict[str, int]:
-    """The dataset's counters as Redis has them, and the total of bytes."""
+    """Return the dataset's counters in Redis, and the total of queued bytes."""
     keys = {
         "accepted": redis_keys.accepted(dataset.pk),
         "queued": redis_keys.queued(dataset.pk),
@@ -85,24 +85,24 @@ def counters(dataset: Dataset) -> dict[str, int]:
 
 
 def counted(dataset: Dataset) -> dict[str, int]:
-    """Records and bytes that the stream holds, counted entry by entry: what the counters should say."""
+    """Count the records and bytes in the stream, entry by entry. The counters should be the same."""
     entries: Iterable[Any] = redis.client().xrange(redis_keys.stream(dataset.pk))
     fields = [fields for _, fields in entries]
     return {"queued": sum(int(each[b"n"]) for each in fields), "bytes": sum(len(each[b"b"]) for each in fields)}
 
 
 def let_the_lock_expire(dataset: Dataset) -> None:
-    """What a lease's time does to the lock of a drain that died."""
+    """Delete the lock of a drain that died, as the end of its lease would."""
     redis.client().delete(redis_keys.lock(dataset.pk))
 
 
 def in_stream(dataset: Dataset) -> int:
-    """Entries in the stream."""
+    """Return the number of entries in the stream."""
     return int(redis.client().xlen(redis_keys.stream(dataset.pk)))
 
 
 def generation() -> str:
-    """The generation in force."""
+    """Return the present generation."""
     found = generations.current()
     assert found is not None
     return found

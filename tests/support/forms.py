@@ -1,25 +1,25 @@
-"""The forms of a page, as a browser without scripts would send them."""
+"""Read the forms of a page, as a browser without scripts would send them."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-# What a browser does not send unless it was pressed or chosen.
+# A browser sends these only if they were pressed or chosen.
 _NOT_SENT = ("submit", "button", "reset", "image", "file")
 
 
 @dataclass
 class Form:
-    """A form of a page: where it goes, and what it holds."""
+    """A form of a page: its address and its values."""
 
     id: str
     method: str
     action: str
     values: dict[str, list[str]] = field(default_factory=dict)
-    # Visible fields: name -> kind.
+    # The kind of each visible field, by name.
     visible: dict[str, str] = field(default_factory=dict)
 
     def filled(self, **changes: str) -> dict[str, str | list[str]]:
-        """Return what is sent after some fields were filled in."""
+        """Return the form's data with some fields filled in."""
         return {**self.values, **changes}
 
 
@@ -71,6 +71,6 @@ def forms_of(page: str) -> list[Form]:
 
 
 def form_of(page: str, form_id: str) -> Form:
-    """Return the form of an id."""
+    """Return the form that has an ID."""
     (found,) = [form for form in forms_of(page) if form.id == form_id]
     return found

@@ -1,4 +1,4 @@
-"""Schemas and bodies for the oracle: valid, nearly valid, hostile."""
+"""Schemas and bodies for the oracle: valid, nearly valid and hostile ones."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 TYPES = ("string", "number", "boolean", "timestamp")
 RESERVED = {"timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceid"}
 FORMS = ("object", "array", "lines")
-# The limit of a batch while the oracle asks: small, so that it is reached.
+# The limit of a batch in these tests. It is small, so that batches reach it.
 MAX_RECORDS = 6
 
 _NAMES = [
@@ -33,7 +33,7 @@ _NAMES = [
 
 
 def _pool() -> list[dict[str, str]]:
-    """Schemas of every size, most of them small: made once, as compiling them is dear."""
+    """Return schemas of every size, most of them small. They are made once, because compiling them is slow."""
     chance = random.Random(1)
     small = [{name: chance.choice(TYPES) for name in chance.sample(_NAMES, chance.randint(0, 6))} for _ in range(300)]
     return small + [{f"f{n}": chance.choice(TYPES) for n in range(size)} for size in (15, 21, 40, 200)]
@@ -44,7 +44,7 @@ schemas = st.sampled_from(POOL)
 
 
 class Question(NamedTuple):
-    """A body, how it was sent, and the schema that it is held to."""
+    """A body, its format, and the fields of its schema."""
 
     fields: dict[str, str]
     form: str
@@ -78,7 +78,7 @@ _NOT_WORDS = ["True", "tru", "truee", "nul", "nil", "undefined", "FALSE", "", "-
 
 
 def _spelled(text: str, style: int) -> str:
-    """A JSON string: raw, escaped as json does, or every character escaped, in either case."""
+    """Return a JSON string: raw, escaped as json does, or with every character escaped in lower or upper case."""
     if style == 0:
         return json.dumps(text, ensure_ascii=False)
     if style == 1:
@@ -89,7 +89,7 @@ def _spelled(text: str, style: int) -> str:
 
 
 def _chosen(lists: Sequence[Sequence[Any]], make: Callable[..., str]) -> st.SearchStrategy[str]:
-    """One of each list, by a single draw: draws are what Hypothesis takes its time for."""
+    """Choose one item of each list with a single draw, because draws are the slow part of Hypothesis."""
     total = math.prod(len(each) for each in lists)
 
     def choose(number: int) -> str:
@@ -103,7 +103,7 @@ def _chosen(lists: Sequence[Sequence[Any]], make: Callable[..., str]) -> st.Sear
 
 
 def _seeded(make: Callable[[random.Random], str]) -> st.SearchStrategy[str]:
-    """What `make` makes by chance, by a single draw."""
+    """Return what `make` makes from a random seed, with a single draw."""
     return st.integers(0, 2**64).map(lambda number: make(random.Random(number)))
 
 
@@ -169,7 +169,7 @@ _near_times = _chosen(
     ),
     _time,
 )
-# All of a near miss but one or two of these is as it should be.
+# In a near miss, all parts but one or two are right.
 _one_off_times = _chosen(
     (
         [2024, 2024, 0, 9999],
@@ -239,7 +239,7 @@ _any_value = st.one_of(texts, numbers, st.sampled_from(_WORDS), times, _trees)
 
 # -- records ------------------------------------------------------------------------------------------
 
-# Long against whatever width a search takes a body by.
+# Longer than any block in which a search may read a body.
 PADDING = " " * 40_000
 
 _Members = list[tuple[str, str]]
@@ -256,11 +256,11 @@ _UNKNOWN_NAMES = [
 
 
 def _record(draw: st.DrawFn, fields: dict[str, str], worst: int) -> str:
-    """A record's text, with as many things changed in it as `worst` allows."""
+    """Return the text of a record with some things changed, at most `worst` of them."""
     members: _Members = [('"timestamp"', draw(good_times)), ('"context"', draw(_contexts))]
     if len(fields) <= 6:
         members += [(json.dumps(name), draw(GOOD[kind])) for name, kind in fields.items()]
-    else:  # long ones vary in a few values, for speed
+    else:  # large records vary in a few values only, for speed
         some = {kind: (draw(GOOD[kind]), draw(GOOD[kind])) for kind in TYPES}
         members += [(json.dumps(name), some[kind][n % 2]) for n, (name, kind) in enumerate(fields.items())]
     space = ""
@@ -291,9 +291,9 @@ def _change(draw: st.DrawFn, members: _Members) -> None:
         members.insert(place, (draw(_unknown_names), draw(_any_value)))
     elif kind == 5:
         members.insert(place, (draw(texts), value))
-    elif kind == 6:  # a name that stands twice: before, with any value
+    elif kind == 6:  # the same name a second time, before, with any value
         members.insert(place, (name, draw(_any_value_or_deep)))
-    elif kind == 7:  # a name that stands twice: after
+    elif kind == 7:  # the same name a second time, at the end
         members.append((name, draw(_any_value)))
     elif kind == 8:  # the same name, spelled with escapes
         said = json.loads(name) if name.isascii() and "\\u" not in name else "x"
@@ -329,7 +329,7 @@ _damage_counts = st.integers(0, 2)
 
 @st.composite
 def questions(draw: st.DrawFn, fields: dict[str, str] | None = None) -> Question:
-    """A schema (or the one given), and a body for it: one in three valid, one nearly, one hostile."""
+    """Draw a schema (or use the given one) and a body: a third are valid, a third nearly valid, a third hostile."""
     given_fields: dict[str, str] = draw(schemas) if fields is None else fields
     form, worst = draw(_heads)
     body = _text(draw, given_fields, form, worst).encode("utf-8", "surrogatepass")
@@ -346,7 +346,7 @@ def _text(draw: st.DrawFn, fields: dict[str, str], form: str, worst: int) -> str
             parts.append(draw(_elements))
         elif number < 3:
             parts.append(_record(draw, fields, worst))
-        else:  # those beyond repeat the others
+        else:  # further records repeat the first three
             parts.append(parts[number % 3])
     if form == "object":
         return parts[0]

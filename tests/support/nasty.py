@@ -1,4 +1,4 @@
-"""Every address of the admin, asked with values that nobody typed into a form: what comes back is never a 5xx."""
+"""Send values to every address of the admin that no form would send. The answer must never be a 5xx."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ QUERIES = [
 _COMPLETE = "app_label=datasets&model_name=apikey&field_name=project"
 COMPLETIONS = ["", "app_label=x", f"{_COMPLETE}&term=%00", f"{_COMPLETE}&term=a&page=abc", f"{_COMPLETE}&page={HUGE}"]
 PIECES = ["0", "-1", "abc", "%00", HUGE, ENDLESS, "%FF", "_00", "..%2F", "a_ZZ", "%ED%A0%80", "1%2F2"]
-# The last part of the addresses that do something with a form.
+# The last part of addresses that process a form.
 _TAKE_FORMS = ("/add/", "/change/", "/check/", "/infer/", "/answer/", "/rotate/", "/password/", "_change/")
 _LONE = '{"fields": [{"name": "\\ud800", "type": "\\ud800", "description": "\\ud800"}]}'
 POSTS: list[dict[str, Any]] = [
@@ -55,7 +55,7 @@ POSTS: list[dict[str, Any]] = [
 
 
 def asked(paths: list[str], templates: list[str]) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
-    """(method, address, form) of every request."""
+    """Yield the method, address and form of every request."""
     for path in paths:
         is_list = path.count("/") <= 4
         for query in (COMPLETIONS if "autocomplete" in path else QUERIES) if is_list else QUERIES[::9]:
@@ -69,28 +69,28 @@ def asked(paths: list[str], templates: list[str]) -> Iterator[tuple[str, str, di
 
 
 def failures(user: User, tenant: Tenant, *, step: int) -> list[str]:
-    """Return what was answered by a 5xx, or refused by anything but an HTML page, of every `step`th request."""
+    """Send every `step`th request. Return those answered with a 5xx, or refused without an HTML page."""
     client = Client(raise_request_exception=False, headers={"host": "localhost"})
     client.force_login(user)
-    logging.disable(logging.CRITICAL)  # a traceback for each refusal
+    logging.disable(logging.CRITICAL)  # each refusal would log a traceback
     found, shown = [], 0
     for method, address, form in islice(asked(*everything(tenant)), 0, None, step):
         answer = getattr(client, method)(address, form) if form else getattr(client, method)(address)
         shown += answer.status_code == 200
         kind = answer.headers.get("Content-Type", "")
-        # The page's own scripts read these refusals.
+        # The page's own scripts read the refusals of these addresses.
         is_for_script = "/infer/" in address or "/answer/" in address
         if answer.status_code >= 500 or (answer.status_code >= 400 and "text/html" not in kind and not is_for_script):
             found.append(f"{method} {address[:150]} {str(form)[:150]}: {answer.status_code} {kind}")
         if answer.status_code == 302 and "/admin/login" in answer.headers["Location"]:
             client.force_login(user)  # a new password ends the session
     logging.disable(logging.NOTSET)
-    assert shown * step > 500, "hardly a page was shown"
+    assert shown * step > 500, "too few pages were shown"
     return found
 
 
 def everything(tenant: Tenant) -> tuple[list[str], list[str]]:
-    """Return the paths of every page there is, filled with a tenant's objects, and those that still take pieces."""
+    """Return the path of every page with a tenant's objects, and the paths that have placeholders."""
     paths = sorted({*lists(), *(path for _, path in addresses_of(tenant)), "/admin/autocomplete/", "/admin/login/"})
     templates = {f"/admin/{written}" for written, _ in admin_patterns() if "<" in written and "(?P" not in written}
     return [quote(path) for path in paths if "logout" not in path], sorted(templates)

@@ -1,4 +1,4 @@
-"""`python -m tests.support.nasty_on_sqlite`: the same questions to the admin, on the database of the environment."""
+"""`python -m tests.support.nasty_on_sqlite`: send the same values to the admin, with the environment's database."""
 
 import os
 

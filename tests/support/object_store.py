@@ -1,4 +1,4 @@
-"""An S3 server in a process of its own, which can be stopped and started again with all that it keeps."""
+"""An S3 server in its own process. It can be stopped, and started again with its objects."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ from tests.support.crashing import PROCESSES
 
 
 class ObjectStore:
-    """The server. It answers a request at a time: a conditional write is atomic, as in the stores it stands for."""
+    """The server. It handles one request at a time, so that conditional writes are atomic as in real object stores."""
 
     def __init__(self) -> None:
         ours, theirs = PROCESSES.Pipe()
@@ -26,15 +26,15 @@ class ObjectStore:
         self._ask("start")
 
     def stop(self) -> None:
-        """Refuse connections, as a storage that is down."""
+        """Refuse connections, as a server that is down does."""
         self._ask("stop")
 
     def hang(self, name: str) -> None:
-        """Take requests whose address has this in it, and never answer them; "": answer all again."""
+        """Take requests whose address contains this text, and never answer them. With "", answer all again."""
         self._ask(f"hang {name}")
 
     def requests(self) -> list[tuple[str, str, str]]:
-        """(method, path, If-None-Match) of the requests since the last call."""
+        """Return method, path and If-None-Match of the requests since the last call."""
         seen: list[tuple[str, str, str]] = self._ask("requests")
         return seen
 

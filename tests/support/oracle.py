@@ -1,10 +1,10 @@
-"""The oracle: what the contract says of a body, written from the contract alone, slow and obvious.
+"""The oracle: what the contract says about a body. It is written from the contract alone, slow and obvious.
 
 It shares no line with the product: it has its own reader of JSON (RFC 8259, to the letter) and of RFC 3339.
 
     python -m tests.support.oracle --examples 200000 --seed 1
 
-asks product and oracle about so many bodies; see `test_oracle`.
+compares product and oracle for this many bodies; see `test_oracle`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from math import isinf
 from typing import Any
 
 MAX_PROBLEMS = 20
-# "Nesting too deep to parse": up to here a body is read, beyond there it is not; between the two it may be either.
+# "Nesting too deep to parse": bodies up to the first depth are read, bodies beyond the second are not.
 # How deep that is depends on the stack, and Hypothesis gives tests a deeper one than a web process has.
 SURELY_READ, SURELY_TOO_DEEP = 400, 10_000
 
@@ -47,24 +47,24 @@ class NotJson(Exception):
 
 @dataclass
 class Value:
-    """A JSON value: its type, what it says (members of an object, elements of an array), and its text."""
+    """A JSON value: its type, its content (members of an object, elements of an array) and its text."""
 
     type: str
     says: Any
     start: int
     end: int = 0
     depth: int = 0
-    name: str = ""  # of the member whose value is being read
+    name: str = ""  # the name of the member whose value is being read
 
     def add(self, value: "Value") -> None:
         if self.type == "object":
-            self.says[self.name] = value  # of a name that stands twice, the last value counts
+            self.says[self.name] = value  # if a name occurs twice, the last value counts
         else:
             self.says.append(value)
 
 
 def read_json(body: bytes) -> Value:
-    """One JSON text, whole. Raises NotJson. Without recursion: any depth is read."""
+    """Read a whole JSON text. Raises NotJson. There is no recursion, so any depth can be read."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -90,7 +90,7 @@ class _Reader:
                 continue
             if value.type in ("object", "array"):
                 self.deepest = max(self.deepest, len(open_values) + 1)
-            while True:  # the value is complete: it belongs to what is open, and may complete that too
+            while True:  # the value is complete: add it to the open container, which may now be complete, too
                 if not open_values:
                     self.skip_space()
                     if self.at != len(self.text):
@@ -122,7 +122,7 @@ class _Reader:
         return self.text[self.at - 1]
 
     def begin_value(self) -> Value:
-        """A scalar or an empty container, whole; or a container's beginning, whose `end` is 0."""
+        """Read a scalar or an empty container, or the beginning of a container. The `end` of a beginning is 0."""
         self.skip_space()
         start = self.at
         sign = self.take()
@@ -177,7 +177,7 @@ class _Reader:
             return _ESCAPES[sign]
         unit = self.hex_unit()
         if 0xDC00 <= unit <= 0xDFFF:
-            raise NotJson  # half of a character is not text
+            raise NotJson  # a lone surrogate is not text
         if 0xD800 <= unit <= 0xDBFF:
             if self.take() + self.take() != "\\u":
                 raise NotJson
@@ -207,10 +207,9 @@ _LAST = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999
 
 
 def microseconds(text: str) -> int | None:
-    """Return a date-time as microseconds since 1970 in UTC, further digits rounded; None for what is not one.
+    """Return a date-time as microseconds since 1970 in UTC, rounded. Return None if the text is not a date-time.
 
-    The calendar is that of the years 0001 to 9999: a time is none that lies in another year as written, rounded, or in
-    UTC. A leap second is none either.
+    Its year must be within 0001 to 9999 as written, after rounding, and in UTC. A leap second is not a date-time.
     """
     found = _DATE_TIME.fullmatch(text)
     if found is None:
@@ -241,7 +240,7 @@ def microseconds(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client is told: the status, and the body. Where it is accepted, what will be stored."""
+    """The answer to a client: the status and the body. If the request is accepted, also what will be stored."""
 
     status: int
     body: dict[str, Any]
@@ -249,11 +248,11 @@ class Answer:
 
 
 def answers(fields: dict[str, str], body: bytes, form: str, most_records: int) -> list[Answer]:
-    """What may be answered to a body that is an `object`, an `array` or `lines`: mostly one thing, but for depth."""
+    """Return the allowed answers to a body of the form `object`, `array` or `lines`. Depth alone allows several."""
     deepest = 0
     if form == "lines":
         lines = [line for line in body.split(b"\n") if line.strip(_SPACE.encode())]
-        if len(lines) > most_records:  # counted before any is read
+        if len(lines) > most_records:  # the service counts lines before it reads any
             return [_too_many(most_records)]
         records, texts = [], []
         for index, line in enumerate(lines):
@@ -312,7 +311,7 @@ def _answer(
 
 
 def problems(fields: dict[str, str], record: Value) -> Iterator[tuple[str, str, str | None, str, str]]:
-    """What is wrong with a record: (error, code, field, expected, received), in the contract's order."""
+    """Return the problems of a record in the contract's order: (error, code, field, expected, received)."""
     if record.type != "object":
         yield "Payload must be an object", "not_an_object", None, "object", record.type
         return
@@ -336,7 +335,7 @@ def problems(fields: dict[str, str], record: Value) -> Iterator[tuple[str, str, 
 
 
 def is_of(type_name: str, value: Value) -> bool:
-    """Whether a value is of a field's type. Nothing is coerced."""
+    """Return whether a value has a field's type. Nothing is converted."""
     if type_name == "timestamp":
         return value.type == "string" and microseconds(value.says) is not None
     if type_name == "number":
@@ -369,7 +368,7 @@ def _refusal(status: int, error: str, code: str, **details: Any) -> Answer:
 
 
 def main() -> int:
-    """The long run, by pytest: it brings the servers and the database."""
+    """Run the long test by pytest, which starts the servers and the database."""
     import pytest  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="python -m tests.support.oracle", description=main.__doc__)

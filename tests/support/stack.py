@@ -1,4 +1,4 @@
-"""The whole service as `manage.py up` runs it: started, used, killed and stopped from outside."""
+"""Start, use, kill and stop the whole service as `manage.py up` runs it."""
 
 import json
 import os
@@ -27,20 +27,20 @@ from tests.support.required import absent
 
 T = TypeVar("T")
 
-# Long enough for a machine that runs other suites at the same time: nothing here is about speed.
+# This is long enough for a machine that runs other tests at the same time. These tests do not measure speed.
 PATIENCE_SECONDS = 180.0
-# Where the suite's own servers are; a stack has servers of its own.
+# The addresses of the tests' own servers. A stack starts its own servers.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "STORAGE_URL", "SECRET_KEY", "DATA_DIR")
-# Made once: each httpx client would read all certificates for a context of its own.
+# Made once, because each httpx client would read all certificates for its own context.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-# In the environment of everything that a stack starts, so that whatever outlives it is found.
+# This variable marks every process that a stack starts, so that left processes can be found.
 _MARK = "E2E_STACK"
-# A stack has what a fresh clone's `make run` has installed, and nothing that the tests brought along.
+# A stack can import only what `make run` installs in a fresh clone, and nothing that the tests add.
 _ONLY_REQUIRED = {"PYTHONPATH": str(Path(__file__).parent / "only_required"), "E2E_ABSENT": absent()}
 
 
 def wait_for(check: Callable[[], T | None], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
-    """The first true answer of `check`, asked again and again."""
+    """Call `check` until its answer is true. Return the answer."""
     deadline = time.monotonic() + seconds
     while not (answer := check()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} seconds"
@@ -49,7 +49,7 @@ def wait_for(check: Callable[[], T | None], what: str, *, seconds: float = PATIE
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -57,7 +57,7 @@ def free_port() -> int:
 
 
 class Stack:
-    """One `manage.py up`, with a data directory of its own."""
+    """One `manage.py up` with its own data directory."""
 
     def __init__(self, data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
@@ -69,8 +69,8 @@ class Stack:
         self.environment = {**inherited, **_ONLY_REQUIRED, _MARK: self.mark, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.python = sys.executable
-        self.prefix: list[str] = []  # what `up` is started by: nohup, a shell with limits
-        self.directory = BASE_DIR  # where it is started
+        self.prefix: list[str] = []  # a command that starts `up`, such as nohup or a shell with limits
+        self.directory = BASE_DIR  # the working directory of `up`
         self.operator = Operator(self)
         self._seen: set[psutil.Process] = set()
         self._printed = data_dir.parent / f"{data_dir.name[-50:]}-{self.mark}.out"
@@ -78,11 +78,11 @@ class Stack:
     # -- starting and stopping
 
     def launch(self) -> None:
-        """Start `up`, and do not wait."""
+        """Start `up` without waiting."""
         manage = os.path.relpath(BASE_DIR / "manage.py", self.directory)
         command = [*self.prefix, self.python, manage, "up", "--port", str(self.port), *self.options]
         environment = dict(self.environment)
-        if "--data-dir" not in self.options:  # with it, `up` starts twice
+        if "--data-dir" not in self.options:  # with this option, `up` starts itself again
             environment["DATA_DIR"] = str(self.data_dir)
         with self._printed.open("wb") as out:
             self.process = subprocess.Popen(
@@ -96,7 +96,7 @@ class Stack:
         assert not self.has_ended(), self.printed()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send `up` a signal, and wait until it has ended and nothing that it started is left; its exit code."""
+        """Send a signal to `up`, and wait until it has ended with all its processes. Return its exit code."""
         assert self.process is not None
         self.operator.stop()
         self.processes()
@@ -109,7 +109,7 @@ class Stack:
         return code
 
     def _end_what_is_left(self) -> list[str]:
-        """Kill what still runs, so that a failing test leaves nothing behind; what that was."""
+        """Kill the processes that still run, so that a failing test leaves none behind. Return them."""
         self.operator.stop()
         left = []
         for process in self.processes():
@@ -125,18 +125,18 @@ class Stack:
         return self.process.poll() is not None
 
     def printed(self) -> str:
-        """What `up` has printed so far."""
+        """Return what `up` has printed so far."""
         return self._printed.read_text()
 
     def log(self, program: str) -> str:
-        """What a supervised program has logged so far."""
+        """Return what a supervised program has logged so far."""
         path = self.data_dir / "logs" / f"{program}.log"
         return path.read_text() if path.exists() else ""
 
     # -- processes
 
     def processes(self) -> set[psutil.Process]:
-        """All processes that run for this stack, orphans included."""
+        """Return all processes that run for this stack, including orphans."""
         assert self.process is not None
         if self.process.poll() is None:
             own = psutil.Process(self.process.pid)
@@ -148,21 +148,21 @@ class Stack:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            # The embedded Redis writes its title over its environment.
+            # The embedded Redis overwrites its environment with its title.
             return process.environ().get(_MARK) == self.mark or str(self.data_dir) in " ".join(process.cmdline())
         except psutil.Error:
             return False
 
     def program(self, name: str) -> psutil.Process:
-        """The supervised process of a name: redis, web, worker, upkeep, beat."""
+        """Return a supervised process by name: redis, web, worker, upkeep or beat."""
         return wait_for(lambda: programs(self).get(name), f"a process for {name}")
 
     def web_processes(self) -> set[int]:
-        """The pids of the processes that answer requests."""
+        """Return the PIDs of the processes that answer requests."""
         return {child.pid for child in self.program("web").children()}
 
     def pid_behind(self, client: httpx.Client, pids: Iterable[int]) -> int:
-        """Which of the web processes a client's one connection leads to."""
+        """Return the PID of the web process that a client's only connection leads to."""
         stream = client.get("/healthz").extensions["network_stream"]
         address = tuple(stream.get_extra_info("client_addr"))
         for pid in pids:
@@ -173,12 +173,12 @@ class Stack:
     # -- clients and commands
 
     def client(self, token: str | None = None, **options: Any) -> httpx.Client:
-        """An HTTP client, with a project's key."""
+        """Return an HTTP client with a project's API key."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=_NO_TLS, **options)
 
     def clients_everywhere(self, each: int, token: str | None = None) -> dict[int, list[httpx.Client]]:
-        """So many clients for each web process, by its pid; each has one connection, which leads there."""
+        """Return `each` clients for each web process, by its PID. Each client has one connection, which leads there."""
         found: dict[int, list[httpx.Client]] = {pid: [] for pid in self.web_processes()}
         while any(len(clients) < each for clients in found.values()):
             client = self.client(token, limits=httpx.Limits(max_connections=1, keepalive_expiry=None))
@@ -190,32 +190,32 @@ class Stack:
         return found
 
     def manage(self, *arguments: str) -> str:
-        """Run a management command beside the running stack; what it prints on standard output."""
+        """Run a management command beside the running stack. Return what it prints on standard output."""
         done = self.run_command(*arguments)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
     def do(self, *arguments: str) -> str:
-        """The same where the command itself is not what is tested: by a process that stays, and does not start anew."""
+        """Do the same in the operator process, which is faster because it is running already."""
         printed = self.operator.do("command", arguments=arguments)
         assert isinstance(printed, str)
         return printed
 
     def run_command(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-        """Run a management command, however it ends."""
+        """Run a management command. It may fail."""
         environment = {**self.environment, "DATA_DIR": str(self.data_dir)}
         command = [sys.executable, "manage.py", *arguments]
         return subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, timeout=120)
 
     def shell(self, line: str) -> str:
-        """What a line prints that is pasted into a shell in the repository, which knows of no data directory."""
+        """Run a line in a shell in the repository, without DATA_DIR. Return what it prints."""
         command = ["sh", "-c", line]
         done = subprocess.run(command, cwd=BASE_DIR, env=self.environment, capture_output=True, timeout=120)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
     def make_dataset(self, project: str, fields: Mapping[str, str], *, owner: str = "ada") -> tuple[int, int, str]:
-        """A project with one dataset and one key: project id, dataset id, token."""
+        """Create a project with one dataset and one key. Return the project's ID, the dataset's ID and the token."""
         schema = self._printed.with_suffix(f".{project}.json")
         schema.write_text(json.dumps({"fields": fields}))
         project_id = int(self.do("create_project", project, "--owner", owner))
@@ -226,17 +226,17 @@ class Stack:
 
     @property
     def storage(self) -> str:
-        """The storage root."""
+        """The root of the storage."""
         return self.environment.get("STORAGE_URL", str(self.data_dir / "tables"))
 
     def ledger(self, dataset_id: int) -> dict[str, Any]:
-        """The dataset's ledger."""
+        """Return the dataset's ledger."""
         (balance,) = json.loads(self.do("ledger", "--dataset", str(dataset_id), "--json"))
         assert isinstance(balance, dict)
         return balance
 
     def wait_for_rows(self, dataset_id: int, least: int, *, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until the table holds so many rows. A look at its log costs far less than a command."""
+        """Wait until the table holds `least` rows. Reading its log is much faster than a command."""
 
         def stored() -> bool:
             (found,) = [*Path(self.storage).glob(f"project_*/dataset_{dataset_id}/_delta_log")] or (None,)
@@ -248,7 +248,7 @@ class Stack:
             raise AssertionError(f"{late}; {self.ledger(dataset_id)}\n{self.log('worker')[-3000:]}") from None
 
     def wait_until_drained(self, dataset_id: int, accepted: int, *, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until the table, and then the ledger, says that everything accepted is stored."""
+        """Wait until the table, and then the ledger, shows that all accepted records are stored."""
         self.wait_for_rows(dataset_id, accepted, seconds=seconds)
         last: dict[str, Any] = {}
 
@@ -270,15 +270,15 @@ class Stack:
         }
 
     def table(self, project_id: int, dataset_id: int) -> DeltaTable:
-        """The dataset's Delta table, opened as anybody would."""
+        """Open the dataset's Delta table as any reader does."""
         return DeltaTable(f"{self.storage}/project_{project_id}/dataset_{dataset_id}")
 
     def query(self, project_id: int, dataset_id: int, sql: str) -> list[tuple[Any, ...]]:
-        """Ask DuckDB about the dataset's table, which is called `records`."""
+        """Query the dataset's table with DuckDB. The SQL calls it `records`."""
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             connection.register("records", self.table(project_id, dataset_id).to_pyarrow_dataset())
-            answer = connection.sql(sql).to_arrow_table()  # fetchall() would want pytz for moments
+            answer = connection.sql(sql).to_arrow_table()  # fetchall() would need pytz for timestamps
             return list(zip(*(column.to_pylist() for column in answer.columns), strict=True))
 
 
@@ -291,7 +291,7 @@ def _runs(process: psutil.Process) -> bool:
 
 @contextmanager
 def running(data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """A stack for the length of a block; nothing of it is left afterwards."""
+    """Run a stack during a block. Nothing of it is left afterwards."""
     stack = Stack(data_dir, *options, environment=environment)
     try:
         stack.start()
@@ -303,7 +303,7 @@ def running(data_dir: Path, *options: str, environment: Mapping[str, str] | None
 
 
 def words(pattern: str, text: str) -> str:
-    """The first group of a pattern that must be in the text."""
+    """Return the first group of a pattern that must be in the text."""
     found = re.search(pattern, text, re.DOTALL)
     assert found is not None, f"{pattern!r} is not in:\n{text}"
     return found[1]

@@ -1,4 +1,4 @@
-"""Programs that tests need beside Python. In CI a missing one is a failure; elsewhere its tests are skipped."""
+"""Find programs that tests need. If one is missing, its tests fail in CI, and are skipped elsewhere."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import pytest
 
 
 def executable(name: str, directory: Path | None = None) -> str:
-    """Return the path of a program of the system or in a directory, or skip or fail the test that asks."""
+    """Return the path of a program on the system or in a directory. If it is missing, skip or fail the test."""
     system = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin"])
     found = shutil.which(name, path=str(directory) if directory else system)
     if found is None:

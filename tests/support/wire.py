@@ -1,4 +1,4 @@
-"""Requests as the web server hands them over, past any HTTP client that would mend or refuse them."""
+"""Call the application as the web server does, without an HTTP client that would correct or refuse a request."""
 
 import io
 import json
@@ -8,7 +8,7 @@ from config.web.wsgi import application
 
 
 class Answer(NamedTuple):
-    """What went back to the web server."""
+    """What the application returned to the web server."""
 
     status: int
     headers: dict[str, str]
@@ -19,7 +19,7 @@ class Answer(NamedTuple):
 
 
 def call(path: str | bytes, method: str = "POST", *, stream: IO[bytes] | None = None, **environ: str) -> Answer:
-    """The application's answer to these WSGI variables. PEP 3333 has the path's bytes as Latin-1."""
+    """Return the application's answer to these WSGI variables. PEP 3333 decodes the path's bytes as Latin-1."""
     path = path.encode() if isinstance(path, str) else path
     given: dict[str, Any] = {
         "REQUEST_METHOD": method,
@@ -32,5 +32,5 @@ def call(path: str | bytes, method: str = "POST", *, stream: IO[bytes] | None = 
     start: list[Any] = []
     body = b"".join(application(given, lambda status, headers: start.extend((status, headers))))
     status, headers = start
-    assert len({name for name, _ in headers}) == len(headers), "a header stands twice"
+    assert len({name for name, _ in headers}) == len(headers), "a header was sent twice"
     return Answer(int(status.split()[0]), dict(headers), body)

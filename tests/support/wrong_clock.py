@@ -1,7 +1,7 @@
-"""The Celery application in a process whose clock is wrong, as Celery sees it.
+"""The Celery application in a process in which Celery sees a wrong time.
 
-The time of day is ahead by the seconds in a file, which is read at every look. (Not for the whole process: msgspec and
-others take no other datetime than Python's own.)
+The time is ahead by the seconds in a file, which is read each time. Only Celery's modules see it, because msgspec and
+others accept no datetime but Python's own.
 """
 
 import datetime

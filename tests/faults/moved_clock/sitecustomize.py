@@ -1,4 +1,4 @@
-"""For the processes of a fault run: the service's time of day is ahead by what a file says, read at every look.
+"""Set the service's clock ahead in the processes of a fault run, by the seconds in a file that is read each time.
 
 Python imports a module of this name at start if its directory is on PYTHONPATH. The product knows nothing of it.
 """
@@ -20,7 +20,7 @@ def now() -> datetime:
 
 
 class _Clock(MetaPathFinder):
-    """Finds config.common.clock as anybody would, and puts our `now` into it once it is loaded."""
+    """Finds config.common.clock like any module, and replaces its `now` once it is loaded."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -55,8 +55,8 @@ def all_is_stored(dataset: Dataset, names: list[str]) -> None:
         ("before the write", False),
         ("after the commit", True),
         ("after the trim", True),
-        ("before it settles", True),
-        ("after it settled", True),
+        ("before the turn is settled", True),
+        ("after the turn was settled", True),
     ],
 )
 @pytest.mark.parametrize("table", ["a table", "no table yet"])
@@ -82,7 +82,7 @@ def test_drain_killed_at_any_step_stores_each_record_once(
     assert {status(api, each)["status"] for each in accepted} == {"stored"}
 
 
-@pytest.mark.parametrize("step", ["before the table is made", "after the table was made"])
+@pytest.mark.parametrize("step", ["before the table is created", "after the table was created"])
 def test_drain_killed_while_creating_the_table_loses_nothing(api: Api, dataset: Dataset, step: str) -> None:
     accepted = send(api, "a", "b")
     assert finish(start(drain_dying, step, dataset.pk)) == KILLED
@@ -112,7 +112,9 @@ def test_drain_killed_between_write_and_commit_writes_again(api: Api, dataset: D
     all_is_stored(dataset, names)
 
 
-@pytest.mark.parametrize("step", ["before it wrote to quarantine", "after it wrote to quarantine", "before the write"])
+@pytest.mark.parametrize(
+    "step", ["before the write to quarantine", "after the write to quarantine", "before the write"]
+)
 def test_drain_killed_around_quarantine_puts_an_entry_there_once(api: Api, dataset: Dataset, step: str) -> None:
     send(api, "a")
     enqueue(dataset, POISON)

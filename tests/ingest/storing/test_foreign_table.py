@@ -138,7 +138,7 @@ def test_compaction_and_new_columns_keep_the_table_id(api: Api, dataset: Dataset
 
 def test_table_created_by_a_killed_drain_belongs_to_its_dataset(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    finish(start(drain_dying, "after the table was made", dataset.pk))
+    finish(start(drain_dying, "after the table was created", dataset.pk))
     let_the_lock_expire(dataset)
     assert drain(dataset.pk) == 1
     assert names_in_table(dataset) == ["a"]
@@ -162,7 +162,7 @@ def test_table_without_a_table_id_is_adopted_once(api: Api, dataset: Dataset, no
         DatasetTable.of(other).refresh()
 
 
-@pytest.mark.parametrize("step", ["before it binds the table", "after it bound the table"])
+@pytest.mark.parametrize("step", ["before the table is bound", "after the table was bound"])
 def test_next_drain_completes_one_killed_while_adopting_a_table(api: Api, dataset: Dataset, step: str) -> None:
     send(api, "a")
     drain(dataset.pk)

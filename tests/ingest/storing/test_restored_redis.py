@@ -295,16 +295,16 @@ def test_racing_drains_after_a_restore_store_each_record_once(
 @pytest.mark.parametrize(
     "step",
     [
-        "before it recounts",
-        "after it recounted",
-        "before it keeps ahead",
-        "after it kept ahead",
-        "before it renumbers",
-        "after it renumbered",
+        "before the recount",
+        "after the recount",
+        "before keep_ahead",
+        "after keep_ahead",
+        "before the renumbering",
+        "after the renumbering",
         "before the write",
         "after the commit",
-        "before it wrote to quarantine",
-        "after it wrote to quarantine",
+        "before the write to quarantine",
+        "after the write to quarantine",
         "after the trim",
     ],
 )
@@ -328,7 +328,7 @@ def test_drain_killed_after_a_restore_stores_each_record_once(api: Api, dataset:
 
     between = counters(dataset)
     assert (between["queued"], between["bytes"]) == tuple(counted(dataset).values())
-    assert balance(dataset).adds_up or step == "before it recounts"
+    assert balance(dataset).adds_up or step == "before the recount"
     let_the_lock_expire(dataset)
     drain(dataset.pk)
     drain(dataset.pk)

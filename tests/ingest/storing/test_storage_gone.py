@@ -134,7 +134,7 @@ def test_disk_lost_during_a_drain_has_the_whole_commit_or_none(
 
 def test_next_drain_uses_the_table_of_a_killed_one(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    finish(start(drain_dying, "after the table was made", dataset.pk))
+    finish(start(drain_dying, "after the table was created", dataset.pk))
     dataset.refresh_from_db()
     assert not dataset.has_table
     let_the_lock_expire(dataset)
@@ -257,7 +257,7 @@ def test_new_table_works_after_a_wipe_of_redis(api: Api, dataset: Dataset) -> No
 
 
 def test_new_table_is_refused_unless_the_table_is_missing(api: Api, dataset: Dataset) -> None:
-    with pytest.raises(CommandError, match="had no table yet"):
+    with pytest.raises(CommandError, match="never had a table"):
         call_command("new_table", str(dataset.pk))
     send(api, "a")
     drain(dataset.pk)

@@ -1,7 +1,7 @@
-"""For the processes of a stack: what only the tests have installed is not there.
+"""Hide the modules that only the tests have installed from the processes of a stack.
 
-Python imports a module of this name at start if its directory is on PYTHONPATH. Without it a package that the service
-needs and requirements.txt lacks is found as long as some tool of the tests brings it along.
+Python imports a module of this name at start if its directory is on PYTHONPATH. Otherwise a package that the service
+needs, and that is missing in requirements.txt, would be found if some tool of the tests needs it, too.
 """
 
 import os
