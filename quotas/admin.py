@@ -14,7 +14,7 @@ from config.common import clock
 from datasets.admin.edits import GuardedAdmin
 from datasets.admin.tenancy import ReadOnlyAdmin
 from quotas import services
-from quotas.models import MAX_LIMIT, UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
+from quotas.models import MAX_LIMIT, UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent, limit_in_words
 from quotas.period import period_of
 
 _Model = TypeVar("_Model", bound=Model)
@@ -44,10 +44,6 @@ class PersonalAdmin(GuardedAdmin[_Model]):
 
     def has_change_permission(self, request: HttpRequest, obj: _Model | None = None) -> bool:
         return request.user.is_superuser
-
-
-def _in_words(limit: int) -> str:
-    return "unlimited" if limit == UNLIMITED else f"{limit:,} records a month"
 
 
 class LimitForm(forms.ModelForm[QuotaLimit]):
@@ -90,7 +86,7 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
 class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
     """A user's quota limit, with the usage of the last twelve months and the threshold events."""
 
-    nothing = f"No custom limits. Everyone has the default: {_in_words(settings.DEFAULT_QUOTA_LIMIT)}."
+    nothing = f"No custom limits. Everyone has the default: {limit_in_words(settings.DEFAULT_QUOTA_LIMIT)}."
     conditional_fields: ClassVar[dict[str, str]] = {"number": "preset == 'other'"}
     form = LimitForm
     list_display = ("user", "limit", "this_month")
@@ -111,7 +107,7 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
 
     @admin.display(description="limit", ordering="records_per_month")
     def limit(self, row: QuotaLimit) -> str:
-        return _in_words(row.records_per_month)
+        return limit_in_words(row.records_per_month)
 
     @admin.display(description="this month")
     def this_month(self, row: Any) -> str:
@@ -188,7 +184,7 @@ class MonthlyUsageAdmin(UsageHistoryAdmin[MonthlyUsage]):
 
     nothing = "No usage yet."
     row_noun = "month"
-    list_display = ("user", "period", "records", "updated_at")
+    list_display = fields = readonly_fields = ("user", "period", "records", "updated_at")
     list_filter = ("period",)
     search_fields = ("user__username",)
     list_select_related = ("user",)
@@ -203,7 +199,7 @@ class ThresholdEventAdmin(UsageHistoryAdmin[ThresholdEvent]):
     """The moments when users reached 80, 95 or 100 % of their limit."""
 
     nothing = "No user has reached 80 % of a limit yet."
-    list_display = ("user", "period", "reached", "records", "of_limit", "crossed_at")
+    list_display = fields = readonly_fields = ("user", "period", "reached", "records", "of_limit", "crossed_at")
     list_filter = ("percent", "period")
     search_fields = ("user__username",)
     list_select_related = ("user",)

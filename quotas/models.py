@@ -8,6 +8,11 @@ UNLIMITED = -1
 MAX_LIMIT = 2**53 - 1  # Lua's numbers are doubles: above this they are no longer exact
 
 
+def limit_in_words(limit: int) -> str:
+    """Return a limit for people: `unlimited`, or `1,000 records a month`."""
+    return "unlimited" if limit == UNLIMITED else f"{limit:,} records a month"
+
+
 class QuotaLimit(models.Model):
     """How many records a user's projects may accept per month. A user without a row has DEFAULT_QUOTA_LIMIT."""
 
@@ -18,7 +23,7 @@ class QuotaLimit(models.Model):
     )
 
     def __str__(self) -> str:
-        return f"{self.user}: {self.records_per_month}"
+        return f"{self.user}: {limit_in_words(self.records_per_month)}"
 
 
 class MonthlyUsage(models.Model):
@@ -35,7 +40,7 @@ class MonthlyUsage(models.Model):
         constraints = (models.UniqueConstraint(fields=("user", "period"), name="usage_unique_in_month"),)
 
     def __str__(self) -> str:
-        return f"{self.user}, {self.period}: {self.used}"
+        return f"{self.user}, {self.period}: {self.used:,}"
 
 
 class ThresholdEvent(models.Model):
@@ -53,4 +58,4 @@ class ThresholdEvent(models.Model):
         constraints = (models.UniqueConstraint(fields=("user", "period", "percent"), name="threshold_once_a_month"),)
 
     def __str__(self) -> str:
-        return f"{self.user} reached {self.percent} % of {self.limit} in {self.period}"
+        return f"{self.user} reached {self.percent} % of {self.limit:,} in {self.period}"

@@ -33,7 +33,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     list_filter = ("state", ("dataset__project", ScopedFilter))
     list_select_related = ("dataset__project",)
     search_fields = ("trace_id", "reason", "dataset__name")
-    fields = ("dataset", "state", "reason", "count", "body_text", "trace_id", "origin", "created_at", "outcome")
+    fields = ("dataset", "state", "reason", "count", "body_text", "trace", "stream_id", "created_at", "outcome")
     readonly_fields = fields
     actions = ("replay", "discard")
 
@@ -48,6 +48,14 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     @admin.display(description="body")
     def body_text(self, entry: QuarantinedEntry) -> str:
         return format_html('<pre class="ours-code ours-box" tabindex="0">{}</pre>', _pretty(entry))
+
+    @admin.display(description="trace ID")
+    def trace(self, entry: QuarantinedEntry) -> str:
+        return entry.trace_id
+
+    @admin.display(description="stream ID of the first acceptance")
+    def stream_id(self, entry: QuarantinedEntry) -> str:
+        return entry.origin
 
     @admin.display(description="outcome")
     def outcome(self, entry: QuarantinedEntry) -> str:

@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 
 from config.site.navigation import sidebar
+from datasets.models import Project
 
 
 @pytest.fixture
@@ -48,3 +49,14 @@ def test_an_empty_list_counts_in_words_that_fit_a_number(superuser: User) -> Non
     for path, words in counted.items():
         page = " ".join(client.get(f"/admin/{path}/").content.decode().split())
         assert words in page, path
+
+
+def test_user_who_cannot_be_deleted_can_be_deactivated(superuser: User, project: Project) -> None:
+    client = Client()
+    client.force_login(superuser)
+    page = client.get(f"/admin/auth/user/{project.owner_id}/delete/").content.decode()
+    assert "Deactivate this user instead" in page
+    assert f'href="/admin/auth/user/{project.owner_id}/change/"' in page
+    unused = User.objects.create_user("unused")
+    page = client.get(f"/admin/auth/user/{unused.pk}/delete/").content.decode()
+    assert "Yes, I’m sure" in page
