@@ -1,4 +1,4 @@
-"""`create_project`, `create_dataset`, `create_key`, `create_demo`: what they print, make and refuse."""
+"""What `create_project`, `create_dataset`, `create_key` and `create_demo` print, create and refuse."""
 
 import json
 import os
@@ -23,20 +23,20 @@ NO_SCHEMA = 'A schema is an object like {"fields": {"amount": "number"}}.'
 
 
 def run(*arguments: str) -> str:
-    """What a command prints on standard output."""
+    """Return what a command prints to standard output."""
     out = StringIO()
     call_command(*arguments, stdout=out, stderr=StringIO())
     return out.getvalue()
 
 
 def logs_in(username: str, password: str, client: Client | None = None) -> bool:
-    """Whether the admin lets them in."""
+    """Return whether the user can log in to the admin."""
     form = {"username": username, "password": password}
     return (client or Client()).post("/admin/login/?next=/admin/", form).status_code == 302
 
 
 def refusal(*arguments: str) -> str:
-    """What a command says that does nothing."""
+    """Return the error of a command that is refused."""
     out = StringIO()
     with pytest.raises(CommandError) as refused:
         call_command(*arguments, stdout=out, stderr=StringIO())
@@ -47,14 +47,14 @@ def refusal(*arguments: str) -> str:
 # -- create_project -----------------------------------------------------------------------------------
 
 
-def test_it_prints_the_projects_id_alone(owner: User) -> None:
+def test_create_project_prints_only_the_id(owner: User) -> None:
     printed = run("create_project", "shop", "--owner", "owner", "--name", "The shop")
     project = Project.objects.get(slug="shop")
     assert printed == f"{project.pk}\n"
     assert (project.owner, project.name) == (owner, "The shop")
 
 
-def test_it_makes_an_owner_who_is_unknown_and_says_how_to_let_them_in(transactional_db: None) -> None:
+def test_an_unknown_owner_is_created_without_a_password(transactional_db: None) -> None:
     out, err = StringIO(), StringIO()
     call_command("create_project", "shop", "--owner", "alice", stdout=out, stderr=err)
     alice = User.objects.get(username="alice")
@@ -70,7 +70,7 @@ def test_it_makes_an_owner_who_is_unknown_and_says_how_to_let_them_in(transactio
     assert client.get(f"/admin/datasets/project/{project.pk}/change/").status_code == 200
 
 
-def test_a_project_that_is_refused_leaves_no_owner_behind(project: Project) -> None:
+def test_a_refused_project_creates_no_owner(project: Project) -> None:
     assert refusal("create_project", "billing", "--owner", "alice") == "Project with this Slug already exists."
     assert refusal("create_project", "a b", "--owner", "alice").count("Enter a valid “slug”") == 1
     assert "Enter a valid username" in refusal("create_project", "shop", "--owner", "not a name")
@@ -81,7 +81,7 @@ def test_a_project_that_is_refused_leaves_no_owner_behind(project: Project) -> N
 # -- create_dataset -----------------------------------------------------------------------------------
 
 
-def test_it_prints_the_datasets_id_alone(project: Project, tmp_path: Path) -> None:
+def test_create_dataset_prints_only_the_id(project: Project, tmp_path: Path) -> None:
     schema = tmp_path / "orders.json"
     schema.write_text('{"fields": {"sku": "string", "price": "number"}}')
     printed = run("create_dataset", "billing", "Orders", "--schema", str(schema))
@@ -105,7 +105,7 @@ def test_it_prints_the_datasets_id_alone(project: Project, tmp_path: Path) -> No
         ),
     ],
 )
-def test_a_schema_that_is_wrong_is_told_why_and_makes_nothing(
+def test_a_wrong_schema_is_explained_and_creates_nothing(
     project: Project, tmp_path: Path, written: str, said: str
 ) -> None:
     schema = tmp_path / "schema.json"
@@ -114,7 +114,7 @@ def test_a_schema_that_is_wrong_is_told_why_and_makes_nothing(
     assert Dataset.objects.count() == 0
 
 
-def test_a_dataset_that_cannot_be_made_is_told_why(project: Project, tmp_path: Path) -> None:
+def test_a_refused_dataset_is_explained(project: Project, tmp_path: Path) -> None:
     missing = tmp_path / "missing.json"
     said = refusal("create_dataset", "billing", "Orders", "--schema", str(missing))
     assert said == f"There is no file {missing}. Write the schema to a file, and pass its path with --schema."
@@ -133,7 +133,7 @@ def test_a_dataset_that_cannot_be_made_is_told_why(project: Project, tmp_path: P
 # -- create_key ---------------------------------------------------------------------------------------
 
 
-def test_it_prints_the_token_alone_and_the_token_works(dataset: Dataset) -> None:
+def test_create_key_prints_only_a_token_that_works(dataset: Dataset) -> None:
     printed = run("create_key", "billing", "--name", "checkout")
     token = printed.removesuffix("\n")
     assert token.split() == [token]
@@ -151,13 +151,13 @@ def test_it_prints_the_token_alone_and_the_token_works(dataset: Dataset) -> None
         ("2999-01-31T12:30:00+02:00", datetime(2999, 1, 31, 10, 30, tzinfo=UTC)),
     ],
 )
-def test_an_end_is_in_utc_unless_it_has_an_offset(project: Project, written: str, moment: datetime) -> None:
+def test_an_expiry_is_in_utc_unless_it_has_an_offset(project: Project, written: str, moment: datetime) -> None:
     token = run("create_key", "billing", "--expires", written).strip()
     assert ApiKey.objects.get().expires_at == moment
     assert read_token(token).expires_at == moment.timestamp()
 
 
-def test_an_end_that_is_none_is_told_why(project: Project) -> None:
+def test_an_invalid_expiry_is_explained(project: Project) -> None:
     for written in ("tomorrow", "2999-02-30", "9999-12-31T23:59:59-10:00"):
         assert f"“{written}” is not a time. Write 2027-01-31 or " in refusal(
             "create_key", "billing", "--expires", written
@@ -167,7 +167,7 @@ def test_an_end_that_is_none_is_told_why(project: Project) -> None:
     assert ApiKey.objects.count() == 0
 
 
-def test_a_key_that_cannot_be_made_is_told_why(project: Project) -> None:
+def test_a_refused_key_is_explained(project: Project) -> None:
     assert refusal("create_key", "nothing") == "There is no project “nothing”."
     assert "at most 200 characters" in refusal("create_key", "billing", "--name", "x" * 201)
     with redis_away():
@@ -184,7 +184,7 @@ def data_dir(settings: Settings, tmp_path: Path, transactional_db: None) -> Path
     return tmp_path
 
 
-def test_the_demo_is_made_once(data_dir: Path) -> None:
+def test_the_demo_is_created_once(data_dir: Path) -> None:
     assert run("create_demo") == ""
     made = Project.objects.get(), Dataset.objects.get(), ApiKey.objects.get(), User.objects.get()
     password = (data_dir / "demo-admin-password").read_text()
@@ -195,7 +195,7 @@ def test_the_demo_is_made_once(data_dir: Path) -> None:
     assert made == (Project.objects.get(), Dataset.objects.get(), ApiKey.objects.get(), User.objects.get())
 
 
-def test_the_line_that_it_shows_holds_a_record_that_is_taken(data_dir: Path) -> None:
+def test_the_demos_curl_command_sends_a_valid_record(data_dir: Path) -> None:
     shown = run("create_demo", "--show", "--port", "8123")
     token = shown.split("Bearer ")[1].split("'")[0]
     dataset = Dataset.objects.get()
@@ -206,7 +206,7 @@ def test_the_line_that_it_shows_holds_a_record_that_is_taken(data_dir: Path) -> 
     assert "curl" not in run("create_demo", "--show")
 
 
-def test_a_demo_is_made_whole_or_not_at_all(data_dir: Path) -> None:
+def test_the_demo_is_created_completely_or_not_at_all(data_dir: Path) -> None:
     with redis_away():
         assert "Redis does not answer" in refusal("create_demo")
     assert (Project.objects.count(), User.objects.count()) == (0, 0)

@@ -1,4 +1,4 @@
-"""Two installations on one Redis: the second one is refused, in words, and touches nothing."""
+"""Two installations on one Redis: the second one is refused with a reason, and changes nothing."""
 
 import os
 import subprocess
@@ -31,20 +31,20 @@ WORDS = "The data in this Redis belongs to another installation"
 
 @pytest.fixture
 def foreign_redis(transactional_db: None) -> Iterator[None]:
-    """Redis was wiped, and another installation was the first to come."""
+    """A Redis that belongs to another installation, after it was wiped."""
     redis.client().flushall()
     redis.client().set(INSTALLATION, THEIRS)
     yield
     redis.client().delete(INSTALLATION)
 
 
-def test_an_empty_redis_takes_the_first_installation_that_looks(transactional_db: None) -> None:
+def test_an_empty_redis_gets_the_first_installations_id(transactional_db: None) -> None:
     installation.check()
     assert redis.client().get(INSTALLATION) == str(Installation.objects.get().uuid).encode()
     installation.check()
 
 
-def test_a_wiped_redis_is_taken_again(api: Api, dataset: Dataset) -> None:
+def test_a_wiped_redis_gets_the_id_again(api: Api, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     redis.client().flushall()
     assert api.one(record()).status_code == 202
@@ -52,7 +52,7 @@ def test_a_wiped_redis_is_taken_again(api: Api, dataset: Dataset) -> None:
     assert len(stored(dataset)) == 1
 
 
-def test_another_installations_redis_is_not_written_to(api: Api, dataset: Dataset, foreign_redis: None) -> None:
+def test_the_redis_of_another_installation_stays_untouched(api: Api, dataset: Dataset, foreign_redis: None) -> None:
     redis.client().set("queue:generation", "feedf00d")
     before = {key: value for key, value in everything_in(own_client()).items() if not key.startswith(b"revision:")}
     for response in (api.one(record()), api.batch([record()])):
@@ -72,7 +72,7 @@ def test_another_installations_redis_is_not_written_to(api: Api, dataset: Datase
     assert health.checks()["redis"].startswith(WORDS)
 
 
-def test_a_running_process_notices_that_redis_is_anothers(api: Api, dataset: Dataset) -> None:
+def test_a_running_process_notices_a_foreign_redis(api: Api, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     redis.client().flushall()
     redis.client().mset({INSTALLATION: THEIRS, "queue:generation": "feedf00d"})
@@ -98,7 +98,7 @@ def test_a_celery_process_refuses_to_start(foreign_redis: None, command: list[st
 
 
 def test_up_refuses_to_start(tmp_path: Path) -> None:
-    """Another installation: a directory of its own, and the Redis of ours."""
+    """Another installation has its own directory, but uses our Redis."""
     own_client().set(INSTALLATION, str(uuid.uuid4()))
     environment = {**os.environ, "DATA_DIR": str(tmp_path / "other"), "DATABASE_URL": "", "STORAGE_URL": ""}
     done = subprocess.run(
@@ -115,5 +115,5 @@ def test_up_refuses_to_start(tmp_path: Path) -> None:
 
 
 def _url() -> str:
-    """Return the address of the tests' database, as a process of its own needs it."""
+    """Return the URL of the tests' database for another process."""
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{settings.DATABASES['default']['NAME']}").geturl()

@@ -1,4 +1,4 @@
-"""What is done with projects, datasets, schemas and keys: what it changes, and what it leaves alone."""
+"""Changes of projects, datasets, schemas and keys: what they change, and what they leave alone."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -38,47 +38,45 @@ def test_a_new_project_is_active_and_has_a_name(owner: User) -> None:
 
 
 @pytest.mark.parametrize("slug", ["", "a b", "é", "x" * 101, "shop"])
-def test_a_slug_is_a_slug_and_of_one_project(owner: User, slug: str) -> None:
+def test_an_invalid_or_taken_slug_is_refused(owner: User, slug: str) -> None:
     services.create_project(slug="shop", owner=owner)
     with pytest.raises(ValidationError):
         services.create_project(slug=slug, owner=owner)
     assert Project.objects.count() == 1
 
 
-def test_a_slug_that_is_unknown_is_told_so(project: Project) -> None:
+def test_an_unknown_slug_is_refused(project: Project) -> None:
     assert services.find_project("billing") == project
     with pytest.raises(ValidationError, match="There is no project “nothing”"):
         services.find_project("nothing")
 
 
-def test_a_dataset_is_made_with_its_first_version_or_without_one(project: Project) -> None:
+def test_a_dataset_is_created_with_or_without_a_schema(project: Project) -> None:
     assert versions(services.create_dataset(project=project, name="Orders", fields=[A])) == [(1, [A])]
     assert versions(services.create_dataset(project=project, name="Later")) == []
     assert versions(services.create_dataset(project=project, name="Empty", fields=[])) == [(1, [])]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "Orders", "orders!"])
-def test_a_dataset_has_a_name_of_its_own_in_its_project(project: Project, name: str) -> None:
+def test_a_taken_dataset_name_is_refused(project: Project, name: str) -> None:
     services.create_dataset(project=project, name="Orders")
     with pytest.raises(ValidationError):
         services.create_dataset(project=project, name=name, fields=[A])
     assert (project.datasets.count(), SchemaVersion.objects.count()) == (1, 0)
 
 
-def test_names_in_any_script_are_names(project: Project) -> None:
+def test_names_in_any_script_are_accepted(project: Project) -> None:
     made = [services.create_dataset(project=project, name=name) for name in ("Заказы", "注文", "طلبات")]
     assert len({dataset.slug for dataset in made}) == 3
     assert [dataset.name for dataset in made] == ["Заказы", "注文", "طلبات"]
 
 
-def test_datasets_of_the_same_name_may_be_in_different_projects(project: Project, owner: User) -> None:
+def test_two_projects_can_have_datasets_of_the_same_name(project: Project, owner: User) -> None:
     other = services.create_project(slug="other", owner=owner)
     assert len({services.create_dataset(project=each, name="Orders").pk for each in (project, other)}) == 2
 
 
-def test_a_project_has_as_many_open_datasets_as_it_may(
-    project: Project, settings: Settings, admin_client: Client
-) -> None:
+def test_a_project_has_a_maximum_of_open_datasets(project: Project, settings: Settings, admin_client: Client) -> None:
     settings.DATASETS_PER_PROJECT = 2
     first = services.create_dataset(project=project, name="first")
     services.create_dataset(project=project, name="second")
@@ -95,7 +93,7 @@ def test_a_project_has_as_many_open_datasets_as_it_may(
     with pytest.raises(ValidationError, match="the maximum"):
         first.full_clean()
     settings.DATASETS_PER_PROJECT = 1
-    project.datasets.get(name="second").full_clean()  # a lower limit does not close what is open
+    project.datasets.get(name="second").full_clean()  # a lower limit closes no open dataset
 
 
 # -- publishing ---------------------------------------------------------------------------------------
@@ -117,7 +115,7 @@ def test_saving_the_same_fields_publishes_nothing(dataset: Dataset) -> None:
     assert dataset.description == "What we sell."
 
 
-def test_another_order_and_another_description_are_another_version(project: Project) -> None:
+def test_a_new_order_or_description_is_a_new_version(project: Project) -> None:
     dataset = services.create_dataset(project=project, name="Orders", fields=[A, B])
     described = Field("a", "string", "of the customer")
     services.save_dataset(dataset, fields=[B, A])
@@ -125,9 +123,7 @@ def test_another_order_and_another_description_are_another_version(project: Proj
     assert versions(dataset) == [(1, [A, B]), (2, [B, A]), (3, [B, described])]
 
 
-def test_a_type_that_a_row_of_the_table_has_is_refused_though_no_version_in_force_has_it(
-    api: Api, dataset: Dataset
-) -> None:
+def test_a_removed_field_cannot_return_with_another_type(api: Api, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     drain(dataset.pk)
     without = [field for field in FIELDS if field.name != "amount"]
@@ -141,7 +137,7 @@ def test_a_type_that_a_row_of_the_table_has_is_refused_though_no_version_in_forc
     assert api.one(record()).status_code == 202
 
 
-def test_of_changes_published_at_once_each_gets_a_number(dataset: Dataset) -> None:
+def test_concurrent_changes_get_different_numbers(dataset: Dataset) -> None:
     changes = [[*FIELDS, Field(f"f{n}", "string")] for n in range(6)]
     at_once([lambda fields=fields: services.save_dataset(dataset, fields=fields) for fields in changes])  # type: ignore[misc]
     published = versions(dataset)
@@ -149,10 +145,10 @@ def test_of_changes_published_at_once_each_gets_a_number(dataset: Dataset) -> No
     assert sorted(fields[-1].name for _, fields in published[1:]) == [f"f{n}" for n in range(6)]
 
 
-# -- what was published stays -------------------------------------------------------------------------
+# -- published versions stay --------------------------------------------------------------------------
 
 
-def test_no_change_touches_a_version_that_was_published(dataset: Dataset, owner: User) -> None:
+def test_published_versions_never_change(dataset: Dataset, owner: User) -> None:
     first = SchemaVersion.objects.values().get(dataset=dataset)
     services.save_dataset(dataset, fields=[A, *FIELDS], author=owner)
     dataset.is_archived = True
@@ -160,7 +156,7 @@ def test_no_change_touches_a_version_that_was_published(dataset: Dataset, owner:
     assert SchemaVersion.objects.values().get(dataset=dataset, number=1) == first
 
 
-def test_the_admin_neither_edits_nor_deletes_what_records_refer_to(dataset: Dataset, key: ApiKey) -> None:
+def test_the_admin_keeps_what_records_refer_to(dataset: Dataset, key: ApiKey) -> None:
     assert SchemaVersion not in admin.site._registry
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
@@ -179,14 +175,14 @@ def test_the_admin_neither_edits_nor_deletes_what_records_refer_to(dataset: Data
 # -- keys ---------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_made_with_a_name_and_an_end(project: Project) -> None:
+def test_a_key_has_a_name_and_an_expiry(project: Project) -> None:
     end = clock.now() + timedelta(days=1)
     key = services.create_key(project=project, name="checkout", expires_at=end)
     key.refresh_from_db()
     assert (key.name, key.expires_at, key.revoked_at, key.last_used_at) == ("checkout", end, None, None)
 
 
-def test_a_key_that_nobody_could_use_is_not_made(project: Project) -> None:
+def test_a_key_that_has_already_expired_is_refused(project: Project) -> None:
     with pytest.raises(ValidationError, match=r"2020-01-31 00:00 UTC is in the past\. Choose a later time\."):
         services.create_key(project=project, name="late", expires_at=datetime(2020, 1, 31, tzinfo=UTC))
     for name in ("", "x" * 201):
@@ -195,7 +191,7 @@ def test_a_key_that_nobody_could_use_is_not_made(project: Project) -> None:
     assert project.keys.count() == 0
 
 
-def test_a_rotation_makes_a_key_of_the_same_name_and_ends_the_old_one(key: ApiKey) -> None:
+def test_a_rotation_creates_a_key_and_ends_the_old_one(key: ApiKey) -> None:
     successor = services.rotate_key(key, grace=timedelta())
     assert (successor.project, successor.name, successor.revoked_at) == (key.project, key.name, None)
     assert successor.token_id != key.token_id
@@ -209,10 +205,10 @@ def test_a_rotation_makes_a_key_of_the_same_name_and_ends_the_old_one(key: ApiKe
     assert third.expires_at is None
 
 
-# -- what a change is announced by --------------------------------------------------------------------
+# -- announcements of changes -------------------------------------------------------------------------
 
 
-def test_a_change_gives_the_project_another_revision(project: Project, dataset: Dataset, key: ApiKey) -> None:
+def test_a_change_gives_the_project_a_new_revision(project: Project, dataset: Dataset, key: ApiKey) -> None:
     seen = {redis.client().get(revisions.key(project.pk))}
     for change in (
         lambda: services.save_project(project, changed=()),
@@ -231,7 +227,7 @@ def test_a_change_gives_the_project_another_revision(project: Project, dataset: 
         seen.add(revision)
 
 
-def test_a_rotation_is_refused_and_makes_no_key_while_redis_is_away(key: ApiKey) -> None:
+def test_without_redis_a_rotation_creates_no_key(key: ApiKey) -> None:
     with redis_away():
         for grace in (timedelta(), timedelta(hours=1)):
             with pytest.raises(ChangeRefused):

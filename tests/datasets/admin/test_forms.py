@@ -1,4 +1,4 @@
-"""Every form of the admin has fields, and does what it says."""
+"""Each form of the admin has fields, and does what it says."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def client(superuser: User) -> Client:
     return client
 
 
-def test_every_page_that_adds_an_object_has_fields(client: Client, superuser: User, project: Project) -> None:
+def test_each_add_page_has_fields(client: Client, superuser: User, project: Project) -> None:
     admin.autodiscover()
     request = RequestFactory().get("/admin/")
     request.user = superuser
@@ -54,7 +54,7 @@ def test_a_superuser_adds_a_user_who_can_log_in(client: Client) -> None:
     assert User.objects.get(username="bob").check_password(secret)
 
 
-def test_a_form_does_not_tell_staff_of_others(client: Client, superuser: User, owner: User) -> None:
+def test_a_form_does_not_reveal_other_staff(client: Client, superuser: User, owner: User) -> None:
     services.create_project(slug="secret", owner=superuser)
     own = services.create_project(slug="own", owner=owner)
     User.objects.filter(pk=owner.pk).update(is_staff=True)
@@ -68,7 +68,7 @@ def test_a_form_does_not_tell_staff_of_others(client: Client, superuser: User, o
     assert "There is no user" not in said
 
 
-def test_archiving_a_dataset_asks_first_and_is_shown_everywhere(client: Client, dataset: Dataset) -> None:
+def test_archiving_asks_first_and_is_shown_everywhere(client: Client, dataset: Dataset) -> None:
     path = reverse("admin:datasets_dataset_change", args=(dataset.pk,))
     form = form_of(client.get(path).content.decode(), "dataset_form")
     asked = client.post(path, form.filled(is_archived="on"))
@@ -80,7 +80,7 @@ def test_archiving_a_dataset_asks_first_and_is_shown_everywhere(client: Client, 
         shown = client.get(reverse(f"admin:{name}", args=(dataset.pk,))).content.decode()
         assert "Signups (archived)" in shown, name
     assert "Signups (archived)" in client.get(reverse("admin:ingest_ledger")).content.decode()
-    # Back again without a question.
+    # Restoring it asks no question.
     form = form_of(client.get(path).content.decode(), "dataset_form")
     del form.values["is_archived"]
     assert client.post(path, form.filled()).status_code == 302
@@ -88,7 +88,7 @@ def test_archiving_a_dataset_asks_first_and_is_shown_everywhere(client: Client, 
     assert not dataset.is_archived
 
 
-def test_a_pasted_sample_survives_a_refused_save_and_fills_the_lines(client: Client, project: Project) -> None:
+def test_a_pasted_sample_survives_a_refused_save(client: Client, project: Project) -> None:
     path = reverse("admin:datasets_dataset_add")
     sample = '{"timestamp": "2026-01-02T03:04:05Z", "context": {}, "sku": "A-17", "price": 9.75, "more": 1}'
     schema = '{"fields": {"sku": "string", "price": "number", "paid": "boolean"}}'
@@ -104,7 +104,7 @@ def test_a_pasted_sample_survives_a_refused_save_and_fills_the_lines(client: Cli
     assert "more" not in panel
 
 
-def test_the_start_page_shows_trouble_first_then_names_as_people_sort(client: Client, superuser: User) -> None:
+def test_the_start_page_sorts_by_trouble_then_name(client: Client, superuser: User) -> None:
     projects = {
         name: services.create_project(slug=name.lower().replace(" ", "-"), owner=superuser, name=name)
         for name in ("Shop 10", "Shop 2", "apple", "Zoo", "Off")
@@ -125,7 +125,7 @@ def test_the_start_page_shows_trouble_first_then_names_as_people_sort(client: Cl
     assert "No project matches “nothing”" in client.get(reverse("admin:index") + "?q=nothing").content.decode()
 
 
-def test_the_editor_checks_a_schema_of_many_names_by_its_size(client: Client) -> None:
+def test_the_editor_refuses_a_huge_schema_quickly(client: Client) -> None:
     began = time.process_time()
     rows = [{"name": f"f{n}", "type": "string"} for n in range(20_000)]
     answer = client.post(reverse("admin:datasets_dataset_check_new"), {"schema": json.dumps({"fields": rows})})
@@ -136,7 +136,7 @@ def test_the_editor_checks_a_schema_of_many_names_by_its_size(client: Client) ->
     assert answer.status_code == 400
 
 
-def test_member_who_removes_themselves_is_asked_first(client: Client, superuser: User, owner: User) -> None:
+def test_a_member_who_removes_themselves_is_asked_first(client: Client, superuser: User, owner: User) -> None:
     project = services.create_project(slug="shared", owner=superuser)
     services.set_members(project, [owner])
     User.objects.filter(pk=owner.pk).update(is_staff=True)
@@ -154,7 +154,7 @@ def test_member_who_removes_themselves_is_asked_first(client: Client, superuser:
     assert list(project.members.all()) == []
 
 
-def test_owner_is_shown_to_members_without_a_link(client: Client, superuser: User, owner: User) -> None:
+def test_members_see_the_owner_without_a_link(client: Client, superuser: User, owner: User) -> None:
     project = services.create_project(slug="shared", owner=superuser)
     services.set_members(project, [owner])
     User.objects.filter(pk=owner.pk).update(is_staff=True)
@@ -165,7 +165,7 @@ def test_owner_is_shown_to_members_without_a_link(client: Client, superuser: Use
 
 
 @pytest.mark.parametrize("name", ["datasets_dataset_add", "datasets_apikey_add"])
-def test_without_a_project_the_add_page_says_what_to_do_first(client: Client, owner: User, name: str) -> None:
+def test_without_a_project_the_add_page_says_what_to_do(client: Client, owner: User, name: str) -> None:
     path = reverse(f"admin:{name}")
     page = client.get(path).content.decode()
     assert "You need a project first" in page

@@ -1,4 +1,4 @@
-"""Fields from samples, samples from fields, and what a change of a schema means."""
+"""Fields from samples, samples from fields, and the meaning of schema changes."""
 
 import json
 import time
@@ -18,12 +18,12 @@ def inferred(text: str) -> dict[str, str]:
     return {field.name: field.type for field in infer(text).fields}
 
 
-def test_it_reads_the_examples_fields_from_the_examples_record() -> None:
+def test_it_infers_the_fields_of_the_example_record() -> None:
     assert inferred(json.dumps(RECORD)) == {field.name: field.type for field in FIELDS}
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}\n{"b": true}\n', '[{"a": 1}, {"b": true}]'], ids=["lines", "array"])
-def test_it_reads_several_records_together(text: str) -> None:
+def test_it_infers_fields_from_several_records(text: str) -> None:
     found = infer(text)
     assert [(field.name, field.type) for field in found.fields] == [("a", "number"), ("b", "boolean")]
     assert found.notes == [
@@ -32,7 +32,7 @@ def test_it_reads_several_records_together(text: str) -> None:
     ]
 
 
-def test_a_text_that_is_a_time_only_sometimes_is_a_text() -> None:
+def test_a_field_that_is_a_time_only_sometimes_is_a_string() -> None:
     assert inferred('[{"at": "2026-06-01T08:00:00Z"}, {"at": "soon"}]') == {"at": "string"}
 
 
@@ -47,34 +47,34 @@ def test_a_text_that_is_a_time_only_sometimes_is_a_text() -> None:
         ("[1]", "“a” is array, which no field type holds. Move it into context."),
     ],
 )
-def test_it_says_what_no_field_can_hold(value: str, note: str) -> None:
+def test_it_names_values_that_no_field_can_hold(value: str, note: str) -> None:
     found = infer('{"a": ' + value + "}")
     assert found.fields == []
     assert found.notes == [note]
 
 
 @pytest.mark.parametrize("values", [("1", '"x"'), ('"x"', "1"), ("true", "1"), ('"x"', "null"), ("1", "null")])
-def test_a_mixed_column_is_told_in_either_order(values: tuple[str, str]) -> None:
+def test_it_names_mixed_types_in_either_order(values: tuple[str, str]) -> None:
     (note,) = infer("[" + ",".join(f'{{"a": {value}}}' for value in values) + "]").notes
     assert note.endswith("a field has one type.")
     assert "in record 1" in note
     assert "in record 2" in note
 
 
-def test_it_says_where_types_disagree() -> None:
+def test_it_names_the_records_whose_types_disagree() -> None:
     assert infer('[{"a": 1}, {"a": "x"}]').notes == [
         "“a” is number in record 1, but string in record 2: a field has one type."
     ]
 
 
 @pytest.mark.parametrize("text", ["", "no", "[]", "12", '{"a": 1', '[{"a": 1}, 2]', "[" * 100_000])
-def test_what_is_no_sample_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_sample_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         infer(text)
 
 
-def test_a_sample_of_many_names_is_refused_by_its_size() -> None:
-    """The names were counted anew for each name: 1,000 records of 20,000 names took 40 seconds."""
+def test_a_huge_sample_is_refused_quickly() -> None:
+    """Names were once counted again for each name: 1,000 records with 20,000 names took 40 seconds."""
     began = time.process_time()
     wide = json.dumps({f"f{n}": 1 for n in range(20_000)})
     with pytest.raises(ValidationError, match=r"20000 fields besides timestamp and context\. The limit is 200"):
@@ -85,11 +85,11 @@ def test_a_sample_of_many_names_is_refused_by_its_size() -> None:
     assert len(infer(json.dumps({"timestamp": 1, "context": 1} | {f"f{n}": 1 for n in range(200)})).fields) == 200
 
 
-def test_the_example_record_is_valid_under_its_own_schema() -> None:
+def test_the_example_record_is_valid_under_its_schema() -> None:
     assert validate_one(CompiledSchema(1, FIELDS), example_record(FIELDS).encode()).count == 1
 
 
-def test_a_change_is_told_in_words() -> None:
+def test_each_kind_of_change_is_described() -> None:
     a, b, c = Field("a", "string"), Field("b", "number"), Field("c", "boolean")
     versions = [[a, b], [a, b, c], [b, c], [c, b], [c, Field("b", "number", "in EUR")], [c, Field("b", "string")]]
     kinds = [[(each.kind, each.field) for each in differences(old, new)] for old, new in pairwise(versions)]
@@ -102,6 +102,6 @@ def test_a_change_is_told_in_words() -> None:
     ]
 
 
-def test_problems_name_the_row_they_stand_in() -> None:
+def test_problems_name_the_row_of_the_field() -> None:
     found = problems([[Field("a", "string")]], [Field("ok", "string"), Field("a", "number"), Field("1x", "string")])
     assert [each.index for each in found] == [2, 1]

@@ -1,4 +1,4 @@
-"""Two admins who change the same object at the same time: no change is lost, and no old state comes back."""
+"""Two admins change the same object at the same time: no change is lost, and no old state returns."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _set(name: str, value: Any, save: Callable[..., None]) -> Act:
     return act
 
 
-# Acts of an admin, each with what must hold once it has returned, whatever another admin did meanwhile.
+# Actions of an admin, each with what must hold after it, whatever another admin did meanwhile.
 KEY_ACTS: list[tuple[Act, Callable[[Any], bool]]] = [
     (_set("name", "renamed", services.save_key), lambda key: key.name == "renamed"),
     (services.revoke_key, lambda key: key.revoked_at is not None),
@@ -73,7 +73,7 @@ def _object(model: type[Model], project: Project, number: int) -> Model:
     [(ApiKey, KEY_ACTS), (Project, PROJECT_ACTS), (Dataset, DATASET_ACTS)],
     ids=["a key", "a project", "a dataset"],
 )
-def test_both_of_two_changes_at_once_hold(project: Project, model: type[Model], acts: list[Any]) -> None:
+def test_two_concurrent_changes_both_hold(project: Project, model: type[Model], acts: list[Any]) -> None:
     """Each admin acts on the state that was loaded before the other one acted."""
     for number, ((one, one_holds), (other, other_holds)) in enumerate(combinations(acts, 2)):
         for order in range(3):
@@ -89,7 +89,7 @@ def test_both_of_two_changes_at_once_hold(project: Project, model: type[Model], 
             assert one_holds(now), (number, order)
             assert other_holds(now), (number, order)
             if model is Project:
-                services.save_project(_renamed(now), changed=["slug"])  # the next round takes the slug
+                services.save_project(_renamed(now), changed=["slug"])  # free the slug for the next round
 
 
 def _renamed(project: Any) -> Project:
@@ -117,14 +117,14 @@ def _schema(fields: list[Field]) -> str:
 
 @pytest.fixture
 def things(project: Project, dataset: Dataset, key: ApiKey) -> dict[type[Model], Model]:
-    """One of each model whose objects are edited in the admin."""
+    """One object of each model that the admin edits."""
     user = User.objects.create_user("carol")
     limit = QuotaLimit.objects.create(user=user, records_per_month=10_000)
     group = Group.objects.create(name="readers")
     return {Project: project, Dataset: dataset, ApiKey: key, User: user, Group: group, QuotaLimit: limit}
 
 
-# What one admin changes, and what another one changes in a page that was loaded before.
+# What one admin changes, and what another changes on a page that was loaded before.
 PAIRS: list[tuple[type[Model], dict[str, str], dict[str, str]]] = [
     (Project, {"name": "First"}, {"slug": "second"}),
     (Project, {"name": "First"}, {"name": "Second"}),
@@ -138,7 +138,7 @@ PAIRS: list[tuple[type[Model], dict[str, str], dict[str, str]]] = [
 ]
 
 
-def test_every_form_that_changes_something_is_tried(things: dict[type[Model], Model]) -> None:
+def test_these_tests_cover_each_form_that_changes_data(things: dict[type[Model], Model]) -> None:
     admin.autodiscover()
     request = RequestFactory().get("/")
     request.user = User.objects.create_superuser("root")
@@ -169,7 +169,7 @@ def test_a_form_loaded_before_another_save_changes_nothing(
             assert f"<pre>{value}</pre>" in page
         else:
             assert shown.values[name] == [value]
-    # What the page now shows can be saved: both changes hold.
+    # The page shown now can be saved, and both changes hold.
     assert bob.post(path, shown.filled()).status_code == 302
     _, after = _load(bob, things[model])
     for name, value in {**second, **first}.items():
@@ -177,7 +177,7 @@ def test_a_form_loaded_before_another_save_changes_nothing(
 
 
 @pytest.mark.parametrize(("model", "first", "second"), PAIRS, ids=str)
-def test_of_two_saves_at_the_same_moment_one_is_told_of_the_other(
+def test_one_of_two_concurrent_saves_is_told_of_the_other(
     things: dict[type[Model], Model], model: type[Model], first: dict[str, str], second: dict[str, str]
 ) -> None:
     saves = []
@@ -192,7 +192,7 @@ def test_of_two_saves_at_the_same_moment_one_is_told_of_the_other(
     assert "Nothing was saved, because this page is out of date." in refused.content.decode()
 
 
-def test_a_page_that_is_saved_twice_is_saved_twice(things: dict[type[Model], Model]) -> None:
+def test_an_admin_can_save_the_same_page_twice(things: dict[type[Model], Model]) -> None:
     client = _client("alice")
     for name in ("One", "Two"):
         path, form = _load(client, things[Project])
@@ -201,14 +201,14 @@ def test_a_page_that_is_saved_twice_is_saved_twice(things: dict[type[Model], Mod
 
 
 @pytest.mark.parametrize("loaded", ["", "nonsense", "x:y:z"])
-def test_a_state_that_is_not_ours_saves_nothing(things: dict[type[Model], Model], loaded: str) -> None:
+def test_a_forged_page_state_saves_nothing(things: dict[type[Model], Model], loaded: str) -> None:
     path, form = _load(_client("alice"), things[Project])
     answer = _client("bob").post(path, form.filled(name="New", _loaded=loaded))
     assert answer.status_code == 200
     assert Project.objects.get(pk=things[Project].pk).name == "billing"
 
 
-def test_a_refused_save_keeps_what_was_typed(things: dict[type[Model], Model]) -> None:
+def test_a_refused_save_keeps_the_input(things: dict[type[Model], Model]) -> None:
     client = _client("alice")
     path, form = _load(client, things[Dataset])
     with redis_away():
@@ -221,7 +221,7 @@ def test_a_refused_save_keeps_what_was_typed(things: dict[type[Model], Model]) -
     assert Dataset.objects.get(pk=things[Dataset].pk).description == "a long description"
 
 
-def test_a_dataset_cannot_take_the_slug_of_another_one(things: dict[type[Model], Model], project: Project) -> None:
+def test_a_dataset_cannot_take_the_slug_of_another(things: dict[type[Model], Model], project: Project) -> None:
     services.create_dataset(project=project, name="Orders")
     client = _client("alice")
     path, form = _load(client, things[Dataset])
@@ -229,7 +229,7 @@ def test_a_dataset_cannot_take_the_slug_of_another_one(things: dict[type[Model],
     assert "The project has another dataset with this slug. Choose another slug." in answer.content.decode()
 
 
-def test_two_who_take_the_same_name_at_once_are_told(project: Project) -> None:
+def test_one_of_two_equal_new_names_is_refused(project: Project) -> None:
     saves = []
     for name in ("alice", "bob"):
         client, path = _client(name), reverse("admin:datasets_project_add")

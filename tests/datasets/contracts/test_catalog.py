@@ -1,4 +1,4 @@
-"""The contract catalog: a change is in force on the next request, whatever was cached, and whatever is away."""
+"""The contract catalog: a change applies to the next request, despite caches and outages."""
 
 import gc
 import time
@@ -41,12 +41,12 @@ UNAVAILABLE = {
 
 @pytest.fixture
 def stranger(owner: User) -> Project:
-    """Another tenant."""
+    """A project of another tenant."""
     return services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
 
 
 def queries_of(send: Callable[[], httpx.Response]) -> tuple[int, int]:
-    """Status of an answer, and how many SQL queries it took."""
+    """Return the status of an answer, and the number of SQL queries that it took."""
     with CaptureQueriesContext(connection) as queries:
         status = send().status_code
     return status, len(queries)
@@ -57,11 +57,11 @@ def revision_of(project: Project) -> bytes | None:
     return found
 
 
-# -- one answer for all that is not there -------------------------------------------------------------
+# -- one answer for all missing datasets --------------------------------------------------------------
 
 
-def test_what_is_not_there_is_told_by_one_answer(api: Api, project: Project, stranger: Project) -> None:
-    """Byte for byte: nobody learns from an answer which datasets there are."""
+def test_all_missing_datasets_get_the_same_answer(api: Api, project: Project, stranger: Project) -> None:
+    """The answers are equal byte for byte, so they do not reveal which datasets exist."""
     theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     empty = services.create_dataset(project=project, name="Without a schema")
     archived = services.create_dataset(project=project, name="Archived", fields=FIELDS)
@@ -79,22 +79,22 @@ def test_what_is_not_there_is_told_by_one_answer(api: Api, project: Project, str
             headers = {**response.headers, "x-request-id": ""}
             answers.add((response.content, tuple(sorted(headers.items()))))
         assert len(answers) == 1
-    # An archived dataset still answers for what it has taken.
+    # Receipts of an archived dataset still work.
     receipts = [api.request("GET", f"/datasets/{each}/receipts/x") for each in ids if each != archived.pk]
     assert {(each.status_code, each.content) for each in receipts} == {(404, responses[0].content)}
 
 
-def test_a_default_dataset_that_is_another_projects_is_not_there(api: Api, project: Project, stranger: Project) -> None:
+def test_a_default_dataset_of_another_project_is_not_found(api: Api, project: Project, stranger: Project) -> None:
     project.default_dataset = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     services.save_project(project, changed=["default_dataset"])
     response = api.post("/datasets", record())
     assert (response.status_code, response.json()) == (404, NOT_FOUND)
 
 
-# -- at once ------------------------------------------------------------------------------------------
+# -- immediate effect ---------------------------------------------------------------------------------
 
 
-def test_a_changed_schema_holds_for_the_next_request(api: Api, dataset: Dataset) -> None:
+def test_a_changed_schema_applies_to_the_next_request(api: Api, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     services.save_dataset(dataset, fields=WIDER)
     assert api.one(record()).json()["error"] == "Missing field: source"
@@ -104,8 +104,8 @@ def test_a_changed_schema_holds_for_the_next_request(api: Api, dataset: Dataset)
     assert api.one(record()).status_code == 202
 
 
-def test_nobody_is_refused_under_a_schema_that_is_over(api: Api, dataset: Dataset) -> None:
-    """The refusals below would be right under the cached contract, and are not made."""
+def test_no_request_is_refused_under_an_old_schema(api: Api, dataset: Dataset) -> None:
+    """The requests below would be refused under the cached contract, and are accepted."""
     assert api.one(record(source="web")).status_code == 400
     services.save_dataset(dataset, fields=WIDER)
     assert api.one(record(source="web")).status_code == 202
@@ -113,7 +113,7 @@ def test_nobody_is_refused_under_a_schema_that_is_over(api: Api, dataset: Datase
     assert api.post(f"/datasets/{dataset.pk}/validate", record(source="web")).status_code == 200
 
 
-def test_nobody_is_told_not_found_of_what_is_there_now(api: Api, project: Project, dataset: Dataset) -> None:
+def test_a_new_dataset_is_found_despite_a_cached_refusal(api: Api, project: Project, dataset: Dataset) -> None:
     empty = services.create_dataset(project=project, name="Without a schema")
     assert api.post(f"/datasets/{empty.pk}", record()).status_code == 404
     services.save_dataset(empty, fields=FIELDS)
@@ -129,14 +129,14 @@ def test_nobody_is_told_not_found_of_what_is_there_now(api: Api, project: Projec
     assert api.post(f"/datasets/{following}", record()).status_code == 202
 
 
-def test_an_archived_dataset_takes_nothing_until_it_is_back(api: Api, dataset: Dataset) -> None:
+def test_an_archived_dataset_accepts_nothing_until_restored(api: Api, dataset: Dataset) -> None:
     for archived, status in ((False, 202), (True, 404), (False, 202)):
         dataset.is_archived = archived
         services.save_dataset(dataset, changed=["is_archived"])
         assert api.one(record()).status_code == status
 
 
-def test_the_default_dataset_is_the_one_chosen_last(api: Api, project: Project, dataset: Dataset) -> None:
+def test_the_latest_default_dataset_applies(api: Api, project: Project, dataset: Dataset) -> None:
     other = services.create_dataset(project=project, name="Other", fields=FIELDS)
     for chosen in (dataset, other, dataset):
         project.default_dataset = chosen
@@ -145,7 +145,7 @@ def test_the_default_dataset_is_the_one_chosen_last(api: Api, project: Project, 
         assert location.startswith(f"/datasets/{chosen.pk}/")
 
 
-def test_records_are_charged_to_who_owns_the_project_now(api: Api, project: Project, owner: User) -> None:
+def test_records_are_charged_to_the_current_owner(api: Api, project: Project, owner: User) -> None:
     assert api.one(record()).status_code == 202
     project.owner = buyer = User.objects.create_user("buyer")
     services.save_project(project, changed=["owner"])
@@ -153,13 +153,13 @@ def test_records_are_charged_to_who_owns_the_project_now(api: Api, project: Proj
     assert (quotas.current(owner.pk).used, quotas.current(buyer.pk).used) == (1, 2)
 
 
-def test_a_change_of_one_project_leaves_anothers_contracts_cached(api: Api, stranger: Project) -> None:
+def test_a_change_keeps_other_projects_contracts_cached(api: Api, stranger: Project) -> None:
     assert api.one(record()).status_code == 202
     services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     assert queries_of(lambda: api.one(record())) == (202, 0)
 
 
-def test_no_request_that_began_after_a_revocation_is_accepted(api: Api, key: ApiKey, dataset: Dataset) -> None:
+def test_no_request_after_a_revocation_is_accepted(api: Api, key: ApiKey, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     revoked = Event()
     began_after: list[int] = []
@@ -188,7 +188,7 @@ def test_no_request_that_began_after_a_revocation_is_accepted(api: Api, key: Api
 # -- a change that cannot take effect -----------------------------------------------------------------
 
 
-def test_a_change_is_refused_and_not_saved_while_redis_is_away(
+def test_without_redis_a_change_is_refused_and_not_saved(
     api: Api, key: ApiKey, dataset: Dataset, project: Project
 ) -> None:
     assert api.one(record()).status_code == 202
@@ -213,7 +213,7 @@ def test_a_change_is_refused_and_not_saved_while_redis_is_away(
     assert api.one(record()).status_code == 202
 
 
-def test_a_change_that_fails_is_not_saved_and_harms_nobody(api: Api, dataset: Dataset, project: Project) -> None:
+def test_a_change_that_fails_is_not_saved(api: Api, dataset: Dataset, project: Project) -> None:
     assert api.one(record()).status_code == 202
 
     def archive_and_fail() -> None:
@@ -229,8 +229,8 @@ def test_a_change_that_fails_is_not_saved_and_harms_nobody(api: Api, dataset: Da
     assert queries_of(lambda: api.one(record())) == (202, 0)
 
 
-def test_a_change_is_in_force_though_its_announcement_was_lost(api: Api, dataset: Dataset, project: Project) -> None:
-    """Redis goes away between the commit and the announcement; what it holds keeps the cache out of use."""
+def test_a_change_applies_if_its_announcement_is_lost(api: Api, dataset: Dataset, project: Project) -> None:
+    """Redis fails between commit and announcement. The unsettled revision keeps the cache out of use."""
     assert api.one(record()).status_code == 202
     with ExitStack() as outage, revisions.changing(project.pk):
         transaction.on_commit(lambda: outage.enter_context(redis_away()) and None)
@@ -241,14 +241,14 @@ def test_a_change_is_in_force_though_its_announcement_was_lost(api: Api, dataset
     assert not revisions.is_settled(unsettled)
     assert 0 < redis.client().ttl(revisions.key(project.pk)) <= 60
     assert api.one(record()).status_code == 404
-    redis.client().delete(revisions.key(project.pk))  # as its time will
+    redis.client().delete(revisions.key(project.pk))  # as its expiry would
     assert api.one(record()).status_code == 404
     settled = revision_of(project)
     assert settled is not None
     assert revisions.is_settled(settled)
 
 
-def test_a_contract_read_while_a_change_is_committed_is_used_and_not_kept(api: Api, project: Project) -> None:
+def test_a_contract_read_during_a_change_is_not_cached(api: Api, project: Project) -> None:
     assert api.one(record()).status_code == 202
     redis.client().set(revisions.key(project.pk), b"~under way")
     for _ in range(3):
@@ -260,7 +260,7 @@ def test_a_contract_read_while_a_change_is_committed_is_used_and_not_kept(api: A
     assert queries_of(lambda: api.one(record())) == (202, 0)
 
 
-def test_revisions_are_never_the_same_again(project: Project, dataset: Dataset) -> None:
+def test_revisions_never_repeat(project: Project, dataset: Dataset) -> None:
     seen = set()
     for _ in range(5):
         services.save_dataset(dataset)
@@ -273,7 +273,7 @@ def test_revisions_are_never_the_same_again(project: Project, dataset: Dataset) 
 # -- the cache ----------------------------------------------------------------------------------------
 
 
-def test_a_process_that_has_seen_nothing_reads_each_contract_once(api: Api) -> None:
+def test_a_new_process_reads_each_contract_once(api: Api) -> None:
     assert queries_of(lambda: api.one(record()))[1] > 0
     assert queries_of(lambda: api.one(record())) == (202, 0)
     catalog.forget_all()
@@ -281,7 +281,7 @@ def test_a_process_that_has_seen_nothing_reads_each_contract_once(api: Api) -> N
     assert queries_of(lambda: api.one(record())) == (202, 0)
 
 
-def test_no_more_contracts_are_kept_than_the_limit(api: Api, project: Project, settings: Settings) -> None:
+def test_the_cache_keeps_at_most_the_limit(api: Api, project: Project, settings: Settings) -> None:
     settings.CATALOG_MAX_ENTRIES = 2
     datasets = [services.create_dataset(project=project, name=f"Number {n}", fields=FIELDS) for n in range(3)]
 
@@ -298,7 +298,7 @@ def test_no_more_contracts_are_kept_than_the_limit(api: Api, project: Project, s
     assert queries(datasets[1]) > 0
 
 
-def test_who_probes_for_datasets_evicts_nobodys_contract(
+def test_probing_for_datasets_evicts_no_contract(
     api: Api, dataset: Dataset, stranger: Project, settings: Settings
 ) -> None:
     settings.CATALOG_MAX_ENTRIES = 20
@@ -312,7 +312,7 @@ def test_who_probes_for_datasets_evicts_nobodys_contract(
     assert catalog.size() <= 20 + 2
 
 
-def test_what_was_refused_and_is_there_now_is_kept_once(api: Api, project: Project) -> None:
+def test_a_refusal_that_became_a_contract_is_cached_once(api: Api, project: Project) -> None:
     empty = services.create_dataset(project=project, name="Without a schema")
     for fields, status in ((None, 404), (FIELDS, 202)):
         services.save_dataset(empty, fields=fields)
@@ -323,7 +323,7 @@ def test_what_was_refused_and_is_there_now_is_kept_once(api: Api, project: Proje
 
 @pytest.fixture
 def clients(project: Project, dataset: Dataset, stranger: Project, settings: Settings) -> list[Api]:
-    """Clients of two projects, whose contracts are kept, and all due: each has a key and a dataset of its own."""
+    """Clients of two projects, each with its own key and dataset. Their contracts are cached, and all are due."""
     settings.CATALOG_TTL_SECONDS = 0.001
     made = []
     for owner in (project, stranger):
@@ -338,12 +338,12 @@ def clients(project: Project, dataset: Dataset, stranger: Project, settings: Set
     return made
 
 
-def test_what_is_due_is_confirmed_and_not_read_again(clients: list[Api]) -> None:
+def test_due_contracts_are_confirmed_and_not_read_again(clients: list[Api]) -> None:
     catalog.confirm_due()
     assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
 
 
-def test_what_is_due_is_confirmed_by_the_hundred(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_due_contracts_are_confirmed_by_the_hundred(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "_CONFIRMED_AT_ONCE", 5)
     with CaptureQueriesContext(connection) as queries:
         catalog.confirm_due()
@@ -351,15 +351,15 @@ def test_what_is_due_is_confirmed_by_the_hundred(clients: list[Api], monkeypatch
     assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
 
 
-def test_what_is_not_due_is_left_alone(clients: list[Api]) -> None:
+def test_contracts_that_are_not_due_are_left_alone(clients: list[Api]) -> None:
     catalog.confirm_due()
     with CaptureQueriesContext(connection) as queries:
         catalog.confirm_due()
     assert not len(queries)
 
 
-def test_what_is_not_as_it_was_is_not_confirmed(clients: list[Api], project: Project) -> None:
-    """Changed past the services, which would have announced it."""
+def test_changed_contracts_are_not_confirmed(clients: list[Api], project: Project) -> None:
+    """The test changes rows directly: the services would have announced the changes."""
     _, revoked, expired, archived, wider, same = clients[:6]
     keys = project.keys.order_by("pk")
     datasets = project.datasets.filter(name__startswith="Number").order_by("pk")
@@ -379,7 +379,7 @@ def test_what_is_not_as_it_was_is_not_confirmed(clients: list[Api], project: Pro
     assert queries_of(partial(same.one, record())) == (202, 0)
 
 
-def test_a_key_that_another_token_names_now_is_not_confirmed(clients: list[Api], project: Project) -> None:
+def test_a_key_with_a_new_token_id_is_not_confirmed(clients: list[Api], project: Project) -> None:
     ApiKey.objects.filter(pk=project.keys.order_by("pk")[1].pk).update(token_id=uuid4())
     catalog.confirm_due()
     statuses = [client.one(record()).status_code for client in clients]
@@ -387,7 +387,7 @@ def test_a_key_that_another_token_names_now_is_not_confirmed(clients: list[Api],
 
 
 @pytest.mark.parametrize("what", ["owner", "default_dataset"])
-def test_of_a_project_that_is_not_as_it_was_nothing_is_confirmed(
+def test_contracts_of_a_changed_project_are_not_confirmed(
     clients: list[Api], project: Project, dataset: Dataset, what: str
 ) -> None:
     other = {"owner": User.objects.create_user("buyer"), "default_dataset": dataset}[what]
@@ -398,7 +398,7 @@ def test_of_a_project_that_is_not_as_it_was_nothing_is_confirmed(
     assert counts[6:] == [0] * 6
 
 
-def test_what_was_announced_meanwhile_is_not_confirmed(clients: list[Api], stranger: Project) -> None:
+def test_contracts_with_an_announced_change_are_not_confirmed(clients: list[Api], stranger: Project) -> None:
     redis.client().set(revisions.key(stranger.pk), b"changed")
     catalog.confirm_due()
     counts = [queries_of(partial(client.one, record()))[1] for client in clients]
@@ -406,15 +406,15 @@ def test_what_was_announced_meanwhile_is_not_confirmed(clients: list[Api], stran
     assert all(counts[6:])
 
 
-def test_what_nobody_has_used_for_long_is_forgotten(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contracts_unused_for_long_are_dropped(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
     assert catalog.size() == 12
     monkeypatch.setattr(catalog, "_IDLE_SECONDS", 0)
     catalog.confirm_due()
     assert catalog.size() == 0
 
 
-def test_what_is_wrong_with_anothers_schema_harms_nobody(clients: list[Api], stranger: Project) -> None:
-    """As a newer release writes it, say, while the old one still runs."""
+def test_a_broken_schema_does_not_affect_other_projects(clients: list[Api], stranger: Project) -> None:
+    """For example, a newer release wrote the schema while the old one still runs."""
     SchemaVersion.objects.filter(dataset__project=stranger).update(
         fields=[{"name": "a", "type": "string", "unit": "m"}]
     )
@@ -422,7 +422,7 @@ def test_what_is_wrong_with_anothers_schema_harms_nobody(clients: list[Api], str
     assert [client.one(record()).status_code for client in clients[:6]] == [202] * 6
 
 
-def test_what_could_not_be_confirmed_is_read_again(clients: list[Api]) -> None:
+def test_contracts_that_were_not_confirmed_are_read_again(clients: list[Api]) -> None:
     with database_away(), pytest.raises(DatabaseError):
         catalog.confirm_due()
     with redis_away(), pytest.raises(redis.RedisUnavailable):
@@ -430,17 +430,15 @@ def test_what_could_not_be_confirmed_is_read_again(clients: list[Api]) -> None:
     assert all(queries_of(partial(client.one, record()))[1] for client in clients)
 
 
-def test_a_refusal_keeps_nothing_of_the_request_that_it_was_made_for(api: Api) -> None:
+def test_a_cached_refusal_keeps_nothing_of_its_request(api: Api) -> None:
     for _ in range(3):
         assert api.post("/datasets/999999", record()).status_code == 404
     gc.collect()
     assert not [each for each in gc.get_objects() if isinstance(each, catalog.DatasetNotFound)]
 
 
-def test_to_look_for_what_is_anothers_costs_what_it_costs_to_look_for_nothing(
-    api: Api, project: Project, stranger: Project
-) -> None:
-    """However many versions it has, none is read, whatever PostgreSQL knows or does not know of the tables."""
+def test_a_foreign_dataset_costs_no_more_than_a_missing_one(api: Api, project: Project, stranger: Project) -> None:
+    """No version of it is read, with or without PostgreSQL's statistics of the tables."""
     theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     SchemaVersion.objects.bulk_create(SchemaVersion(dataset=theirs, number=n, fields=[]) for n in range(2, 1000))
     for _ in range(2):
@@ -456,13 +454,13 @@ def test_to_look_for_what_is_anothers_costs_what_it_costs_to_look_for_nothing(
 
 
 def looked_at(plan: dict[str, Any], table: str) -> int:
-    """How often a plan's execution went through a table."""
+    """Return how often a plan's execution scanned a table."""
     own = plan["Actual Loops"] if plan.get("Relation Name") == table else 0
     return int(own) + sum(looked_at(child, table) for child in plan.get("Plans", ()))
 
 
-def test_a_change_that_nobody_announced_is_noticed_after_a_while(api: Api, key: ApiKey, settings: Settings) -> None:
-    """Written past the services, as no one should: the backstop for an announcement that was lost for good."""
+def test_an_unannounced_change_is_noticed_after_the_ttl(api: Api, key: ApiKey, settings: Settings) -> None:
+    """The test changes a row directly. The TTL is the last resort if an announcement is lost."""
     settings.CATALOG_TTL_SECONDS = 1
     assert api.one(record()).status_code == 202
     ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
@@ -473,17 +471,17 @@ def test_a_change_that_nobody_announced_is_noticed_after_a_while(api: Api, key: 
     assert api.one(record()).status_code == 401
 
 
-# -- the database is away -----------------------------------------------------------------------------
+# -- the database is down -----------------------------------------------------------------------------
 
 
-def test_a_contract_in_force_serves_on_without_the_database(
+def test_a_cached_contract_works_without_the_database(
     api: Api, dataset: Dataset, project: Project, settings: Settings
 ) -> None:
     another = Api(issue_token(services.create_key(project=project, name="another")), dataset)
     settings.CATALOG_TTL_SECONDS = 0.001
     assert api.one(record()).status_code == 202
     with database_away():
-        for _ in range(3):  # its time is over: each of these looks for the database
+        for _ in range(3):  # the contract is due, so each request tries the database
             assert api.one(record()).status_code == 202
         assert api.one(record(amount="x")).status_code == 400
         response = another.one(record())

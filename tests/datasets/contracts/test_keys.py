@@ -1,4 +1,4 @@
-"""API keys: which tokens are taken, and which are not."""
+"""API keys: which tokens are accepted and which are refused."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ def sign(claims: dict[str, Any], secret: str | None = None, algorithm: str = "HS
 
 
 def claims_of(key: ApiKey, **changes: Any) -> dict[str, Any]:
-    """The claims of a key's token, with changes; a value of `...` leaves a claim out."""
+    """Return the claims of a key's token with changes. The value `...` leaves a claim out."""
     claims = {"jti": str(key.token_id), "project_id": key.project_id, "iat": int(time.time()), **changes}
     return {name: value for name, value in claims.items() if value is not ...}
 
@@ -58,7 +58,7 @@ def assert_refused(response: httpx.Response, answer: dict[str, str] = INVALID) -
 # -- the header ---------------------------------------------------------------------------------------
 
 
-def test_a_bearer_token_is_taken_however_the_scheme_is_written(api: Api) -> None:
+def test_the_bearer_scheme_is_accepted_in_any_case(api: Api) -> None:
     for scheme in ("Bearer", "bearer", "BEARER"):
         assert with_authorization(api, f"{scheme} {api.token}").status_code == 202
     assert with_authorization(api, f"Bearer   {api.token}  ").status_code == 202
@@ -70,14 +70,14 @@ def test_anything_but_a_bearer_token_is_a_missing_key(api: Api, dataset: Dataset
     assert_refused(Api(None, dataset).one(record()), MISSING)
 
 
-def test_a_key_is_not_looked_for_elsewhere(api: Api, dataset: Dataset) -> None:
+def test_a_key_outside_the_header_is_ignored(api: Api, dataset: Dataset) -> None:
     nobody = Api(None, dataset)
     path = f"/datasets/{dataset.pk}"
     assert_refused(nobody.post(f"{path}?token={api.token}&api_key={api.token}", record()), MISSING)
     assert_refused(nobody.post(path, record(), X_Api_Key=str(api.token), Cookie=f"token={api.token}"), MISSING)
 
 
-def test_a_personal_token_is_told_that_it_is_one(api: Api) -> None:
+def test_a_personal_token_is_refused_as_such(api: Api) -> None:
     for token in ("pat_", "pat_abc", f"pat_{api.token}"):
         response = with_authorization(api, f"Bearer {token}")
         answer = {"error": "Use a project API key, not a personal access token", "code": "personal_access_token"}
@@ -89,7 +89,7 @@ def test_a_personal_token_is_told_that_it_is_one(api: Api) -> None:
 # -- the token ----------------------------------------------------------------------------------------
 
 
-def test_garbage_is_refused(api: Api) -> None:
+def test_a_malformed_token_is_refused(api: Api) -> None:
     header, payload, signature = str(api.token).split(".")
     for token in (
         "x",
@@ -119,7 +119,7 @@ def test_garbage_is_refused(api: Api) -> None:
 
 
 def test_a_key_has_one_token(api: Api) -> None:
-    """However base64 may be read, other spellings of a signature are not taken: each would be kept in the catalog."""
+    """base64 allows other spellings of a signature. They are refused: the catalog would cache each of them."""
     header, payload, signature = str(api.token).split(".")
     last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(signature[-1])
     same_bits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[last ^ 1]
@@ -135,7 +135,7 @@ def test_text_that_is_not_ascii_is_refused(api: Api) -> None:
             read_token(token)
 
 
-def test_a_token_that_was_signed_otherwise_is_refused(api: Api, key: ApiKey) -> None:
+def test_a_token_with_another_signature_is_refused(api: Api, key: ApiKey) -> None:
     claims = claims_of(key)
     header, payload, signature = sign(claims).split(".")
     own = encoded({**claims, "project_id": claims["project_id"] + 1})
@@ -154,26 +154,26 @@ def test_a_token_that_was_signed_otherwise_is_refused(api: Api, key: ApiKey) -> 
     assert with_authorization(api, f"Bearer {sign(claims)}").status_code == 202
 
 
-def test_a_token_without_a_project_is_told_so(api: Api, key: ApiKey) -> None:
+def test_a_token_without_a_project_is_refused_as_such(api: Api, key: ApiKey) -> None:
     wrong: list[Any] = [..., None, "", str(key.project_id), float(key.project_id), True, [key.project_id], {}]
     for project_id in wrong:
         token = sign(claims_of(key, project_id=project_id))
         assert_refused(with_authorization(api, f"Bearer {token}"), NO_PROJECT)
 
 
-def test_a_token_that_names_no_key_is_refused(api: Api, key: ApiKey) -> None:
+def test_a_token_of_no_existing_key_is_refused(api: Api, key: ApiKey) -> None:
     wrong: list[Any] = [..., None, "", "x", 7, [], str(uuid4()), str(key.pk)]
     for token_id in wrong:
         assert_refused(with_authorization(api, f"Bearer {sign(claims_of(key, jti=token_id))}"))
 
 
-def test_a_token_whose_project_is_not_its_keys_is_refused(api: Api, key: ApiKey) -> None:
+def test_a_token_with_another_keys_project_is_refused(api: Api, key: ApiKey) -> None:
     other = services.create_project(slug="other", owner=User.objects.create_user("other"))
     for project_id in (other.pk, 0, -1, 10**6, 2**63, 2**70, 10**400):
         assert_refused(with_authorization(api, f"Bearer {sign(claims_of(key, project_id=project_id))}"))
 
 
-def test_a_token_is_valid_in_its_time(api: Api, key: ApiKey) -> None:
+def test_a_token_is_valid_until_it_expires(api: Api, key: ApiKey) -> None:
     moment = int(time.time())
     wrong: list[dict[str, Any]] = [
         {"exp": moment - 1},
@@ -207,7 +207,7 @@ def test_the_claims_are_read_without_a_database_or_redis(key: ApiKey) -> None:
 # -- the key ------------------------------------------------------------------------------------------
 
 
-def test_a_revoked_key_is_refused_from_the_next_request_on(api: Api, key: ApiKey, project: Project) -> None:
+def test_a_revoked_key_is_refused_on_the_next_request(api: Api, key: ApiKey, project: Project) -> None:
     another = Api(issue_token(services.create_key(project=project, name="another")), api.dataset)
     assert (api.one(record()).status_code, another.one(record()).status_code) == (202, 202)
     services.revoke_key(key)
@@ -224,7 +224,7 @@ def test_revoking_again_keeps_the_first_time(key: ApiKey) -> None:
     assert key.revoked_at == revoked_at
 
 
-def test_the_keys_of_an_inactive_owner_are_refused_as_long_as_it_is(api: Api, project: Project, owner: User) -> None:
+def test_keys_are_refused_while_the_owner_is_inactive(api: Api, project: Project, owner: User) -> None:
     browser = Client()
     browser.force_login(User.objects.create_superuser("root"))
     path = reverse("admin:auth_user_change", args=(owner.pk,))
@@ -240,13 +240,13 @@ def test_the_keys_of_an_inactive_owner_are_refused_as_long_as_it_is(api: Api, pr
 
 
 @pytest.mark.parametrize("project_id", [2**63, 10**30, 0, -1])
-def test_a_genuine_token_of_a_project_that_cannot_be_is_refused(key: ApiKey, dataset: Dataset, project_id: int) -> None:
+def test_a_genuine_token_of_an_impossible_project_is_refused(key: ApiKey, dataset: Dataset, project_id: int) -> None:
     claims = {"jti": str(key.token_id), "project_id": project_id}
     token = jwt.encode(claims, django_settings.API_KEY_SECRET, algorithm="HS256")
     assert_refused(Api(token, dataset).one(record()))
 
 
-def test_the_keys_of_an_inactive_project_are_refused_as_long_as_it_is(api: Api, project: Project) -> None:
+def test_keys_are_refused_while_the_project_is_inactive(api: Api, project: Project) -> None:
     assert api.one(record()).status_code == 202
     project.is_active = False
     services.save_project(project, changed=["is_active"])
@@ -264,7 +264,7 @@ def test_another_projects_key_finds_no_dataset(api: Api, dataset: Dataset) -> No
     assert api.one(record()).status_code == 202
 
 
-def test_a_key_is_refused_once_it_has_expired_though_its_contract_is_cached(project: Project, dataset: Dataset) -> None:
+def test_an_expired_key_is_refused_despite_a_cached_contract(project: Project, dataset: Dataset) -> None:
     expires_at = datetime.now(UTC) + timedelta(seconds=2)
     api = Api(issue_token(services.create_key(project=project, name="brief", expires_at=expires_at)), dataset)
     assert api.one(record()).status_code == 202
@@ -275,7 +275,7 @@ def test_a_key_is_refused_once_it_has_expired_though_its_contract_is_cached(proj
     assert time.time() > expires_at.timestamp() - 1, "a token's time is in whole seconds"
 
 
-def test_an_expiry_set_after_the_key_was_issued_counts(api: Api, key: ApiKey) -> None:
+def test_an_expiry_set_later_is_obeyed(api: Api, key: ApiKey) -> None:
     assert api.one(record()).status_code == 202
     key.expires_at = datetime.now(UTC) - timedelta(seconds=1)
     services.save_key(key, changed=["expires_at"])
@@ -285,9 +285,7 @@ def test_an_expiry_set_after_the_key_was_issued_counts(api: Api, key: ApiKey) ->
     assert api.one(record()).status_code == 202
 
 
-def test_an_expiry_moved_away_does_not_prolong_a_token_that_was_issued_with_it(
-    project: Project, dataset: Dataset
-) -> None:
+def test_a_later_expiry_does_not_extend_an_issued_token(project: Project, dataset: Dataset) -> None:
     key = services.create_key(project=project, name="brief")
     key.expires_at = datetime.now(UTC) - timedelta(seconds=1)
     services.save_key(key, changed=["expires_at"])
@@ -299,7 +297,7 @@ def test_an_expiry_moved_away_does_not_prolong_a_token_that_was_issued_with_it(
     assert Api(issue_token(key), dataset).one(record()).status_code == 202
 
 
-def test_a_rotated_key_goes_on_for_as_long_as_it_is_given(api: Api, key: ApiKey) -> None:
+def test_a_rotated_key_works_during_its_grace_period(api: Api, key: ApiKey) -> None:
     successor = Api(issue_token(services.rotate_key(key, grace=timedelta(hours=1))), api.dataset)
     assert (api.one(record()).status_code, successor.one(record()).status_code) == (202, 202)
     key.refresh_from_db()
@@ -312,14 +310,12 @@ def test_a_rotated_key_goes_on_for_as_long_as_it_is_given(api: Api, key: ApiKey)
 # -- the secret ---------------------------------------------------------------------------------------
 
 
-def test_a_rotated_secret_keeps_issued_keys_as_long_as_it_is_a_fallback(
-    api: Api, key: ApiKey, settings: Settings
-) -> None:
+def test_issued_keys_work_while_their_secret_is_a_fallback(api: Api, key: ApiKey, settings: Settings) -> None:
     former = settings.API_KEY_SECRET
     receipt = api.one(record()).headers["Location"]
     settings.API_KEY_SECRET = "the new secret, which signs from now on, " + "x" * 20
     settings.API_KEY_SECRET_FALLBACKS = ["one in between, of which there are no keys left", former]
-    for _ in range(2):  # first from the cache, then as another process would
+    for _ in range(2):  # first from the cache, then as in another process
         assert api.one(record()).status_code == 202
         assert api.request("GET", receipt).status_code == 200
         catalog.forget_all()
@@ -331,14 +327,14 @@ def test_a_rotated_secret_keeps_issued_keys_as_long_as_it_is_a_fallback(
     assert renewed.request("GET", receipt).status_code == 404
 
 
-def test_an_expired_token_of_a_former_secret_is_refused(api: Api, key: ApiKey, settings: Settings) -> None:
+def test_an_expired_token_of_a_fallback_secret_is_refused(api: Api, key: ApiKey, settings: Settings) -> None:
     former = settings.API_KEY_SECRET
     settings.API_KEY_SECRET, settings.API_KEY_SECRET_FALLBACKS = "another secret of a decent length, now", [former]
     expired = sign(claims_of(key, exp=int(time.time()) - 1), former)
     assert_refused(with_authorization(api, f"Bearer {expired}"))
 
 
-def test_a_token_is_kept_nowhere(api: Api, key: ApiKey) -> None:
+def test_a_token_is_not_stored(api: Api, key: ApiKey) -> None:
     assert api.one(record()).status_code == 202
     token = str(api.token)
     rows = [row for model in apps.get_models() for row in model._default_manager.all()]

@@ -20,7 +20,7 @@ from datasets.tables.table import DatasetTable
 from tests.support.tables import FIELDS, GENERATION, a_table, append, files, ids, rows
 
 
-def test_tidying_merges_small_files_and_changes_neither_rows_nor_position(table: DatasetTable) -> None:
+def test_tidying_merges_files_and_keeps_rows_and_position(table: DatasetTable) -> None:
     for position in range(1, 31):
         append(table, rows(f"{position:02}"), position)
     before = ids(table)
@@ -32,7 +32,7 @@ def test_tidying_merges_small_files_and_changes_neither_rows_nor_position(table:
     assert (after.position(GENERATION), after.stored(GENERATION)) == (30, 30)
 
 
-def test_tidying_what_is_tidy_commits_nothing(table: DatasetTable) -> None:
+def test_tidying_a_tidy_table_commits_nothing(table: DatasetTable) -> None:
     append(table, rows("a"), 1)
     tidy(table)
     version = a_table().delta.version()
@@ -40,13 +40,13 @@ def test_tidying_what_is_tidy_commits_nothing(table: DatasetTable) -> None:
     assert a_table().delta.version() == version
 
 
-def test_tidying_a_table_that_is_not_there_does_nothing() -> None:
+def test_tidying_a_missing_table_does_nothing() -> None:
     tidy(DatasetTable(7, 13))
     assert not DatasetTable(7, 13).refresh()
 
 
-def test_tidying_leaves_the_log_to_who_appends(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    """Of two that cut it at once, one finds a file gone, and fails after its commit."""
+def test_only_appends_delete_expired_log_files(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """If two writers delete log files at once, one finds a file missing and fails after its commit."""
     settings.RETENTION_DAYS = 1
     short = {"delta.checkpointInterval": "1", "delta.logRetentionDuration": "interval 0 seconds"}
     monkeypatch.setattr(layout, "configuration", lambda: {**configuration(), **short})
@@ -59,14 +59,14 @@ def test_tidying_leaves_the_log_to_who_appends(monkeypatch: pytest.MonkeyPatch, 
     before = set(log.glob("*.json"))
     version = table.delta.version()
     tidy(table, sweep=True)
-    assert table.delta.version() >= version + 3  # claimed, compacted, and a day dropped
+    assert table.delta.version() >= version + 3  # a claim, a compaction, and a deleted day
     assert before <= set(log.glob("*.json"))
     append(table, rows("d"), 4)
     assert not before & set(log.glob("*.json"))
 
 
 @pytest.mark.parametrize("step", ["_claim", "_has_files_to_merge", "_compact"])
-def test_of_two_compactions_at_once_one_is_refused(
+def test_one_of_two_concurrent_compactions_is_refused(
     table: DatasetTable, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(table, rows("a"), 1)
@@ -88,9 +88,7 @@ def test_of_two_compactions_at_once_one_is_refused(
     assert len(table.delta.file_uris()) == 1
 
 
-def test_what_retention_drops_is_not_brought_back_by_a_compaction_under_way(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compaction_does_not_restore_deleted_days(table: DatasetTable, monkeypatch: pytest.MonkeyPatch) -> None:
     append(table, rows("old", day=date(1990, 1, 1)), 1)
     append(table, rows("older", day=date(1990, 1, 1)), 2)
     late = a_table()
@@ -103,7 +101,7 @@ def test_what_retention_drops_is_not_brought_back_by_a_compaction_under_way(
     assert ids(table) == []
 
 
-def test_a_commit_that_was_begun_before_a_compaction_is_begun_again(table: DatasetTable) -> None:
+def test_a_commit_begun_before_a_compaction_is_repeated(table: DatasetTable) -> None:
     append(table, rows("a"), 1)
     append(table, rows("b"), 2)
     writer = a_table()
@@ -114,9 +112,7 @@ def test_a_commit_that_was_begun_before_a_compaction_is_begun_again(table: Datas
     assert ids(table) == ["a", "b", "c"]
 
 
-def test_commits_during_a_compaction_count_and_do_not_stop_it(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commits_during_a_compaction_do_not_stop_it(table: DatasetTable, monkeypatch: pytest.MonkeyPatch) -> None:
     append(table, rows("a"), 1)
     append(table, rows("b"), 2)
     compact = maintenance._compact
@@ -131,9 +127,7 @@ def test_commits_during_a_compaction_count_and_do_not_stop_it(
     assert len(table.delta.file_uris()) == 2
 
 
-def test_retention_drops_whole_days_and_keeps_the_oldest_day_allowed(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retention_deletes_whole_days_beyond_the_limit(table: DatasetTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "RETENTION_DAYS", 30)
     today = clock.now().date()
     for position, age in enumerate((32, 31, 30, 29, 0), start=1):
@@ -143,27 +137,25 @@ def test_retention_drops_whole_days_and_keeps_the_oldest_day_allowed(
     assert (table.position(GENERATION), table.stored(GENERATION)) == (5, 5)
 
 
-def test_without_retention_nothing_is_dropped(table: DatasetTable) -> None:
+def test_without_retention_nothing_is_deleted(table: DatasetTable) -> None:
     append(table, rows("old", day=date(1990, 1, 1)), 1)
     tidy(table)
     assert ids(table) == ["old"]
 
 
-def test_vacuum_deletes_what_was_replaced_once_its_time_is_over(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vacuum_deletes_replaced_files_after_retention(table: DatasetTable, monkeypatch: pytest.MonkeyPatch) -> None:
     append(table, rows("a"), 1)
     append(table, rows("b"), 2)
     tidy(table)
-    assert len(files(table)) == 3  # a reader of the version before may still need two of them
+    assert len(files(table)) == 3  # readers of the version before may still need two of them
     monkeypatch.setattr(settings, "VACUUM_RETENTION_HOURS", 0)
     tidy(table)
     assert len(files(table)) == 1
     assert ids(table) == ["a", "b"]
 
 
-def test_removed_files_are_remembered_for_as_long_as_vacuum_needs_it(table: DatasetTable, settings: Settings) -> None:
-    """Each checkpoint carries them: a week's, as delta-rs would have it, are a million of a table in constant use."""
+def test_the_log_lists_removed_files_until_vacuum(table: DatasetTable, settings: Settings) -> None:
+    """Each checkpoint lists them. With delta-rs's default of a week, a busy table would list a million."""
 
     def remembered() -> str | None:
         return a_table().delta.metadata().configuration["delta.deletedFileRetentionDuration"]
@@ -176,15 +168,13 @@ def test_removed_files_are_remembered_for_as_long_as_vacuum_needs_it(table: Data
     assert remembered() == "interval 73 hours"
 
 
-def test_vacuum_deletes_what_a_dead_drain_wrote_and_never_committed(
-    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vacuum_deletes_files_that_a_dead_drain_left(table: DatasetTable, monkeypatch: pytest.MonkeyPatch) -> None:
     append(table, rows("a"), 1)
     (committed,) = files(table)
     orphan = committed.with_name("part-00000-orphan-c000.snappy.parquet")
     orphan.write_bytes(committed.read_bytes())
     tidy(table, sweep=True)
-    assert orphan.exists()  # for all that vacuum knows, its writer is about to commit it
+    assert orphan.exists()  # its writer may still commit it
     days_ago = time.time() - 3 * 24 * 3600
     os.utime(orphan, (days_ago, days_ago))
     tidy(table, sweep=True)

@@ -1,4 +1,4 @@
-"""Stored records read back: `datasets.tables.records` and `manage.py records`."""
+"""Reading stored records, with `datasets.tables.records` and `manage.py records`."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from tests.support.entries import enqueue, send
 
 @pytest.fixture
 def filled(api: Api, dataset: Dataset) -> Dataset:
-    """A dataset with five records, in two commits."""
+    """A dataset with five records in two commits."""
     send(api, "a", "b", "c")
     drain(dataset.pk)
     send(api, "d", "e")
@@ -30,19 +30,19 @@ def filled(api: Api, dataset: Dataset) -> Dataset:
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command writes to standard output."""
+    """Return what the command writes to standard output."""
     call_command("records", *map(str, arguments))
     return capfd.readouterr().out
 
 
-def test_the_latest_come_latest_first(filled: Dataset) -> None:
+def test_the_latest_records_come_first(filled: Dataset) -> None:
     latest = records.latest(filled, 3, max_characters=100)
     assert latest is not None
     assert latest["country"].to_pylist() == ["e", "d", "c"]
     assert "ingested-on" not in latest.column_names
 
 
-def test_all_come_in_batches(filled: Dataset) -> None:
+def test_all_records_come_in_batches(filled: Dataset) -> None:
     found = [country for batch in records.batches(filled) for country in batch.column("country").to_pylist()]
     assert sorted(found) == ["a", "b", "c", "d", "e"]
     assert records.count(filled) == 5
@@ -58,7 +58,7 @@ def test_a_dataset_without_a_table_has_no_records(dataset: Dataset, capfd: pytes
     assert run(capfd, dataset.pk, "--format", "ndjson") == ""
 
 
-def test_a_table_that_is_empty_has_no_records(api: Api, dataset: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_table_has_no_records(api: Api, dataset: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
     enqueue(dataset, b"{}")
     drain(dataset.pk)
     assert records.count(dataset) == 0
@@ -116,15 +116,17 @@ def test_it_writes_to_a_file(filled: Dataset, tmp_path: Path, capfd: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("999999",), "There is no dataset 999999."),
         (("{id}", "--limit", "-1"), "--limit must be 0 or more."),
         (("{id}", "--format", "parquet"), "A terminal cannot show parquet. Name a file with -o."),
     ],
 )
-def test_it_says_what_it_cannot_do(dataset: Dataset, arguments: tuple[str, ...], said: str) -> None:
-    with pytest.raises(CommandError, match=f"^{said}$"):
+def test_wrong_arguments_are_refused_with_the_reason(
+    dataset: Dataset, arguments: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(CommandError, match=f"^{message}$"):
         call_command("records", *(each.format(id=dataset.pk) for each in arguments))
 
 
@@ -137,7 +139,7 @@ def test_it_says_what_it_cannot_do(dataset: Dataset, arguments: tuple[str, ...],
     ],
 )
 @pytest.mark.parametrize("form", ["table", "ndjson", "csv", "parquet"])
-def test_it_writes_every_time_stamp_that_is_accepted(
+def test_it_writes_each_timestamp_that_is_accepted(
     api: Api, dataset: Dataset, sent: str, written: str, form: str, tmp_path: Path
 ) -> None:
     assert api.one(record(signup_at=sent)).status_code == 202
@@ -166,7 +168,7 @@ def test_it_reads_any_text(api: Api, project: Project, tmp_path: Path) -> None:
     assert row["Text"] == text
 
 
-def test_csv_can_be_sent_again_and_opened_in_a_spreadsheet(api: Api, project: Project, tmp_path: Path) -> None:
+def test_csv_can_be_sent_again_and_is_safe_in_spreadsheets(api: Api, project: Project, tmp_path: Path) -> None:
     fields = [Field("text", "string"), Field("number", "number"), Field("at", "timestamp")]
     dataset = api.dataset = services.create_dataset(project=project, name="Formulas", fields=fields)
     texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "plain", "a=1", ""]
@@ -196,7 +198,7 @@ def test_csv_can_be_sent_again_and_opened_in_a_spreadsheet(api: Api, project: Pr
     assert sorted(row["text"] for row in rows("--raw", "--bom")) == sorted(texts)
 
 
-def test_ndjson_to_send_is_accepted_as_it_is(api: Api, dataset: Dataset, tmp_path: Path) -> None:
+def test_ndjson_to_send_is_accepted_again(api: Api, dataset: Dataset, tmp_path: Path) -> None:
     context = '{\n  "nested": {"n": 1.0, "text": "a\\nb"}\r\n}'
     body = json.dumps(record(country="\x9b\u2028")).replace(json.dumps(record()["context"]), context)
     assert api.one(body).status_code == 202

@@ -1,4 +1,4 @@
-"""Exports of large values: memory is bounded by bytes, whatever the number of rows, and nothing is left out."""
+"""Exports of large values: memory is limited in bytes for any number of rows, and no record is missing."""
 
 import re
 import subprocess
@@ -21,12 +21,12 @@ from datasets.tables.table import DatasetTable
 from tests.test_commands import environment
 
 MB = 1024**2
-# What the command takes to read one small record, and some room: far below what all of the records take.
+# The memory to read one small record, and some more: far below the size of all records.
 MAX_PEAK_BYTES = 900 * MB
 
 
 def fill(dataset: Dataset, sizes: list[int]) -> None:
-    """Write records past the queue, each with a text of a size of its own, in commits of 200 MB."""
+    """Write records without the queue, each with a text of its size, in commits of 200 MB."""
     fields = [Field("text", "string")]
     DatasetTable.of(dataset).create(fields)
     names = [*(field.name for field in BASE_COLUMNS), "text", PARTITION]
@@ -61,11 +61,11 @@ def _parts(sizes: list[int]) -> Iterator[list[int]]:
 
 
 def peak(*words: object) -> int:
-    """Run a management command, which succeeds; the most memory that it had, in bytes."""
+    """Run a management command that succeeds. Return its peak memory in bytes."""
     command = [sys.executable, "manage.py", *map(str, words)]
     most = 0
     with subprocess.Popen(command, cwd=BASE_DIR, env=environment()) as process:
-        # By its own high-water mark: what `wait4` says begins with the memory of the process that started it.
+        # The process reports its own peak: `wait4` would count from the memory of the parent process.
         while process.poll() is None:
             found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
             most = max(most, int(found[1]) * 1024 if found else 0)
@@ -75,7 +75,7 @@ def peak(*words: object) -> int:
 
 
 @pytest.mark.parametrize("sizes", [[313_000] * 3000, [10 * MB] * 100], ids=["313 KB", "10 MB"])
-def test_an_export_of_large_records_takes_bounded_memory(dataset: Dataset, tmp_path: Path, sizes: list[int]) -> None:
+def test_an_export_of_large_records_takes_little_memory(dataset: Dataset, tmp_path: Path, sizes: list[int]) -> None:
     fill(dataset, sizes)
     for form in ("ndjson", "csv", "parquet"):
         out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""`manage.py records` and `ledger` as a person runs them: hostile text, pipes that close, terminals."""
+"""`manage.py records` and `ledger` on terminals and pipes, with hostile text."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SHOWN = "key[source][/x] :smile: \\x1b]0;owned\\x07 \\x9b31m \\u202eabc"
 
 
 def manage(*words: object, **more: str) -> "subprocess.CompletedProcess[bytes]":
-    """Run a management command to its end."""
+    """Run a management command until it ends."""
     command = [sys.executable, "manage.py", *map(str, words)]
     return subprocess.run(
         command,
@@ -36,7 +36,7 @@ def manage(*words: object, **more: str) -> "subprocess.CompletedProcess[bytes]":
 
 
 def fill(dataset: Dataset, rows: int) -> None:
-    """Write many rows past the queue."""
+    """Write many rows without the queue."""
     DatasetTable.of(dataset).create(FIELDS)
     now = pa.array(np.full(rows, 1_780_000_000_000_000), pa.int64()).cast(pa.timestamp("us", "UTC"))
     same = pa.array(["{}"]).take(pa.array(np.zeros(rows, int)))
@@ -55,7 +55,7 @@ def fill(dataset: Dataset, rows: int) -> None:
 
 
 @pytest.mark.parametrize("width", ["80", "400"])
-def test_a_table_shows_markup_and_controls_as_they_are(api: Api, dataset: Dataset, width: str) -> None:
+def test_a_table_shows_markup_and_controls_literally(api: Api, dataset: Dataset, width: str) -> None:
     assert api.one(record(country=HOSTILE)).status_code == 202
     stored(dataset)
     done = manage("records", dataset.pk, COLUMNS=width)
@@ -87,7 +87,7 @@ def test_csv_on_a_terminal_has_no_control_characters(api: Api, dataset: Dataset)
         try:
             while part := os.read(master, 65536):
                 shown += part
-        except OSError:  # how a terminal says that the other side is closed
+        except OSError:  # a terminal reports a closed other side this way
             pass
     os.close(master)
     assert process.returncode == 0
@@ -95,7 +95,7 @@ def test_csv_on_a_terminal_has_no_control_characters(api: Api, dataset: Dataset)
     assert not set("\x1b\x07\x9b\u202e") & set(shown.decode())
 
 
-def test_the_ledger_shows_names_as_they_are(dataset: Dataset) -> None:
+def test_the_ledger_shows_names_literally(dataset: Dataset) -> None:
     Dataset.objects.filter(pk=dataset.pk).update(name=HOSTILE)
     done = manage("ledger")
     assert (done.returncode, done.stderr) == (0, b"")
@@ -103,7 +103,7 @@ def test_the_ledger_shows_names_as_they_are(dataset: Dataset) -> None:
     assert not set("\x1b\x07\x9b\u202e") & set(done.stdout.decode())
 
 
-def test_an_error_shows_names_as_they_are() -> None:
+def test_an_error_shows_names_literally() -> None:
     done = manage("create_project", "shop", "--owner", "owner", "--name", "x" * 300, PYTHONIOENCODING="ascii")
     assert done.returncode == 1
     done = manage("create_dataset", HOSTILE, "name", "--schema", "/dev/null", PYTHONIOENCODING="ascii")
@@ -112,7 +112,7 @@ def test_an_error_shows_names_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
-def test_it_ends_quietly_when_the_reader_has_seen_enough(dataset: Dataset, form: str) -> None:
+def test_it_ends_quietly_when_the_reader_closes_the_pipe(dataset: Dataset, form: str) -> None:
     fill(dataset, 1_000_000)
     words = [sys.executable, "manage.py", "records", str(dataset.pk), "--format", form]
     for _ in range(3):
@@ -125,11 +125,11 @@ def test_it_ends_quietly_when_the_reader_has_seen_enough(dataset: Dataset, form:
             process.stdout.close()
             began = time.monotonic()
             assert process.stderr.read() == b""
-            assert process.wait(60) == 141  # as a shell reports a program that SIGPIPE has ended
+            assert process.wait(60) == 141  # a shell reports SIGPIPE this way
             assert time.monotonic() - began < 20
 
 
-def test_a_short_answer_into_a_closed_pipe_is_quiet(dataset: Dataset) -> None:
+def test_a_short_output_to_a_closed_pipe_is_quiet(dataset: Dataset) -> None:
     for words in (["ledger"], ["records", str(dataset.pk)], ["quota", "owner"]):
         command = [sys.executable, "manage.py", *words]
         with subprocess.Popen(
@@ -144,7 +144,7 @@ def test_a_short_answer_into_a_closed_pipe_is_quiet(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("limit", [(), ("--limit", "15")])
 @pytest.mark.parametrize("form", ["table", "ndjson", "csv", "parquet"])
-def test_records_that_cannot_be_read_are_an_error(
+def test_unreadable_records_are_an_error(
     api: Api, dataset: Dataset, tmp_path: Path, form: str, limit: tuple[str, ...]
 ) -> None:
     for name in "abcdefghijklmnop":

@@ -1,4 +1,4 @@
-"""A dataset's Delta table: rows and position in one commit, and what else must never lose either."""
+"""A dataset's table: rows and position are in one commit, and neither is ever lost."""
 
 import os
 import time
@@ -21,14 +21,14 @@ from tests.support.tables import FIELDS, GENERATION, a_table, append, ids, rows
 # -- the log ------------------------------------------------------------------------------------------
 
 
-def test_a_directory_keeps_no_long_log(table: DatasetTable) -> None:
-    """Each commit lists all of it."""
+def test_a_directory_keeps_a_short_log(table: DatasetTable) -> None:
+    """Each commit lists the whole log."""
     log = Path(table.uri) / "_delta_log"
     first, last = 2 * COMMITS_PER_CHECKPOINT, 3 * COMMITS_PER_CHECKPOINT
     for position in range(1, first):
         append(table, None, position)
     half_an_hour_ago = time.time() - 1800
-    for file in log.iterdir():  # the first checkpoint, too: what is older than the latest that is old is dropped
+    for file in log.iterdir():  # also the first checkpoint: older files than the latest expired one are deleted
         os.utime(file, (half_an_hour_ago, half_an_hour_ago))
     for position in range(first, last + 2):
         append(table, None, position)
@@ -36,7 +36,7 @@ def test_a_directory_keeps_no_long_log(table: DatasetTable) -> None:
     assert a_table().position(GENERATION) == last + 1
 
 
-def test_an_object_store_keeps_a_days_log(monkeypatch: pytest.MonkeyPatch, table: DatasetTable) -> None:
+def test_an_object_store_keeps_a_log_of_one_day(monkeypatch: pytest.MonkeyPatch, table: DatasetTable) -> None:
     assert table.delta.metadata().configuration["delta.logRetentionDuration"] == "interval 15 minutes"
     monkeypatch.setattr(settings, "STORAGE_URL", "s3://bucket/prefix")
     assert configuration()["delta.logRetentionDuration"] == "interval 1 days"
@@ -45,7 +45,7 @@ def test_an_object_store_keeps_a_days_log(monkeypatch: pytest.MonkeyPatch, table
 # -- one commit ---------------------------------------------------------------------------------------
 
 
-def test_a_table_that_is_not_there_says_so() -> None:
+def test_a_missing_table_raises() -> None:
     table = DatasetTable(7, 13)
     assert not table.refresh()
     assert not table.exists
@@ -53,7 +53,7 @@ def test_a_table_that_is_not_there_says_so() -> None:
         table.position(GENERATION)
 
 
-def test_a_new_table_has_the_columns_and_no_rows(table: DatasetTable) -> None:
+def test_a_new_table_has_columns_and_no_rows(table: DatasetTable) -> None:
     assert table.columns() == {
         **{field.name: field.type for field in BASE_COLUMNS},
         "Amount": pa.float64(),
@@ -64,20 +64,20 @@ def test_a_new_table_has_the_columns_and_no_rows(table: DatasetTable) -> None:
     assert table.delta.metadata().partition_columns == [PARTITION]
 
 
-def test_rows_and_position_move_together(table: DatasetTable) -> None:
+def test_rows_and_position_are_committed_together(table: DatasetTable) -> None:
     append(table, rows("a", "b"), 100)
     other = a_table()
     assert (ids(other), other.position(GENERATION), other.stored(GENERATION)) == (["a", "b"], 100, 2)
 
 
-def test_a_position_may_move_without_rows(table: DatasetTable) -> None:
+def test_a_position_can_be_committed_without_rows(table: DatasetTable) -> None:
     append(table, rows("a"), 100)
     append(table, None, 200)
     other = a_table()
     assert (ids(other), other.position(GENERATION), other.stored(GENERATION)) == (["a"], 200, 1)
 
 
-def test_each_generation_has_a_position_of_its_own(table: DatasetTable) -> None:
+def test_each_generation_has_its_own_position(table: DatasetTable) -> None:
     append(table, rows("a"), 100)
     table.refresh()
     table.append(rows("b"), generation="other", position=7, stored=1)
@@ -85,13 +85,13 @@ def test_each_generation_has_a_position_of_its_own(table: DatasetTable) -> None:
     assert (other.position(GENERATION), other.position("other"), other.position("third")) == (100, 7, 0)
 
 
-def test_a_position_is_as_wide_as_a_stream_id(table: DatasetTable) -> None:
+def test_a_position_holds_the_largest_stream_id(table: DatasetTable) -> None:
     largest = (4_000_000_000_000 << 20) | (2**20 - 1)  # in the year 2096
     append(table, rows("a"), largest)
     assert a_table().position(GENERATION) == largest
 
 
-def test_a_column_that_is_new_is_null_in_older_rows(table: DatasetTable) -> None:
+def test_a_new_column_is_null_in_older_rows(table: DatasetTable) -> None:
     append(table, rows("a"), 1)
     append(table, rows("b", Plan=["pro"]), 2)
     append(table, rows("c"), 3)
@@ -99,7 +99,7 @@ def test_a_column_that_is_new_is_null_in_older_rows(table: DatasetTable) -> None
     assert [row["Plan"] for row in found] == [None, "pro", None]
 
 
-def test_rows_that_do_not_fit_a_column_are_refused_and_change_nothing(table: DatasetTable) -> None:
+def test_rows_that_do_not_fit_a_column_are_refused(table: DatasetTable) -> None:
     append(table, rows("a"), 1)
     wrong = rows("b").set_column(7, "Amount", pa.array([[1]]))
     with pytest.raises(DeltaError):
@@ -118,7 +118,7 @@ WRITES: dict[str, Callable[[], pa.Table | None]] = {
 
 @pytest.mark.parametrize("second", WRITES)
 @pytest.mark.parametrize("first", WRITES)
-def test_of_two_commits_for_the_same_queue_the_second_is_refused(table: DatasetTable, first: str, second: str) -> None:
+def test_the_second_commit_for_the_same_queue_is_refused(table: DatasetTable, first: str, second: str) -> None:
     append(table, rows("a"), 1)
     faster, slower = a_table(), a_table()
     faster.append(WRITES[first](), generation=GENERATION, position=2, stored=2)
@@ -126,12 +126,12 @@ def test_of_two_commits_for_the_same_queue_the_second_is_refused(table: DatasetT
         slower.append(WRITES[second](), generation=GENERATION, position=2, stored=2)
     expected = ["a"] if first == "nothing" else ["a", "x"]
     assert (ids(table), table.position(GENERATION), table.stored(GENERATION)) == (expected, 2, 2)
-    # Having looked again, it may go on.
+    # After a refresh the slower writer can commit.
     append(slower, rows("b"), 3)
     assert ids(table) == sorted([*expected, "b"])
 
 
-def test_of_writers_that_commit_at_once_one_wins(table: DatasetTable) -> None:
+def test_one_of_several_concurrent_commits_succeeds(table: DatasetTable) -> None:
     for position in range(1, 21):
         writers = [a_table() for _ in range(3)]
         together = Barrier(len(writers))
@@ -153,7 +153,7 @@ def test_of_writers_that_commit_at_once_one_wins(table: DatasetTable) -> None:
     assert len(ids(table)) == 20
 
 
-def test_of_writers_that_make_the_table_at_once_all_find_it_made() -> None:
+def test_concurrent_writers_create_a_table_once() -> None:
     for dataset_id in range(100, 130):
         writers = [DatasetTable(7, dataset_id) for _ in range(3)]
         together = Barrier(len(writers))
@@ -167,14 +167,14 @@ def test_of_writers_that_make_the_table_at_once_all_find_it_made() -> None:
         assert [writer.delta.version() for writer in writers] == [0, 0, 0]
 
 
-def test_a_table_that_cannot_be_made_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_created_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     monkeypatch.setattr(settings, "STORAGE_URL", str(tmp_path / "file"))
     with pytest.raises((OSError, DeltaError)):
         DatasetTable(7, 13).create(FIELDS)
 
 
-def test_a_commit_that_fails_leaves_a_handle_that_sees_the_truth(table: DatasetTable) -> None:
+def test_a_handle_is_correct_after_a_failed_commit(table: DatasetTable) -> None:
     append(table, rows("a"), 1)
     log = Path(table.uri) / "_delta_log"
     parked = log.rename(log.with_name("parked"))
@@ -192,7 +192,7 @@ def test_a_commit_that_fails_leaves_a_handle_that_sees_the_truth(table: DatasetT
 # -- the log ------------------------------------------------------------------------------------------
 
 
-def test_the_position_outlives_checkpoints_and_a_log_that_was_cleaned_up(table: DatasetTable) -> None:
+def test_the_position_survives_checkpoints_and_log_cleanup(table: DatasetTable) -> None:
     left_behind = a_table()
     last = COMMITS_PER_CHECKPOINT + 5
     for position in range(1, last + 1):
@@ -207,15 +207,15 @@ def test_the_position_outlives_checkpoints_and_a_log_that_was_cleaned_up(table: 
 
     fresh = a_table()
     assert (fresh.position(GENERATION), fresh.stored(GENERATION), len(ids(fresh))) == (last, last, last)
-    # A handle that was left alone since before the oldest commit that is still there.
+    # This handle was last refreshed before the oldest remaining commit.
     left_behind.refresh()
     assert (left_behind.position(GENERATION), left_behind.delta.version()) == (last, last)
     append(left_behind, rows("more"), last + 1)
     assert len(ids(a_table())) == last + 1
 
 
-def test_a_handle_that_has_seen_many_commits_is_opened_anew(table: DatasetTable) -> None:
-    """delta-rs carries each one along: 800 made the next cost five times as much."""
+def test_a_handle_is_reopened_after_many_commits(table: DatasetTable) -> None:
+    """delta-rs keeps something of each commit: after 800, the next one cost five times as much."""
     opened = [table.delta]
     for position in range(1, 3 * COMMITS_PER_CHECKPOINT + 1):
         append(table, rows(f"{position:03}"), position)
@@ -225,14 +225,14 @@ def test_a_handle_that_has_seen_many_commits_is_opened_anew(table: DatasetTable)
     assert len(opened) == 4
 
 
-def test_a_handle_is_kept_open_from_one_drain_to_the_next(table: DatasetTable) -> None:
+def test_a_handle_stays_open_between_drains(table: DatasetTable) -> None:
     one, another = (Dataset(pk=number, project_id=7) for number in (999, 998))
     warm = warm_table(one)
     assert warm_table(one) is warm
     assert warm_table(another) is not warm
 
 
-def test_a_table_of_another_process_is_seen_after_a_refresh(table: DatasetTable) -> None:
+def test_a_refresh_reads_commits_of_other_processes(table: DatasetTable) -> None:
     warm = DatasetTable(7, 13)
     warm.refresh()
     append(a_table(), rows("a"), 5)
