@@ -1,6 +1,6 @@
 """The Celery application: the tasks that beat triggers, and their queues.
 
-DRAIN_QUEUE stores records; UPKEEP_QUEUE has everything else, so that a long compaction does not delay a drain. The
+UPKEEP_QUEUE has what can wait, DRAIN_QUEUE the rest: a long compaction does not delay the storing of records. The
 queues and the keys in a Redis broker have names of our own: another Celery application on the same broker never takes
 our tasks, control messages or unacknowledged messages, nor do we take its own.
 """

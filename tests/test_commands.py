@@ -1,4 +1,4 @@
-"""Every command as a process of its own: what it says when it cannot do its work, and how it ends."""
+"""Commands explain themselves, and say what to do when they cannot do their work."""
 
 import os
 import pty
@@ -25,7 +25,7 @@ OURS = [name for name, app in get_commands().items() if app in ("config", "datas
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """For a process on the test's database and storage."""
+    """Return the environment of a process that uses the test's database and storage."""
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path="/" + connection.settings_dict["NAME"]).geturl()
     here = {"DATABASE_URL": database, "STORAGE_URL": settings.STORAGE_URL, "PYTHONUNBUFFERED": ""}
     return {**os.environ, **here, **changes}
@@ -108,7 +108,7 @@ def test_an_export_shows_its_progress_on_a_terminal(api: Api, dataset: Dataset, 
     done = subprocess.run(command, cwd=BASE_DIR, env=environment(), stdout=subprocess.PIPE, stderr=end, timeout=60)
     os.close(end)
     shown = ""
-    with suppress(OSError), open(terminal, "rb", buffering=0) as screen:  # EIO is the end of a terminal
+    with suppress(OSError), open(terminal, "rb", buffering=0) as screen:  # a terminal ends with EIO
         while some := screen.read(4096):
             shown += some.decode()
     assert (done.returncode, done.stdout) == (0, b"")

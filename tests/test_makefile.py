@@ -1,4 +1,4 @@
-"""The Makefile: a virtual environment that could only half be made is made whole by the next run."""
+"""The Makefile completes a virtual environment that an earlier run could not complete."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from config.common.env import BASE_DIR
 
 
 def test_an_incomplete_virtual_environment_is_remade(tmp_path: Path) -> None:
-    """Debian without python3-venv makes one without pip, and fails; then the package is installed."""
+    """Without the package python3-venv, Debian makes an environment without pip, and fails."""
     shutil.copy(BASE_DIR / "Makefile", tmp_path)
     (tmp_path / "requirements.txt").touch()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")], check=True)

@@ -1,4 +1,4 @@
-"""One running service for all of these tests, with two tenants that use it side by side."""
+"""One running service for all of these tests, with two tenants."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Tenant:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`manage.py up` with one web process, so that a test can use up its threads."""
+    """Run `manage.py up` with one web process, so that a test can block all of its threads."""
     with running(tmp_path_factory.mktemp("abuse"), "--no-demo", "--web", "1") as stack:
         yield stack
 
@@ -39,6 +39,6 @@ def tenant(service: Stack) -> Tenant:
 
 @pytest.fixture(scope="session")
 def neighbor(service: Stack) -> Tenant:
-    """Another tenant, who does nothing wrong."""
+    """Make another tenant, which does nothing wrong."""
     _, dataset, token = service.make_dataset("neighbor", {"text": "string"}, owner="bob")
     return Tenant(service, dataset, token)

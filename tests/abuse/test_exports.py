@@ -1,4 +1,4 @@
-"""Exports on the real server: files that are damaged, clients that do not read, and what others notice of it."""
+"""Exports on the real server, with missing files and with clients that do not read."""
 
 import http.client
 import re
@@ -23,7 +23,7 @@ FORMS = ("ndjson", "csv", "parquet")
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`manage.py up` with one web process, which soon gives up clients that do not read."""
+    """Run `manage.py up` with one web process, which soon disconnects clients that do not read."""
     environment = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "SEND_TIMEOUT_SECONDS": str(STALL_SECONDS)}
     with running(tmp_path_factory.mktemp("exports"), "--no-demo", "--web", "1", environment=environment) as stack:
         for name in ("root", "other", "third"):
@@ -33,7 +33,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def tenant(service: Stack) -> Tenant:
-    """A dataset with 60 MB of records that do not compress, in several files."""
+    """Make a dataset with 60 MB of records that do not compress, in several files."""
     _, dataset, token = service.make_dataset("tenant", {"text": "string"})
     tenant = Tenant(service, dataset, token)
     with service.client(token) as client:
@@ -48,7 +48,7 @@ def tenant(service: Stack) -> Tenant:
 
 
 def browser(stack: Stack, username: str = "root") -> httpx.Client:
-    """A client that is logged in to the admin."""
+    """Return a client that is logged in to the admin."""
     client = httpx.Client(base_url=stack.url, timeout=60)
     page = client.get("/admin/login/").text
     token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
@@ -63,7 +63,7 @@ def export(tenant: Tenant, form: str) -> str:
 
 
 def data_files(tenant: Tenant) -> list[Path]:
-    """In the order in which they were written, or the reverse of it, they are read."""
+    """Return the table's files, oldest first. An export reads them in this order or in its reverse."""
     files = Path(tenant.stack.storage).glob(f"project_*/dataset_{tenant.dataset}/ingested-on=*/*.parquet")
     return sorted(files, key=lambda file: file.stat().st_mtime_ns)
 
@@ -126,7 +126,7 @@ def test_unread_exports_block_no_other_client(tenant: Tenant) -> None:
             response.begin()
             answers.append(response.status)
     assert set(answers) == {200, 429}
-    assert 4 <= answers.count(200) < 20  # some are given up meanwhile, and make room
+    assert 4 <= answers.count(200) < 20  # the service disconnects some meanwhile, which makes room
     is_served_soon(tenant)
     peak = sum(process.memory_info().rss for process in web) - before
     assert peak < 900_000_000, f"{peak:,} bytes"

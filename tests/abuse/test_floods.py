@@ -1,4 +1,4 @@
-"""Floods of tokens and addresses that lead nowhere, and what a tenant learns of another."""
+"""Floods of forged tokens and unknown paths cost little. A tenant learns nothing about another."""
 
 import base64
 import gc
@@ -27,7 +27,7 @@ FLOOD = 1000
 
 
 def forged(number: int, key: ApiKey) -> str:
-    """A token that looks like the key's, each with another signature; now and then another kind of nonsense."""
+    """Yield forged tokens. Most look like the key's token with another signature, some are other nonsense."""
     header, payload, _ = issue_token(key).split(".")
     kinds = (
         f"{header}.{payload}.{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip('=')}",
@@ -48,13 +48,13 @@ def test_forged_tokens_cost_no_query_and_no_memory(
 ) -> None:
     caplog.set_level(
         logging.CRITICAL, "ingest.monitoring.refusals"
-    )  # pytest keeps the lines, and would count as the service
+    )  # pytest keeps log lines, which would count as the service's memory
 
     def flood(count: int) -> None:
         for number in range(count):
             assert send(forged(number, key), dataset.pk + number % 10).status == 401
 
-    flood(200)  # everything that is made on first use is made
+    flood(200)  # makes what the service makes at its first use
     with CaptureQueriesContext(connection) as queries:
         tracemalloc.start()
         try:
@@ -69,7 +69,7 @@ def test_forged_tokens_cost_no_query_and_no_memory(
 
 
 def test_long_paths_and_media_types_take_no_memory(api: Api, dataset: Dataset) -> None:
-    """Short ones are remembered, a bounded number of them; long ones would be a way to fill the memory."""
+    """The service caches a bounded number of short ones. It does not cache long ones, which could fill its memory."""
 
     def flood(count: int) -> None:
         for number in range(count):
@@ -89,7 +89,7 @@ def test_long_paths_and_media_types_take_no_memory(api: Api, dataset: Dataset) -
 
 
 def test_a_token_signed_in_another_way_is_refused(key: ApiKey, dataset: Dataset) -> None:
-    """Our secret with another algorithm, or another name for ours. What a header says of other keys is not read."""
+    """Another algorithm with our secret is refused, and so is another name for our algorithm."""
     claims = {"jti": str(key.token_id), "project_id": key.project_id}
     secret = settings.API_KEY_SECRET
     header = {"kid": "2", "jku": "https://evil.example/keys", "x5u": "https://evil.example/cert"}
@@ -120,7 +120,7 @@ def test_a_token_signed_in_another_way_is_refused(key: ApiKey, dataset: Dataset)
 
 
 def test_foreign_and_missing_datasets_get_the_same_answer(dataset: Dataset, api: Api) -> None:
-    """Byte by byte but for the request id, whatever else is wrong with the request; each asked twice, for the cache."""
+    """The answers are equal in every byte except the request ID, also for the second, cached request."""
     stranger = services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
     services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     theirs = Api(issue_token(services.create_key(project=stranger, name="tests")), dataset)

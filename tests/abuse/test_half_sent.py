@@ -1,4 +1,4 @@
-"""Bodies whose sender goes away in the middle: nothing of them is stored, whatever the part looks like."""
+"""If a sender disconnects in the middle of a body, no part of the body is stored."""
 
 import gzip
 import zlib
@@ -22,7 +22,7 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 
 @pytest.mark.parametrize("encoding", COMPRESS)
 def test_half_of_the_lines_is_refused_and_a_retry_accepted(tenant: Tenant, encoding: str) -> None:
-    """The first member or frame is complete, and so are its lines. Only a length tells that more was to come."""
+    """The part is a complete member or frame with complete lines. Only a length shows that more should follow."""
     before = accepted(tenant)
     compress = COMPRESS[encoding]
     half = compress(LINE * 2)
@@ -37,7 +37,7 @@ def test_half_of_the_lines_is_refused_and_a_retry_accepted(tenant: Tenant, encod
         answer = connection.answer()
         assert answer.status == 411
         assert "Send the body with a Content-Length" in answer.json()["detail"]
-    is_taken(tenant)  # by then the service has noticed that the clients are gone
+    is_taken(tenant)  # by now the service has noticed the disconnections
     assert accepted(tenant) == before + 1
     whole = half if encoding == "deflate" else half * 2
     with tenant.connect() as connection:

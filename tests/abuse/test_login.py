@@ -1,4 +1,4 @@
-"""The admin's door: passwords that are guessed, cookies, forms from elsewhere, frames."""
+"""The admin's login and its protection: lockouts, cookies, forms from other sites, frames."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ LIMIT = configured.AXES_FAILURE_LIMIT
 
 @pytest.fixture(autouse=True)
 def quick(settings: Settings) -> None:
-    """What a password costs to check is Django's business, and most of the time that these tests would take."""
+    """Use a fast hasher. With Django's, these tests would take much longer."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
@@ -31,7 +31,7 @@ def ada(transactional_db: None) -> User:
 
 
 def log_in(username: str, password: str, address: str = "192.0.2.1", **headers: str) -> Any:
-    """The answer to a login from an address, in a browser of its own."""
+    """Log in from an address with a new browser. Return the answer."""
     return Client(REMOTE_ADDR=address).post(LOGIN, {"username": username, "password": password}, headers=headers)
 
 
@@ -44,7 +44,7 @@ def guess(times: int, username: str = "ada", address: str = "192.0.2.1") -> list
 
 def test_guessing_passwords_leads_to_a_lockout(ada: User) -> None:
     assert guess(LIMIT + 3) == [200] * (LIMIT - 1) + [429] * 4
-    answer = log_in("ada", PASSWORD)  # the right one, too late
+    answer = log_in("ada", PASSWORD)  # the right password, too late
     assert answer.status_code == 429
     assert "_auth_user_id" not in answer.client.session
     page = answer.content.decode()
@@ -76,7 +76,7 @@ def test_a_login_resets_the_failures(ada: User) -> None:
 
 
 def test_failures_are_counted_for_all_web_processes(ada: User) -> None:
-    """In the database, whichever it is: nothing of it is in this process or its cache."""
+    """The count is in the database, and not in the memory of one process."""
     guess(LIMIT)
     (attempt,) = AccessAttempt.objects.all()
     assert (attempt.username, attempt.ip_address, attempt.failures_since_start) == ("ada", "192.0.2.1", LIMIT)
@@ -88,11 +88,11 @@ def test_only_addresses_from_our_proxies_are_believed(ada: User, settings: Setti
         status: int = log_in("ada", password, "127.0.0.1", **{"X-Forwarded-For": forwarded}).status_code
         return status
 
-    for n in range(LIMIT):  # nobody vouches: it is one address, whatever it says
+    for n in range(LIMIT):  # without a proxy, the header is ignored: all come from one address
         attempt(f"198.51.100.{n}")
     assert attempt("198.51.100.99", PASSWORD) == 429
     settings.PROXY_COUNT = 1
-    for n in range(LIMIT):  # the last is what the proxy saw; the others are what the client claimed
+    for n in range(LIMIT):  # the proxy added the last address; the client forged the others
         attempt(f"198.51.100.{n}, 203.0.113.1")
     assert attempt("10.0.0.1, 203.0.113.1", PASSWORD) == 429
     assert attempt("203.0.113.1, 203.0.113.2", PASSWORD) == 302
@@ -156,7 +156,7 @@ def test_a_login_starts_a_session_and_a_logout_ends_it(ada: User) -> None:
 
 
 def test_a_form_without_its_token_is_refused(ada: User) -> None:
-    """Every address of the admin: whatever it does with a POST, it does nothing with one from elsewhere."""
+    """This holds for every path of the admin, even if it does nothing with a POST."""
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(ada)
     paths = {re.sub(r"\(.*?\)|<[^>]+>", "1", path) for path in _addresses(get_resolver().url_patterns, "/")}
@@ -167,7 +167,7 @@ def test_a_form_without_its_token_is_refused(ada: User) -> None:
 
 
 def _addresses(patterns: Sequence[URLPattern | URLResolver], prefix: str) -> Iterator[str]:
-    """The addresses of all views, with their parameters."""
+    """Yield the paths of all views, with example parameters."""
     for each in patterns:
         path = prefix + str(each.pattern)
         if isinstance(each, URLResolver):

@@ -1,4 +1,4 @@
-"""Small bodies that expand to the limit, many at once, from clients half of whom never read their answers."""
+"""Many small bodies expand to the limit at the same time. Half of the clients never read their answers."""
 
 import gzip
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +14,13 @@ from tests.support.connection import TEXT, Connection
 from tests.support.stack import PATIENCE_SECONDS
 
 LIMIT = 10 * 1024 * 1024
-# What the requests of a process may take together, at most: each of its threads holds a body as it is decompressed, and
-# one of them at a time has objects made of its body (tests/ingest/validation/test_memory.py has how many).
+# The most memory that the requests of a process may take together. Each thread holds a decompressed body, and one
+# thread at a time holds the objects of its body (tests/ingest/validation/test_memory.py has how many).
 MAX_BYTES = THREADS * 2 * LIMIT + 7 * LIMIT
 
 
 def compressed(element: bytes) -> bytes:
-    """Return an array of as many elements as a body may hold, as some 10 KB of gzip."""
+    """Return about 10 KB of gzip, which expand to an array with as many elements as a body can hold."""
     return gzip.compress(b"[" + (element + b",") * ((LIMIT - 1000) // (len(element) + 1)) + element + b"]")
 
 
@@ -34,7 +34,7 @@ BODIES = {
 
 
 def peak(pid: int) -> int:
-    """Return the peak of a process's resident memory in bytes, since it was cleared."""
+    """Return the peak of a process's resident memory in bytes, since it was last cleared."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
@@ -42,7 +42,7 @@ def peak(pid: int) -> int:
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_expanding_bodies_take_bounded_memory(tenant: Tenant, neighbor: Tenant, body: bytes) -> None:
     (pid,) = tenant.stack.web_processes()
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # from here on, VmHWM is the peak
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak, VmHWM
     before = psutil.Process(pid).memory_info().rss
 
     def send(connection: Connection) -> Connection:
@@ -55,7 +55,7 @@ def test_expanding_bodies_take_bounded_memory(tenant: Tenant, neighbor: Tenant, 
         for each in opened:
             each.socket.settimeout(PATIENCE_SECONDS)
         list(pool.map(send, opened))
-        answers = list(pool.map(Connection.answer, opened[::2]))  # the other half never reads
+        answers = list(pool.map(Connection.answer, opened[::2]))  # the other half of the clients never reads
         is_served_soon(neighbor)
         assert {answer.status for answer in answers} <= {400, 408, 413}
         assert max(len(answer.body) for answer in answers) < 50_000

@@ -1,4 +1,4 @@
-"""Refusals that are decided before the body has arrived reach clients that send it all before they read."""
+"""A refusal before the body has arrived reaches clients that read only after they have sent all of it."""
 
 import http.client
 import json
@@ -78,11 +78,11 @@ def test_an_unauthenticated_body_is_read_up_to_the_limit(tenant: Tenant) -> None
             while sent < 1_000_000_000:
                 connection.send(FITS)
                 sent += len(FITS)
-        assert sent < 10 * len(FITS)  # what was read, and what the kernel's buffers took
+        assert sent < 10 * len(FITS)  # what the service read, and what the kernel buffered
 
 
 def test_discarded_bodies_hold_no_web_threads(tenant: Tenant, neighbor: Tenant) -> None:
-    """Strangers stall, and so does a tenant whose bodies are refused."""
+    """Clients without a key stall, and so does a tenant whose requests are refused."""
     (pid,) = tenant.stack.web_processes()
     web = psutil.Process(pid)
     is_served_soon(neighbor)
@@ -104,7 +104,7 @@ def test_discarded_bodies_hold_no_web_threads(tenant: Tenant, neighbor: Tenant) 
 
 
 def test_a_stalled_refused_body_does_not_stop_the_process(tenant: Tenant, neighbor: Tenant) -> None:
-    """It did a second after the refusal, until the client left."""
+    """This was a defect: the process stopped a second after the refusal, until the client disconnected."""
     with stalled(1, tenant.stack, f"/datasets/{tenant.dataset}", "nonsense") as (stranger,):
         assert stranger.answer().status == 401
         until = time.monotonic() + 3

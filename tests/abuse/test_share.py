@@ -1,4 +1,4 @@
-"""The admin's share: who floods its login, or any of its pages, takes nothing from those who send records."""
+"""The admin has a share of each web process. A flood of its pages takes little from clients that send records."""
 
 import re
 import threading
@@ -22,7 +22,7 @@ SECONDS = 4.0
 
 @contextmanager
 def flood(service: Stack, *, with_token: bool) -> Iterator[list[int]]:
-    """Logins and pages without an account, from many connections at once; yields the answers' statuses."""
+    """Flood the login and pages over many connections, without an account. Yield the answers' statuses."""
     stop, statuses = threading.Event(), list[int]()
 
     def run() -> None:
@@ -36,7 +36,7 @@ def flood(service: Stack, *, with_token: bool) -> Iterator[list[int]]:
                     statuses.append(answer.status_code)
                 except httpx.TransportError:
                     continue
-                stop.wait(0.05)  # the client shares this machine's processors
+                stop.wait(0.05)  # this client uses the same processors as the service
 
     threads = [threading.Thread(target=run, daemon=True) for _ in range(CLIENTS)]
     for each in threads:
@@ -50,7 +50,7 @@ def flood(service: Stack, *, with_token: bool) -> Iterator[list[int]]:
 
 
 def taken_by(tenant: Tenant, seconds: float) -> int:
-    """How many records one connection sends, each after the answer to the one before."""
+    """Return how many records one connection sends. It waits for each answer before it sends the next record."""
     count, end = 0, time.monotonic() + seconds
     with tenant.connect() as connection:
         while time.monotonic() < end:
@@ -66,11 +66,11 @@ def test_a_login_flood_leaves_others_most_of_the_rate(service: Stack, neighbor: 
     taken_by(neighbor, 1.0)
     before = taken_by(neighbor, SECONDS)
     with flood(service, with_token=with_token) as statuses:
-        # The burst that strangers may use is over.
+        # The clients without an account have used up their burst.
         wait_for(lambda: statuses.count(503) > 2 * CLIENTS, "refused logins")
         during = taken_by(neighbor, SECONDS)
     after = taken_by(neighbor, SECONDS)
-    # Alone on a machine, more than half. Other tests run beside this one; without the limit it was a seventieth.
+    # On an idle machine it is more than half. Other tests run at the same time. Without the limit it was a seventieth.
     assert during > min(before, after) / 8, (before, during, after, len(statuses))
 
 
@@ -94,7 +94,7 @@ def test_a_spent_budget_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     budget = Budget(share=0.5, burst=2.0)
     assert budget.spend(1.5)
-    assert not budget.spend(1.5)  # one second in debt
+    assert not budget.spend(1.5)  # now one second in debt
     now[0] += 1.9
     assert not budget.spend(0)
     now[0] += 0.2

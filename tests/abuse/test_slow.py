@@ -1,4 +1,4 @@
-"""Clients that keep the service waiting: for a body, for a head, for nothing at all, for somebody who reads."""
+"""Clients that send slowly, send nothing, or never read block no other client."""
 
 import socket
 import time
@@ -12,13 +12,13 @@ from tests.support.connection import TEXT, Connection
 from tests.support.stack import Stack, wait_for
 
 MANY = 6 * THREADS
-# Until bodies count as slow, which is after a second, all threads may hope for room.
+# A body counts as slow after one second. Until then all threads may wait.
 SOON_SECONDS = 5.0
 
 
 @contextmanager
 def stalled(count: int, stack: Stack, path: str, token: str | None, *lines: str) -> Iterator[list[Connection]]:
-    """So many requests whose bodies stop after one byte."""
+    """Open this many requests whose bodies stop after one byte."""
     with ExitStack() as connections:
         opened = [connections.enter_context(Connection(stack.port, token)) for _ in range(count)]
         for each in opened:
@@ -28,7 +28,7 @@ def stalled(count: int, stack: Stack, path: str, token: str | None, *lines: str)
 
 
 def is_served_soon(tenant: Tenant) -> None:
-    """A record is taken, and the process says that it is alive."""
+    """Assert that a record is accepted and /healthz answers, both soon."""
     began = time.monotonic()
     with tenant.connect() as connection:
         connection.head("GET /healthz")
@@ -48,7 +48,7 @@ def test_a_slow_sender_blocks_only_itself(tenant: Tenant, neighbor: Tenant) -> N
             answer = another.answer()
         assert (answer.status, answer.json()["error"]) == (408, "Request body too slow")
         assert answer.headers["retry-after"] == "1"
-        # Those that were let in go on as soon as their bodies do; the others have been answered.
+        # The requests that got a thread continue when their bodies do. The others have their answers already.
         for each in connections:
             each.send(b" " * 99)
         statuses = [each.answer().status for each in connections]
@@ -65,7 +65,7 @@ def _is_taken(tenant: Tenant) -> bool:
 
 
 def test_ten_slow_tenants_leave_room_for_another(service: Stack, neighbor: Tenant) -> None:
-    """One after the other, which gets them the most: each takes half of what is left."""
+    """The tenants come one after the other: so each blocks half of the free threads, which is the most they can get."""
     *ten, eleventh = together(service, 11)
     with ExitStack() as connections:
         for hostile in ten:
@@ -74,7 +74,7 @@ def test_ten_slow_tenants_leave_room_for_another(service: Stack, neighbor: Tenan
         for _ in range(20):
             is_served_soon(neighbor)
 
-        def the_last_is_taken() -> bool:  # which may be the neighbor's at the moment
+        def the_last_is_taken() -> bool:  # the neighbor may hold it at the moment
             connections.enter_context(stalled(1, service, f"/datasets/{eleventh.dataset}", eleventh.token))
             return not _is_taken(neighbor)
 
@@ -87,7 +87,7 @@ def test_ten_slow_tenants_leave_room_for_another(service: Stack, neighbor: Tenan
 
 
 def together(stack: Stack, count: int) -> list[Tenant]:
-    """So many projects, each with a dataset and a key, at the price of one command."""
+    """Make this many projects, each with a dataset and a key, by one command."""
     made = stack.manage("shell", "-v0", "-c", _MAKE.format(count=count))
     return [Tenant(stack, int(dataset), token) for dataset, token in map(str.split, made.splitlines())]
 
@@ -113,7 +113,7 @@ def test_a_slow_sender_without_a_key_holds_no_thread(tenant: Tenant, neighbor: T
 
 
 def test_slow_forms_leave_threads_to_the_api(service: Stack, neighbor: Tenant) -> None:
-    """The admin's forms are read before anybody is known to be allowed anything."""
+    """The admin reads a form before it knows who sent it."""
     cookie = f"Cookie: csrftoken={'a' * 32}"
     form = "Content-Type: application/x-www-form-urlencoded"
     with ExitStack() as connections:
@@ -146,7 +146,7 @@ def test_slow_heads_hold_no_thread(service: Stack, neighbor: Tenant) -> None:
 
 
 def test_the_kernel_detects_vanished_clients(service: Stack) -> None:
-    """A connection from here, as the web process sees it: the timer that asks whether we are there runs."""
+    """The keepalive timer of the web process's end of a connection runs."""
     with Connection(service.port) as connection:
         port = connection.socket.getsockname()[1]
         wait_for(lambda: _keepalive_timer_runs(service.port, port), "the timer", seconds=SOON_SECONDS)
@@ -177,7 +177,7 @@ def test_two_thousand_idle_connections_leave_room_for_another(service: Stack, ne
 
 
 def test_workers_waiting_for_bodies_end_with_the_main_process(tenant: Tenant) -> None:
-    """The end of a process in good order waits for these bodies; it must not wait for ever."""
+    """An orderly end waits for these bodies. That wait must be bounded."""
     main = tenant.stack.program("web")
     before = main.children()
     with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token):

@@ -1,4 +1,4 @@
-"""What no client sends: heads and bodies that contradict themselves, and ways around the address."""
+"""Malformed and ambiguous requests: heads and bodies that contradict themselves, bombs, unusual paths."""
 
 import gzip
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +21,13 @@ MEBIBYTE = 1024 * 1024
 
 
 def accepted(tenant: Tenant) -> int:
-    """Records accepted for the tenant so far."""
+    """Return how many records of the tenant were accepted so far."""
     client: Any = Redis(unix_socket_path=str(embedded_redis_socket(tenant.stack.data_dir)))
     return int(client.get(redis_keys.accepted(tenant.dataset)) or 0)
 
 
 def is_taken(tenant: Tenant) -> None:
-    """An ordinary request is served, on a new connection."""
+    """Assert that an ordinary request on a new connection is accepted."""
     before = accepted(tenant)
     with tenant.connect() as connection:
         connection.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
@@ -40,7 +40,7 @@ def is_taken(tenant: Tenant) -> None:
 
 
 def test_http_2_is_refused(tenant: Tenant) -> None:
-    """The server never ends the read of an HTTP/2 body whose connection is lost: the thread would spin for ever."""
+    """When an HTTP/2 connection is lost, granian never ends the read of its body, and the thread would spin."""
     settings_frame = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
     with tenant.connect() as connection:
         connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings_frame)
@@ -59,7 +59,7 @@ def test_bytes_after_a_body_are_not_a_request(tenant: Tenant) -> None:
 
 
 def test_a_body_cut_off_by_the_connection_is_refused(tenant: Tenant) -> None:
-    """Of each form, what has come would be a valid body."""
+    """In each case, the part that has arrived would be a valid body."""
     before = accepted(tenant)
     path, lines = f"/datasets/{tenant.dataset}/batch", "Content-Type: application/x-ndjson"
     with tenant.connect() as connection:
@@ -77,7 +77,7 @@ def test_a_body_cut_off_by_the_connection_is_refused(tenant: Tenant) -> None:
     with tenant.connect() as connection:
         connection.post(path, "Transfer-Encoding: chunked")
         connection.chunk(b"[" + TEXT)
-    is_taken(tenant)  # by then the others have been noticed
+    is_taken(tenant)  # by now the service has noticed the others
     assert accepted(tenant) == before + 1
 
 
@@ -115,7 +115,7 @@ CONTRADICTIONS = {
 
 @pytest.mark.parametrize("lines", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
 def test_an_ambiguous_body_length_smuggles_no_request(tenant: Tenant, lines: list[str]) -> None:
-    """Of two readings of its end, the other would make a request of what stands behind the first."""
+    """If two readers disagreed on where the body ends, one would read the rest as another request."""
     before = accepted(tenant)
     with tenant.connect() as connection:
         connection.post(f"/datasets/{tenant.dataset}", *lines)
@@ -148,7 +148,7 @@ def test_continue_is_sent_only_if_the_body_is_wanted(tenant: Tenant) -> None:
 
 
 def nested(encode: Any) -> bytes:
-    """A bomb inside a bomb: only the outermost coding is undone, and what comes of it is no JSON."""
+    """Return a bomb inside a bomb. The service decodes only the outer one, and the result is not JSON."""
     return bytes(encode(encode(bytes(50 * MEBIBYTE))))
 
 
@@ -177,14 +177,14 @@ def test_simultaneous_bombs_take_bounded_memory(tenant: Tenant) -> None:
             return connection.answer()
 
     is_taken(tenant)
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak
     before = _peak(pid)
     with ThreadPoolExecutor(THREADS) as pool:
         answers = dict(zip(BOMBS, pool.map(throw, BOMBS.values()), strict=True))
     assert {name: answer.status for name, answer in answers.items()} == {
         name: status for name, (_, _, status) in BOMBS.items()
     }
-    # A thread holds a body as it came, and a piece more than a body as it may be.
+    # A thread holds a body as it arrived, and a little more than one decompressed body of the largest size.
     assert _peak(pid) - before < THREADS * 4 * 10 * MEBIBYTE
     is_taken(tenant)
 
@@ -208,7 +208,7 @@ def test_a_too_large_head_is_refused(tenant: Tenant, line: str) -> None:
             connection.post(f"/datasets/{tenant.dataset}", line, f"Content-Length: {len(TEXT)}")
             assert connection.answer().status in (400, 431)
         except (ConnectionResetError, BrokenPipeError):
-            pass  # refused before it was sent to the end
+            pass  # refused before all of it was sent
     is_taken(tenant)
 
 
@@ -256,7 +256,7 @@ def test_a_duplicate_header_is_neither_of_the_two(tenant: Tenant, neighbor: Tena
 
 
 def test_a_request_names_its_host_once(tenant: Tenant) -> None:
-    """RFC 9112, 3.2. HTTP/1.0 has no Host, and old clients send it."""
+    """RFC 9112, section 3.2. Old clients send HTTP/1.0, which needs no Host."""
     before = accepted(tenant)
     length, key = f"Content-Length: {len(TEXT)}", f"Authorization: Bearer {tenant.token}"
     for version, hosts, status in (
@@ -305,8 +305,8 @@ def test_no_spelling_of_a_path_reaches_another_dataset(tenant: Tenant, neighbor:
         f"/datasets/0{own}",
         f"/datasets/{own}e0",
         f"/datasets/{own}.0",
-        "/datasets/%D9%A1",  # an Arabic one
-        "/datasets/%EF%BC%91",  # a full-width one
+        "/datasets/%D9%A1",  # an Arabic digit
+        "/datasets/%EF%BC%91",  # a full-width digit
         f"/datasets/{2**64 + own}",
         f"/datasets/{theirs}",
         f"/DATASETS/{own}",
@@ -318,13 +318,13 @@ def test_no_spelling_of_a_path_reaches_another_dataset(tenant: Tenant, neighbor:
             connection.send(TEXT)
             answer = connection.answer()
         if path.startswith("/admin/"):
-            assert answer.status == 403  # of the admin: a form without its token
+            assert answer.status == 403  # from the admin: a form without its token
             continue
         assert answer.status in (400, 404), path
         assert "error" in answer.json()
         assert answer.headers["x-request-id"]
     assert (accepted(tenant), accepted(neighbor)) == before
-    with tenant.connect() as connection:  # its digits, encoded: the same address, by RFC 3986
+    with tenant.connect() as connection:  # encoded digits are the same path (RFC 3986)
         connection.post(
             "/datasets/" + "".join(f"%{ord(digit):X}" for digit in str(own)), f"Content-Length: {len(TEXT)}"
         )

@@ -1,4 +1,4 @@
-"""Clients that are generated from the OpenAPI description compile, and send records."""
+"""Clients generated from the OpenAPI document compile, and send records."""
 
 import importlib
 import json
@@ -22,7 +22,7 @@ SCRIPTS = Path(sys.executable).parent
 
 
 class Service:
-    """A running service, a dataset of it, and its description in a file."""
+    """A running service, one of its datasets, and a file with its OpenAPI document."""
 
     def __init__(self, stack: Stack, description: Path) -> None:
         self.stack = stack
@@ -32,7 +32,7 @@ class Service:
         self.description = description
 
     def stored(self, text: str) -> int:
-        """Return how many records with this text are stored, once all that was accepted is."""
+        """Wait until all accepted records are stored. Return how many have this text."""
         self.stack.wait_for_rows(self.dataset_id, self.stack.ledger(self.dataset_id)["accepted"])
         sql = f"SELECT count(*) FROM records WHERE text = '{text}' AND amount = 42.5 AND active"
         return int(self.stack.query(self.project_id, self.dataset_id, sql)[0][0])
@@ -46,7 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command of a generator or a compiler; return what it prints."""
+    """Run a generator or a compiler. Return what it prints."""
     environment = {**os.environ, "PATH": os.pathsep.join([str(SCRIPTS), os.environ["PATH"]])}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

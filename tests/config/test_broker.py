@@ -1,4 +1,4 @@
-"""The broker is the Redis of REDIS_URL, reached and verified as the rest of the service does."""
+"""By default Celery uses the Redis of REDIS_URL, with the same password and the same checks of TLS."""
 
 import shutil
 import socket
@@ -28,7 +28,7 @@ app.send_task("ingest.dispatch", retry=False)
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis with a password, as REDIS_URL may name one."""
+    """Start a Redis with a password."""
     server = RedisServer(tmp_path / "redis")
     server.start()
     server.client().config_set("requirepass", "s3cret")
@@ -37,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def send(url: str) -> "subprocess.CompletedProcess[str]":
-    """Send a trigger with REDIS_URL alone."""
+    """Send a trigger in a process that has only REDIS_URL."""
     here = environment(REDIS_URL=url, CELERY_BROKER_URL="")
     return subprocess.run([sys.executable, "-c", _PING], cwd=BASE_DIR, env=here, capture_output=True, text=True)
 
@@ -57,7 +57,7 @@ def test_celery_uses_the_unix_socket_of_redis(server: RedisServer) -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate of this machine that nobody has signed, with its key in the same file."""
+    """Return a self-signed certificate of this machine, in one file with its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     key, found = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -70,7 +70,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tls_port(server: RedisServer, certificate: Path) -> Iterator[int]:
-    """A port that passes what it decrypts on to the Redis."""
+    """Return a port with TLS, which forwards to the Redis."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
@@ -86,7 +86,7 @@ def _accept(listener: socket.socket, context: ssl.SSLContext, path: Path) -> Non
 
 
 def _pass_on(plain: socket.socket, context: ssl.SSLContext, path: Path) -> None:
-    """One request, one reply at a time, which is how Redis's clients talk."""
+    """Forward one request and its reply at a time, as clients of Redis send them."""
     with (
         suppress(OSError),
         context.wrap_socket(plain, server_side=True) as client,

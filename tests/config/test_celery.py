@@ -1,4 +1,4 @@
-"""Beat's triggers: what sends them, where to, that they do not pile up; and who does nothing any more, ends."""
+"""Beat's triggers go to the right queues and are bounded. A process that stops working ends itself."""
 
 import signal
 import subprocess
@@ -27,7 +27,7 @@ from tests.support.stack import wait_for
 
 @pytest.fixture
 def broker() -> Iterator[Any]:
-    """The broker's Redis, empty."""
+    """Return a client of the broker's Redis."""
     with Redis(unix_socket_path=urlsplit(settings.CELERY_BROKER_URL).path, db=1) as client:
         yield client
 
@@ -36,7 +36,7 @@ PREFIX = app.conf.broker_transport_options["global_keyprefix"]
 
 
 def waiting(broker: Any, queue: str) -> int:
-    """How many messages are in a queue of ours, as the broker's Redis has it."""
+    """Return how many messages are in one of our queues."""
     count: int = broker.llen(f"{PREFIX}{queue}")
     return count
 
@@ -47,7 +47,7 @@ def scheduler() -> Any:
 
 
 def test_another_celery_application_keeps_its_tasks(broker: Any, tmp_path: Path) -> None:
-    """Its queues may have the names that Celery gives by default, or even ours; its control messages are its own."""
+    """Its queues may have Celery's default names or even ours. Its control messages do not reach our workers."""
     broker.flushdb()
     with Celery("foreign", broker=settings.CELERY_BROKER_URL) as foreign:
         for queue in ("celery", "upkeep", DRAIN_QUEUE):
@@ -64,17 +64,17 @@ def test_triggers_are_bounded_while_no_worker_runs(scheduler: Any, broker: Any) 
         scheduler.apply_entry(scheduler.schedule["dispatch"])
     assert waiting(broker, DRAIN_QUEUE) == scheduler.max_waiting
 
-    scheduler.apply_entry(scheduler.schedule["flush usage"])  # another queue, which is not full
+    scheduler.apply_entry(scheduler.schedule["flush usage"])  # the other queue is not full
     assert waiting(broker, UPKEEP_QUEUE) == 1
 
-    broker.ltrim(f"{PREFIX}{DRAIN_QUEUE}", 0, scheduler.max_waiting - 11)  # a worker has come, and has taken ten
+    broker.ltrim(f"{PREFIX}{DRAIN_QUEUE}", 0, scheduler.max_waiting - 11)  # as if a worker had taken ten
     for _ in range(20):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
     assert waiting(broker, DRAIN_QUEUE) == scheduler.max_waiting
 
 
 def test_dispatch_sends_one_drain_per_due_dataset(broker: Any, project: Project) -> None:
-    """However often it runs before a worker comes; which dataset a drain takes is decided when it begins."""
+    """This holds however often it runs before a worker comes. A drain chooses its dataset when it begins."""
     broker.flushdb()
     for name in ("a", "b", "c"):
         enqueue(services.create_dataset(project=project, name=name, fields=FIELDS), b"{}")
@@ -94,7 +94,7 @@ def test_every_trigger_has_a_task_and_a_queue(scheduler: Any) -> None:
         assert entry.task in app.tasks, entry.task
         queue = app.conf.task_routes.get(entry.task, {}).get("queue", app.conf.task_default_queue)
         assert queue in (DRAIN_QUEUE, UPKEEP_QUEUE)
-        assert "expires" not in entry.options  # whether one has expired would be asked of another machine's clock
+        assert "expires" not in entry.options  # Celery would compare clocks of two machines
 
 
 def test_the_settings_decide_how_often_triggers_are_sent(scheduler: Any) -> None:
@@ -106,7 +106,7 @@ def test_the_settings_decide_how_often_triggers_are_sent(scheduler: Any) -> None
     assert seconds["sweep"] <= 600  # soon after a start
 
 
-# -- a worker that takes nothing any more, a beat that sends nothing
+# -- processes that stop working
 
 
 def test_a_worker_that_takes_no_messages_ends(broker: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""System checks: what is wrong, and what to do about it; `check --deploy` under the documented production."""
+"""System checks say what is wrong and what to do. The documented production has no issues."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from tests.support.servers import RedisServer
 
 
 def ids(found: list[CheckMessage]) -> list[str | None]:
-    assert all(message.msg and message.hint for message in found)  # what is wrong, and what to do
+    assert all(message.msg and message.hint for message in found)
     return [message.id for message in found]
 
 
@@ -61,7 +61,7 @@ def test_the_checks_name_what_machines_do_not_share(settings: Settings, monkeypa
 
 @pytest.fixture
 def redis_options() -> Iterator[None]:
-    """Whatever a test configures its Redis to, it is as before afterwards."""
+    """Restore the configuration of Redis after the test."""
     names = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")
     before = {name: own_client().config_get(name)[name] for name in names}
     yield
@@ -98,7 +98,7 @@ def test_the_checks_name_a_redis_that_does_not_answer() -> None:
 
 @pytest.fixture(scope="module")
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment file of docs/operations.md, with secrets, and a Redis as it asks for."""
+    """Return the environment of docs/operations.md, with secrets and with a Redis configured as the page says."""
     operations = (ROOT / "docs" / "operations.md").read_text()
     (block,) = re.findall(r"# /etc/ingest\.env\n(.*?)```", operations, re.DOTALL)
     written = dict(line.split("=", 1) for line in block.splitlines() if line)
@@ -134,7 +134,7 @@ def test_check_deploy_names_what_production_lacks(production: dict[str, str], tm
         *("config.W002", "config.W003", "config.W005", "config.W011", "config.W012"),
     }
     assert "set HTTPS=true." in done.stderr
-    assert not re.search(r"SECURE_|COOKIE", done.stderr)  # Django's settings, which are not for an operator
+    assert not re.search(r"SECURE_|COOKIE", done.stderr)  # names of Django's settings, which operators do not set
     assert "HINT: Set DATABASE_URL to a PostgreSQL that all machines can reach." in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The processes behind the API agree on nothing but Redis: their clocks may be wrong, and each may be gone."""
+"""Workers and beat work with wrong clocks, and /readyz names the process that is gone."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def broker() -> Iterator[Any]:
-    """The broker's Redis, empty."""
+    """Empty the broker's Redis."""
     with Redis(unix_socket_path=urlsplit(settings.CELERY_BROKER_URL).path, db=1) as client:
         client.flushdb()
         yield client
@@ -33,7 +33,10 @@ def broker() -> Iterator[Any]:
 
 @pytest.fixture
 def move_clock(tmp_path: Path) -> Callable[[float], dict[str, str]]:
-    """Set the clock of processes with this environment ahead by some seconds, also while they run."""
+    """Return a function that sets the clocks of processes ahead, also while they run.
+
+    It returns the environment that such a process needs.
+    """
     ahead = tmp_path / "ahead"
 
     def move(seconds: float) -> dict[str, str]:
@@ -63,7 +66,7 @@ def test_beat_keeps_sending_when_its_clock_is_set_back(broker: Any, tmp_path: Pa
     with beat(tmp_path / "log", move_clock(0), application="tests.support.wrong_clock"):
         wait_for(lambda: broker.llen(waiting), "triggers", seconds=60)
         move_clock(-3600)
-        for _ in range(2):  # the first may have been under way
+        for _ in range(2):  # the first one may have been sent before the change
             broker.delete(waiting)
             wait_for(lambda: broker.llen(waiting), "triggers after the clock was set back", seconds=20)
 

@@ -1,4 +1,4 @@
-"""PostgreSQL as operators have it: behind PgBouncer, by its socket, with another way to write dates."""
+"""PostgreSQL behind PgBouncer, through its socket, and with another DateStyle."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.test_commands import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# A project is made, a record sent and stored, everything tidied; by several threads that share few connections.
+# Several threads, which share few connections, make a project, send and store a record, and tidy the tables.
 _USE = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +54,7 @@ with ThreadPoolExecutor(6) as threads:
 
 
 def use(url: str, api: Api, dataset: Dataset, project: Project) -> None:
-    """Use the service with a database at this address."""
+    """Use the service with the database at this URL."""
     create_dataset(project=project, name="Another", fields=FIELDS)
     assert api.token is not None
     command = [sys.executable, "-c", _USE, str(dataset.pk), api.token, json.dumps(RECORD)]
@@ -65,7 +65,7 @@ def use(url: str, api: Api, dataset: Dataset, project: Project) -> None:
 
 
 def direct() -> str:
-    """The address of the test's database."""
+    """Return the URL of the test's database."""
     return environment()["DATABASE_URL"]
 
 
@@ -91,7 +91,7 @@ def test_postgresql_is_reached_through_its_socket(api: Api, dataset: Dataset, pr
 
 @pytest.fixture
 def pgbouncer(tmp_path: Path) -> Iterator[str]:
-    """The address of a PgBouncer in transaction mode, with fewer connections than there are threads."""
+    """Return the URL of a PgBouncer in transaction mode, with fewer connections than threads."""
     if shutil.which("pgbouncer") is None:
         assert not os.environ.get("CI"), "pgbouncer is not installed"
         pytest.skip("pgbouncer is not installed")
@@ -105,7 +105,7 @@ def pgbouncer(tmp_path: Path) -> Iterator[str]:
         "pool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 100\n"
     )
     command = ["pgbouncer", str(settings)]
-    if os.geteuid() == 0:  # which it refuses to run as; the server's user can reach the server's socket
+    if os.geteuid() == 0:  # PgBouncer refuses to run as root; the server's user can use the server's socket
         for each in (tmp_path, *tmp_path.parents[:2]):
             each.chmod(0o755)
         command[1:1] = ["-u", pwd.getpwuid(Path(socket_directory()).stat().st_uid).pw_name]

@@ -1,4 +1,4 @@
-"""Settings from the environment: each variable is read, and all that are wrong are named at once."""
+"""Settings from the environment: each variable is read, and one error names all that are wrong."""
 
 import os
 import re
@@ -23,7 +23,7 @@ NUMBERS = [row[0].strip("`") for row in table("settings") if re.fullmatch(r"`-?\
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """The settings as a process reads them that has these variables, and a data directory of its own."""
+    """Return a function that reads the settings with the given variables and a data directory of its own."""
 
     def settings(**variables: str) -> dict[str, Any]:
         with monkeypatch.context() as environment:
@@ -106,7 +106,7 @@ OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], object]] = {
 def test_every_documented_setting_is_read(read: Read, name: str) -> None:
     if name in OTHERS:
         text, look, expected = OTHERS[name]
-    else:  # a number that goes by the variable's name
+    else:  # a number whose setting has the variable's name
         text, look, expected = "77", lambda settings: settings[name], 77
     assert look(read()) != expected
     assert look(read(**{name: text})) == expected
@@ -198,7 +198,7 @@ def test_texts_lists_and_switches_are_read_as_written() -> None:
     assert (found.DEBUG, found.HTTPS) == (True, False)
 
 
-# -- what the embedded default keeps ------------------------------------------------------------------
+# -- files of the embedded default ---------------------------------------------------------------------
 
 RACE = """
 import multiprocessing, sys

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: running stacks."""
+"""Running stacks for the end-to-end tests."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.support.stack import Stack, running
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`manage.py up` as a newcomer runs it, in a directory with a longer path than a unix socket may have."""
+    """Run `manage.py up` with its demo, in a directory whose path is too long for a unix socket."""
     parent = tmp_path_factory.mktemp(
         "somebody's directory of a hundred characters and more, with spaces and 100 % signs " + "x" * 40
     )
@@ -21,6 +21,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`manage.py up --no-demo`."""
+    """Run `manage.py up --no-demo`."""
     with running(tmp_path_factory.mktemp("stack"), "--no-demo") as stack:
         yield stack

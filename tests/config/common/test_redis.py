@@ -1,4 +1,4 @@
-"""`config.common.redis.execute`: one command over the thread's connection, repeated for as long as it may take."""
+"""`config.common.redis.execute` sends one command over the thread's connection, within a time limit."""
 
 import json
 import pickle
@@ -58,7 +58,7 @@ def test_without_a_connection_nothing_was_sent() -> None:
         (sent, seconds), (_, seconds_later) = [another_thread.submit(attempt).result(30) for _ in range(2)]
     assert not sent
     assert seconds > 0.2
-    assert seconds_later < 0.2  # the outage is known
+    assert seconds_later < 0.2  # the outage was noticed before
     assert redis.execute("GET", "a", timeout=1) is None
 
 
@@ -71,7 +71,7 @@ def test_a_command_to_a_stuck_redis_may_have_been_sent() -> None:
         assert 0.9 < time.monotonic() - began < 5
         assert failure.value.sent
     assert redis.execute("PING", timeout=1) == b"PONG"
-    assert redis.execute("GET", "a", timeout=1) == b"1"  # sent once, and not again over a new connection
+    assert redis.execute("GET", "a", timeout=1) == b"1"  # it was sent only once
 
 
 def test_a_stuck_redis_costs_no_more_than_the_time_limit() -> None:

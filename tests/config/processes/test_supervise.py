@@ -1,4 +1,4 @@
-"""The configuration that `up` gives to supervisor, as supervisor itself reads it."""
+"""supervisor reads the configuration that `up` writes as it is meant."""
 
 import os
 import resource
@@ -70,14 +70,14 @@ def test_the_commands_follow_the_settings(settings: Settings, tmp_path: Path) ->
     assert "--appendonly yes --appendfsync always " in commands["redis"]
     assert f"--maxmemory {machine_memory() // 2} --maxmemory-policy noeviction " in commands["redis"]
     assert " -Q ingest.upkeep -c 1 " in commands["upkeep"]
-    # After the others: compaction takes what the machine has to spare.
+    # The other processes come first: compaction can wait.
     assert commands["upkeep"].startswith("nice -n 10 ")
     ours = [commands[name].removeprefix("nice -n 10 ") for name in ("web", "worker", "upkeep", "beat")]
     assert {os.path.dirname(command.split(" ")[0]) for command in ours} == {os.path.dirname(sys.executable)}
 
 
 def test_up_raises_the_limit_of_open_files() -> None:
-    """In a process of its own: the limit is the process's."""
+    """Run in another process, because the limit is one of the process."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
         "import resource; from config.processes.supervise import allow_many_files\n"
