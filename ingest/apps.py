@@ -1,3 +1,5 @@
+"""The ingest app's configuration."""
+
 from django.apps import AppConfig
 
 

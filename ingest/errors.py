@@ -1,4 +1,4 @@
-"""Every refusal of the ingest API that is not about keys or datasets (those are in `datasets`)."""
+"""The errors of the ingest API. Errors about API keys and datasets are in `datasets.contracts`."""
 
 from config.common.errors import ApiError
 
@@ -6,25 +6,36 @@ _RETRY = {"Retry-After": "1"}
 
 
 class InvalidDatasetId(ApiError):
+    """The dataset id in the path or the header is not a positive integer."""
+
     status, code, error = 400, "invalid_dataset_id", "Invalid dataset ID"
 
 
 class InvalidJson(ApiError):
+    """The body is empty, is not JSON, or did not arrive completely."""
+
     status, code, error = 400, "invalid_json", "Invalid JSON body"
 
 
 class EmptyBatch(ApiError):
+    """The body of a batch is an empty array, or no array."""
+
     status, code, error = 400, "invalid_batch", "Batch body must be a non-empty array"
 
 
 class InvalidIdempotencyKey(ApiError):
+    """The header Idempotency-Key has characters or a length that are not allowed."""
+
     status, code, error = 400, "invalid_idempotency_key", "Idempotency-Key must be 1 to 255 visible ASCII characters"
 
 
 class InvalidRecords(ApiError):
-    """Records that the schema does not allow. The answer is the first problem, with all in `errors`.
+    """Records do not match the schema. The answer is the first problem, with all problems in `errors`.
 
-    `record` is the text of the first record that has a problem.
+    Args:
+        problems: At least one, in the contract's order.
+        truncated: Whether there are more problems than these.
+        record: The text of the first record with a problem.
     """
 
     def __init__(self, problems: list[dict[str, object]], *, truncated: bool, record: bytes) -> None:
@@ -36,57 +47,81 @@ class InvalidRecords(ApiError):
 
 
 class KeyInProgress(ApiError):
+    """An earlier request with the same Idempotency-Key has not been answered yet."""
+
     status, code = 409, "idempotency_key_in_progress"
     error, headers = "Request with this Idempotency-Key is in progress", _RETRY
 
 
 class KeyReused(ApiError):
+    """An earlier request with the same Idempotency-Key had another body."""
+
     status, code = 422, "idempotency_key_reused"
     error, confirmed = "Idempotency-Key was used with a different body", True
 
 
 class LengthRequired(ApiError):
+    """An NDJSON body came without a Content-Length."""
+
     status, code, error = 411, "length_required", "Length required"
 
 
 class BodyTooLarge(ApiError):
+    """The body is larger than the limit, or than the backlog could ever hold."""
+
     status, code, error = 413, "body_too_large", "Request body too large"
 
 
 class TooManyRecords(ApiError):
+    """The batch has more records than the limit."""
+
     status, code, error = 413, "too_many_records", "Batch has too many records"
 
 
 class UnsupportedMediaType(ApiError):
+    """The Content-Type is not one that the operation accepts."""
+
     status, code, error = 415, "unsupported_media_type", "Unsupported media type"
 
 
 class UnsupportedEncoding(ApiError):
+    """The Content-Encoding is not one that the service can decompress."""
+
     status, code, error = 415, "unsupported_content_encoding", "Unsupported content encoding"
 
 
 class QuotaExceeded(ApiError):
+    """The records do not fit into the monthly quota of the project's owner."""
+
     status, code, error, confirmed = 429, "quota_exceeded", "Monthly dataset quota exceeded", True
 
 
 class TooManyKeys(ApiError):
+    """The project has used all the Idempotency-Keys that are remembered at once."""
+
     status, code, confirmed = 429, "too_many_idempotency_keys", True
     error = "Too many Idempotency-Keys"
 
 
 class QueueFull(ApiError):
+    """The backlog has reached a limit, or Redis has no memory for a longer one."""
+
     status, code, error = 503, "queue_full", "Ingest queue is full"
     headers, confirmed = {"Retry-After": "5"}, True
 
 
 NOTHING_HAPPENED = {"detail": "Nothing was queued or charged."}
-OUTCOME_UNKNOWN = {"detail": "The outcome is unknown: send it again with the same Idempotency-Key to be sure."}
+OUTCOME_UNKNOWN = {"detail": "The outcome is unknown. Send the request again with the same Idempotency-Key to be sure."}
 
 
 class QueueUnavailable(ApiError):
+    """Redis gives no answer, or its data is not ours."""
+
     status, code, error = 503, "queue_unavailable", "Ingest queue unavailable"
     headers, confirmed = _RETRY, True
 
 
 class ReceiptNotFound(ApiError):
+    """The receipt was not issued for this dataset, or its entry was lost with a wiped Redis."""
+
     status, code, error = 404, "receipt_not_found", "Receipt not found"

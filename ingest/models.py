@@ -1,4 +1,4 @@
-"""What could not be stored, kept with its reason."""
+"""Models of ingest: the quarantine, which keeps what could not be stored and why."""
 
 from django.conf import settings
 from django.db import models
@@ -9,7 +9,7 @@ from datasets.models import Dataset
 
 
 def printable(text: str) -> str:
-    """Return text that PostgreSQL takes: what an entry holds may name itself in the reason."""
+    """Replace NUL characters, which PostgreSQL refuses. A reason may quote the body of an entry."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -41,7 +41,7 @@ class QuarantinedEntry(models.Model):
         verbose_name = "quarantined entry"
         verbose_name_plural = "quarantine"
         ordering = ("-created_at",)
-        # The origin, too: beyond 2**20 entries in a millisecond, they share a position.
+        # With the origin, because entries share a position beyond 2**20 in one millisecond.
         constraints = (
             models.UniqueConstraint(fields=("dataset", "generation", "position", "origin"), name="quarantined_once"),
         )
@@ -52,7 +52,7 @@ class QuarantinedEntry(models.Model):
 
 
 class QuarantineEdit(models.Model):
-    """A change of a quarantined body: who made it, when, and the body before and after it."""
+    """A change of a quarantined body: its author, its time, and the body before and after."""
 
     entry = models.ForeignKey(QuarantinedEntry, on_delete=models.CASCADE, related_name="edits")
     author = models.ForeignKey(
@@ -72,7 +72,7 @@ class QuarantineEdit(models.Model):
 
 
 class DatasetRecords(Dataset):
-    """A dataset, as the admin shows what came of the records sent to it."""
+    """A dataset, as the admin's page of its records sees it."""
 
     class Meta:
         proxy = True

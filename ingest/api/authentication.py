@@ -5,12 +5,12 @@ from rest_framework.authentication import BaseAuthentication
 
 from datasets.contracts.keys import PERSONAL_PREFIX, InvalidApiKey, MissingApiKey, PersonalTokenUsed
 
-# A signed token of ours is some 250 characters; what is far longer need not be looked at.
+# Our signed tokens have about 250 characters. A much longer one is refused unread.
 _MAX_TOKEN_LENGTH = 4096
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """Takes the token from `Authorization: Bearer`. Whether it is good is for the catalog to say, with the contract."""
+    """Takes the token from `Authorization: Bearer`. The catalog checks it together with the contract."""
 
     def authenticate(self, request: HttpRequest) -> tuple[None, str]:
         scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")

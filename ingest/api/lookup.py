@@ -1,4 +1,4 @@
-"""Where the records of a receipt are now."""
+"""Find where the records of a receipt are now: in the queue, in the table, or in quarantine."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -14,17 +14,20 @@ from ingest.queue import generations, stream
 
 
 def look_up(receipt: Receipt) -> dict[str, Any]:
-    """`{"status": "queued" | "stored" | "quarantined", ...}`.
+    """Return `{"status": "queued" | "stored" | "quarantined", ...}`.
 
-    `stored` is only said of what is in the table for good; `queued` may still be said for the moment between the
-    commit and the trimming of the queue. Raises ReceiptNotFound where a wiped Redis has taken the entry along, and
-    QueueUnavailable where the storage would have to be asked and does not answer.
+    The status is `stored` only if the records are in the table for good. Between the commit and the trim, it may still
+    be `queued`.
+
+    Raises:
+        ReceiptNotFound: The entry was lost when Redis was wiped.
+        QueueUnavailable: Only the storage knows, and it does not answer.
     """
     answer: dict[str, Any] = {"status": "stored", "dataset_id": receipt.dataset_id}
     answer["accepted_at"] = _time_of(receipt.stream_id)
     generation, stream_id = receipt.generation, receipt.stream_id
     while True:
-        # In this order: an entry that leaves the queue for the quarantine is there first.
+        # In this order: an entry is in quarantine before it leaves the queue.
         if generations.current() == generation and stream.holds(receipt.dataset_id, stream_id):
             return {**answer, "status": "queued"}
         entry = QuarantinedEntry.objects.filter(
@@ -44,7 +47,7 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
 
 
 def _in_table(dataset_id: int, generation: str, stream_id: str) -> bool:
-    """Whether the table was written from the queue up to this entry; asked of a generation that is over."""
+    """Return whether the table has this entry of an earlier generation."""
     dataset = Dataset.objects.get(pk=dataset_id)
     table = DatasetTable.of(dataset)
     try:

@@ -1,7 +1,7 @@
-"""Receipts: what a client holds to learn when its records are in the table.
+"""Receipts, with which a client can learn when its records are in the table.
 
-A receipt is `<generation>-<ms>-<seq>-<signature>`: the place in the queue, signed, so that only receipts that were
-given out are answered, and only for their dataset.
+A receipt is `<generation>-<ms>-<seq>-<signature>`: the place in the queue, signed. The service answers only receipts
+that it has issued, and only for their dataset.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _RECEIPT = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})-([0-9]{1,7})-([0-9a-f]{16})"
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A genuine receipt."""
+    """A receipt whose signature is valid."""
 
     dataset_id: int
     generation: str
@@ -28,13 +28,17 @@ class Receipt:
 
 
 def issue(admission: Admission) -> str:
-    """The receipt of an accepted request."""
+    """Return the receipt of an accepted request."""
     place = f"{admission.generation}-{admission.stream_id}"
     return f"{place}-{_signature(admission.dataset_id, place, settings.API_KEY_SECRET)}"
 
 
 def read(dataset_id: int, receipt: str) -> Receipt:
-    """What a receipt says. Raises ReceiptNotFound for one that was not issued, or for another dataset."""
+    """Return what a receipt says.
+
+    Raises:
+        ReceiptNotFound: It was not issued, or it is of another dataset.
+    """
     match = _RECEIPT(receipt)
     if match is None:
         raise ReceiptNotFound
@@ -54,4 +58,6 @@ def _signature(dataset_id: int, place: str, secret: str) -> str:
 
 @lru_cache(maxsize=8)
 def _keyed(secret: str) -> "hashlib.blake2b":
-    return hashlib.blake2b(key=secret.encode()[:64], digest_size=8, person=b"receipt")  # 64: BLAKE2b's longest key
+    return hashlib.blake2b(
+        key=secret.encode()[:64], digest_size=8, person=b"receipt"
+    )  # BLAKE2b takes keys of at most 64 bytes

@@ -1,4 +1,4 @@
-"""The API's addresses. A trailing slash is tolerated everywhere."""
+"""The API's URLs. Each tolerates a trailing slash."""
 
 from django.urls import re_path
 

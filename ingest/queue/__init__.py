@@ -1,0 +1,1 @@
+"""The queue: admission of requests, streams in Redis, and the turns of drains."""

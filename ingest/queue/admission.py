@@ -1,4 +1,4 @@
-"""Admission: one Redis round trip that decides, charges and queues."""
+"""Admit requests to the queue. One Redis round trip decides, charges and queues."""
 
 import hashlib
 import logging
@@ -42,29 +42,31 @@ from quotas.period import bounds, period_of
 logger = logging.getLogger(__name__)
 _admit = script("admit")
 
-# Stock clients sleep for as long as Retry-After says, and the quota may be raised meanwhile.
+# Common clients sleep for the whole Retry-After, and an admin may raise the quota in the meantime.
 _MAX_RETRY_AFTER_SECONDS = 3600
 
-# How much of a body's digest is kept with an Idempotency-Key.
+# How many bytes of a body's digest are kept with an Idempotency-Key.
 _DIGEST_BYTES = 8
-# A key's last use is noted at most this often by a process: it is for people to look at.
+# How often a process notes the last use of an API key, which only the admin shows.
 _LAST_USED_SECONDS = 10.0
 
 
 # What is full -> the `detail` of the 503.
 _FULL = {
     b"dataset": "The backlog of this dataset has reached its limit. Nothing was queued or charged.",
-    b"project": "This project has its share of the backlog in the queue. Nothing was queued or charged.",
+    b"project": "This project has used its share of the backlog. Nothing was queued or charged.",
     b"all": "The backlog of all datasets has reached its limit. Nothing was queued or charged.",
-    b"memory": "Redis has no memory left for a longer backlog. Nothing was queued or charged.",
+    b"memory": "Redis has no memory for a longer backlog. Nothing was queued or charged.",
 }
 
 
-_UNUSABLE = {"detail": "The queue's data is not this service's (see /readyz). Nothing was queued or charged."}
+_UNUSABLE = {
+    "detail": "Redis holds data of another installation or release (see /readyz). Nothing was queued or charged."
+}
 
 
 class Admission(Struct, frozen=True):
-    """An accepted request: where it is in the queue, and what is left of the quota."""
+    """An accepted request: its place in the queue, and the state of the quota."""
 
     dataset_id: int
     generation: str
@@ -73,17 +75,17 @@ class Admission(Struct, frozen=True):
     limit: int
     used: int
     period: str
-    replayed: bool  # the answer to an earlier request with the same Idempotency-Key
-    rejected: bytes = b""  # what the first answer said of refused records; empty if all or nothing was asked for
+    replayed: bool  # whether this is the answer to an earlier request with the same Idempotency-Key
+    rejected: bytes = b""  # the first answer's text about refused records; empty if the batch was not lenient
 
 
 class _Settings(NamedTuple):
-    """What admission reads of the settings: each access to Django's costs a microsecond."""
+    """Copies of the settings that admission reads, because each access to Django's settings costs a microsecond."""
 
     timeout: float  # seconds
     dataset_bytes: int
     total_bytes: int
-    share: float  # of a project, in what the others leave of total_bytes
+    share: float  # of what other projects leave of total_bytes, that one project may use
     idempotency_seconds: int
     idempotency_keys: int  # of a project
 
@@ -102,7 +104,7 @@ def _settings() -> _Settings:
 
 @receiver(setting_changed)
 def _forget_settings(**_: Any) -> None:
-    """For tests, which change settings."""
+    """Read the settings again. Only tests change them."""
     _settings.cache_clear()
 
 
@@ -120,7 +122,7 @@ _keys_in_progress: set[tuple[int, str]] = set()
 
 
 class _RedisClock:
-    """How far Redis's clock is ahead of ours, in ms: a deadline is only good by the clock that checks it."""
+    """How many ms Redis's clock is ahead of ours. Deadlines are in Redis's time, because Redis checks them."""
 
     ahead_ms: float | None = None
 
@@ -130,32 +132,37 @@ class _RedisClock:
 
 
 class _Queue:
-    """The generation that this process last saw to be our installation's: admit.lua acts in no other."""
+    """The generation that this process has last seen as its installation's. admit.lua accepts no other."""
 
     generation = ""
 
 
 class Retryable(Struct, frozen=True):
-    """What makes a request the same as an earlier one: its Idempotency-Key, and a digest of what was sent."""
+    """What identifies a repeated request: its Idempotency-Key, and a digest of its body."""
 
     key: str
     digest: bytes
 
     @classmethod
     def of(cls, key: str, kind: str, body: bytes) -> "Retryable":
-        """`kind`: how the body is to be read. The same bytes as one record and as a batch are two requests."""
+        """Return what identifies a request. Its `kind` differs if the same body is one record or a batch."""
         return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).digest()[:_DIGEST_BYTES])
 
 
 def _unpacked(rejected: bytes = b"") -> bytes:
-    """Return the inverse of what `_call` remembers of refused records."""
+    """Return the answer about refused records, which `_call` has compressed."""
     return zlib.decompress(rejected) if rejected else b""
 
 
 def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
-    """Queue the payload and charge its records, if everything allows it, in one step; or do nothing at all.
+    """Queue a payload and charge its records in one step, or raise an error and change nothing.
 
-    Raises StaleContract; KeyInProgress, KeyReused, QuotaExceeded, QueueFull, QueueUnavailable.
+    Raises:
+        StaleContract: The contract has changed. Read it again.
+        KeyInProgress, KeyReused, TooManyKeys: The Idempotency-Key cannot be used.
+        QuotaExceeded: The quota has no room for the records.
+        BodyTooLarge, QueueFull: The backlog has no room for the body, ever or now.
+        QueueUnavailable: Redis does not answer, or its data is not ours.
     """
     if retryable is None:
         return _admit_or_refuse(contract, payload, trace_id, None)
@@ -170,9 +177,12 @@ def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Ret
 
 
 def accepted_before(contract: Contract, retryable: Retryable) -> Admission | None:
-    """The first answer to a request that would be refused now: by a newer schema, or since the dataset is archived.
+    """Return the first answer to a repeated request, or None if it was not accepted before.
 
-    None where it was not accepted before. Raises `config.common.redis.RedisUnavailable`.
+    A newer schema or an archived dataset may refuse the repeated request.
+
+    Raises:
+        config.common.redis.RedisUnavailable: Redis does not answer.
     """
     key = redis_keys.idempotency(contract.dataset_id, retryable.key)
     found: bytes | None = execute("GET", key, timeout=_settings().timeout)
@@ -214,7 +224,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
                 outcome == b"replayed",
                 _unpacked(first[0]) if first else answer,
             )
-        _last_use_noted.pop(contract.key_id, None)  # it was not
+        _last_use_noted.pop(contract.key_id, None)  # the use was not noted
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":
@@ -232,7 +242,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
 
 
 def _seed(contract: Contract, period: str) -> None:
-    """Put back what Redis lacks, if it is our installation's; it may have been wiped, and be another's now."""
+    """Restore what Redis lacks, unless its data is not ours: another installation may use it after a wipe."""
     try:
         _Queue.generation = generations.begin()
     except UnusableData as refusal:
@@ -242,7 +252,7 @@ def _seed(contract: Contract, period: str) -> None:
 
 
 def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
-    """Return the refusal of a payload that has no room in the backlog now, or never will."""
+    """Return the error for a payload that does not fit into the backlog, now or ever."""
     ours = _settings()
     limit = min(ours.dataset_bytes, int(ours.total_bytes * min(1, ours.share)))
     if what == b"memory" or len(formats.packed(payload.body)) <= limit:
@@ -254,7 +264,7 @@ def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
 
 
 def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str) -> list[Any]:
-    """Run admit.lua; its reply."""
+    """Run admit.lua and return its reply."""
     dataset_id, owner_id = contract.dataset_id, contract.owner_id
     keys: list[Argument] = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), _slot.name]
     _slot.number += 1
@@ -288,7 +298,9 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
     except RedisUnavailable as failure:
         raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
-        if "command not allowed when used memory" in str(failure):  # at its beginning, or (Redis 6) within
+        if "command not allowed when used memory" in str(
+            failure
+        ):  # refused before the script or, by Redis 6, within it
             raise QueueFull({"detail": _FULL[b"memory"]}) from failure
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     _RedisClock.learn(reply[1])
@@ -297,7 +309,7 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
 
 @lru_cache(maxsize=16_384)
 def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -> tuple[str, ...]:
-    """The keys of admit.lua that are the same for all requests to a dataset in a month."""
+    """Return the keys of admit.lua that all requests to a dataset in a month share."""
     return (
         revisions.key(project_id),
         counters.limit_key(owner_id),
@@ -322,7 +334,7 @@ def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -
 def _too_many_keys(seconds: int) -> TooManyKeys:
     limit = _settings().idempotency_keys
     detail = (
-        f"The project has used {limit} Idempotency-Keys, as many as are remembered. Send without a key, or wait until "
+        f"The project has used {limit} Idempotency-Keys, which is the limit. Send without a key, or wait until "
         "the oldest are forgotten. Nothing was queued or charged."
     )
     retry_after = min(max(1, seconds), _MAX_RETRY_AFTER_SECONDS)
@@ -330,7 +342,7 @@ def _too_many_keys(seconds: int) -> TooManyKeys:
 
 
 def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExceeded:
-    """Return the 429, with what the client needs to plan: `Retry-After` is capped, `resets_at` is not."""
+    """Return the 429 with the state of the quota. `Retry-After` is capped, `resets_at` is not."""
     _, end = bounds(period)
     seconds = min(max(1, int((end - clock.now()).total_seconds()) + 1), _MAX_RETRY_AFTER_SECONDS)
     quota = {
@@ -345,7 +357,7 @@ def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExcee
 
 
 def quota_headers(limit: int, used: int, period: str) -> dict[str, str]:
-    """`RateLimit-Policy` and `RateLimit`, as draft-ietf-httpapi-ratelimit-headers-10 writes them; none if unlimited."""
+    """Return `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), or none without a limit."""
     if limit == UNLIMITED:
         return {}
     start, end = bounds(period)
@@ -358,7 +370,7 @@ def quota_headers(limit: int, used: int, period: str) -> dict[str, str]:
 
 
 def _is_due(key_id: int) -> bool:
-    """Whether this admission should note the key's use."""
+    """Return whether this admission should note the use of the API key."""
     moment = time.monotonic()
     if moment - _last_use_noted.get(key_id, -_LAST_USED_SECONDS) < _LAST_USED_SECONDS:
         return False

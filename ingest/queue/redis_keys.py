@@ -1,42 +1,42 @@
 """Every Redis key of the queue. Quota keys are in `quotas.counters`, revisions in `datasets.contracts.revisions`.
 
 Glossary
-    generation      names the present set of Redis data; a wiped Redis gets a new one, so that its new stream ids
-                    cannot be mistaken for old ones
+    generation      name of the present set of Redis data. A wiped Redis gets a new one, so that nobody takes its new
+                    stream ids for old ones
     stream          a dataset's queue: one entry per accepted request (fields below)
-    accepted        of one dataset: records ever accepted (of this generation)
-    queued          of one dataset: records in the stream
-    queued bytes    of one dataset: bytes of the bodies in the stream
-    total bytes     of all datasets: queued bytes
-    total accepted  of all datasets: accepted
+    accepted        number of records that a dataset has accepted in this generation
+    queued          number of records in a dataset's stream
+    queued bytes    bytes of the bodies in a dataset's stream
+    total bytes     sum of the queued bytes of all datasets
+    total accepted  sum of `accepted` of all datasets
     pending         sorted set of a project: dataset id -> when its next drain is due, in ms since the epoch
-    turns           sorted set: project id -> when it was drained last, or when something of it is due, in ms since the
-                    epoch. The first one has the next turn. Every project with a pending dataset is in it
-    slot            of one web thread: the number and the stream id of its last admission, so that a request whose
-                    reply was lost can be sent again without being admitted twice
-    slots           set of the slots there are: they live until `slots.forget_slots` deletes them
-    idempotency     what an Idempotency-Key was first answered with: 8 bytes of a digest of the body, then
-                    `<generation> <stream id> <number of records>`, and for a lenient batch, after another space, what
-                    the answer said of refused records, deflated. The key's name is a digest, too: clients choose
-                    Idempotency-Keys, and a long one must not cost more memory than a short one
-    known keys      hash of a project: time at which Idempotency-Keys are forgotten (s since the epoch) -> how many
-    room            queued bytes (of all datasets) that admission may reach until it looks at Redis's memory again
-    lock            held by the drain that is at work on a dataset; saves work, correctness does not rest on it
-    replayed        hash of a dataset's quarantine rows that were put back into its stream -> the new place
-    trimmed         of one dataset: the table's position as of the last trim. If the table has another, a drain died
+    turns           sorted set: project id -> when its last drain began, or when its next one is due, in ms since the
+                    epoch. The first project has the next turn. Every project with a pending dataset is in the set
+    slot            number and stream id of the last admission of a web thread. If the thread loses a reply, it can send
+                    the request again without being admitted twice
+    slots           set of all slots. A slot lives until `slots.forget_slots` deletes it
+    idempotency     the first answer to an Idempotency-Key: 8 bytes of a digest of the body, then
+                    `<generation> <stream id> <number of records>`. For a lenient batch, a space and the compressed
+                    answer about refused records follow. The name of this key is a digest: clients choose
+                    Idempotency-Keys, and a long one must not take more memory than a short one
+    known keys      hash of a project: time when Idempotency-Keys are forgotten (s since the epoch) -> how many
+    room            total bytes up to which admission accepts requests, until it looks at Redis's memory again
+    lock            held by the drain of a dataset. It saves work. Drains are correct without it
+    replayed        hash of a dataset: quarantine row that was put back into the stream -> its new place
+    trimmed         the position of a dataset's table at the last trim. If the table has another one, a drain died
                     before its trim, or this Redis was restored from an older copy
     stored by hour  hash of a dataset: hour of acceptance (hours since the epoch) -> records stored or quarantined
-                    (a replay counts for none: its hour was counted before)
+                    (a replay is not counted again)
     refused by hour hash of a project: `<hour since the epoch>:<error code>` -> requests refused with one of its keys
-    untidy          set of the datasets whose tables were written to since they were last compacted
+    untidy          set of the datasets whose tables were written to since their last compaction
     swept           present for six hours after a sweep of all tables: until it is gone, no sweep is due
     refused         hash: error code -> requests refused with it
     refusal log     list of a project: its latest refusals, newest first (`ingest.monitoring.refusals.Refusal`, packed)
     refusal logs    sorted set: project id -> when its refusal log was last written, in ms since the epoch
-    sign            of life, of a process or of the storage: `ok` or what is wrong (see heartbeat.py)
+    sign            sign of life of a process or of the storage: `ok`, or what is wrong (see heartbeat.py)
 
 Fields of a stream entry
-    b body, as `queue.packed` leaves it     f format: o object, a array, l lines (NDJSON)
+    b body, as `formats.packed` returns it  f format: o object, a array, l lines (NDJSON)
     n number of records                     v schema version id
     t trace id                              o original stream id (only after a replay)
 """
@@ -60,60 +60,75 @@ REFUSAL_LOG_PREFIX = "refusals:log:"
 
 
 def stream(dataset_id: int) -> str:
+    """Return the key of a dataset's stream."""
     return f"queue:stream:{dataset_id}"
 
 
 def accepted(dataset_id: int) -> str:
+    """Return the key of a dataset's counter of accepted records."""
     return f"queue:accepted:{dataset_id}"
 
 
 def queued(dataset_id: int) -> str:
+    """Return the key of a dataset's counter of queued records."""
     return f"queue:queued:{dataset_id}"
 
 
 def queued_bytes(dataset_id: int) -> str:
+    """Return the key of a dataset's counter of queued bytes."""
     return f"queue:bytes:{dataset_id}"
 
 
 def pending(project_id: int) -> str:
+    """Return the key of a project's pending datasets."""
     return f"queue:pending:{project_id}"
 
 
 def trimmed(dataset_id: int) -> str:
+    """Return the key of the position of a dataset's table at the last trim."""
     return f"queue:trimmed:{dataset_id}"
 
 
 def slot(name: str) -> str:
+    """Return the key of a web thread's slot."""
     return f"queue:slot:{name}"
 
 
 def idempotency(dataset_id: int, key: str) -> bytes:
+    """Return the key of the first answer to an Idempotency-Key."""
     return b"idem:" + hashlib.blake2b(f"{dataset_id}:{key}".encode(), digest_size=16).digest()
 
 
 def known_keys(project_id: int) -> str:
+    """Return the key of a project's counts of Idempotency-Keys."""
     return f"queue:keys:{project_id}"
 
 
 def lock(dataset_id: int) -> str:
+    """Return the key of the lock of a dataset's drain."""
     return f"queue:lock:{dataset_id}"
 
 
 def sign(name: str) -> str:
+    """Return the key of a sign of life."""
     return f"sign:{name}"
 
 
 def refused_by_hour(project_id: int) -> str:
+    """Return the key of a project's counts of refused requests."""
     return f"stats:refused:{project_id}"
 
 
 def refusal_log(project_id: int) -> str:
+    """Return the key of a project's refusal log."""
     return f"{REFUSAL_LOG_PREFIX}{project_id}"
 
 
 def stored_by_hour(dataset_id: int) -> str:
+    """Return the key of a dataset's counts of stored records."""
     return f"stats:stored:{dataset_id}"
 
 
 def replayed(dataset_id: int) -> str:
+    """Return the key of a dataset's replayed quarantine rows."""
     return f"queue:replayed:{dataset_id}"

@@ -1,4 +1,4 @@
-"""The queue as a drain sees it: entries of a dataset's stream, read in order, trimmed once they are in the table."""
+"""A dataset's stream: a drain reads its entries in order, and trims them once they are in the table."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,20 +13,20 @@ from ingest.queue import redis_keys
 from ingest.queue.formats import unpacked
 from ingest.queue.scripts import script
 
-# One read of the stream carries about so many bytes: Redis serves nobody else meanwhile.
+# About how many bytes one read of the stream returns. Redis serves no other client meanwhile.
 _READ_BYTES = 1024 * 1024
 _MAX_ENTRIES = 5000
-# And never more than this, however large the bodies turn out to be: Redis and the worker must both hold a reply.
+# The upper limit of one read, even if all bodies are large: Redis and the worker must both hold the reply.
 _MAX_BYTES = 256 * 1024 * 1024
 # A position has 43 bits for milliseconds (until the year 2248) and 20 for the sequence number.
 _SEQUENCE_BITS = 20
 _MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
 _MAX_MS = (1 << 43) - 1
-# While a clock stands behind the last stream id, Redis only raises the sequence number. From this one on, the stream is
-# moved to the next millisecond.
+# While Redis's clock is behind the last stream id, Redis only raises the sequence number. From this number on, the
+# stream is moved to the next millisecond.
 _HIGH_SEQUENCE = 1 << 19
 _HOUR_MS = 3_600_000
-# How many entries one call of a script looks at: Redis serves nobody else meanwhile.
+# How many entries one call of a script looks at. Redis serves no other client meanwhile.
 _ENTRIES_A_CALL = 100
 
 
@@ -40,8 +40,8 @@ class Entry:
     count: int
     version_id: int
     trace_id: str
-    origin: str  # the stream id under which it was accepted; differs from stream_id after a replay
-    queued_bytes: int  # of the body as the stream has it
+    origin: str  # the stream id of its acceptance. A replay has another stream_id
+    queued_bytes: int  # of the body in the stream, which may be compressed
 
     @property
     def position(self) -> int:
@@ -49,30 +49,29 @@ class Entry:
 
     @property
     def ms(self) -> int:
-        """When Redis took it, in ms since the epoch."""
+        """When Redis accepted it, in ms since the epoch."""
         return int(self.stream_id.partition("-")[0])
 
     @property
     def mark(self) -> str:
-        """What tells it from another entry with the same id: its trace id, if that could be read as it is."""
+        """The trace id, which tells it from another entry with the same id. Empty if the trace id is damaged."""
         return "" if "\N{REPLACEMENT CHARACTER}" in self.trace_id else self.trace_id
 
     @property
     def is_replay(self) -> bool:
-        """Whether it was in quarantine before."""
+        """Whether it was in quarantine before and was put back."""
         return self.origin != self.stream_id
 
 
 class AnotherGeneration(Exception):
-    """Redis was wiped while we looked: what was read belongs to a queue that is no more."""
+    """Redis was wiped during the read. The entries belong to a queue that no longer exists."""
 
 
 def position_of(stream_id: str) -> int:
     """Return a stream id as one integer that fits the table: ms << 20 | seq.
 
-    The order stays: a <= b means position_of(a) <= position_of(b). Beyond 2**20 entries in one millisecond, ids share
-    the last position of that millisecond. So only an entry whose position is above the table's is known to be new; the
-    drain looks up any other.
+    Positions keep the order of ids. Beyond 2**20 entries in one millisecond, ids share the last position of that
+    millisecond. So only an entry whose position is above the table's is certainly new. The drain looks up all others.
     """
     ms, _, seq = stream_id.partition("-")
     return min(int(ms), _MAX_MS) << _SEQUENCE_BITS | min(int(seq), _MAX_SEQUENCE)
@@ -87,15 +86,15 @@ def last_id_of(position: int) -> str:
 
 
 class State(NamedTuple):
-    """What a drain looks at first."""
+    """What a drain reads first."""
 
     generation: str | None  # None before the first acceptance
     length: int  # entries in the stream, stored or not
-    trimmed: int  # the table's position as of the last trim, as far as this Redis knows; 0 before the first
+    trimmed: int  # the table's position at the last trim that this Redis knows; 0 before the first
 
 
 def state(dataset_id: int) -> State:
-    """Return the state of a dataset's queue, as of one moment."""
+    """Return the state of a dataset's queue at one moment."""
     with redis.client().pipeline(transaction=True) as look:
         look.get(redis_keys.GENERATION)
         look.xlen(redis_keys.stream(dataset_id))
@@ -105,7 +104,11 @@ def state(dataset_id: int) -> State:
 
 
 def read(dataset_id: int, in_generation: str) -> Iterator[Entry]:
-    """Yield the stream's first entries, in order, up to one commit's worth. Raises AnotherGeneration."""
+    """Yield the first entries of a stream in order, as many as one commit takes.
+
+    Raises:
+        AnotherGeneration: Redis was wiped in the meantime.
+    """
     client = redis.client()
     stream = redis_keys.stream(dataset_id)
     records = size = 0
@@ -129,13 +132,13 @@ def read(dataset_id: int, in_generation: str) -> Iterator[Entry]:
             return
         last = found[-1][0].decode()
         mean = sum(len(fields.get(b"b", b"")) + 100 for _, fields in found) // len(found)
-        # What comes may be larger than what came: it matters where all that is queued would be too much.
+        # The next bodies may be larger than these. If all queued bytes fit into one reply, that does not matter.
         largest = settings.MAX_BODY_BYTES if int(queued or 0) > _MAX_BYTES else 1
         most = max(1, min(_MAX_ENTRIES, most * 10, _READ_BYTES // mean, _MAX_BYTES // largest))
 
 
 def is_full(entries: Sequence[Entry]) -> bool:
-    """Whether `read` ended at these entries because a commit takes no more, and not at the end of the stream."""
+    """Return whether `read` ended here because a commit takes no more entries, not because the stream ended."""
     return _is_enough(sum(entry.count for entry in entries), sum(len(entry.body) for entry in entries))
 
 
@@ -158,9 +161,14 @@ def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
 
 
 def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, before: int, reached: int) -> int:
-    """Remove these entries, all of which are in the table or in quarantine; return how many were still there.
+    """Remove entries that are all in the table or in quarantine. Return how many of them were still in the stream.
 
-    `before` and `reached`: the table's position without and with them. If `trimmed` is not `before`, it stays.
+    Args:
+        dataset_id: The dataset of the stream.
+        in_generation: The generation in which the entries were read.
+        entries: The first entries of the stream, in order.
+        before: The table's position without these entries. `trimmed` changes only if it has this value.
+        reached: The table's position with them.
     """
     if not entries:
         return 0
@@ -175,7 +183,7 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
     ]
     hours: Counter[int] = Counter()
     for entry in entries:
-        if not entry.is_replay:  # a replay came in before, and was counted then
+        if not entry.is_replay:  # a replay was counted when it was accepted
             hours[entry.ms // _HOUR_MS] += entry.count
     records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
     first, last = entries[0], entries[-1]
@@ -199,10 +207,16 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
 
 
 def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) -> None:
-    """Have the stream go on above the table's position, and long before a millisecond's sequence numbers are used up.
+    """Raise the stream's last id, so that the next entry gets a position above the table's.
 
-    `last`: the last entry that was read. Redis takes the next id from its clock, which may be behind: after a failover,
-    or when it was set back.
+    Redis takes the next id from its clock, which may be behind after a failover, or if it was set back. Also move on to
+    the next millisecond long before the sequence numbers of this one are used up.
+
+    Args:
+        dataset_id: The dataset of the stream.
+        in_generation: The generation in which the entries were read.
+        position: The table's position.
+        last: The last entry that was read.
     """
     floor = max(position, last.position)
     if floor & _MAX_SEQUENCE >= _HIGH_SEQUENCE and floor >> _SEQUENCE_BITS < _MAX_MS:
@@ -213,11 +227,11 @@ def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) 
 
 
 def renumber(dataset_id: int, in_generation: str, entry: Entry) -> None:
-    """Move an entry to the end of the stream, where it gets an id that no other record has."""
+    """Move an entry to the end of the stream, where it gets a new id that no other record has."""
     keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
     script("renumber")(keys=keys, args=[in_generation, entry.stream_id, entry.mark])
 
 
 def holds(dataset_id: int, stream_id: str) -> bool:
-    """Whether an entry is still in the stream."""
+    """Return whether an entry is still in the stream."""
     return bool(redis.client().xrange(redis_keys.stream(dataset_id), stream_id, stream_id))

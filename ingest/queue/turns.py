@@ -1,4 +1,4 @@
-"""Whose turn it is: which dataset a worker drains next, and the claim that keeps other workers away from it."""
+"""Choose the dataset that a worker drains next, and claim it, so that no other worker drains it at the same time."""
 
 import secrets
 from collections.abc import Iterator
@@ -16,10 +16,12 @@ from ingest.queue.scripts import script
 
 
 def next_due() -> int | None:
-    """Take the dataset to drain next; None if none is due.
+    """Return the dataset to drain next, or None if none is due. The projects take turns.
 
-    Projects take turns. The dataset is due again after a lease, unless its drain has ended by then.
-    Raises datasets.installation.UnusableData if the data is not ours.
+    The dataset is due again after a lease, unless its drain has ended by then.
+
+    Raises:
+        datasets.installation.UnusableData: The data is not ours.
     """
     installation.check()
     client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
@@ -35,7 +37,7 @@ def next_due() -> int | None:
 
 
 def count_due(limit: int) -> int:
-    """Return how many datasets are due, `limit` at most. See take.lua for what is due."""
+    """Return how many datasets are due, at most `limit`. See take.lua for when a dataset is due."""
     client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
     seconds, micros = client.time()
     now = seconds * 1000 + micros // 1000
@@ -48,7 +50,7 @@ def count_due(limit: int) -> int:
 
 
 def pending() -> dict[int, float]:
-    """Return the datasets with something to store, and when each is due, in ms since the epoch."""
+    """Return the datasets with queued records, and when each is due, in ms since the epoch."""
     client = redis.client()
     with client.pipeline(transaction=False) as pipe:
         for project_id in client.zrange(redis_keys.TURNS, 0, -1):
@@ -57,20 +59,20 @@ def pending() -> dict[int, float]:
 
 
 def settle(dataset: Dataset) -> None:
-    """End a drain: the dataset is not pending any more if its stream is empty, and due at once if not."""
+    """End a drain: the dataset is no longer pending if its stream is empty, and due at once if it is not."""
     keys = [redis_keys.pending(dataset.project_id), redis_keys.stream(dataset.pk), redis_keys.TURNS]
     script("end_drain")(keys=keys, args=[dataset.pk, dataset.project_id])
 
 
 @dataclass(slots=True)
 class Lock:
-    """A drain's claim on a dataset, for the length of a lease."""
+    """A drain's claim on a dataset. It lasts for one lease, unless it is renewed."""
 
     dataset_id: int
     token: str
 
     def renew(self) -> bool:
-        """Another lease. False where the claim was lost meanwhile."""
+        """Renew the claim for another lease. Return False if it was lost in the meantime."""
         return bool(self._run("renew"))
 
     def _run(self, what: str) -> Any:
@@ -80,7 +82,7 @@ class Lock:
 
 @contextmanager
 def claim(dataset_id: int) -> Iterator[Lock | None]:
-    """Claim a dataset for a drain; None where another is at work on it."""
+    """Claim a dataset for a drain. Yield None if another drain has claimed it."""
     lock = Lock(dataset_id, secrets.token_hex(8))
     if not lock._run("claim"):
         yield None

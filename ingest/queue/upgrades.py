@@ -1,7 +1,7 @@
-"""Bring the data in Redis from the shape that an earlier release has left to the present one.
+"""Upgrade the data in Redis that an earlier release has written to the present version.
 
-Each step is safe to repeat: one that dies is run again. No other process of the service may run meanwhile. A step that
-makes data unreadable for the release before needs a line in CHANGELOG.md.
+Each step is safe to repeat: if a step dies, run it again. No other process of the service may run at the same time. If
+the earlier release cannot read the data after a step, write it into CHANGELOG.md.
 """
 
 import math
@@ -25,14 +25,16 @@ _V1_HEARTBEAT = "worker:heartbeat"
 
 
 def upgrade() -> tuple[int, int]:
-    """Upgrade the data; return its version before and now.
+    """Upgrade the data. Return its version before and after.
 
-    Raises AnotherVersion if a newer release has written it, AnotherInstallation if it is not ours.
+    Raises:
+        AnotherVersion: A newer release has written the data.
+        AnotherInstallation: The data is not ours.
     """
     installation.check_owner(installation.claim())
     client, before = redis.client(), version()
     if before > CURRENT_VERSION:
-        installation.check()  # which says so
+        installation.check()  # raises AnotherVersion
     for number in range(before, CURRENT_VERSION):
         _STEPS[number]()
         _recount()
@@ -42,7 +44,7 @@ def upgrade() -> tuple[int, int]:
 
 
 def version() -> int:
-    """Return the data's version. The first versions did not write theirs: it is told from the keys."""
+    """Return the data's version. The first releases did not write it, so their keys tell it."""
     client = redis.client()
     found = client.get(DATA_VERSION)
     if found is not None:
@@ -54,9 +56,10 @@ def version() -> int:
 
 
 def _one_key_for_each_counter() -> None:
-    """Version 1: a dataset's counters are keys, no longer fields of a hash.
+    """Upgrade to version 1: a dataset's counters are keys, no longer fields of a hash.
 
-    Of data that was used by both without a step between, each has counted a part of what was accepted.
+    If both releases have used the data without this step, each has counted a part of the accepted records. So the step
+    adds the two.
     """
     for dataset_id, _ in _datasets():
         counters = redis.client().hgetall(_V0_COUNTERS.format(dataset_id))
@@ -68,9 +71,9 @@ def _one_key_for_each_counter() -> None:
 
 
 def _projects_and_digests() -> None:
-    """Version 2: pending datasets are kept by project; an Idempotency-Key and its body are kept as digests.
+    """Upgrade to version 2: pending datasets are kept by project, Idempotency-Keys and their bodies as digests.
 
-    Slots are forgotten: no process that could send a request again is left.
+    The step deletes all slots, because no process is left that could send a request again.
     """
     client, now, projects = redis.client(), clock.milliseconds(), dict(_datasets())
     for dataset_id, project_id in projects.items():
@@ -88,7 +91,7 @@ def _projects_and_digests() -> None:
 
 
 def _digest(key: bytes, projects: dict[int, int]) -> None:
-    """Keep an Idempotency-Key of version 1 as version 2 does, for the rest of its life."""
+    """Convert an Idempotency-Key of version 1 to version 2. It keeps its time to live."""
     client = redis.client()
     written, _, chosen = key.removeprefix(_V1_IDEMPOTENCY).partition(b":")
     dataset_id = int(written)
@@ -110,7 +113,7 @@ def _digest(key: bytes, projects: dict[int, int]) -> None:
 
 
 def _recount() -> None:
-    """Count anew what is queued: an upgrade without its step may have left counters that are wrong, or negative."""
+    """Count what is queued again. A release that ran without its step may have left wrong or negative counters."""
     client, total = redis.client(), 0
     for dataset_id, _ in _datasets():
         records = size = 0
@@ -126,9 +129,9 @@ def _recount() -> None:
 
 
 def _datasets() -> list[tuple[int, int]]:
-    """Return each dataset's id, and its project's."""
+    """Return the ids of each dataset and its project."""
     return list(Dataset.objects.order_by("pk").values_list("pk", "project_id"))
 
 
-# The step from version n to n + 1 is the nth.
+# The step at index n upgrades version n to n + 1.
 _STEPS = (_one_key_for_each_counter, _projects_and_digests)

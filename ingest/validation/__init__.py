@@ -1,0 +1,1 @@
+"""Validation: from the bytes of a request to records that match their schema."""

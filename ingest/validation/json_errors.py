@@ -15,12 +15,12 @@ from ingest.errors import InvalidJson
 from ingest.validation.json_text import followed_at, not_utf8, skip_value, spans
 
 EMPTY = "The body is empty."
-TOO_DEEP = "The values nest too deep: 900 levels can be read."
+TOO_DEEP = "The values are nested too deep. At most 900 levels are supported."
 
 _MALFORMED = re.compile(r"JSON is malformed: (.+) \(byte (\d+)\)").fullmatch
 _ONE_A_LINE = "`curl -d` removes line breaks, `curl --data-binary` keeps them"
 
-# How a text begins that is something else -> what it is.
+# The first bytes of a text that is not JSON -> what it is.
 _BEGINNINGS = {
     b"\xef\xbb\xbf": "a byte order mark (BOM): save the text as UTF-8 without one",
     b"\xff\xfe": "this is UTF-16: send UTF-8",
@@ -28,7 +28,7 @@ _BEGINNINGS = {
     b"\x1f\x8b": "this is gzip: send the header Content-Encoding: gzip",
     b"\x28\xb5\x2f\xfd": "this is zstd: send the header Content-Encoding: zstd",
 }
-# What stands at the place -> the cause.
+# The bytes at the fault -> the cause.
 _CAUSES = [
     (rb"\xef\xbb\xbf", _BEGINNINGS[b"\xef\xbb\xbf"]),
     (rb"'", 'JSON writes text in double quotes ("), not in single ones'),
@@ -40,30 +40,30 @@ _CAUSES = [
     (rb"[\r\n]", r"a line break inside a text: JSON writes \n"),
     (rb"[\x01-\x1f]", r"a control character: JSON has none between values, and in a text writes \t or \u001b"),
 ]
-# The same, where a value is expected.
+# The same, at a place where JSON needs a value.
 _CAUSES_OF_VALUES = [
     (rb"(?i:nan|inf|infinity)\b", "NaN and Infinity are not JSON numbers"),
     (rb"(?i:true|false|null|none|undefined)\b", "JSON writes true, false and null, in lower case"),
     (rb"[.+]?[0-9]|[.+]", "a JSON number begins with a digit or a minus, and not with a zero before other digits"),
 ]
-_WORDS = {"expected '\"'": 'a name in double quotes (") is expected'}  # what msgspec says -> what we say
+_WORDS = {"expected '\"'": 'a name in double quotes (") is expected'}  # msgspec's words -> our words
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 ).search
-# UTF-8 has several bytes a character; these are not the first.
+# In UTF-8, a character of several bytes has these behind its first byte.
 _NOT_FIRST_BYTES = bytes(range(0x80, 0xC0))
 
 
 class Fault(NamedTuple):
-    """What is wrong with a text, and the offset of the byte where, if it is known."""
+    """Why a text is not JSON, and the offset of the byte at fault, if it is known."""
 
     cause: str
     at: int | None = None
-    in_array: bool = True  # in an element, if the text is an array
+    in_array: bool = True  # whether the fault is in an element, if the text is an array
 
 
 def check_json(body: bytes) -> None:
-    """Raise InvalidJson unless a body is one JSON text; of an array, with the index of the element."""
+    """Raise InvalidJson unless a body is one JSON value. If it is an array, the error has the index of the element."""
     fault = _fault(body, is_line=False)
     if fault is None:
         return
@@ -72,9 +72,13 @@ def check_json(body: bytes) -> None:
 
 
 def check_line(body: bytes, line: bytes, index: int, starts: Iterator[tuple[int, int]]) -> None:
-    """Raise InvalidJson, with the index, unless a line of NDJSON is one JSON text.
+    """Raise InvalidJson unless a line of NDJSON is one JSON value.
 
-    `starts` is `enumerate(starts_of_lines(body))`; it is moved on to a line with a fault, so lines come in their order.
+    Args:
+        body: The whole body.
+        line: The line to check. Check the lines in their order.
+        index: The index of the line, for the error.
+        starts: `enumerate(starts_of_lines(body))`, the same iterator for all lines. A fault moves it on to its line.
     """
     fault = _fault(line, is_line=True)
     if fault is None:
@@ -96,7 +100,7 @@ def _invalid(body: bytes, fault: Fault, index: int | None) -> InvalidJson:
 
 
 def _fault(text: bytes, *, is_line: bool) -> Fault | None:
-    """Return what keeps a text from being JSON, None where it is JSON."""
+    """Return why a text is not JSON, or None if it is JSON."""
     bad = not_utf8(text)
     try:
         if bad is None:
@@ -120,19 +124,21 @@ def _fault(text: bytes, *, is_line: bool) -> Fault | None:
     at = int(malformed[2]) if malformed else len(text)
     lone = _LONE_SURROGATE(text, max(0, at - 12))
     if lone and lone.start() < at + 12 and lone.end() < len(text):
-        return Fault("half of a surrogate pair is not text; a character beyond U+FFFF takes two escapes", lone.start())
+        return Fault(
+            "half of a surrogate pair is not a character: write two escapes for a character beyond U+FFFF", lone.start()
+        )
     if malformed is None:
         return Fault(_why_cut(text, is_line), len(text))
     return _known(text, at, malformed[1])
 
 
 def _known(text: bytes, at: int, said: str) -> Fault:
-    """Return the fault at a place: the cause if it is one that clients commonly have, else what msgspec has said."""
+    """Return the fault at a place, with a known cause or else with msgspec's words."""
     causes, place = _CAUSES, at
     if said in ("invalid character", "invalid number"):
         causes = [*_CAUSES, *_CAUSES_OF_VALUES]
         while text[at : at + 1].isalpha() and text[place - 1 : place].isalpha() and at - place < len("undefined"):
-            place -= 1  # msgspec has read the n of `nan` as that of `null`
+            place -= 1  # msgspec took the n of `nan` for that of `null`
     for pattern, cause in causes:
         if re.compile(pattern).match(text, place):
             return Fault(cause, place)
@@ -140,7 +146,7 @@ def _known(text: bytes, at: int, said: str) -> Fault:
 
 
 def _why_followed(text: bytes, at: int, is_line: bool) -> str:
-    """Return why there is something at a place, after a whole value."""
+    """Say why there is other text after a whole value."""
     if text[at : at + 1] == b",":
         if is_line:
             return "a comma after the value: NDJSON has none between its lines"
@@ -148,7 +154,7 @@ def _why_followed(text: bytes, at: int, is_line: bool) -> str:
     if text[at : at + 1] not in (b"{", b"["):
         return "other characters after the value"
     if is_line:
-        return f"a second value on the line: a record stands on a line of its own; {_ONE_A_LINE}"
+        return f"a second value on the line: write each record on its own line; {_ONE_A_LINE}"
     if b"\n" in text[len(text[:at].rstrip()) : at]:
         return "a second value on a line of its own: send NDJSON to /batch as Content-Type: application/x-ndjson"
     return f"a second value after the first: if this was NDJSON, {_ONE_A_LINE}"
@@ -159,11 +165,11 @@ def _why_cut(text: bytes, is_line: bool) -> str:
         return "the body ends before its value does"
     if text.lstrip()[:1] == b"[":
         return "the line ends before its value does: send a JSON array as Content-Type: application/json"
-    return "the line ends before its value does: a record stands on one line"
+    return "the line ends before its value does: write each record on one line"
 
 
 def _index(array: bytes, at: int | None) -> int | None:
-    """Return the index of the element in which there is a fault, None if it is beyond the most records."""
+    """Return the index of the element with the fault, or None if it is beyond the records that a batch may have."""
     index, end, most = -1, array.index(b"["), settings.MAX_BATCH_RECORDS
     try:
         for start, after in islice(spans(array), most):
@@ -173,6 +179,6 @@ def _index(array: bytes, at: int | None) -> int | None:
     except RecursionError:
         return index + 1
     is_trailing_comma = at is not None and array[at : at + 1] == b"]" and not array[end + 1 : at].strip()
-    if at is not None and at > end and not is_trailing_comma:  # it is in the element that could not be passed over
+    if at is not None and at > end and not is_trailing_comma:  # the fault is in the first element that is not valid
         index += 1
     return index if 0 <= index < most else None

@@ -12,16 +12,16 @@ from msgspec import Raw
 
 PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-# Raises where a text is not one whole JSON value. It does not look whether texts are UTF-8.
+# Raises one of PARSE_ERRORS unless the text is one whole JSON value. It does not check that strings are UTF-8.
 skip_value = msgspec.json.Decoder(Raw).decode
-# msgspec's error where another character follows a complete value: it counts the characters up to this one.
+# msgspec's error if another character follows a whole value. Its number is the offset of this character plus one.
 _FOLLOWED = re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)").fullmatch
-# As text, a slice takes up to four times its bytes.
+# Decoded, a slice takes up to four times its bytes.
 _SLICE_BYTES = 64 * 1024
 
 
 def not_utf8(text: bytes) -> int | None:
-    """Return the offset of the first byte that is not UTF-8, None where all are."""
+    """Return the offset of the first byte that is not UTF-8, or None if the text is UTF-8."""
     if len(text) <= _SLICE_BYTES:
         try:
             text.decode()
@@ -40,7 +40,7 @@ def not_utf8(text: bytes) -> int | None:
 
 
 def is_json(text: bytes) -> bool:
-    """Return whether this is one well-formed JSON text."""
+    """Return whether a text is one whole JSON value."""
     try:
         skip_value(text)
     except PARSE_ERRORS:
@@ -49,17 +49,17 @@ def is_json(text: bytes) -> bool:
 
 
 def elements(array: bytes) -> Iterator[bytes]:
-    """Yield the text of each element of a well-formed array, one after the other."""
+    """Yield the text of each element of an array that is valid JSON."""
     return (array[start:end] for start, end in spans(array))
 
 
 def spans(array: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each element of an array begins and ends; up to the first one that is not well-formed."""
+    """Yield where each element of an array begins and ends. Stop at the first one that is not valid JSON."""
     view, at = memoryview(array), array.index(b"[") + 1
     while True:
         try:
             skip_value(view[at:])
-            return  # the array does not end
+            return  # the array has no end
         except msgspec.DecodeError as error:
             length = followed_at(str(error))
         if length is None:
@@ -72,6 +72,6 @@ def spans(array: bytes) -> Iterator[tuple[int, int]]:
 
 
 def followed_at(message: str) -> int | None:
-    """Return the offset of what follows a whole value, if that is what msgspec's error says."""
+    """Return the offset of the text that follows a whole value, or None if msgspec's error is another one."""
     followed = _FOLLOWED(message)
     return int(followed[1]) - 1 if followed else None

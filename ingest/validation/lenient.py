@@ -22,10 +22,10 @@ from ingest.validation.record_errors import MAX_PROBLEMS, Problem, examine, good
 
 APPLIED = {"Preference-Applied": "handling=lenient"}
 
-# The answer is remembered for as long as its Idempotency-Key is, so `errors` must not be long.
+# Redis keeps the answer with its Idempotency-Key, so `errors` must not be long.
 _MAX_ERRORS_BYTES = 8192
 
-# A preference's name and value; parameters may follow.
+# Name and value of a preference. Parameters may follow.
 _PREFERENCE = re.compile(r'\s*([^\s=;"]+)\s*(?:=\s*"?([^\s;"]*)"?)?').match
 
 _encode = msgspec.json.encode
@@ -33,7 +33,7 @@ _encode = msgspec.json.encode
 
 @lru_cache(maxsize=256)
 def is_preferred(header: str) -> bool:
-    """Return whether a Prefer header asks for lenient handling. Of a preference that stands twice, the first counts."""
+    """Return whether a Prefer header asks for lenient handling. If a preference occurs twice, the first one counts."""
     for preference in parse_http_list(header):
         match = _PREFERENCE(preference)
         if match and match[1].lower() == "handling":
@@ -44,10 +44,10 @@ def is_preferred(header: str) -> bool:
 def validate_leniently(
     validate: Callable[[CompiledSchema, bytes], Payload], content_type: str, schema: CompiledSchema, body: bytes
 ) -> Payload:
-    """Return the good records of a batch as a payload that also tells of the others.
+    """Return a payload of the good records of a batch. Its `rejected` describes the bad ones.
 
-    Raises what `validate` raises where no record is good, or where the batch is malformed as a whole. A single record
-    is handled as ever.
+    Raise the error of `validate` if no record is good, or if the batch as a whole is not valid. A single record is not
+    handled leniently.
     """
     try:
         payload = validate(schema, body)
@@ -65,7 +65,7 @@ def validate_leniently(
 
 
 def _records(content_type: str, body: bytes, refusal: InvalidJson | InvalidRecords) -> Iterable[bytes] | None:
-    """Return the records of a batch in which some are bad; None for any other body."""
+    """Return the records of a batch that has bad ones, or None for any other body."""
     if content_type == NDJSON:
         return lines_of(body) if "index" in refusal.details else None
     is_batch = isinstance(refusal, InvalidRecords) and json_type(body) == "array"
@@ -79,7 +79,7 @@ def _taken(schema: CompiledSchema, body: bytes, records: Iterable[bytes]) -> Pay
     first: list[tuple[Problem, bytes]] = []
     count = 0
     for index, record in enumerate(records):
-        # Once the answer is full, what counts is whether a record is good.
+        # Once the answer is full, only find out whether a record is good.
         if len(problems) <= MAX_PROBLEMS:
             found, text = _examined(schema, record, partial(check_line, body, record, index, starts))
         else:
@@ -94,12 +94,12 @@ def _taken(schema: CompiledSchema, body: bytes, records: Iterable[bytes]) -> Pay
             first.append((told[0], record))
     taken = b"[%b]" % b",".join(good)
     if good:
-        schema.many.decode(taken)  # the readings agree, or we fail here and not in a worker
+        schema.many.decode(taken)  # if the two readings disagree, fail here and not in a worker
     return Payload(taken, ARRAY, len(good), Rejected(count, _answer(count, problems), first[:MAX_PROBLEMS]))
 
 
 def _examined(schema: CompiledSchema, record: bytes, check: Callable[[], None]) -> tuple[list[Problem], bytes | None]:
-    """Return what is wrong with a record; and its text for the queue, None for a bad one."""
+    """Return the problems of a record, and its text for the queue, or None if it is bad."""
     try:
         check()
         (examined,) = examine(schema, [record], indexed=False)
@@ -118,7 +118,7 @@ def _good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
 
 
 def _answer(count: int, problems: list[Problem]) -> bytes:
-    """Return what the 202 says of refused records, as members of its JSON object."""
+    """Return the members of the 202 answer about refused records, as JSON text without braces."""
     shown: list[Problem] = []
     size = 0
     for problem in problems[:MAX_PROBLEMS]:

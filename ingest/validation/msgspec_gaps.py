@@ -9,25 +9,25 @@ from datasets.schemas.date_times import FIRST_DAY, LAST_DAY, is_date_time
 from datasets.schemas.schema import CompiledSchema
 from ingest.validation.json_text import PARSE_ERRORS, not_utf8
 
-# What msgspec takes for a timestamp and RFC 3339 does not: `+0000` without a colon, and a space instead of the T.
+# msgspec accepts timestamps that RFC 3339 forbids: an offset without a colon (`+0000`), and a space instead of the T.
 _LAX_OFFSET = re.compile(rb':\d\d(?:\.\d+)?[+-]\d{4}"').search
-# Their shapes, where each digit is a 0: looked for at the speed of memory, which a regular expression is not.
+# Their shapes, with each digit replaced by 0. The search for a fixed text is much faster than a regular expression.
 _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
 _LAX_EAST, _LAX_WEST, _LAX_SPACE = b'+0000"', b'-0000"', b"-00 00:"
-# The days that can be in the year 0 or 10000 in UTC.
+# Only on these days can a timestamp be in the year 0 or 10000 in UTC.
 _FIRST_DAY, _LAST_DAY = b'"' + FIRST_DAY.encode(), b'"' + LAST_DAY.encode()
-# A character of these patterns, written as an escape; some JSON libraries write + as \u002B.
+# A character of these patterns, written as an escape. Some JSON libraries write + as \u002B.
 _ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
 
 
 def is_utf8(body: bytes) -> bool:
-    """Return whether a body is UTF-8. msgspec skips over `context` without looking at its bytes."""
+    """Return whether a body is UTF-8. msgspec does not check the bytes of `context`."""
     return body.isascii() or not_utf8(body) is None
 
 
 def may_be_misread(body: bytes) -> bool:
-    """Return whether msgspec may have taken a timestamp that is none. A yes may be wrong; a no never is."""
-    # One byte is looked for many times faster than several.
+    """Return whether msgspec may have accepted an invalid timestamp. True may be wrong, False is certain."""
+    # The search for one byte is many times faster than for several.
     if b"\\" in body and b"\\u00" in body and _ESCAPED(body):
         return True
     shape = stringzilla.translate(body, _DIGITS_TO_ZERO)
@@ -40,7 +40,7 @@ def may_be_misread(body: bytes) -> bool:
 
 
 def has_date_times(schema: CompiledSchema, records: bytes) -> bool:
-    """Return whether each timestamp of an array of records, which msgspec has accepted, is one of ours."""
+    """Return whether each timestamp is valid, in an array of records that msgspec has accepted."""
     try:
         read = schema.date_times.decode(records)
     except PARSE_ERRORS:  # an array nests one level deeper than its records

@@ -21,7 +21,12 @@ from ingest.validation.record_errors import MAX_PROBLEMS, Problem, examine
 
 
 def validate_one(schema: CompiledSchema, body: bytes) -> Payload:
-    """Return a body that should be one record as a payload. Raises InvalidJson or InvalidRecords."""
+    """Return the payload of a body that must be one record.
+
+    Raises:
+        InvalidJson: The body is not JSON.
+        InvalidRecords: It is not a record of this schema.
+    """
     try:
         schema.one.decode(body)
     except PARSE_ERRORS:
@@ -34,9 +39,13 @@ def validate_one(schema: CompiledSchema, body: bytes) -> Payload:
 
 
 def validate_array(schema: CompiledSchema, body: bytes) -> Payload:
-    """Return a body that should be a JSON array of records as a payload.
+    """Return the payload of a body that must be a JSON array of records.
 
-    Raises InvalidJson, EmptyBatch, TooManyRecords, InvalidRecords.
+    Raises:
+        InvalidJson: The body is not JSON.
+        EmptyBatch: It is no array, or an empty one.
+        TooManyRecords: It has more records than a batch may have.
+        InvalidRecords: Records do not match the schema.
     """
     most: int = settings.MAX_BATCH_RECORDS
     try:
@@ -61,9 +70,12 @@ def validate_array(schema: CompiledSchema, body: bytes) -> Payload:
 
 
 def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
-    """Return a body that should be NDJSON as a payload: one record a line, blank lines ignored.
+    """Return the payload of a body that must be NDJSON: one record a line. Blank lines are ignored.
 
-    Raises InvalidJson, TooManyRecords, InvalidRecords.
+    Raises:
+        InvalidJson: A line is not JSON, or all lines are blank.
+        TooManyRecords: It has more records than a batch may have.
+        InvalidRecords: Records do not match the schema.
     """
     most: int = settings.MAX_BATCH_RECORDS
     lines = lines_of(body, most + 1)
@@ -87,10 +99,13 @@ def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
 
 
 def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed: bool) -> bytes:
-    """Return the records as an array that the typed decode accepts; or raise InvalidRecords with their problems.
+    """Return the records as an array that the typed decode accepts.
 
-    There is no problem where a name stands twice in a record, first with a wrong value: the last one counts, and only
-    it is passed on.
+    This succeeds if a name occurs twice in a record, first with a wrong value: the last value counts, and only it is
+    queued.
+
+    Raises:
+        InvalidRecords: The records have problems.
     """
     found: list[Problem] = []
     texts: list[bytes] = []
@@ -104,7 +119,7 @@ def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed
             first = records[int(str(found[0].get("index", 0)))]
             raise InvalidRecords(found[:MAX_PROBLEMS], truncated=len(found) > MAX_PROBLEMS, record=first)
         body = b"[%b]" % b",".join(texts)
-        schema.many.decode(body)  # the readings agree, or we fail here and not in a worker
-    except RecursionError:  # what `check_json` could just parse, from a stack that is not as deep as here
+        schema.many.decode(body)  # if the two readings disagree, fail here and not in a worker
+    except RecursionError:  # `check_json` could just parse it, with a stack that is less deep
         raise InvalidJson({"detail": TOO_DEEP}) from None
     return body

@@ -16,20 +16,20 @@ from ingest.validation.json_text import PARSE_ERRORS
 from ingest.validation.msgspec_gaps import has_date_times, may_be_misread
 
 MAX_PROBLEMS = 20
-MAX_CHARACTERS = 100  # of a name in an answer
+MAX_CHARACTERS = 100  # of a field's name in an answer
 
 Problem = dict[str, object]
 
-# An object of this size may be held as Python objects.
+# The members of a larger object are not all held as Python objects at once.
 _MAX_BYTES_AT_ONCE = 64 * 1024
 _all_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Examined(Struct, frozen=True):
-    """One record: its problems, at most one more than an answer lists, and its text.
+    """A record with its problems (at most one more than an answer lists) and its text.
 
-    A record with problems has the text that was sent; one without has the text for the queue. These differ where a
-    name stands twice, first with a wrong value: the last value counts, and only it is queued.
+    If there are problems, `text` is what was sent. If not, it is the text for the queue. They differ if a name occurs
+    twice, first with a wrong value: the last value counts, and only it is queued.
     """
 
     index: int
@@ -38,9 +38,15 @@ class Examined(Struct, frozen=True):
 
 
 def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) -> Iterator[Examined]:
-    """Yield each record with its problems; `indexed` problems tell the record's index in a batch.
+    """Yield each record with its problems.
 
-    The records are JSON texts that `check_json` has passed. Raises RecursionError where one nests too deep.
+    Args:
+        schema: The schema that the records must match.
+        records: JSON texts that `check_json` has accepted.
+        indexed: Whether each problem gets the index of its record in the batch.
+
+    Raises:
+        RecursionError: A record nests too deep.
     """
     for index, record in enumerate(records):
         text = good_text(schema, record)
@@ -48,15 +54,20 @@ def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) 
             yield Examined(index, [], text)
             continue
         problems = _problems(schema, record)
-        if not problems:  # at the depth where parsing begins to fail, one reading may succeed and another not
+        if not problems:  # near the depth limit, one reading may succeed and the other may fail
             raise RecursionError
         yield Examined(index, [{"index": index, **each} for each in problems] if indexed else problems, record)
 
 
 def good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
-    """Return the text for the queue of a record that has no problem, None for any other; as `examine`, without reasons.
+    """Return the text for the queue if a record has no problem, else None. This is faster than `examine`.
 
-    The record is a JSON text that `check_json` has passed. Raises RecursionError where it nests too deep.
+    Args:
+        schema: The schema that the record must match.
+        record: A JSON text that `check_json` has accepted.
+
+    Raises:
+        RecursionError: The record nests too deep.
     """
     if _is_valid(schema, record):
         return record
@@ -81,23 +92,23 @@ def _problems(schema: CompiledSchema, record: bytes) -> list[Problem]:
     if received != "object":
         problem = _problem("Payload must be an object", "not_an_object", None, "object", record)
         if received == "array":
-            problem["detail"] = "A batch is one array of objects, sent to /batch as application/json."
+            problem["detail"] = "A batch is one array of objects. Send it to /batch as application/json."
         return [problem]
     values = {name: bytes(value) for name, value in _members(schema, record).items()}
     return list(islice(_record_problems(schema, values), MAX_PROBLEMS + 1))
 
 
 class _Name(str):
-    """A name that msgspec asks us about."""
+    """The name of a member. msgspec calls our hook for this type."""
 
     __slots__ = ()
 
 
-_OTHERS = _Name("\ud800")  # no name: such text is not JSON
+_OTHERS = _Name("\ud800")  # stands for all other names. It cannot be a name, because it is not valid JSON text
 
 
 def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
-    """Return the members of an object, in its order: those of the schema, and as many others as an answer can list."""
+    """Return an object's members in order: those of the schema, and as many others as an answer can list."""
     kept: dict[str, _Name] = {}
     more = MAX_PROBLEMS + 1
 
@@ -117,7 +128,7 @@ def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
 
 
 def _record_problems(schema: CompiledSchema, values: dict[str, bytes]) -> Iterator[Problem]:
-    """Yield what is wrong with one record, in the contract's order."""
+    """Yield the problems of one record, in the contract's order."""
     types = schema.types
     if "timestamp" not in values or not accepts("timestamp", values["timestamp"]):
         yield _problem(
@@ -138,7 +149,7 @@ def _record_problems(schema: CompiledSchema, values: dict[str, bytes]) -> Iterat
 
 
 def _problem(error: str, code: str, field: str | None, expected: str, value: bytes | None) -> Problem:
-    """Return one problem; `expected` is a field's type, or what an error calls it."""
+    """Return one problem. `expected` is a field type, or the text for the answer."""
     problem: Problem = {"error": error, "code": code}
     if field is not None:
         problem["field"] = field

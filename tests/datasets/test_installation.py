@@ -61,7 +61,8 @@ def test_the_redis_of_another_installation_stays_untouched(api: Api, dataset: Da
             {
                 "error": "Ingest queue unavailable",
                 "code": "queue_unavailable",
-                "detail": "The queue's data is not this service's (see /readyz). Nothing was queued or charged.",
+                "detail": "Redis holds data of another installation or release (see /readyz). "
+                "Nothing was queued or charged.",
             },
         )
     for work in (turns.next_due, lambda: drain(dataset.pk), quotas.flush, upkeep.note_key_use):

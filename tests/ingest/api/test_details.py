@@ -19,7 +19,7 @@ TEXT = json.dumps(record()).encode()
 N = len(TEXT)
 BOM = "a byte order mark (BOM): save the text as UTF-8 without one."
 CONTROL = r"a control character: JSON has none between values, and in a text writes \t or \u001b."
-LONE = "half of a surrogate pair is not text; a character beyond U+FFFF takes two escapes."
+LONE = "half of a surrogate pair is not a character: write two escapes for a character beyond U+FFFF."
 NAN = "NaN and Infinity are not JSON numbers."
 WORDS = "JSON writes true, false and null, in lower case."
 NUMBER = "a JSON number begins with a digit or a minus, and not with a zero before other digits."
@@ -77,7 +77,7 @@ SINGLE: list[tuple[bytes | str, tuple[int, int, int] | None, str]] = [
     (b'{"a":"' + b"x" * 100_000 + b'\xff"}', (1, 100_007, 100_006), "the byte 0xff is not UTF-8."),
     (TEXT[:-1], (1, N, N - 1), CUT),
     (rb'{"a":"\ud83d', (1, 13, 12), CUT),
-    (b'{"a":' * 2000, None, "The values nest too deep: 900 levels can be read."),
+    (b'{"a":' * 2000, None, "The values are nested too deep. At most 900 levels are supported."),
     (TEXT + b"\n" + TEXT, (2, 1, N + 1), SECOND_LINE),
     (TEXT + TEXT, (1, N + 1, N), f"a second value after the first: if this was NDJSON, {JOINED}"),
     (TEXT + b"," + TEXT, (1, N + 1, N), NO_BRACKETS),
@@ -95,7 +95,7 @@ ARRAYS: list[tuple[bytes, int | None, tuple[int, int, int] | None, str]] = [
     (b"[1., 2]", 0, (1, 4, 3), "invalid number."),
     (b"[1.]", 0, (1, 4, 3), "invalid number."),
     (b"[1, 2, {", 2, (1, 9, 8), CUT),
-    (b"[%b,%b" % (TEXT, b"[" * 5000), 1, None, "The values nest too deep: 900 levels can be read."),
+    (b"[%b,%b" % (TEXT, b"[" * 5000), 1, None, "The values are nested too deep. At most 900 levels are supported."),
     (b"[%b]\n[%b]" % (TEXT, TEXT), None, (2, 1, N + 3), SECOND_LINE),
     (b"[" + b"1," * 20_000 + b"x]", None, (1, 40_002, 40_001), "invalid character."),
     (b"\xef\xbb\xbf[%b]" % TEXT, None, (1, 1, 0), BOM),
@@ -105,14 +105,14 @@ ARRAYS: list[tuple[bytes, int | None, tuple[int, int, int] | None, str]] = [
 ONE_LINE = "the line ends before its value does: "
 LINES: list[tuple[bytes, int | None, tuple[int, int, int] | None, str]] = [
     (b"\n \r\n", None, None, "The body is empty."),
-    (TEXT + TEXT, 0, (1, N + 1, N), f"a second value on the line: a record stands on a line of its own; {JOINED}"),
+    (TEXT + TEXT, 0, (1, N + 1, N), f"a second value on the line: write each record on its own line; {JOINED}"),
     (TEXT + b"\n\n" + b'  {"a":NaN}', 1, (3, 8, N + 9), NAN),
     (b"  " + TEXT + b"\r\n" + TEXT + b",\n" + TEXT, 1, (2, N + 1, 2 * N + 4), NO_COMMA),
     (TEXT + b"\n\xef\xbb\xbf" + TEXT, 1, (2, 1, N + 1), BOM),
     (TEXT + b'\n{"a":"\xe9"}', 1, (2, 7, N + 7), "the byte 0xe9 is not UTF-8."),
     (b"[\n" + TEXT + b"\n]", 0, (1, 2, 1), ONE_LINE + "send a JSON array as Content-Type: application/json."),
-    (json.dumps(record(), indent=1).encode(), 0, (1, 2, 1), ONE_LINE + "a record stands on one line."),
-    (TEXT + b"\n" + b'{"a":' * 2000, 1, None, "The values nest too deep: 900 levels can be read."),
+    (json.dumps(record(), indent=1).encode(), 0, (1, 2, 1), ONE_LINE + "write each record on one line."),
+    (TEXT + b"\n" + b'{"a":' * 2000, 1, None, "The values are nested too deep. At most 900 levels are supported."),
 ]  # fmt: skip
 
 # A timestamp, as JSON -> what is wrong with it.
@@ -215,7 +215,7 @@ def test_a_number_beyond_a_double_is_told_apart_from_a_text(api: Api) -> None:
 
 
 def test_an_array_where_a_record_is_expected_is_sent_elsewhere(api: Api) -> None:
-    words = "A batch is one array of objects, sent to /batch as application/json."
+    words = "A batch is one array of objects. Send it to /batch as application/json."
     assert told(api, b"[%b]" % TEXT, "")["detail"] == words
     assert told(api, b"[%b]\n" % TEXT, "/batch", NDJSON)["detail"] == words
 

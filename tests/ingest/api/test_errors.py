@@ -31,7 +31,7 @@ DATE_TIME = "RFC 3339 date-time with an offset"
 MEDIA_TYPES = "application/json, or on a batch application/x-ndjson; charset utf-8 or none"
 NO_STRING = "A timestamp is a string, like 2026-06-10T10:58:00Z."
 ONE_HOST = {"detail": "An HTTP/1.1 request needs one Host header."}
-NO_BATCH = "A batch is one array of objects, sent to /batch as application/json."
+NO_BATCH = "A batch is one array of objects. Send it to /batch as application/json."
 NOTHING_HAPPENED = {"detail": "Nothing was queued or charged."}
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
@@ -338,7 +338,7 @@ TABLE = [
         with_a_key_too_many,
         {
             "limit": 1_000_000,
-            "detail": "The project has used 1000000 Idempotency-Keys, as many as are remembered. Send without a key, "
+            "detail": "The project has used 1000000 Idempotency-Keys, which is the limit. Send without a key, "
             "or wait until the oldest are forgotten. Nothing was queued or charged.",
         },
         {"Retry-After": "3600"},
@@ -349,7 +349,7 @@ TABLE = [
         "Ingest queue is full",
         "queue_full",
         without_memory,
-        {"detail": "Redis has no memory left for a longer backlog. Nothing was queued or charged."},
+        {"detail": "Redis has no memory for a longer backlog. Nothing was queued or charged."},
         {"Retry-After": "5"},
     ),
     Row(503, "Ingest queue unavailable", "queue_unavailable", without_redis, NOTHING_HAPPENED, {"Retry-After": "1"}),

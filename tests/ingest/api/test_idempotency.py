@@ -36,7 +36,7 @@ TOO_MANY = {
     "error": "Too many Idempotency-Keys",
     "code": "too_many_idempotency_keys",
     "limit": 2,
-    "detail": "The project has used 2 Idempotency-Keys, as many as are remembered. Send without a key, or wait until "
+    "detail": "The project has used 2 Idempotency-Keys, which is the limit. Send without a key, or wait until "
     "the oldest are forgotten. Nothing was queued or charged.",
 }
 

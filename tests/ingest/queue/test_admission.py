@@ -34,11 +34,11 @@ from tests.support.signs import all_is_well
 NOTHING = "Nothing was queued or charged."
 FULL = {"error": "Ingest queue is full", "code": "queue_full"}
 DATASET_FULL = {**FULL, "detail": f"The backlog of this dataset has reached its limit. {NOTHING}"}
-PROJECT_FULL = {**FULL, "detail": f"This project has its share of the backlog in the queue. {NOTHING}"}
+PROJECT_FULL = {**FULL, "detail": f"This project has used its share of the backlog. {NOTHING}"}
 ALL_FULL = {**FULL, "detail": f"The backlog of all datasets has reached its limit. {NOTHING}"}
-MEMORY_FULL = {**FULL, "detail": f"Redis has no memory left for a longer backlog. {NOTHING}"}
+MEMORY_FULL = {**FULL, "detail": f"Redis has no memory for a longer backlog. {NOTHING}"}
 AWAY = {"error": "Ingest queue unavailable", "code": "queue_unavailable", "detail": "Nothing was queued or charged."}
-UNKNOWN = {**AWAY, "detail": "The outcome is unknown: send it again with the same Idempotency-Key to be sure."}
+UNKNOWN = {**AWAY, "detail": "The outcome is unknown. Send the request again with the same Idempotency-Key to be sure."}
 
 
 @pytest.fixture
