@@ -1,4 +1,4 @@
-"""Accepted requests: the product, the ceiling and the baseline in turn, with no worker at work for any of them."""
+"""Measure accepted requests: the product, the ceiling and the baseline in turn, with no worker running."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -10,9 +10,9 @@ from tests.benchmarks.stack import Stack
 from tests.benchmarks.system import System
 
 CONNECTIONS = (16, 1, 64)
-# What is asked at 16 connections, by records a request: share of the ceiling's requests/s, multiple of the baseline's.
+# The goals at 16 connections, by records per request: share of the ceiling's requests/s, multiple of the baseline's.
 _TARGETS = {1: (0.60, 15.0), 100: (0.85, 25.0), 1000: (0.95, 35.0)}
-_MAX_P99 = 2.0  # times the ceiling's; asked of single records at 16 connections
+_MAX_P99 = 2.0  # times the ceiling's, for single records at 16 connections
 
 _LONGER = 2.5
 
@@ -20,11 +20,11 @@ Rounds = dict[str, list[dict[str, float]]]
 
 
 def run(stack: Stack, options: Options, report: Report) -> None:
-    """All sizes of request, at 1, 16 and 64 connections."""
+    """Measure all sizes of request, at 1, 16 and 64 connections."""
     systems: tuple[System, ...] = (stack.product, stack.ceiling, stack.baseline)
     for size in SIZES:
         for system in systems:
-            # Warm, and looked at answer by answer: the measured rounds only count refusals, which costs wrk less.
+            # Warm up, and check each answer. The measured rounds only count refusals, which is faster for wrk.
             system.measure(size, connections=16, seconds=1, check=True)
         for connections in CONNECTIONS:
             rounds: Rounds = {system.name: [] for system in systems}
@@ -40,7 +40,7 @@ def run(stack: Stack, options: Options, report: Report) -> None:
 def _measure(stack: Stack, system: System, size: int, connections: int, seconds: float) -> dict[str, float]:
     stack.settle()
     if system is stack.baseline and size == 1000:
-        seconds *= _LONGER  # it answers so few that those under way at the end would matter
+        seconds *= _LONGER  # it answers so few that requests in progress at the end would matter
     load = system.measure(size, connections=connections, seconds=seconds)
     return {"per_second": load.per_second, "p50_ms": load.p50_ms, "p99_ms": load.p99_ms, "most_ms": load.most_ms}
 

@@ -1,7 +1,7 @@
-"""The ceiling: what is left when Django, DRF and we cost nothing.
+"""The ceiling: the rate that would be left if Django, DRF and our own code cost nothing.
 
 A bare WSGI function that decodes the same body with the same msgspec type and makes one plain redis-py `evalsha`
-(limit, two counters, XADD, ZADD), served by the same server with the same workers. It stays as it is when we find a
+(limit, two counters, XADD, ZADD), served by the same server with the same workers. It does not change when we find a
 faster way to do any of this.
 """
 
@@ -36,7 +36,7 @@ class AnyObject(Struct, gc=False):
 
 
 class Record(Struct, forbid_unknown_fields=True, gc=False):
-    """The benchmark's record, as the product compiles it."""
+    """Return the type of the benchmark's record, as the product compiles it."""
 
     timestamp: Timestamp
     context: AnyObject
@@ -54,7 +54,7 @@ _sha = _redis.script_load(_SCRIPT)
 
 
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """POST /datasets/<id> and /datasets/<id>/batch, without a key, a dataset, or a check of either."""
+    """Answer POST /datasets/<id> and /datasets/<id>/batch, without checking a key or a dataset."""
     body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
     if environ["PATH_INFO"].endswith("/batch"):
         count = len(_many(body))

@@ -1,4 +1,4 @@
-"""From the first request until everything is readable; and the drain alone, from a full backlog."""
+"""Measure the way from the first request until all records are readable, and the drain alone from a full backlog."""
 
 import time
 from statistics import median
@@ -11,12 +11,12 @@ from tests.benchmarks.report import Report, Row, number, paired, times
 from tests.benchmarks.stack import Stack
 
 _CONNECTIONS = 16
-# Records/s stored, and how many times the baseline's, by records a request.
+# The goals by records per request: records/s stored, and multiple of the baseline's.
 _TARGETS = {1000: (300_000, 15.0), 100: (200_000, 15.0)}
-# A backlog that grows by less than this share of what comes in does not grow: it swings with each commit.
+# A backlog counts as growing only above this share of the accepted records, because it swings with each commit.
 _NO_GROWTH = 0.02
-# It goes up and down twice a second, by all that came meanwhile: its trend shows over many such turns only. In a load
-# of 4 s, of which 2 are looked at, one that stays as it is may seem to grow by 9 %.
+# The backlog rises and falls twice a second, so only a long load shows its trend. Within the 2 measured seconds of a
+# load of 4 seconds, a constant backlog may seem to grow by 9 %.
 _TIMES_LONGER = {1: 5}  # by records a request
 _DRAIN_TARGET = 500_000
 
@@ -24,7 +24,7 @@ Flows = dict[str, list[Flow]]
 
 
 def run(stack: Stack, options: Options, report: Report) -> None:
-    """Batches of 1,000 and 100, and single records: the product and the baseline in turn."""
+    """Measure batches of 1,000 and 100, and single records: the product and the baseline in turn."""
     with stack.product.standing_by(), stack.baseline.working():
         for size in (1000, 100, 1):
             flows: Flows = {"product": [], "baseline": []}
@@ -38,7 +38,7 @@ def run(stack: Stack, options: Options, report: Report) -> None:
 
 
 def product_flow(stack: Stack, size: int, seconds: float) -> Flow:
-    """What the product does with requests of `size` records at full rate, into a table of its own."""
+    """Measure the product with requests of `size` records at full rate, into a new table."""
     product = stack.product
     stack.settle()
     product.new_dataset()
@@ -87,7 +87,7 @@ def _rows(report: Report, size: int, flows: Flows) -> None:
 
 
 def drain(stack: Stack, options: Options, report: Report) -> None:
-    """A backlog that was filled while workers idled, drained with nothing else going on."""
+    """Measure the drain of a backlog that was filled while no worker ran, with nothing else going on."""
     rounds = []
     with stack.product.standing_by():
         for turn in range(options.rounds):
@@ -113,10 +113,10 @@ def drain(stack: Stack, options: Options, report: Report) -> None:
 
 
 def measure_drain(product: Product) -> dict[str, float]:
-    """Have the backlog drained, and nothing else done. Workers must stand by."""
+    """Drain the backlog, and do nothing else. Workers must be ready."""
     records, before, cpu = product.queued(), product.stored(), product.cpu_seconds()["worker"]
     with product.dispatching():
-        # They were at rest: what they spend from now on, they spend on the backlog.
+        # The workers were idle: from now on, all their CPU time is for the backlog.
         wait_until(lambda: product.cpu_seconds()["worker"] > cpu + 0.02, "the drain begins", pause=0.01)
         began = time.monotonic()
         wait_until(lambda: product.stored() >= before + records, "the backlog is drained", pause=0.05)

@@ -1,5 +1,5 @@
-"""What makes a benchmark's figures worthless."""
+"""The error that makes the figures of a benchmark worthless."""
 
 
 class BenchmarkFailed(Exception):
-    """Something was refused, lost, or did not come to an end: there is no figure."""
+    """Something was refused or lost, or did not end, so there is no figure."""

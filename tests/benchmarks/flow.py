@@ -1,4 +1,4 @@
-"""Records on their way from the first request until the last of them can be read."""
+"""Measure records on their way from the first request until the last one can be read."""
 
 import time
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from tests.benchmarks.load import Load, Target
 from tests.benchmarks.processes import PATIENCE_SECONDS
 from tests.benchmarks.system import StoringSystem
 
-# How often it is asked, in seconds: how much waits during the load, and whether all is stored after it.
-_SAMPLE, _LOOK = 0.13, 0.05  # the first out of step with dispatch, twice a second
+# Seconds between two reads of the backlog during the load, and of the stored records after it.
+_SAMPLE, _LOOK = 0.13, 0.05  # the first is out of step with dispatch, which runs twice a second
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What went through a system, and what it cost."""
+    """The records that went through a system, and their cost."""
 
     load: Load
-    records: int  # all of them accepted, stored, and read back
+    records: int  # accepted, stored and read back
     seconds: float  # from the first request until the last record could be read
-    backlog: list[tuple[float, int]]  # during the load: seconds, records that wait
+    backlog: list[tuple[float, int]]  # during the load: seconds, queued records
     cpu_seconds: dict[str, float]  # by process
     resident_megabytes: dict[str, float]  # by process, at the end
 
@@ -29,11 +29,11 @@ class Flow:
         return self.records / self.seconds
 
     def cpu_per_million(self) -> dict[str, float]:
-        """CPU-seconds per million records, by process."""
+        """Return the CPU seconds per million records, by process."""
         return {name: seconds / self.records * 1e6 for name, seconds in self.cpu_seconds.items()}
 
     def backlog_growth(self) -> float:
-        """What is added to the backlog, as a share of what is accepted: the trend of the load's second half."""
+        """Return how fast the backlog grows in the second half of the load, as a share of the accepted records."""
         late = self.backlog[len(self.backlog) // 2 :]
         if len(late) < 2:
             return 0.0
@@ -45,7 +45,7 @@ class Flow:
 
 
 def flow(system: StoringSystem, size: int, *, connections: int, seconds: float, targets: Sequence[Target] = ()) -> Flow:
-    """Send for so long, and wait until everything is stored. Its workers must be at work, its queue empty."""
+    """Send for a while, and wait until everything is stored. Workers must be running, and the queue must be empty."""
     accepted, stored, cpu = system.accepted(), system.stored(), system.cpu_seconds()
     began = time.monotonic()
     backlog: list[tuple[float, int]] = []
@@ -55,7 +55,7 @@ def flow(system: StoringSystem, size: int, *, connections: int, seconds: float, 
             time.sleep(_SAMPLE)
         ended = _all_stored(system, accepted, stored)
         system.wait_until_idle()
-        if system.accepted() - accepted != system.stored() - stored:  # a straggler, accepted after wrk had left
+        if system.accepted() - accepted != system.stored() - stored:  # a request that was accepted after wrk had ended
             ended = _all_stored(system, accepted, stored)
     records = system.accepted() - accepted
     spent = {name: now - cpu.get(name, 0.0) for name, now in system.cpu_seconds().items()}
@@ -65,7 +65,7 @@ def flow(system: StoringSystem, size: int, *, connections: int, seconds: float, 
 
 
 def _all_stored(system: StoringSystem, accepted: int, stored: int) -> float:
-    """Wait until as much is stored as was accepted; when that was, by the monotonic clock."""
+    """Wait until all accepted records are stored. Return when that was, by the monotonic clock."""
     latest, progress = -1, time.monotonic()
     while True:
         moment = time.monotonic()
@@ -79,5 +79,5 @@ def _all_stored(system: StoringSystem, accepted: int, stored: int) -> float:
         if waits != latest:
             latest, progress = waits, moment
         if moment - progress > PATIENCE_SECONDS:
-            raise BenchmarkFailed(f"{system.name}: {waits} records are not stored, and it does not go on")
+            raise BenchmarkFailed(f"{system.name}: {waits} records are not stored, and storing has stopped")
         time.sleep(_LOOK)

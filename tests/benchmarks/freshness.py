@@ -1,4 +1,4 @@
-"""From 202 to readable: how long a record takes, on an idle service and at half of what it sustains."""
+"""Measure the time from 202 until a record is readable, when idle and at half of the sustained rate."""
 
 import random
 import time
@@ -14,15 +14,15 @@ from tests.benchmarks.product import Probe, Product
 from tests.benchmarks.report import Report, Row
 from tests.benchmarks.stack import Stack
 
-# Many connections that each wait a while, so that what an answer takes hardly matters for the rate.
+# Many connections that each wait a while, so that the time of an answer hardly affects the rate.
 _CONNECTIONS = 64
 _MAX_P50, _MAX_P99 = 1.0, 2.0
-# A record is sent this often, and looked for that often, in seconds.
+# Seconds between two records, and between two looks for a record.
 _EVERY, _LOOK = 0.1, 0.01
 
 
 def run(stack: Stack, options: Options, report: Report) -> None:
-    """Idle; then half of the rate that was stored end to end, of batches and of single records."""
+    """Measure when idle, and at half of the rate that was stored end to end, with batches and single records."""
     product = stack.product
     seconds = options.seconds * 5
     stack.settle()
@@ -46,7 +46,7 @@ def run(stack: Stack, options: Options, report: Report) -> None:
 
 
 def _sustained(stack: Stack, options: Options, report: Report, size: int) -> float:
-    """Records/s that are stored at full rate: as measured in this run, else measured now."""
+    """Return the records/s that are stored at full rate. Measure it now unless this run has done so."""
     for found in report.of("end-to-end"):
         if found["size"] == size:
             rates: list[float] = [each.per_second for each in found["rounds"]["product"]]
@@ -55,7 +55,7 @@ def _sustained(stack: Stack, options: Options, report: Report, size: int) -> flo
 
 
 def _pause_ms(product: Product, size: int, per_second: float) -> float:
-    """What each connection must wait for so many requests/s in all; an answer's own time is found by trying."""
+    """Return how long each connection must wait for this total of requests/s. Find the time of an answer by trying."""
     wanted = _CONNECTIONS / per_second * 1000
     with product.loaded(size, connections=_CONNECTIONS, seconds=2, pause_ms=wanted) as running:
         taken = _CONNECTIONS / running.result().per_second * 1000
@@ -63,7 +63,7 @@ def _pause_ms(product: Product, size: int, per_second: float) -> float:
 
 
 def _probed(product: Product, seconds: float, running: Running | None) -> list[float]:
-    """Send a record now and then, and look at the table all the time; seconds from each 202 until it was there."""
+    """Send a record now and then, and watch the table. Return the seconds from each 202 until the record was there."""
     probe = Probe(product)
     waiting: deque[tuple[float, int]] = deque()
     found: list[float] = []

@@ -1,4 +1,4 @@
-"""More of everything: datasets, keys, rows in a table. Made in bulk, as they would be after years."""
+"""Create many datasets, keys and rows in bulk, as there would be after years."""
 
 import time
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from tests.benchmarks.load import Target
 from tests.benchmarks.payloads import FIELDS
 from tests.benchmarks.product import Product
 
-# Rows of a commit: small enough to be built in memory, large enough that 50 million are not 50,000 files.
+# Rows of a commit: few enough for memory, many enough that 50 million rows are not 50,000 files.
 _COMMIT_ROWS = 1_000_000
 
 
 def make_datasets(product: Product, count: int) -> list[Dataset]:
-    """New datasets, each with its schema and its table, empty."""
+    """Create datasets, each with a schema and an empty table."""
     first = Dataset.objects.count() + 1
     made = [
         Dataset(project=product.project, name=f"grown {number}", slug=f"grown-{number}")
@@ -39,7 +39,7 @@ def make_datasets(product: Product, count: int) -> list[Dataset]:
 
 
 def make_keys(product: Product, count: int) -> list[str]:
-    """The tokens of new keys."""
+    """Create keys, and return their tokens."""
     keys = [ApiKey(project=product.project, name=f"grown {number}") for number in range(count)]
     with transaction.atomic():
         ApiKey.objects.bulk_create(keys, batch_size=500)
@@ -47,7 +47,7 @@ def make_keys(product: Product, count: int) -> list[str]:
 
 
 def sample(product: Product, count: int) -> pa.Table:
-    """So many rows, but not more than a commit's worth, as the product itself writes them. Workers must stand by."""
+    """Return rows as the product writes them, at most one commit's worth. Workers must be ready."""
     count = min(count, _COMMIT_ROWS)
     product.new_dataset()
     product.fill(count)
@@ -59,7 +59,7 @@ def sample(product: Product, count: int) -> pa.Table:
 
 
 def make_table(product: Product, rows: pa.Table, count: int) -> Dataset:
-    """A dataset whose table holds so many rows: copies of the sample's, with ids of their own."""
+    """Create a dataset whose table has this many rows: copies of the sample with new IDs."""
     dataset = product.new_dataset()
     product.table.create(FIELDS)
     generation, now = generations.current() or "", int(time.time() * 1000)
@@ -70,7 +70,7 @@ def make_table(product: Product, rows: pa.Table, count: int) -> Dataset:
         part = part.set_column(part.column_names.index("id"), "id", ids)
         written += part.num_rows
         product.table.refresh()
-        # Positions before those of anything that is accepted from now on.
+        # These positions are before those of all entries that are accepted from now on.
         position = stream.position_of(f"{now}-{written // rows.num_rows}")
         product.table.append(part, generation=generation, position=position, stored=written)
     return dataset

@@ -1,4 +1,4 @@
-"""Does a record cost more when there is more of everything: rows in the table, backlog, keys, datasets?"""
+"""Measure whether a record costs more when there are more rows in the table, queued records, keys or datasets."""
 
 import time
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _COSTS = (_ACCEPTED, _STORED)
 
 
 class Axis:
-    """What was measured along one axis, point by point."""
+    """The measurements along one axis, point by point."""
 
     def __init__(self, name: str, points: Sequence[int]) -> None:
         self.name = name
@@ -38,7 +38,7 @@ class Axis:
             self.note(f"memory, MB: {process}", point, megabytes)
 
     def note_accepted(self, point: int, product: Product, targets: Sequence[Target], seconds: float) -> None:
-        """Send single records for a while; what each cost the web processes and Redis."""
+        """Send single records for a while, and measure the cost of each in the web processes and Redis."""
         accepted, cpu = product.accepted(), product.cpu_seconds()
         load = product.measure(1, connections=_CONNECTIONS, seconds=seconds, targets=targets)
         now = product.cpu_seconds()
@@ -47,19 +47,19 @@ class Axis:
         self.note(_ACCEPTED_RATE, point, load.per_second)
 
     def note_stored(self, point: int, product: Product, seconds: float) -> None:
-        """Send and store; what each record cost the worker. It must be at work."""
+        """Send and store records, and measure the cost of each in the worker. The worker must be running."""
         found = flow(product, 1000, connections=_CONNECTIONS, seconds=seconds)
         self.note(_STORED, point, found.cpu_per_million()["worker"])
         self.note(_STORED_RATE, point, found.per_second)
 
     def note_drained(self, point: int, product: Product) -> None:
-        """Drain what waits; what each record cost the worker. It must stand by."""
+        """Drain the backlog, and measure the cost of each record in the worker. The worker must be ready."""
         found = measure_drain(product)
         self.note(_STORED, point, 1e6 / found["per_core_second"])
         self.note(_STORED_RATE, point, found["per_second"])
 
     def report(self, report: Report) -> None:
-        """A row for each measure: its figures from the smallest point to the largest."""
+        """Add a row for each measure, with its figures from the smallest point to the largest."""
         report.raw("growth", {"axis": self.name, "figures": self.figures})
         case = f"growth: {' · '.join(f'{point:,}' for point in self.points)} {self.name}"
         name = case
@@ -81,7 +81,7 @@ class Axis:
 
 
 def run(stack: Stack, options: Options, report: Report) -> None:
-    """The four axes."""
+    """Measure along the four axes."""
     stack.settle()
     with stack.product.standing_by():
         for axis in (_rows_in_the_table, _records_in_the_backlog, _keys, _datasets):
@@ -112,7 +112,7 @@ def _rows_in_the_table(stack: Stack, options: Options, report: Report) -> Axis:
 
 
 def _records_in_the_backlog(stack: Stack, options: Options, report: Report) -> Axis:
-    """The small one is what waits when the worker keeps up: a few commits."""
+    """Measure a small and a full backlog. The small one, a few commits, is what waits when the worker keeps up."""
     points = (options.backlog // 10, options.backlog)
     product, axis = stack.product, Axis("records in the backlog", points)
     for count in points:
@@ -128,7 +128,7 @@ def _records_in_the_backlog(stack: Stack, options: Options, report: Report) -> A
 
 
 def _keys(stack: Stack, options: Options, report: Report) -> Axis:
-    """Requests under all of the keys in turn."""
+    """Measure requests with all of the keys in turn."""
     product, axis = stack.product, Axis("keys in use", options.keys)
     product.new_dataset()
     tokens = growing.make_keys(product, max(options.keys))
@@ -152,7 +152,7 @@ def _keys(stack: Stack, options: Options, report: Report) -> Axis:
 
 
 def _datasets(stack: Stack, options: Options, report: Report) -> Axis:
-    """Requests to all of the datasets in turn; and a backlog that is spread over all of them, drained for a while."""
+    """Measure requests to all of the datasets in turn, and the drain of a backlog that is spread over all of them."""
     product, axis = stack.product, Axis("datasets in use", options.datasets)
     made = growing.make_datasets(product, max(options.datasets))
     report.progress(f"growth: {max(options.datasets):,} datasets are made, each with a table")
@@ -171,7 +171,7 @@ def _datasets(stack: Stack, options: Options, report: Report) -> Axis:
 
 
 def _note_spread(axis: Axis, point: int, product: Product, targets: Sequence[Target], options: Options) -> None:
-    """Queue a backlog over all targets; what each record costs the worker. It must stand by."""
+    """Queue a backlog over all targets, and measure the cost of each record in the worker. The worker must be ready."""
     records = 0
     while records < options.backlog // 5:
         before = product.accepted()
@@ -190,7 +190,7 @@ def _note_spread(axis: Axis, point: int, product: Product, targets: Sequence[Tar
 
 
 def _warm(product: Product, targets: Sequence[Target]) -> None:
-    """Make targets known to every web process. A request goes to one of them, so each round halves what is not."""
+    """Let every web process load the targets. A request reaches one process, so each round halves the unknown ones."""
     enough = product.accepted() + _WARM_ROUNDS * len(targets)
     while product.accepted() < enough:
         product.measure(1, connections=_CONNECTIONS, seconds=1 + len(targets) / 1000, targets=targets)

@@ -1,4 +1,4 @@
-"""The load generator: Debian's wrk, with prepared requests."""
+"""Generate load with wrk and prepared requests."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from pathlib import Path
 from tests.benchmarks.failure import BenchmarkFailed
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
-# A slow answer is a slow answer; only none at all is an error.
+# A slow answer is no error, only a missing one is.
 _TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go, and under which key."""
+    """Where requests go, and with which key."""
 
     path: str
     token: str
@@ -26,7 +26,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw."""
+    """The result of wrk."""
 
     requests: int
     seconds: float
@@ -40,9 +40,9 @@ class Load:
 
 
 class Running:
-    """A wrk at work."""
+    """A running wrk."""
 
-    besides = 0  # records that others have sent to the same system meanwhile
+    besides = 0  # records that were sent to the same system by other means
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -52,7 +52,7 @@ class Running:
         return self._process.poll() is not None
 
     def result(self) -> Load:
-        """Wait until it ends. Raises BenchmarkFailed where an answer was not 202, or did not come."""
+        """Wait until wrk ends. Raises BenchmarkFailed if an answer was missing or not 202."""
         self._load = self._load or self._wait()
         return self._load
 
@@ -60,7 +60,7 @@ class Running:
         printed, _ = self._process.communicate()
         lines = [line for line in printed.splitlines() if line.startswith("BENCH ")]
         if not lines:
-            raise BenchmarkFailed(f"wrk did not come to an end:\n{printed}")
+            raise BenchmarkFailed(f"wrk did not end:\n{printed}")
         found = json.loads(lines[-1].removeprefix("BENCH "))
         if found["unexpected"] or found["broken"] or not found["requests"]:
             raise BenchmarkFailed(f"not every request was accepted: {found}\n{printed}")
@@ -80,7 +80,7 @@ def running(
     check: bool = False,
     pause_ms: float | None = None,
 ) -> Iterator[Running]:
-    """Send bodies to targets in turn, for a while. `check`: look at each answer, which costs wrk time."""
+    """Send bodies to targets in turn for a while. With `check`, wrk checks each answer, which takes time."""
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as requests:
         for number in range(max(len(targets), len(bodies))):
             target, body = targets[number % len(targets)], bodies[number % len(bodies)]

@@ -1,4 +1,4 @@
-"""What a run measures, and for how long."""
+"""The options of a run: what it measures, and for how long."""
 
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ CASES = ("accept", "end-to-end", "drain", "freshness", "growth")
 
 @dataclass(frozen=True)
 class Options:
-    """The command line, understood."""
+    """The options of the command line."""
 
     cases: tuple[str, ...]
     rounds: int
-    seconds: float  # of one measurement of acceptance; others take multiples
+    seconds: float  # of one measurement of acceptance; other measurements take longer
     web: int
-    appendfsync: str | None  # None: as `up` has it
+    appendfsync: str | None  # None: the default of `up`
     backlog: int  # records
     datasets: tuple[int, ...]
     keys: tuple[int, ...]
@@ -25,24 +25,40 @@ class Options:
 
 
 def parse() -> Options:
-    """The command line."""
+    """Read the command line."""
     parser = ArgumentParser(
         prog="python -m tests.benchmarks",
         description="Measure the product beside its ceiling and its baseline, on this machine, and print one table.",
         formatter_class=ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=f"of {', '.join(CASES)}")
-    add("--quick", action="store_true", help="one short round of everything, on smaller data: does it all work?")
-    add("--rounds", type=int, help="of each measurement, taken in turn with its references (default: 3; quick: 1)")
-    add("--seconds", type=float, help="of one measurement (default: 4; quick: 1)")
+    add(
+        "--cases",
+        nargs="+",
+        choices=CASES,
+        default=list(CASES),
+        metavar="CASE",
+        help=f"which to measure: {', '.join(CASES)}",
+    )
+    add("--quick", action="store_true", help="one short round of everything with less data, to see that it works")
+    add("--rounds", type=int, help="rounds of each measurement and its references in turn (default: 3; quick: 1)")
+    add("--seconds", type=float, help="seconds of one measurement (default: 4; quick: 1)")
     add("--web", type=int, default=2, help="web processes of each system")
-    add("--appendfsync", choices=("always", "everysec", "no"), help="of Redis, for all systems (default: as `up`)")
+    add(
+        "--appendfsync",
+        choices=("always", "everysec", "no"),
+        help="appendfsync of Redis for all systems (default: that of `up`)",
+    )
     add("--backlog", type=int, help="records in a full backlog (default: 5 million; quick: 1 million)")
-    add("--datasets", type=int, nargs="+", help="growth: how many (default: 1 100 10000; quick: 1 10 100)")
-    add("--keys", type=int, nargs="+", help="growth: how many (default: 1 100000; quick: 1 1000)")
-    add("--rows", type=int, nargs="+", help="growth: of a table (default: 1000 1000000 50000000; quick: to 1 million)")
-    add("--json", type=Path, metavar="FILE", help="write all figures there")
+    add("--datasets", type=int, nargs="+", help="growth: numbers of datasets (default: 1 100 10000; quick: 1 10 100)")
+    add("--keys", type=int, nargs="+", help="growth: numbers of keys (default: 1 100000; quick: 1 1000)")
+    add(
+        "--rows",
+        type=int,
+        nargs="+",
+        help="growth: rows in a table (default: 1000 1000000 50000000; quick: up to 1 million)",
+    )
+    add("--json", type=Path, metavar="FILE", help="write all figures to this file")
     add("--keep", action="store_true", help="keep the temporary directory (logs, data)")
     given = parser.parse_args()
     quick = given.quick

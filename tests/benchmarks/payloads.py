@@ -1,4 +1,4 @@
-"""The benchmark's records: the contract's example, no two alike."""
+"""The records of the benchmark. Each one is a variation of the contract's example."""
 
 import json
 import random
@@ -15,7 +15,7 @@ FIELDS = [
     Field("signup_at", "timestamp"),
 ]
 SIZES = (1, 100, 1000)
-# Bodies of each size, sent in turn.
+# Number of different bodies of each size. They are sent in turn.
 _VARIANTS = {1: 1000, 100: 200, 1000: 50}
 _COUNTRIES = (
     "AT",
@@ -52,14 +52,14 @@ def _record(chance: random.Random) -> dict[str, Any]:
 
 
 def body(size: int, seed: int) -> bytes:
-    """A request's body: an object for 1, else an array."""
+    """Return the body of a request: an object for 1 record, else an array."""
     chance = random.Random(f"{size}/{seed}")
     records = [_record(chance) for _ in range(size)]
     return json.dumps(records[0] if size == 1 else records, separators=(",", ":")).encode()
 
 
 def write_bodies(directory: Path) -> dict[int, list[Path]]:
-    """Bodies of each size as files, for wrk to read."""
+    """Write bodies of each size to files, which wrk reads."""
     directory.mkdir(parents=True, exist_ok=True)
     files: dict[int, list[Path]] = {}
     for size in SIZES:

@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts: what they cost, and how they end."""
+"""Start, measure and end the processes of a benchmark."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 120.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -28,7 +28,7 @@ def free_port() -> int:
 def wait_until(
     check: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS, pause: float = 0.05
 ) -> None:
-    """Ask again and again until `check` is true. Raises BenchmarkFailed."""
+    """Wait until `check` is true. Raises BenchmarkFailed."""
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
@@ -37,19 +37,19 @@ def wait_until(
 
 
 class Tree:
-    """A process and all that descend from it."""
+    """A process and all its descendants."""
 
     def __init__(self, name: str, pid: int | None = None) -> None:
         self.name = name
-        self.pid = pid  # None: it does not run
+        self.pid = pid  # None: the process is not running
 
     def cpu_seconds(self) -> float:
-        """CPU time so far, that of descendants that have ended included."""
-        # user and system, its own and that of the children that it has waited for
+        """Return the CPU seconds so far, including descendants that have ended."""
+        # user and system time of the process, and of the children that it has waited for
         return self._sum(lambda process: sum(process.cpu_times()[:4]))
 
     def resident_bytes(self) -> int:
-        """Resident memory now; pages that processes share count for each."""
+        """Return the resident memory now. Shared pages count for each process."""
         return int(self._sum(lambda process: process.memory_info().rss))
 
     def _sum(self, measure: Callable[[psutil.Process], float]) -> float:
@@ -63,7 +63,7 @@ class Tree:
 
 
 class Server(Tree):
-    """A process that we start and stop, with whatever it starts."""
+    """A process that we start and stop, with its descendants."""
 
     def __init__(
         self, name: str, command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None
@@ -75,9 +75,9 @@ class Server(Tree):
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and do not wait until it serves."""
+        """Start the process without waiting until it serves."""
         with self.log.open("ab") as log:
-            # In a session of its own: Ctrl-C is ours, and we stop it when we are done.
+            # A new session, so that Ctrl-C reaches only us. We stop the process at the end.
             self._process = subprocess.Popen(
                 self._command,
                 cwd=BASE_DIR,
@@ -89,7 +89,7 @@ class Server(Tree):
         self.pid = self._process.pid
 
     def stop(self) -> None:
-        """Ask it to end, and make sure that nothing of it is left."""
+        """Ask the process to end, and kill what is left of it."""
         process, self._process, self.pid = self._process, None, None
         if process is None:
             return
@@ -104,5 +104,5 @@ class Server(Tree):
             process.wait()
 
     def log_end(self) -> str:
-        """The last lines of what it said."""
+        """Return the last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:]) if self.log.exists() else ""

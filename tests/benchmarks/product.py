@@ -1,4 +1,4 @@
-"""The product, as a system to measure: the processes of `manage.py up`, without their supervisor."""
+"""The product as a system to measure: the processes of `manage.py up` without their supervisor."""
 
 import http.client
 import shutil
@@ -22,7 +22,7 @@ from tests.benchmarks.system import Bodies, StoringSystem
 
 
 class Product(StoringSystem):
-    """The service itself. Its requests go to one dataset, a new one for each measurement that stores."""
+    """The service itself. Requests go to one dataset. Each measurement that stores records begins with a new one."""
 
     name = "product"
 
@@ -35,7 +35,7 @@ class Product(StoringSystem):
         self.dataset = self.new_dataset()
 
     def new_dataset(self) -> Dataset:
-        """A dataset with an empty table, to which requests go from now on."""
+        """Create a dataset with an empty table, and send requests to it from now on."""
         number = Dataset.objects.count() + 1
         self.use(services.create_dataset(project=self.project, name=f"benchmark {number}", fields=FIELDS))
         return self.dataset
@@ -46,7 +46,7 @@ class Product(StoringSystem):
         self.table = DatasetTable.of(dataset)
 
     def drop_table(self) -> None:
-        """Free the disk, and go on with a new dataset."""
+        """Free the disk, and continue with a new dataset."""
         shutil.rmtree(self.table.uri, ignore_errors=True)
         self.new_dataset()
 
@@ -71,22 +71,22 @@ class Product(StoringSystem):
         return int(redis.client().get(redis_keys.queued(self.dataset.pk)) or 0)
 
     def queued_bytes(self) -> int:
-        """Bytes that are queued, of all datasets."""
+        """Return the queued bytes of all datasets."""
         return int(redis.client().get(redis_keys.TOTAL_BYTES) or 0)
 
     def position(self) -> int:
-        """How far the queue is in the table."""
+        """Return the table's watermark."""
         return self.table.position(generations.current() or "") if self.table.refresh() else 0
 
     def stored(self) -> int:
         return self.table.stored(generations.current() or "") if self.table.refresh() else 0
 
     def readable(self) -> int:
-        """Rows in the table, by a look into its files."""
+        """Return the number of rows in the table's files."""
         return int(self.table.delta.to_pyarrow_dataset().count_rows()) if self.table.refresh() else 0
 
     def fill(self, records: int) -> None:
-        """Queue about so many records, in batches of 1,000. No worker must be at work."""
+        """Queue about this many records in batches of 1,000. No worker may be running."""
         while self.queued() < records:
             self.measure(1000, connections=16, seconds=1)
 
@@ -98,7 +98,7 @@ class Product(StoringSystem):
 
     @contextmanager
     def standing_by(self) -> Iterator[None]:
-        """With workers that are warm, and nobody who tells them to drain: see `dispatching`."""
+        """Run warm workers, but no beat that starts drains: see `dispatching`."""
         cold = self._servers["worker"].pid is None
         with self._started("worker", "upkeep"):
             if cold:
@@ -108,13 +108,13 @@ class Product(StoringSystem):
 
     @contextmanager
     def dispatching(self) -> Iterator[None]:
-        """With beat, who tells them."""
+        """Run beat, which starts drains."""
         with self._started("beat"):
             yield
 
     @contextmanager
     def _started(self, *names: str) -> Iterator[None]:
-        """With processes, those that run already included: starting them takes seconds."""
+        """Run processes during the block. Those that run already are kept, because starting them takes seconds."""
         ours = [self._servers[name] for name in names if self._servers[name].pid is None]
         try:
             for server in ours:
@@ -126,7 +126,7 @@ class Product(StoringSystem):
 
 
 class Probe:
-    """One record, sent over a connection of its own."""
+    """Sends single records over its own connection."""
 
     def __init__(self, product: Product) -> None:
         self._product = product
@@ -134,7 +134,7 @@ class Probe:
         self._connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
 
     def send(self) -> tuple[float, int]:
-        """Send a record: when it was accepted (by the monotonic clock), and its place in the queue."""
+        """Send a record. Return when it was accepted (monotonic clock), and its position in the queue."""
         target = self._product.target()
         headers = {"Authorization": f"Bearer {target.token}", "Content-Type": "application/json"}
         self._connection.request("POST", target.path, body(1, 0), headers)

@@ -13,7 +13,7 @@ from tests.benchmarks.system import Bodies, StoringSystem, System
 
 
 class Ceiling(System):
-    """`tests.benchmarks.ceiling`, served as the product is."""
+    """`tests.benchmarks.ceiling`, served like the product."""
 
     name = "ceiling"
 
@@ -32,7 +32,7 @@ class Ceiling(System):
 
 
 class Baseline(StoringSystem):
-    """`tests.benchmarks.baseline`: Django as it is written first."""
+    """`tests.benchmarks.baseline`: a plain Django project."""
 
     name = "baseline"
 
@@ -70,7 +70,7 @@ class Baseline(StoringSystem):
         self._database.execute("TRUNCATE baseline_record")
 
     def queued(self) -> int:
-        """Requests, not records: the broker does not know how many each carries."""
+        """Return the number of queued requests: the broker does not know how many records each has."""
         return int(self._broker.llen("celery")) + int(self._broker.hlen("unacked"))
 
     def stored(self) -> int:

@@ -1,4 +1,4 @@
-"""What a run found: raw figures for a file, and one table for people."""
+"""The result of a run: raw figures for a file, and one table for people."""
 
 import json
 import os
@@ -16,18 +16,18 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. Without `case` it goes on with the line above."""
+    """A row of the table. Without `case` it belongs to the row above."""
 
     measure: str
     values: Mapping[str, str]  # by system
     case: str = ""
     ratio: str = ""
     target: str = ""
-    met: bool | None = None  # None: nothing is asked
+    met: bool | None = None  # None: there is no goal
 
 
 class Report:
-    """Collects rows and raw figures, and says how far the run is."""
+    """Collects rows and raw figures, and prints the progress of the run."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -36,22 +36,22 @@ class Report:
         self._raw: dict[str, list[Any]] = {}
 
     def progress(self, line: str) -> None:
-        """One measurement is done."""
+        """Note that one measurement is done."""
         self._console.print(f"[dim]{time.monotonic() - self._began:5.0f} s[/dim]  {line}", highlight=False)
 
     def add(self, row: Row) -> None:
         self._rows.append(row)
 
     def raw(self, case: str, figures: Any) -> None:
-        """Keep what was measured, as it was."""
+        """Keep a raw figure."""
         self._raw.setdefault(case, []).append(figures)
 
     def of(self, case: str) -> list[Any]:
-        """Raw figures so far."""
+        """Return the raw figures so far."""
         return self._raw.get(case, [])
 
     def print(self) -> None:
-        """The table."""
+        """Return the table as text."""
         table = Table(title="Benchmark: medians, and medians of the rounds' ratios", header_style="bold")
         for column in ("Case", "Measure", "Product", "Ceiling", "Baseline", "Ratio", "Target", "Met"):
             table.add_column(column, justify="right" if column in ("Product", "Ceiling", "Baseline") else "left")
@@ -64,7 +64,7 @@ class Report:
         self._console.print(table)
 
     def save(self, file: Path, options: Mapping[str, Any]) -> None:
-        """Everything, as JSON."""
+        """Return everything as JSON."""
         machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
         rows = [vars(row) for row in self._rows]
         everything = {"machine": machine, "options": options, "rows": rows, "raw": self._raw}
@@ -72,12 +72,12 @@ class Report:
 
 
 def paired(values: Sequence[float], references: Sequence[float]) -> float:
-    """The median of the ratios of values that were measured in turn."""
+    """Return the median of the ratios of values that were measured in turn."""
     return median(value / reference for value, reference in zip(values, references, strict=True))
 
 
 def number(value: float) -> str:
-    """12,345; small ones with a decimal."""
+    """Format a number like 12,345, and small ones with a decimal."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 

@@ -1,4 +1,4 @@
-"""One run: start everything, measure case by case, stop everything, print."""
+"""One run: start everything, measure each case, stop everything, and print the result."""
 
 import signal
 import sys
@@ -23,7 +23,7 @@ _CASES: dict[str, Callable[[Stack, Options, Report], None]] = {
 
 
 def run(root: Path, options: Options) -> int:
-    """The exit code: 0, or 1 where the figures are worth nothing."""
+    """Run the benchmark. Return the exit code: 1 if the figures are worthless, else 0."""
     console = Console(width=None if sys.stdout.isatty() else 200)
     report = Report(console)
     failure: str | None = None
@@ -34,7 +34,7 @@ def run(root: Path, options: Options) -> int:
                     _CASES[case](stack, options, report)
             finally:
                 report.progress("stopping everything")
-                # From here to the end of the process: what is being stopped is not left half stopped.
+                # From here on ignore the signal, so that everything is stopped completely.
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.SIG_IGN)
     except BenchmarkFailed as reason:

@@ -1,4 +1,4 @@
-"""Everything that a run of the benchmark starts: one Redis, three web servers, workers, PostgreSQL."""
+"""Start everything that a benchmark needs: one Redis, three web servers, workers and PostgreSQL."""
 
 import os
 import secrets
@@ -27,14 +27,14 @@ from tests.benchmarks.system import Bodies, System
 
 @dataclass(frozen=True)
 class Stack:
-    """The three systems, ready to be measured; of their workers none is at work."""
+    """The three systems, ready to be measured. None of their workers is running."""
 
     product: Product
     ceiling: Ceiling
     baseline: Baseline
 
     def settle(self) -> None:
-        """Before each measurement: empty queues, and an append-only file that holds no more than is left."""
+        """Empty the queues and shrink the append-only file before a measurement."""
         systems: tuple[System, ...] = (self.product, self.ceiling, self.baseline)
         for system in systems:
             system.trim()
@@ -51,7 +51,7 @@ def _is_rewritten() -> bool:
 
 @contextmanager
 def started(root: Path, *, web: int, appendfsync: str | None) -> Iterator[Stack]:
-    """Start everything, and stop it again. Raises BenchmarkFailed where something does not start."""
+    """Run everything during the block. Raises BenchmarkFailed if something does not start."""
     logs = root / "logs"
     logs.mkdir()
     bodies = write_bodies(root / "bodies")
@@ -85,7 +85,7 @@ def _redis_answers() -> bool:
 def _web(
     stack: ExitStack, like: list[str], application: str, log: Path, environment: dict[str, str]
 ) -> tuple[Server, str]:
-    """Serve another application, with the options that the product is served with."""
+    """Serve another application with the product's options."""
     port = free_port()
     command = [*like[:-1], application]
     command[command.index("--port") + 1] = str(port)

@@ -1,4 +1,4 @@
-"""What is measured, and what it is measured against: three systems that accept the same requests."""
+"""The measured systems: three systems that accept the same requests."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ Bodies = Mapping[int, Sequence[Path]]
 
 
 class System(ABC):
-    """A web server that takes records, and how many it has taken."""
+    """A web server that accepts records, and counts them."""
 
     name: str
 
@@ -28,18 +28,18 @@ class System(ABC):
 
     @abstractmethod
     def target(self) -> Target:
-        """Where requests go, unless said otherwise."""
+        """The default target of requests."""
 
     @abstractmethod
     def accepted(self) -> int:
-        """Records that it has ever accepted, by what Redis holds."""
+        """Return how many records it has ever accepted, according to Redis."""
 
     @abstractmethod
     def trim(self) -> None:
-        """Forget what is queued."""
+        """Delete the queue."""
 
     def send_one(self) -> httpx.Response | None:
-        """Send one record; None where nobody answers. Raises BenchmarkFailed where it is not accepted."""
+        """Send one record. Return None if there is no answer. Raises BenchmarkFailed if the record is refused."""
         target = self.target()
         headers = {"Authorization": f"Bearer {target.token}", "Content-Type": "application/json"}
         try:
@@ -61,7 +61,7 @@ class System(ABC):
         check: bool = False,
         pause_ms: float | None = None,
     ) -> Iterator[Running]:
-        """Send requests of `size` records. Raises BenchmarkFailed unless every one was accepted, and counted."""
+        """Send requests of `size` records. Raises BenchmarkFailed unless each one was accepted and counted."""
         before = self.accepted()
         to = [Target(each.path + "/batch" * (size > 1), each.token) for each in targets or [self.target()]]
         with load.running(
@@ -71,12 +71,12 @@ class System(ABC):
             seen = running.result()
         self.wait_until_idle()
         counted = self.accepted() - before - running.besides
-        # wrk leaves when its time is up; what it sent last is accepted without its knowing.
+        # wrk ends when its time is up. It does not see that its last requests are accepted.
         if not seen.requests * size <= counted <= (seen.requests + connections) * size:
             raise BenchmarkFailed(f"{self.name}: {seen.requests} x {size} records answered 202, {counted} queued")
 
     def wait_until_idle(self) -> None:
-        """Wait for requests that wrk no longer waits for: the web server is at rest, while Redis answers."""
+        """Wait until the web server is idle: it may still handle wrk's last requests."""
         seen, still = (-1, -1.0), 0
 
         def at_rest() -> bool:
@@ -90,39 +90,39 @@ class System(ABC):
     def measure(
         self, size: int, *, connections: int, seconds: float, targets: Sequence[Target] = (), check: bool = False
     ) -> Load:
-        """What requests of `size` records see."""
+        """Measure requests of `size` records."""
         with self.loaded(size, connections=connections, seconds=seconds, targets=targets, check=check) as running:
             return running.result()
 
 
 class StoringSystem(System):
-    """A system that also stores what it accepts, by workers of its own."""
+    """A system that also stores the accepted records, with its own workers."""
 
     @abstractmethod
     def processes(self) -> Sequence[Tree]:
-        """Its processes, those included that it shares."""
+        """Return its processes, including shared ones."""
 
     @abstractmethod
     @contextmanager
     def working(self) -> Iterator[None]:
-        """With its workers at work."""
+        """Run its workers during the block."""
 
     @abstractmethod
     def queued(self) -> int:
-        """Records accepted and not yet stored."""
+        """Return the number of accepted records that are not stored yet."""
 
     @abstractmethod
     def stored(self) -> int:
-        """Records that are stored, by its own account."""
+        """Return the number of stored records, according to the system."""
 
     @abstractmethod
     def readable(self) -> int:
-        """Records that can be read now, by a look at all of them."""
+        """Return the number of readable records, by reading all of them."""
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU time so far, by process, of those that run."""
+        """Return the CPU seconds so far, by running process."""
         return {tree.name: tree.cpu_seconds() for tree in self.processes() if tree.pid is not None}
 
     def resident_megabytes(self) -> dict[str, float]:
-        """Resident memory now, by process, of those that run."""
+        """Return the resident memory now, by running process."""
         return {tree.name: tree.resident_bytes() / 1e6 for tree in self.processes() if tree.pid is not None}

@@ -1,4 +1,4 @@
-"""The key, looked up in the database."""
+"""Look up the API key in the database."""
 
 import hashlib
 

@@ -21,12 +21,12 @@ class Project(models.Model):
 
     @property
     def is_authenticated(self) -> bool:
-        """What DRF asks of whoever sends a request."""
+        """DRF asks this of the sender of a request."""
         return True
 
 
 class ApiKey(models.Model):
-    """A key; only its digest is kept."""
+    """An API key. Only its digest is kept."""
 
     objects: "models.Manager[ApiKey]" = models.Manager()
 
@@ -42,7 +42,7 @@ class ApiKey(models.Model):
 
 
 class Dataset(models.Model):
-    """Fields: name -> type."""
+    """A dataset, with its fields by name."""
 
     objects: "models.Manager[Dataset]" = models.Manager()
 

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.baseline.prepare`: the tables, and a project with dataset 1 and the key BASELINE_KEY."""
+"""`python -m tests.benchmarks.baseline.prepare`: create the tables, a project with dataset 1, and a key."""
 
 import hashlib
 import os

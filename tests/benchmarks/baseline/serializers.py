@@ -1,4 +1,4 @@
-"""A serializer class per dataset, made from its fields."""
+"""Make a serializer class for each dataset from its fields."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _TYPES: dict[str, type["serializers.Field[Any, Any, Any, Any]"]] = {
 
 
 class RecordSerializer(serializers.Serializer[Any]):
-    """Takes nothing that is not declared."""
+    """Refuses fields that are not declared."""
 
     def to_internal_value(self, data: Any) -> Any:
         values = super().to_internal_value(data)
@@ -26,7 +26,7 @@ class RecordSerializer(serializers.Serializer[Any]):
 
 
 def serializer_class(dataset: Dataset) -> type[RecordSerializer]:
-    """The serializer of a dataset's records."""
+    """Return the serializer of a dataset's records."""
     declared = {name: _TYPES[type_name]() for name, type_name in dataset.fields.items()}
     always = {"timestamp": serializers.DateTimeField(), "context": serializers.DictField()}
     return type("DatasetRecordSerializer", (RecordSerializer,), {**always, **declared})

@@ -1,4 +1,4 @@
-"""The baseline's settings: Django's defaults, as a new project has them, without a site's apps and middleware."""
+"""The baseline's settings: the defaults of a new Django project, without the apps and middleware of a site."""
 
 import os
 

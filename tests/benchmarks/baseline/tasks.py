@@ -1,4 +1,4 @@
-"""Records into the database."""
+"""Store records in the database."""
 
 from typing import Any
 

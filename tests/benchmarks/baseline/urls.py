@@ -1,4 +1,4 @@
-"""The baseline's addresses."""
+"""The baseline's URLs."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Validate with a serializer, count against the quota, hand over to a task."""
+"""Validate with a serializer, count against the quota, and start a task."""
 
 import uuid
 from typing import Any, cast
@@ -39,7 +39,7 @@ class IngestView(APIView):
 
 
 def charge(project: Project, count: int) -> None:
-    """Count records against the month's quota, or raise Throttled."""
+    """Count records against the month's quota. Raises Throttled."""
     client = get_redis_connection("default")
     key = f"usage:{project.pk}:{timezone.now():%Y-%m}"
     used = client.incrby(key, count)
