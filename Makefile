@@ -5,31 +5,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-# The suite runs in one process more than there are cores, four at most, as tests wait a lot; each has servers of its own,
-# and a file's tests share what they start.
+# Tests often wait, so the suite runs in one process more than there are cores, at most four. Each process has servers of
+# its own. The tests of a file run in one process, because they share what they start.
 PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 TOGETHER = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
 
-# Where the environment says otherwise: compiling the tests anew costs each process of the suite six seconds.
+# Keep compiled files, even if the environment says otherwise: compiling the tests costs each process six seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test bench check lock faults soak clean chromium programs
 
-run: $(VENV)/installed ## start everything: web, workers, Redis; Ctrl-C stops it
+run: $(VENV)/installed ## start the whole service: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
 
-test: $(VENV)/installed-tests chromium programs ## the whole suite, on real servers that it starts itself
+test: $(VENV)/installed-tests chromium programs ## run the whole suite, which starts the servers it needs
 	$(BIN)/python -m pytest $(TOGETHER) $(SLOW_FIRST) tests
 
-chromium: ## for the admin's tests: Debian's, installed where that is allowed and it is missing
+chromium: ## install Debian's Chromium for the admin's tests, if it is missing and this user may
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
 		fonts-dejavu-core >/dev/null; } || true
 
 # package:command
 PROGRAMS := nginx-light:nginx caddy:caddy haproxy:haproxy nodejs:node npm:npm pgbouncer:pgbouncer
-programs: ## for tests of clients, proxies, PgBouncer: Debian's and npm's, installed where that is allowed and one is missing
+programs: ## install the programs that tests of clients, proxies and PgBouncer need, if this user may
 	@PATH="$$PATH:/usr/sbin"; missing=; \
 	for each in $(PROGRAMS); do command -v $${each#*:} >/dev/null || missing="$$missing $${each%:*}"; done; \
 	test -z "$$missing" || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
@@ -38,13 +38,13 @@ programs: ## for tests of clients, proxies, PgBouncer: Debian's and npm's, insta
 	@test tests/clients/node_modules/.package-lock.json -nt tests/clients/package-lock.json \
 		|| ! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix tests/clients || true
 
-bench: $(VENV)/installed-tests ## the product beside its ceiling and a baseline, on this machine; options: make bench ARGS=--quick
+bench: $(VENV)/installed-tests ## compare the service with a baseline and an upper limit, on this machine; options: make bench ARGS=--quick
 	@command -v wrk > /dev/null || { test "$$(id -u)" = 0 && { apt-get install -y wrk || { apt-get update && apt-get install -y wrk; }; }; } \
 		|| { echo "The load generator is missing. Debian, Ubuntu: sudo apt-get install wrk"; exit 1; }
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-# Not here: pip-audit, which asks a service in the network for known vulnerabilities. Run it where there is one.
-check: $(VENV)/installed-tests ## style, spelling, types, security, import layers, migrations
+# pip-audit is missing here, because it needs a network service that lists known vulnerabilities.
+check: $(VENV)/installed-tests ## check style, spelling, types, security, import layers, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -57,17 +57,17 @@ lock: $(VENV)/installed-tests ## lock the packages that the two requirements.in 
 	$(BIN)/uv pip compile --quiet $(ARGS) --output-file requirements.txt requirements.in
 	$(BIN)/uv pip compile --quiet $(ARGS) --output-file tests/requirements.txt tests/requirements.in
 
-faults: $(VENV)/installed-tests ## a thousand faults, half an hour: nothing may be lost or doubled; SEED=n repeats a plan
+faults: $(VENV)/installed-tests ## cause a thousand faults in half an hour, and check that no record is lost or doubled; SEED=n repeats a plan
 	$(BIN)/python -m tests.faults --postgresql --faults 1000 $(if $(SEED),--seed $(SEED))
 
-soak: $(VENV)/installed-tests ## an hour at half of the sustained rate: are memory, files, threads flat? options: make soak ARGS="--minutes 2"
+soak: $(VENV)/installed-tests ## run an hour of load, and check that memory, files and threads do not grow; options: make soak ARGS="--minutes 2"
 	$(BIN)/python -m tests.soak $(ARGS)
 
-clean: ## forget the virtual environment and the embedded data
+clean: ## delete the virtual environment and the embedded data
 	rm -rf $(VENV) var
 
 $(VENV)/installed: requirements.txt
-	@echo "Installing into $(VENV), once: about a minute."
+	@echo "Installing into $(VENV). This takes about a minute, once."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(INSTALL) -r requirements.txt
 	@touch $@
