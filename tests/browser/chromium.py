@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright. In CI its absence is a failure; elsewhere the tests are skipped."""
+"""Debian's Chromium, driven by Playwright. Without it, tests fail in CI and are skipped elsewhere."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ _FLAGS = [
 
 
 def executable() -> str:
-    """Where Chromium is; skips or fails the test that asks, if it is nowhere."""
+    """Return the path of Chromium. If it is missing, fail the test in CI, and skip it elsewhere."""
     found = shutil.which("chromium")
     if found is None:
         message = "no Chromium: as root, `make chromium` installs Debian's"
@@ -32,8 +32,8 @@ def executable() -> str:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A headless browser."""
-    # Playwright's synchronous interface runs an event loop in this thread, and Django takes that for asynchronous code.
+    """Run a headless browser."""
+    # Playwright's synchronous interface runs an event loop in this thread, so Django would refuse database access.
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     try:

@@ -1,4 +1,4 @@
-"""A browser, the site and a worker, for tests that do what a person does."""
+"""Fixtures of the browser tests: a browser, the site with a worker, and users."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from tests.browser import chromium, site
 from tests.browser.scene import PASSWORD, Scene, furnish
 
 
-@pytest.fixture(scope="module")  # what it sets in the environment is not for other tests
+@pytest.fixture(scope="module")  # other tests must not see the environment that it sets
 def browser() -> Iterator[Browser]:
     with chromium.browser() as launched:
         yield launched
@@ -19,13 +19,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(autouse=True)
 def quick_passwords(settings: Any) -> None:
-    """To be slow is what a good hash is for; a test logs in often."""
+    """Use a fast hash, because these tests log in often."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
 def address(transactional_db: None) -> Iterator[str]:
-    """Of the site, with a worker behind it."""
+    """Return the URL of the site, which has a worker."""
     with site.serving() as served, site.working():
         yield served
 
@@ -37,7 +37,7 @@ def scene(transactional_db: None) -> Scene:
 
 @pytest.fixture
 def person() -> User:
-    """Somebody with a project of his own, who is not a superuser."""
+    """Return a staff user who is not a superuser."""
     return User.objects.create_user("alice", password=PASSWORD, is_staff=True)
 
 
@@ -46,7 +46,7 @@ LogIn = Callable[..., Page]
 
 @pytest.fixture
 def log_in(browser: Browser, address: str) -> Iterator[LogIn]:
-    """Log a user in, in a window of its own; what the page's scripts complain about fails the test."""
+    """Return a function that logs a user in, in a new window. An error of a page's script fails the test."""
     contexts, complaints = [], []
 
     def enter(username: str, *, width: int = 1280, height: int = 800, dark: bool = False) -> Page:

@@ -1,4 +1,4 @@
-"""Every page of the admin that has a face, by name."""
+"""A list of all admin pages."""
 
 from axes.models import AccessAttempt
 from django.contrib.admin.models import LogEntry
@@ -24,7 +24,7 @@ def _record(scene: Scene) -> str:
 
 
 def addresses(scene: Scene) -> dict[str, str]:
-    """Name -> path."""
+    """Return the path of each page by its name."""
     dataset, group = (scene.dataset.pk,), (Group.objects.latest("pk").pk,)
     attempt = (AccessAttempt.objects.latest("pk").pk,)
     return {

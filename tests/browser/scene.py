@@ -1,4 +1,4 @@
-"""A service that has been used for a while: what pages are looked at with."""
+"""Example data: a service that has been used for a while."""
 
 import random
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ PASSWORD = "a long password for tests"
 
 @dataclass
 class Scene:
-    """Who and what there is."""
+    """The users and objects of the example data."""
 
     admin: User
     alice: User
@@ -41,7 +41,7 @@ class Scene:
 
 
 def furnish() -> Scene:
-    """Make it."""
+    """Create the example data."""
     admin = User.objects.create_superuser("admin", "admin@example.com", PASSWORD)
     alice = User.objects.create_user("alice", "alice@example.com", PASSWORD, is_staff=True)
     shop = services.create_project(slug="shop", owner=alice, name="Web shop")
@@ -63,7 +63,7 @@ def furnish() -> Scene:
     quotas.set_limit(alice, 100_000)
     _usage(alice)
     entry = _quarantined(orders)
-    Group.objects.create(name="who may add projects")
+    Group.objects.create(name="project creators")
     AccessAttempt.objects.create(username="alice", ip_address="192.0.2.1", failures_since_start=3, user_agent="curl")
     for user, what in ((alice, "Schema: added signup_at."), (admin, "Schema: added source; removed country.")):
         kind = ContentType.objects.get_for_model(Dataset)
@@ -95,7 +95,7 @@ def _refusals(project: Project) -> None:
 
 
 def _refused(dataset: Dataset, key: ApiKey) -> str:
-    """Send what is refused, as clients do; the id of the latest refusal whose body Try it can take."""
+    """Send requests that are refused. Return the id of the latest refusal whose body Try it can use."""
     refusals.forget_allowances()
     api = Api(issue_token(key), dataset)
     api.batch(b'{"timestamp": "2026-06-10T10:58:00Z"}\n{"timestamp": "2026-06-10T10:58:0')

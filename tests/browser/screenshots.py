@@ -1,4 +1,4 @@
-"""`python -m tests.browser.screenshots DIR [NAME ...]`: every page of the admin, light and dark, wide and narrow."""
+"""Take screenshots of all admin pages, light and dark: `python -m tests.browser.screenshots DIR [NAME ...]`."""
 
 # isort: off
 import tests.support.servers  # noqa: F401  # first: it starts the servers, and tells the settings where they are
@@ -28,7 +28,7 @@ _SIZES = {"": (1280, 800), "-phone": (390, 844)}
 
 
 def main(directory: Path, names: list[str]) -> None:
-    """Take them."""
+    """Take the screenshots of the named pages, or of all."""
     directory.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0)
     scene = furnish()
@@ -76,7 +76,7 @@ def _take(
             page.fill("#body", body.replace("42.5", '"42.5"').replace('"plan"', '"plant"'))
             page.click("#ask")
         page.wait_for_timeout(700)  # charts, ledger, previews
-        # As high as the page: what sticks to the window's foot is then at the page's.
+        # Make the window as high as the page, so that its sticky footer is at the bottom.
         page.set_viewport_size({"width": size[0], "height": max(size[1], page.evaluate("document.body.scrollHeight"))})
         page.screenshot(path=directory / f"{name}-{scheme}{suffix}.png", full_page=True)
     context.close()

@@ -1,4 +1,4 @@
-"""The whole site in this process: the WSGI application behind a port, and a worker, both on the suite's own servers."""
+"""The whole site in this process: the WSGI application on a port, and a worker. Both use the test servers."""
 
 import threading
 import time
@@ -29,12 +29,12 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, *args: Any) -> None:
-        """Nothing: a test says what went wrong itself."""
+        """Log nothing: a failed test shows what went wrong."""
 
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """Serve the application; its address."""
+    """Serve the application. Yields its URL."""
     server = make_server("127.0.0.1", 0, application, server_class=_Server, handler_class=_Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -48,7 +48,7 @@ def serving() -> Iterator[str]:
 
 @contextmanager
 def working() -> Iterator[None]:
-    """A worker: drains what is due, and leaves its sign of life."""
+    """Run a worker that drains datasets and leaves its heartbeat."""
     stop = threading.Event()
 
     def work() -> None:
@@ -70,7 +70,7 @@ def working() -> Iterator[None]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Poll until something holds."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

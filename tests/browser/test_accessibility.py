@@ -1,4 +1,4 @@
-"""Every page, as axe-core sees it: light and dark, wide and on a phone."""
+"""axe-core finds no serious problem on any page: light and dark, on a desktop and on a phone."""
 
 import json
 from importlib.resources import files
@@ -15,7 +15,7 @@ _SERIOUS = ("serious", "critical")
 
 
 def findings(page: Page) -> list[dict[str, Any]]:
-    """What axe-core finds serious on a page, with the elements."""
+    """Return the serious problems that axe-core finds on a page, with their elements."""
     page.evaluate(_AXE)
     found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
@@ -26,7 +26,7 @@ def findings(page: Page) -> list[dict[str, Any]]:
 
 
 def wider(page: Page) -> dict[int, int]:
-    """By how much a page is wider than a desk's window, or a phone's: width -> pixels beyond it."""
+    """Return by how many pixels a page is wider than the window, for the widths of a phone and a desktop."""
     beyond = {}
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 844})
@@ -43,9 +43,7 @@ def test_axe_finds_nothing_serious(log_in: LogIn, scene: Scene) -> None:
     assert not found, json.dumps(found, indent=1)
 
 
-def test_axe_finds_nothing_serious_in_the_dark_and_no_page_is_wider_than_its_window(
-    log_in: LogIn, scene: Scene
-) -> None:
+def test_axe_finds_nothing_serious_in_dark_and_pages_fit(log_in: LogIn, scene: Scene) -> None:
     page, found = log_in("admin", dark=True), {}
     for name, path in addresses(scene).items():
         page.goto(path)

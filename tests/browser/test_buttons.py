@@ -1,6 +1,6 @@
-"""Every button of every page is pressed once, every form is sent empty and filled: as superuser and as staff.
+"""Press every button once, and send every form empty and filled, as superuser and as staff.
 
-Nothing may answer with a 5xx or with JSON as a page, no script may complain, no form may be without fields.
+No page may answer with a 5xx or with JSON, no script may fail, and every form must have fields.
 """
 
 import re
@@ -18,7 +18,7 @@ from tests.browser.conftest import LogIn
 from tests.browser.pages import addresses
 from tests.browser.scene import Scene
 
-# What ends something comes last: its page is then gone, or says that it is done.
+# Pages that delete or end something come last, because the pages of that object change then.
 _LAST = ("edit", "replay", "rotate", "revoke", "discard", "delete", "password")
 _FRAME = "nav, header, aside#nav-sidebar, #nav-sidebar, #header-inner, [data-command]"
 _SKIPPED = re.compile("log ?out", re.IGNORECASE)
@@ -27,7 +27,7 @@ _NUMBER = count()
 
 @dataclass
 class Watch:
-    """What a page's answers and scripts complained about."""
+    """Collects the errors of a page's responses and scripts."""
 
     found: list[str] = field(default_factory=list)
     where: str = ""
@@ -42,7 +42,7 @@ class Watch:
             self.note(f"{response.request.method} {response.url} answered {response.status} {kind}")
 
     def on_console(self, said: ConsoleMessage) -> None:
-        # An empty sample is refused by a 400, which the page's script shows in words.
+        # An empty sample is answered with 400, which the page's script shows as text.
         if said.type == "error" and not said.location["url"].endswith("/infer/"):
             self.note(f"console: {said.text}")
 
@@ -62,7 +62,7 @@ def watched(page: Page) -> Watch:
 
 
 def in_order(scene: Scene, *, everything: bool) -> list[tuple[str, str]]:
-    """The pages that this person sees, those that end something last."""
+    """Return the pages that this user sees. Pages that delete or end something come last."""
     hidden = () if everything else ("user", "group", "failed", "quota")
     pages = [(name, path) for name, path in addresses(scene).items() if not name.startswith(hidden)]
     return sorted(pages, key=lambda each: next((n for n, word in enumerate(_LAST, 1) if word in each[0]), 0))
@@ -83,12 +83,12 @@ _BUTTONS = """(frame) => {
 }"""
 
 
-# What is folded away has buttons, too.
+# Closed details also contain buttons.
 _OPEN = "() => document.querySelectorAll('main details, #content details').forEach((each) => { each.open = true; })"
 
 
 def press_everything(page: Page, watch: Watch, pages: list[tuple[str, str]]) -> int:
-    """Press each button of each page once, on a page that was just loaded; those of the frame once in all."""
+    """Press each button of each page once, on a fresh page. Buttons of the frame are pressed on one page only."""
     framed: set[str] = set()
     pressed = 0
     for name, path in pages:
@@ -116,7 +116,7 @@ def press_everything(page: Page, watch: Watch, pages: list[tuple[str, str]]) -> 
 
 
 def press(page: Page, button: Locator) -> None:
-    # The lines to be copied are put in anew when the schema was looked at.
+    # The page replaces the commands to copy after the schema is checked.
     page.wait_for_function(
         "!document.getElementById('id_schema')?.value || !!document.querySelector('#schema-preview *')"
     )
@@ -126,7 +126,7 @@ def press(page: Page, button: Locator) -> None:
 
 
 def good(name: str, kind: str) -> str | None:
-    """A value that a field takes; None: as it is."""
+    """Return a valid value for a field, or None to keep its value."""
     number = next(_NUMBER)
     values = {
         "slug": f"slug-{number}",
@@ -143,7 +143,7 @@ def good(name: str, kind: str) -> str | None:
 
 
 def fill(page: Page, choices: Mapping[str, int], *, well: bool) -> None:
-    """Empty the fields of the page's form, or fill them in."""
+    """Fill in the fields of the page's form, or empty them."""
     fields = page.locator("#content-main form input, #content-main form textarea:not(#sample)")
     for each in fields.all():
         name, kind = each.get_attribute("name") or "", each.get_attribute("type") or "text"
@@ -160,7 +160,7 @@ def fill(page: Page, choices: Mapping[str, int], *, well: bool) -> None:
 
 
 def send_forms(page: Page, watch: Watch, pages: list[tuple[str, str]], choices: Mapping[str, int]) -> int:
-    """Send every form that adds or changes something, emptied and filled in."""
+    """Send every form that adds or changes something, empty and filled."""
     sent = 0
     for name, path in pages:
         if not name.endswith("-add") and name not in _CHANGED:
@@ -189,7 +189,7 @@ _CHANGED = ("project", "dataset", "key", "quota", "user", "group")
 
 
 @pytest.mark.parametrize("username", ["admin", "alice"])
-def test_every_button_is_pressed_and_every_form_is_sent(log_in: LogIn, scene: Scene, username: str) -> None:
+def test_every_button_and_every_form_works(log_in: LogIn, scene: Scene, username: str) -> None:
     page: Any = log_in(username)
     page.set_default_timeout(10_000)
     watch = watched(page)

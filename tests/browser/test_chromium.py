@@ -1,4 +1,4 @@
-"""A browser that is missing: said where people work, a failure where CI runs."""
+"""If Chromium is missing, tests fail in CI and are skipped elsewhere."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.browser import chromium
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
-def test_without_chromium_ci_fails_and_nobody_else(
+def test_missing_chromium_fails_only_in_ci(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
 ) -> None:
     monkeypatch.setenv("PATH", "")

@@ -1,4 +1,4 @@
-"""What the admin's forms do for a person: two at once, archiving, many fields, and the way to a page's content."""
+"""Forms in the browser: two admins at once, archiving, many fields, and the skip link."""
 
 import re
 
@@ -12,7 +12,7 @@ from tests.browser.pages import addresses
 from tests.browser.scene import Scene
 
 
-def test_an_outdated_page_says_who_changed_what_and_keeps_what_was_typed(log_in: LogIn, scene: Scene) -> None:
+def test_outdated_page_names_the_change_and_keeps_the_input(log_in: LogIn, scene: Scene) -> None:
     path = f"/admin/datasets/dataset/{scene.dataset.pk}/change/"
     alice, admin = log_in("alice"), log_in("admin")
     alice.goto(path)
@@ -50,7 +50,7 @@ def test_archiving_asks_first_and_the_dataset_says_so(log_in: LogIn, scene: Scen
     expect(page.locator(".ours-tabs strong")).to_have_text("Orders (archived)")
 
 
-def test_of_two_hundred_fields_one_is_found_and_names_can_be_read(log_in: LogIn, scene: Scene) -> None:
+def test_one_of_two_hundred_fields_is_found(log_in: LogIn, scene: Scene) -> None:
     fields = [Field(f"measurement_number_{n:03}", "number", f"sensor {n}") for n in range(200)]
     wide = services.create_dataset(project=scene.project, name="Wide", fields=fields)
     page = log_in("alice")
@@ -65,7 +65,7 @@ def test_of_two_hundred_fields_one_is_found_and_names_can_be_read(log_in: LogIn,
     expect(page.locator(".ours-schema > li:visible")).to_have_count(200)
 
 
-def test_every_page_has_a_main_part_and_a_link_that_leads_there(log_in: LogIn, scene: Scene) -> None:
+def test_every_page_has_a_skip_link_to_its_main_part(log_in: LogIn, scene: Scene) -> None:
     page = log_in("admin")
     for name, path in addresses(scene).items():
         page.goto(path)

@@ -1,4 +1,4 @@
-"""The admin with the keyboard alone: every control is reached by Tab, and seen to be; and what a person does most."""
+"""The admin by keyboard only: Tab reaches every control and shows the focus, and common tasks work."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _TAB = {"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCod
 
 
 def tab_to(page: Page, selector: str) -> None:
-    """Press Tab until what is wanted has the focus."""
+    """Press Tab until an element that matches the selector has the focus."""
     page.wait_for_selector(selector, state="attached")
     for _ in range(150):
         page.keyboard.press("Tab")
@@ -28,7 +28,7 @@ def tab_to(page: Page, selector: str) -> None:
     raise AssertionError(f"{selector} is not reached by Tab")
 
 
-def test_tab_reaches_every_control_of_every_page_and_shows_where_it_is(log_in: LogIn, scene: Scene) -> None:
+def test_tab_reaches_every_control_and_shows_the_focus(log_in: LogIn, scene: Scene) -> None:
     page, found = log_in("admin"), {}
     page.add_init_script(_TOUR)
     keys = page.context.new_cdp_session(page)
@@ -38,7 +38,7 @@ def test_tab_reaches_every_control_of_every_page_and_shows_where_it_is(log_in: L
         assert controls > 5, name
         for _ in range(presses):
             keys.send("Input.dispatchKeyEvent", _TAB)
-        # A date takes a press for each of its parts, and what scrolls takes one.
+        # A date takes one press for each of its parts, and a scrollable element takes one.
         while presses < 3 * controls and page.evaluate("tour.missing().length"):
             for _ in range(10):
                 keys.send("Input.dispatchKeyEvent", _TAB)
@@ -66,7 +66,7 @@ def test_a_dataset_is_defined(log_in: LogIn, scene: Scene) -> None:
     assert [(field.name, field.type) for field in fields] == [("first", "string"), ("second", "number")]
 
 
-def test_a_record_is_tried_sent_and_looked_for(log_in: LogIn, scene: Scene) -> None:
+def test_record_is_tried_sent_and_found(log_in: LogIn, scene: Scene) -> None:
     page = log_in("alice")
     page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/try/")
     tab_to(page, "#body")
@@ -76,7 +76,7 @@ def test_a_record_is_tried_sent_and_looked_for(log_in: LogIn, scene: Scene) -> N
     tab_to(page, "#ask")
     page.keyboard.press("Enter")
     expect(page.locator("#try-answer .ours-wrong")).to_contain_text("expected number, received string")
-    tab_to(page, "#try-answer .ours-marked")  # what does not fit is scrolled to
+    tab_to(page, "#try-answer .ours-marked")  # a scrollable element takes the focus
     page.reload()
     tab_to(page, "#send")
     page.keyboard.press("Enter")
@@ -87,7 +87,7 @@ def test_a_record_is_tried_sent_and_looked_for(log_in: LogIn, scene: Scene) -> N
     wait_until(lambda: records.count(scene.dataset) == 1)
     page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
     for trace, rows in (("nothing has this", 0), ("", 1)):
-        tab_to(page, "#trace")  # what is in it is selected
+        tab_to(page, "#trace")  # Tab selects the text of the input
         page.keyboard.press("Delete")
         page.keyboard.type(trace)
         page.keyboard.press("Enter")
@@ -121,7 +121,7 @@ def test_a_key_is_created_copied_and_revoked(log_in: LogIn, scene: Scene) -> Non
     assert key.revoked_at is not None
 
 
-def test_a_selection_of_the_quarantine_is_replayed(log_in: LogIn, scene: Scene) -> None:
+def test_selected_quarantine_entries_are_replayed(log_in: LogIn, scene: Scene) -> None:
     page = log_in("alice")
     page.goto("/admin/ingest/quarantinedentry/")
     tab_to(page, f".action-select[value='{scene.entry.pk}']")
@@ -131,10 +131,10 @@ def test_a_selection_of_the_quarantine_is_replayed(log_in: LogIn, scene: Scene) 
     tab_to(page, "button[name=index]")
     page.keyboard.press("Enter")
     expect(page.get_by_text("back in the queue")).to_be_visible()
-    wait_until(lambda: QuarantinedEntry.objects.count() == 2)  # the reason stands
+    wait_until(lambda: QuarantinedEntry.objects.count() == 2)  # the replay fails for the same reason
 
 
-def test_filters_and_the_menu_of_oneself_open_and_close(log_in: LogIn, scene: Scene) -> None:
+def test_filters_and_user_menu_open_and_close(log_in: LogIn, scene: Scene) -> None:
     page = log_in("alice")
     page.goto("/admin/datasets/apikey/")
     tab_to(page, "[x-on\\:click='filterOpen = true']")

@@ -1,4 +1,4 @@
-"""That the list of pages, by which looks, accessibility and speed are tested, is complete."""
+"""The list of pages that other tests use is complete."""
 
 from django.contrib.auth.models import User
 from django.urls import resolve
@@ -7,11 +7,11 @@ from tests.browser.pages import addresses
 from tests.browser.scene import furnish
 from tests.ingest.admin.test_tenancy import Tenant, addresses_of, as_user, lists
 
-# They look like a page that is in the list.
+# These pages look like a page in the list.
 _ALIKE = ("_history", "login")
 
 
-def test_every_address_that_answers_with_a_page_is_in_the_list(transactional_db: None) -> None:
+def test_every_page_is_in_the_list(transactional_db: None) -> None:
     listed = {resolve(path.partition("?")[0]).url_name for path in addresses(furnish()).values()}
     tenant, client, asked = Tenant("other"), as_user(User.objects.get(username="admin")), 0
     for path in [*(path for _, path in addresses_of(tenant)), *lists()]:

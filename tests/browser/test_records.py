@@ -1,4 +1,4 @@
-"""The records page in a browser: what a receipt finds, long values, and exports that are refused."""
+"""The records page in a browser: receipts, long values, and refused exports."""
 
 from playwright.sync_api import expect
 
@@ -11,7 +11,7 @@ from tests.browser.site import wait_until
 from tests.conftest import Api, record
 
 
-def test_a_receipt_finds_its_records_and_nonsense_finds_none(log_in: LogIn, scene: Scene) -> None:
+def test_receipt_finds_its_records_and_nonsense_finds_none(log_in: LogIn, scene: Scene) -> None:
     api = Api(issue_token(scene.key), scene.dataset)
     api.one(record(country=..., source="first"))
     receipt = api.one(record(country=..., source="second")).headers["Location"]
@@ -36,7 +36,7 @@ def test_a_receipt_finds_its_records_and_nonsense_finds_none(log_in: LogIn, scen
     expect(page.locator("#records tbody tr")).to_have_count(2)
 
 
-def test_a_long_value_leads_to_the_record_and_its_download(log_in: LogIn, scene: Scene) -> None:
+def test_long_value_is_on_the_record_page_and_in_its_download(log_in: LogIn, scene: Scene) -> None:
     text = "x" * 20_000
     Api(issue_token(scene.key), scene.dataset).one(record(country=..., source=text))
     wait_until(lambda: records.count(scene.dataset) == 1)
@@ -51,7 +51,7 @@ def test_a_long_value_leads_to_the_record_and_its_download(log_in: LogIn, scene:
     expect(page.locator("#records tbody tr")).to_have_count(1)
 
 
-def test_an_export_beyond_the_limit_is_a_page_that_says_so(log_in: LogIn, scene: Scene) -> None:
+def test_export_above_the_limit_gives_an_error_page(log_in: LogIn, scene: Scene) -> None:
     Api(issue_token(scene.key), scene.dataset).one(record(country=..., source="x"))
     wait_until(lambda: records.count(scene.dataset) == 1)
     running = [exporting.Export(scene.alice.pk, {}) for _ in range(exporting.MAX_OF_A_USER)]

@@ -1,4 +1,4 @@
-"""Try it in a browser: the place where a body stops being JSON is marked, and shown in the body."""
+"""Try it in a browser: it marks and selects the place where the JSON of a body is invalid."""
 
 from playwright.sync_api import expect
 

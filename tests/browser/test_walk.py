@@ -1,4 +1,4 @@
-"""What a dataset's owner does in the admin, from the first dataset to the first record that goes wrong."""
+"""What a dataset's owner does in the admin, from the first dataset to the first invalid record."""
 
 import json
 import re
@@ -24,7 +24,7 @@ SAMPLE = '{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "sku": "A1", "pri
 
 
 def curl(line: str, *more: str) -> tuple[int, dict[str, object]]:
-    """Run a shown curl line, as pasted; the status and the answer."""
+    """Run a curl command as the page shows it. Return the status and the answer."""
     words = shlex.split(line.replace("\\\n", " "))
     done = subprocess.run([*words, *more, "-sS", "-w", "\n%{http_code}"], capture_output=True, text=True, check=True)
     body, _, status = done.stdout.rpartition("\n")
@@ -32,7 +32,7 @@ def curl(line: str, *more: str) -> tuple[int, dict[str, object]]:
 
 
 def define_orders(page: Page) -> Dataset:
-    """From an empty installation: the start page says what is next, and Save leads there."""
+    """Define a dataset in an empty installation, by following what the pages say."""
     page.get_by_role("link", name="Create your first project").click()
     page.fill("[name=name]", "Shop")
     page.get_by_role("button", name="Save", exact=True).click()
@@ -50,7 +50,7 @@ def define_orders(page: Page) -> Dataset:
 
 
 def issue_key(page: Page) -> str:
-    """Issue a key, on the page that the dataset's Save led to; the curl line that is copied there."""
+    """Issue a key on the page that follows a new dataset. Return the curl command copied there."""
     expect(page).to_have_url(re.compile("/datasets/apikey/add/"))
     page.fill("[name=name]", "till")
     expect(page.locator("[name=ends_on]")).to_be_hidden()
@@ -77,18 +77,18 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     person.user_permissions.add(Permission.objects.get(codename="add_project"))
     page = log_in("alice")
 
-    # Make a project, define a dataset by pasting a sample, issue a key, send the line that is shown.
+    # Create a project, define a dataset from a sample, issue a key, and run the curl command.
     dataset = define_orders(page)
     line = issue_key(page)
 
-    # The record is shown where it was waited for, on a page that was not reloaded.
+    # The page shows the record without a reload.
     page.get_by_role("link", name="I've sent it – show me the record").click()
     expect(page.get_by_text("No record is stored yet")).to_be_visible()
     assert curl(line) == (202, {"success": True, "status": "queued"})
     expect(page.locator("#records")).to_contain_text("42.5", timeout=30_000)
     expect(page.locator("#records")).to_contain_text("true")
 
-    # The token was shown once.
+    # No page shows the token again.
     token = line.partition("Bearer ")[2].partition("'")[0]
     key = ApiKey.objects.get(name="till")
     for path in ("/admin/datasets/apikey/", f"/admin/datasets/apikey/{key.pk}/change/"):
@@ -99,7 +99,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     assert figure(page, "today") == "1"
     assert curl(line)[0] == 202
 
-    # The start page, which was not reloaded, shows it; so does the table.
+    # The start page shows it without a reload, and so does the list of records.
     expect(page.locator("[data-figure=today]")).to_have_text("2", timeout=30_000)
     expect(page.locator("svg[data-total='2']")).to_be_visible(timeout=30_000)
     expect(page.locator("[data-ledger]")).to_contain_text("ledger adds up", timeout=30_000)
@@ -126,7 +126,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     page.get_by_role("link", name="Where are these records now?").click()
     wait_until(lambda: page.reload() is not None and "stored" in (page.locator("#receipt-status").text_content() or ""))
 
-    # Change the schema: what it means is said before, and the old line is refused after.
+    # Change the schema: the page says what it means, and then the old command is refused.
     page.get_by_role("link", name="Definition").click()
     page.click("#schema-add")
     page.keyboard.type("source")
@@ -138,7 +138,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     assert (status, answer["error"]) == (400, "Missing field: source")
     assert "added source" in LogEntry.objects.filter(object_repr="Orders").latest("pk").change_message
 
-    # The refusal is in the chart of the start page.
+    # The start page shows the refusal.
     page.goto("/admin/")
     expect(page.get_by_role("row", name=re.compile("missing_field 1"))).to_be_visible(timeout=30_000)
     page.get_by_role("link", name="30 days").click()
@@ -148,7 +148,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     expect(page.locator("#findings")).to_contain_text("A record lacks a field of the schema.")
     page.go_back()
 
-    # Something that cannot be stored is found in quarantine, and replayed.
+    # A record that cannot be stored is in quarantine, and can be replayed.
     enqueue(dataset, b'{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "sku": 1}')
     expect(page.locator("[data-figure=quarantined]")).to_have_text("1", timeout=30_000)
     page.locator("[data-figure=quarantined] a").click()
@@ -161,7 +161,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     page.reload()
     expect(page.get_by_text("replayed, and back in quarantine as")).to_be_visible()
 
-    # Revoke the key: the same line is refused.
+    # Revoke the key: then the same command is refused.
     page.goto("/admin/datasets/apikey/")
     page.get_by_role("link", name="till").click()
     page.get_by_role("link", name="Revoke…").click()
@@ -170,7 +170,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     assert curl(line)[0] == 401
 
 
-def test_the_shown_lines_run_as_pasted(log_in: LogIn, scene: object) -> None:
+def test_shown_commands_run_as_pasted(log_in: LogIn, scene: object) -> None:
     dataset, key = Dataset.objects.get(name="Orders"), ApiKey.objects.get(name="checkout service")
     page = log_in("alice")
     page.goto(f"/admin/datasets/dataset/{dataset.pk}/change/")
@@ -193,7 +193,7 @@ def test_the_shown_lines_run_as_pasted(log_in: LogIn, scene: object) -> None:
     wait_until(lambda: records.count(dataset) == 3)
 
 
-def test_a_changed_type_is_refused_where_it_stands(log_in: LogIn, scene: object) -> None:
+def test_changed_type_is_refused_at_its_field(log_in: LogIn, scene: object) -> None:
     dataset = Dataset.objects.get(name="Orders")
     page = log_in("alice")
     page.goto(f"/admin/datasets/dataset/{dataset.pk}/change/")
@@ -244,7 +244,7 @@ def test_fields_are_moved_by_keyboard_and_by_dragging(log_in: LogIn, scene: obje
     assert [field.name for field in fields] == ["source", "active", "plan", "signup_at"]
 
 
-def test_a_key_is_rotated_with_a_day_for_the_old_one(log_in: LogIn, scene: object) -> None:
+def test_key_is_rotated_with_a_grace_of_one_day(log_in: LogIn, scene: object) -> None:
     key = ApiKey.objects.get(name="checkout service")
     page = log_in("alice")
     page.goto(f"/admin/datasets/apikey/{key.pk}/change/")
@@ -260,7 +260,7 @@ def test_a_key_is_rotated_with_a_day_for_the_old_one(log_in: LogIn, scene: objec
     assert 86_000 < (key.expires_at - clock.now()).total_seconds() <= 86_400
 
 
-def test_a_selection_is_found_and_exported_with_its_progress(log_in: LogIn, scene: object) -> None:
+def test_search_results_are_exported_with_progress(log_in: LogIn, scene: object) -> None:
     dataset = Dataset.objects.get(name="Orders")
     key = ApiKey.objects.get(name="checkout service")
     page = log_in("alice")

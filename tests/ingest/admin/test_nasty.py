@@ -1,4 +1,4 @@
-"""The admin's answers to what no form sends, and when a server is away: pages in words, never a 5xx of ours."""
+"""The admin answers invalid values, and requests while a server is down, with a page that says what is wrong."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def tenant(transactional_db: None) -> Tenant:
 
 
 @pytest.mark.parametrize("is_superuser", [True, False])
-def test_no_address_answers_a_nasty_value_with_a_5xx(tenant: Tenant, is_superuser: bool) -> None:
+def test_no_url_answers_an_invalid_value_with_a_5xx(tenant: Tenant, is_superuser: bool) -> None:
     user = User.objects.create_superuser("root") if is_superuser else tenant.user
     assert nasty.failures(user, tenant, step=2 if is_superuser else 5) == []
 
@@ -46,15 +46,15 @@ def test_no_address_does_on_sqlite(tmp_path: Path) -> None:
         ("project=abc", "/admin/ledger/"),
     ],
 )
-def test_an_address_with_a_value_that_cannot_be_is_a_400_page(tenant: Tenant, query: str, path: str) -> None:
-    Tenant("heron")  # with one project alone, there is no filter by project
+def test_invalid_value_in_a_url_gives_a_400_page(tenant: Tenant, query: str, path: str) -> None:
+    Tenant("heron")  # with only one project there is no filter by project
     answer = as_user(User.objects.create_superuser("root")).get(f"{path}?{query}")
     assert answer.status_code == 400
     assert "<h1" in answer.content.decode()
     assert "Invalid request" in answer.content.decode()
 
 
-def test_pages_that_are_missing_or_forbidden_say_so(tenant: Tenant) -> None:
+def test_missing_and_forbidden_pages_say_so(tenant: Tenant) -> None:
     client = as_user(tenant.user)
     for path, status, words in (
         ("/admin/nothing/", 404, "This page does not exist"),
@@ -69,7 +69,7 @@ def test_pages_that_are_missing_or_forbidden_say_so(tenant: Tenant) -> None:
     assert "The form was out of date" in enforcing.post("/admin/password_change/").content.decode()
 
 
-def test_the_sidebars_search_finds_a_page_again_and_again(tenant: Tenant) -> None:
+def test_sidebar_search_works_twice(tenant: Tenant) -> None:
     client = as_user(User.objects.create_superuser("root"))
     for _ in range(2):  # the second answer comes from the cache
         assert reverse("admin:datasets_project_changelist") in client.get("/admin/search/?s=proj").content.decode()
@@ -80,7 +80,7 @@ def _pages(tenant: Tenant) -> list[str]:
     return [path for path in nasty.everything(tenant)[0] if not any(each in path for each in skipped)]
 
 
-def test_every_page_stands_without_redis_or_says_that_it_is_away(tenant: Tenant) -> None:
+def test_every_page_works_without_redis_or_says_it_is_down(tenant: Tenant) -> None:
     client = Client(raise_request_exception=False)
     client.force_login(User.objects.create_superuser("root"))
     missing = 0
@@ -96,11 +96,11 @@ def test_every_page_stands_without_redis_or_says_that_it_is_away(tenant: Tenant)
     assert 0 < missing < 20
 
 
-def test_every_page_says_that_the_database_is_away(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_page_says_that_the_database_is_down(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(raise_request_exception=False)
     client.force_login(User.objects.create_superuser("root"))
     connection.close()
-    # A port that nobody listens on.
+    # No server listens on this port.
     monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
     monkeypatch.setitem(connection.settings_dict, "PORT", "9")
     try:

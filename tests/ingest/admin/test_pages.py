@@ -1,4 +1,4 @@
-"""What the admin's pages do beyond showing: statistics, discarding, rotating, exports, the log."""
+"""Statistics, quarantine, key rotation, exports and the log in the admin."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def client(owner: User) -> Client:
     return client
 
 
-def test_records_are_counted_whether_they_wait_or_are_stored(api: Api, dataset: Dataset) -> None:
+def test_statistics_count_queued_and_stored_records(api: Api, dataset: Dataset) -> None:
     send(api, "a", "b")
     waiting = statistics.traffic([dataset.pk])[dataset.pk]
     assert waiting.since(statistics.this_hour() - 1) == 2
@@ -51,7 +51,7 @@ def test_records_are_counted_whether_they_wait_or_are_stored(api: Api, dataset: 
     assert (done.backlog.records, done.backlog.age) == (0, 0.0)
 
 
-def test_refusals_are_counted_for_the_project_of_the_key(api: Api, project: Project, key: ApiKey) -> None:
+def test_refusals_count_for_the_project_of_the_key(api: Api, project: Project, key: ApiKey) -> None:
     api.one(record(amount="12"))
     services.revoke_key(key)
     assert api.one(record()).status_code == 401
@@ -69,7 +69,7 @@ def test_old_hours_are_forgotten(dataset: Dataset) -> None:
     assert redis.client().hkeys(name) == [str(now).encode()]
 
 
-def test_what_is_discarded_stays_quarantined_in_the_ledger(api: Api, dataset: Dataset) -> None:
+def test_discarded_records_stay_quarantined_in_the_ledger(api: Api, dataset: Dataset) -> None:
     send(api, "kept")
     enqueue(dataset, b"no json")
     drain(dataset.pk)
@@ -82,7 +82,7 @@ def test_what_is_discarded_stays_quarantined_in_the_ledger(api: Api, dataset: Da
     assert (balance.stored, balance.quarantined, balance.adds_up) == (1, 1, True)
 
 
-def test_a_selection_is_replayed_and_the_outcome_told(client: Client, dataset: Dataset) -> None:
+def test_selection_is_replayed_and_the_outcome_shown(client: Client, dataset: Dataset) -> None:
     for _ in range(2):
         enqueue(dataset, json.dumps(record()).encode().replace(b"42.5", b'"42.5"'))
     drain(dataset.pk)
@@ -96,7 +96,7 @@ def test_a_selection_is_replayed_and_the_outcome_told(client: Client, dataset: D
 
 
 @pytest.mark.parametrize("hours", [0, 1, 24, 168])
-def test_after_a_rotation_the_old_key_lasts_as_long_as_was_said(api: Api, key: ApiKey, hours: int) -> None:
+def test_old_key_works_until_the_grace_period_ends(api: Api, key: ApiKey, hours: int) -> None:
     successor = services.rotate_key(key, grace=timedelta(hours=hours))
     assert Api(issue_token(successor), api.dataset).one(record()).status_code == 202
     assert api.one(record()).status_code == (202 if hours else 401)
@@ -104,7 +104,7 @@ def test_after_a_rotation_the_old_key_lasts_as_long_as_was_said(api: Api, key: A
     assert abs(ends - timedelta(hours=hours)) < timedelta(minutes=1)
 
 
-def test_a_rotation_gives_no_key_more_time_than_it_had(key: ApiKey) -> None:
+def test_rotation_does_not_extend_the_old_key(key: ApiKey) -> None:
     soon = clock.now() + timedelta(minutes=5)
     ApiKey.objects.filter(pk=key.pk).update(expires_at=soon)
     services.rotate_key(key, grace=timedelta(hours=24))
@@ -134,7 +134,7 @@ def test_try_it_says_what_the_api_says(api: Api, dataset: Dataset, name: str, fo
     list(tryout.marked(body.encode(), form, said.problems))
 
 
-def test_what_is_sent_from_try_it_is_stored(dataset: Dataset, key: ApiKey) -> None:
+def test_record_sent_from_try_it_is_stored(dataset: Dataset, key: ApiKey) -> None:
     answer = tryout.send(dataset, json.dumps(record()).encode(), tryout.FORMS["single"], key)
     assert answer.status == 202
     (row,) = stored(dataset)
@@ -143,7 +143,7 @@ def test_what_is_sent_from_try_it_is_stored(dataset: Dataset, key: ApiKey) -> No
 
 def test_records_are_found_by_time_trace_and_id(api: Api, dataset: Dataset) -> None:
     first = api.one(record(country="A"), X_Request_Id="it's one")
-    assert first.headers["X-Request-Id"] != "it's one"  # a space is not visible
+    assert first.headers["X-Request-Id"] != "it's one"  # a space is not a visible character
     api.one(record(country="B"), X_Request_Id="o'two")
     rows = stored(dataset)
 
@@ -162,7 +162,7 @@ def test_records_are_found_by_time_trace_and_id(api: Api, dataset: Dataset) -> N
     assert found(Selection(since=clock.now() - timedelta(minutes=1), until=clock.now())) == ["B", "A"]
 
 
-def test_an_export_is_the_selection_in_each_format(client: Client, api: Api, dataset: Dataset) -> None:
+def test_export_holds_the_search_results_in_each_format(client: Client, api: Api, dataset: Dataset) -> None:
     send(api, *range(1000))
     drain(dataset.pk)
     files = {}
@@ -180,7 +180,7 @@ def test_an_export_is_the_selection_in_each_format(client: Client, api: Api, dat
     assert set(table["country"].to_pylist()) == names
 
 
-def test_an_export_that_an_error_loses_gives_its_place_back() -> None:
+def test_export_lost_to_an_error_releases_its_place() -> None:
     for _ in range(2 * MAX_OF_A_USER):
         Export(1, {})
     kept = [Export(1, {}) for _ in range(MAX_OF_A_USER)]
@@ -191,7 +191,7 @@ def test_an_export_that_an_error_loses_gives_its_place_back() -> None:
 
 
 def page_and_export(client: Client, dataset: Dataset, query: dict[str, str]) -> tuple[str, set[str]]:
-    """The records page of a search, and the countries in its export; the page shows the same countries."""
+    """Return the records page of a search and the countries in its export. Assert that both show the same."""
     page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)), query).content.decode()
     exported = client.get(reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, "ndjson")), query)
     if exported.status_code != 200:
@@ -203,7 +203,7 @@ def page_and_export(client: Client, dataset: Dataset, query: dict[str, str]) -> 
     return page, found
 
 
-def test_a_receipt_shows_and_exports_its_own_records(client: Client, api: Api, dataset: Dataset) -> None:
+def test_receipt_shows_and_exports_its_records(client: Client, api: Api, dataset: Dataset) -> None:
     send(api, "eve")
     accepted = send(api, "ada", "bob")
     receipt = {"receipt": accepted.headers["Location"]}
@@ -218,7 +218,7 @@ def test_a_receipt_shows_and_exports_its_own_records(client: Client, api: Api, d
     assert page_and_export(client, dataset, {"receipt": accepted.headers["Location"].rpartition("/")[2]})[1] == found
 
 
-def test_what_is_no_receipt_shows_and_exports_nothing(client: Client, api: Api, dataset: Dataset) -> None:
+def test_invalid_receipt_shows_and_exports_nothing(client: Client, api: Api, dataset: Dataset) -> None:
     send(api, "ada")
     drain(dataset.pk)
     page, found = page_and_export(client, dataset, {"receipt": "nonsense"})
@@ -248,14 +248,14 @@ def test_every_search_exports_what_it_shows(client: Client, api: Api, dataset: D
 
 
 def send_one(api: Api, name: str) -> str:
-    """Send a record; its trace id."""
+    """Send a record. Return its trace id."""
     return api.one(record(country=name)).headers["X-Request-Id"]
 
 
 @pytest.mark.parametrize(
     "address", ["?since=&until=&trace=&record=&receipt=", "?_changelist_filters=project__id__exact%3D1", "?other=1"]
 )
-def test_an_address_without_a_search_is_not_taken_for_one(client: Client, dataset: Dataset, address: str) -> None:
+def test_url_without_a_search_shows_the_latest_records(client: Client, dataset: Dataset, address: str) -> None:
     page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)) + address).content.decode()
     assert "Latest records" in page
     assert "No record is stored yet" in page
@@ -280,7 +280,7 @@ def test_long_values_are_cut_and_loaded_on_demand(client: Client, api: Api, data
     assert client.get(whole.replace(last["id"], last["id"][:-1])).status_code == 404
 
 
-def test_a_table_that_cannot_be_read_is_told_in_words(client: Client, api: Api, dataset: Dataset) -> None:
+def test_unreadable_table_gives_a_page_that_says_so(client: Client, api: Api, dataset: Dataset) -> None:
     send(api, "ada")
     drain(dataset.pk)
     (row,) = records.latest(dataset, 1, max_characters=50).to_pylist()  # type: ignore[union-attr]
@@ -312,14 +312,12 @@ def test_the_log_says_what_was_changed_to_what(client: Client, project: Project)
     assert client.post(page, posted).status_code == 302
     entry = LogEntry.objects.latest("pk")
     assert entry.change_message == "Name: “billing” → “Renamed”. Members: “” → “bob”."
-    assert client.post(page, {**posted, "member_names": "nobody"}).status_code == 200  # said at the field
+    assert client.post(page, {**posted, "member_names": "nobody"}).status_code == 200  # an error at the field
     assert list(project.members.all()) == [other]
 
 
-def test_a_rotation_that_is_sent_again_issues_no_other_key(
-    client: Client, owner: User, project: Project, key: ApiKey
-) -> None:
-    """As a browser does when the page with the token is loaded again."""
+def test_resending_a_rotation_issues_no_second_key(client: Client, owner: User, project: Project, key: ApiKey) -> None:
+    """A browser resends the form when the user reloads the page with the token."""
     User.objects.filter(pk=owner.pk).update(is_superuser=True)
     path = reverse("admin:datasets_apikey_rotate", args=(key.pk,))
     page = client.get(path).content.decode()
@@ -332,7 +330,7 @@ def test_a_rotation_that_is_sent_again_issues_no_other_key(
     assert project.keys.count() == 2
 
 
-def test_a_new_key_that_is_sent_again_issues_no_other_key(client: Client, owner: User, project: Project) -> None:
+def test_resending_a_new_key_issues_no_second_key(client: Client, owner: User, project: Project) -> None:
     User.objects.filter(pk=owner.pk).update(is_superuser=True)
     posted = {"project": project.pk, "name": "checkout", "ends": ""}
     issued = client.post(reverse("admin:datasets_apikey_add"), posted)
@@ -343,7 +341,7 @@ def test_a_new_key_that_is_sent_again_issues_no_other_key(client: Client, owner:
 
 
 def test_every_act_is_in_the_log(client: Client, owner: User, project: Project, dataset: Dataset, key: ApiKey) -> None:
-    """Each act, and what the log must say of it."""
+    """The log has the right message for each act."""
     User.objects.filter(pk=owner.pk).update(is_superuser=True)
     for _ in range(2):
         enqueue(dataset, b"no json")
@@ -377,13 +375,13 @@ def test_every_act_is_in_the_log(client: Client, owner: User, project: Project, 
     assert "Groups: “” → “makers”." in LogEntry.objects.latest("pk").change_message
 
 
-def test_who_makes_a_project_is_offered_as_its_owner(client: Client, owner: User) -> None:
+def test_new_project_offers_its_creator_as_owner(client: Client, owner: User) -> None:
     User.objects.filter(pk=owner.pk).update(is_superuser=True)
     assert f'<option value="{owner.pk}" selected>' in client.get(reverse("admin:datasets_project_add")).content.decode()
 
 
-def test_try_it_shows_a_few_hundred_members_of_a_record_of_many() -> None:
-    """A record of 2 MB made a page of 30 MB."""
+def test_try_it_shows_at_most_a_few_hundred_fields() -> None:
+    """Without a limit, a record of 2 MB made a page of 30 MB."""
     body = json.dumps({f"f{n}": 1 for n in range(10_000)} | {"last" * 100: 1}).encode()
     problems = [
         {"error": "Extra field: f0", "field": "f0", "expected": "nothing", "received": "number"},
@@ -396,9 +394,7 @@ def test_try_it_shows_a_few_hundred_members_of_a_record_of_many() -> None:
     assert len(shown.lines) < 310
 
 
-def test_records_in_quarantine_are_counted_alike_on_every_page(
-    client: Client, project: Project, dataset: Dataset
-) -> None:
+def test_every_page_shows_the_same_number_in_quarantine(client: Client, project: Project, dataset: Dataset) -> None:
     """One request with three records is one entry."""
     body = b"\n".join([json.dumps(record()).encode().replace(b"42.5", b'"42.5"')] * 3)
     enqueue(dataset, body, count=3)

@@ -40,7 +40,7 @@ def shown(client: Client, **query: Any) -> str:
 
 @pytest.fixture
 def refused(api: Api, project: Project) -> dict[str, str]:
-    """Three refusals: of a field, of a dataset that is not there, and with another key. Trace ids by kind."""
+    """Make three refusals: a field, a missing dataset, and another key. Return their trace ids by kind."""
     other = services.create_key(project=project, name="second key")
     api.one(record(amount="12.5"), X_Request_Id="by-field")
     api.post("/datasets/4242", record(), X_Request_Id="by-dataset")
@@ -76,26 +76,26 @@ def test_page_is_filtered(client: Client, refused: dict[str, str], project: Proj
 
 
 @pytest.mark.parametrize("query", [{"since": "99999-01-01"}, {"code": "no such"}, {"until": "\0"}, {"dataset": "x"}])
-def test_filter_that_cannot_be_read_is_said(client: Client, refused: dict[str, str], query: dict[str, str]) -> None:
+def test_invalid_filter_is_reported(client: Client, refused: dict[str, str], query: dict[str, str]) -> None:
     assert 'role="alert"' in shown(client, **query)
     assert found(client, **query) == set()
 
 
 @pytest.mark.parametrize("project_id", ["abc", "9" * 23, "-1", "\0", "٣"])
-def test_project_that_is_no_id_is_a_400(client: Client, refused: dict[str, str], project_id: str) -> None:
+def test_invalid_project_id_is_a_400(client: Client, refused: dict[str, str], project_id: str) -> None:
     assert client.get(PAGE, {"project": project_id}).status_code == 400
     assert client.get(PAGE, {"page": project_id}).status_code == 200
     assert client.get(PAGE, {"project": "9" * 18}).status_code == 404
 
 
-def test_page_without_refusals_and_without_redis_stands(client: Client, project: Project) -> None:
+def test_page_works_without_refusals_and_without_redis(client: Client, project: Project) -> None:
     assert "No refused requests" in shown(client)
     assert "No request was refused in the last week." in shown(client, project=str(project.pk))
     with redis_away():
         assert "Redis does not answer" in shown(client)
 
 
-def test_try_it_is_filled_with_what_was_refused(client: Client, refused: dict[str, str], dataset: Dataset) -> None:
+def test_try_it_is_filled_with_the_refused_body(client: Client, refused: dict[str, str], dataset: Dataset) -> None:
     refusal = next(each for each in refusals.latest(dataset.project_id) if each.trace_id == "by-field")
     link = reverse("admin:ingest_datasetrecords_try", args=(dataset.pk,)) + f"?refusal={refusal.id}"
     assert link in shown(client)
@@ -107,7 +107,7 @@ def test_try_it_is_filled_with_what_was_refused(client: Client, refused: dict[st
     assert "Invalid number field: amount" in answer.content.decode()
 
 
-def test_refusal_of_another_dataset_or_project_fills_nothing(client: Client, refused: dict[str, str]) -> None:
+def test_try_it_ignores_a_refusal_of_another_dataset(client: Client, refused: dict[str, str]) -> None:
     stranger = services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
     strange = services.create_dataset(project=stranger, name="Strange", fields=[])
     Api(issue_token(services.create_key(project=stranger, name="k")), strange).one(record(zebra=1))
@@ -120,7 +120,7 @@ def test_refusal_of_another_dataset_or_project_fills_nothing(client: Client, ref
     assert "zebra" not in shown(client)
 
 
-def test_try_it_stands_without_redis(client: Client, refused: dict[str, str], dataset: Dataset) -> None:
+def test_try_it_works_without_redis(client: Client, refused: dict[str, str], dataset: Dataset) -> None:
     page = reverse("admin:ingest_datasetrecords_try", args=(dataset.pk,))
     with redis_away():
         assert "no longer kept" in client.get(page, {"refusal": "x"}).content.decode()

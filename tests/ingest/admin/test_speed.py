@@ -1,4 +1,4 @@
-"""Every page of the admin over 10,000 datasets and 100,000 keys: few queries, and little time."""
+"""Every admin page needs few queries and little time with 10,000 datasets and 100,000 keys."""
 
 import time
 
@@ -19,7 +19,7 @@ _MAX_SECONDS = 0.3
 
 
 def _fill(owner: User) -> None:
-    """By SQL: the ORM would take a minute over it."""
+    """Create the datasets and keys by SQL. The ORM would take a minute."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO datasets_project (owner_id, name, slug, is_active, created_at)"
@@ -45,7 +45,7 @@ def _fill(owner: User) -> None:
             " FROM generate_series(0, %s) n",
             [first, _PROJECTS, _KEYS - 1],
         )
-        cursor.execute("ANALYZE")  # as PostgreSQL does by itself, within the minute
+        cursor.execute("ANALYZE")  # PostgreSQL does this by itself within a minute
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def pages(transactional_db: None) -> dict[str, str]:
 
 
 def _cost(client: Client, path: str) -> tuple[int, float, float]:
-    """Queries; seconds of work: our own processor time and the database's answers, not waiting for a processor; all."""
+    """Return the number of queries, the seconds of work (own CPU time and database time), and the seconds in all."""
     with CaptureQueriesContext(connection) as queries:
         began, began_wall = time.thread_time(), time.perf_counter()
         client.get(path)
@@ -76,14 +76,14 @@ def _cost(client: Client, path: str) -> tuple[int, float, float]:
     return len(queries), seconds + sum(float(query["time"]) for query in queries), wall
 
 
-def test_every_page_takes_few_queries_and_little_time(pages: dict[str, str]) -> None:
+def test_every_page_needs_few_queries_and_little_time(pages: dict[str, str]) -> None:
     slow = {}
     for name in ("admin", "alice"):
         client = Client()
         client.force_login(User.objects.get(username=name))
         for page, path in pages.items():
             if client.get(path).status_code == 404:
-                continue  # not for alice
+                continue  # alice does not see this page
             tries = (_cost(client, path) for _ in range(8))
             count, seconds, wall = next((each for each in tries if each[1] <= _MAX_SECONDS), (0, _MAX_SECONDS * 2, 0))
             print(

@@ -1,7 +1,7 @@
-"""Who sees what in the admin: asked of every page, list, filter, choice, action and export that there is.
+"""No page, list, filter, choice, action or export of the admin shows or changes objects of another tenant.
 
-What is enumerated comes from the registry and the addresses themselves, so a page that is added later is asked too. All
-that belongs to the other tenant carries one word, which must be nowhere.
+The tests take pages and models from the admin's registry and URLs, so they cover pages that are added later. All
+objects of the other tenant contain one word, which no response may contain.
 """
 
 import re
@@ -33,7 +33,7 @@ _OWN = "heron"
 
 
 class Tenant:
-    """A person with a project, and one of everything that the admin knows."""
+    """A staff user with a project and one object of every model in the admin."""
 
     def __init__(self, word: str) -> None:
         self.user = User.objects.create_user(word, f"{word}@example.com", is_staff=True)
@@ -88,7 +88,7 @@ class Tenant:
         (self.refusal,) = refusals.latest(self.project.pk)
 
     def everything(self) -> dict[str, list[dict[str, Any]]]:
-        """All rows that are this tenant's, as they are now."""
+        """Return all rows of this tenant."""
         kept = {model: scope(model._default_manager.all(), self.user) for model in self.objects}
         return {str(model): list(rows.order_by("pk").values()) for model, rows in kept.items()}
 
@@ -116,7 +116,7 @@ def text_of(response: Any) -> str:
 
 
 def patterns(resolver: URLResolver, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
-    """Every address of the admin: its path as Django writes it, and its pattern."""
+    """Yield the path and the pattern of every URL of the admin."""
     for each in resolver.url_patterns:
         path = prefix + str(each.pattern)
         if isinstance(each, URLResolver):
@@ -132,12 +132,12 @@ def admin_patterns() -> list[tuple[str, URLPattern]]:
 
 
 def names_of(pattern: URLPattern) -> list[str]:
-    """The arguments that an address takes."""
+    """Return the names of a URL's arguments."""
     return [*getattr(pattern.pattern, "converters", ()), *pattern.pattern.regex.groupindex]
 
 
 def addresses_of(tenant: Tenant) -> Iterator[tuple[str, str]]:
-    """(name, path) of every page about one object, filled with the tenant's."""
+    """Yield the name and the path of every page of one object, for the tenant's objects."""
     by_path = {f"{model._meta.app_label}/{model._meta.model_name}/": each for model, each in tenant.objects.items()}
     for written, pattern in admin_patterns():
         arguments = set(names_of(pattern))
@@ -156,13 +156,13 @@ def addresses_of(tenant: Tenant) -> Iterator[tuple[str, str]]:
         yield pattern.name or written, f"/admin/{path}"
 
 
-def test_every_model_admin_is_under_the_one_mechanism(zebra: Tenant) -> None:
+def test_every_model_admin_is_a_tenant_admin(zebra: Tenant) -> None:
     for model, model_admin in admin.site._registry.items():
         assert isinstance(model_admin, TenantAdmin), f"{model_admin} does not ask who is looking"
         assert model in zebra.objects, f"add a {model.__name__} to this test's tenants"
 
 
-def test_pages_about_anothers_object_are_a_404(zebra: Tenant, heron: Tenant) -> None:
+def test_pages_of_other_tenants_are_a_404(zebra: Tenant, heron: Tenant) -> None:
     pages = list(addresses_of(zebra))
     assert len(pages) > 40
     before = zebra.everything()
@@ -174,7 +174,7 @@ def test_pages_about_anothers_object_are_a_404(zebra: Tenant, heron: Tenant) -> 
     assert zebra.everything() == before
 
 
-def test_the_same_pages_are_there_for_their_owner_and_for_members(zebra: Tenant, heron: Tenant) -> None:
+def test_owner_and_members_can_open_the_same_pages(zebra: Tenant, heron: Tenant) -> None:
     services.set_members(zebra.project, [heron.user])
     personal = ("/admin/auth/", "/admin/quotas/", "/admin/admin/logentry/", "/admin/axes/")
     pages = [each for each in addresses_of(zebra) if not each[1].startswith(personal) and "/delete/" not in each[1]]
@@ -182,12 +182,12 @@ def test_the_same_pages_are_there_for_their_owner_and_for_members(zebra: Tenant,
     for user in (zebra.user, heron.user):
         for name, path in pages:
             response = as_user(user).get(path, follow=True)
-            response.close()  # an export that is not read holds its place until then
+            response.close()  # an unread export holds its place until it is closed
             assert response.status_code in (200, 400), f"{name} for {user}: {response.status_code}"
 
 
 def lists() -> list[str]:
-    """Every page that takes no object."""
+    """Return the path of every page that needs no object."""
     skipped = ("logout", "autocomplete", "password_change_done")
     return [
         reverse(f"admin:{pattern.name}")
@@ -196,7 +196,7 @@ def lists() -> list[str]:
     ]
 
 
-def test_lists_filters_and_searches_show_nothing_of_anothers(zebra: Tenant, heron: Tenant) -> None:
+def test_lists_and_filters_show_nothing_of_other_tenants(zebra: Tenant, heron: Tenant) -> None:
     foreign = {
         f"{path}__{name}__exact": zebra.objects[model].pk
         for path, model in (
@@ -223,18 +223,18 @@ def test_lists_filters_and_searches_show_nothing_of_anothers(zebra: Tenant, hero
             assert SECRET not in text_of(response), (path, query)
 
 
-def test_those_lists_would_show_it_to_whom_it_belongs(zebra: Tenant) -> None:
+def test_lists_show_a_tenant_its_own_objects(zebra: Tenant) -> None:
     shown = [path for path in lists() if SECRET in text_of(as_user(zebra.user).get(path, follow=True))]
     for name in ("datasets_project", "datasets_dataset", "datasets_apikey", "ingest_quarantinedentry"):
         assert reverse(f"admin:{name}_changelist") in shown
     assert {reverse("admin:index"), reverse("admin:start_cards"), reverse("admin:ingest_ledger")} <= set(shown)
     assert reverse("admin:ingest_refusals") in shown
     assert reverse("admin:admin_logentry_changelist") in shown
-    # A form offers the projects that may be chosen; here there is one, and it is chosen.
+    # The form of a new key offers the tenant's only project.
     assert reverse("admin:datasets_apikey_add") in shown
 
 
-def test_autocompletes_offer_nothing_of_anothers(zebra: Tenant, heron: Tenant) -> None:
+def test_autocompletes_offer_nothing_of_other_tenants(zebra: Tenant, heron: Tenant) -> None:
     asked = 0
     for model in admin.site._registry:
         for field in model._meta.get_fields():
@@ -252,7 +252,7 @@ def test_autocompletes_offer_nothing_of_anothers(zebra: Tenant, heron: Tenant) -
     assert asked > 10
 
 
-def test_actions_leave_anothers_alone(zebra: Tenant, heron: Tenant) -> None:
+def test_actions_do_not_change_other_tenants(zebra: Tenant, heron: Tenant) -> None:
     before, tried = zebra.everything(), 0
     for model, model_admin in admin.site._registry.items():
         for action in ["delete_selected", *(name for name in model_admin.actions or () if isinstance(name, str))]:
@@ -270,7 +270,7 @@ def test_actions_leave_anothers_alone(zebra: Tenant, heron: Tenant) -> None:
     assert tried > 10
 
 
-def test_forms_take_no_relation_to_anothers(zebra: Tenant, heron: Tenant) -> None:
+def test_forms_accept_no_relation_to_other_tenants(zebra: Tenant, heron: Tenant) -> None:
     client, before = as_user(heron.user), zebra.everything()
     relations = {"project": zebra.project.pk, "user": zebra.user.pk, "owner": zebra.user.pk}
     relations["default_dataset"] = zebra.dataset.pk
@@ -288,7 +288,7 @@ def test_forms_take_no_relation_to_anothers(zebra: Tenant, heron: Tenant) -> Non
     assert heron.project.owner == heron.user
 
 
-def test_who_is_no_longer_a_member_sees_nothing_more(zebra: Tenant, heron: Tenant) -> None:
+def test_former_member_sees_nothing(zebra: Tenant, heron: Tenant) -> None:
     services.set_members(zebra.project, [heron.user])
     page = reverse("admin:datasets_dataset_change", args=(zebra.dataset.pk,))
     assert as_user(heron.user).get(page).status_code == 200
@@ -296,7 +296,7 @@ def test_who_is_no_longer_a_member_sees_nothing_more(zebra: Tenant, heron: Tenan
     assert as_user(heron.user).get(page).status_code == 404
 
 
-def test_a_new_project_takes_the_permission_and_belongs_to_who_makes_it(zebra: Tenant, heron: Tenant) -> None:
+def test_new_project_needs_the_permission_and_sets_the_owner(zebra: Tenant, heron: Tenant) -> None:
     posted = {"name": "Second", "slug": "second", "member_names": "", "is_active": "on", "owner": zebra.user.pk}
     assert as_user(heron.user).post(reverse("admin:datasets_project_add"), posted).status_code == 403
     heron.user.user_permissions.add(Permission.objects.get(codename="add_project"))
@@ -304,7 +304,7 @@ def test_a_new_project_takes_the_permission_and_belongs_to_who_makes_it(zebra: T
     assert Project.objects.get(slug="second").owner == heron.user
 
 
-def test_who_is_not_staff_sees_no_page(zebra: Tenant) -> None:
+def test_user_who_is_not_staff_sees_no_page(zebra: Tenant) -> None:
     User.objects.filter(pk=zebra.user.pk).update(is_staff=False)
     client = as_user(User.objects.get(pk=zebra.user.pk))
     for path in lists():
@@ -312,13 +312,13 @@ def test_who_is_not_staff_sees_no_page(zebra: Tenant) -> None:
         assert response.status_code in (302, 403) or SECRET not in text_of(response), path
 
 
-def test_nobody_sends_with_anothers_key(zebra: Tenant, heron: Tenant) -> None:
+def test_user_cannot_send_with_the_key_of_another_tenant(zebra: Tenant, heron: Tenant) -> None:
     address = reverse("admin:ingest_datasetrecords_answer", args=(heron.dataset.pk,))
     response = as_user(heron.user).post(address, {"body": "{}", "send": "yes", "key": zebra.key.pk})
     assert response.status_code == 404
 
 
-def test_addresses_by_type_and_number_lead_nowhere(zebra: Tenant, heron: Tenant) -> None:
+def test_urls_by_type_and_id_lead_nowhere(zebra: Tenant, heron: Tenant) -> None:
     client = as_user(heron.user)
     for model, each in zebra.objects.items():
         kind = ContentType.objects.get_for_model(model).pk

@@ -1,4 +1,4 @@
-"""Try it marks the place where a body stops being JSON."""
+"""Try it marks the place where the JSON of a body is invalid."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_lines_around_are_shown_and_long_ones_cut(dataset: Dataset) -> None:
     assert found.after == ["8,"] * 3
 
 
-def test_nothing_is_marked_where_no_place_is_told(dataset: Dataset) -> None:
+def test_nothing_is_marked_without_a_place(dataset: Dataset) -> None:
     for body in (TEXT, "", "[" * 5000, json.dumps(record(amount="Line 1, column 2 (byte 3): x"))):
         assert fault(dataset, body) is None
 

@@ -1,4 +1,4 @@
-"""Why records of a project do not arrive: each cause is told, with what to do, one click from the start page."""
+"""The page “Why does nothing arrive?” shows each cause and what to do about it."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ Look = Callable[[], str]
 
 @pytest.fixture
 def look(owner: User, project: Project) -> Look:
-    """What the page says to the project's owner, got to from the start page."""
+    """Return a function that returns the page as the project's owner sees it."""
     User.objects.filter(pk=owner.pk).update(is_staff=True)
     client = Client()
     client.force_login(User.objects.get(pk=owner.pk))
@@ -49,14 +49,14 @@ def test_there_is_advice_for_every_refusal() -> None:
     assert {error.code for error in errors()} <= set(ADVICE)
 
 
-def test_nothing_is_wrong_where_records_arrive(look: Look, api: Api, dataset: Dataset) -> None:
+def test_no_problem_is_found_if_records_arrive(look: Look, api: Api, dataset: Dataset) -> None:
     all_is_well()
     send(api, "a")
     drain(dataset.pk)
     assert "no problem found" in look()
 
 
-def test_a_project_that_has_nothing_is_told_what_it_lacks(look: Look) -> None:
+def test_empty_project_is_told_what_it_lacks(look: Look) -> None:
     said = look()
     for cause in (
         "no heartbeat",
@@ -90,13 +90,13 @@ def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dat
     assert "The project is inactive" in look()
 
 
-def test_an_expired_key_is_not_in_force(look: Look, key: ApiKey) -> None:
+def test_expired_key_is_not_active(look: Look, key: ApiKey) -> None:
     ApiKey.objects.filter(pk=key.pk).update(expires_at=clock.now() - timedelta(seconds=1))
     assert "The project has no active API key" in look()
 
 
-def test_a_table_that_is_gone_is_told_while_something_waits_for_it(look: Look, api: Api, dataset: Dataset) -> None:
-    """/readyz, which is about the service, says nothing: another table is there."""
+def test_missing_table_is_reported_while_records_wait(look: Look, api: Api, dataset: Dataset) -> None:
+    """`/readyz` stays ok, because another table exists."""
     other = services.create_dataset(project=dataset.project, name="Other", fields=FIELDS)
     for each in (dataset, other):
         send(Api(api.token, each), "a")
@@ -114,7 +114,7 @@ def test_a_table_that_is_gone_is_told_while_something_waits_for_it(look: Look, a
     assert Api(None).request("GET", "/readyz").status_code == 200
 
 
-def test_a_storage_that_cannot_be_asked_for_a_table_is_told(
+def test_unreachable_storage_is_reported(
     look: Look, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a")
@@ -128,7 +128,7 @@ def test_a_storage_that_cannot_be_asked_for_a_table_is_told(
     assert f"The table of “{dataset}” (id {dataset.pk}) cannot be reached: OSError." in look()
 
 
-def test_what_waits_and_what_is_in_quarantine_is_told(look: Look, dataset: Dataset) -> None:
+def test_late_and_quarantined_records_are_reported(look: Look, dataset: Dataset) -> None:
     long_ago = f"{int((clock.now() - timedelta(minutes=5)).timestamp() * 1000)}-0"
     redis.client().xadd(redis_keys.stream(dataset.pk), {"b": b"{}"}, id=long_ago)
     redis.client().set(redis_keys.queued(dataset.pk), 1)
