@@ -18,17 +18,20 @@ Writer = Callable[[Batches], Iterator[bytes]]
 
 
 def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return rows as Python values by column name. Timestamps are RFC 3339 texts in UTC."""
-    found: list[dict[str, Any]] = _with_texts(batch).to_pylist()
+    """Return rows as Python values by column name.
+
+    Timestamps are RFC 3339 texts in UTC, because a table may hold years that Python's datetime cannot.
+    """
+    found: list[dict[str, Any]] = _with_timestamps_as_texts(batch).to_pylist()
     return found
 
 
-def _with_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [_texts(column) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
+def _with_timestamps_as_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [_timestamp_texts(column) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _texts(stamps: pa.Array) -> pa.Array:
+def _timestamp_texts(stamps: pa.Array) -> pa.Array:
     text = pc.strftime(stamps.cast(pa.timestamp("us")), "%Y-%m-%dT%H:%M:%SZ")
     return pc.replace_substring(text, ".000000Z", "Z")
 
@@ -65,11 +68,11 @@ def ndjson_to_send(source: Batches) -> Iterator[bytes]:
     The batch endpoint accepts such lines again if the schema is still the same.
     """
     for batch in source:
-        sent = [_as_sent(row) for row in rows(batch.drop_columns(list(_OURS & set(batch.schema.names))))]
+        sent = [_as_sent(row) for row in rows(batch.drop_columns(list(_NOT_SENT & set(batch.schema.names))))]
         yield _without_controls(_encoder.encode_lines(sent))
 
 
-_OURS = {"id", "project_id", "dataset_id", "ingested_at", "__traceId"}
+_NOT_SENT = {"id", "project_id", "dataset_id", "ingested_at", "__traceId"}
 
 
 def _as_sent(row: dict[str, Any]) -> dict[str, Any]:
@@ -89,28 +92,28 @@ def csv(source: Batches, *, raw: bool = False, bom: bool = False) -> Iterator[by
     """
     if bom:
         yield codecs.BOM_UTF8
-    yield from _through(pyarrow.csv.CSVWriter, (_for_csv(batch, raw=raw) for batch in source))
+    yield from _written(pyarrow.csv.CSVWriter, (_for_csv(batch, raw=raw) for batch in source))
 
 
 def _for_csv(batch: pa.RecordBatch, *, raw: bool) -> pa.RecordBatch:
     columns = [
-        _harmless(column) if pa.types.is_string(kind) and not raw else column
-        for column, kind in zip(_with_texts(batch).columns, batch.schema.types, strict=True)
+        _without_formulas(column) if pa.types.is_string(kind) and not raw else column
+        for column, kind in zip(_with_timestamps_as_texts(batch).columns, batch.schema.types, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _harmless(texts: pa.Array) -> pa.Array:
+def _without_formulas(texts: pa.Array) -> pa.Array:
     """Put a `'` before texts that spreadsheets would run as formulas. Number columns need none."""
     return pc.replace_substring_regex(texts, r"\A([=+\-@\t\r])", r"'\1")
 
 
 def parquet(source: Batches) -> Iterator[bytes]:
     """Yield a Parquet file with one row group per batch."""
-    return _through(pyarrow.parquet.ParquetWriter, source)
+    return _written(pyarrow.parquet.ParquetWriter, source)
 
 
-class _Taken(io.RawIOBase):
+class _Buffer(io.RawIOBase):
     """A file in memory whose content is taken out as it is written."""
 
     def __init__(self) -> None:
@@ -136,9 +139,9 @@ class _Taken(io.RawIOBase):
         return taken
 
 
-def _through(open_writer: Callable[[Any, pa.Schema], Any], source: Batches) -> Iterator[bytes]:
+def _written(open_writer: Callable[[Any, pa.Schema], Any], source: Batches) -> Iterator[bytes]:
     """Yield what a PyArrow writer makes of the batches."""
-    out, writer = _Taken(), None
+    out, writer = _Buffer(), None
     for batch in source:
         writer = writer or open_writer(out, batch.schema)
         writer.write_batch(batch)

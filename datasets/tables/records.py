@@ -89,7 +89,7 @@ def count(dataset: Dataset, selection: Selection = ALL) -> int:
     if delta is None:
         return 0
     with _reported():
-        found = _narrow(delta, f"SELECT count(*) AS rows FROM records {selection.where()}")  # noqa: S608
+        found = _read_all(delta, f"SELECT count(*) AS rows FROM records {selection.where()}")  # noqa: S608
         return int(found["rows"][0].as_py())
 
 
@@ -97,7 +97,7 @@ def batches(dataset: Dataset, selection: Selection = ALL) -> Iterator[pa.RecordB
     """Yield all rows of a selection in any order. Raise RecordsUnreadable if a row cannot be read."""
     delta = _open(dataset)
     if delta is not None:
-        yield from _sized(_wide(delta, _columns(delta), selection.where()))
+        yield from _in_batches(_stream(delta, _columns(delta), selection.where()))
 
 
 def latest(
@@ -124,7 +124,7 @@ def latest(
     if not ids:
         return _whole_schema(delta).empty_table()
     where = selection.where(_between(ids))
-    return pa.Table.from_batches(_sized(_wide(delta, columns, where))).sort_by([("id", "descending")])
+    return _sorted(delta, columns, where)
 
 
 def latest_batches(dataset: Dataset, limit: int) -> Iterator[pa.RecordBatch]:
@@ -134,8 +134,8 @@ def latest_batches(dataset: Dataset, limit: int) -> Iterator[pa.RecordBatch]:
     at, rows = 0, _MAX_DECODED_ROWS  # where the next page begins, and its size
     while delta is not None and at < len(ids):
         where = Selection().where(_between(ids[at : at + rows]))
-        page = pa.Table.from_batches(_sized(_wide(delta, _columns(delta), where))).sort_by([("id", "descending")])
-        yield from _sized(iter(page.to_batches(max_chunksize=_MAX_DECODED_ROWS)))
+        page = _sorted(delta, _columns(delta), where)
+        yield from _in_batches(iter(page.to_batches(max_chunksize=_MAX_DECODED_ROWS)))
         at += rows
         # Pages grow while they are far smaller than a batch, and shrink otherwise.
         rows = min(rows * 2, _MAX_BATCH_ROWS) if page.nbytes < BATCH_BYTES // 2 else max(1, rows // 2)
@@ -180,19 +180,19 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_string_view(kind))
 
 
-def _narrow(delta: DeltaTable, sql: str) -> pa.Table:
+def _read_all(delta: DeltaTable, sql: str) -> pa.Table:
     """Return a small result as a whole: a count or ids."""
     return pa.RecordBatchReader.from_stream(QueryBuilder().register("records", delta).execute(sql)).read_all()
 
 
 def _latest_ids(delta: DeltaTable, where: str, limit: int) -> list[str]:
     with _reported():
-        found = _narrow(delta, f"SELECT id FROM records {where} ORDER BY id DESC LIMIT {int(limit)}")  # noqa: S608
+        found = _read_all(delta, f"SELECT id FROM records {where} ORDER BY id DESC LIMIT {int(limit)}")  # noqa: S608
         ids: list[str] = found["id"].to_pylist()
         return ids
 
 
-def _wide(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatch]:
+def _stream(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatch]:
     """Yield rows with all values, a few at a time."""
     builder = QueryBuilder().register("records", delta)
     rows = max(1, min(_MAX_DECODED_ROWS, _MAX_DECODED_BYTES // settings.MAX_BODY_BYTES))
@@ -211,23 +211,28 @@ def _wide(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatc
                 yield from (batch.slice(row, 1) for row in range(batch.num_rows))
 
 
-def _joined(found: list[pa.RecordBatch]) -> pa.RecordBatch:
+def _sorted(delta: DeltaTable, columns: str, where: str) -> pa.Table:
+    """Return rows as one table, latest first."""
+    return pa.Table.from_batches(_in_batches(_stream(delta, columns, where))).sort_by([("id", "descending")])
+
+
+def _concatenated(found: list[pa.RecordBatch]) -> pa.RecordBatch:
     """Return one batch with plain strings: some writers do not accept DataFusion's string views."""
     batch = pa.concat_batches(found)
     fields = [pa.field(field.name, pa.string() if _is_text(field.type) else field.type) for field in batch.schema]
     return batch.cast(pa.schema(fields))
 
 
-def _sized(source: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _in_batches(source: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the same rows in batches of about BATCH_BYTES. A larger row gets its own batch."""
     waiting: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in source:
         added = batch.nbytes
         if waiting and (size + added > BATCH_BYTES or rows + batch.num_rows > _MAX_BATCH_ROWS):
-            yield _joined(waiting)
+            yield _concatenated(waiting)
             waiting, rows, size = [], 0, 0
         waiting.append(batch)
         rows, size = rows + batch.num_rows, size + added
     if waiting:
-        yield _joined(waiting)
+        yield _concatenated(waiting)
