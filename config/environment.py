@@ -89,7 +89,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # The time limit of one reply, and of one whole admission, reconnection included.
     REDIS_TIMEOUT_SECONDS: Timeout = 1.0
     ADMISSION_TIMEOUT_SECONDS: Timeout = 3.0
-    # The project's revision makes a change effective at once. This limit covers a revision that was lost.
+    # A project's revision makes a change take effect immediately. This limit covers a revision that was lost.
     CATALOG_TTL_SECONDS: LongSeconds = 30.0
     CATALOG_MAX_ENTRIES: Positive = 200_000
 

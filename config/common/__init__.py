@@ -1,1 +1,1 @@
-"""What every app may import. Nothing here imports an app."""
+"""Code that every app may import. It imports no app."""

@@ -1,4 +1,4 @@
-"""What the settings derive from environment variables: paths, addresses, and files of the embedded default."""
+"""Helpers of the settings: forms of variables, the broker's address, and files of the embedded default."""
 
 import hashlib
 import os
@@ -112,8 +112,7 @@ def broker_tls(broker_url: str) -> dict[str, Any] | None:
 def embedded_secret(directory: Path) -> str:
     """Return the secret of an embedded installation. The first process makes it, and keeps it in the directory.
 
-    The file appears complete, by a link: of several processes that start at once, one wins and the others read its
-    secret.
+    If several processes start at the same time, one links its complete file, and the others read that secret.
     """
     path = directory / "secret_key"
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the service adds to a request: its ID, the client's address, and notes for other layers in its environ."""
+"""Request IDs, the client's address, and the names of our notes in a request's environ."""
 
 import re
 import secrets

@@ -1,4 +1,4 @@
-"""What `manage.py up` checks before it starts anything. Each problem is an error that says what to do."""
+"""Checks that `manage.py up` makes before it starts a process. Each problem is an error that says what to do."""
 
 import fcntl
 import multiprocessing

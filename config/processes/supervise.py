@@ -97,7 +97,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         # Without a limit, one client that does not send its body delays a stop or a reload for as long as it likes.
         *("--workers-kill-timeout", str(settings.WEB_STOP_SECONDS)),
         "--no-ws",
-        # granian never ends the read of an HTTP/2 body whose connection is lost: its thread would spin for ever.
+        # granian never ends the read of an HTTP/2 body whose connection is lost, and its thread would spin.
         *("--http", "1"),
         *("--log-level", "warning"),
         "config.web.granian:application",

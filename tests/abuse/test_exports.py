@@ -132,7 +132,7 @@ def test_unread_exports_block_no_other_client(tenant: Tenant) -> None:
     assert peak < 900_000_000, f"{peak:,} bytes"
     wait_for(
         lambda: all(client.get(export(tenant, "csv"), params={"record": "1"}).status_code == 200 for client in clients),
-        "an end of the exports that nobody reads",
+        "an end of the unread exports",
         seconds=STALL_SECONDS * 12,
     )
     assert time.monotonic() - began < 120

@@ -182,7 +182,7 @@ def test_up_names_a_host_of_another_machine(tmp_path: Path) -> None:
 def test_up_names_shared_memory_that_is_read_only(tmp_path: Path) -> None:
     mount = "mount --make-rprivate / && mount -t tmpfs -o ro none /dev/shm"
     if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("this machine does not allow mounts")
     stack = Stack(tmp_path / "data", "--no-demo")
     stack.prefix = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh"]
     refuses(stack, "Mount a writable /dev/shm.")
