@@ -1,4 +1,4 @@
-"""`POST /datasets/<id>/batch`: all of it, or nothing and what is wrong with which record."""
+"""`POST /datasets/<id>/batch`: a batch is accepted as a whole, or its problems are listed."""
 
 import json
 from typing import Any
@@ -125,12 +125,12 @@ def test_a_body_that_is_not_a_non_empty_array_is_refused(api: Api) -> None:
         assert response.json() == answer, body
 
 
-def test_what_is_not_json_is_told_before_what_is_not_an_array(api: Api) -> None:
+def test_invalid_json_is_reported_before_a_missing_array(api: Api) -> None:
     for body in ("", "[", "{", "[]]", '[{"a":NaN}]', "nonsense"):
         assert api.batch(body).json()["error"] == "Invalid JSON body"
 
 
-def test_a_name_that_stands_twice_is_stored_by_its_last_value_in_a_batch_too(api: Api, dataset: Dataset) -> None:
+def test_duplicate_name_in_a_batch_is_stored_with_its_last_value(api: Api, dataset: Dataset) -> None:
     twice = json.dumps(record()).replace('"amount": 42.5', '"amount": "x", "amount": 7')
     once = json.dumps(record())
     assert api.batch(f"[{once}, {twice}]").json()["count"] == 2

@@ -60,7 +60,7 @@ def sent(
     length: str | None = None,
     **environ: str,
 ) -> Answer:
-    """POST to the dataset as the web server would pass it on; a stream, or a length of "", is a chunked body."""
+    """POST to the dataset as the web server passes a request on. A stream, or a length of "", is a chunked body."""
     assert api.dataset is not None
     if length is None:
         length = str(len(data)) if isinstance(data, bytes) else ""
@@ -156,7 +156,7 @@ def test_a_compressed_body_is_stored_as_what_it_holds(api: Api, dataset: Dataset
 
 
 @both_encodings
-def test_members_of_a_compressed_body_are_read_one_after_the_other(api: Api, dataset: Dataset, encoding: str) -> None:
+def test_all_members_of_a_compressed_body_are_read(api: Api, dataset: Dataset, encoding: str) -> None:
     compress = COMPRESS[encoding]
     pieces = [compress(b""), *(compress(line[:50]) + compress(line[50:]) for line in LINES), compress(b"")]
     assert sent(api, b"".join(pieces), "/batch", NDJSON, encoding).status == 202
@@ -169,8 +169,8 @@ def test_a_skippable_frame_of_zstd_is_skipped(api: Api) -> None:
 
 
 @both_encodings
-def test_a_compressed_body_that_is_cut_short_is_refused_wherever_it_was_cut(api: Api, encoding: str) -> None:
-    """Cut between lines too, where what is left would be valid NDJSON: a batch is all or nothing."""
+def test_cut_compressed_body_is_refused_wherever_it_ends(api: Api, encoding: str) -> None:
+    """A batch is all or nothing, so a cut between lines is refused although the rest is valid NDJSON."""
     compressor = zlib.compressobj(wbits=31) if encoding == "gzip" else zstandard.ZstdCompressor().compressobj()
     flush = zlib.Z_FULL_FLUSH if encoding == "gzip" else zstandard.COMPRESSOBJ_FLUSH_BLOCK
     whole = b"".join(compressor.compress(line) + compressor.flush(flush) for line in LINES) + compressor.flush()
@@ -238,8 +238,8 @@ def test_a_gibibyte_of_zeros_is_stopped_at_the_limit(api: Api, encoding: str, bo
 
 
 @both_encodings
-def test_a_body_of_empty_members_takes_no_more_time_than_its_size(api: Api, encoding: str) -> None:
-    """A decompressor that looks at all that is left, for each member, would take minutes for these 10 MB."""
+def test_body_of_empty_members_is_read_in_linear_time(api: Api, encoding: str) -> None:
+    """If the code looked at the whole rest for each member, these 10 MB would take minutes."""
     empty = COMPRESS[encoding](b"")
     began = time.monotonic()
     answer = sent(api, empty * (10_000_000 // len(empty)), encoding=encoding)
@@ -247,7 +247,7 @@ def test_a_body_of_empty_members_takes_no_more_time_than_its_size(api: Api, enco
     assert time.monotonic() - began < 30
 
 
-def test_a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(api: Api, settings: Settings) -> None:
+def test_body_of_the_limit_is_accepted_and_one_byte_more_is_not(api: Api, settings: Settings) -> None:
     settings.MAX_BODY_BYTES = limit = len(TEXT) + 10
     fits, too_large = TEXT + b" " * 10, TEXT + b" " * 11
     refusal = {"error": "Request body too large", "code": "body_too_large", "limit": limit}
@@ -298,7 +298,7 @@ def test_a_chunked_body_is_read_to_its_end_however_it_arrives(api: Api, dataset:
 
 
 def test_lines_without_a_length_are_refused_unread(api: Api, dataset: Dataset) -> None:
-    """The server hands over what arrived before a connection was lost as if it were all, compressed or not."""
+    """If a connection is lost, the server passes on what has arrived as if it were the whole body."""
     chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "HTTP_EXPECT": "100-continue"}
     for path in ("/batch", "/validate"):
         for encoding in ("", "identity", "gzip", "deflate", "zstd"):
@@ -312,7 +312,7 @@ def test_lines_without_a_length_are_refused_unread(api: Api, dataset: Dataset) -
 
 @both_encodings
 def test_no_part_of_a_json_array_is_a_shorter_array(api: Api, dataset: Dataset, encoding: str) -> None:
-    """Without a length, and in members or frames of their own: the document alone proves that it is complete."""
+    """Even without a length and in several members or frames, a JSON document proves that it is complete."""
     compress = COMPRESS[encoding]
     whole = b" [%b ,\n%b]" % (TEXT, TEXT)
     pieces = [compress(whole[at : at + 5]) for at in range(0, len(whole), 5)]
@@ -335,16 +335,14 @@ def test_lines_that_do_not_come_at_all_are_not_json(api: Api) -> None:
 
 
 def test_a_body_shorter_than_it_announced_is_refused(api: Api, dataset: Dataset) -> None:
-    """The client went away between two lines: what has come would be valid NDJSON."""
+    """The client has gone between two lines, so what has arrived is valid NDJSON."""
     whole = b"".join(LINES)
     answer = sent(api, b"".join(LINES[:2]), "/batch", NDJSON, length=str(len(whole)))
     assert answer.json() == {**INVALID, "detail": "The body is shorter than its Content-Length."}
     assert in_stream(dataset) == 0
 
 
-def test_a_batch_of_exactly_the_limit_is_taken_and_one_record_more_is_not(
-    api: Api, dataset: Dataset, settings: Settings
-) -> None:
+def test_batch_of_the_limit_is_accepted_and_a_longer_one_is_not(api: Api, dataset: Dataset, settings: Settings) -> None:
     settings.MAX_BATCH_RECORDS = 3
     assert api.batch([record()] * 3).status_code == 202
     assert sent(api, b"".join(LINES), "/batch", NDJSON).status == 202
@@ -417,7 +415,7 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("path", ["", "/batch", "/validate"])
 def test_what_is_not_json_is_refused(api: Api, dataset: Dataset, path: str) -> None:
-    """Small, and as large as makes the validation take another way."""
+    """Test a small body, and one that is large enough for the other way of validation."""
     before, after = (b"[", b"]") if path == "/batch" else (b"", b"")
     for name, body in NOT_JSON.items():
         for padding in (b"", b" " * 10_000):
@@ -468,8 +466,8 @@ def test_nesting_too_deep_to_parse_is_not_json(api: Api, dataset: Dataset, depth
     assert in_stream(dataset) == 0
 
 
-def test_at_no_depth_is_there_an_answer_but_yes_and_no(api: Api) -> None:
-    """Where parsing begins to be impossible, every way through the validation must come to the same end."""
+def test_every_depth_gets_a_202_or_a_400(api: Api) -> None:
+    """Near the depth limit, every way through the validation must give the same answer."""
     last = 0
     for depth in [*range(1, 100, 33), *range(800, 1010)]:
         good = with_context(b'{"a":%b}' % nested(depth))

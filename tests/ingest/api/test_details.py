@@ -1,4 +1,4 @@
-"""The `detail` of a refusal: where a body stops being JSON and why, and what is wrong with a timestamp."""
+"""The `detail` of an error: where and why a body is not JSON, and why a timestamp is invalid."""
 
 import gzip
 import json
@@ -190,7 +190,7 @@ def test_invalid_json_in_an_array_tells_the_element(api: Api) -> None:
         assert told(api, body, "/batch") == invalid(place, cause, index), body[:50]
 
 
-def test_invalid_json_in_lines_tells_the_line_and_its_place_in_the_body(api: Api) -> None:
+def test_invalid_json_line_tells_its_number_and_place(api: Api) -> None:
     for body, index, place, cause in LINES:
         assert told(api, body, "/batch", NDJSON) == invalid(place, cause, index), body[:50]
 
@@ -214,7 +214,7 @@ def test_a_number_beyond_a_double_is_told_apart_from_a_text(api: Api) -> None:
     assert "detail" not in told(api, json.dumps(record(amount="1e400")), "")
 
 
-def test_an_array_where_a_record_is_expected_is_sent_elsewhere(api: Api) -> None:
+def test_array_instead_of_a_record_gets_advice_to_use_batch(api: Api) -> None:
     words = "A batch is one array of objects. Send it to /batch as application/json."
     assert told(api, b"[%b]" % TEXT, "")["detail"] == words
     assert told(api, b"[%b]\n" % TEXT, "/batch", NDJSON)["detail"] == words

@@ -1,4 +1,4 @@
-"""The table of errors: every refusal there is, with its status, text, code, details and headers."""
+"""Every error of the API, with its status, text, code, details and headers."""
 
 import io
 import time
@@ -40,7 +40,7 @@ Send = Callable[[Api], httpx.Response]
 
 @dataclass(frozen=True)
 class Row:
-    """A refusal, and a request that is refused so."""
+    """An error, and a request that gets it."""
 
     status: int
     error: str
@@ -51,7 +51,7 @@ class Row:
 
 
 def problem(error: str, code: str, expected: str, received: str, **place: Any) -> dict[str, Any]:
-    """Details of one problem with one record: its own, and the list of it alone."""
+    """Return the details of a record error with this one problem."""
     details = {**place, "expected": expected, "received": received}
     return {**details, "errors": [{"error": error, "code": code, **details}]}
 
@@ -94,7 +94,7 @@ def same_key_with_another_body(api: Api) -> httpx.Response:
 
 
 class Stalled(io.BytesIO):
-    """A body that does not come until it is let."""
+    """A body that arrives only after it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Stalled(io.BytesIO):
 
 
 def beside_a_slow_body(api: Api) -> httpx.Response:
-    """Of four threads, a project may keep one waiting for a body for more than a second."""
+    """With four threads, a project may block one for more than a second while its body arrives."""
     stalled, before = Stalled(), settings.WEB_THREADS
     path, key = f"/datasets/{dataset_of(api).pk}", f"Bearer {api.token}"
     settings.WEB_THREADS = 4

@@ -108,7 +108,7 @@ def test_another_body_under_the_same_key_is_refused(api: Api, dataset: Dataset) 
     assert is_replay_of(first, api.one(record(), Idempotency_Key="k"))
 
 
-def test_the_same_bytes_as_an_array_and_as_lines_are_different_bodies(api: Api) -> None:
+def test_same_bytes_as_an_array_and_as_lines_differ(api: Api) -> None:
     line = b'{"timestamp":"2026-06-10T10:58:00Z","context":{}}'
     api.one(record(), Idempotency_Key="k")
     assert api.batch(line, Idempotency_Key="l").status_code == 400, "no array"
@@ -127,7 +127,7 @@ def test_a_refused_request_does_not_use_its_key_up(api: Api, dataset: Dataset) -
 
 
 def test_a_body_with_the_same_name_twice_is_the_same_body_again(api: Api) -> None:
-    """It is queued as another text than it came in; the retry is compared with the same."""
+    """Its queued text differs from the text that was sent. The retry is compared with the sent text."""
     body = b'{"amount": "x", ' + api.one(record()).request.content[1:]
     first = api.one(body, Idempotency_Key="k")
     assert first.status_code == 202
@@ -222,9 +222,7 @@ def test_a_key_is_told_from_another_that_begins_like_it(api: Api, dataset: Datas
 # -- at once ------------------------------------------------------------------------------------------
 
 
-def test_a_second_request_while_the_first_is_under_way_is_told_so(
-    api: Api, dataset: Dataset, settings: Settings
-) -> None:
+def test_second_request_during_the_first_is_a_409(api: Api, dataset: Dataset, settings: Settings) -> None:
     settings.ADMISSION_TIMEOUT_SECONDS = 30
     assert api.one(record()).status_code == 202
     with Threads(2) as pool:
@@ -261,7 +259,7 @@ def test_of_32_at_once_one_is_queued(api: Api, dataset: Dataset) -> None:
     assert len(stored(dataset)) == 3
 
 
-def test_a_retry_gets_the_first_answer_whatever_became_of_the_schema(api: Api, dataset: Dataset) -> None:
+def test_retry_after_a_schema_change_gets_the_first_answer(api: Api, dataset: Dataset) -> None:
     set_limit(dataset.project.owner, 100)
     sent: list[Callable[[], httpx.Response]] = [
         lambda: api.one(record(), Idempotency_Key="one"),
@@ -292,7 +290,7 @@ def test_a_refusal_stands_where_nothing_was_accepted_before(api: Api, dataset: D
     assert api.one(record(), Idempotency_Key="unknown").status_code == 202, "a refusal is not remembered"
 
 
-def test_the_same_bytes_as_a_record_and_as_a_batch_are_two_requests(api: Api, dataset: Dataset) -> None:
+def test_same_bytes_as_a_record_and_as_a_batch_differ(api: Api, dataset: Dataset) -> None:
     body = json.dumps(record())
     assert api.batch(body, content_type="application/x-ndjson", Idempotency_Key="k").status_code == 202
     assert api.one(body, Idempotency_Key="k").json() == REUSED

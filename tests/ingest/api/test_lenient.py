@@ -1,4 +1,4 @@
-"""`Prefer: handling=lenient` on a batch: good records are taken, and each bad one is refused by itself."""
+"""`Prefer: handling=lenient` on a batch: good records are accepted, and each bad one is refused by itself."""
 
 import json
 from typing import Any
@@ -229,7 +229,7 @@ def test_strict_refusal_leaves_the_key_for_a_lenient_retry(api: Api, dataset: Da
     assert in_stream(dataset) == 1
 
 
-def test_lost_reply_of_redis_does_not_double_or_change_the_answer(api: Api, dataset: Dataset) -> None:
+def test_lost_reply_of_redis_does_not_change_the_answer(api: Api, dataset: Dataset) -> None:
     api.one(record())
     body = [record(country="A"), 1]
     with replies_lost(b"EVALSHA") as lost:

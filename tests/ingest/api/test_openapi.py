@@ -1,4 +1,4 @@
-"""The OpenAPI description: held against the code, and put to the test by schemathesis."""
+"""Compare the OpenAPI description with the code, and with real answers by schemathesis."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ def lines(context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 @pytest.fixture
 def ready(transactional_db: None) -> None:
-    """Every process has given a sign of life: /readyz says 200, where its 503 would pass for a failure of ours."""
+    """Let every process give a sign of life, so that /readyz answers 200. A 503 would count as a failure."""
     all_is_well()
 
 
@@ -103,10 +103,10 @@ def test_it_names_the_limits_and_encodings_of_the_code() -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/batch", "/validate"])
-def test_what_the_api_says_fits_what_it_says_it_says(
+def test_rare_answers_match_the_description(
     api: Api, dataset: Dataset, project: Project, path: str, settings: Settings
 ) -> None:
-    """Answers that generated requests seldom get."""
+    """Generated requests seldom get these answers."""
     settings.MAX_BATCH_RECORDS = 30
     bad = record(amount="42.5", plan=..., more=1)
     bodies = [record(), bad, [record()], [record(), bad], [bad] * 20, [1], 1, [], [record()] * 31, [record()] * 2]
@@ -125,10 +125,10 @@ def test_what_the_api_says_fits_what_it_says_it_says(
 
 @described.parametrize()
 @settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_no_generated_request_is_answered_by_anything_undocumented(
+def test_generated_requests_get_documented_answers(
     case: schemathesis.Case[Any], api: Api, project: Project, ready: None
 ) -> None:
-    """With a good key, to a dataset that exists for one request in two."""
+    """Send each request with a valid key, also to a dataset that exists."""
     dataset = project.datasets.filter(name="Bare").first() or services.create_dataset(
         project=project, name="Bare", fields=[]
     )
@@ -140,7 +140,7 @@ def test_no_generated_request_is_answered_by_anything_undocumented(
 
 @described.parametrize()
 @settings(max_examples=5, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_nor_is_one_without_a_key(case: schemathesis.Case[Any], ready: None) -> None:
+def test_generated_requests_without_a_key_get_documented_answers(case: schemathesis.Case[Any], ready: None) -> None:
     response = case.call_and_validate(checks=CHECKS)
     open_to_all = case.path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
     assert response.status_code not in (200, 202) or open_to_all

@@ -1,4 +1,4 @@
-"""The original's examples, pasted as they stand, address and key aside."""
+"""The examples of the original description. Only the address and the key differ."""
 
 from typing import Any
 

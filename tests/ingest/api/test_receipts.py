@@ -33,7 +33,7 @@ def receipt(accepted: httpx.Response) -> str:
 
 
 def quarantine_next(api: Api, dataset: Dataset, *names: str) -> tuple[httpx.Response, QuarantinedEntry]:
-    """Have records accepted and then quarantined, because their schema version is gone; it is back afterwards."""
+    """Let records be accepted and then quarantined, because their schema version is missing for a while."""
     accepted = send(api, *names)
     version = dataset.versions.get()
     saved = (version.pk, version.number, version.fields)
@@ -44,7 +44,7 @@ def quarantine_next(api: Api, dataset: Dataset, *names: str) -> tuple[httpx.Resp
 
 
 def spoil(entry: QuarantinedEntry) -> QuarantinedEntry:
-    """Damage a quarantined body, so that its replay will end in quarantine again."""
+    """Damage a quarantined body, so that its replay ends in quarantine again."""
     entry.body = b"{"
     entry.save()
     return entry
@@ -176,7 +176,7 @@ def test_it_outlives_a_rotation_of_the_secret(api: Api, dataset: Dataset, monkey
 # -- a Redis that is wiped ----------------------------------------------------------------------------
 
 
-def test_after_a_wipe_what_was_stored_is_stored_and_what_was_queued_is_gone(api: Api, dataset: Dataset) -> None:
+def test_wipe_keeps_stored_records_and_loses_queued_ones(api: Api, dataset: Dataset) -> None:
     stored = send(api, "a")
     drain(dataset.pk)
     lost = send(api, "b")
@@ -190,13 +190,13 @@ def test_after_a_wipe_what_was_stored_is_stored_and_what_was_queued_is_gone(api:
     assert look(api, lost.headers["Location"]) == (404, NOT_FOUND)
 
 
-def test_after_a_wipe_before_the_first_drain_what_was_queued_is_gone(api: Api, dataset: Dataset) -> None:
+def test_wipe_before_the_first_drain_loses_queued_records(api: Api, dataset: Dataset) -> None:
     lost = send(api, "a")
     redis.client().flushall()
     assert look(api, lost.headers["Location"]) == (404, NOT_FOUND)
 
 
-def test_after_a_wipe_what_was_quarantined_is_quarantined_and_can_be_stored(api: Api, dataset: Dataset) -> None:
+def test_wipe_keeps_the_quarantine_which_can_be_replayed(api: Api, dataset: Dataset) -> None:
     accepted, entry = quarantine_next(api, dataset, "a")
     redis.client().flushall()
     assert status(api, accepted)["status"] == "quarantined"
@@ -209,7 +209,7 @@ def test_after_a_wipe_what_was_quarantined_is_quarantined_and_can_be_stored(api:
     assert status(api, accepted)["status"] == "stored"
 
 
-def test_after_a_wipe_what_is_quarantined_again_does_not_pass_for_stored(api: Api, dataset: Dataset) -> None:
+def test_wipe_then_new_quarantine_is_not_reported_as_stored(api: Api, dataset: Dataset) -> None:
     accepted, entry = quarantine_next(api, dataset, "a")
     redis.client().flushall()
     replay(spoil(entry))
@@ -218,9 +218,7 @@ def test_after_a_wipe_what_is_quarantined_again_does_not_pass_for_stored(api: Ap
 
 
 @pytest.mark.parametrize("wiped_before", [False, True])
-def test_a_replay_that_was_wiped_before_it_was_stored_does_not_pass_for_stored(
-    api: Api, dataset: Dataset, wiped_before: bool
-) -> None:
+def test_replay_that_was_wiped_is_not_reported_as_stored(api: Api, dataset: Dataset, wiped_before: bool) -> None:
     accepted, entry = quarantine_next(api, dataset, "a")
     if wiped_before:
         redis.client().flushall()
@@ -235,7 +233,7 @@ def test_a_replay_that_was_wiped_before_it_was_stored_does_not_pass_for_stored(
 
 
 def test_a_storage_that_does_not_answer_is_a_503(api: Api, dataset: Dataset) -> None:
-    """Only a generation that is over needs the table."""
+    """Only for an earlier generation must the table be read."""
     accepted = send(api, "a")
     drain(dataset.pk)
     first_commit = Path(table_of(dataset).table_uri.removeprefix("file://")) / "_delta_log" / f"{0:020}.json"

@@ -1,4 +1,4 @@
-"""Every address: its methods, its spellings, the dataset it means, and the id its answers carry."""
+"""Every address: its methods, its spellings, its dataset, and the request id of its answers."""
 
 import re
 from typing import Any
@@ -84,7 +84,7 @@ def test_it_takes_a_batch_for_the_default_dataset(api: Api, default_dataset: Dat
     assert len(stored(default_dataset)) == 2
 
 
-def test_a_202_names_the_receipt_of_the_dataset_that_took_the_records(api: Api, default_dataset: Dataset) -> None:
+def test_202_names_the_receipt_of_the_right_dataset(api: Api, default_dataset: Dataset) -> None:
     receipts = []
     for path in ("/datasets", f"/datasets/{default_dataset.pk}"):
         location = api.post(path, record()).headers["Location"]
@@ -108,7 +108,7 @@ def test_it_says_that_it_is_alive(transactional_db: None) -> None:
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
-def test_it_says_that_it_is_ready_and_names_everything_it_needs(transactional_db: None) -> None:
+def test_readyz_names_everything_that_is_needed(transactional_db: None) -> None:
     all_is_well()
     response = Api(None).request("GET", "/readyz")
     checks = dict.fromkeys(("redis", "database", "worker", "upkeep", "beat", "storage"), "ok")
@@ -142,7 +142,7 @@ def test_a_405_is_counted_by_its_code(api: Api) -> None:
     assert not any('{code="405"}' in line for line in lines)
 
 
-def test_the_bare_address_leads_to_the_description_and_the_admin(transactional_db: None) -> None:
+def test_root_links_to_the_description_and_the_admin(transactional_db: None) -> None:
     response = Api(None).request("GET", "/")
     assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
     for path in (response.json()["description"], response.json()["admin"]):
@@ -194,7 +194,7 @@ def test_bytes_that_are_no_text_in_an_address_are_refused() -> None:
 # -- methods ------------------------------------------------------------------------------------------
 
 
-def test_other_methods_are_refused_before_anything_else_is_asked() -> None:
+def test_other_methods_are_refused_before_the_key_is_read() -> None:
     nobody = Api(None)
     for path in (*POSTS, *GETS):
         allowed = ("POST",) if path in POSTS else ("GET", "HEAD")
@@ -255,7 +255,7 @@ def test_an_invalid_id_in_the_header_is_refused(path: str) -> None:
         assert len(response.content) < 300
 
 
-def test_an_id_larger_than_any_is_a_dataset_that_does_not_exist(api: Api) -> None:
+def test_id_above_the_maximum_is_a_dataset_that_does_not_exist(api: Api) -> None:
     for huge in (2**31, 2**63 - 1, 2**63, 2**64, 10**30, 10**4000):
         response = api.post(f"/datasets/{huge}", record())
         assert (response.status_code, response.json()["error"]) == (404, "Dataset schema not found"), huge
@@ -281,7 +281,7 @@ def test_every_answer_repeats_the_clients_request_id(api: Api, dataset: Dataset)
     assert api.one(record(), **{"X-Request-Id": "req_123"}).headers["X-Request-Id"] == "req_123"
 
 
-def test_an_answer_without_one_given_carries_a_new_request_id(api: Api) -> None:
+def test_answer_without_a_request_id_gets_a_new_one(api: Api) -> None:
     ids = {api.one(body).headers["X-Request-Id"] for body in (record(), record(), b"{", b"")}
     ids |= {Api(None).request("GET", path).headers["X-Request-Id"] for path in ("/nowhere", "/healthz")}
     assert len(ids) == 6
@@ -305,7 +305,7 @@ def test_any_visible_ascii_is_a_request_id(offered: str) -> None:
     assert call("/healthz", "GET", HTTP_X_REQUEST_ID=offered).headers["X-Request-Id"] == offered
 
 
-def test_the_request_id_is_stored_as_the_trace_id_of_every_record(api: Api, dataset: Dataset) -> None:
+def test_request_id_is_the_trace_id_of_every_record(api: Api, dataset: Dataset) -> None:
     api.batch([record(), record()], X_Request_Id="req_123")
     made = api.one(record()).headers["X-Request-Id"]
     assert [row["__traceId"] for row in stored(dataset)] == ["req_123", "req_123", made]
@@ -322,7 +322,7 @@ def test_a_defect_is_a_500_in_json_that_tells_nothing(api: Api, dataset: Dataset
     assert response.headers["X-Request-Id"] == "req_123"
 
 
-def test_a_defect_outside_the_ingest_routes_is_a_500_in_json_too() -> None:
+def test_defect_outside_the_ingest_routes_is_a_json_500() -> None:
     redis.client().set(redis_keys.TOTAL_ACCEPTED, "not what an admission writes")
     response = Api(None).request("GET", "/metrics", headers={"X-Request-Id": "req_123"})
     assert (response.status_code, response.json()) == (500, {"error": "Internal error", "code": "internal_error"})
@@ -332,7 +332,7 @@ def test_a_defect_outside_the_ingest_routes_is_a_500_in_json_too() -> None:
 # -- what belongs to others ---------------------------------------------------------------------------
 
 
-def test_the_project_is_taken_from_the_key_and_never_from_the_body(api: Api, dataset: Dataset) -> None:
+def test_project_comes_from_the_key_and_not_from_the_body(api: Api, dataset: Dataset) -> None:
     stranger = services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
     response = api.one(record(project_id=stranger.pk))
     assert (response.status_code, response.json()["error"]) == (400, "Extra field: project_id")

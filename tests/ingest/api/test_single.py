@@ -1,4 +1,4 @@
-"""`POST /datasets/<id>`: what one record must be, and what is said of one that is not."""
+"""`POST /datasets/<id>`: what a record must be, and the errors of one that is not."""
 
 import json
 from typing import Any

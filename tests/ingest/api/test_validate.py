@@ -1,4 +1,4 @@
-"""`POST /datasets/<id>/validate`: what ingest would say, without a trace."""
+"""`POST /datasets/<id>/validate`: the same answer as ingest, without any effect."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Admission through HTTP: what is said when the queue is full or away, and what has happened then."""
+"""Admission through HTTP: the answers while the queue is full or away, and their effects."""
 
 import secrets
 import time
@@ -59,7 +59,7 @@ def seconds_of(response: httpx.Response) -> float:
 # -- full ---------------------------------------------------------------------------------------------
 
 
-def test_a_dataset_whose_backlog_is_full_refuses_until_it_is_drained(
+def test_dataset_with_a_full_backlog_refuses_until_a_drain(
     api: Api, other: Api, dataset: Dataset, settings: Settings
 ) -> None:
     assert api.one(record()).status_code == 202
@@ -92,7 +92,7 @@ def test_a_full_backlog_of_all_datasets_refuses_each(
 def test_a_body_larger_than_the_whole_backlog_is_too_large(
     api: Api, other: Api, dataset: Dataset, settings: Settings
 ) -> None:
-    """A 503 would make the client send it again for ever."""
+    """A 503 would make the client repeat it forever."""
     settings.BACKLOG_SHARE_PER_PROJECT = 1
     assert api.one(record()).status_code == 202
     size = counters(dataset)["bytes"]
@@ -114,7 +114,7 @@ def test_a_body_larger_than_the_whole_backlog_is_too_large(
         setattr(settings, name, 1000 * size)
 
 
-def test_a_project_that_has_filled_its_share_leaves_room_for_its_neighbor(
+def test_project_with_a_full_share_leaves_room_for_others(
     api: Api, other: Api, dataset: Dataset, owner: User, settings: Settings
 ) -> None:
     neighbor = services.create_project(slug="neighbor", owner=owner)
@@ -146,7 +146,7 @@ def test_a_redis_without_memory_is_a_full_queue(api: Api, dataset: Dataset) -> N
 def test_a_full_redis_still_drains_and_revokes_keys(
     api: Api, other: Api, dataset: Dataset, key: ApiKey, project: Project, settings: Settings
 ) -> None:
-    """Admission stops well below `maxmemory`: all that makes room, and all that admins do, still fits."""
+    """Admission stops well below `maxmemory`, so drains and the changes of admins still fit."""
     settings.BACKLOG_SHARE_PER_PROJECT = 1
     client = own_client()
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 48 * 1024 * 1024)
@@ -184,7 +184,7 @@ def test_a_full_redis_still_drains_and_revokes_keys(
 # -- away ---------------------------------------------------------------------------------------------
 
 
-def test_a_redis_that_is_away_is_a_503_in_time_and_then_at_once(api: Api, dataset: Dataset, settings: Settings) -> None:
+def test_missing_redis_is_a_503_in_time_and_then_at_once(api: Api, dataset: Dataset, settings: Settings) -> None:
     settings.ADMISSION_TIMEOUT_SECONDS = 1.5
     assert api.one(record()).status_code == 202
     with redis_away() as client:
@@ -201,7 +201,7 @@ def test_a_redis_that_is_away_is_a_503_in_time_and_then_at_once(api: Api, datase
     assert len(stored(dataset)) == 2
 
 
-def test_threads_that_come_and_go_take_no_connections_with_them(api: Api) -> None:
+def test_threads_that_end_leave_no_connections_open(api: Api) -> None:
     """As a web server's do: granian ends a thread that was idle for half a minute."""
     assert api.one(record()).status_code == 202
     before = own_client().info("clients")["connected_clients"]
@@ -212,7 +212,7 @@ def test_threads_that_come_and_go_take_no_connections_with_them(api: Api) -> Non
 
 
 def test_a_refusal_that_cannot_be_confirmed_is_a_503(api: Api, dataset: Dataset, settings: Settings) -> None:
-    """The schema may have changed since it was cached: nobody is told that his record is wrong without a look."""
+    """The cached schema may be old, so the service checks it before it refuses a record."""
     settings.ADMISSION_TIMEOUT_SECONDS = 0.2
     assert api.one(record(amount="x")).status_code == 400
     with redis_away():
@@ -234,17 +234,15 @@ def test_a_short_absence_of_redis_passes_unnoticed(api: Api, dataset: Dataset, s
     assert in_stream(dataset) == 5
 
 
-def test_a_connection_that_was_closed_while_idle_is_opened_again(api: Api, dataset: Dataset) -> None:
+def test_idle_connection_that_was_closed_is_opened_again(api: Api, dataset: Dataset) -> None:
     for _ in range(3):
         assert api.one(record()).status_code == 202
         own_client().client_kill_filter(_type="normal", skipme=True)
     assert in_stream(dataset) == 3
 
 
-def test_a_redis_that_is_stuck_is_a_503_and_nothing_happens_when_it_comes_round(
-    api: Api, dataset: Dataset, settings: Settings
-) -> None:
-    """The command is in its socket: by the time Redis reads it, its time is over."""
+def test_stuck_redis_is_a_503_and_drops_the_late_command(api: Api, dataset: Dataset, settings: Settings) -> None:
+    """The command waits in the socket. When Redis reads it, its deadline has passed."""
     settings.ADMISSION_TIMEOUT_SECONDS = 0.5
     assert api.one(record()).status_code == 202
     with redis_stuck():
@@ -256,9 +254,7 @@ def test_a_redis_that_is_stuck_is_a_503_and_nothing_happens_when_it_comes_round(
     assert api.one(record()).status_code == 202
 
 
-def test_a_request_whose_connection_broke_before_it_was_carried_out_is_queued_once(
-    api: Api, dataset: Dataset, settings: Settings
-) -> None:
+def test_broken_connection_before_the_command_queues_once(api: Api, dataset: Dataset, settings: Settings) -> None:
     settings.ADMISSION_TIMEOUT_SECONDS = 30
     assert api.one(record()).status_code == 202
     with Threads(1) as pool, writes_stuck() as client:
@@ -273,7 +269,7 @@ def test_a_request_whose_connection_broke_before_it_was_carried_out_is_queued_on
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_request_whose_reply_was_lost_is_queued_and_charged_once(api: Api, dataset: Dataset, count: int) -> None:
+def test_lost_reply_is_queued_and_charged_once(api: Api, dataset: Dataset, count: int) -> None:
     quotas.set_limit(dataset.project.owner, 1000)
     assert api.batch([record()] * count).status_code == 202
     with replies_lost(b"EVALSHA") as lost:
@@ -292,7 +288,7 @@ def test_a_request_whose_reply_was_lost_is_queued_and_charged_once(api: Api, dat
 # -- what Redis has forgotten -------------------------------------------------------------------------
 
 
-def test_a_redis_that_has_forgotten_the_script_is_given_it_again(api: Api, dataset: Dataset) -> None:
+def test_redis_without_the_script_gets_it_again(api: Api, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     redis.client().script_flush()
     assert api.one(record()).status_code == 202
@@ -314,7 +310,7 @@ def test_a_redis_that_was_wiped_begins_a_new_generation(api: Api, dataset: Datas
 # -- the contract in force ----------------------------------------------------------------------------
 
 
-def test_a_record_is_queued_with_the_schema_version_it_was_accepted_under(api: Api, dataset: Dataset) -> None:
+def test_record_is_queued_with_its_schema_version(api: Api, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     services.save_dataset(dataset, fields=[*FIELDS, Field("source", "string")])
     assert api.one(record()).json()["error"] == "Missing field: source"

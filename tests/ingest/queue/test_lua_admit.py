@@ -1,4 +1,4 @@
-"""`admit.lua` alone, against a real Redis: each outcome, and that whatever is not accepted changes nothing."""
+"""`admit.lua` alone, against a real Redis: each outcome, and that a refusal changes nothing."""
 
 import time
 from typing import Any
@@ -128,7 +128,7 @@ def test_without_a_limit_everything_fits() -> None:
     assert redis.client().mget("total", "bytes", "accepted") == [b"%d" % (10**15 + more) for more in (2, 7, 2)]
 
 
-def test_what_is_sent_again_after_the_quota_was_lost_is_still_accepted_once() -> None:
+def test_repeat_after_a_lost_quota_is_accepted_once() -> None:
     set_up()
     first = admit()
     redis.client().delete("limit", "total")
@@ -224,13 +224,13 @@ def test_a_known_key_gets_its_first_answer_and_changes_nothing() -> None:
     assert state() == before
 
 
-def test_known_key_gets_what_was_first_said_of_refused_records() -> None:
+def test_known_key_gets_the_first_answer_about_refused_records() -> None:
     set_up()
     admit(idempotency="known", number=1, rejected="a b\0 17 \n%")
     assert admit(idempotency="known", number=2, rejected="more")[7] == "a b\0 17 \n%"
 
 
-def test_a_known_key_gets_its_first_answer_when_nothing_more_would_fit() -> None:
+def test_known_key_gets_its_first_answer_when_the_queue_is_full() -> None:
     set_up(limit=12)
     first = admit(idempotency="known", number=1)
     redis.client().set("bytes:13", 10**9)
@@ -252,7 +252,7 @@ def test_a_key_that_was_forgotten_is_new() -> None:
 
 
 def test_checks_come_in_order() -> None:
-    """Everything is wrong at once; each time the first of it is mended."""
+    """Everything is wrong at once. Each step corrects the first problem."""
     set_up()
     admit(number=5)
     redis.client().delete("limit")
@@ -322,12 +322,12 @@ def in_queue(**sizes: int) -> None:
 
 
 def outcome(**changes: Any) -> list[Any]:
-    """What becomes of a body of 7 bytes while 1,000 may be queued, half of them for one project."""
+    """Return the outcome of a body of 7 bytes. 1,000 bytes may be queued, half of them by one project."""
     limits = {"share": 0.5, "total_bytes": 1000, "dataset_bytes": 1000, "key": ""}
     return admit(**{**limits, **changes})[::2][:2]
 
 
-def test_a_project_takes_at_most_its_share_with_all_of_its_datasets() -> None:
+def test_share_limits_all_datasets_of_a_project_together() -> None:
     set_up()
     in_queue(d13=243, d14=250)
     assert outcome(number=1)[0] == "accepted"  # 500 of 1,000
@@ -345,7 +345,7 @@ def test_a_project_takes_its_share_of_what_others_leave() -> None:
     assert outcome(number=3)[0] == "accepted"
 
 
-def test_a_project_that_has_nothing_queued_finds_room_beside_a_greedy_one() -> None:
+def test_project_with_an_empty_queue_has_room_beside_a_full_one() -> None:
     set_up()
     in_queue(others=500)
     assert outcome(number=1)[0] == "accepted"
@@ -409,8 +409,8 @@ def test_without_maxmemory_there_is_always_room() -> None:
 # -- sent again ---------------------------------------------------------------------------------------
 
 
-def test_a_request_that_is_sent_again_gets_the_reply_that_was_lost() -> None:
-    """Whatever has changed meanwhile: it was accepted, and is not accepted twice. The quota is told as it is now."""
+def test_repeat_gets_the_reply_that_was_lost() -> None:
+    """It is not accepted twice, whatever has changed. The reply has the present quota."""
     set_up()
     first = admit(number=1)
     redis.client().mset({"revision": "r2", "limit": 0, "total": 15})
@@ -433,7 +433,7 @@ def test_a_late_copy_of_an_earlier_request_does_nothing() -> None:
     assert admit(number=4)[0] == "accepted"
 
 
-def test_a_request_that_was_refused_is_decided_anew_when_it_is_sent_again() -> None:
+def test_repeat_of_a_refused_request_is_decided_again() -> None:
     set_up(limit=0)
     assert admit(number=1)[0] == "over_quota"
     redis.client().set("limit", 1000)
@@ -461,7 +461,7 @@ def test_a_redis_without_memory_refuses_before_the_first_write() -> None:
     assert state() == before
 
 
-def test_however_little_memory_is_left_an_acceptance_is_whole_or_nothing() -> None:
+def test_acceptance_is_all_or_nothing_with_little_memory() -> None:
     """With some of these limits the memory runs out while the script is running."""
     client = redis.client()
     limits: dict[str, Any] = {"dataset_bytes": 10**9, "total_bytes": 10**9}

@@ -89,7 +89,7 @@ def test_trim_does_not_hide_that_this_redis_forgot(queue: list[str], trimmed: in
 
 
 @pytest.mark.parametrize("change", ["first", "last", "marks"])
-def test_trim_takes_nothing_unless_the_stream_begins_with_these_entries(queue: list[str], change: str) -> None:
+def test_trim_needs_these_entries_at_the_head_of_the_stream(queue: list[str], change: str) -> None:
     what = known(queue, 10 if change == "first" else 0, 40)
     if change == "last":
         redis.client().xdel(STREAM, queue[40])
@@ -148,7 +148,7 @@ def test_trim_each_stops_at_an_entry_that_is_not_named(queue: list[str]) -> None
     assert stream() == queue[2:]
 
 
-def test_trim_each_counts_an_entry_that_was_replayed_for_no_hour(queue: list[str]) -> None:
+def test_trim_each_counts_a_replay_for_no_hour(queue: list[str]) -> None:
     replay(7, "now")
     names = [part for stream_id in stream() for part in (stream_id, "")]
     assert call("trim_each", TRIM, "now", *names) == 61
@@ -217,7 +217,7 @@ def take() -> int:
     return taken
 
 
-def test_take_takes_what_has_been_due_the_longest_and_makes_it_due_a_lease_later() -> None:
+def test_take_returns_the_longest_due_dataset_and_sets_a_lease() -> None:
     client, began = redis.client(), now_ms()
     client.zadd(PENDING, {"3": began, "1": 1000, "2": 2000})
     client.zadd(TURNS, {"4": 1000})
@@ -227,7 +227,7 @@ def test_take_takes_what_has_been_due_the_longest_and_makes_it_due_a_lease_later
     assert all(began + 30_000 <= score <= now_ms() + 30_000 for score in scores.values())
 
 
-def test_take_moves_the_turn_to_now_and_then_to_when_the_next_is_due() -> None:
+def test_take_moves_the_turn_to_now_then_to_the_next_due_time() -> None:
     client, began = redis.client(), now_ms()
     client.zadd(PENDING, {"1": 1000})
     client.zadd(TURNS, {"4": 1000})
@@ -344,7 +344,7 @@ def test_replay_of_the_same_row_queues_nothing_more(queue: list[str]) -> None:
     assert replay(8, "now") != first
 
 
-def test_replay_of_another_generation_counts_as_accepted_in_this_one(queue: list[str]) -> None:
+def test_replay_of_an_earlier_generation_counts_as_accepted(queue: list[str]) -> None:
     replay(7, "before")
     assert counts() == {"accepted": 122, "queued": 122, "bytes": 1204, "total": 2204}
 
@@ -377,7 +377,7 @@ def test_begin_names_a_fresh_set_of_data_in_one_step(before: dict[str, str | int
     "before",
     [{"owner": "them"}, {"version": 3}, {GENERATION: "old"}, {GENERATION: "old", "version": 2, "owner": "them"}],
 )
-def test_begin_leaves_data_alone_that_is_not_ours_or_not_current(before: dict[str, str | int]) -> None:
+def test_begin_does_not_change_data_of_others_or_other_versions(before: dict[str, str | int]) -> None:
     redis.client().mset(before)
     kept = everything()
     assert call("begin", BEGIN, "new", 2, "us") is None

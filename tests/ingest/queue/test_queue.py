@@ -1,4 +1,4 @@
-"""The queue as a drain sees it: positions, reading in bites, trimming, turns."""
+"""What a drain does with the queue: positions, reading in parts, trimming, turns."""
 
 import json
 import secrets
@@ -76,7 +76,7 @@ def test_an_entry_is_what_was_admitted(api: Api, dataset: Dataset) -> None:
 def test_a_large_body_is_queued_compressed_and_read_as_it_came(
     api: Api, dataset: Dataset, size: int, noise: int, compressed: bool
 ) -> None:
-    """Not one that shrinks to almost nothing: the bytes that may be queued must limit what there is to read."""
+    """A body that shrinks to almost nothing is not compressed, so that the backlog limit also limits reading."""
     text = json.dumps([record(country="x", context={"noise": secrets.token_hex(noise // 2)})])
     body = text.encode() + b" " * (size - len(text))
     assert api.batch(body).status_code == 202
@@ -89,7 +89,7 @@ def test_a_large_body_is_queued_compressed_and_read_as_it_came(
 
 
 @pytest.mark.parametrize("damage", ["cut short", "almost nothing", "a claim of gigabytes", "a negative size"])
-def test_a_compressed_body_that_is_damaged_is_left_for_the_drain_to_find(dataset: Dataset, damage: str) -> None:
+def test_damaged_compressed_body_is_left_for_the_drain(dataset: Dataset, damage: str) -> None:
     whole = formats.packed(large())
     mark, size, block = whole[:1], whole[1:5], whole[5:]
     assert (mark, int.from_bytes(size, "little")) == (b"\0", len(large()))
@@ -144,10 +144,10 @@ def test_one_entry_beyond_every_limit_is_still_read(
 
 
 @pytest.mark.parametrize("small", [1, 30, 300])
-def test_large_bodies_after_small_ones_do_not_all_come_at_once(
+def test_large_bodies_after_small_ones_are_read_in_parts(
     dataset: Dataset, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The size of what comes cannot be told from what came: nobody must have to hold the whole backlog."""
+    """The size of the next bodies is unknown, and no process must hold the whole backlog."""
     monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 1024 * 1024)
     monkeypatch.setattr(settings, "MAX_BODY_BYTES", 500_000)
     monkeypatch.setattr(stream, "_MAX_BYTES", 4 * 1024 * 1024)
@@ -249,7 +249,7 @@ def test_a_trim_leaves_entries_that_were_not_read(api: Api, dataset: Dataset) ->
     assert counters(dataset)["bytes"] == counted(dataset)["bytes"]
 
 
-def test_a_trim_that_comes_late_takes_nothing_of_what_came_after(api: Api, dataset: Dataset) -> None:
+def test_late_trim_removes_no_newer_entries(api: Api, dataset: Dataset) -> None:
     for n in range(10):
         send(api, n)
     entries = list(stream.read(dataset.pk, generation()))
@@ -267,7 +267,7 @@ def test_a_trim_of_another_generation_takes_nothing(api: Api, dataset: Dataset) 
 
 
 def test_an_emptied_stream_goes_on_from_its_last_id(api: Api, dataset: Dataset) -> None:
-    """Were the stream to begin anew, a clock that was set back would give ids that the table has."""
+    """If the stream began again, a clock that was set back would give ids that are in the table."""
     send(api, "a")
     (entry,) = stream.read(dataset.pk, generation())
     trim(dataset, [entry])
@@ -359,7 +359,7 @@ def test_a_claim_is_given_up_when_its_drain_fails(dataset: Dataset) -> None:
     assert not redis.client().exists(redis_keys.lock(dataset.pk))
 
 
-def test_a_claim_that_was_lost_cannot_be_renewed_and_its_end_frees_nobody_elses(dataset: Dataset) -> None:
+def test_lost_claim_is_not_renewed_and_frees_no_other_claim(dataset: Dataset) -> None:
     with turns.claim(dataset.pk) as slow:
         assert slow is not None
         redis.client().delete(redis_keys.lock(dataset.pk))  # its lease is over

@@ -1,4 +1,4 @@
-"""RFC 8259 as tables: texts that must be taken for JSON, that must not, and that may be either.
+"""RFC 8259 as tables: texts that are valid JSON, that are not, and that may be either.
 
 Each is sent as a whole body, as a value inside `context`, as an element of a batch and as a line of NDJSON.
 """
@@ -320,7 +320,7 @@ def in_context(text: bytes) -> bytes:
 
 
 def said(api: Api, body: bytes, path: str = "/validate", media_type: str = "application/json") -> str:
-    """The error that is answered to a body, `valid` where there is none."""
+    """Return the error for a body, or `valid`."""
     assert api.dataset is not None
     response = api.post(f"/datasets/{api.dataset.pk}{path}", body, media_type)
     assert response.status_code in (200, 202, 400), (response.status_code, body[:100])
@@ -329,8 +329,8 @@ def said(api: Api, body: bytes, path: str = "/validate", media_type: str = "appl
 
 
 @pytest.mark.parametrize("padding", [b"", PADDING.encode()], ids=["small", "large"])
-def test_what_must_be_accepted_is(bare: Api, padding: bytes) -> None:
-    """Large bodies are looked through in another way."""
+def test_valid_json_is_accepted(bare: Api, padding: bytes) -> None:
+    """Large bodies take another way through the validation."""
     dataset = bare.dataset
     assert isinstance(dataset, Dataset)
     for name, text in MUST_ACCEPT.items():
@@ -366,8 +366,8 @@ def test_what_may_be_either_never_fails(bare: Api) -> None:
         assert said(bare, body + b"\n", "/batch", "application/x-ndjson") in ("valid", INVALID), name
 
 
-def test_what_was_not_too_deep_for_the_web_process_is_not_too_deep_for_the_worker(bare: Api) -> None:
-    """How deep can be parsed depends on the stack, and a worker's may be the deeper one."""
+def test_worker_reads_every_depth_that_the_web_process_accepts(bare: Api) -> None:
+    """The depth limit depends on the stack, and a worker may have a deeper stack."""
     dataset = bare.dataset
     assert isinstance(dataset, Dataset)
     deepest = next(

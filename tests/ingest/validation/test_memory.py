@@ -35,7 +35,7 @@ RECORD = b'{"timestamp":"2026-06-10T10:58:00Z","context":{},"t":"2026-06-10T10:5
 
 
 def filled(element: bytes, separator: bytes = b",", size: int = LIMIT - 1000) -> bytes:
-    """As many elements as fit into a body."""
+    """Return as many elements as fit into a body."""
     return ((element + separator) * (size // len(element + separator)))[: -len(separator)]
 
 
@@ -204,7 +204,7 @@ def test_validation_takes_a_few_bodies_of_memory_at_most() -> None:
     ],
     ids=["an escape", "an escape in a timestamp", "a space", "an offset without a colon", "the last day"],
 )
-def test_what_looks_like_a_wrong_timestamp_does_not_make_validation_dear(old: bytes, new: bytes) -> None:
+def test_suspicious_timestamps_do_not_make_validation_slow(old: bytes, new: bytes) -> None:
     """Only the timestamps of such records are read again. Reading all their fields again took 22 times as long."""
     plain, suspicious = (b"[" + b",".join([each] * 5000) + b"]" for each in (RECORD, record(old, new)))
     assert seconds(suspicious) < 12 * seconds(plain)
@@ -245,7 +245,7 @@ def test_the_last_value_of_a_name_is_told_among_many_names(api: Api) -> None:
     ]
 
 
-def test_a_batch_of_too_many_records_is_refused_whatever_they_are(api: Api) -> None:
+def test_batch_with_too_many_records_is_refused(api: Api) -> None:
     for element in (b"1", b"{}", b"[]", b"[1,2]", b'"],["', b"null", RECORD):
         answer = api.batch(b"[" + b" , ".join([element] * 10_001) + b"]")
         assert (answer.status_code, answer.json()["limit"]) == (413, 10_000), element

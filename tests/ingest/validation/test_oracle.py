@@ -1,4 +1,4 @@
-"""The product and the oracle, asked the same: they agree on status, text and every problem, and on what is stored."""
+"""The product and the oracle agree on status, text and every problem, and on what is stored."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def small_batches(settings: Settings) -> None:
 def ask(
     examples: int, first_seed: int, check: Callable[[Question], None], fields: dict[str, str] | None = None
 ) -> None:
-    """Put so many questions, in chunks, each with the next seed."""
+    """Ask a number of questions in chunks, each with the next seed."""
     for number in range(math.ceil(examples / _CHUNK)):
         some = min(_CHUNK, examples - number * _CHUNK)
         asking = settings(
@@ -130,7 +130,7 @@ def as_table(schema: CompiledSchema, payloads: list[Payload]) -> pa.Table:
 
 
 def test_product_and_oracle_agree_on_every_body_and_on_every_row() -> None:
-    """Straight to the validation, and from there to columns, as a drain makes them."""
+    """Call the validation directly, and make columns as a drain does."""
     tally: Counter[str] = Counter()
     waiting: dict[int, list[tuple[Payload, list[dict[str, Any]]]]] = defaultdict(list)
     schemas = [compiled(fields) for fields in STORED]

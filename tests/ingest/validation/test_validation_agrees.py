@@ -279,7 +279,7 @@ def example(timestamp: str, text: str = '"x"', context: str = "{}") -> bytes:
     return f'{{"timestamp":"2026-06-10T10:58:00Z","context":{context},"t":{timestamp},"s":{text}}}'.encode()
 
 
-def test_what_is_a_date_time_is_taken_and_kept_to_the_microsecond() -> None:
+def test_date_time_is_accepted_and_keeps_microseconds() -> None:
     for text in TAKEN:
         for written in (json.dumps(text), _escaped(text)):
             outcome, row = verdict(SCHEMA, example(written))

@@ -121,7 +121,7 @@ def names(dataset: Dataset) -> list[str]:
     return sorted(table_of(dataset).to_pyarrow_table()["n"].to_pylist())
 
 
-def test_what_a_release_has_left_is_stored_once_and_the_ledger_adds_up(left: Left) -> None:
+def test_data_of_a_release_is_stored_once_and_the_ledger_adds_up(left: Left) -> None:
     call_command("migrate_queue")
     before = ledger_of(left.half), ledger_of(left.whole)
     assert [(each.accepted, each.stored, each.queued) for each in before] == [(15, 9, 6), (6, 0, 6)]
@@ -168,7 +168,7 @@ def test_nothing_is_touched_before_the_upgrade(left: Left) -> None:
     assert "manage.py migrate_queue" in health.checks()["redis"]
 
 
-def test_counters_that_an_earlier_upgrade_has_made_negative_are_mended(transactional_db: None) -> None:
+def test_negative_counters_of_an_earlier_upgrade_are_corrected(transactional_db: None) -> None:
     """Code of version 1 has worked on data of version 0: what it stored was never counted as queued."""
     left = Left("before-0.1.0-commit-103")
     for dataset in (left.half, left.whole):
