@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Of datasets that there are, it is noted at their next drain whether they have a table."""
+    """Add Dataset.has_table. Existing datasets start with False, and their next drain sets it."""
 
     dependencies = [
         ('datasets', '0002_project_members'),

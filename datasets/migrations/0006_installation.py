@@ -1,4 +1,4 @@
-"""The id of this database, by which Redis tells whose its data is."""
+"""Add the id of this database, which Redis keeps to know whose its data is."""
 
 import uuid
 

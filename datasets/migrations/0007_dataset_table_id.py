@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Datasets get the id that binds a table to them. Existing ones get theirs at their next drain."""
+    """Add Dataset.table_id, which binds a table to its dataset. Existing datasets get an id at their next drain."""
 
     dependencies = [
         ("datasets", "0006_installation"),

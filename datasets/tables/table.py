@@ -108,7 +108,7 @@ class DatasetTable:
         except ForeignTable:
             return False
         except DeltaError:
-            return True  # whoever reads the table reports what else is wrong with it
+            return True  # readers of the table report any other problem
         return True
 
     def _is_young(self, delta: DeltaTable) -> bool:
