@@ -19,10 +19,11 @@ from config.common import redis
 from config.common.env import embedded_redis_socket
 from config.processes import supervise
 from tests.benchmarks.payloads import write_bodies
-from tests.benchmarks.processes import Server, Tree, free_port, wait_until
+from tests.benchmarks.processes import Server, Tree, wait_until
 from tests.benchmarks.product import Product
 from tests.benchmarks.references import Baseline, Ceiling
 from tests.benchmarks.system import Bodies, System
+from tests.support.stack import free_port
 
 
 @dataclass(frozen=True)
