@@ -19,13 +19,13 @@ def is_concurrent(failure: Exception) -> bool:
     return any(reason in str(failure) for reason in _CONCURRENT)
 
 
-def reached(generation: str, position: int, stored: int) -> list[Transaction]:
-    """Return the transactions that note a queue position and a number of rows ever written."""
-    return [Transaction(position_id(generation), position), Transaction(stored_id(generation), stored)]
+def reached(generation: str, watermark: int, stored: int) -> list[Transaction]:
+    """Return the transactions that note a watermark and a number of rows ever written."""
+    return [Transaction(watermark_id(generation), watermark), Transaction(stored_id(generation), stored)]
 
 
-def position_id(generation: str) -> str:
-    """Return the name of the transaction that notes the queue position."""
+def watermark_id(generation: str) -> str:
+    """Return the name of the transaction that notes the watermark."""
     return f"queue-position-{generation}"
 
 

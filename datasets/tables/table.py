@@ -182,28 +182,28 @@ class DatasetTable:
         """Return the Arrow types of the table's columns by name."""
         return {field.name: field.type for field in pa.schema(self.delta.schema())}
 
-    def position(self, generation: str) -> int:
-        """Return the position of the last queue entry in the table, 0 if there is none of this generation."""
-        return self.delta.transaction_version(commits.position_id(generation)) or 0
+    def watermark(self, generation: str) -> int:
+        """Return the position up to which the table holds its queue, 0 if it has none of this generation."""
+        return self.delta.transaction_version(commits.watermark_id(generation)) or 0
 
     def stored(self, generation: str) -> int:
         """Return the number of rows ever written from this generation of the queue."""
         return self.delta.transaction_version(commits.stored_id(generation)) or 0
 
-    def append(self, rows: pa.Table | None, *, generation: str, position: int, stored: int) -> None:
-        """Commit rows together with the queue position that they bring the table to.
+    def append(self, rows: pa.Table | None, *, generation: str, watermark: int, stored: int) -> None:
+        """Commit rows together with the new watermark.
 
         Args:
-            rows: The rows, or None to commit only the position.
+            rows: The rows, or None to commit only the watermark.
             generation: The queue's generation.
-            position: The position of the last entry that the rows come from.
+            watermark: The position of the last entry that the rows come from.
             stored: The number of rows ever written, these included.
 
         Raises:
             ConcurrentCommit: Another writer committed for the same queue since the last `refresh`.
             TableGone: The table was deleted during the commit.
         """
-        properties = CommitProperties(app_transactions=commits.reached(generation, position, stored))
+        properties = CommitProperties(app_transactions=commits.reached(generation, watermark, stored))
         try:
             self._commit(rows, properties)
         except CommitFailedError as failure:
@@ -216,7 +216,7 @@ class DatasetTable:
             raise
         if not self._is_in_place():
             self._delta = None
-            if not self.refresh() or self.position(generation) < position:
+            if not self.refresh() or self.watermark(generation) < watermark:
                 raise TableGone(f"{self.uri} was deleted while rows were written to it")
 
     def _commit(self, rows: pa.Table | None, properties: CommitProperties) -> None:

@@ -51,7 +51,7 @@ def _in_table(dataset_id: int, generation: str, stream_id: str) -> bool:
     dataset = Dataset.objects.get(pk=dataset_id)
     table = DatasetTable.of(dataset)
     try:
-        return table.refresh() and table.position(generation) >= stream.position_of(stream_id)
+        return table.refresh() and table.watermark(generation) >= stream.position_of(stream_id)
     except (DeltaError, OSError) as failure:
         raise QueueUnavailable from failure
 

@@ -135,7 +135,7 @@ class Selection:
 
 def _select(dataset: Dataset, table: DatasetTable, generation: str) -> Selection | None:
     """Read one commit's worth of entries, and find those that are not stored yet. Return None if there is no entry."""
-    watermark = table.position(generation) if table.exists else 0
+    watermark = table.watermark(generation) if table.exists else 0
     entries = list(stream.read(dataset.pk, generation))
     if not entries:
         return None
@@ -166,7 +166,7 @@ def _ensure_table(table: DatasetTable, generation: str, schemas: Mapping[int, Co
     check_storage()
     latest = max(schemas.values(), key=lambda schema: schema.version_id, default=None)
     table.create(latest.fields if latest else ())
-    if table.position(generation):
+    if table.watermark(generation):
         raise ConcurrentCommit
 
 
@@ -175,7 +175,7 @@ def _commit(dataset: Dataset, table: DatasetTable, selection: Selection, rows: p
     if not dataset.has_table:  # From our first commit on, a missing table means lost storage, not a new dataset.
         services.note_table(dataset)
     stored = table.stored(selection.generation) + (rows.num_rows if rows is not None else 0)
-    table.append(rows, generation=selection.generation, position=selection.new_watermark, stored=stored)
+    table.append(rows, generation=selection.generation, watermark=selection.new_watermark, stored=stored)
     untidy.mark(dataset.pk)
 
 

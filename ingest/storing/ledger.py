@@ -71,7 +71,7 @@ def _read_table(table: DatasetTable, generation: str) -> tuple[int, int]:
     """Return the table's watermark, and how many rows were ever written to it, as of now."""
     if not table.refresh():
         return 0, 0
-    return table.position(generation), table.stored(generation)
+    return table.watermark(generation), table.stored(generation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def make_table(product: Product, rows: pa.Table, count: int) -> Dataset:
         product.table.refresh()
         # These positions are before those of all entries that are accepted from now on.
         position = stream.position_of(f"{now}-{written // rows.num_rows}")
-        product.table.append(part, generation=generation, position=position, stored=written)
+        product.table.append(part, generation=generation, watermark=position, stored=written)
     return dataset
 
 

@@ -76,7 +76,7 @@ class Product(StoringSystem):
 
     def position(self) -> int:
         """Return the table's watermark."""
-        return self.table.position(generations.current() or "") if self.table.refresh() else 0
+        return self.table.watermark(generations.current() or "") if self.table.refresh() else 0
 
     def stored(self) -> int:
         return self.table.stored(generations.current() or "") if self.table.refresh() else 0

@@ -89,8 +89,8 @@ def put_ahead(dataset: int) -> None:
     generation = generations.current()
     table = DatasetTable.of(Dataset.objects.get(pk=dataset))
     if generation and table.refresh():
-        position = max(table.position(generation), int(time.time() * 1000) << 20) + (3_600_000 << 20)
-        table.append(None, generation=generation, position=position, stored=table.stored(generation))
+        position = max(table.watermark(generation), int(time.time() * 1000) << 20) + (3_600_000 << 20)
+        table.append(None, generation=generation, watermark=position, stored=table.stored(generation))
 
 
 def use_up(dataset: int) -> None:

@@ -53,5 +53,5 @@ def put_table_ahead(dataset: Dataset, ahead: timedelta) -> int:
     watermark = stream.position_of(f"{int((now + ahead.total_seconds()) * 1000)}-7")
     table = DatasetTable.of(dataset)
     table.refresh()
-    table.append(None, generation=generation(), position=watermark, stored=table.stored(generation()))
+    table.append(None, generation=generation(), watermark=watermark, stored=table.stored(generation()))
     return watermark

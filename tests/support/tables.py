@@ -53,4 +53,4 @@ def append(table: DatasetTable, data: pa.Table | None, position: int) -> None:
     """Refresh the table, then commit rows and a position, as a drain does."""
     table.refresh()
     stored = table.stored(GENERATION) + (data.num_rows if data else 0)
-    table.append(data, generation=GENERATION, position=position, stored=stored)
+    table.append(data, generation=GENERATION, watermark=position, stored=stored)

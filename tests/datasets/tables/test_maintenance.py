@@ -29,7 +29,7 @@ def test_tidying_merges_files_and_keeps_rows_and_position(table: DatasetTable) -
     after = a_table()
     assert len(after.delta.file_uris()) == 1
     assert ids(after) == before
-    assert (after.position(GENERATION), after.stored(GENERATION)) == (30, 30)
+    assert (after.watermark(GENERATION), after.stored(GENERATION)) == (30, 30)
 
 
 def test_tidying_a_tidy_table_commits_nothing(table: DatasetTable) -> None:
@@ -107,7 +107,7 @@ def test_a_commit_begun_before_a_compaction_is_repeated(table: DatasetTable) -> 
     writer = a_table()
     tidy(table)
     with pytest.raises(ConcurrentCommit):
-        writer.append(rows("c"), generation=GENERATION, position=3, stored=3)
+        writer.append(rows("c"), generation=GENERATION, watermark=3, stored=3)
     append(writer, rows("c"), 3)
     assert ids(table) == ["a", "b", "c"]
 
@@ -134,7 +134,7 @@ def test_retention_deletes_whole_days_beyond_the_limit(table: DatasetTable, monk
         append(table, rows(f"{age} days", day=today - timedelta(days=age)), position)
     tidy(table)
     assert ids(table) == ["0 days", "29 days", "30 days"]
-    assert (table.position(GENERATION), table.stored(GENERATION)) == (5, 5)
+    assert (table.watermark(GENERATION), table.stored(GENERATION)) == (5, 5)
 
 
 def test_without_retention_nothing_is_deleted(table: DatasetTable) -> None:

@@ -33,7 +33,7 @@ def test_a_directory_keeps_a_short_log(table: DatasetTable) -> None:
     for position in range(first, last + 2):
         append(table, None, position)
     assert len(list(log.glob("*.json"))) < 1.2 * COMMITS_PER_CHECKPOINT
-    assert a_table().position(GENERATION) == last + 1
+    assert a_table().watermark(GENERATION) == last + 1
 
 
 def test_an_object_store_keeps_a_log_of_one_day(monkeypatch: pytest.MonkeyPatch, table: DatasetTable) -> None:
@@ -50,7 +50,7 @@ def test_a_missing_table_raises() -> None:
     assert not table.refresh()
     assert not table.exists
     with pytest.raises(TableNotFoundError):
-        table.position(GENERATION)
+        table.watermark(GENERATION)
 
 
 def test_a_new_table_has_columns_and_no_rows(table: DatasetTable) -> None:
@@ -60,35 +60,35 @@ def test_a_new_table_has_columns_and_no_rows(table: DatasetTable) -> None:
         PARTITION: pa.date32(),
     }
     assert ids(table) == []
-    assert (table.position(GENERATION), table.stored(GENERATION)) == (0, 0)
+    assert (table.watermark(GENERATION), table.stored(GENERATION)) == (0, 0)
     assert table.delta.metadata().partition_columns == [PARTITION]
 
 
 def test_rows_and_position_are_committed_together(table: DatasetTable) -> None:
     append(table, rows("a", "b"), 100)
     other = a_table()
-    assert (ids(other), other.position(GENERATION), other.stored(GENERATION)) == (["a", "b"], 100, 2)
+    assert (ids(other), other.watermark(GENERATION), other.stored(GENERATION)) == (["a", "b"], 100, 2)
 
 
 def test_a_position_can_be_committed_without_rows(table: DatasetTable) -> None:
     append(table, rows("a"), 100)
     append(table, None, 200)
     other = a_table()
-    assert (ids(other), other.position(GENERATION), other.stored(GENERATION)) == (["a"], 200, 1)
+    assert (ids(other), other.watermark(GENERATION), other.stored(GENERATION)) == (["a"], 200, 1)
 
 
 def test_each_generation_has_its_own_position(table: DatasetTable) -> None:
     append(table, rows("a"), 100)
     table.refresh()
-    table.append(rows("b"), generation="other", position=7, stored=1)
+    table.append(rows("b"), generation="other", watermark=7, stored=1)
     other = a_table()
-    assert (other.position(GENERATION), other.position("other"), other.position("third")) == (100, 7, 0)
+    assert (other.watermark(GENERATION), other.watermark("other"), other.watermark("third")) == (100, 7, 0)
 
 
 def test_a_position_holds_the_largest_stream_id(table: DatasetTable) -> None:
     largest = (4_000_000_000_000 << 20) | (2**20 - 1)  # in the year 2096
     append(table, rows("a"), largest)
-    assert a_table().position(GENERATION) == largest
+    assert a_table().watermark(GENERATION) == largest
 
 
 def test_a_new_column_is_null_in_older_rows(table: DatasetTable) -> None:
@@ -104,7 +104,7 @@ def test_rows_that_do_not_fit_a_column_are_refused(table: DatasetTable) -> None:
     wrong = rows("b").set_column(7, "Amount", pa.array([[1]]))
     with pytest.raises(DeltaError):
         append(table, wrong, 2)
-    assert (ids(table), a_table().position(GENERATION)) == (["a"], 1)
+    assert (ids(table), a_table().watermark(GENERATION)) == (["a"], 1)
 
 
 # -- two writers --------------------------------------------------------------------------------------
@@ -121,11 +121,11 @@ WRITES: dict[str, Callable[[], pa.Table | None]] = {
 def test_the_second_commit_for_the_same_queue_is_refused(table: DatasetTable, first: str, second: str) -> None:
     append(table, rows("a"), 1)
     faster, slower = a_table(), a_table()
-    faster.append(WRITES[first](), generation=GENERATION, position=2, stored=2)
+    faster.append(WRITES[first](), generation=GENERATION, watermark=2, stored=2)
     with pytest.raises(ConcurrentCommit):
-        slower.append(WRITES[second](), generation=GENERATION, position=2, stored=2)
+        slower.append(WRITES[second](), generation=GENERATION, watermark=2, stored=2)
     expected = ["a"] if first == "nothing" else ["a", "x"]
-    assert (ids(table), table.position(GENERATION), table.stored(GENERATION)) == (expected, 2, 2)
+    assert (ids(table), table.watermark(GENERATION), table.stored(GENERATION)) == (expected, 2, 2)
     # After a refresh the slower writer can commit.
     append(slower, rows("b"), 3)
     assert ids(table) == sorted([*expected, "b"])
@@ -142,7 +142,7 @@ def test_one_of_several_concurrent_commits_succeeds(table: DatasetTable) -> None
             together.wait()
             try:
                 writers[number].append(
-                    rows(f"{position:02}-{number}"), generation=GENERATION, position=position, stored=position
+                    rows(f"{position:02}-{number}"), generation=GENERATION, watermark=position, stored=position
                 )
             except ConcurrentCommit:
                 return False
@@ -180,11 +180,11 @@ def test_a_handle_is_correct_after_a_failed_commit(table: DatasetTable) -> None:
     parked = log.rename(log.with_name("parked"))
     log.write_text("the storage is broken")
     with pytest.raises((OSError, DeltaError)):
-        table.append(rows("b"), generation=GENERATION, position=2, stored=2)
+        table.append(rows("b"), generation=GENERATION, watermark=2, stored=2)
     log.unlink()
     parked.rename(log)
     assert table.refresh()
-    assert (table.position(GENERATION), ids(table)) == (1, ["a"])
+    assert (table.watermark(GENERATION), ids(table)) == (1, ["a"])
     append(table, rows("b"), 2)
     assert ids(table) == ["a", "b"]
 
@@ -206,10 +206,10 @@ def test_the_position_survives_checkpoints_and_log_cleanup(table: DatasetTable) 
     assert not (log / f"{0:020}.json").exists()
 
     fresh = a_table()
-    assert (fresh.position(GENERATION), fresh.stored(GENERATION), len(ids(fresh))) == (last, last, last)
+    assert (fresh.watermark(GENERATION), fresh.stored(GENERATION), len(ids(fresh))) == (last, last, last)
     # This handle was last refreshed before the oldest remaining commit.
     left_behind.refresh()
-    assert (left_behind.position(GENERATION), left_behind.delta.version()) == (last, last)
+    assert (left_behind.watermark(GENERATION), left_behind.delta.version()) == (last, last)
     append(left_behind, rows("more"), last + 1)
     assert len(ids(a_table())) == last + 1
 
@@ -236,6 +236,6 @@ def test_a_refresh_reads_commits_of_other_processes(table: DatasetTable) -> None
     warm = DatasetTable(7, 13)
     warm.refresh()
     append(a_table(), rows("a"), 5)
-    assert warm.position(GENERATION) == 0
+    assert warm.watermark(GENERATION) == 0
     warm.refresh()
-    assert warm.position(GENERATION) == 5
+    assert warm.watermark(GENERATION) == 5

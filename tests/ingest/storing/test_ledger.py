@@ -144,7 +144,7 @@ def test_command_reports_that_the_ledger_adds_up(api: Api, dataset: Dataset) -> 
 def _commit(dataset: Dataset, *, stored: int) -> None:
     table = DatasetTable(dataset.project_id, dataset.pk)
     table.refresh()
-    table.append(None, generation=generation(), position=table.position(generation()), stored=stored)
+    table.append(None, generation=generation(), watermark=table.watermark(generation()), stored=stored)
 
 
 @pytest.mark.parametrize(

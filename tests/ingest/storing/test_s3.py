@@ -88,9 +88,9 @@ def test_second_of_two_commits_for_the_same_queue_is_refused(store: ObjectStore,
     faster, slower = (DatasetTable(dataset.project_id, dataset.pk) for _ in range(2))
     for table in (faster, slower):
         table.refresh()
-    faster.append(None, generation="g", position=1, stored=0)
+    faster.append(None, generation="g", watermark=1, stored=0)
     with pytest.raises(ConcurrentCommit):
-        slower.append(None, generation="g", position=1, stored=0)
+        slower.append(None, generation="g", watermark=1, stored=0)
     slower.refresh()
     assert slower.delta.version() == 2
 
@@ -108,7 +108,7 @@ def test_racing_drains_store_each_record_once(store: ObjectStore, api: Api, data
         def commit(table: DatasetTable, together: threading.Barrier = together, n: int = n) -> bool:
             together.wait()
             try:
-                table.append(None, generation="g", position=n, stored=0)
+                table.append(None, generation="g", watermark=n, stored=0)
             except ConcurrentCommit:
                 return False
             return True
@@ -137,9 +137,9 @@ def test_no_setting_makes_commits_unsafe(
     faster, slower = (DatasetTable(dataset.project_id, dataset.pk) for _ in range(2))
     for table in (faster, slower):
         table.refresh()
-    faster.append(None, generation="g", position=1, stored=0)
+    faster.append(None, generation="g", watermark=1, stored=0)
     with pytest.raises(ConcurrentCommit):
-        slower.append(None, generation="g", position=1, stored=0)
+        slower.append(None, generation="g", watermark=1, stored=0)
 
 
 def test_tables_are_tidied(store: ObjectStore, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def test_product_and_oracle_agree_on_every_body_and_on_every_row() -> None:
         written = as_table(schemas[number], [payload for payload, _ in accepted])
         table = DatasetTable(1, number)
         table.create(schemas[number].fields)
-        table.append(written, generation="oracle", position=1, stored=written.num_rows)
+        table.append(written, generation="oracle", watermark=1, stored=written.num_rows)
         read = DeltaTable(table.uri).to_pyarrow_table().sort_by("id")
         assert_equal(values(read, STORED[number]), [row for _, rows in accepted for row in rows])
         tally["rows read back"] += read.num_rows
