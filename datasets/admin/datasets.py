@@ -11,6 +11,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
 from django.urls import path, reverse
+from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from datasets import services
 from datasets.admin.edits import edited
@@ -46,6 +47,7 @@ class DatasetForm(forms.ModelForm[Dataset]):
 
     archive_confirmed = forms.BooleanField(
         required=False,
+        widget=UnfoldBooleanSwitchWidget,
         label="Yes, archive it",
         help_text="Requests to this dataset fail with 404 immediately. Stored and queued records stay.",
     )

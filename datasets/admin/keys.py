@@ -112,7 +112,11 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
 
     @admin.display(description="last used", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> str:
-        return f"{timesince(key.last_used_at, depth=1)} ago" if key.last_used_at else "never"
+        if key.last_used_at is None:
+            return "never"
+        if clock.now() - key.last_used_at < timedelta(minutes=1):
+            return "in the last minute"
+        return f"{timesince(key.last_used_at, depth=1)} ago"
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
         services.save_key(obj, changed=edited(form))
@@ -161,7 +165,7 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
         except ChangeRefused as refusal:
             messages.error(request, str(refusal))
             return
-        messages.success(request, "Revoked: " + ", ".join(f"“{key}”" for key in keys) + ".")
+        messages.success(request, "Revoked: " + ", ".join(f"“{key}” (id {key.pk})" for key in keys) + ".")
 
     def rotate_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key in place of an old one, which expires after a grace period that the user chooses."""

@@ -10,6 +10,7 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from datasets import services
 from datasets.admin.edits import edited
@@ -33,6 +34,7 @@ class ProjectForm(forms.ModelForm[Project]):
     )
     leave_confirmed = forms.BooleanField(
         required=False,
+        widget=UnfoldBooleanSwitchWidget,
         label="Yes, remove me from this project",
         help_text="You will not see the project any more. Its owner can add you again.",
     )

@@ -147,7 +147,10 @@ def findings(project: Project) -> list[Finding]:
 
 
 def _service(states: Mapping[str, str]) -> Iterator[Finding]:
-    for name, state in states.items():
+    # Without Redis the state of the other processes is unknown.
+    known = ("redis", "database") if states["redis"] == health.NO_ANSWER else states
+    for name in known:
+        state = states[name]
         if state != "ok":
             yield Finding(True, f"{name.capitalize()}: {state}.", _SERVICE_ADVICE[name])
 

@@ -204,7 +204,7 @@ async function infer() {
   const added = answer.fields.filter((field) => !known.has(field.name));
   for (const row of [...list.children]) if (!row.querySelector(".ours-name").value) row.remove();
   added.forEach(add);
-  const summary = `${added.length} ${added.length === 1 ? "field" : "fields"} added from the sample. Check them, then save.`;
+  const summary = `${added.length} ${added.length === 1 ? "field" : "fields"} added from the sample. Check the fields, then save.`;
   notes.replaceChildren(...[summary, ...answer.notes].map((text) => element("p", { textContent: text })));
   changed();
 }

@@ -148,5 +148,6 @@ def test_page_gives_up_after_one_timeout_if_redis_is_stuck(look: Look, project: 
         said = page.get(reverse("admin:ingest_diagnosis", args=(project.pk,))).content.decode()
         seconds = time.monotonic() - began
     assert "Redis: no answer." in said
+    assert "Worker:" not in said
     assert "No dataset accepts records" in said
     assert seconds < 1.5 * settings.REDIS_TIMEOUT_SECONDS * 5
