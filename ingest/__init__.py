@@ -1,0 +1,1 @@
+"""Accept records, queue them, and store them in the datasets' tables."""

@@ -37,7 +37,6 @@ def send_until_accepted(stack: Stack, token: str, dataset_id: int) -> None:
 
 def wait_until_all_is_stored(stack: Stack, dataset_id: int, more_than: int) -> int:
     """Wait until the dataset has more records than before and an empty queue. Return the number of records."""
-
     stack.wait_for_rows(dataset_id, more_than + 1)
 
     def stored() -> int:
