@@ -126,7 +126,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         )
 
     def body_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Return the body as a file, for whoever sent it."""
+        """Return the body as a file, to show it to its sender."""
         entry = self.get_object_or_404(request, object_id)
         ending = "ndjson" if entry.format == "l" else "json"
         response = HttpResponse(bytes(entry.body), content_type="application/octet-stream")
