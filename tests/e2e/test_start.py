@@ -175,7 +175,7 @@ def test_up_names_a_directory_that_root_made(tmp_path: Path) -> None:
 
 
 def test_up_names_a_host_of_another_machine(tmp_path: Path) -> None:
-    refuses(Stack(tmp_path / "data", environment={"HOST": "nowhere.invalid"}), "HOST=nowhere.invalid is no address")
+    refuses(Stack(tmp_path / "data", environment={"HOST": "nowhere.invalid"}), "HOST=nowhere.invalid is not an address")
     refuses(Stack(tmp_path / "data", environment={"HOST": "192.0.2.1"}), "choose another with --port, or another HOST.")
 
 
@@ -194,8 +194,8 @@ def test_up_names_a_damaged_append_only_file(tmp_path: Path) -> None:
     (file,) = stack.data_dir.glob("redis/appendonlydir/*.incr.aof")
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2] + b"damage" + content[len(content) // 2 :])
-    line = refuses(stack, "cut the damaged end off")
-    command = line.partition("that were queued in it: ")[2]
+    line = refuses(stack, "cut off the damaged end")
+    command = line.partition("the requests queued there: ")[2]
     done = subprocess.run(["sh", "-c", command], input=b"y\n", capture_output=True)
     assert done.returncode == 0, (done.stdout, done.stderr)
     starts(Stack(stack.data_dir, "--no-demo"))
