@@ -131,7 +131,8 @@ def _chosen(request: HttpRequest, projects: list[Project]) -> Project | None:
 def _rows(project: Project) -> list[Row]:
     found = refusals.latest(project.pk)
     datasets = project.datasets.in_bulk({each.dataset_id for each in found})
-    keys = {key.token_id.hex: f"{key.name} (id {key.pk})" for key in ApiKey.objects.filter(project=project)}
+    issued = ApiKey.objects.filter(project=project).values_list("token_id", "name", "pk")
+    keys = {token_id.hex: f"{name} (id {pk})" for token_id, name, pk in issued}
     return [
         Row(
             refusal=each,
