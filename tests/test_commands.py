@@ -19,7 +19,7 @@ from datasets.models import Dataset
 from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.support.entries import send
-from tests.support.outages import database_away, redis_away
+from tests.support.servers.outages import database_away, redis_away
 
 OURS = [name for name, app in get_commands().items() if app in ("config", "datasets", "ingest", "quotas")]
 

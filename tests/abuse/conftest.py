@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 from django.conf import settings
 
-from tests.support.connection import Connection
-from tests.support.stack import Stack, running
+from tests.support.processes.stack import Stack, running
+from tests.support.sending.connection import Connection
 
 THREADS: int = settings.WEB_THREADS
 

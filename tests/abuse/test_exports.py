@@ -13,8 +13,8 @@ import pytest
 
 from tests.abuse.conftest import Tenant
 from tests.abuse.test_slow import is_served_soon
-from tests.support.connection import Connection
-from tests.support.stack import Stack, running, wait_for
+from tests.support.processes.stack import Stack, running, wait_for
+from tests.support.sending.connection import Connection
 
 PASSWORD = "a long password for tests"
 STALL_SECONDS = 5

@@ -21,7 +21,7 @@ from datasets.contracts import catalog
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset
 from tests.conftest import FIELDS, Api, record
-from tests.support.wire import Answer, call
+from tests.support.sending.wire import Answer, call
 
 FLOOD = 1000
 

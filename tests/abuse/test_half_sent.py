@@ -9,7 +9,7 @@ import zstandard
 
 from tests.abuse.conftest import Tenant
 from tests.abuse.test_wire import accepted, is_taken
-from tests.support.connection import LINE, TEXT
+from tests.support.sending.connection import LINE, TEXT
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,

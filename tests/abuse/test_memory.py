@@ -10,8 +10,8 @@ import pytest
 
 from tests.abuse.conftest import THREADS, Tenant
 from tests.abuse.test_slow import is_served_soon
-from tests.support.connection import TEXT, Connection
-from tests.support.stack import PATIENCE_SECONDS
+from tests.support.processes.stack import PATIENCE_SECONDS
+from tests.support.sending.connection import TEXT, Connection
 
 LIMIT = 10 * 1024 * 1024
 # The most memory that the requests of a process may take together. Each thread holds a decompressed body, and one

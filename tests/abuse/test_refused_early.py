@@ -13,8 +13,8 @@ import pytest
 
 from tests.abuse.conftest import THREADS, Tenant
 from tests.abuse.test_slow import is_served_soon, stalled
-from tests.support.connection import TEXT, Connection
-from tests.support.stack import wait_for
+from tests.support.processes.stack import wait_for
+from tests.support.sending.connection import TEXT, Connection
 from tests.support.tools import executable
 
 TRIES = 6

@@ -12,9 +12,9 @@ import pytest
 from config.web.hashers import BoundedPasswordHasher, PasswordChecksBusy
 from config.web.share import Budget
 from tests.abuse.conftest import Tenant
-from tests.support.at_once import at_once
-from tests.support.connection import TEXT
-from tests.support.stack import Stack, wait_for
+from tests.support.processes.stack import Stack, wait_for
+from tests.support.sending.at_once import at_once
+from tests.support.sending.connection import TEXT
 
 CLIENTS = 40
 SECONDS = 4.0

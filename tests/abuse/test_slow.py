@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 import psutil
 
 from tests.abuse.conftest import THREADS, Tenant
-from tests.support.connection import TEXT, Connection
-from tests.support.stack import Stack, wait_for
+from tests.support.processes.stack import Stack, wait_for
+from tests.support.sending.connection import TEXT, Connection
 
 MANY = 6 * THREADS
 # A body counts as slow after one second. Until then all threads may wait.

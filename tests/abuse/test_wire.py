@@ -12,10 +12,10 @@ from redis import Redis
 from config.common.env import embedded_redis_socket
 from ingest.queue import redis_keys
 from tests.abuse.conftest import THREADS, Tenant
-from tests.ingest.api.test_bodies import gzip_bomb, zstd_bomb
-from tests.support.connection import LINE, TEXT, Connection
-from tests.support.stack import Stack
-from tests.support.wire import Answer
+from tests.ingest.api.bodies.sending import gzip_bomb, zstd_bomb
+from tests.support.processes.stack import Stack
+from tests.support.sending.connection import LINE, TEXT, Connection
+from tests.support.sending.wire import Answer
 
 MEBIBYTE = 1024 * 1024
 

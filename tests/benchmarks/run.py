@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import accept, end_to_end, freshness, growth
 from tests.benchmarks.failure import BenchmarkFailed
+from tests.benchmarks.measurements import accept, end_to_end, freshness, growth
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Report
-from tests.benchmarks.stack import Stack, started
+from tests.benchmarks.systems.stack import Stack, started
 
 _CASES: dict[str, Callable[[Stack, Options, Report], None]] = {
     "accept": accept.run,

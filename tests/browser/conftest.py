@@ -7,8 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import Browser, Page
 
-from tests.browser import chromium, site
-from tests.browser.scene import PASSWORD, Scene, furnish
+from tests.browser.support import chromium, site
+from tests.browser.support.scene import PASSWORD, Scene, furnish
 
 
 @pytest.fixture(scope="module")  # other tests must not see the environment that it sets

@@ -1,7 +1,7 @@
 """Take screenshots of all admin pages, light and dark: `python -m tests.browser.screenshots DIR [NAME ...]`."""
 
 # isort: off
-import tests.support.servers  # noqa: F401  # first: it starts the servers, and tells the settings where they are
+import tests.support.servers.plugin  # noqa: F401  # first: it starts the servers, and tells the settings where they are
 # isort: on
 
 import os
@@ -18,10 +18,10 @@ from playwright.sync_api import Browser  # noqa: E402
 
 from datasets.contracts.keys import issue_token  # noqa: E402
 from datasets.tables import records  # noqa: E402
-from tests.browser.chromium import browser  # noqa: E402
-from tests.browser.pages import addresses  # noqa: E402
-from tests.browser.scene import PASSWORD, Scene, furnish  # noqa: E402
-from tests.browser.site import serving, wait_until, working  # noqa: E402
+from tests.browser.support.chromium import browser  # noqa: E402
+from tests.browser.support.pages import addresses  # noqa: E402
+from tests.browser.support.scene import PASSWORD, Scene, furnish  # noqa: E402
+from tests.browser.support.site import serving, wait_until, working  # noqa: E402
 from tests.conftest import Api, record  # noqa: E402
 
 _SIZES = {"": (1280, 800), "-phone": (390, 844)}

@@ -7,8 +7,8 @@ from typing import Any
 from playwright.sync_api import Page
 
 from tests.browser.conftest import LogIn
-from tests.browser.pages import addresses
-from tests.browser.scene import Scene
+from tests.browser.support.pages import addresses
+from tests.browser.support.scene import Scene
 
 _AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 _SERIOUS = ("serious", "critical")

@@ -15,8 +15,8 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Response
 from playwright.sync_api import TimeoutError as TooSlow
 
 from tests.browser.conftest import LogIn
-from tests.browser.pages import addresses
-from tests.browser.scene import Scene
+from tests.browser.support.pages import addresses
+from tests.browser.support.scene import Scene
 
 # Pages that delete or end something come last, because the pages of that object change then.
 _LAST = ("edit", "replay", "rotate", "revoke", "discard", "delete", "password")

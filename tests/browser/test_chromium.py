@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import chromium
+from tests.browser.support import chromium
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])

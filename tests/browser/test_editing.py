@@ -8,8 +8,8 @@ from datasets import services
 from datasets.models import Dataset
 from datasets.schemas.schema import Field
 from tests.browser.conftest import LogIn
-from tests.browser.pages import addresses
-from tests.browser.scene import Scene
+from tests.browser.support.pages import addresses
+from tests.browser.support.scene import Scene
 
 
 def test_outdated_page_names_the_change_and_keeps_the_input(log_in: LogIn, scene: Scene) -> None:

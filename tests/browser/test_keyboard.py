@@ -10,9 +10,9 @@ from datasets.models import ApiKey
 from datasets.tables import records
 from ingest.models import QuarantinedEntry
 from tests.browser.conftest import LogIn
-from tests.browser.pages import addresses
-from tests.browser.scene import Scene
-from tests.browser.site import wait_until
+from tests.browser.support.pages import addresses
+from tests.browser.support.scene import Scene
+from tests.browser.support.site import wait_until
 
 _TOUR = Path(__file__).with_name("keyboard.js").read_text()
 _TAB = {"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}

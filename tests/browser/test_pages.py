@@ -3,8 +3,8 @@
 from django.contrib.auth.models import User
 from django.urls import resolve
 
-from tests.browser.pages import addresses
-from tests.browser.scene import furnish
+from tests.browser.support.pages import addresses
+from tests.browser.support.scene import furnish
 from tests.ingest.admin.test_tenancy import Tenant, addresses_of, as_user, lists
 
 # These pages look like a page in the list.
@@ -21,6 +21,6 @@ def test_every_page_is_in_the_list(transactional_db: None) -> None:
         asked += 1
         response = client.get(path)
         assert response.status_code != 200 or response.streaming or b"<html" not in response.content, (
-            f"{path} is a page: add {name} to tests.browser.pages"
+            f"{path} is a page: add {name} to tests.browser.support.pages"
         )
     assert asked > 10

@@ -6,8 +6,8 @@ from datasets.contracts.keys import issue_token
 from datasets.tables import records
 from ingest.admin import exporting
 from tests.browser.conftest import LogIn
-from tests.browser.scene import Scene
-from tests.browser.site import wait_until
+from tests.browser.support.scene import Scene
+from tests.browser.support.site import wait_until
 from tests.conftest import Api, record
 
 

@@ -3,7 +3,7 @@
 from playwright.sync_api import expect
 
 from tests.browser.conftest import LogIn
-from tests.browser.scene import Scene
+from tests.browser.support.scene import Scene
 
 
 def test_place_is_marked_and_selected_in_the_body(log_in: LogIn, scene: Scene) -> None:

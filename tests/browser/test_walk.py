@@ -16,7 +16,7 @@ from datasets.models import ApiKey, Dataset
 from datasets.tables import records
 from ingest.models import QuarantinedEntry
 from tests.browser.conftest import LogIn
-from tests.browser.site import wait_until
+from tests.browser.support.site import wait_until
 from tests.browser.test_accessibility import findings
 from tests.support.entries import enqueue
 

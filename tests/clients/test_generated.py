@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.stack import Stack, running
+from tests.support.processes.stack import Stack, running
 from tests.support.tools import executable
 
 HERE = Path(__file__).parent

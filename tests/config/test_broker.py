@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from config.common.env import BASE_DIR
-from tests.support.servers import RedisServer
+from tests.support.servers.plugin import RedisServer
 from tests.test_commands import environment
 
 _PING = """

@@ -20,9 +20,9 @@ from datasets.models import Project
 from ingest import tasks
 from ingest.queue import redis_keys
 from tests.conftest import FIELDS
-from tests.support.celery_processes import worker
 from tests.support.entries import enqueue
-from tests.support.stack import wait_for
+from tests.support.processes.celery_processes import worker
+from tests.support.processes.stack import wait_for
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_settings_decide_how_often_triggers_are_sent(scheduler: Any) -> None
 
 def test_a_worker_that_takes_no_messages_ends(broker: Any, tmp_path: Path) -> None:
     broker.flushdb()
-    with worker("tests.support.deaf_worker", tmp_path / "log") as process:
+    with worker("tests.support.processes.deaf_worker", tmp_path / "log") as process:
         app.send_task("ingest.look_at_storage")
         assert process.wait(60) == -signal.SIGKILL
     assert waiting(broker, DRAIN_QUEUE) == 1
@@ -120,7 +120,7 @@ def test_a_worker_that_takes_no_messages_ends(broker: Any, tmp_path: Path) -> No
 
 def test_a_worker_without_work_keeps_running(broker: Any, tmp_path: Path) -> None:
     broker.flushdb()
-    with worker("tests.support.deaf_worker", tmp_path / "log") as process:
+    with worker("tests.support.processes.deaf_worker", tmp_path / "log") as process:
         wait_for(lambda: "deaf" in (tmp_path / "log").read_text(), "the worker to be ready")
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(8)

@@ -15,8 +15,8 @@ from pytest_django import Settings
 from config.checks import check_machines, check_redis, check_settings
 from config.common.env import BASE_DIR
 from tests.support.documents import ROOT
-from tests.support.outages import own_client, redis_away
-from tests.support.servers import RedisServer
+from tests.support.servers.outages import own_client, redis_away
+from tests.support.servers.plugin import RedisServer
 
 
 def ids(found: list[CheckMessage]) -> list[str | None]:

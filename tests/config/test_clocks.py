@@ -15,9 +15,9 @@ from datasets.models import Dataset
 from ingest.monitoring import health
 from ingest.queue import stream
 from tests.conftest import Api
-from tests.support.celery_processes import beat, worker
 from tests.support.entries import send, table_of
-from tests.support.stack import wait_for
+from tests.support.processes.celery_processes import beat, worker
+from tests.support.processes.stack import wait_for
 from tests.test_commands import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,7 +55,7 @@ def test_a_worker_with_a_wrong_clock_stores_records(
 ) -> None:
     send(api, "a")
     scheduler: Any = BoundedScheduler(app=app)
-    with worker("tests.support.wrong_clock", tmp_path / "log", environment=move_clock(seconds)):
+    with worker("tests.support.processes.wrong_clock", tmp_path / "log", environment=move_clock(seconds)):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
         wait_for(lambda: not stream.state(dataset.pk).length, "the record to leave the queue", seconds=60)
     assert table_of(dataset).count() == 1
@@ -63,7 +63,7 @@ def test_a_worker_with_a_wrong_clock_stores_records(
 
 def test_beat_keeps_sending_when_its_clock_is_set_back(broker: Any, tmp_path: Path, move_clock: Move) -> None:
     waiting = f"{app.conf.broker_transport_options['global_keyprefix']}{DRAIN_QUEUE}"
-    with beat(tmp_path / "log", move_clock(0), application="tests.support.wrong_clock"):
+    with beat(tmp_path / "log", move_clock(0), application="tests.support.processes.wrong_clock"):
         wait_for(lambda: broker.llen(waiting), "triggers", seconds=60)
         move_clock(-3600)
         for _ in range(2):  # the first one may have been sent before the change

@@ -17,7 +17,7 @@ from config.common.env import BASE_DIR
 from datasets.models import Dataset, Project
 from datasets.services import create_dataset
 from tests.conftest import FIELDS, RECORD, Api
-from tests.support.stack import free_port, wait_for
+from tests.support.processes.stack import free_port, wait_for
 from tests.test_commands import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)

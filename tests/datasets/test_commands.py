@@ -17,7 +17,7 @@ from datasets.contracts.keys import read_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.schema import Field
 from tests.conftest import Api, record
-from tests.support.outages import redis_away
+from tests.support.servers.outages import redis_away
 
 NO_SCHEMA = 'A schema is an object like {"fields": {"amount": "number"}}.'
 

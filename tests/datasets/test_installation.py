@@ -23,7 +23,7 @@ from ingest.storing.drain import drain
 from quotas import services as quotas
 from tests.conftest import Api, record, stored
 from tests.support.entries import in_stream
-from tests.support.outages import everything_in, own_client
+from tests.support.servers.outages import everything_in, own_client
 
 THEIRS = "0ddba110-0000-4000-8000-000000000000"
 WORDS = "The data in this Redis belongs to another installation"

@@ -18,8 +18,8 @@ from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 from datasets.schemas.schema import Field
 from ingest.storing.drain import drain
 from tests.conftest import FIELDS, Api, record
-from tests.support.at_once import at_once
-from tests.support.outages import redis_away
+from tests.support.sending.at_once import at_once
+from tests.support.servers.outages import redis_away
 
 A, B = Field("a", "string"), Field("b", "number")
 

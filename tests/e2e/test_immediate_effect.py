@@ -28,7 +28,7 @@ from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.schema import Field
 from quotas.services import set_limit
 from tests.conftest import FIELDS, record
-from tests.support.stack import Stack, running, wait_for
+from tests.support.processes.stack import Stack, running, wait_for
 
 # Clients per web process, so that several of its threads answer.
 CLIENTS_EACH = 2

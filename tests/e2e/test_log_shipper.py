@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 
 FIELDS = {"number": "number"}
 BATCH_LINES = 20

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from config.common.env import BASE_DIR
-from tests.support.connection import TEXT, Connection
-from tests.support.stack import Stack, free_port, running, wait_for
+from tests.support.processes.stack import Stack, free_port, running, wait_for
+from tests.support.sending.connection import TEXT, Connection
 from tests.support.tools import executable
 
 CONFIGURATIONS = BASE_DIR / "docs" / "proxies"

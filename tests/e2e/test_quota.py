@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from tests.support.at_once import at_once
-from tests.support.stack import Stack, wait_for
+from tests.support.processes.stack import Stack, wait_for
+from tests.support.sending.at_once import at_once
 
 # Batches of these sizes leave 5 records of the limit.
 SIZES = (6, 12, 30)

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for
+from tests.support.processes.stack import PATIENCE_SECONDS, Stack, running, wait_for
 
 FIELDS = {"number": "number", "sender": "string"}
 # No request hangs: this is the time limit of an admission, plus what a busy machine adds.

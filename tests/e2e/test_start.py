@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from config.common.env import BASE_DIR
-from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
+from tests.support.processes.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
 
 
 def starts(stack: Stack) -> str:
@@ -199,3 +199,16 @@ def test_up_names_a_damaged_append_only_file(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", command], input=b"y\n", capture_output=True)
     assert done.returncode == 0, (done.stdout, done.stderr)
     starts(Stack(stack.data_dir, "--no-demo"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    stack = Stack(tmp_path / "data")
+    stack.launch()
+
+    def preparing() -> bool:
+        return any("valkey-server" in " ".join(process.cmdline()) for process in stack.processes())
+
+    wait_for(preparing, "the Redis that it prepares with")
+    assert stack.stop(number) == 0
+    assert "Traceback" not in stack.printed()

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from django.conf import settings
 
-from tests.support.connection import TEXT, Connection
-from tests.support.stack import Stack, running, wait_for
+from tests.support.processes.stack import Stack, running, wait_for
+from tests.support.sending.connection import TEXT, Connection
 
 # Seconds for the machine and the other processes, in addition to the web processes' grace time.
 SLACK_SECONDS = 8

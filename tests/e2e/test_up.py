@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import RECORD
-from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
+from tests.support.processes.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
 
 FIELDS = {"country": "string", "plan": "string", "amount": "number", "active": "boolean", "signup_at": "timestamp"}
 QUEUED = {"success": True, "status": "queued"}
@@ -389,16 +389,3 @@ def test_a_restart_keeps_keys_quota_data_and_queue(tmp_path: Path) -> None:
         stack.wait_until_drained(dataset_id, 101)
         assert stack.query(project_id, dataset_id, "SELECT count(*), count(DISTINCT id) FROM records") == [(101, 101)]
         assert stack.stop(signal.SIGTERM) == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
-    stack = Stack(tmp_path / "data")
-    stack.launch()
-
-    def preparing() -> bool:
-        return any("valkey-server" in " ".join(process.cmdline()) for process in stack.processes())
-
-    wait_for(preparing, "the Redis that it prepares with")
-    assert stack.stop(number) == 0
-    assert "Traceback" not in stack.printed()

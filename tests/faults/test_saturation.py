@@ -16,9 +16,9 @@ import pytest
 from redis import Redis
 
 from config.common.env import embedded_redis_socket
-from tests.faults.operators import Operator
-from tests.faults.processes import families
-from tests.support.stack import PATIENCE_SECONDS, Stack, running, wait_for
+from tests.faults.actors.operators import Operator
+from tests.support.processes.roles import families
+from tests.support.processes.stack import PATIENCE_SECONDS, Stack, running, wait_for
 
 MEBIBYTE = 1024 * 1024
 BACKLOG_LIMIT_BYTES = 12 * MEBIBYTE

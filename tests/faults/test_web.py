@@ -6,7 +6,7 @@ import sys
 import psutil
 
 from config.common.env import BASE_DIR
-from tests.support.stack import wait_for
+from tests.support.processes.stack import wait_for
 
 
 def test_web_process_ends_if_its_parent_dies_while_it_starts() -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 from deltalake.exceptions import DeltaError
 
-from tests.faults import restoring
-from tests.faults.nemesis import Nemesis
-from tests.faults.operators import OperatorFailed
-from tests.faults.processes import unwell
-from tests.faults.workload import Record, Truth, World
-from tests.support.stack import Stack
+from tests.faults.actors.operators import OperatorFailed
+from tests.faults.actors.workload import Record, Truth, World
+from tests.faults.causes import restoring
+from tests.faults.causes.nemesis import Nemesis
+from tests.support.processes.roles import unwell
+from tests.support.processes.stack import Stack
 
 # The programs of the stack, and how many worker processes each has.
 EXPECTED = {"redis": 0, "web": 2, "worker": 1, "upkeep": 1, "beat": 0}

@@ -11,7 +11,7 @@ from quotas.models import QuotaLimit
 from quotas.services import set_limit
 from tests.conftest import Api, record
 from tests.support.books import limit_in_force, this_month
-from tests.support.outages import redis_away
+from tests.support.servers.outages import redis_away
 
 
 def quota(*arguments: str) -> str:

@@ -18,9 +18,9 @@ from datasets.models import ApiKey, Dataset
 from quotas.counters import delta_key
 from quotas.services import flush, set_limit
 from tests.conftest import FIELDS, Api, record
-from tests.support.at_once import Threads, at_once
 from tests.support.books import Books, balanced, books, this_month
 from tests.support.entries import counted, counters
+from tests.support.sending.at_once import Threads, at_once
 
 CLIENTS = 64
 # A request, and the records it is charged for if it is accepted for the first time.

@@ -25,9 +25,9 @@ from quotas.services import current, flush, save_limit, set_limit
 from quotas.signals import quota_threshold_crossed
 from quotas.tasks import flush_usage
 from tests.conftest import Api, record
-from tests.support.at_once import Threads
 from tests.support.books import Books, balanced, books, charge, limit_in_force, this_month
-from tests.support.outages import database_away, everything_in, own_client, redis_away
+from tests.support.sending.at_once import Threads
+from tests.support.servers.outages import database_away, everything_in, own_client, redis_away
 
 MONTH = "2026-01"
 

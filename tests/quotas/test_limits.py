@@ -16,7 +16,7 @@ from quotas.models import QuotaLimit
 from quotas.services import LimitRefused, current, current_many, delete_limit, flush, set_limit
 from tests.conftest import Api, record
 from tests.support.books import Books, balanced, books, limit_in_force
-from tests.support.outages import redis_away
+from tests.support.servers.outages import redis_away
 
 Move = Callable[[datetime], None]
 

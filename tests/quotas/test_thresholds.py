@@ -12,8 +12,8 @@ from quotas.models import ThresholdEvent
 from quotas.services import flush, set_limit
 from quotas.signals import quota_threshold_crossed
 from tests.conftest import Api, record
-from tests.support.at_once import at_once
 from tests.support.books import balanced, books, charge, this_month, thresholds
+from tests.support.sending.at_once import at_once
 
 
 @pytest.fixture

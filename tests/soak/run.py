@@ -18,7 +18,7 @@ from tests.soak import plot
 from tests.soak.load import PREFIX, Load
 from tests.soak.samples import WEB, Sample, Sampler
 from tests.soak.verdict import TEETH, Trend, trends
-from tests.support.stack import Stack, running, wait_for
+from tests.support.processes.stack import Stack, running, wait_for
 
 PROGRAMS = ("redis", "web", "worker", "upkeep", "beat")
 # Periodic work runs three times in each quarter of a run, or less often in a short run. With an hour, that is the

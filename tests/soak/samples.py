@@ -9,8 +9,8 @@ from redis import Redis
 
 from config.common.env import embedded_redis_socket
 from ingest.queue import redis_keys
-from tests.faults.processes import families
-from tests.support.stack import Stack, wait_for
+from tests.support.processes.roles import families
+from tests.support.processes.stack import Stack, wait_for
 
 WEB = 2
 _CHILDREN = {"redis": 0, "web": WEB, "worker": 1, "upkeep": 1, "beat": 0}

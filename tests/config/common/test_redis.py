@@ -13,7 +13,7 @@ from django.core.cache import cache
 from redis.exceptions import ResponseError
 
 from config.common import redis
-from tests.support.outages import own_client, redis_away, redis_stuck
+from tests.support.servers.outages import own_client, redis_away, redis_stuck
 
 
 def test_commands_return_their_replies() -> None:

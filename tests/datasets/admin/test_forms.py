@@ -14,8 +14,8 @@ from datasets import services
 from datasets.models import Dataset, Project
 from ingest.storing.drain import drain
 from tests.conftest import FIELDS
+from tests.support.admin.forms import form_of
 from tests.support.entries import enqueue
-from tests.support.forms import form_of
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.schema import Field
 from quotas.models import QuotaLimit
 from tests.conftest import FIELDS
-from tests.support.at_once import at_once
-from tests.support.forms import Form, form_of
-from tests.support.outages import redis_away
+from tests.support.admin.forms import Form, form_of
+from tests.support.sending.at_once import at_once
+from tests.support.servers.outages import redis_away
 
 Act = Callable[[Any], object]
 MORE = [*FIELDS, Field("source", "string")]

@@ -26,9 +26,9 @@ from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 from datasets.schemas.schema import Field
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
-from tests.support.at_once import Threads
 from tests.support.entries import in_stream
-from tests.support.outages import database_away, redis_away
+from tests.support.sending.at_once import Threads
+from tests.support.servers.outages import database_away, redis_away
 
 WIDER = [*FIELDS, Field("source", "string")]
 NOT_FOUND = {"error": "Dataset schema not found", "code": "dataset_schema_not_found"}

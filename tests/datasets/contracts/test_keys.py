@@ -24,7 +24,7 @@ from datasets.contracts import catalog
 from datasets.contracts.keys import InvalidApiKey, MissingProjectClaim, issue_token, read_token
 from datasets.models import ApiKey, Dataset, Project
 from tests.conftest import FIELDS, Api, record
-from tests.support.forms import form_of
+from tests.support.admin.forms import form_of
 
 INVALID = {"error": "Invalid API key", "code": "invalid_api_key"}
 MISSING = {"error": "Missing API key", "code": "missing_api_key"}

@@ -13,8 +13,8 @@ from django.urls import reverse
 
 from config.common.env import BASE_DIR
 from tests.ingest.admin.test_tenancy import Tenant, as_user
-from tests.support import nasty
-from tests.support.outages import redis_away
+from tests.support.admin import nasty
+from tests.support.servers.outages import redis_away
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_no_url_answers_an_invalid_value_with_a_5xx(tenant: Tenant, is_superuser
 
 def test_no_address_does_on_sqlite(tmp_path: Path) -> None:
     environment = {**os.environ, "DATA_DIR": str(tmp_path), "DATABASE_URL": "", "STORAGE_URL": str(tmp_path / "tables")}
-    command = [sys.executable, "-m", "tests.support.nasty_on_sqlite"]
+    command = [sys.executable, "-m", "tests.support.admin.nasty_on_sqlite"]
     done = subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == []

@@ -14,7 +14,7 @@ from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from ingest.monitoring import refusals
 from tests.conftest import Api, record
-from tests.support.outages import redis_away
+from tests.support.servers.outages import redis_away
 
 PAGE = "/admin/refusals/"
 

@@ -10,8 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from datasets.models import Dataset
-from tests.browser.pages import addresses
-from tests.browser.scene import furnish
+from tests.browser.support.pages import addresses
+from tests.browser.support.scene import furnish
 
 _PROJECTS, _DATASETS, _KEYS = 100, 10_000, 100_000
 _MAX_QUERIES = 25

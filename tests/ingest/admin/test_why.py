@@ -23,8 +23,8 @@ from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
 from tests.support.documents import errors, table
 from tests.support.entries import enqueue, send, table_of
-from tests.support.outages import redis_stuck
-from tests.support.signs import all_is_well
+from tests.support.processes.signs import all_is_well
+from tests.support.servers.outages import redis_stuck
 
 Look = Callable[[], str]
 

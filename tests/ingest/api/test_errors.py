@@ -22,9 +22,9 @@ from ingest.queue import redis_keys
 from ingest.validation.body import JSON
 from quotas.services import set_limit
 from tests.conftest import Api, record
-from tests.support.at_once import Threads
-from tests.support.outages import everything_in, own_client, redis_away, redis_full, writes_stuck
-from tests.support.wire import call
+from tests.support.sending.at_once import Threads
+from tests.support.sending.wire import call
+from tests.support.servers.outages import everything_in, own_client, redis_away, redis_full, writes_stuck
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 DATE_TIME = "RFC 3339 date-time with an offset"

@@ -20,10 +20,10 @@ from datasets.schemas.schema import Field
 from ingest.queue import redis_keys
 from quotas.services import current, set_limit
 from tests.conftest import FIELDS, Api, record, stored
-from tests.support.at_once import Threads, at_once
 from tests.support.entries import in_stream
-from tests.support.outages import everything_in, own_client, redis_full, writes_stuck
-from tests.support.wire import call
+from tests.support.sending.at_once import Threads, at_once
+from tests.support.sending.wire import call
+from tests.support.servers.outages import everything_in, own_client, redis_full, writes_stuck
 
 IN_PROGRESS = {
     "error": "Request with this Idempotency-Key is in progress",

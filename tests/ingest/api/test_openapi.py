@@ -24,7 +24,7 @@ from ingest.validation.record_errors import MAX_PROBLEMS
 from quotas.services import set_limit
 from tests.conftest import Api, record
 from tests.support.documents import errors, table
-from tests.support.signs import all_is_well
+from tests.support.processes.signs import all_is_well
 
 CHECKS = [
     schemathesis_checks.not_a_server_error,

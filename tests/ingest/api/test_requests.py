@@ -15,8 +15,8 @@ from ingest.api.views import Accepted
 from ingest.queue import redis_keys
 from tests.conftest import FIELDS, Api, record, stored
 from tests.support.entries import in_stream
-from tests.support.signs import all_is_well
-from tests.support.wire import call
+from tests.support.processes.signs import all_is_well
+from tests.support.sending.wire import call
 
 POSTS = (
     "/datasets",

@@ -12,7 +12,7 @@ from config.common import redis
 from datasets.models import Dataset
 from quotas.services import set_limit
 from tests.conftest import Api, record
-from tests.support.outages import commands_sent
+from tests.support.servers.outages import commands_sent
 
 Send = Callable[[Api], httpx.Response]
 

@@ -7,7 +7,7 @@ from datasets.models import ApiKey, Dataset
 from datasets.schemas.schema import Field
 from quotas.services import set_limit
 from tests.conftest import FIELDS, Api, record
-from tests.support.outages import everything_in, own_client
+from tests.support.servers.outages import everything_in, own_client
 
 NDJSON = "application/x-ndjson"
 WRONG = [

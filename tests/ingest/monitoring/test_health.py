@@ -12,8 +12,8 @@ from config.common import redis
 from ingest.monitoring import heartbeat
 from ingest.queue import redis_keys
 from tests.conftest import Api
-from tests.support.outages import database_away, redis_away
-from tests.support.signs import all_is_well
+from tests.support.processes.signs import all_is_well
+from tests.support.servers.outages import database_away, redis_away
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,7 @@ from ingest.monitoring import refusals
 from ingest.monitoring.refusals import MAX_BODY_BYTES, Refusal
 from ingest.queue import redis_keys
 from tests.conftest import Api, record
-from tests.support.outages import redis_away
+from tests.support.servers.outages import redis_away
 
 
 @pytest.fixture(autouse=True)

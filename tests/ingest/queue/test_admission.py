@@ -18,9 +18,10 @@ from ingest.monitoring import health, metrics
 from ingest.queue import redis_keys
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record, stored
-from tests.support.at_once import Threads
 from tests.support.entries import counters, in_stream
-from tests.support.outages import (
+from tests.support.processes.signs import all_is_well
+from tests.support.sending.at_once import Threads
+from tests.support.servers.outages import (
     everything_in,
     own_client,
     redis_away,
@@ -29,7 +30,6 @@ from tests.support.outages import (
     replies_lost,
     writes_stuck,
 )
-from tests.support.signs import all_is_well
 
 NOTHING = "Nothing was queued or charged."
 FULL = {"error": "Ingest queue is full", "code": "queue_full"}

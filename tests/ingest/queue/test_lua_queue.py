@@ -1,56 +1,32 @@
 """The queue's Lua scripts, each alone against a real Redis: what they change, and that a refusal changes nothing."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
 from config.common import redis
-from ingest.queue.scripts import script
+from tests.ingest.queue.calling import (
+    ACCEPTED,
+    GENERATION,
+    HOURS,
+    LOCK,
+    PENDING,
+    STREAM,
+    TOTAL,
+    TRIM,
+    TRIMMED,
+    TURNS,
+    call,
+    counts,
+    everything,
+    now_ms,
+    replay,
+    stream,
+)
 
-GENERATION, STREAM, TOTAL, HOURS = "generation", "stream", "total", "hours"
-ACCEPTED, QUEUED, BYTES = "accepted", "queued", "bytes"
-PENDING, TURNS, REPLAYED, LOCK, TRIMMED = "pending", "turns", "replayed", "lock", "trimmed"
-TRIM = [GENERATION, STREAM, QUEUED, BYTES, TOTAL, HOURS, TRIMMED]
-HOUR_MS = 3_600_000
 ROOT = Path(__file__).parents[3]
 PATHS = sorted(path for app in ("ingest", "quotas") for path in (ROOT / app).rglob("*.lua"))
-
-
-def call(name: str, keys: list[str], *args: Any) -> Any:
-    return script(name)(keys=keys, args=args)
-
-
-def everything() -> dict[bytes, bytes]:
-    """All that this Redis holds."""
-    client = redis.client()
-    return {key: client.dump(key) for key in client.keys("*")}
-
-
-def counts() -> dict[str, int]:
-    keys = {"accepted": ACCEPTED, "queued": QUEUED, "bytes": BYTES, "total": TOTAL}
-    return {name: int(value or 0) for name, value in zip(keys, redis.client().mget(keys.values()), strict=True)}
-
-
-def stream() -> list[str]:
-    return [stream_id.decode() for stream_id, _ in redis.client().xrange(STREAM)]
-
-
-@pytest.fixture
-def queue() -> list[str]:
-    """Sixty entries of 1, 2, 3 records and 10, 20, 30 bytes, in three hours; another dataset has 1000 bytes."""
-    client = redis.client()
-    client.set(GENERATION, "now")
-    ids = []
-    for n in range(60):
-        count = n % 3 + 1
-        stream_id = f"{490_000 * HOUR_MS + n * HOUR_MS // 20}-{n}"
-        client.xadd(STREAM, {"b": b"x" * 10 * count, "f": "o", "n": count, "v": 1, "t": "t"}, id=stream_id)
-        ids.append(stream_id)
-    client.mset({ACCEPTED: 120, QUEUED: 120, BYTES: 1200})
-    client.set(TOTAL, 2200)
-    return ids
 
 
 @pytest.mark.parametrize("keys", [0, 30])
@@ -207,11 +183,6 @@ def test_recount_counts_once() -> None:
 # -- take ---------------------------------------------------------------------------------------------
 
 
-def now_ms() -> int:
-    seconds, micros = redis.client().time()
-    return int(seconds * 1000 + micros // 1000)
-
-
 def take() -> int:
     taken: int = call("take", [TURNS, PENDING], 4, 30_000)
     return taken
@@ -313,109 +284,3 @@ def test_slots_that_were_not_used_for_long_are_forgotten() -> None:
     assert call("forget_slots", ["slots", "old", "new", "gone"], 60_000) == 2
     assert client.smembers("slots") == {b"new"}
     assert client.exists("old", "new") == 1
-
-
-# -- replay -------------------------------------------------------------------------------------------
-
-REPLAY = [GENERATION, STREAM, ACCEPTED, QUEUED, BYTES, TOTAL, PENDING, REPLAYED, TURNS]
-
-
-def replay(row: int, accepted_in: str) -> str:
-    reply: bytes = call("replay", REPLAY, row, accepted_in, 13, b"body", "o", 2, 5, "trace", "1-1", "now", 4)
-    return reply.decode()
-
-
-def test_replay_queues_an_entry_as_it_was_with_its_first_id(queue: list[str]) -> None:
-    redis.client().xtrim(STREAM, maxlen=0)
-    place = replay(7, "now")
-    ((found, fields),) = redis.client().xrange(STREAM)
-    assert place == f"now-{found.decode()}"
-    assert fields == {b"b": b"body", b"f": b"o", b"n": b"2", b"v": b"5", b"t": b"trace", b"o": b"1-1"}
-    assert redis.client().zscore(PENDING, "13") <= now_ms()
-    # It was accepted before, and counted then.
-    assert counts() == {"accepted": 120, "queued": 122, "bytes": 1204, "total": 2204}
-
-
-def test_replay_of_the_same_row_queues_nothing_more(queue: list[str]) -> None:
-    first = replay(7, "now")
-    before = everything()
-    assert replay(7, "now") == first
-    assert everything() == before
-    assert replay(8, "now") != first
-
-
-def test_replay_of_an_earlier_generation_counts_as_accepted(queue: list[str]) -> None:
-    replay(7, "before")
-    assert counts() == {"accepted": 122, "queued": 122, "bytes": 1204, "total": 2204}
-
-
-def test_replay_in_another_generation_does_nothing() -> None:
-    for generation in (None, "later"):
-        if generation:
-            redis.client().set(GENERATION, generation)
-        before = everything()
-        assert call("replay", REPLAY, 7, "now", 13, b"body", "o", 2, 5, "trace", "1-1", "now", 4) is None
-        assert everything() == before
-
-
-# -- begin --------------------------------------------------------------------------------------------
-
-BEGIN = [GENERATION, "version", "owner"]
-
-
-@pytest.mark.parametrize("before", [{}, {"owner": "us"}, {"version": 2}, {"version": 2, "owner": "us"}])
-def test_begin_names_a_fresh_set_of_data_in_one_step(before: dict[str, str | int]) -> None:
-    if before:
-        redis.client().mset(before)
-    assert call("begin", BEGIN, "new", 2, "us") == b"new"
-    assert redis.client().mget(BEGIN) == [b"new", b"2", b"us"]
-    assert call("begin", BEGIN, "other", 2, "us") == b"new"
-    assert redis.client().mget(BEGIN) == [b"new", b"2", b"us"]
-
-
-@pytest.mark.parametrize(
-    "before",
-    [{"owner": "them"}, {"version": 3}, {GENERATION: "old"}, {GENERATION: "old", "version": 2, "owner": "them"}],
-)
-def test_begin_does_not_change_data_of_others_or_other_versions(before: dict[str, str | int]) -> None:
-    redis.client().mset(before)
-    kept = everything()
-    assert call("begin", BEGIN, "new", 2, "us") is None
-    assert everything() == kept
-
-
-def test_replay_does_not_move_the_time_a_dataset_is_due(queue: list[str]) -> None:
-    redis.client().zadd(PENDING, {"13": 5000})
-    replay(7, "now")
-    assert redis.client().zscore(PENDING, "13") == 5000
-
-
-# -- ledger -------------------------------------------------------------------------------------------
-
-LEDGER = [GENERATION, STREAM, ACCEPTED, QUEUED, REPLAYED, TRIMMED]
-
-
-def test_ledger_lists_what_the_table_may_have(queue: list[str]) -> None:
-    redis.client().set(TRIMMED, 7)
-    before = everything()
-    assert call("ledger", LEDGER, "0-0") == [b"now", 120, 120, b"7", [], []]
-    listed = [[stream_id.encode(), b"t", n + 1, stream_id.encode()] for n, stream_id in enumerate(queue[:3])]
-    assert call("ledger", LEDGER, queue[2]) == [b"now", 120, 120, b"7", [], listed]
-    assert everything() == before
-
-
-def test_ledger_lists_more_than_a_page() -> None:
-    client = redis.client()
-    for n in range(1, 1202):
-        client.xadd(STREAM, {"n": 2, "o": f"1-{n}"}, id=f"5-{n}")
-    listed = call("ledger", LEDGER, "5-1100")[5]
-    assert listed == [[f"1-{n}".encode(), b"", 2, f"5-{n}".encode()] for n in range(1, 1101)]
-
-
-def test_ledger_names_the_rows_that_were_replayed(queue: list[str]) -> None:
-    redis.client().hset(REPLAYED, mapping={"11": "1-1", "13": "1-2"})
-    assert call("ledger", LEDGER, "0-0", 10, 11, 12, 13)[4] == [2, 4]
-
-
-def test_ledger_of_an_empty_redis_is_nothing() -> None:
-    assert call("ledger", LEDGER, "0-0", 10) == [b"", 0, 0, b"0", [], []]

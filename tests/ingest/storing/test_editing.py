@@ -15,9 +15,9 @@ from ingest.models import QuarantinedEntry, QuarantineEdit
 from ingest.storing import editing, ledger, quarantine
 from ingest.storing.drain import drain
 from tests.conftest import FIELDS, record
-from tests.support.at_once import at_once
+from tests.support.admin.forms import forms_of
 from tests.support.entries import enqueue, names_in_table
-from tests.support.forms import forms_of
+from tests.support.sending.at_once import at_once
 
 BAD = json.dumps(record(amount="12.5", country="RO"))
 GOOD = json.dumps(record(amount=12.5, country="RO"))

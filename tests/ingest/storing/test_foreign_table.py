@@ -21,8 +21,8 @@ from ingest.storing import upkeep
 from ingest.storing.drain import drain
 from ingest.storing.ledger import audit, balance
 from tests.conftest import FIELDS, Api
-from tests.support.crashing import drain_dying, finish, start
 from tests.support.entries import counters, in_stream, let_the_lock_expire, names_in_table, send, table_of
+from tests.support.processes.crashing import drain_dying, finish, start
 
 
 def restored_without(dataset: Dataset) -> Dataset:

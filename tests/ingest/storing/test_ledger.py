@@ -20,8 +20,8 @@ from ingest.storing.drain import drain
 from ingest.storing.ledger import Balance, audit, balance
 from ingest.storing.quarantine import discard, replay
 from tests.conftest import FIELDS, Api
-from tests.support.crashing import PROCESSES, race, running, start, wait_until
 from tests.support.entries import enqueue, generation, names_in_table, send
+from tests.support.processes.crashing import PROCESSES, race, running, start, wait_until
 
 
 def figures(dataset: Dataset) -> tuple[int, int, int, int]:

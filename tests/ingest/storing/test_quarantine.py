@@ -24,7 +24,6 @@ from ingest.storing.drain import drain
 from ingest.storing.ledger import balance
 from ingest.storing.quarantine import replay
 from tests.conftest import FIELDS, Api, record
-from tests.support.crashing import drain_dying, finish, start
 from tests.support.entries import (
     counted,
     counters,
@@ -38,6 +37,7 @@ from tests.support.entries import (
     send,
     table_of,
 )
+from tests.support.processes.crashing import drain_dying, finish, start
 
 GOOD = json.dumps(record(country="x")).encode()
 HELD, REPLAYED = QuarantinedEntry.State.HELD, QuarantinedEntry.State.REPLAYED

@@ -23,8 +23,8 @@ from ingest.storing.drain import drain, drain_once
 from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api
 from tests.support.entries import counters, in_stream, send, status
-from tests.support.object_store import ObjectStore
-from tests.support.signs import all_is_well
+from tests.support.processes.signs import all_is_well
+from tests.support.servers.object_store import ObjectStore
 
 
 @pytest.fixture(scope="module")

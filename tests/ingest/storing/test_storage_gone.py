@@ -27,9 +27,9 @@ from ingest.storing import untidy, upkeep
 from ingest.storing.drain import drain
 from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api
-from tests.support.crashing import drain_dying, finish, start
 from tests.support.entries import counters, enqueue, in_stream, let_the_lock_expire, names_in_table, send, status
-from tests.support.signs import all_is_well
+from tests.support.processes.crashing import drain_dying, finish, start
+from tests.support.processes.signs import all_is_well
 
 
 @contextmanager

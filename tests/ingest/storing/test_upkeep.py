@@ -22,8 +22,8 @@ from ingest.storing import untidy, upkeep
 from ingest.storing.drain import drain
 from ingest.storing.ledger import balance
 from tests.conftest import FIELDS, Api
-from tests.support.crashing import data_files, drain_until_empty, running, start, tidy_for_ever, wait_until
 from tests.support.entries import names_in_table, send, table_of
+from tests.support.processes.crashing import data_files, drain_until_empty, running, start, tidy_for_ever, wait_until
 
 
 def files(dataset: Dataset) -> int:

@@ -10,7 +10,7 @@ import pytest
 from datasets import services
 from datasets.models import Dataset, Project
 from tests.conftest import Api, stored
-from tests.support.hostile import PADDING
+from tests.support.contract.hostile import PADDING
 
 MUST_ACCEPT: dict[str, bytes] = {
     # structures

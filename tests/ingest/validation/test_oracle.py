@@ -25,9 +25,9 @@ from ingest.storing.conversion import to_table
 from ingest.storing.drain import drain
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
 from tests.conftest import Api
-from tests.support import oracle
+from tests.support.contract import oracle
+from tests.support.contract.hostile import MAX_RECORDS, Question, questions
 from tests.support.entries import table_of
-from tests.support.hostile import MAX_RECORDS, Question, questions
 
 # The long run sets these; see `oracle.main`.
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "1600"))

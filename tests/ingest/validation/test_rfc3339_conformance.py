@@ -9,8 +9,8 @@ from datasets import services
 from datasets.models import Dataset, Project
 from datasets.schemas.schema import Field
 from tests.conftest import Api, stored
-from tests.support import oracle
-from tests.support.hostile import PADDING
+from tests.support.contract import oracle
+from tests.support.contract.hostile import PADDING
 
 # As it stands in JSON -> the moment in UTC.
 MUST_ACCEPT = {

@@ -5,11 +5,7 @@ is read as a worker reads it.
 """
 
 import json
-import math
 import os
-import re
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from typing import Any
 
@@ -26,12 +22,10 @@ from ingest.queue.stream import Entry
 from ingest.storing.conversion import to_table
 from ingest.validation.msgspec_gaps import may_be_misread
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
+from tests.ingest.validation.reader import Number, Pairs, Refused, expected, microseconds
 
 # More by hand: EXAMPLES=200000 python -m pytest tests/ingest/validation/test_validation_agrees.py
 EXAMPLES = int(os.environ.get("EXAMPLES", "500"))
-DATE_TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
-)
 SCHEMA = CompiledSchema(1, [Field("t", "timestamp"), Field("s", "string")])
 
 TAKEN = [
@@ -190,88 +184,6 @@ def _first_row(schema: CompiledSchema, payload: Payload) -> dict[str, Any]:
     return {name: column.to_pylist()[0] for name, column in instants.items()}
 
 
-# -- a reader of our own ------------------------------------------------------------------------------
-
-
-class Refused(Exception):
-    """Not what the contract takes."""
-
-
-class Number(str):
-    """A JSON number, as it was written."""
-
-    __slots__ = ()
-
-
-class Pairs(list[tuple[str, Any]]):
-    """A JSON object, with all that stands in it."""
-
-
-def expected(schema: CompiledSchema, record: bytes) -> dict[str, Any]:
-    """The row a record should become. Raises Refused."""
-    found = _parse(record)
-    if not isinstance(found, Pairs):
-        raise Refused
-    values = dict(found)  # of a name that stands twice, the last one
-    types = {"timestamp": "timestamp", "context": "context", **schema.types}
-    if values.keys() != types.keys():
-        raise Refused
-    return {name: _value(type_name, values[name]) for name, type_name in types.items()}
-
-
-def _parse(text: bytes) -> Any:
-    def refuse(constant: str) -> None:
-        raise Refused
-
-    try:
-        found = json.loads(
-            text.decode(), parse_constant=refuse, parse_int=Number, parse_float=Number, object_pairs_hook=Pairs
-        )
-    except ValueError:
-        raise Refused from None
-    _refuse_lone_surrogates(found)
-    return found
-
-
-def _refuse_lone_surrogates(found: Any) -> None:
-    if isinstance(found, str):
-        if any("\ud800" <= character <= "\udfff" for character in found):
-            raise Refused
-    elif isinstance(found, list | tuple):
-        for each in found:
-            _refuse_lone_surrogates(each)
-
-
-def _value(type_name: str, value: Any) -> Any:
-    if type_name == "timestamp" and type(value) is str:
-        return _microseconds(value)
-    if type_name == "number" and type(value) is Number and math.isfinite(float(value)):
-        return float(value)
-    if (type_name, type(value)) in (("string", str), ("boolean", bool), ("context", Pairs)):
-        return value
-    raise Refused
-
-
-def _microseconds(text: str) -> int:
-    match = DATE_TIME.fullmatch(text)
-    if match is None:
-        raise Refused
-    *whole, fraction, sign, hours, minutes = match.groups()
-    if int(hours or 0) > 23 or int(minutes or 0) > 59:
-        raise Refused
-    rounded = (Decimal("0" + (fraction or "")) * 1_000_000).to_integral_value(ROUND_HALF_UP)
-    try:
-        year, month, day, hour, minute, second = map(int, whole)
-        local = datetime(year, month, day, hour, minute, second, tzinfo=UTC) + timedelta(microseconds=int(rounded))
-    except (ValueError, OverflowError):
-        raise Refused from None
-    offset = (int(hours or 0) * 60 + int(minutes or 0)) * (-1 if sign == "-" else 1)
-    instant = (local - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) - offset * 60_000_000
-    if not -62_135_596_800_000_000 <= instant < 253_402_300_800_000_000:  # the years 0001 to 9999
-        raise Refused
-    return instant
-
-
 # -- tables -------------------------------------------------------------------------------------------
 
 
@@ -284,9 +196,9 @@ def test_date_time_is_accepted_and_keeps_microseconds() -> None:
         for written in (json.dumps(text), _escaped(text)):
             outcome, row = verdict(SCHEMA, example(written))
             assert outcome == "accepted", text
-            assert row["t"] == _microseconds(text), text
+            assert row["t"] == microseconds(text), text
             at_the_top = example('"2026-06-10T10:58:00Z"').replace(b'"2026-06-10T10:58:00Z"', written.encode(), 1)
-            assert verdict(SCHEMA, at_the_top)[1]["timestamp"] == _microseconds(text), text
+            assert verdict(SCHEMA, at_the_top)[1]["timestamp"] == microseconds(text), text
 
 
 def test_what_is_no_date_time_is_refused() -> None:

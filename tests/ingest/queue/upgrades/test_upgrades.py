@@ -27,7 +27,7 @@ from ingest.storing.ledger import Balance, balance
 from tests.conftest import Api
 from tests.ingest.queue.upgrades.use import QUEUED, STORED
 from tests.support.entries import counters, table_of
-from tests.support.outages import everything_in, own_client
+from tests.support.servers.outages import everything_in, own_client
 
 HERE = Path(__file__).parent
 RELEASES = sorted(path.name.removesuffix(".json.gz") for path in HERE.glob("*.json.gz"))

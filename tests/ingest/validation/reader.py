@@ -1,0 +1,93 @@
+"""A reader of records that is written from the contract, and shares no code with the product's readers."""
+
+import json
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from datasets.schemas.schema import CompiledSchema
+
+DATE_TIME = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+)
+
+
+class Refused(Exception):
+    """The contract does not accept this record."""
+
+
+class Number(str):
+    """A JSON number, as it was written."""
+
+    __slots__ = ()
+
+
+class Pairs(list[tuple[str, Any]]):
+    """A JSON object with all its pairs, also those whose name occurs twice."""
+
+
+def expected(schema: CompiledSchema, record: bytes) -> dict[str, Any]:
+    """Return the row that a worker should write for a record. Raise Refused if the contract does not accept it."""
+    found = _parse(record)
+    if not isinstance(found, Pairs):
+        raise Refused
+    values = dict(found)  # if a name occurs twice, its last value counts
+    types = {"timestamp": "timestamp", "context": "context", **schema.types}
+    if values.keys() != types.keys():
+        raise Refused
+    return {name: _value(type_name, values[name]) for name, type_name in types.items()}
+
+
+def _parse(text: bytes) -> Any:
+    def refuse(constant: str) -> None:
+        raise Refused
+
+    try:
+        found = json.loads(
+            text.decode(), parse_constant=refuse, parse_int=Number, parse_float=Number, object_pairs_hook=Pairs
+        )
+    except ValueError:
+        raise Refused from None
+    _refuse_lone_surrogates(found)
+    return found
+
+
+def _refuse_lone_surrogates(found: Any) -> None:
+    if isinstance(found, str):
+        if any("\ud800" <= character <= "\udfff" for character in found):
+            raise Refused
+    elif isinstance(found, list | tuple):
+        for each in found:
+            _refuse_lone_surrogates(each)
+
+
+def _value(type_name: str, value: Any) -> Any:
+    if type_name == "timestamp" and type(value) is str:
+        return microseconds(value)
+    if type_name == "number" and type(value) is Number and math.isfinite(float(value)):
+        return float(value)
+    if (type_name, type(value)) in (("string", str), ("boolean", bool), ("context", Pairs)):
+        return value
+    raise Refused
+
+
+def microseconds(text: str) -> int:
+    match = DATE_TIME.fullmatch(text)
+    if match is None:
+        raise Refused
+    *whole, fraction, sign, hours, minutes = match.groups()
+    if int(hours or 0) > 23 or int(minutes or 0) > 59:
+        raise Refused
+    rounded = (Decimal("0" + (fraction or "")) * 1_000_000).to_integral_value(ROUND_HALF_UP)
+    try:
+        year, month, day, hour, minute, second = map(int, whole)
+        local = datetime(year, month, day, hour, minute, second, tzinfo=UTC) + timedelta(microseconds=int(rounded))
+    except (ValueError, OverflowError):
+        raise Refused from None
+    offset = (int(hours or 0) * 60 + int(minutes or 0)) * (-1 if sign == "-" else 1)
+    instant = (local - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) - offset * 60_000_000
+    if not -62_135_596_800_000_000 <= instant < 253_402_300_800_000_000:  # the years 0001 to 9999
+        raise Refused
+    return instant

@@ -1,0 +1,201 @@
+"""Run the service's code in processes that are killed at a step of the test's choice.
+
+The product has no hooks for this: its functions are wrapped here, in the process that dies. Processes are forked from
+one that has imported everything and opened nothing, so each starts within milliseconds.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from config.common import redis
+from datasets.models import Dataset
+from datasets.tables.commits import ConcurrentCommit
+from datasets.tables.table import DatasetTable
+from ingest.models import QuarantinedEntry
+from ingest.queue import redis_keys, stream, turns
+from ingest.storing import drain as drains
+from ingest.storing import ledger, quarantine, upkeep
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["config.web.wsgi", "tests.support.processes.crashing"])
+
+# Settings that a test may have changed. Its processes get the same values.
+_PASSED_ON = ("STORAGE_URL", "DRAIN_MAX_RECORDS", "DRAIN_MAX_BYTES", "DRAIN_LEASE_SECONDS", "VACUUM_RETENTION_HOURS")
+
+
+def start(work: Callable[..., None], *args: Any) -> ForkServerProcess:
+    """Run `work`, a function of a module, in a new process with the test's Redis, database and storage."""
+    place = {name: getattr(settings, name) for name in _PASSED_ON}
+    process = PROCESSES.Process(target=_enter, args=(place, connection.settings_dict["NAME"], work, args), daemon=True)
+    process.start()
+    return process
+
+
+def finish(process: ForkServerProcess) -> int:
+    """Wait until a process ends. Return its exit code, or the negative number of the signal that killed it."""
+    process.join(60)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+        process.join()
+        raise TimeoutError("the process did not end")
+    return code
+
+
+def _enter(place: dict[str, Any], database: str, work: Callable[..., None], args: tuple[Any, ...]) -> None:
+    for name, value in place.items():
+        setattr(settings, name, value)
+    connection.settings_dict["NAME"] = database
+    try:
+        work(*args)
+    finally:
+        connection.close()
+
+
+# -- killed at a step ----------------------------------------------------------------------------------
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _before(owner: Any, name: str) -> None:
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        _die()
+
+    setattr(owner, name, dying)
+
+
+def _after(owner: Any, name: str) -> None:
+    original = getattr(owner, name)
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        original(*args, **kwargs)
+        _die()
+
+    setattr(owner, name, dying)
+
+
+def _when_a_file_is_written() -> None:
+    """Die as soon as there is a new data file. The commit that names the file comes after that."""
+    root = Path(settings.STORAGE_URL)
+    before = len(data_files(root))
+
+    def watch() -> None:
+        while len(data_files(root)) == before:
+            pass
+        _die()
+
+    threading.Thread(target=watch, daemon=False).start()  # if the drain ends first, the process waits for this thread
+
+
+def data_files(root: Path) -> list[Path]:
+    """Return every Parquet file under a directory, whether or not a commit names it."""
+    return [path for path in root.glob("project_*/dataset_*/*/*.parquet") if "_delta_log" not in path.parts]
+
+
+STEPS: dict[str, Callable[[], None]] = {
+    "before the table is created": lambda: _before(DatasetTable, "create"),
+    "after the table was created": lambda: _after(DatasetTable, "create"),
+    "before the table is bound": lambda: _before(DatasetTable, "set_table_id"),
+    "after the table was bound": lambda: _after(DatasetTable, "set_table_id"),
+    "before the recount": lambda: _before(ledger, "recount"),
+    "after the recount": lambda: _after(ledger, "recount"),
+    "before keep_ahead": lambda: _before(stream, "keep_ahead"),
+    "after keep_ahead": lambda: _after(stream, "keep_ahead"),
+    "before the renumbering": lambda: _before(stream, "renumber"),
+    "after the renumbering": lambda: _after(stream, "renumber"),
+    "before the write": lambda: _before(DatasetTable, "append"),
+    "between write and commit": _when_a_file_is_written,
+    "after the commit": lambda: _after(DatasetTable, "append"),
+    "after the trim": lambda: _after(stream, "trim"),
+    "before the turn is settled": lambda: _before(turns, "settle"),
+    "after the turn was settled": lambda: _after(turns, "settle"),
+    "after the write to quarantine": lambda: _after(quarantine, "put"),
+    "before the write to quarantine": lambda: _before(QuarantinedEntry.objects, "bulk_create"),
+}
+
+
+def drain_dying(step: str, dataset_id: int) -> None:
+    """Drain, and die at a step."""
+    STEPS[step]()
+    drains.drain(dataset_id)
+
+
+# -- other work for processes -------------------------------------------------------------------------
+
+
+def drain_until_empty(dataset_id: int) -> None:
+    """Drain until the queue is empty, as workers do. Wait while another process holds the lock."""
+    while redis.client().xlen(redis_keys.stream(dataset_id)):
+        drains.drain(dataset_id)
+
+
+def drain_without_lock(dataset_id: int) -> None:
+    """Drain, even if another process has claimed the dataset."""
+    dataset = Dataset.objects.get(pk=dataset_id)
+    while drains.drain_once(dataset) is not None:
+        pass
+
+
+def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
+    """Drain without a lock, beside other processes, until `until` is set and the queue is empty.
+
+    Put (rows written, commits refused) into `results`.
+    """
+    dataset = Dataset.objects.get(pk=dataset_id)
+    written = refused = 0
+    barrier.wait(60)
+    while True:
+        last = until.is_set()
+        try:
+            stored = drains.drain_once(dataset)
+        except ConcurrentCommit:
+            refused += 1
+            continue
+        except stream.AnotherGeneration:
+            continue
+        written += stored.rows if stored else 0
+        if stored is None and last:
+            break
+    results.put((written, refused))
+
+
+@contextmanager
+def running(*processes: ForkServerProcess) -> Iterator[None]:
+    """Kill the processes at the end of the block."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """Wait until a condition is true. Return its value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise TimeoutError("the condition did not become true")
+        time.sleep(0.005)
+
+
+def tidy_for_ever() -> None:
+    """Tidy all tables again and again until the process is killed."""
+    while True:
+        upkeep.tidy_tables(everything=True)

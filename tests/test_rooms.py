@@ -1,0 +1,56 @@
+"""Folders and files stay small, and retired names do not come back."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import ROOT
+
+FOLDERS = ("config", "datasets", "ingest", "quotas", "tests")
+MAX_MODULES = 12
+MAX_LINES = 400
+LONG = {
+    # Another change to the catalog and its tests is under way. It splits this file.
+    "tests/datasets/contracts/test_catalog.py",
+}
+RETIRED = (
+    "MOST_",
+    "LONGEST_",
+    "LARGEST_",
+    "ToldAdmin",
+    "RememberedAdmin",
+    "checkup",
+    "Overtaken",
+    "NeverStill",
+    "currents",
+    "env.truth",
+    "env.texts",
+    "env.least",
+)
+
+
+def files(*suffixes: str) -> list[Path]:
+    """Return the files of product and tests with these suffixes, relative to the repository."""
+    found = [path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    return [path for path in found if path.suffix in suffixes and "node_modules" not in path.parts]
+
+
+def test_a_folder_has_at_most_a_dozen_modules() -> None:
+    modules = Counter(str(path.parent) for path in files(".py") if path.name != "__init__.py")
+    assert len(modules) > 40
+    assert {folder: count for folder, count in modules.items() if count > MAX_MODULES} == {}
+
+
+def test_a_file_has_at_most_400_lines() -> None:
+    sources = files(".py", ".lua", ".js", ".mjs", ".css", ".html")
+    long = {str(path) for path in sources if len((ROOT / path).read_text().splitlines()) > MAX_LINES}
+    assert long == LONG
+
+
+@pytest.mark.parametrize("name", RETIRED)
+def test_a_retired_name_is_not_used_again(name: str) -> None:
+    whole = re.compile(rf"\b_?{re.escape(name)}" + ("" if name.endswith("_") else r"\b"))
+    sources = [path for path in files(".py", ".lua", ".js", ".mjs", ".html", ".md") if path.name != "test_rooms.py"]
+    assert [str(path) for path in sources if whole.search((ROOT / path).read_text())] == []
