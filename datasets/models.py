@@ -28,12 +28,12 @@ class Project(models.Model):
         settings.AUTH_USER_MODEL,
         blank=True,
         related_name="shared_projects",
-        help_text="Staff who see and change the project as its owner does.",
+        help_text="Staff users who can see and change the project like its owner.",
     )
     name = models.CharField(max_length=200)
     slug = models.SlugField(max_length=100, unique=True)
     is_active = models.BooleanField(
-        "active", default=True, help_text="While inactive, every request with one of the project's keys is refused."
+        "active", default=True, help_text="If the project is inactive, all requests with its keys are refused."
     )
     default_dataset = models.ForeignKey(
         "Dataset",
@@ -41,7 +41,7 @@ class Project(models.Model):
         null=True,
         blank=True,
         related_name="+",
-        help_text="Receives what is sent to /datasets without a dataset id.",
+        help_text="Receives records that clients send to /datasets without a dataset ID.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -69,7 +69,7 @@ class Dataset(models.Model):
     slug = models.SlugField(max_length=100)
     description = models.TextField(blank=True)
     is_archived = models.BooleanField(
-        "archived", default=False, help_text="An archived dataset accepts no more records; its table stays."
+        "archived", default=False, help_text="An archived dataset accepts no records. Its table stays."
     )
     created_at = models.DateTimeField(auto_now_add=True)
     # Set before the first row is written. Without it, a storage that is not mounted would look like a new dataset.
@@ -105,8 +105,8 @@ class SchemaVersion(models.Model):
     """One version of a dataset's fields. Versions never change: a change publishes the next version."""
 
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
-    number = models.PositiveIntegerField(help_text="1 is the dataset's first.")
-    fields = models.JSONField(help_text='[{"name", "type", "description"}, ...], in order')
+    number = models.PositiveIntegerField(help_text="The first version of a dataset is 1.")
+    fields = models.JSONField(help_text='The fields in their order: [{"name", "type", "description"}, ...].')
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
@@ -132,11 +132,11 @@ class ApiKey(models.Model):
     """An API key that was issued. The token itself is not stored: see `datasets.contracts.keys`."""
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="keys")
-    name = models.CharField(max_length=200, help_text="Who or what uses it.")
+    name = models.CharField(max_length=200, help_text="The person or program that uses this key.")
     # The token's `jti` claim. It is random, so the signing secret alone is not enough to forge a token.
     token_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: it does not expire.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="If empty, the key does not expire.")
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 

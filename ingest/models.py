@@ -23,8 +23,8 @@ class QuarantinedEntry(models.Model):
 
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="quarantine")
     generation = models.CharField(max_length=8)
-    position = models.BigIntegerField(help_text="In the queue: milliseconds << 20 | sequence number.")
-    origin = models.CharField(max_length=40, help_text="The stream id under which it was accepted.")
+    position = models.BigIntegerField(help_text="The position in the queue: milliseconds << 20 | sequence number.")
+    origin = models.CharField(max_length=40, help_text="The stream ID that the entry got when it was accepted.")
     count = models.PositiveIntegerField("records")
     body = models.BinaryField()
     format = models.CharField(max_length=1)
@@ -33,9 +33,11 @@ class QuarantinedEntry(models.Model):
     reason = models.TextField()
     state = models.CharField(max_length=10, choices=State.choices, default=State.HELD)
     created_at = models.DateTimeField(auto_now_add=True)
-    replayed_as = models.CharField(max_length=40, blank=True, help_text="The replay’s place: generation-stream id.")
+    replayed_as = models.CharField(
+        max_length=40, blank=True, help_text="The replay in the queue: generation, stream ID."
+    )
     replayed_at = models.DateTimeField(null=True, blank=True)
-    discarded_at = models.DateTimeField(null=True, blank=True, help_text="Its body was deleted then.")
+    discarded_at = models.DateTimeField(null=True, blank=True, help_text="The body was deleted at this time.")
 
     class Meta:
         verbose_name = "quarantined entry"
@@ -76,5 +78,5 @@ class DatasetRecords(Dataset):
 
     class Meta:
         proxy = True
-        verbose_name = "records of a dataset"
+        verbose_name = "dataset records"
         verbose_name_plural = "records"

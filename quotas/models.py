@@ -19,7 +19,7 @@ class QuotaLimit(models.Model):
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_quota")
     records_per_month = models.BigIntegerField(
         validators=[MinValueValidator(UNLIMITED), MaxValueValidator(MAX_LIMIT)],
-        help_text="-1 is unlimited, 0 blocks.",
+        help_text="-1 means unlimited. 0 blocks all records.",
     )
 
     def __str__(self) -> str:
@@ -30,7 +30,7 @@ class MonthlyUsage(models.Model):
     """The records charged to a user in a month, as of the last flush."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dataset_usage")
-    period = models.CharField(max_length=7, help_text="YYYY-MM, in UTC")
+    period = models.CharField(max_length=7, help_text="The month in UTC, as YYYY-MM.")
     used = models.BigIntegerField(default=0)
     updated_at = models.DateTimeField(auto_now=True)
 
