@@ -200,7 +200,7 @@ def rotate_key(key: ApiKey, *, grace: timedelta, newest: int | None = None) -> A
 
     Args:
         key: The key to replace.
-        grace: How long the old key still works. If it is zero, the old key is revoked at once.
+        grace: How long the old key still works. If it is zero, the old key is revoked immediately.
         newest: The id of the newest key with this name that the admin saw. A form that is sent twice must not issue two
             keys.
 

@@ -97,7 +97,7 @@ class QuotaExceeded(ApiError):
 
 
 class TooManyKeys(ApiError):
-    """The project has used all the Idempotency-Keys that are remembered at once."""
+    """The project already has as many remembered Idempotency-Keys as it may have."""
 
     status, code, confirmed = 429, "too_many_idempotency_keys", True
     error = "Too many Idempotency-Keys"

@@ -29,6 +29,19 @@ UNCLEAR = re.compile(
 )
 
 
+# Another change to these files is under way. Take each off this list when that has landed.
+NOT_YET_CLEAR = {
+    "config/common/arrival.py",
+    "config/common/redis.py",
+    "config/web/granian.py",
+    "config/web/lingering.py",
+    "config/web/share.py",
+    "config/web/wsgi.py",
+    "datasets/contracts/catalog.py",
+}
+SOURCES = sorted(path for app in OURS for suffix in ("py", "lua", "html") for path in (ROOT / app).rglob(f"*.{suffix}"))
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -167,10 +180,15 @@ def test_a_document_is_in_clear_english(path: Path) -> None:
     assert not UNCLEAR.findall(path.read_text())
 
 
+def test_the_product_is_in_clear_english() -> None:
+    assert len(SOURCES) > 150
+    unclear = {name_of(path): UNCLEAR.findall(path.read_text()) for path in SOURCES}
+    assert {name: found for name, found in unclear.items() if found and name not in NOT_YET_CLEAR} == {}
+
+
 def test_every_term_of_the_glossary_is_used() -> None:
     glossary = ROOT / "docs" / "glossary.md"
-    sources = [path for app in OURS for suffix in ("py", "lua", "html") for path in (ROOT / app).rglob(f"*.{suffix}")]
-    texts = " ".join(path.read_text() for path in [*sources, *DOCUMENTS] if path != glossary).lower()
+    texts = " ".join(path.read_text() for path in [*SOURCES, *DOCUMENTS] if path != glossary).lower()
     terms = [row[0].strip("*").lower() for row in rows(glossary.read_text())]
     assert len(terms) == len(set(terms)) > 20
     for term in terms:

@@ -90,8 +90,8 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         *("--workers", str(web)),
         *("--blocking-threads", str(settings.WEB_THREADS)),
         *("--backlog", "4096"),
-        # Connections of a process, idle ones included: with so many it takes no new one. granian would take the
-        # backlog, divided by the processes: 2,048.
+        # The most connections that a process holds open, idle ones included. granian's default would be the backlog
+        # divided by the number of processes: 2,048.
         *("--backpressure", str(_MAX_FILES)),
         "--respawn-failed-workers",
         # Without a limit, one client that does not send its body delays a stop or a reload for as long as it likes.

@@ -32,7 +32,7 @@ _INVALID_ID = "expected a number but got"
 _UNAVAILABLE: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
     (
         (PasswordChecksBusy,),
-        "Too many logins at once",
+        "Too many logins at the same time",
         "The service is checking other passwords and did not check yours. Wait a few seconds, then log in again.",
     ),
     (

@@ -25,7 +25,7 @@ _CHANGING_SECONDS = 60
 
 
 class ChangeRefused(Refused):
-    """Redis did not answer, so a change could not take effect at once. Nothing was changed."""
+    """Redis did not answer, so the change could not take effect immediately. Nothing was changed."""
 
 
 def key(project_id: int) -> str:

@@ -21,7 +21,8 @@ from datasets.tables.table import DatasetTable
 
 BATCH_BYTES = 8 * 1024**2
 _MAX_BATCH_ROWS = 65_536
-# Rows decoded at once: 16 rows cost 4 seconds of CPU per million small records, and take 160 MB if all are largest.
+# Rows to decode in one step. With 16, a million small records cost 4 seconds of CPU, and 16 of the largest records take
+# 160 MB.
 _MAX_DECODED_ROWS = 16
 _MAX_DECODED_BYTES = 160 * 1024**2
 

@@ -18,8 +18,8 @@ from datasets.tables.storage import ForeignTable, TableGone, storage_options, ta
 
 # Handles of tables that a process keeps open.
 _MAX_OPEN = 1000
-# Only appends delete expired log files. If two writers did so at once, one would find a file missing and report its
-# commit as failed. Compaction ignores this argument, hence `enableExpiredLogCleanup` in the table's properties.
+# Only appends delete expired log files. If two writers did so together, one would find a file missing and report
+# its commit as failed. Compaction ignores this argument, hence `enableExpiredLogCleanup` in the table's properties.
 _CLEAN_UP_LOG = PostCommitHookProperties(cleanup_expired_logs=True)
 
 

@@ -1,4 +1,4 @@
-"""Export stored records: limit how many exports run at once, track their progress, and handle unreadable records."""
+"""Export stored records: limit parallel exports, track their progress, and handle unreadable records."""
 
 import logging
 import threading
@@ -33,7 +33,7 @@ _lock = threading.Lock()
 
 
 def max_exports() -> int:
-    """Return how many exports this process runs at once. Each holds a thread until the client has read all of it."""
+    """Return how many exports a process runs in parallel. Each holds a thread until the client has read all of it."""
     return max(1, settings.WEB_THREADS // 8)
 
 

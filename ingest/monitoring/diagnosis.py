@@ -68,7 +68,7 @@ ADVICE = {
         "Compare the ID in the address with the dataset's page, and check the key's project.",
     ),
     "body_too_slow": (
-        "Many clients at once sent their bodies too slowly.",
+        "Many clients sent their bodies too slowly at the same time.",
         "Send bodies without pauses. For clients on slow lines, put a proxy that buffers in front.",
     ),
     "length_required": (

@@ -92,7 +92,7 @@ _unpack = msgspec.msgpack.Decoder(Refusal).decode
 
 
 class _Allowance:
-    """A rate limit: so many per second, and more in a burst after a pause."""
+    """A rate limit: `per_second` on average, and up to `burst` after a pause."""
 
     def __init__(self, per_second: float, burst: int) -> None:
         self.per_second, self.burst = per_second, burst

@@ -1,8 +1,8 @@
 """Every Redis key of the queue. Quota keys are in `quotas.counters`, revisions in `datasets.contracts.revisions`.
 
 Glossary
-    generation      name of the present set of Redis data. A wiped Redis gets a new one, so that nobody takes its new
-                    stream ids for old ones
+    generation      name of the present set of Redis data. A wiped Redis gets a new one, so that no drain takes
+                    its new stream ids for old ones
     stream          a dataset's queue: one entry per accepted request (fields below)
     accepted        number of records that a dataset has accepted in this generation
     queued          number of records in a dataset's stream

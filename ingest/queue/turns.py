@@ -59,7 +59,7 @@ def pending() -> dict[int, float]:
 
 
 def settle(dataset: Dataset) -> None:
-    """End a drain: the dataset is no longer pending if its stream is empty, and due at once if it is not."""
+    """End a drain. If the stream is empty, the dataset is no longer pending. If not, its next drain is due now."""
     keys = [redis_keys.pending(dataset.project_id), redis_keys.stream(dataset.pk), redis_keys.TURNS]
     script("end_drain")(keys=keys, args=[dataset.pk, dataset.project_id])
 

@@ -81,7 +81,7 @@ def _owners(
         table: The dataset's table. Only the doubtful entries are looked up in it.
         kept: The trace IDs in quarantine, by position and origin. All entries are looked up in it.
         entries: The entries, in the order of the queue.
-        doubtful: Those of the entries that may be in the table.
+        doubtful: The subset of `entries` that may be in the table.
     """
     in_table = lookup.trace_ids(table.delta, map(first_row_id, doubtful)) if doubtful and table.exists else {}
     found: defaultdict[str, set[str]] = defaultdict(set)

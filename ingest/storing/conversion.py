@@ -19,7 +19,7 @@ from ingest.queue.formats import ARRAY, LINES, OBJECT, lines_of
 from ingest.queue.stream import Entry
 
 # Convert bodies of about this many bytes at a time: their objects then stay in the processor's cache, and Python reuses
-# their memory. Converting a whole commit at once takes half as long again.
+# their memory. Converting a whole commit in one piece takes 50 % longer.
 _PIECE_BYTES = 4 * 1024 * 1024
 # How much deeper than usual Python may recurse while it parses a body. That takes about 100 KB of C stack.
 _EXTRA_RECURSION = 1000
@@ -99,7 +99,7 @@ def _convert_piece(
 ) -> list[pa.Table]:
     """Return the rows of entries of one version. Add entries that cannot be decoded to `failures`.
 
-    All entries are decoded at once. If that fails, each half is tried, and so on, until the bad entries are found.
+    All entries are decoded together. If that fails, each half is tried, and so on, until the bad entries are found.
     """
     try:
         return [to_table(schema, entries, project_id=dataset.project_id, dataset_id=dataset.pk)]

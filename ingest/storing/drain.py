@@ -11,7 +11,7 @@ Each commit takes these steps, in this order:
 
 The watermark is the position up to which the table holds its queue. It lives in the table. If a drain dies before the
 commit, nothing was stored. If it dies after the commit, the next drain finds the entries in the table and trims them.
-If two drains run at once, the table refuses the second commit.
+If two drains run at the same time, the table refuses the second commit.
 """
 
 import logging
@@ -42,7 +42,7 @@ _TURN_SECONDS = 5.0
 def drain(dataset_id: int) -> int:
     """Store the entries that a dataset's queue holds. Return the number of rows written.
 
-    Entries that arrive meanwhile wait for the next dispatch: commits that follow each other at once would be small.
+    Entries that arrive meanwhile wait for the next dispatch: commits without a pause between them would be small.
     Do nothing if another drain has claimed the dataset.
 
     Raises:

@@ -73,7 +73,7 @@ def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: Abs
         entry: The entry in quarantine.
         text: The new body.
         version: The schema version to check the new body against.
-        author: Who edits.
+        author: The user who edits the body.
         seen: The number of edits that the author's page showed. If there are more by now, the edit is refused.
     """
     with transaction.atomic():

@@ -20,7 +20,7 @@ MAX_CHARACTERS = 100  # of a field's name in an answer
 
 Problem = dict[str, object]
 
-# The members of a larger object are not all held as Python objects at once.
+# The members of a larger record are not all held as Python objects at the same time.
 _MAX_BYTES_AT_ONCE = 64 * 1024
 _all_members = msgspec.json.Decoder(dict[str, Raw]).decode
 

@@ -9,8 +9,9 @@
 --
 -- RETURN 1
 --
--- A counter that exists keeps its value: two processes may seed at once, and a charge may come between. If the total
--- was lost but the delta was not, the database lacks the records in the delta, so the script adds them to the total.
+-- A counter that exists keeps its value: two processes may seed at the same time, and a charge may come between.
+-- If the total was lost but the delta was not, the database lacks the records in the delta, so the script adds them to
+-- the total.
 --
 -- Example: after FLUSHALL, with 42 records in the database
 --     EVAL <seed> 3 quota_limit:datasets:7 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11 1000 42 8640000

@@ -1,4 +1,4 @@
--- End a drain: the dataset is no longer pending if its stream is empty, and due at once if it is not.
+-- End a drain. If the stream is empty, the dataset is no longer pending. If not, its next drain is due immediately.
 --
 -- RETURN 1 if the stream is empty, else 0
 --
