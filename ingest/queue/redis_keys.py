@@ -85,7 +85,7 @@ def pending(project_id: int) -> str:
 
 
 def trimmed(dataset_id: int) -> str:
-    """Return the key of the position of a dataset's table at the last trim."""
+    """Return the key of `trimmed`: the table's watermark at the last trim."""
     return f"queue:trimmed:{dataset_id}"
 
 
@@ -110,7 +110,7 @@ def lock(dataset_id: int) -> str:
 
 
 def sign(name: str) -> str:
-    """Return the key of a sign of life."""
+    """Return the key of a heartbeat."""
     return f"sign:{name}"
 
 
