@@ -182,9 +182,14 @@ def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
 
 def revoke_key(key: ApiKey) -> None:
     """Revoke a key: requests are refused from the next one on. Revoking twice keeps the first time."""
-    with changing(key.project_id):
-        ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=clock.now())
+    revoke_keys([key])
     key.refresh_from_db()
+
+
+def revoke_keys(keys: Sequence[ApiKey]) -> None:
+    """Revoke all of these keys, or none. The keys may belong to several projects. Raises ChangeRefused."""
+    with changing(*{key.project_id for key in keys}):
+        ApiKey.objects.filter(pk__in=[key.pk for key in keys], revoked_at=None).update(revoked_at=clock.now())
 
 
 def newest_namesake(key: ApiKey) -> int:

@@ -159,12 +159,12 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
 
     def _revoke(self, request: HttpRequest, keys: list[ApiKey]) -> None:
         try:
-            for key in keys:
-                services.revoke_key(key)
-                self.log_change(request, key, "Revoked.")
+            services.revoke_keys(keys)
         except ChangeRefused as refusal:
             messages.error(request, str(refusal))
             return
+        for key in keys:
+            self.log_change(request, key, "Revoked.")
         messages.success(request, "Revoked: " + ", ".join(f"“{key}” (id {key.pk})" for key in keys) + ".")
 
     def rotate_view(self, request: HttpRequest, object_id: int) -> HttpResponse:

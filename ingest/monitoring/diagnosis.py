@@ -73,7 +73,7 @@ ADVICE = {
     ),
     "length_required": (
         "An NDJSON body came in chunks and without its length, so a cut-off body would look complete.",
-        "Send Content-Length, or compress the body.",
+        "Send Content-Length, or send the records as a JSON array.",
     ),
     "body_too_large": ("A body is larger than MAX_BODY_BYTES.", "Send smaller batches."),
     "too_many_records": ("A batch has more records than MAX_BATCH_RECORDS.", "Send smaller batches."),
@@ -96,7 +96,7 @@ ADVICE = {
     ),
     "queue_unavailable": (
         "Redis or the database did not answer.",
-        "Start them again. Clients can simply retry.",
+        "Start them again. Clients must retry with the same Idempotency-Key, so that nothing is stored twice.",
     ),
     "receipt_not_found": (
         "A client asked for a receipt that does not exist.",

@@ -43,6 +43,17 @@ def upgrade() -> tuple[int, int]:
     return before, CURRENT_VERSION
 
 
+def check_version() -> tuple[int, int]:
+    """Return the data's version, and the version that `upgrade` would give it. Change nothing. Raises as `upgrade`."""
+    owner = redis.client().get(installation.INSTALLATION)
+    if owner is not None:
+        installation.check_owner(owner)
+    found = version()
+    if found > CURRENT_VERSION:
+        installation.check()  # raises AnotherVersion
+    return found, CURRENT_VERSION
+
+
 def version() -> int:
     """Return the data's version. The first releases did not write it, so their keys tell it."""
     client = redis.client()

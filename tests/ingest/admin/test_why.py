@@ -1,5 +1,7 @@
 """The page “Why does nothing arrive?” shows each cause and what to do about it."""
 
+import gzip
+import json
 import re
 import shutil
 import time
@@ -88,6 +90,16 @@ def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dat
     project.is_active = False
     services.save_project(project, changed=["is_active"])
     assert "The project is inactive" in look()
+
+
+def test_both_parts_of_the_advice_for_a_missing_length_work(look: Look, api: Api, dataset: Dataset) -> None:
+    path, line = f"/datasets/{dataset.pk}/batch", json.dumps(record()).encode()
+    lines, array = {"Content-Type": "application/x-ndjson"}, {"Content-Type": "application/json"}
+    chunked = {"Content-Encoding": "gzip", **lines}
+    assert api.request("POST", path, content=iter([gzip.compress(line)]), headers=chunked).status_code == 411
+    assert "Send Content-Length, or send the records as a JSON array." in look()
+    assert api.request("POST", path, content=line, headers=lines).status_code == 202
+    assert api.request("POST", path, content=iter([b"[%b]" % line]), headers=array).status_code == 202
 
 
 def test_expired_key_is_not_active(look: Look, key: ApiKey) -> None:

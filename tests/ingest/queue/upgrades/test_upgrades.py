@@ -157,6 +157,30 @@ def test_an_upgrade_that_is_repeated_or_died_does_no_harm(left: Left) -> None:
     assert everything_in(own_client()) == done
 
 
+def test_check_tells_whether_to_upgrade_and_changes_nothing(left: Left, capsys: pytest.CaptureFixture[str]) -> None:
+    before, found = everything_in(own_client()), upgrades.version()
+    if found < CURRENT_VERSION:
+        with pytest.raises(SystemExit) as ended:
+            call_command("migrate_queue", check=True)
+        assert ended.value.code == 1
+        needed = f"The data in Redis has version {found}, and this release needs version {CURRENT_VERSION}."
+        assert needed in capsys.readouterr().err
+    else:
+        call_command("migrate_queue", check=True)
+    assert everything_in(own_client()) == before
+
+
+def test_check_changes_nothing_in_an_empty_redis(clean_redis: None, transactional_db: None) -> None:
+    call_command("migrate_queue", check=True)
+    assert everything_in(own_client()) == {}
+
+
+def test_check_refuses_the_data_of_another_installation(clean_redis: None, transactional_db: None) -> None:
+    redis.client().set(installation.INSTALLATION, "another")
+    with pytest.raises(CommandError, match="belongs to another installation"):
+        call_command("migrate_queue", check=True)
+
+
 def test_nothing_is_touched_before_the_upgrade(left: Left) -> None:
     if upgrades.version() == CURRENT_VERSION:
         return
@@ -195,8 +219,9 @@ def test_data_of_a_newer_release_is_refused(dataset: Dataset) -> None:
     words = "was written by a newer release"
     with pytest.raises(AnotherVersion, match=words):
         turns.next_due()
-    with pytest.raises(CommandError, match=words):
-        call_command("migrate_queue")
+    for check in (False, True):
+        with pytest.raises(CommandError, match=words):
+            call_command("migrate_queue", check=check)
     assert words in health.checks()["redis"]
 
 

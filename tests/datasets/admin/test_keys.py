@@ -1,0 +1,45 @@
+"""Revoke several keys in one action."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from datasets import services
+from datasets.contracts import revisions
+from datasets.models import ApiKey
+from tests.support.servers.outages import own_client
+
+
+@contextmanager
+def writable(key: str) -> Iterator[None]:
+    """Make Redis refuse every command that uses another key."""
+    admin = own_client()
+    admin.execute_command("ACL", "SETUSER", "default", "resetkeys", f"~{key}")
+    try:
+        yield
+    finally:
+        admin.execute_command("ACL", "SETUSER", "default", "allkeys")
+
+
+def revoke(client: Client, keys: list[ApiKey]) -> str:
+    """Revoke the keys in the list of keys, and return the page that follows."""
+    chosen = {"action": "revoke", "_selected_action": [key.pk for key in keys], "confirmed": "yes"}
+    return client.post(reverse("admin:datasets_apikey_changelist"), chosen, follow=True).content.decode()
+
+
+def test_keys_of_several_projects_are_revoked_together_or_not_at_all(owner: User, key: ApiKey) -> None:
+    User.objects.update(is_staff=True, is_superuser=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=owner.pk))
+    other = services.create_key(project=services.create_project(slug="other", owner=owner), name="other")
+
+    for project in (key.project, other.project):  # one of the two is the last to change, so the action stops halfway
+        with writable(revisions.key(project.pk)):
+            assert "Redis does not answer, so the change could not take effect" in revoke(client, [key, other])
+        assert not ApiKey.objects.exclude(revoked_at=None).exists()
+
+    assert "Revoked:" in revoke(client, [key, other])
+    assert not ApiKey.objects.filter(revoked_at=None).exists()
