@@ -36,6 +36,14 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 id="config.E002",
             )
         )
+    if settings.BODY_MEMORY_BYTES < 4 * settings.MAX_BODY_BYTES:
+        found.append(
+            Error(
+                "BODY_MEMORY_BYTES is less than four bodies of MAX_BODY_BYTES.",
+                hint="Raise BODY_MEMORY_BYTES. One project may use half of it, for a body and its compressed form.",
+                id="config.E006",
+            )
+        )
     if settings.MAX_BATCH_RECORDS > 100_000:
         found.append(
             Error("MAX_BATCH_RECORDS is above 100000: row IDs would not sort.", hint="Lower it.", id="config.E003")
@@ -81,7 +89,7 @@ def check_site(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_machines(**_: Any) -> list[CheckMessage]:
-    """Warn of local data that other machines cannot reach. If Redis is remote, assume several machines."""
+    """Return what several machines do not share. There are several if Redis is on another machine."""
     if urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
         return []
     found: list[CheckMessage] = []

@@ -65,8 +65,12 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- what a request may carry
 
-    # Threads of each web process. Some of them wait for slow bodies (see config.common.arrival).
-    WEB_THREADS: Positive = 32
+    # Threads of each web process that serve the admin. The API runs in the event loop.
+    ADMIN_THREADS: Positive = 8
+    # Memory of each web process for large bodies, and for bodies that arrive in pieces (see ingest.validation.room).
+    BODY_MEMORY_BYTES: Positive = 256 * 1024 * 1024
+    # A client that has begun its body, and then sends nothing of it for this long, gets 408.
+    BODY_SILENCE_SECONDS: Seconds = 60.0
     # A client that reads nothing of its answer for this long loses its connection, which may hold a thread or memory.
     SEND_TIMEOUT_SECONDS: LongSeconds = 60.0
     MAX_BODY_BYTES: Positive = 10 * 1024 * 1024

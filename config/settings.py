@@ -35,7 +35,7 @@ private_directory(DATA_DIR)
 REDIS_IS_EMBEDDED = not env.REDIS_URL
 REDIS_URL = env.REDIS_URL or f"unix://{embedded_redis_socket(DATA_DIR)}?db=0"
 REDIS_MAXMEMORY_BYTES = env.REDIS_MAXMEMORY_BYTES
-# With the embedded Redis, the broker is its database 1. Otherwise the broker uses REDIS_URL.
+# Beside an embedded Redis the broker is its second database; else it is the same Redis.
 _BROKER = f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1" if REDIS_IS_EMBEDDED else broker(REDIS_URL)
 CELERY_BROKER_URL = env.CELERY_BROKER_URL or _BROKER
 STORAGE_URL = storage_location(env.STORAGE_URL or str(DATA_DIR / "tables"))
@@ -86,11 +86,11 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 # Requests to these paths go through the middleware. All others are the API's, which has no cookies, forms or pages (see
-# config.web.wsgi).
+# config.web.asgi).
 SITE_PATHS = ("/admin/", "/static/")
 
 ROOT_URLCONF = "config.urls"
-WSGI_APPLICATION = "config.web.wsgi.application"
+ASGI_APPLICATION = "config.web.asgi.application"
 APPEND_SLASH = False
 LOGIN_URL = LOGIN_REDIRECT_URL = "/admin/"
 
@@ -255,7 +255,9 @@ PORT = env.PORT
 WEB_WORKERS = env.WEB_WORKERS
 CELERY_WORKERS = env.CELERY_WORKERS
 
-WEB_THREADS = env.WEB_THREADS
+ADMIN_THREADS = env.ADMIN_THREADS
+BODY_SILENCE_SECONDS = env.BODY_SILENCE_SECONDS
+BODY_MEMORY_BYTES = env.BODY_MEMORY_BYTES
 # A web process that is told to stop may still answer requests for this long; then it is killed.
 WEB_STOP_SECONDS = 10
 SEND_TIMEOUT_SECONDS = env.SEND_TIMEOUT_SECONDS

@@ -49,7 +49,7 @@ class InvalidRecords(ApiError):
 class KeyInProgress(ApiError):
     """An earlier request with the same Idempotency-Key has not been answered yet."""
 
-    status, code = 409, "idempotency_key_in_progress"
+    status, code, confirmed = 409, "idempotency_key_in_progress", True
     error, headers = "Request with this Idempotency-Key is in progress", _RETRY
 
 
@@ -64,6 +64,13 @@ class LengthRequired(ApiError):
     """An NDJSON body came without a Content-Length."""
 
     status, code, error = 411, "length_required", "Length required"
+
+
+class BodyTooSlow(ApiError):
+    """The client has begun its body, and then sent nothing for too long."""
+
+    status, code, error = 408, "body_too_slow", "Request body too slow"
+    headers = _RETRY
 
 
 class BodyTooLarge(ApiError):

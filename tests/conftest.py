@@ -1,4 +1,4 @@
-"""What tests share: a clean Redis, a project with a dataset and a key, a client of the WSGI application."""
+"""What tests share: a clean Redis, a project with a dataset and a key, a client of the application."""
 
 import json
 from collections.abc import Iterator
@@ -14,13 +14,16 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from config.common import redis
-from config.web.wsgi import application
 from datasets import services
-from datasets.contracts import catalog
+from datasets.contracts import cache
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.schema import Field
 from ingest.storing.drain import drain
+from tests.support.sending.asgi import Transport
+
+# Else the application's threads would stay connected, and the tests' database could not be deleted.
+settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 # The schema of the original's first example.
 FIELDS = [
@@ -81,7 +84,7 @@ TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defin
 def clean_redis(tmp_path: Path) -> Iterator[None]:
     """Every test begins with an empty Redis, an empty catalog and a storage root of its own."""
     redis.client().flushall()
-    catalog.forget_all()
+    cache.forget_all()
     before, settings.STORAGE_URL = settings.STORAGE_URL, str(tmp_path / "tables")
     yield
     settings.STORAGE_URL = before
@@ -111,9 +114,7 @@ class Api:
     """A client with a project's key, of the application as the web server calls it."""
 
     def __init__(self, token: str | None, dataset: Dataset | None = None) -> None:
-        self.http = httpx.Client(
-            transport=httpx.WSGITransport(app=application, raise_app_exceptions=False), base_url="http://testserver"
-        )
+        self.http = httpx.Client(transport=Transport(), base_url="http://testserver")
         self.token = token
         self.dataset = dataset
 

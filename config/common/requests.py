@@ -9,10 +9,6 @@ from django.http import HttpRequest
 
 # In a request's environ if its user is logged in; see config.web.share.
 LOGGED_IN = "admin.logged_in"
-# In a request's environ once its body was read to the end; see config.web.wsgi.
-BODY_WAS_READ = "ingest.body_was_read"
-# In a refused request's environ: the project whose key it carried; see config.web.lingering.
-SENDER = "ingest.sender"
 
 # Visible ASCII only: an ID goes into a header and a column, which must not hold line breaks or controls.
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}").fullmatch

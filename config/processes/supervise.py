@@ -84,11 +84,11 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
     granian = [
         *(sys.executable, "-m", "granian"),
-        *("--interface", "wsgi"),
+        *("--interface", "asginl"),  # ASGI without lifespan events, which we do not use
+        *("--loop", "uvloop"),
         *("--host", listen_address().ip),
         *("--port", str(port)),
         *("--workers", str(web)),
-        *("--blocking-threads", str(settings.WEB_THREADS)),
         *("--backlog", "4096"),
         # The most connections that a process holds open, idle ones included. granian's default would be the backlog
         # divided by the number of processes: 2,048.

@@ -1,69 +1,75 @@
 """Read and discard the rest of a refused body, so that its sender gets the answer (RFC 9112, 9.6).
 
 A server that closes a connection while the client is still sending resets it, and most clients then report a broken
-connection instead of the answer. So the answer goes out at once, and what still comes is read and discarded, within
-limits on time and bytes. The server stops reading as soon as the answer's iterator ends, so a web thread reads in it:
-at most a quarter of the web threads, an eighth for one sender. Where a limit is reached, nothing is discarded.
-
-Nothing can interrupt a read, so a client that stalls keeps its thread as long as its connection. A helper thread must
-not read instead: a read has a lock on the body, and granian waits for that lock when the answer has ended, without
-releasing the interpreter. The whole process would stand still until the client goes on or leaves.
+connection instead of the answer. A small body is on its way, as a rule, so it is read before the answer, and the
+connection stays open. For a large one, the answer goes out immediately. The server then closes its socket, but we hold
+a duplicate of it, from which we read and discard what still comes, within limits on time and bytes.
 """
 
-import threading
-import time
-from collections.abc import Iterator
-from typing import IO
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from django.conf import settings
 
-from config.common import arrival
+from config.common.connections import TRY_AGAIN_SECONDS, connection_of
 
 _MAX_SECONDS = 10.0
+_SMALL_BYTES = 64 * 1024
+_SMALL_SECONDS = 0.2
+_TRIES = 4
 _PIECE_BYTES = 64 * 1024
 
-_lock = threading.Lock()
-_reading: list[object] = []  # the sender of each body that a web thread reads
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+_discarding: set[asyncio.Task[None]] = set()
 
 
-def answer(content: bytes, stream: IO[bytes], *, sender: object) -> Iterator[bytes] | list[bytes]:
-    """Return a refusal as a WSGI body, which discards the rest of the request if there is room for that.
+async def was_discarded(receive: Receive, announced: str) -> bool:
+    """Read and discard a small body. Return False if it is large, its length is unknown, or it does not come soon."""
+    if not announced.isdecimal() or int(announced) > _SMALL_BYTES:
+        return False
+    left = int(announced)
+    try:
+        async with asyncio.timeout(_SMALL_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        return False
+    return left <= 0
+
+
+async def keep_open(scope: Mapping[str, Any], *, sender: int | None) -> None:
+    """Keep a client's connection open beyond the server's use of it, and discard what comes.
 
     The sender is a project, or None for everyone without a good key. A stranger may send as much as one body may have,
     and a project four times as much.
     """
+    address, port = scope.get("client") or ("", 0)
+    peer = (address, int(port))
+    for _ in range(_TRIES):
+        if (connection := connection_of(peer)) is not None:
+            break
+        await asyncio.sleep(TRY_AGAIN_SECONDS)
+    else:
+        return
     limit: int = settings.MAX_BODY_BYTES * (1 if sender is None else 4)
-    return _answer(content, _Rest(stream, limit, sender)) if _has_room(sender) else [content]
+    task = asyncio.get_running_loop().create_task(_discard(connection, limit))
+    _discarding.add(task)  # the loop itself does not hold it
+    task.add_done_callback(_discarding.discard)
 
 
-def _has_room(sender: object) -> bool:
-    most: int = settings.WEB_THREADS // 4
-    return not arrival.is_crowded() and len(_reading) < most and _reading.count(sender) < max(1, most // 2)
-
-
-def _answer(content: bytes, rest: "_Rest") -> Iterator[bytes]:
-    yield content
-    with arrival.counted(("refused", rest.sender)):
-        rest.discard()
-
-
-class _Rest:
-    """What is still to come of a body."""
-
-    def __init__(self, stream: IO[bytes], limit: int, sender: object) -> None:
-        self.sender = sender
-        self._stream = stream
-        self._left = limit
-
-    def discard(self) -> None:
-        """Return when the body has ended or exceeds the limit, or the time is up."""
-        with _lock:
-            if not _has_room(self.sender):
-                return
-            _reading.append(self.sender)
+async def _discard(connection: socket.socket, limit: int) -> None:
+    """Return when the client has closed its side, the limit is exceeded, or the time is up."""
+    loop = asyncio.get_running_loop()
+    with connection:
+        connection.setblocking(False)
         try:
-            deadline = time.monotonic() + _MAX_SECONDS
-            while self._left > 0 and time.monotonic() < deadline and (piece := self._stream.read(_PIECE_BYTES)):
-                self._left -= len(piece)
-        finally:
-            _reading.remove(self.sender)
+            async with asyncio.timeout(_MAX_SECONDS):
+                while limit > 0 and (piece := await loop.sock_recv(connection, _PIECE_BYTES)):
+                    limit -= len(piece)
+        except (TimeoutError, OSError):
+            pass

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from django.db import transaction
 from redis.exceptions import RedisError
 
-from config.common import redis
+from config.common import pipelined, redis
 from config.common.errors import Refused
 
 # Contracts read under such a revision are not cached: a change has begun, and they may lack it.
@@ -38,7 +38,7 @@ def is_settled(revision: bytes) -> bool:
     return not revision.startswith(CHANGING)
 
 
-def current(project_id: int, *, timeout: float) -> bytes:
+async def current(project_id: int, *, timeout: float) -> bytes:
     """Return a project's revision, and make one if there is none.
 
     Args:
@@ -48,17 +48,17 @@ def current(project_id: int, *, timeout: float) -> bytes:
     Raises:
         config.common.redis.RedisUnavailable: Redis does not answer.
     """
-    found: bytes | None = redis.execute("GET", key(project_id), timeout=timeout)
+    found: bytes | None = await pipelined.execute("GET", key(project_id), timeout=timeout)
     if found is None:
-        redis.execute("SET", key(project_id), secrets.token_hex(8), "NX", timeout=timeout)
-        found = redis.execute("GET", key(project_id), timeout=timeout)
+        await pipelined.execute("SET", key(project_id), secrets.token_hex(8), "NX", timeout=timeout)
+        found = await pipelined.execute("GET", key(project_id), timeout=timeout)
     return found or CHANGING
 
 
-def current_many(project_ids: Iterable[int], *, timeout: float) -> dict[int, bytes | None]:
-    """Return the revisions of projects by project id, None for a project without one. Raise as `current` does."""
+def current_many(project_ids: Iterable[int]) -> dict[int, bytes | None]:
+    """Return projects' revisions by project id, None if there is none. For threads. Raises RedisError."""
     wanted = list(project_ids)
-    return dict(zip(wanted, redis.execute("MGET", *map(key, wanted), timeout=timeout), strict=True))
+    return dict(zip(wanted, redis.client().mget(map(key, wanted)), strict=True))
 
 
 @contextmanager

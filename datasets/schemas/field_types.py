@@ -56,7 +56,7 @@ class FieldType:
     to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # makes the column, if Arrow alone cannot
 
     def column(self, values: Sequence[Any]) -> pa.Array:
-        """Return an Arrow column of values that a worker has decoded."""
+        """Return values that a worker decoded as an Arrow column."""
         return self.to_column(values) if self.to_column else pa.array(values, self.arrow)
 
 

@@ -35,7 +35,7 @@ def _rows(delta: DeltaTable, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _ranges(ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Group sorted ids that are close in time into (lowest, highest) ranges. An id begins with milliseconds."""
+    """Return sorted ids as ranges of ids that are close in time. An id begins with its milliseconds."""
     ranges: list[tuple[str, str]] = []
     for each in ids:
         if ranges and int(each.partition("-")[0]) - int(ranges[-1][1].partition("-")[0]) < _MAX_GAP_MS:

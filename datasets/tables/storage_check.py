@@ -1,4 +1,4 @@
-"""Detect a storage that is not mounted, or is the wrong one. A new storage without tables is fine."""
+"""Tell a storage that is not mounted, or another one, from a storage in which no table was made yet."""
 
 from datasets.models import Dataset
 from datasets.tables.storage import ForeignTable, TableGone

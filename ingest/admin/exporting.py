@@ -13,7 +13,7 @@ import pyarrow as pa
 from django.conf import settings
 from django.core.cache import cache
 
-from config.common.connections import broken_off
+from config.common.connections import reset
 from datasets.models import Dataset
 from datasets.tables import exports, records
 from datasets.tables.records import Selection
@@ -34,7 +34,7 @@ _lock = threading.Lock()
 
 def max_exports() -> int:
     """Return how many exports a process runs in parallel. Each holds a thread until the client has read all of it."""
-    return max(1, settings.WEB_THREADS // 8)
+    return max(1, settings.ADMIN_THREADS // 2)
 
 
 def _begin(user_id: int) -> None:
@@ -84,7 +84,7 @@ class Export:
         except Exception:  # after any error, the client must not take the file for complete
             logger.exception("an export was interrupted, because records could not be read")
             _note(self._progress, {"failed": True})
-            yield from broken_off(self._environ)
+            reset((self._environ.get("REMOTE_ADDR", ""), int(self._environ.get("REMOTE_PORT", 0))))
 
     def close(self) -> None:
         """Release the place. Django calls this at the end of the response, also if the client has disconnected."""

@@ -1,6 +1,5 @@
 """Preview the API's answer to a body, or send the body and show the real answer."""
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,20 +7,21 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse
 from msgspec import Raw
 
-from config.common import clock
+from config.common import clock, loop
 from config.common.errors import ApiError, to_response
 from config.common.requests import request_id
-from datasets.contracts.catalog import DatasetNotFound
+from datasets.contracts.contract import DatasetNotFound
 from datasets.contracts.keys import InvalidApiKey, issue_token
 from datasets.models import ApiKey, Dataset
+from ingest.api.bypasses import ApiRequest
 from ingest.api.views import BatchView, IngestView, SingleView
 from ingest.errors import BodyTooLarge
-from ingest.queue.admission import Admission, over_quota, quota_headers
+from ingest.queue.admission import Admission
 from ingest.queue.formats import Payload, lines_of
+from ingest.queue.quota_answers import over_quota, quota_headers
 from ingest.validation.body import JSON, NDJSON
 from ingest.validation.record_errors import MAX_CHARACTERS
 from quotas import services as quotas
@@ -85,20 +85,24 @@ def _read(dataset: Dataset, body: bytes, form: Form) -> Payload:
 
 def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:
     """Send the body with a key of the dataset's project, through the same view that answers clients."""
-    request = WSGIRequest(
-        {
-            "REQUEST_METHOD": "POST",
-            "PATH_INFO": f"/datasets/{dataset.pk}{form.path}",
-            "SERVER_NAME": "admin",
-            "SERVER_PORT": "80",
-            "CONTENT_TYPE": form.content_type,
-            "CONTENT_LENGTH": str(len(body)),
-            "HTTP_AUTHORIZATION": f"Bearer {issue_token(key)}",
-            "HTTP_X_REQUEST_ID": f"try-{dataset.pk}-{int(clock.now().timestamp() * 1000)}",
-            "wsgi.input": io.BytesIO(body),
-        }
-    )
-    response: HttpResponse = form.view.as_view()(request, dataset_id=str(dataset.pk))
+    trace_id = f"try-{dataset.pk}-{int(clock.now().timestamp() * 1000)}"
+    headers = {
+        "content-type": form.content_type,
+        "content-length": str(len(body)),
+        "authorization": f"Bearer {issue_token(key)}",
+        "x-request-id": trace_id,
+    }
+    scope = {
+        "method": "POST",
+        "path": f"/datasets/{dataset.pk}{form.path}",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    request = ApiRequest(scope, receive)
+    response: HttpResponse = loop.run(form.view.as_view()(request, dataset_id=str(dataset.pk)))
     response.headers["X-Request-Id"] = request_id(request)
     return _answer(response)
 

@@ -19,7 +19,7 @@ from django.conf import settings
 from msgspec import Struct
 from redis.exceptions import RedisError
 
-from config.common import clock, redis
+from config.common import clock, pipelined, redis
 from config.common.text import counted
 from ingest.queue import redis_keys
 from ingest.queue.scripts import script
@@ -124,13 +124,13 @@ def forget_allowances() -> None:
     _entries.clear()
 
 
-def note(code: str) -> None:
+async def note(code: str) -> None:
     """Count a refused request of an unknown project.
 
     Like `keep`, this may fail without an error: a client gets its answer even if its refusal cannot be counted.
     """
     try:
-        redis.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
+        await pipelined.execute("HINCRBY", redis_keys.REFUSED, code, 1, timeout=0)
     except (redis.RedisUnavailable, RedisError) as failure:
         logger.debug("a refusal was not counted: %s", failure)
 
@@ -149,7 +149,7 @@ def _log(text: str, *args: object) -> None:
     logger.info(text + (f"; {skipped} refusals before it are not logged" if skipped else ""), *args)
 
 
-def keep(project_id: int, said: dict[str, Any], status: int, sent: Callable[[], Sent]) -> None:
+async def keep(project_id: int, said: dict[str, Any], status: int, sent: Callable[[], Sent]) -> None:
     """Count a refused request of a project, and keep it in the project's log if the rate limit allows it.
 
     Args:
@@ -158,10 +158,10 @@ def keep(project_id: int, said: dict[str, Any], status: int, sent: Callable[[], 
         status: The HTTP status of the answer.
         sent: Returns the request. It is only called if the request is kept.
     """
-    _write(project_id, said["code"], 1, [said], status, lambda _: sent())
+    await _write(project_id, said["code"], 1, [said], status, lambda _: sent())
 
 
-def keep_records(project_id: int, count: int, first: Sequence[tuple[dict[str, Any], bytes]], sent: Sent) -> None:
+async def keep_records(project_id: int, count: int, first: Sequence[tuple[dict[str, Any], bytes]], sent: Sent) -> None:
     """Count the refused records of a lenient batch, and keep the first of them.
 
     Args:
@@ -176,10 +176,10 @@ def keep_records(project_id: int, count: int, first: Sequence[tuple[dict[str, An
 
     place = (counted(count), project_id, sent.dataset_id, sent.trace_id)
     _log("refused: %s of a lenient batch, project %s, dataset %s, trace id %s", *place)
-    _write(project_id, REJECTED_RECORDS, count, [said for said, _ in first], 202, one)
+    await _write(project_id, REJECTED_RECORDS, count, [said for said, _ in first], 202, one)
 
 
-def _write(
+async def _write(
     project_id: int, code: str, count: int, said: Sequence[dict[str, Any]], status: int, sent: Callable[[int], Sent]
 ) -> None:
     keys: list[redis.Argument] = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
@@ -192,7 +192,7 @@ def _write(
         args += (project_id, clock.milliseconds(), settings.REFUSAL_LOG_ENTRIES, _KEPT_SECONDS, _MAX_LOGS)
         args += (redis_keys.REFUSAL_LOG_PREFIX, *map(_pack, entries))
     try:
-        _refuse.execute(keys, args, timeout=0)
+        await pipelined.run(_refuse, keys, args, timeout=0)
     except (redis.RedisUnavailable, RedisError) as failure:
         logger.debug("a refusal was not counted: %s", failure)
 

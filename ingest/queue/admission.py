@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import secrets
-import threading
 import time
 import zlib
 from functools import lru_cache
@@ -16,9 +15,11 @@ from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from config.common import clock
-from config.common.redis import Argument, RedisUnavailable, execute
+from config.common.pipelined import execute, run
+from config.common.redis import Argument, RedisUnavailable
+from config.common.threads import READING
 from datasets.contracts import revisions
-from datasets.contracts.catalog import Contract, StaleContract
+from datasets.contracts.contract import Contract, StaleContract
 from datasets.installation import UnusableData
 from ingest.errors import (
     NOTHING_HAPPENED,
@@ -28,22 +29,21 @@ from ingest.errors import (
     KeyReused,
     QueueFull,
     QueueUnavailable,
-    QuotaExceeded,
     TooManyKeys,
 )
 from ingest.queue import formats, generations, redis_keys
 from ingest.queue.formats import Payload
+from ingest.queue.quota_answers import MAX_RETRY_AFTER_SECONDS, over_quota
 from ingest.queue.scripts import script
 from quotas import counters
 from quotas import services as quotas
-from quotas.models import UNLIMITED
-from quotas.period import bounds, period_of
+from quotas.period import period_of
 
 logger = logging.getLogger(__name__)
 _admit = script("admit")
 
-# Common clients sleep for the whole Retry-After, and an admin may raise the quota in the meantime.
-_MAX_RETRY_AFTER_SECONDS = 3600
+# Admissions of this process that may wait for Redis. Others are refused immediately, so that the wait stays short.
+MAX_IN_FLIGHT = 2_000
 
 # How many bytes of a body's digest are kept with an Idempotency-Key.
 _DIGEST_BYTES = 8
@@ -60,6 +60,7 @@ _FULL = {
 }
 
 
+_TOO_MANY = {"detail": "This server has as many requests in hand as it can serve. Nothing was queued or charged."}
 _UNUSABLE = {
     "detail": "Redis holds data of another installation or release (see /readyz). Nothing was queued or charged."
 }
@@ -108,15 +109,25 @@ def _forget_settings(**_: Any) -> None:
     _settings.cache_clear()
 
 
-class _Slot(threading.local):
-    """This thread's slot: its name, and the number of its last admission."""
+class _Slot:
+    """A slot belongs to one admission in flight: its name, and the number of its last admission."""
+
+    __slots__ = ("name", "number")
 
     def __init__(self) -> None:
         self.name = redis_keys.slot(secrets.token_hex(8))
         self.number = 0
 
 
-_slot = _Slot()
+_free_slots: list[_Slot] = []
+
+
+class _InFlight:
+    """Admissions of this process that Redis has not answered yet."""
+
+    count = 0
+
+
 _last_use_noted: dict[int, float] = {}
 _keys_in_progress: set[tuple[int, str]] = set()
 
@@ -154,7 +165,7 @@ def _unpacked(rejected: bytes = b"") -> bytes:
     return zlib.decompress(rejected) if rejected else b""
 
 
-def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
+async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
     """Queue a payload and charge its records in one step, or raise an error and change nothing.
 
     Raises:
@@ -165,18 +176,18 @@ def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Ret
         QueueUnavailable: Redis does not answer, or its data is not ours.
     """
     if retryable is None:
-        return _admit_or_refuse(contract, payload, trace_id, None)
+        return await _admit_or_refuse(contract, payload, trace_id, None)
     in_progress = (contract.dataset_id, retryable.key)
     if in_progress in _keys_in_progress:
         raise KeyInProgress
     _keys_in_progress.add(in_progress)
     try:
-        return _admit_or_refuse(contract, payload, trace_id, retryable)
+        return await _admit_or_refuse(contract, payload, trace_id, retryable)
     finally:
         _keys_in_progress.discard(in_progress)
 
 
-def accepted_before(contract: Contract, retryable: Retryable) -> Admission | None:
+async def accepted_before(contract: Contract, retryable: Retryable) -> Admission | None:
     """Return the first answer to a repeated request, or None if it was not accepted before.
 
     A newer schema or an archived dataset may refuse the repeated request.
@@ -185,13 +196,13 @@ def accepted_before(contract: Contract, retryable: Retryable) -> Admission | Non
         config.common.redis.RedisUnavailable: Redis does not answer.
     """
     key = redis_keys.idempotency(contract.dataset_id, retryable.key)
-    found: bytes | None = execute("GET", key, timeout=_settings().timeout)
+    found: bytes | None = await execute("GET", key, timeout=_settings().timeout)
     if found is None:
         return None
     if not found.startswith(retryable.digest):
         return None
     generation, stream_id, count, *rejected = found[_DIGEST_BYTES:].split(b" ", 3)
-    quota = quotas.current(contract.owner_id)
+    quota = await READING.run(quotas.current, contract.owner_id)
     return Admission(
         dataset_id=contract.dataset_id,
         generation=generation.decode(),
@@ -205,10 +216,12 @@ def accepted_before(contract: Contract, retryable: Retryable) -> Admission | Non
     )
 
 
-def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None) -> Admission:
+async def _admit_or_refuse(
+    contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None
+) -> Admission:
     period = period_of(clock.now())
     while True:
-        reply = _call(contract, payload, trace_id, retryable, period)
+        reply = await _call(contract, payload, trace_id, retryable, period)
         outcome = reply[0]
         if outcome in (b"accepted", b"replayed"):
             _, _, generation, stream_id, count, limit, used, *first = reply
@@ -228,7 +241,7 @@ def _admit_or_refuse(contract: Contract, payload: Payload, trace_id: str, retrya
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":
-            _seed(contract, period)
+            await READING.run(_seed, contract, period)
         elif outcome == b"over_quota":
             raise over_quota(reply[2], reply[3], payload.count, period)
         elif outcome == b"key_reused":
@@ -255,7 +268,7 @@ def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
     """Return the error for a payload that does not fit into the backlog, now or ever."""
     ours = _settings()
     limit = min(ours.dataset_bytes, int(ours.total_bytes * min(1, ours.share)))
-    if what == b"memory" or len(formats.packed(payload.body)) <= limit:
+    if what == b"memory" or len(payload.queued or formats.packed(payload.body)) <= limit:
         return QueueFull({"detail": _FULL[what]})
     detail = f"The backlog holds at most {limit} bytes, so this body never fits. Send its records in smaller parts."
     refusal = BodyTooLarge({"limit": limit, "detail": detail})
@@ -263,38 +276,25 @@ def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
     return refusal
 
 
-def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str) -> list[Any]:
-    """Run admit.lua and return its reply."""
-    dataset_id, owner_id = contract.dataset_id, contract.owner_id
-    keys: list[Argument] = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), _slot.name]
-    _slot.number += 1
-    timeout, dataset_bytes, total_bytes, share, idempotency_seconds, idempotency_keys = _settings()
+async def _call(
+    contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str
+) -> list[Any]:
+    """Run admit.lua in a slot of its own; return its reply."""
+    if _InFlight.count >= MAX_IN_FLIGHT:
+        raise QueueUnavailable(_TOO_MANY)
     if _RedisClock.ahead_ms is None:
-        _RedisClock.learn(_server_time(timeout))
-    args: list[Argument] = [
-        contract.revision,
-        _slot.number,
-        int(clock.seconds() * 1000 + (_RedisClock.ahead_ms or 0) + timeout * 1000),
-        payload.count,
-        dataset_id,
-        f"{owner_id}:{period}",
-        contract.schema.version_id,
-        payload.format,
-        trace_id,
-        formats.packed(payload.body),
-        dataset_bytes,
-        total_bytes,
-        contract.key_id if _is_due(contract.key_id) else "",
-        contract.project_id,
-        share,
-        _Queue.generation,
-    ]
+        _RedisClock.learn(await _server_time(_settings().timeout))
+    slot = _free_slots.pop() if _free_slots else _Slot()
+    slot.number += 1
+    keys, args = _arguments(contract, payload, trace_id, period, slot)
     if retryable is not None:
-        keys += (redis_keys.idempotency(dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
-        args += (retryable.digest, idempotency_seconds, idempotency_keys)
+        ours = _settings()
+        keys += (redis_keys.idempotency(contract.dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
+        args += (retryable.digest, ours.idempotency_seconds, ours.idempotency_keys)
         args.append(zlib.compress(payload.rejected.answer, 1) if payload.rejected else b"")
+    _InFlight.count += 1
     try:
-        reply: list[Any] = _admit.execute(keys, args, timeout=timeout)
+        reply: list[Any] = await run(_admit, keys, args, timeout=_settings().timeout)
     except RedisUnavailable as failure:
         raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
@@ -303,8 +303,40 @@ def _call(contract: Contract, payload: Payload, trace_id: str, retryable: Retrya
         ):  # refused before the script or, by Redis 6, within it
             raise QueueFull({"detail": _FULL[b"memory"]}) from failure
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
+    finally:
+        _InFlight.count -= 1
+        # Also after a lost reply: its late copy has an earlier number than the next admission in this slot.
+        _free_slots.append(slot)
     _RedisClock.learn(reply[1])
     return reply
+
+
+def _arguments(
+    contract: Contract, payload: Payload, trace_id: str, period: str, slot: _Slot
+) -> tuple[list[Argument], list[Argument]]:
+    """Return the keys and arguments of admit.lua that every request has."""
+    dataset_id, owner_id = contract.dataset_id, contract.owner_id
+    ours = _settings()
+    keys: list[Argument] = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), slot.name]
+    args: list[Argument] = [
+        contract.revision,
+        slot.number,
+        int(clock.seconds() * 1000 + (_RedisClock.ahead_ms or 0) + ours.timeout * 1000),
+        payload.count,
+        dataset_id,
+        f"{owner_id}:{period}",
+        contract.schema.version_id,
+        payload.format,
+        trace_id,
+        payload.queued or formats.packed(payload.body),
+        ours.dataset_bytes,
+        ours.total_bytes,
+        contract.key_id if _is_due(contract.key_id) else "",
+        contract.project_id,
+        ours.share,
+        _Queue.generation,
+    ]
+    return keys, args
 
 
 @lru_cache(maxsize=16_384)
@@ -337,36 +369,8 @@ def _too_many_keys(seconds: int) -> TooManyKeys:
         f"The project has used {limit} Idempotency-Keys, which is the limit. Send without a key, or wait until "
         "the oldest are forgotten. Nothing was queued or charged."
     )
-    retry_after = min(max(1, seconds), _MAX_RETRY_AFTER_SECONDS)
+    retry_after = min(max(1, seconds), MAX_RETRY_AFTER_SECONDS)
     return TooManyKeys({"limit": limit, "detail": detail}, {"Retry-After": str(retry_after)})
-
-
-def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExceeded:
-    """Return the 429 with the state of the quota. `Retry-After` is capped, `resets_at` is not."""
-    _, end = bounds(period)
-    seconds = min(max(1, int((end - clock.now()).total_seconds()) + 1), _MAX_RETRY_AFTER_SECONDS)
-    quota = {
-        "limit": limit,
-        "used": used,
-        "requested": requested,
-        "remaining": max(0, limit - used),
-        "period": period,
-        "resets_at": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    return QuotaExceeded({"quota": quota}, {"Retry-After": str(seconds), **quota_headers(limit, used, period)})
-
-
-def quota_headers(limit: int, used: int, period: str) -> dict[str, str]:
-    """Return `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), or none without a limit."""
-    if limit == UNLIMITED:
-        return {}
-    start, end = bounds(period)
-    reset = max(0, int((end - clock.now()).total_seconds()))
-    window = int((end - start).total_seconds())
-    return {
-        "RateLimit-Policy": f'"monthly";q={limit};w={window}',
-        "RateLimit": f'"monthly";r={max(0, limit - used)};t={reset}',
-    }
 
 
 def _is_due(key_id: int) -> bool:
@@ -380,6 +384,6 @@ def _is_due(key_id: int) -> bool:
     return True
 
 
-def _server_time(timeout: float) -> int:
-    seconds, micros = execute("TIME", timeout=timeout)
+async def _server_time(timeout: float) -> int:
+    seconds, micros = await execute("TIME", timeout=timeout)
     return int(seconds) * 1000 + int(micros) // 1000

@@ -38,6 +38,7 @@ class Payload(Struct, frozen=True):
     format: bytes
     count: int
     rejected: Rejected | None = None  # None unless the client asked for lenient handling
+    queued: bytes = b""  # the body as `packed` makes it, if that was done in advance
 
 
 def lines_of(body: bytes, most: int | None = None) -> list[bytes]:

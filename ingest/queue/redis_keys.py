@@ -12,8 +12,8 @@ Glossary
     pending         sorted set of a project: dataset id -> when its next drain is due, in ms since the epoch
     turns           sorted set: project id -> when its last drain began, or when its next one is due, in ms since the
                     epoch. The first project has the next turn. Every project with a pending dataset is in the set
-    slot            number and stream id of the last admission of a web thread. If the thread loses a reply, it can send
-                    the request again without being admitted twice
+    slot            number and stream id of the last admission that used it. If the reply to one is lost, it can be sent
+                    again without being admitted twice
     slots           set of all slots. A slot lives until `slots.forget_slots` deletes it
     idempotency     the first answer to an Idempotency-Key: 8 bytes of a digest of the body, then
                     `<generation> <stream id> <number of records>`. For a lenient batch, a space and the compressed
@@ -85,12 +85,12 @@ def pending(project_id: int) -> str:
 
 
 def trimmed(dataset_id: int) -> str:
-    """Return the key of `trimmed`: the table's watermark at the last trim."""
+    """Return the key of the position of a dataset's table at the last trim."""
     return f"queue:trimmed:{dataset_id}"
 
 
 def slot(name: str) -> str:
-    """Return the key of a web thread's slot."""
+    """Return the key of a slot."""
     return f"queue:slot:{name}"
 
 
@@ -110,7 +110,7 @@ def lock(dataset_id: int) -> str:
 
 
 def sign(name: str) -> str:
-    """Return the key of a heartbeat."""
+    """Return the key of a sign of life."""
     return f"sign:{name}"
 
 

@@ -9,7 +9,7 @@ _MAX_IDLE_SECONDS = 3600
 
 
 def forget_slots() -> int:
-    """Delete the slots of web threads that were idle for an hour or have ended. Return how many."""
+    """Delete the slots that no admission has used for an hour. Return how many."""
     slots = redis.client().smembers(redis_keys.SLOTS)
     forgotten: int = script("forget_slots")(keys=[redis_keys.SLOTS, *slots], args=[_MAX_IDLE_SECONDS * 1000])
     return forgotten

@@ -1,18 +1,27 @@
 """From the wire to a body: media type, size, content encoding."""
 
+import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
 import zstandard
 from django.conf import settings
-from django.http import HttpRequest
 from django.utils.http import parse_header_parameters
 
-from config.common import arrival
-from config.common.requests import BODY_WAS_READ
-from ingest.errors import BodyTooLarge, InvalidJson, LengthRequired, UnsupportedEncoding, UnsupportedMediaType
+from config.common.threads import LARGE
+from ingest.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    InvalidJson,
+    LengthRequired,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
+from ingest.validation.room import Hold
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]  # ASGI's
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 # Every media type that is accepted, as real clients spell it -> our name for it.
@@ -29,6 +38,10 @@ MEDIA_TYPES = {
 # Every content encoding that is accepted -> our name for it.
 ENCODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zstd": "zstd"}
 _CHARSETS = ("utf-8", "utf8")
+# A body of this size counts against BODY_MEMORY_BYTES only if it arrives in pieces.
+_SMALL_BYTES = 64 * 1024
+# A compressed body of this size is decompressed immediately if the result is small; others in a thread.
+_SMALL_COMPRESSED_BYTES = 4096
 # Compressed bytes that are decompressed before the limit is checked again. 256 bytes make at most 8 MiB: 4 bytes of
 # zstd can be a block of 128 KiB.
 _SLICE = 256
@@ -61,34 +74,77 @@ def _advice(header: str, known: str | None) -> str:
     return f"{problem}. Send “Content-Type: {JSON}”, or for NDJSON on a batch “Content-Type: {NDJSON}”."
 
 
-def read_body(request: HttpRequest, *, project_id: int) -> bytes:
+async def read_body(request: Any, hold: Hold) -> bytes:
     """Return the request's body, decompressed. Hold no more than the limit at any time.
 
-    Raise BodyTooLarge, BodyTooSlow, LengthRequired or UnsupportedEncoding. Raise InvalidJson if the body ends early or
-    its compressed data is damaged.
+    Raise BodyTooLarge, BodyTooSlow, LengthRequired, QueueUnavailable or UnsupportedEncoding. Raise InvalidJson if the
+    body ends early or its compressed data is damaged.
     """
     meta = request.META
     limit: int = settings.MAX_BODY_BYTES
     encoding = _encoding(meta.get("HTTP_CONTENT_ENCODING", ""))
     announced = meta.get("CONTENT_LENGTH") or ""
     if not announced and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and "HTTP_TRANSFER_ENCODING" in meta:
-        # The server reports a chunked body whose connection was lost as complete. A JSON document proves its own end.
-        # Lines do not, compressed or not: the lost part may be a gzip member or a zstd frame of its own.
+        # Not every server and proxy tells a chunked body whose connection was lost from a complete one. A JSON document
+        # proves its own end. Lines do not, compressed or not: the lost part may be a gzip member of its own.
         raise LengthRequired(
             {
                 "detail": "NDJSON needs a Content-Length, because nothing else proves that all lines have arrived. "
                 "Send the body with a Content-Length, or send the records as a JSON array."
             }
         )
-    if announced.isdecimal() and int(announced) > limit:
+    size = int(announced) if announced.isdecimal() else None
+    if size is not None and size > limit:
         raise BodyTooLarge({"limit": limit})
-    # Django's own stream reads nothing of a chunked body, because such a body announces no length.
-    size = int(announced) if announced.isdecimal() else limit + 1
-    body = _read_up_to(lambda most: arrival.read(meta["wsgi.input"], most, who=project_id), size, limit)
-    meta[BODY_WAS_READ] = True
-    if announced.isdecimal() and len(body) < size:
+    body = b"" if size == 0 else await arrive(request.receive, size, limit, hold)
+    request.body_was_read = True
+    if encoding == "identity":
+        return body
+    if len(body) <= _SMALL_COMPRESSED_BYTES:
+        try:
+            return _decompress(encoding, body, min(limit, _SMALL_BYTES))
+        except BodyTooLarge:
+            pass
+    await hold.at_least(len(body) + limit)  # how much it will be is not known before
+    decompressed = await LARGE.run(_decompress, encoding, body, limit)
+    hold.shrink(len(decompressed))
+    return decompressed
+
+
+async def arrive(receive: Receive, size: int | None, limit: int, hold: Hold) -> bytes:
+    """Return a body as it was sent: `size` bytes, or if that is None, up to its end.
+
+    Most bodies arrive in one piece. For others, and for large ones, there must be room in memory before the rest is
+    read. Raise BodyTooLarge, BodyTooSlow or QueueUnavailable, or InvalidJson if the connection is lost.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if len(body) == size:
+        if size > _SMALL_BYTES:
+            await hold.at_least(size)
+        return body
+    pieces, count = [body], len(body)
+    while count != size and message.get("more_body", False):
+        await hold.at_least(size or min(limit, max(_SMALL_BYTES, 2 * count)))
+        message = await _next(receive)
+        pieces.append(message.get("body", b""))
+        count += len(pieces[-1])
+        if count > limit:
+            raise BodyTooLarge({"limit": limit})
+    if size is not None and count < size:
         raise InvalidJson({"detail": "The body is shorter than its Content-Length."})
-    return body if encoding == "identity" else _decompress(encoding, body, limit)
+    if message["type"] == "http.disconnect":
+        raise InvalidJson({"detail": "The connection was lost before the end of the body."})
+    return b"".join(pieces)
+
+
+async def _next(receive: Receive) -> Mapping[str, Any]:
+    seconds: float = settings.BODY_SILENCE_SECONDS
+    try:
+        async with asyncio.timeout(seconds):
+            return await receive()
+    except TimeoutError:
+        raise BodyTooSlow({"detail": f"Nothing of the body came for {seconds:g} seconds."}) from None
 
 
 def _encoding(header: str) -> str:
@@ -101,18 +157,6 @@ def _encoding(header: str) -> str:
             {"expected": "identity, gzip, deflate or zstd", "received": received, "detail": detail}
         )
     return known
-
-
-def _read_up_to(read: Callable[[int], bytes], size: int, limit: int) -> bytes:
-    body = read(size) if size else b""
-    while 0 < len(body) < size:
-        more = read(size - len(body))
-        if not more:
-            break
-        body += more
-    if len(body) > limit:
-        raise BodyTooLarge({"limit": limit})
-    return body
 
 
 def _decompress(encoding: str, data: bytes, limit: int) -> bytes:

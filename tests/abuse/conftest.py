@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from django.conf import settings
 
 from tests.support.processes.stack import Stack, running
 from tests.support.sending.connection import Connection
 
-THREADS: int = settings.WEB_THREADS
+# As many requests as a web server with threads would serve at once.
+THREADS = 32
 
 
 @dataclass(frozen=True, slots=True)

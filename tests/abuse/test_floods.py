@@ -13,15 +13,14 @@ import jwt
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from datasets import services
-from datasets.contracts import catalog
+from datasets.contracts import cache
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset
 from tests.conftest import FIELDS, Api, record
 from tests.support.sending.wire import Answer, call
+from tests.support.servers.queries import queries_sent
 
 FLOOD = 1000
 
@@ -55,7 +54,7 @@ def test_forged_tokens_cost_no_query_and_no_memory(
             assert send(forged(number, key), dataset.pk + number % 10).status == 401
 
     flood(200)  # makes what the service makes at its first use
-    with CaptureQueriesContext(connection) as queries:
+    with queries_sent() as queries:
         tracemalloc.start()
         try:
             flood(FLOOD)
@@ -64,7 +63,7 @@ def test_forged_tokens_cost_no_query_and_no_memory(
         finally:
             tracemalloc.stop()
     assert len(queries) == 0
-    assert catalog.size() == 0
+    assert cache.size() == 0
     assert left < 50 * FLOOD, "some of every token is kept"
 
 

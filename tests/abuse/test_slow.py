@@ -1,5 +1,6 @@
 """Clients that send slowly, send nothing, or never read block no other client."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ import psutil
 
 from tests.abuse.conftest import THREADS, Tenant
 from tests.support.processes.stack import Stack, wait_for
-from tests.support.sending.connection import TEXT, Connection
+from tests.support.sending.connection import ROW, TEXT, Connection
+from tests.support.sending.wire import Answer
 
 MANY = 6 * THREADS
 # A body counts as slow after one second. Until then all threads may wait.
@@ -39,22 +41,43 @@ def is_served_soon(tenant: Tenant) -> None:
     assert time.monotonic() - began < SOON_SECONDS
 
 
-def test_a_slow_sender_blocks_only_itself(tenant: Tenant, neighbor: Tenant) -> None:
-    with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token) as connections:
-        is_served_soon(neighbor)
-        with tenant.connect() as another:
-            another.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
-            another.send(TEXT)
-            answer = another.answer()
-        assert (answer.status, answer.json()["error"]) == (408, "Request body too slow")
-        assert answer.headers["retry-after"] == "1"
-        # The requests that got a thread continue when their bodies do. The others have their answers already.
+def test_slow_bodies_delay_no_one(tenant: Tenant, neighbor: Tenant) -> None:
+    """Not even their own sender: a body that is waited for takes no thread."""
+    (pid,) = tenant.stack.web_processes()
+    web = psutil.Process(pid)
+    is_served_soon(neighbor)
+    before = web.memory_info().rss
+    with stalled(2000, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token) as connections:
+        for _ in range(5):
+            is_served_soon(neighbor)
+            is_served_soon(tenant)
+        assert web.memory_info().rss - before < 2000 * 64 * 1024
         for each in connections:
             each.send(b" " * 99)
-        statuses = [each.answer().status for each in connections]
-        assert set(statuses) == {400, 408}
-        assert statuses.count(400) <= THREADS // 3
-    wait_for(lambda: _is_taken(tenant), "an end of the refusals", seconds=SOON_SECONDS)
+        assert {each.answer().status for each in connections} == {400}
+
+
+def test_large_slow_bodies_block_only_their_sender(tenant: Tenant, neighbor: Tenant) -> None:
+    """They take the memory that one project may use, so its next large body is refused. Others have room."""
+    large = json.dumps({**ROW, "text": "x" * 9_000_000}).encode()
+
+    def send(by: Tenant) -> Answer:
+        with by.connect() as connection:
+            connection.post(f"/datasets/{by.dataset}", f"Content-Length: {len(large)}")
+            connection.send(large)
+            return connection.answer()
+
+    with ExitStack() as connections:
+        for _ in range(40):
+            each = connections.enter_context(tenant.connect())
+            each.post(f"/datasets/{tenant.dataset}", "Content-Length: 9000000")
+            each.send(b"{")
+        is_served_soon(tenant)
+        assert send(neighbor).status == 202
+        refused = send(tenant)
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert "Nothing was queued or charged." in refused.json()["detail"]
+    wait_for(lambda: send(tenant).status == 202, "room", seconds=SOON_SECONDS)
 
 
 def _is_taken(tenant: Tenant) -> bool:
@@ -62,47 +85,6 @@ def _is_taken(tenant: Tenant) -> bool:
         connection.post(f"/datasets/{tenant.dataset}", f"Content-Length: {len(TEXT)}")
         connection.send(TEXT)
         return connection.answer().status == 202
-
-
-def test_ten_slow_tenants_leave_room_for_another(service: Stack, neighbor: Tenant) -> None:
-    """The tenants come one after the other: so each blocks half of the free threads, which is the most they can get."""
-    *ten, eleventh = together(service, 11)
-    with ExitStack() as connections:
-        for hostile in ten:
-            connections.enter_context(stalled(MANY, service, f"/datasets/{hostile.dataset}", hostile.token))
-            is_served_soon(neighbor)
-        for _ in range(20):
-            is_served_soon(neighbor)
-
-        def the_last_is_taken() -> bool:  # the neighbor may hold it at the moment
-            connections.enter_context(stalled(1, service, f"/datasets/{eleventh.dataset}", eleventh.token))
-            return not _is_taken(neighbor)
-
-        wait_for(the_last_is_taken, "the last thread for bodies to be taken", seconds=SOON_SECONDS)
-        with Connection(service.port) as connection:
-            for _ in range(20):
-                connection.head("GET /healthz")
-                assert connection.answer("GET").status == 200
-    wait_for(lambda: _is_taken(neighbor), "an end of the refusals", seconds=SOON_SECONDS)
-
-
-def together(stack: Stack, count: int) -> list[Tenant]:
-    """Make this many projects, each with a dataset and a key, by one command."""
-    made = stack.manage("shell", "-v0", "-c", _MAKE.format(count=count))
-    return [Tenant(stack, int(dataset), token) for dataset, token in map(str.split, made.splitlines())]
-
-
-_MAKE = """
-from django.contrib.auth.models import User
-from datasets import services
-from datasets.contracts.keys import issue_token
-from datasets.schemas.schema import Field
-owner = User.objects.create_user("hostile")
-for number in range({count}):
-    project = services.create_project(slug=f"hostile-{{number}}", owner=owner)
-    dataset = services.create_dataset(project=project, name="Slow", fields=[Field("text", "string")])
-    print(dataset.pk, issue_token(services.create_key(project=project, name="slow")))
-"""
 
 
 def test_a_slow_sender_without_a_key_holds_no_thread(tenant: Tenant, neighbor: Tenant) -> None:

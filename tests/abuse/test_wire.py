@@ -311,6 +311,8 @@ def test_no_spelling_of_a_path_reaches_another_dataset(tenant: Tenant, neighbor:
         f"/datasets/{theirs}",
         f"/DATASETS/{own}",
         f"/datasets/{own}//batch",
+        f"/datasets/{own}%2Fbatch",
+        f"/datasets%2f{own}",
         "/%2e%2e/%2e%2e/etc/passwd",
     ):
         with tenant.connect() as connection:
@@ -330,6 +332,23 @@ def test_no_spelling_of_a_path_reaches_another_dataset(tenant: Tenant, neighbor:
         )
         connection.send(TEXT)
         assert connection.answer().status == 202
+
+
+def test_a_header_name_with_underscores_means_nothing(tenant: Tenant, neighbor: Tenant) -> None:
+    """Else a client could pass a proxy that checks or sets the real header."""
+    before = accepted(tenant)
+    with tenant.connect() as connection:
+        connection.post(
+            "/datasets",
+            f"X_Loguro_Dataset_Id: {tenant.dataset}",
+            "X_Request_Id: underscore",
+            f"Content-Length: {len(TEXT)}",
+        )
+        connection.send(TEXT)
+        answer = connection.answer()
+    assert answer.status == 404
+    assert answer.headers["x-request-id"] != "underscore"
+    assert accepted(tenant) == before
 
 
 def test_only_the_method_that_was_sent_counts(tenant: Tenant) -> None:

@@ -35,6 +35,7 @@ def test_the_defaults_have_no_issues() -> None:
         ("BACKLOG_LIMIT_BYTES", django_settings.MAX_BODY_BYTES * 2 - 1, "config.E002"),
         ("MAX_BATCH_RECORDS", 100_001, "config.E003"),
         ("REDIS_URL", "localhost:6379", "config.E004"),
+        ("BODY_MEMORY_BYTES", 4 * django_settings.MAX_BODY_BYTES - 1, "config.E006"),
         ("DRAIN_LEASE_SECONDS", 4.9, "config.W001"),
     ],
 )
@@ -147,8 +148,8 @@ def test_check_deploy_names_a_secret_that_can_be_guessed(production: dict[str, s
 
 REQUESTS = """
 import httpx
-from config.web.wsgi import application
-client = httpx.Client(transport=httpx.WSGITransport(app=application), base_url="http://ingest.example.com")
+from tests.support.sending.asgi import Transport
+client = httpx.Client(transport=Transport(), base_url="http://ingest.example.com")
 for path, headers in (
     ("/healthz", {}),
     ("/datasets/1", {}),

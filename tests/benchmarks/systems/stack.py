@@ -86,9 +86,10 @@ def _redis_answers() -> bool:
 def _web(
     stack: ExitStack, like: list[str], application: str, log: Path, environment: dict[str, str]
 ) -> tuple[Server, str]:
-    """Serve another application with the product's options."""
+    """Serve a WSGI application, with the options that the product is served with, and 32 threads a process."""
     port = free_port()
-    command = [*like[:-1], application]
+    command = [*like[:-1], "--blocking-threads", "32", application]
+    command[command.index("--interface") + 1] = "wsgi"
     command[command.index("--port") + 1] = str(port)
     server = Server("web", command, log, environment=environment)
     stack.callback(server.stop)

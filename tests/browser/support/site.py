@@ -1,4 +1,4 @@
-"""The whole site in this process: the WSGI application on a port, and a worker. Both use the test servers."""
+"""The whole site in this process: the application on a port, and a worker. Both use the test servers."""
 
 import threading
 import time
@@ -10,10 +10,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from django.db import connections
 
-from config.web.wsgi import application
 from ingest.queue import turns
 from ingest.storing.drain import drain
 from tests.support.processes.signs import all_is_well
+from tests.support.sending.asgi import as_wsgi
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -35,7 +35,7 @@ class _Quiet(WSGIRequestHandler):
 @contextmanager
 def serving() -> Iterator[str]:
     """Serve the application. Yields its URL."""
-    server = make_server("127.0.0.1", 0, application, server_class=_Server, handler_class=_Quiet)
+    server = make_server("127.0.0.1", 0, as_wsgi, server_class=_Server, handler_class=_Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

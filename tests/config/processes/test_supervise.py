@@ -62,10 +62,10 @@ def test_a_path_that_supervisor_cannot_read_is_refused(settings: Settings, tmp_p
 
 
 def test_the_commands_follow_the_settings(settings: Settings, tmp_path: Path) -> None:
-    settings.DATA_DIR, settings.REDIS_IS_EMBEDDED, settings.WEB_THREADS = tmp_path, True, 5
+    settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path, True
     settings.HOST = "0.0.0.0"
     commands = {program.name: " ".join(program.command) for program in programs(port=8123, web=3, workers=2)}
-    assert "--host 0.0.0.0 --port 8123 --workers 3 --blocking-threads 5 " in commands["web"]
+    assert "--host 0.0.0.0 --port 8123 --workers 3 " in commands["web"]
     assert " -Q ingest.drain -c 2 " in commands["worker"]
     assert "--appendonly yes --appendfsync always " in commands["redis"]
     assert f"--maxmemory {machine_memory() // 2} --maxmemory-policy noeviction " in commands["redis"]

@@ -13,13 +13,13 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, transaction
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
+from redis.exceptions import RedisError
 
-from config.common import redis
+from config.common import loop, redis
 from datasets import services
-from datasets.contracts import catalog, revisions
+from datasets.contracts import cache, confirming, contract, revisions
 from datasets.contracts.keys import issue_token
 from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
@@ -29,6 +29,7 @@ from tests.conftest import FIELDS, Api, record
 from tests.support.entries import in_stream
 from tests.support.sending.at_once import Threads
 from tests.support.servers.outages import database_away, redis_away
+from tests.support.servers.queries import queries_sent
 
 WIDER = [*FIELDS, Field("source", "string")]
 NOT_FOUND = {"error": "Dataset schema not found", "code": "dataset_schema_not_found"}
@@ -47,7 +48,7 @@ def stranger(owner: User) -> Project:
 
 def queries_of(send: Callable[[], httpx.Response]) -> tuple[int, int]:
     """Return the status of an answer, and the number of SQL queries that it took."""
-    with CaptureQueriesContext(connection) as queries:
+    with queries_sent() as queries:
         status = send().status_code
     return status, len(queries)
 
@@ -266,7 +267,7 @@ def test_revisions_never_repeat(project: Project, dataset: Dataset) -> None:
         services.save_dataset(dataset)
         seen.add(revision_of(project))
         redis.client().flushall()
-        seen.add(revisions.current(project.pk, timeout=5))
+        seen.add(loop.run(revisions.current(project.pk, timeout=5)))
     assert len(seen) == 10
 
 
@@ -276,7 +277,7 @@ def test_revisions_never_repeat(project: Project, dataset: Dataset) -> None:
 def test_a_new_process_reads_each_contract_once(api: Api) -> None:
     assert queries_of(lambda: api.one(record()))[1] > 0
     assert queries_of(lambda: api.one(record())) == (202, 0)
-    catalog.forget_all()
+    cache.forget_all()
     assert queries_of(lambda: api.one(record()))[1] > 0
     assert queries_of(lambda: api.one(record())) == (202, 0)
 
@@ -309,7 +310,7 @@ def test_probing_for_datasets_evicts_no_contract(
     assert queries_of(lambda: api.one(record())) == (202, 0)
     assert queries_of(lambda: prober.post("/datasets/1049", record())) == (404, 0)
     assert queries_of(lambda: prober.post("/datasets/1000", record()))[1] > 0
-    assert catalog.size() <= 20 + 2
+    assert cache.size() <= 20 + 2
 
 
 def test_a_refusal_that_became_a_contract_is_cached_once(api: Api, project: Project) -> None:
@@ -318,7 +319,7 @@ def test_a_refusal_that_became_a_contract_is_cached_once(api: Api, project: Proj
         services.save_dataset(empty, fields=fields)
         for _ in range(2):
             assert api.post(f"/datasets/{empty.pk}", record()).status_code == status
-        assert catalog.size() == 1
+        assert cache.size() == 1
 
 
 @pytest.fixture
@@ -339,22 +340,22 @@ def clients(project: Project, dataset: Dataset, stranger: Project, settings: Set
 
 
 def test_due_contracts_are_confirmed_and_not_read_again(clients: list[Api]) -> None:
-    catalog.confirm_due()
+    confirming.confirm_due()
     assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
 
 
 def test_due_contracts_are_confirmed_by_the_hundred(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "_CONFIRMED_AT_ONCE", 5)
-    with CaptureQueriesContext(connection) as queries:
-        catalog.confirm_due()
+    monkeypatch.setattr(confirming, "_CONFIRMED_AT_ONCE", 5)
+    with queries_sent() as queries:
+        confirming.confirm_due()
     assert len([query for query in queries if "FROM datasets_apikey" in query["sql"]]) == 3
     assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
 
 
 def test_contracts_that_are_not_due_are_left_alone(clients: list[Api]) -> None:
-    catalog.confirm_due()
-    with CaptureQueriesContext(connection) as queries:
-        catalog.confirm_due()
+    confirming.confirm_due()
+    with queries_sent() as queries:
+        confirming.confirm_due()
     assert not len(queries)
 
 
@@ -367,7 +368,7 @@ def test_changed_contracts_are_not_confirmed(clients: list[Api], project: Projec
     ApiKey.objects.filter(pk=keys[2].pk).update(expires_at=timezone.now())
     Dataset.objects.filter(pk=datasets[3].pk).update(is_archived=True)
     SchemaVersion.objects.create(dataset=datasets[4], number=2, fields=[field.as_json() for field in WIDER])
-    catalog.confirm_due()
+    confirming.confirm_due()
     for client, body, status in (
         (revoked, record(), 401),
         (expired, record(), 401),
@@ -381,7 +382,7 @@ def test_changed_contracts_are_not_confirmed(clients: list[Api], project: Projec
 
 def test_a_key_with_a_new_token_id_is_not_confirmed(clients: list[Api], project: Project) -> None:
     ApiKey.objects.filter(pk=project.keys.order_by("pk")[1].pk).update(token_id=uuid4())
-    catalog.confirm_due()
+    confirming.confirm_due()
     statuses = [client.one(record()).status_code for client in clients]
     assert statuses == [202, 401, *[202] * 10]
 
@@ -392,7 +393,7 @@ def test_contracts_of_a_changed_project_are_not_confirmed(
 ) -> None:
     other = {"owner": User.objects.create_user("buyer"), "default_dataset": dataset}[what]
     Project.objects.filter(pk=project.pk).update(**{what: other})
-    catalog.confirm_due()
+    confirming.confirm_due()
     counts = [queries_of(partial(client.one, record()))[1] for client in clients]
     assert all(counts[:6])
     assert counts[6:] == [0] * 6
@@ -400,17 +401,17 @@ def test_contracts_of_a_changed_project_are_not_confirmed(
 
 def test_contracts_with_an_announced_change_are_not_confirmed(clients: list[Api], stranger: Project) -> None:
     redis.client().set(revisions.key(stranger.pk), b"changed")
-    catalog.confirm_due()
+    confirming.confirm_due()
     counts = [queries_of(partial(client.one, record()))[1] for client in clients]
     assert counts[:6] == [0] * 6
     assert all(counts[6:])
 
 
 def test_contracts_unused_for_long_are_dropped(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert catalog.size() == 12
-    monkeypatch.setattr(catalog, "_IDLE_SECONDS", 0)
-    catalog.confirm_due()
-    assert catalog.size() == 0
+    assert cache.size() == 12
+    monkeypatch.setattr(confirming, "_IDLE_SECONDS", 0)
+    confirming.confirm_due()
+    assert cache.size() == 0
 
 
 def test_a_broken_schema_does_not_affect_other_projects(clients: list[Api], stranger: Project) -> None:
@@ -418,15 +419,15 @@ def test_a_broken_schema_does_not_affect_other_projects(clients: list[Api], stra
     SchemaVersion.objects.filter(dataset__project=stranger).update(
         fields=[{"name": "a", "type": "string", "unit": "m"}]
     )
-    catalog.confirm_due()
+    confirming.confirm_due()
     assert [client.one(record()).status_code for client in clients[:6]] == [202] * 6
 
 
 def test_contracts_that_were_not_confirmed_are_read_again(clients: list[Api]) -> None:
     with database_away(), pytest.raises(DatabaseError):
-        catalog.confirm_due()
-    with redis_away(), pytest.raises(redis.RedisUnavailable):
-        catalog.confirm_due()
+        confirming.confirm_due()
+    with redis_away(), pytest.raises(RedisError):
+        confirming.confirm_due()
     assert all(queries_of(partial(client.one, record()))[1] for client in clients)
 
 
@@ -434,7 +435,7 @@ def test_a_cached_refusal_keeps_nothing_of_its_request(api: Api) -> None:
     for _ in range(3):
         assert api.post("/datasets/999999", record()).status_code == 404
     gc.collect()
-    assert not [each for each in gc.get_objects() if isinstance(each, catalog.DatasetNotFound)]
+    assert not [each for each in gc.get_objects() if isinstance(each, contract.DatasetNotFound)]
 
 
 def test_a_foreign_dataset_costs_no_more_than_a_missing_one(api: Api, project: Project, stranger: Project) -> None:
@@ -442,15 +443,15 @@ def test_a_foreign_dataset_costs_no_more_than_a_missing_one(api: Api, project: P
     theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     SchemaVersion.objects.bulk_create(SchemaVersion(dataset=theirs, number=n, fields=[]) for n in range(2, 1000))
     for _ in range(2):
-        with CaptureQueriesContext(connection) as queries:
+        with queries_sent() as queries:
             assert api.post(f"/datasets/{theirs.pk}", record()).status_code == 404
-        (statement,) = [query["sql"] for query in queries if "schemaversion" in query["sql"]]
+        (query,) = [query for query in queries if "schemaversion" in query["sql"]]
         with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query['sql']}", query["params"])
             (plan,) = cursor.fetchone()
         assert looked_at(plan[0]["Plan"], "datasets_schemaversion") == 0
         connection.cursor().execute("ANALYZE")
-        catalog.forget_all()
+        cache.forget_all()
 
 
 def looked_at(plan: dict[str, Any], table: str) -> int:

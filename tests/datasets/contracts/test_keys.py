@@ -20,7 +20,7 @@ from pytest_django import Settings
 
 from config.common import redis
 from datasets import services
-from datasets.contracts import catalog
+from datasets.contracts import cache
 from datasets.contracts.keys import InvalidApiKey, MissingProjectClaim, issue_token, read_token
 from datasets.models import ApiKey, Dataset, Project
 from tests.conftest import FIELDS, Api, record
@@ -318,7 +318,7 @@ def test_issued_keys_work_while_their_secret_is_a_fallback(api: Api, key: ApiKey
     for _ in range(2):  # first from the cache, then as in another process
         assert api.one(record()).status_code == 202
         assert api.request("GET", receipt).status_code == 200
-        catalog.forget_all()
+        cache.forget_all()
     renewed = Api(issue_token(key), api.dataset)
     assert renewed.token != api.token
     settings.API_KEY_SECRET_FALLBACKS = []

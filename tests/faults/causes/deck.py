@@ -50,7 +50,7 @@ class Fault:
 
 
 def plan(seed: int, *, pause: float, database: bool, restores: bool) -> Iterator[Fault]:
-    """Yield faults forever, always the same ones for a seed. `pause` is the mean number of seconds between them."""
+    """Yield the faults of a seed without end. `pause` is the mean number of seconds between two faults."""
     dice = random.Random(seed)
     while True:
         deck = [*DECK, *(DATABASE_FAULTS if database else ()), *(RESTORE_FAULTS if restores else ())]

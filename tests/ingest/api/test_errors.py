@@ -1,12 +1,10 @@
 """Every error of the API, with its status, text, code, details and headers."""
 
-import io
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from threading import Event
 from typing import Any
 
 import httpx
@@ -22,8 +20,8 @@ from ingest.queue import redis_keys
 from ingest.validation.body import JSON
 from quotas.services import set_limit
 from tests.conftest import Api, record
+from tests.support.sending.asgi import exchange
 from tests.support.sending.at_once import Threads
-from tests.support.sending.wire import call
 from tests.support.servers.outages import everything_in, own_client, redis_away, redis_full, writes_stuck
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -93,34 +91,17 @@ def same_key_with_another_body(api: Api) -> httpx.Response:
     return api.one(record(country="US"), Idempotency_Key="k")
 
 
-class Stalled(io.BytesIO):
-    """A body that arrives only after it is released."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.come = Event()
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self.come.wait(60)
-        return b""
-
-
-def beside_a_slow_body(api: Api) -> httpx.Response:
-    """With four threads, a project may block one for more than a second while its body arrives."""
-    stalled, before = Stalled(), settings.WEB_THREADS
-    path, key = f"/datasets/{dataset_of(api).pk}", f"Bearer {api.token}"
-    settings.WEB_THREADS = 4
-    with Threads() as pool:
-        slow = pool.submit(call, path, stream=stalled, HTTP_AUTHORIZATION=key, CONTENT_TYPE=JSON, CONTENT_LENGTH="9")
-        deadline = time.monotonic() + 30
-        try:
-            while (response := api.one(b"{")).status_code == 400:
-                assert time.monotonic() < deadline
-        finally:
-            settings.WEB_THREADS = before
-            stalled.come.set()
-        assert slow.result().status == 400
-    return response
+def of_a_silent_sender(api: Api) -> httpx.Response:
+    """Nothing comes after the first byte."""
+    before, settings.BODY_SILENCE_SECONDS = settings.BODY_SILENCE_SECONDS, 0.05
+    headers = {"Authorization": f"Bearer {api.token}", "Content-Type": JSON, "Content-Length": "9"}
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    path = f"/datasets/{dataset_of(api).pk}".encode()
+    try:
+        status, found, body = exchange("POST", path, [*encoded, (b"host", b"testserver")], iter([b"{", ...]))
+    finally:
+        settings.BODY_SILENCE_SECONDS = before
+    return httpx.Response(status, headers=found, content=body)
 
 
 def lines_in_chunks(api: Api) -> httpx.Response:
@@ -261,8 +242,8 @@ TABLE = [
         408,
         "Request body too slow",
         "body_too_slow",
-        beside_a_slow_body,
-        {"detail": "Too many requests, most likely yours, have not sent their bodies yet."},
+        of_a_silent_sender,
+        {"detail": "Nothing of the body came for 0.05 seconds."},
         {"Retry-After": "1"},
     ),
     Row(

@@ -13,7 +13,6 @@ from schemathesis import checks as schemathesis_checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from config.common.errors import ApiError
-from config.web.wsgi import application
 from datasets import services
 from datasets.models import Dataset, Project
 from ingest.api.openapi import description
@@ -25,6 +24,7 @@ from quotas.services import set_limit
 from tests.conftest import Api, record
 from tests.support.documents import errors, table
 from tests.support.processes.signs import all_is_well
+from tests.support.sending.asgi import as_wsgi
 
 CHECKS = [
     schemathesis_checks.not_a_server_error,
@@ -35,7 +35,7 @@ CHECKS = [
     openapi_checks.unsupported_method,
 ]
 described = schemathesis.openapi.from_dict(json.loads(json.dumps(description())))
-described.app = application
+described.app = as_wsgi
 
 
 @schemathesis.serializer("application/x-ndjson")

@@ -11,7 +11,7 @@ from config.common import redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from ingest.api.views import Accepted
+from ingest.api.bypasses import Accepted
 from ingest.queue import redis_keys
 from tests.conftest import FIELDS, Api, record, stored
 from tests.support.entries import in_stream

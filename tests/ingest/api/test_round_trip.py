@@ -5,14 +5,13 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from config.common import redis
 from datasets.models import Dataset
 from quotas.services import set_limit
 from tests.conftest import Api, record
 from tests.support.servers.outages import commands_sent
+from tests.support.servers.queries import queries_sent
 
 Send = Callable[[Api], httpx.Response]
 
@@ -34,7 +33,7 @@ REFUSED: dict[str, tuple[int, Send]] = {
 
 def cost(api: Api, send: Send) -> tuple[httpx.Response, list[str], int]:
     """The answer to a request, the Redis commands it sent and how many SQL queries."""
-    with commands_sent() as commands, CaptureQueriesContext(connection) as queries:
+    with commands_sent() as commands, queries_sent() as queries:
         response = send(api)
     return response, commands, len(queries)
 

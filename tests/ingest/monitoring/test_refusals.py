@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from config.common import redis
+from config.common import loop, redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
@@ -159,7 +159,7 @@ def test_number_of_logs_is_limited(project: Project, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(refusals, "_MAX_LOGS", 3)
     monkeypatch.setattr(refusals, "_all_entries", refusals._Allowance(1000, 1000))
     for project_id in range(1, 6):
-        refusals.keep(project_id, said, 400, lambda: sent)
+        loop.run(refusals.keep(project_id, said, 400, lambda: sent))
         before = int(time.time() * 1000)
         while int(time.time() * 1000) == before:  # logs are ordered by the millisecond
             pass

@@ -28,7 +28,7 @@ from ingest.storing import drain as drains
 from ingest.storing import ledger, quarantine, upkeep
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["config.web.wsgi", "tests.support.processes.crashing"])
+PROCESSES.set_forkserver_preload(["config.web.asgi", "tests.support.processes.crashing"])
 
 # Settings that a test may have changed. Its processes get the same values.
 _PASSED_ON = ("STORAGE_URL", "DRAIN_MAX_RECORDS", "DRAIN_MAX_BYTES", "DRAIN_LEASE_SECONDS", "VACUUM_RETENTION_HOURS")

@@ -1,10 +1,11 @@
 """Call the application as the web server does, without an HTTP client that would correct or refuse a request."""
 
-import io
 import json
+from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
+from urllib.parse import quote
 
-from config.web.wsgi import application
+from tests.support.sending.asgi import exchange
 
 
 class Answer(NamedTuple):
@@ -19,18 +20,28 @@ class Answer(NamedTuple):
 
 
 def call(path: str | bytes, method: str = "POST", *, stream: IO[bytes] | None = None, **environ: str) -> Answer:
-    """Return the application's answer to these WSGI variables. PEP 3333 decodes the path's bytes as Latin-1."""
-    path = path.encode() if isinstance(path, str) else path
-    given: dict[str, Any] = {
-        "REQUEST_METHOD": method,
-        "PATH_INFO": path.decode("latin-1"),
-        "SERVER_NAME": "testserver",
-        "SERVER_PORT": "80",
-        "wsgi.input": stream or io.BytesIO(),
-        **environ,
-    }
-    start: list[Any] = []
-    body = b"".join(application(given, lambda status, headers: start.extend((status, headers))))
-    status, headers = start
-    assert len({name for name, _ in headers}) == len(headers), "a header was sent twice"
-    return Answer(int(status.split()[0]), dict(headers), body)
+    """Return the application's answer. Headers are named as in a WSGI environment; the body comes as `stream` is read.
+
+    A body without CONTENT_LENGTH is chunked only if HTTP_TRANSFER_ENCODING says so.
+    """
+    version = environ.pop("SERVER_PROTOCOL", "HTTP/1.0").partition("/")[2]
+    headers = [
+        (name.removeprefix("HTTP_").lower().replace("_", "-").encode(), value.encode("latin-1"))
+        for name, value in environ.items()
+        if value or name not in ("CONTENT_LENGTH", "HTTP_CONTENT_ENCODING")
+    ]
+    raw_path = quote(path, safe="/").encode()
+    status, found, body = exchange(method, raw_path, headers, _pieces(stream), version=version)
+    names = [_title(name) for name, _ in found]
+    assert len(set(names)) == len(names), "a header stands twice"
+    return Answer(status, dict(zip(names, (value.decode("latin-1") for _, value in found), strict=True)), body)
+
+
+def _pieces(stream: IO[bytes] | None) -> Iterator[bytes]:
+    while stream is not None and (piece := stream.read(65_536)):
+        yield piece
+
+
+def _title(name: bytes) -> str:
+    text = name.decode().title()
+    return {"X-Request-Id": "X-Request-Id", "Www-Authenticate": "WWW-Authenticate"}.get(text, text)

@@ -1,4 +1,4 @@
-"""Send and store records with the code of an earlier release. Then write the resulting Redis data to a file.
+"""Send and store records, as a client and a worker of some release would, and write what that leaves in Redis.
 
 Run by `make.py` in the shell of the release's `manage.py`. OUT is the file to write.
 """
@@ -11,11 +11,11 @@ import httpx
 from django.contrib.auth.models import User
 
 from config.common import redis
-from config.web.wsgi import application
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.schemas.schema import Field
 from ingest.storing.drain import drain
+from tests.support.sending.asgi import Transport
 
 # Each batch has its own Idempotency-Key. The records are told apart by `n`.
 STORED, QUEUED = ("stored-1", "stored-2", "stored-3"), ("queued-1", "queued-2")
@@ -28,7 +28,7 @@ def use_it() -> dict[str, Any]:
     half = services.create_dataset(project=project, name="Half", fields=[Field("n", "string")])
     whole = services.create_dataset(project=project, name="Whole", fields=[Field("n", "string")])
     token = issue_token(services.create_key(project=project, name="old"))
-    http = httpx.Client(transport=httpx.WSGITransport(app=application), base_url="http://localhost")
+    http = httpx.Client(transport=Transport(), base_url="http://localhost")
     sent = []
 
     def send(dataset_id: int, key: str) -> None:

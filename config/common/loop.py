@@ -1,0 +1,32 @@
+"""The event loop of this process, for threads that need something done in it."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _Process:
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+_lock = threading.Lock()
+
+
+def remember() -> None:
+    """Note the running loop as this process's own."""
+    _Process.loop = asyncio.get_running_loop()
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in this process's loop and wait for its result. Do not call it in the loop's own thread.
+
+    A process without a server, such as a management command or the tests, gets a loop in a thread of its own.
+    """
+    with _lock:
+        if _Process.loop is None:
+            _Process.loop = asyncio.new_event_loop()
+            threading.Thread(target=_Process.loop.run_forever, name="loop", daemon=True).start()
+    return asyncio.run_coroutine_threadsafe(coroutine, _Process.loop).result()

@@ -1,0 +1,237 @@
+"""Redis on the request path: one connection per process, on which commands go out as they come.
+
+Commands that become ready in the same turn of the event loop are sent with one write. Redis answers in order, so the
+first future that waits gets the first reply. No command waits for the reply to another one.
+
+To support a cluster later, `execute` is the place that would follow MOVED and ASK, with one `_Link` per node.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+import redis
+from django.conf import settings
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import SentinelConnectionPool
+
+from config.common.redis import Argument, RedisUnavailable, Script, client
+
+# The pause between two attempts to reach a Redis that is away.
+_PAUSE_SECONDS = 0.05
+# How often within REDIS_TIMEOUT_SECONDS we look whether Redis still answers.
+_WATCHES = 4
+_UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+_ERRORS = {b"NOSCRIPT": NoScriptError, b"LOADING": BusyLoadingError, b"READONLY": ReadOnlyError}
+# The settings of django-redis's pool that our connection takes over.
+_POOL_SETTINGS = (
+    *("host", "port", "path", "db", "username", "password", "credential_provider", "client_name"),
+    *("socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"),
+)
+
+# redis-py's blocking kinds of connections -> its asynchronous ones.
+_KINDS: dict[type[Any], type[AbstractConnection]] = {
+    redis.UnixDomainSocketConnection: UnixDomainSocketConnection,
+    redis.SSLConnection: SSLConnection,
+    redis.Connection: Connection,
+}
+
+_pack: Any = hiredis.pack_command  # its annotation asks for a tuple of one
+
+
+async def execute(*command: Argument, timeout: float) -> Any:
+    """Send one command that is safe to repeat, and return its reply.
+
+    If the connection is lost, the command is sent again over a new one, for up to `timeout` seconds, counted from the
+    beginning of the outage. So a restart of Redis passes unnoticed, and in a long outage requests fail immediately.
+
+    Raises RedisUnavailable, or redis-py's ResponseError where Redis refuses the command.
+    """
+    packed: bytes = _pack(command)
+    pipeline = _pipeline()
+    deadline = pipeline.loop.time() + timeout
+    link = pipeline.link
+    if link is None or not link.is_open:
+        return await pipeline.repeat(packed, timeout, deadline, None)
+    try:
+        reply = await link.send(packed)
+    except _UNREACHABLE as failure:
+        return await pipeline.repeat(packed, timeout, deadline, failure)
+    pipeline.outage_since = None
+    return reply
+
+
+async def run(script: Script, keys: Sequence[Argument], args: Sequence[Argument], *, timeout: float) -> Any:
+    """Run a Lua script: one round trip. See `execute` for how it is repeated and what it raises."""
+    try:
+        return await execute("EVALSHA", script.digest, len(keys), *keys, *args, timeout=timeout)
+    except NoScriptError:
+        return await execute("EVAL", script.source, len(keys), *keys, *args, timeout=timeout)
+
+
+class _Link(asyncio.Protocol):
+    """One connection: what is to be sent, and the futures that wait for replies, in order."""
+
+    def __init__(self, limit: float) -> None:
+        self.is_open = True
+        self._limit = limit  # seconds that Redis may leave commands unanswered
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(protocolError=RedisConnectionError, replyError=_error)
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._out: list[bytes] = []
+        self._silent = 0  # times that `_watch` has found waiting commands and no new reply
+
+    def take_over(self, connection: Any) -> None:
+        """Use the transport of a connection whose handshake is done."""
+        self._connection = connection  # it would close the transport when it is deleted
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._transport.set_protocol(self)
+        self._watch()
+
+    def send(self, packed: bytes) -> "asyncio.Future[Any]":
+        """Return a future for the reply. It fails with ConnectionError or TimeoutError if the connection is lost."""
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(packed)
+        return future
+
+    def _flush(self) -> None:
+        if self.is_open:
+            self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+        self._out.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self._silent = 0
+        reader, waiting = self._reader, self._waiting
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not False:
+                future = waiting.popleft()
+                if future.done():  # the caller was cancelled
+                    continue
+                if isinstance(reply, RedisError):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+                if isinstance(reply, ReadOnlyError):  # no longer the primary: look for the new one
+                    self.close(reply)
+        except (RedisConnectionError, IndexError) as failure:  # not Redis's protocol, or a reply to no command
+            self.close(failure)
+
+    def connection_lost(self, failure: Exception | None) -> None:
+        self.close(failure or RedisConnectionError("Redis closed the connection"))
+
+    def close(self, failure: Exception) -> None:
+        """End the connection; every command without a reply fails."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._watcher.cancel()
+        self._transport.abort()
+        kind = RedisTimeoutError if isinstance(failure, RedisTimeoutError) else RedisConnectionError
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(kind(str(failure)))
+        self._waiting.clear()
+
+    def _watch(self) -> None:
+        """Give up a connection on which Redis leaves commands unanswered for too long.
+
+        Not by the clock: when this process was stopped, the replies may be here already.
+        """
+        self._watcher = self._loop.call_later(self._limit / _WATCHES, self._watch)
+        self._silent = self._silent + 1 if self._waiting else 0
+        if self._silent > _WATCHES:
+            self.close(RedisTimeoutError("no answer from Redis"))
+
+
+class _Pipeline:
+    """The process's connection, and what is known of the outage when there is none."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.link: _Link | None = None
+        self.outage_since: float | None = None  # on the loop's clock
+        self._connecting: asyncio.Task[_Link] | None = None
+
+    async def repeat(self, packed: bytes, timeout: float, deadline: float, failure: Exception | None) -> Any:
+        """Send a command over a new connection until there is a reply or the time is up."""
+        sent = failure is not None
+        if isinstance(failure, RedisConnectionError):
+            failure = None  # an idle connection may be closed by Redis at any time: that says nothing about it now
+        while True:
+            if failure is not None:
+                await self._pause(deadline, timeout, sent=sent, failure=failure)
+            try:
+                link = await self._connected()
+                sent = True
+                reply = await link.send(packed)
+            except _UNREACHABLE as lost:
+                failure = lost
+            else:
+                self.outage_since = None
+                return reply
+
+    async def _pause(self, deadline: float, timeout: float, *, sent: bool, failure: Exception) -> None:
+        """Wait before the next attempt. Raises RedisUnavailable if there is no time for one."""
+        now = self.loop.time()
+        if self.outage_since is None:
+            self.outage_since = now
+        if min(deadline, self.outage_since + timeout) <= now + _PAUSE_SECONDS:
+            raise RedisUnavailable(sent=sent) from failure
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _connected(self) -> _Link:
+        """Return the open connection. All who need a new one wait for the same attempt."""
+        if self.link is not None and self.link.is_open:
+            return self.link
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self.loop.create_task(_connect())
+        self.link = await asyncio.shield(self._connecting)
+        return self.link
+
+
+async def _connect() -> _Link:
+    """Open a connection with the settings of django-redis's pool: plain, TLS, unix socket or Sentinel.
+
+    redis-py makes the connection (TLS, AUTH, SELECT). Then our protocol takes its transport over.
+    """
+    pool = client().connection_pool
+    kwargs = pool.connection_kwargs
+    ours = {name: kwargs[name] for name in kwargs if name in _POOL_SETTINGS or name.startswith("ssl_")}
+    limit: float = settings.REDIS_TIMEOUT_SECONDS
+    if isinstance(pool, SentinelConnectionPool):
+        ours["host"], ours["port"] = await asyncio.to_thread(pool.get_master_address)
+    kind = next(ours for theirs, ours in _KINDS.items() if issubclass(pool.connection_class, theirs))
+    connection: Any = kind(**ours, protocol=2, socket_timeout=limit, retry=Retry(NoBackoff(), 0))
+    await connection.connect()
+    link = _Link(limit)
+    link.take_over(connection)
+    return link
+
+
+def _error(text: str) -> RedisError:
+    """Return the exception for an error reply."""
+    kind = _ERRORS.get(text.partition(" ")[0].encode(), ResponseError)
+    return kind(text)
+
+
+class _Process:
+    pipeline: _Pipeline | None = None
+
+
+def _pipeline() -> _Pipeline:
+    loop = asyncio.get_running_loop()
+    known = _Process.pipeline
+    if known is None or known.loop is not loop:
+        known = _Process.pipeline = _Pipeline(loop)
+    return known

@@ -1,0 +1,46 @@
+"""The threads of a web process, apart from the event loop's: a few for each kind of work that waits or takes long.
+
+Each kind has its own, so that work of one kind never waits for another kind.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from django.db import close_old_connections
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Lane:
+    """Threads for one kind of work. What is beyond them waits in line."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    async def run(self, function: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
+        """Call a function in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+class DatabaseLane(Lane):
+    """Threads whose work asks the database. Each keeps its connection for a while, as Django's settings say."""
+
+    async def run(self, function: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
+        """Call a function in one of the threads, with a connection that works."""
+        return await super().run(_with_connection, function, *arguments)
+
+
+def _with_connection(function: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
+    close_old_connections()
+    try:
+        return function(*arguments)
+    finally:
+        close_old_connections()
+
+
+READING = DatabaseLane("reading", 8)  # contracts that are not cached, and receipts
+CHECKING = DatabaseLane("checking", 2)  # /readyz and /metrics, which must answer while the database does not
+LARGE = Lane("large", 2)  # decompress and validate large bodies

@@ -1,0 +1,172 @@
+"""The admin and its static files: Django's own WSGI handler, called in threads."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+
+from config.common import loop
+from config.common.errors import ApiError
+from config.common.threads import Lane
+from config.web import share
+from ingest.validation.body import arrive
+from ingest.validation.room import Hold
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+_handler = WSGIHandler()
+_PAGES = Lane("admin", settings.ADMIN_THREADS)
+_FILES = Lane("static", 2)
+_STREAMS = Lane("streams", max(2, settings.ADMIN_THREADS // 2))
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer of Django's."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    content: bytes
+    stream: Any = None  # a streaming response in place of the content
+    seconds: float = 0.0  # processor time that it took
+
+
+async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    """Answer a request for a page or a file."""
+    loop.remember()
+    with Hold("the admin") as hold:
+        environ = _environ(scope)
+        if scope["path"].startswith(settings.STATIC_URL):
+            answer = await _FILES.run(_file, environ)
+        else:
+            answer = await _page(environ, receive, hold)
+    await _send(answer, receive, send)
+
+
+async def _page(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer:
+    """Answer by Django if the admin's share allows it, else by a page that asks to try again."""
+    busy = Answer(503, [*share.HEADERS, (b"content-length", b"%d" % len(share.PAGE))], share.PAGE)
+    visitor = share.Visitor(environ)
+    if not visitor.is_welcome():
+        return busy
+    try:
+        environ["wsgi.input"] = BytesIO(await _body(environ, receive, hold))
+    except ApiError:  # it was too slow, its connection was lost, or there is no room for it
+        return busy
+    async with share.place() as place:
+        if not place:
+            return busy
+        answer = await _PAGES.run(_whole_or_stream, environ)
+    visitor.charge(environ, answer.seconds)
+    return answer
+
+
+async def _body(environ: Mapping[str, Any], receive: Receive, hold: Hold) -> bytes:
+    """Read a form before it takes a thread. What is larger than Django takes is not read: Django refuses it."""
+    length = environ.get("CONTENT_LENGTH", "")
+    if not length.isdecimal() or not 0 < int(length) <= (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0):
+        return b""
+    return await arrive(receive, int(length), int(length), hold)
+
+
+def _environ(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request's WSGI environment (PEP 3333), with an empty body."""
+    server, client = scope.get("server") or ("", 0), scope.get("client") or ("", 0)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+        "SERVER_PROTOCOL": "HTTP/1.1" if scope["http_version"] == "1.1" else "HTTP/1.0",
+        "REMOTE_ADDR": client[0],
+        "REMOTE_PORT": str(client[1]),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": BytesIO(),
+        "wsgi.errors": None,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope["headers"]:
+        if b"_" in name:  # else X_Forwarded_For would be taken for X-Forwarded-For
+            continue
+        key = name.decode("latin-1").upper().replace("-", "_")
+        key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+        text = value.decode("latin-1")
+        if key not in environ:
+            environ[key] = text
+        elif key != "CONTENT_TYPE":
+            environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + text
+    return environ
+
+
+def _whole_or_stream(environ: dict[str, Any]) -> Answer:
+    """Call Django, in a thread. Only an export is streamed."""
+    began = time.thread_time()
+    answer = _call(environ)
+    if not answer.stream.streaming:
+        answer = _read(answer)
+    if environ.get("CONTENT_LENGTH", "0") not in ("", "0") and not environ["wsgi.input"].getbuffer().nbytes:
+        answer.headers.append((b"connection", b"close"))  # the body was not read
+    answer.seconds = time.thread_time() - began
+    return answer
+
+
+def _file(environ: dict[str, Any]) -> Answer:
+    """Return a static file as a whole, so that a client that does not read holds no thread."""
+    return _read(_call(environ))
+
+
+def _start_response(status: str, headers: Any, error: Any = None, /) -> Callable[[bytes], object]:
+    """Ignore what WSGI tells here: Django returns its response, which has all of it."""
+    return len
+
+
+def _call(environ: dict[str, Any]) -> Answer:
+    response: Any = _handler(environ, _start_response)
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+    headers += [(b"set-cookie", cookie.OutputString().encode("latin-1")) for cookie in response.cookies.values()]
+    return Answer(response.status_code, headers, b"", response)
+
+
+def _read(answer: Answer) -> Answer:
+    try:
+        answer.content = b"".join(answer.stream)
+    finally:
+        answer.stream.close()
+    answer.stream = None
+    return answer
+
+
+async def _send(answer: Answer, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    if answer.stream is not None:
+        await _send_stream(answer.stream, receive, send)
+    await send({"type": "http.response.body", "body": answer.content})
+
+
+async def _send_stream(stream: Any, receive: Receive, send: Send) -> None:
+    """Send the parts of a streaming response as they are made, until the client has gone."""
+    gone = asyncio.ensure_future(_until_gone(receive))
+    try:
+        parts: Iterator[bytes] = iter(stream)
+        while not gone.done() and (part := await _STREAMS.run(next, parts, None)) is not None:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    finally:
+        gone.cancel()
+        await _STREAMS.run(stream.close)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,124 @@
+"""The contracts that this process has read, and the refusals. The event loop and threads use them at the same time."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+
+from config.common import clock
+from config.common.errors import ApiError
+from datasets.contracts.contract import Contract
+from datasets.contracts.keys import Claims, InvalidApiKey
+
+Asked = tuple[str, int | None]  # a token, and a dataset or None for the project's default
+
+
+class KeyRow(NamedTuple):
+    """An API key that is neither revoked nor of an inactive project."""
+
+    project_id: int
+    token_id: UUID | str  # as the database has it
+    id: int
+    expires_at: datetime | None
+    owner_id: int
+    default_dataset_id: int | None
+
+
+class DatasetRow(NamedTuple):
+    """A dataset, and the newest version of its schema."""
+
+    project_id: int
+    id: int
+    is_archived: bool
+    version_id: int | None
+
+
+@dataclass(slots=True)
+class Entry:
+    """What the database said about a token and a dataset: a contract, or a refusal."""
+
+    claims: Claims
+    revision: bytes
+    outcome: Contract | type[ApiError]
+    expires_at: float  # of the key, in seconds since the epoch
+    rows: tuple[KeyRow | None, DatasetRow | None]  # of the database, from which it was made
+    fresh_until: float  # this and the next by the monotonic clock
+    used_at: float
+
+    def contract(self) -> Contract:
+        if self.expires_at <= clock.seconds():
+            raise InvalidApiKey
+        if isinstance(self.outcome, Contract):
+            return self.outcome
+        raise self.outcome
+
+
+# In the order in which they were read or confirmed.
+_contracts: OrderedDict[Asked, Entry] = OrderedDict()
+# A separate, smaller cache: a client that probes for missing datasets evicts only refusals, never another's contract.
+_refusals: OrderedDict[Asked, Entry] = OrderedDict()
+_REFUSALS_SHARE = 10
+_lock = threading.Lock()
+
+
+def known(asked: Asked) -> Entry | None:
+    """Return what is kept about a token and a dataset, fresh or not."""
+    return _contracts.get(asked) or _refusals.get(asked)
+
+
+def keep(asked: Asked, entry: Entry) -> None:
+    """Keep an entry. If there is no room, the one that was confirmed least recently goes."""
+    entries, most = _contracts, settings.CATALOG_MAX_ENTRIES
+    if not isinstance(entry.outcome, Contract):
+        entries, most = _refusals, max(1, most // _REFUSALS_SHARE)
+    with _lock:
+        _contracts.pop(asked, None)
+        _refusals.pop(asked, None)
+        while len(entries) >= most:
+            entries.popitem(last=False)
+        entries[asked] = entry
+
+
+def due(count: int) -> dict[Asked, Entry]:
+    """Return those of the oldest `count` contracts that are past half of their time."""
+    soon = time.monotonic() + settings.CATALOG_TTL_SECONDS / 2
+    with _lock:
+        return {asked: entry for asked, entry in islice(_contracts.items(), count) if entry.fresh_until < soon}
+
+
+def settle(looked_at: Mapping[Asked, Entry], confirmed: Iterable[Asked], moment: float) -> None:
+    """Prolong the contracts that were confirmed at `moment`; forget the others that were looked at."""
+    confirmed = set(confirmed)
+    with _lock:
+        for asked, entry in looked_at.items():
+            if _contracts.get(asked) is not entry:
+                continue
+            if asked in confirmed:
+                entry.fresh_until = moment + settings.CATALOG_TTL_SECONDS
+                _contracts.move_to_end(asked)
+            else:
+                del _contracts[asked]
+
+
+def contracts() -> int:
+    """Return how many contracts are kept."""
+    return len(_contracts)
+
+
+def size() -> int:
+    """Return how many contracts and refusals are kept."""
+    return len(_contracts) + len(_refusals)
+
+
+def forget_all() -> None:
+    """Empty the cache, as a new process would find it."""
+    with _lock:
+        _contracts.clear()
+        _refusals.clear()
