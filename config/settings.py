@@ -9,7 +9,6 @@ import sys
 from datetime import timedelta
 from typing import Any
 
-import django_stubs_ext
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -23,8 +22,6 @@ from config.common.env import (
 )
 from config.common.private import private_directory, usable
 from config.environment import read_environment
-
-django_stubs_ext.monkeypatch()  # lets admin and form classes name their model, for the type checker
 
 env = read_environment(os.environ)
 

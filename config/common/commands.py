@@ -5,19 +5,33 @@ import sys
 from io import TextIOWrapper
 from typing import Any
 
-from deltalake.exceptions import DeltaError
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 from redis.exceptions import RedisError
+from rich.console import Console
+from rich.text import Text
 
 from config.common.errors import Refused
 from config.common.redis import RedisUnavailable
-from config.common.text import visible_lines
+from config.common.text import visible, visible_lines
+from config.lazy import deltalake
 
 _BESIDE = "Is the service running, and are DATA_DIR and all settings here the same as its own?"
 # The exit code that a shell reports for a program ended by SIGPIPE, such as `cat` in `cat large | head`.
 _ENDED_BY_SIGPIPE = 141
+
+
+class TableConsole(Console):
+    """A console for tables. If the pipe is closed, the command decides what to do; rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def cell(text: str) -> Text:
+    """Return a table cell that shows the text literally: rich reads markup and emoji names in plain strings."""
+    return Text(visible(text))
 
 
 class ServiceCommand(BaseCommand):
@@ -50,7 +64,7 @@ class ServiceCommand(BaseCommand):
             # The reader has closed the pipe. At exit, Python writes what is still buffered: discard it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(_ENDED_BY_SIGPIPE)
-        except DeltaError as error:
+        except deltalake.exceptions.DeltaError as error:
             raise CommandError(f"The storage: {_first_line(error)}. {_BESIDE}") from error
         except OSError as error:
             raise CommandError(f"{error}") from error

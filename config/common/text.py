@@ -2,19 +2,9 @@
 
 import re
 
-from rich.console import Console
-from rich.text import Text
-
 # Control characters (C0, DEL, C1), and characters that change the order or the lines of the text.
 _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ACTIVE_IN_LINES = re.compile(_ACTIVE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
-
-
-class TableConsole(Console):
-    """A console for tables. If the pipe is closed, the command decides what to do; rich would exit with 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 def counted(count: int, noun: str = "record") -> str:
@@ -30,11 +20,6 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """Return the text with the same escapes, but keep its line breaks and tabs."""
     return _ACTIVE_IN_LINES.sub(_escaped, text)
-
-
-def cell(text: str) -> Text:
-    """Return a table cell that shows the text literally: rich reads markup and emoji names in plain strings."""
-    return Text(visible(text))
 
 
 def _escaped(match: "re.Match[str]") -> str:

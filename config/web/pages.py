@@ -5,7 +5,6 @@ An error page must work while the database and Redis are down, so it does not lo
 
 import sys
 
-from deltalake.exceptions import DeltaError
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import AnonymousUser
@@ -20,6 +19,7 @@ from redis.exceptions import RedisError
 from config.common import errors
 from config.common.errors import ApiError
 from config.common.requests import request_id
+from config.lazy import deltalake
 from config.web.hashers import PasswordChecksBusy
 
 _RETRY_SECONDS = 5
@@ -28,29 +28,32 @@ _INVALID = "The address or the form contains an invalid value. Go back and corre
 _INVALID_VALUE = (DataError, OverflowError, UnicodeEncodeError, InvalidPage)
 # Part of Django's message for text where an id is expected.
 _INVALID_ID = "expected a number but got"
-# For services that may be down or busy: their exceptions, the title of the page, and its text.
-_UNAVAILABLE: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
-    (
-        (PasswordChecksBusy,),
-        "Too many logins at the same time",
-        "The service is checking other passwords and did not check yours. Wait a few seconds, then log in again.",
-    ),
-    (
-        (RedisError, ConnectionInterrupted),
-        "Redis does not answer",
-        "This page needs Redis, and so does every API request. Start Redis, then reload this page.",
-    ),
-    (
-        (OperationalError, InterfaceError),
-        "The database does not answer",
-        "This page needs the database. Start it, then reload this page.",
-    ),
-    (
-        (DeltaError,),
-        "The storage does not answer",
-        "This page reads a table from the storage. Make the storage reachable, then reload this page.",
-    ),
-)
+
+
+def _unavailable() -> tuple[tuple[tuple[type[Exception], ...], str, str], ...]:
+    """Return, for services that may be down or busy: their exceptions, the title of the page, and its text."""
+    return (
+        (
+            (PasswordChecksBusy,),
+            "Too many logins at the same time",
+            "The service is checking other passwords and did not check yours. Wait a few seconds, then log in again.",
+        ),
+        (
+            (RedisError, ConnectionInterrupted),
+            "Redis does not answer",
+            "This page needs Redis, and so does every API request. Start Redis, then reload this page.",
+        ),
+        (
+            (OperationalError, InterfaceError),
+            "The database does not answer",
+            "This page needs the database. Start it, then reload this page.",
+        ),
+        (
+            (deltalake.exceptions.DeltaError,),
+            "The storage does not answer",
+            "This page reads a table from the storage. Make the storage reachable, then reload this page.",
+        ),
+    )
 
 
 def error_page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
@@ -98,7 +101,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     failure = sys.exc_info()[1]
     if isinstance(failure, _INVALID_VALUE) or (isinstance(failure, ValueError) and _INVALID_ID in str(failure)):
         return error_page(request, 400, "Invalid request", _INVALID)
-    for kinds, title, text in _UNAVAILABLE:
+    for kinds, title, text in _unavailable():
         if isinstance(failure, kinds):
             page = error_page(request, 503, title, text)
             page.headers["Retry-After"] = str(_RETRY_SECONDS)

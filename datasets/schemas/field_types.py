@@ -1,19 +1,28 @@
 """The table of field types: how each type is decoded, stored, checked and explained."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 
+from config.lazy import pyarrow as pa
 from datasets.schemas.date_times import EXAMPLE, Timestamp, is_date_time, why_no_date_time
 
-TIMESTAMP = pa.timestamp("us", "UTC")
+
+def arrow_timestamp() -> pa.DataType:
+    """Return the Arrow type of columns of times."""
+    return pa.timestamp("us", "UTC")
+
+
+def _arrow(alias: str) -> Callable[[], pa.DataType]:
+    return lambda: pa.type_for_alias(alias)
 
 
 def timestamps(texts: Sequence[str]) -> pa.Array:
-    """Return RFC 3339 texts as an Arrow column of type TIMESTAMP.
+    """Return RFC 3339 texts as an Arrow column of times.
 
     Arrow reads common spellings, ten times as fast as through datetimes. msgspec reads the others: lower-case letters,
     and more than six digits after the second.
@@ -22,9 +31,9 @@ def timestamps(texts: Sequence[str]) -> pa.Array:
         msgspec.ValidationError: A text is not a timestamp.
     """
     try:
-        return pa.array(texts, pa.string()).cast(TIMESTAMP)
+        return pa.array(texts, pa.string()).cast(arrow_timestamp())
     except pa.ArrowInvalid:
-        return pa.array(msgspec.convert(texts, list[Timestamp]), TIMESTAMP)
+        return pa.array(msgspec.convert(texts, list[Timestamp]), arrow_timestamp())
 
 
 _JSON_TYPES = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
@@ -47,7 +56,7 @@ class FieldType:
 
     name: str
     decodes_to: Any  # the type for msgspec, which accepts nothing else
-    arrow: pa.DataType  # type of the column
+    arrow: Callable[[], pa.DataType]  # returns the type of the column
     expected: str  # the type's name in errors
     help: str  # the explanation in the admin
     spelled: Callable[[str], bool] | None = None  # checks a JSON string that the decoder has accepted
@@ -57,26 +66,26 @@ class FieldType:
 
     def column(self, values: Sequence[Any]) -> pa.Array:
         """Return values that a worker decoded as an Arrow column."""
-        return self.to_column(values) if self.to_column else pa.array(values, self.arrow)
+        return self.to_column(values) if self.to_column else pa.array(values, self.arrow())
 
 
 FIELD_TYPES: dict[str, FieldType] = {
     each.name: each
     for each in (
-        FieldType("string", str, pa.string(), "string", "Unicode text, of any length"),
+        FieldType("string", str, _arrow("string"), "string", "Unicode text, of any length"),
         FieldType(
             "number",
             float,
-            pa.float64(),
+            _arrow("double"),
             "number",
             "an IEEE 754 double: 12.5, -3, 1e6",
             why_not=lambda value: "It is beyond the range of a double." if json_type(value) == "number" else None,
         ),
-        FieldType("boolean", bool, pa.bool_(), "boolean", "true or false; not 0 or 1"),
+        FieldType("boolean", bool, _arrow("bool"), "boolean", "true or false; not 0 or 1"),
         FieldType(
             "timestamp",
             Timestamp,
-            TIMESTAMP,
+            arrow_timestamp,
             "RFC 3339 date-time with an offset",
             "date and time with an offset, like 2026-06-10T10:58:00Z; kept to the microsecond",
             spelled=is_date_time,

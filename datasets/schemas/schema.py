@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 from django.core.exceptions import ValidationError
 from msgspec import Raw, Struct
 
+from config.lazy import pyarrow as pa
 from datasets.schemas.date_times import Timestamp
 from datasets.schemas.field_types import FIELD_TYPES
 
@@ -203,9 +203,9 @@ class CompiledSchema:
         """Return whether a record may have a field of this name."""
         return name in self.types or name in ALWAYS_THERE
 
-    def columns(self) -> dict[str, pa.DataType]:
+    def columns(self) -> "dict[str, pa.DataType]":
         """Return the Arrow types of the fields' columns by name."""
-        return {field.name: FIELD_TYPES[field.type].arrow for field in self.fields}
+        return {field.name: FIELD_TYPES[field.type].arrow() for field in self.fields}
 
     def _record(self, context: Any, timestamp: Any, types: list[Any]) -> type[Struct]:
         """Return a struct for a record, with these types for `context`, `timestamp` and the declared fields."""

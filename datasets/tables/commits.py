@@ -4,7 +4,9 @@ Both are Delta Lake transactions: numbers by name, written in the same atomic co
 queue's generation, so a new Redis, whose stream ids may be lower, starts from 0.
 """
 
-from deltalake import Transaction
+from __future__ import annotations
+
+from config.lazy import deltalake
 
 # How delta-rs says that another writer committed first: for the same queue, or with a new column.
 _CONCURRENT = ("Concurrent transaction", "Metadata changed")
@@ -19,9 +21,12 @@ def is_concurrent(failure: Exception) -> bool:
     return any(reason in str(failure) for reason in _CONCURRENT)
 
 
-def reached(generation: str, watermark: int, stored: int) -> list[Transaction]:
+def reached(generation: str, watermark: int, stored: int) -> list[deltalake.Transaction]:
     """Return the transactions that note a watermark and a number of rows ever written."""
-    return [Transaction(watermark_id(generation), watermark), Transaction(stored_id(generation), stored)]
+    return [
+        deltalake.Transaction(watermark_id(generation), watermark),
+        deltalake.Transaction(stored_id(generation), stored),
+    ]
 
 
 def watermark_id(generation: str) -> str:

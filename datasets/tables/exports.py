@@ -1,5 +1,7 @@
 """Write stored records as NDJSON, CSV or Parquet, one batch at a time, so that memory stays small."""
 
+from __future__ import annotations
+
 import codecs
 import io
 import re
@@ -8,12 +10,12 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
-Batches = Iterator[pa.RecordBatch]
+from config.lazy import pyarrow as pa
+from config.lazy import pyarrow_compute as pc
+from config.lazy import pyarrow_csv, pyarrow_parquet
+
+Batches = Iterator["pa.RecordBatch"]
 Writer = Callable[[Batches], Iterator[bytes]]
 
 
@@ -58,7 +60,7 @@ def _without_controls(lines: bytes) -> bytes:
     return _ACTIVE.sub(_escaped, lines) if any(begin in lines for begin in _ACTIVE_BEGINS) else lines
 
 
-def _escaped(match: "re.Match[bytes]") -> bytes:
+def _escaped(match: re.Match[bytes]) -> bytes:
     return b"\\u%04x" % ord(match[0].decode())
 
 
@@ -92,7 +94,7 @@ def csv(source: Batches, *, raw: bool = False, bom: bool = False) -> Iterator[by
     """
     if bom:
         yield codecs.BOM_UTF8
-    yield from _written(pyarrow.csv.CSVWriter, (_for_csv(batch, raw=raw) for batch in source))
+    yield from _written(pyarrow_csv.CSVWriter, (_for_csv(batch, raw=raw) for batch in source))
 
 
 def _for_csv(batch: pa.RecordBatch, *, raw: bool) -> pa.RecordBatch:
@@ -110,7 +112,7 @@ def _without_formulas(texts: pa.Array) -> pa.Array:
 
 def parquet(source: Batches) -> Iterator[bytes]:
     """Yield a Parquet file with one row group per batch."""
-    return _written(pyarrow.parquet.ParquetWriter, source)
+    return _written(pyarrow_parquet.ParquetWriter, source)
 
 
 class _Buffer(io.RawIOBase):

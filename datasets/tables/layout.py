@@ -1,26 +1,20 @@
 """How a table is laid out: its columns, its partition, and its Delta Lake properties."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import pyarrow as pa
+from collections.abc import Sequence
+from functools import lru_cache
+
 from django.conf import settings
 
-from datasets.schemas.field_types import FIELD_TYPES, TIMESTAMP
+from config.lazy import pyarrow as pa
+from datasets.schemas.field_types import FIELD_TYPES, arrow_timestamp
 from datasets.schemas.schema import Field
 from datasets.tables import storage
 
 # The UTC date of `ingested_at`. Retention deletes whole days. The hyphen keeps the name apart from any field's name.
 PARTITION = "ingested-on"
 
-BASE_COLUMNS: tuple[pa.Field, ...] = (
-    pa.field("id", pa.string()),
-    pa.field("project_id", pa.int64()),
-    pa.field("dataset_id", pa.int64()),
-    pa.field("timestamp", TIMESTAMP),
-    pa.field("ingested_at", TIMESTAMP),
-    pa.field("context", pa.string()),
-    pa.field("__traceId", pa.string()),
-)
 # The table property with the `Dataset.table_id` that the table was made for. A primary key is not enough: a database
 # that was restored from a backup may give the same key to another dataset.
 TABLE_ID = "datasetIngest.tableId"
@@ -29,9 +23,23 @@ TABLE_ID = "datasetIngest.tableId"
 COMMITS_PER_CHECKPOINT = 50
 
 
+@lru_cache(maxsize=1)
+def base_columns() -> tuple[pa.Field, ...]:
+    """Return the columns that every table has, with their Arrow types."""
+    return (
+        pa.field("id", pa.string()),
+        pa.field("project_id", pa.int64()),
+        pa.field("dataset_id", pa.int64()),
+        pa.field("timestamp", arrow_timestamp()),
+        pa.field("ingested_at", arrow_timestamp()),
+        pa.field("context", pa.string()),
+        pa.field("__traceId", pa.string()),
+    )
+
+
 def table_schema(fields: Sequence[Field]) -> pa.Schema:
     """Return the Arrow schema of a table with these fields."""
-    columns = [*BASE_COLUMNS, *(pa.field(field.name, FIELD_TYPES[field.type].arrow) for field in fields)]
+    columns = [*base_columns(), *(pa.field(field.name, FIELD_TYPES[field.type].arrow()) for field in fields)]
     return pa.schema([*columns, pa.field(PARTITION, pa.date32())])
 
 

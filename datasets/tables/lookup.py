@@ -1,17 +1,19 @@
 """Find stored rows by their ids."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import DeltaTable, QueryBuilder
+from config.lazy import deltalake
+from config.lazy import pyarrow as pa
+from config.lazy import pyarrow_compute as pc
 
 _IDS_PER_QUERY = 10_000
 _MAX_GAP_MS = 60_000  # ids at most this far apart share a range
 
 
-def trace_ids(delta: DeltaTable, ids: Iterable[str]) -> dict[str, set[str]]:
+def trace_ids(delta: deltalake.DeltaTable, ids: Iterable[str]) -> dict[str, set[str]]:
     """Return the trace ids of the rows with these record ids, by record id. Ids without a row are left out.
 
     Files know their lowest and highest id, so only files around the ids are read.
@@ -24,11 +26,11 @@ def trace_ids(delta: DeltaTable, ids: Iterable[str]) -> dict[str, set[str]]:
     return dict(found)
 
 
-def _rows(delta: DeltaTable, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _rows(delta: deltalake.DeltaTable, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the id and the trace id of each row that has one of these sorted ids."""
     terms = " OR ".join(f"id BETWEEN '{lowest}' AND '{highest}'" for lowest, highest in _ranges(ids))
     sql = f'SELECT id, "__traceId" FROM records WHERE {terms}'  # noqa: S608
-    for batch in pa.RecordBatchReader.from_stream(QueryBuilder().register("records", delta).execute(sql)):
+    for batch in pa.RecordBatchReader.from_stream(deltalake.QueryBuilder().register("records", delta).execute(sql)):
         row_ids, traces = (column.cast(pa.string()) for column in batch.columns)
         is_wanted = pc.is_in(row_ids, pa.array(ids))
         yield from zip(row_ids.filter(is_wanted).to_pylist(), traces.filter(is_wanted).to_pylist(), strict=True)

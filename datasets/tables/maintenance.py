@@ -1,14 +1,15 @@
 """Maintenance of a table: merge small files, delete old days, delete files that no reader needs."""
 
+from __future__ import annotations
+
 from collections import Counter
 from datetime import timedelta
 
-import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 from django.conf import settings
 
 from config.common import clock
+from config.lazy import deltalake
+from config.lazy import pyarrow as pa
 from datasets.tables import layout
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.layout import PARTITION
@@ -38,7 +39,7 @@ def tidy(table: DatasetTable, *, sweep: bool = False) -> None:
         if settings.RETENTION_DAYS:
             oldest = (clock.now() - timedelta(days=settings.RETENTION_DAYS)).date()
             delta.delete(f"\"{PARTITION}\" < DATE '{oldest.isoformat()}'")
-    except CommitFailedError as failure:
+    except deltalake.exceptions.CommitFailedError as failure:
         raise ConcurrentCommit from failure
     delta.vacuum(
         retention_hours=settings.VACUUM_RETENTION_HOURS,
@@ -48,11 +49,11 @@ def tidy(table: DatasetTable, *, sweep: bool = False) -> None:
     )
 
 
-def _compact(delta: DeltaTable) -> None:
+def _compact(delta: deltalake.DeltaTable) -> None:
     delta.optimize.compact(target_size=_FILE_BYTES)
 
 
-def _has_files_to_merge(delta: DeltaTable) -> bool:
+def _has_files_to_merge(delta: deltalake.DeltaTable) -> bool:
     """Return whether a day has two small files."""
     files = pa.table(delta.get_add_actions(flatten=True))
     days = zip(files[f"partition.{PARTITION}"].to_pylist(), files["size_bytes"].to_pylist(), strict=True)
@@ -60,7 +61,7 @@ def _has_files_to_merge(delta: DeltaTable) -> bool:
     return any(count > 1 for count in small.values())
 
 
-def _claim(delta: DeltaTable) -> None:
+def _claim(delta: deltalake.DeltaTable) -> None:
     """Change the table's metadata, so that delta-rs refuses any compaction that began before.
 
     delta-rs lets two compactions of the same files both commit, and then the table has each row twice. But it refuses

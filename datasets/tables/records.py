@@ -4,17 +4,18 @@ A record may be as large as a request's body, so a number of rows limits no memo
 which are short. Then values are read a few rows at a time and passed on in batches of about `BATCH_BYTES`.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder
-from deltalake.exceptions import DeltaError
 from django.conf import settings
 
+from config.lazy import deltalake
+from config.lazy import pyarrow as pa
 from datasets.models import Dataset
 from datasets.tables.layout import PARTITION
 from datasets.tables.table import DatasetTable
@@ -27,7 +28,7 @@ _MAX_DECODED_ROWS = 16
 _MAX_DECODED_BYTES = 160 * 1024**2
 
 
-class RecordsUnreadable(DeltaError):
+class RecordsUnreadable(OSError):
     """The table exists, but some of its records cannot be read."""
 
 
@@ -36,9 +37,9 @@ def _reported() -> Iterator[None]:
     """Turn Arrow's and delta-rs's errors about a missing or damaged file into RecordsUnreadable."""
     try:
         yield
-    except (pa.ArrowException, DeltaError) as failure:
+    except (pa.ArrowException, deltalake.exceptions.DeltaError) as failure:
         reason = str(failure).partition("\n")[0]
-        raise RecordsUnreadable(f"records cannot be read: {reason}") from failure
+        raise RecordsUnreadable(f"The storage: records cannot be read: {reason}") from failure
 
 
 _ID = re.compile(r"[0-9][0-9-]{0,39}", re.ASCII).fullmatch
@@ -142,7 +143,7 @@ def latest_batches(dataset: Dataset, limit: int) -> Iterator[pa.RecordBatch]:
         rows = min(rows * 2, _MAX_BATCH_ROWS) if page.nbytes < BATCH_BYTES // 2 else max(1, rows // 2)
 
 
-def _open(dataset: Dataset) -> DeltaTable | None:
+def _open(dataset: Dataset) -> deltalake.DeltaTable | None:
     table = DatasetTable.of(dataset)
     return table.delta if table.refresh() else None
 
@@ -160,11 +161,11 @@ def _between(ids: list[str]) -> str:
     return f"id >= {_literal(ids[-1])} AND id <= {_literal(ids[0])}"
 
 
-def _whole_schema(delta: DeltaTable) -> pa.Schema:
+def _whole_schema(delta: deltalake.DeltaTable) -> pa.Schema:
     return pa.schema([field for field in pa.schema(delta.schema()) if field.name != PARTITION])
 
 
-def _columns(delta: DeltaTable, max_characters: int | None = None) -> str:
+def _columns(delta: deltalake.DeltaTable, max_characters: int | None = None) -> str:
     """Return the columns for a SELECT. `max_characters` is the length to which texts are cut.
 
     The cast copies texts. Without it they would be views that keep a whole page of the file in memory.
@@ -181,21 +182,21 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_string_view(kind))
 
 
-def _read_all(delta: DeltaTable, sql: str) -> pa.Table:
+def _read_all(delta: deltalake.DeltaTable, sql: str) -> pa.Table:
     """Return a small result as a whole: a count or ids."""
-    return pa.RecordBatchReader.from_stream(QueryBuilder().register("records", delta).execute(sql)).read_all()
+    return pa.RecordBatchReader.from_stream(deltalake.QueryBuilder().register("records", delta).execute(sql)).read_all()
 
 
-def _latest_ids(delta: DeltaTable, where: str, limit: int) -> list[str]:
+def _latest_ids(delta: deltalake.DeltaTable, where: str, limit: int) -> list[str]:
     with _reported():
         found = _read_all(delta, f"SELECT id FROM records {where} ORDER BY id DESC LIMIT {int(limit)}")  # noqa: S608
         ids: list[str] = found["id"].to_pylist()
         return ids
 
 
-def _stream(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatch]:
+def _stream(delta: deltalake.DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBatch]:
     """Yield rows with all values, a few at a time."""
-    builder = QueryBuilder().register("records", delta)
+    builder = deltalake.QueryBuilder().register("records", delta)
     rows = max(1, min(_MAX_DECODED_ROWS, _MAX_DECODED_BYTES // settings.MAX_BODY_BYTES))
     for setting in (
         f"batch_size = {rows}",
@@ -212,7 +213,7 @@ def _stream(delta: DeltaTable, columns: str, where: str) -> Iterator[pa.RecordBa
                 yield from (batch.slice(row, 1) for row in range(batch.num_rows))
 
 
-def _sorted(delta: DeltaTable, columns: str, where: str) -> pa.Table:
+def _sorted(delta: deltalake.DeltaTable, columns: str, where: str) -> pa.Table:
     """Return rows as one table, latest first."""
     return pa.Table.from_batches(_in_batches(_stream(delta, columns, where))).sort_by([("id", "descending")])
 

@@ -1,15 +1,15 @@
 """A dataset's Delta Lake table: rows, and how far the queue has been read, in one atomic commit."""
 
+from __future__ import annotations
+
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-
+from config.lazy import deltalake
+from config.lazy import pyarrow as pa
 from datasets.models import Dataset
 from datasets.schemas.schema import Field
 from datasets.tables import commits, layout
@@ -18,9 +18,6 @@ from datasets.tables.storage import ForeignTable, TableGone, storage_options, ta
 
 # Handles of tables that a process keeps open.
 _MAX_OPEN = 1000
-# Only appends delete expired log files. If two writers did so together, one would find a file missing and report
-# its commit as failed. Compaction ignores this argument, hence `enableExpiredLogCleanup` in the table's properties.
-_CLEAN_UP_LOG = PostCommitHookProperties(cleanup_expired_logs=True)
 
 
 class DatasetTable:
@@ -29,12 +26,12 @@ class DatasetTable:
     def __init__(self, project_id: int, dataset_id: int) -> None:
         self.uri = table_uri(project_id, dataset_id)
         self.dataset: Dataset | None = None  # without a dataset, nothing checks whose table it is
-        self._delta: DeltaTable | None = None
+        self._delta: deltalake.DeltaTable | None = None
         self._seen: tuple[int, tuple[int, ...] | None] = (0, None)  # the last version, and its file's identity
         self._opened_at = 0  # the version at which the handle was opened
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "DatasetTable":
+    def of(cls, dataset: Dataset) -> DatasetTable:
         """Return a dataset's table. Its methods check that the table is not missing and was made for the dataset."""
         table = cls(dataset.project_id, dataset.pk)
         table.dataset = dataset
@@ -60,8 +57,8 @@ class DatasetTable:
         """Open a new handle. Return whether the table exists. Raise TableGone if the dataset had a table."""
         self._delta = None
         try:
-            self._delta = DeltaTable(self.uri, storage_options=storage_options())
-        except TableNotFoundError as failure:
+            self._delta = deltalake.DeltaTable(self.uri, storage_options=storage_options())
+        except deltalake.exceptions.TableNotFoundError as failure:
             if self.dataset is not None and self.dataset.has_table:
                 text = f"no table at {self.uri}, where there has been one: is the storage mounted?"
                 raise TableGone(text) from failure
@@ -92,26 +89,26 @@ class DatasetTable:
         """Note in the table which dataset it belongs to. Raise ConcurrentCommit if another writer was faster."""
         try:
             self.delta.alter.set_table_properties({layout.TABLE_ID: str(table_id)}, raise_if_not_exists=False)
-        except CommitFailedError as failure:
+        except deltalake.exceptions.CommitFailedError as failure:
             raise ConcurrentCommit from failure
         self.refresh()
 
     def is_there(self, seconds: float | None = None) -> bool:
         """Return whether the storage has the table, in whatever state. `seconds` limits the wait for the storage."""
-        return DeltaTable.is_deltatable(self.uri, storage_options(seconds))
+        return deltalake.DeltaTable.is_deltatable(self.uri, storage_options(seconds))
 
     def is_ours(self, seconds: float | None = None) -> bool:
         """Return False if the table certainly belongs to another dataset. `seconds` limits the wait for the storage."""
         try:
-            self._delta = DeltaTable(self.uri, storage_options=storage_options(seconds))
+            self._delta = deltalake.DeltaTable(self.uri, storage_options=storage_options(seconds))
             self._check_owner()
         except ForeignTable:
             return False
-        except DeltaError:
+        except deltalake.exceptions.DeltaError:
             return True  # readers of the table report any other problem
         return True
 
-    def _is_young(self, delta: DeltaTable) -> bool:
+    def _is_young(self, delta: deltalake.DeltaTable) -> bool:
         """Return whether few commits, by all writers, were made since the handle was opened."""
         return delta.version() - self._opened_at < layout.COMMITS_PER_CHECKPOINT
 
@@ -141,13 +138,13 @@ class DatasetTable:
         return self._delta is not None
 
     @property
-    def delta(self) -> DeltaTable:
+    def delta(self) -> deltalake.DeltaTable:
         """delta-rs's handle of the table as of the last `refresh`."""
         if self._delta is None:
-            raise TableNotFoundError(f"no table at {self.uri}")
+            raise deltalake.exceptions.TableNotFoundError(f"no table at {self.uri}")
         return self._delta
 
-    def create(self, fields: Sequence[Field], transactions: Sequence[Transaction] = ()) -> None:
+    def create(self, fields: Sequence[Field], transactions: Sequence[deltalake.Transaction] = ()) -> None:
         """Create the empty table, unless another writer was faster.
 
         Args:
@@ -155,7 +152,7 @@ class DatasetTable:
             transactions: What the first commit notes beside rows: see `commits.reached`.
         """
         try:
-            DeltaTable.create(
+            deltalake.DeltaTable.create(
                 self.uri,
                 layout.table_schema(fields),
                 mode="ignore",
@@ -164,9 +161,9 @@ class DatasetTable:
                 raise_if_key_not_exists=False,
                 storage_options=storage_options(),
                 # With retries, delta-rs would create the table a second time, after the first writer's commits.
-                commit_properties=CommitProperties(max_commit_retries=0, app_transactions=list(transactions)),
+                commit_properties=deltalake.CommitProperties(max_commit_retries=0, app_transactions=list(transactions)),
             )
-        except CommitFailedError:
+        except deltalake.exceptions.CommitFailedError:
             if not self.refresh():
                 raise
         self._delta = None
@@ -203,10 +200,10 @@ class DatasetTable:
             ConcurrentCommit: Another writer committed for the same queue since the last `refresh`.
             TableGone: The table was deleted during the commit.
         """
-        properties = CommitProperties(app_transactions=commits.reached(generation, watermark, stored))
+        properties = deltalake.CommitProperties(app_transactions=commits.reached(generation, watermark, stored))
         try:
             self._commit(rows, properties)
-        except CommitFailedError as failure:
+        except deltalake.exceptions.CommitFailedError as failure:
             self._delta = None
             if commits.is_concurrent(failure):
                 raise ConcurrentCommit from failure
@@ -219,16 +216,19 @@ class DatasetTable:
             if not self.refresh() or self.watermark(generation) < watermark:
                 raise TableGone(f"{self.uri} was deleted while rows were written to it")
 
-    def _commit(self, rows: pa.Table | None, properties: CommitProperties) -> None:
+    def _commit(self, rows: pa.Table | None, properties: deltalake.CommitProperties) -> None:
         options: Any = {
             "mode": "append",
             "commit_properties": properties,
-            "post_commithook_properties": _CLEAN_UP_LOG,
+            # Only appends delete expired log files. If two writers did so together, one would find a file missing and
+            # report its commit as failed. Compaction ignores this argument, hence `enableExpiredLogCleanup` in the
+            # table's properties.
+            "post_commithook_properties": deltalake.PostCommitHookProperties(cleanup_expired_logs=True),
         }
         if rows is None:
             self.delta.create_write_transaction([], schema=self.delta.schema(), **options)
         else:
-            write_deltalake(self.delta, rows, schema_mode="merge", **options)
+            deltalake.write_deltalake(self.delta, rows, schema_mode="merge", **options)
 
 
 _open: OrderedDict[int, DatasetTable] = OrderedDict()

@@ -1,5 +1,7 @@
 """Export stored records: limit parallel exports, track their progress, and handle unreadable records."""
 
+from __future__ import annotations
+
 import logging
 import threading
 import weakref
@@ -9,11 +11,11 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
 from django.conf import settings
 from django.core.cache import cache
 
 from config.common.connections import reset
+from config.lazy import pyarrow as pa
 from datasets.models import Dataset
 from datasets.tables import exports, records
 from datasets.tables.records import Selection

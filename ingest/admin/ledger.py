@@ -1,10 +1,10 @@
 """The ledger page. For each dataset, accepted must equal stored + queued + quarantined."""
 
-from deltalake.exceptions import DeltaError
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
+from config.lazy import deltalake
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import scope
 from datasets.models import Dataset
@@ -40,5 +40,5 @@ def _balance(dataset: Dataset) -> ledger.Balance | str:
         return ledger.balance(dataset)
     except ledger.TableTooBusy:
         return "This dataset receives too many records to count them now. Reload this page."
-    except (DeltaError, OSError) as reason:
+    except (deltalake.exceptions.DeltaError, OSError) as reason:
         return unreadable(reason)

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from deltalake.exceptions import DeltaError
 from django.contrib import admin
 from django.db.models import QuerySet, Sum
 from django.http import (
@@ -19,6 +18,7 @@ from django.urls import path, reverse
 from redis.exceptions import RedisError
 
 from config.common import clock
+from config.lazy import deltalake
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from datasets.models import ApiKey, Dataset
@@ -109,7 +109,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         if not found.problems:
             try:
                 context |= search.rows(dataset, found.selection, request.GET.get("before", ""))
-            except (DeltaError, OSError) as reason:
+            except (deltalake.exceptions.DeltaError, OSError) as reason:
                 found.problems.append(unreadable(reason))
         query = search.query(request.GET)
         context["waits"] = not query and not found.problems and not context.get("rows")
@@ -127,7 +127,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         dataset = self.get_object_or_404(request, object_id)
         try:
             values = search.one(dataset, record_id)
-        except (DeltaError, OSError) as reason:
+        except (deltalake.exceptions.DeltaError, OSError) as reason:
             return self._unavailable(request, dataset, f"This record cannot be shown. {unreadable(reason)}", status=503)
         if values is None:
             raise Http404
@@ -151,7 +151,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             return self._not_exported(request, dataset, str(refusal), status=429)
         try:
             export.open(dataset, found.selection, write, progress=_progress_key(request))
-        except (DeltaError, OSError) as reason:
+        except (deltalake.exceptions.DeltaError, OSError) as reason:
             export.close()
             return self._not_exported(request, dataset, unreadable(reason), status=503)
         except BaseException:

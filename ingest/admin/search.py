@@ -1,16 +1,18 @@
 """The search on the records page, and the rows that it shows. Long values are cut, so that a page stays small."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-import pyarrow as pa
 from django.http import HttpRequest, QueryDict
 from django.utils import timezone
 
 from config.common.errors import ApiError
+from config.lazy import pyarrow as pa
 from datasets.models import Dataset
 from datasets.tables import exports, records
 from datasets.tables.records import Selection

@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from deltalake.exceptions import DeltaError
-
+from config.lazy import deltalake
 from datasets.models import Dataset
 from datasets.tables.table import DatasetTable
 from ingest.api.receipts import Receipt
@@ -52,7 +51,7 @@ def _in_table(dataset_id: int, generation: str, stream_id: str) -> bool:
     table = DatasetTable.of(dataset)
     try:
         return table.refresh() and table.watermark(generation) >= stream.position_of(stream_id)
-    except (DeltaError, OSError) as failure:
+    except (deltalake.exceptions.DeltaError, OSError) as failure:
         raise QueueUnavailable from failure
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from deltalake.exceptions import DeltaError
 from django.db.models import Exists, OuterRef, Q, Sum
 
 from config.common import redis
 from config.common.text import counted
+from config.lazy import deltalake
 from datasets.models import Dataset, Project, SchemaVersion
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
@@ -232,7 +232,7 @@ def _tables(project: Project) -> Iterator[Finding]:
         try:
             there = table.is_there(_TABLE_SECONDS)
             ours = not there or table.is_ours(_TABLE_SECONDS)
-        except (DeltaError, OSError) as failure:
+        except (deltalake.exceptions.DeltaError, OSError) as failure:
             text = f"{name} cannot be reached: {type(failure).__name__}."
             yield Finding(True, text, "See the worker's log.", "ledger")
             return  # the storage fails: asking for the other tables would take as long again

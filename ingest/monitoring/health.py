@@ -4,12 +4,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 from redis.exceptions import RedisError
 
+from config.lazy import deltalake
 from datasets import installation
 from datasets.installation import UnusableData
 from datasets.tables.storage import ForeignTable, TableGone, is_directory, storage_options
@@ -78,12 +77,12 @@ def _storage() -> str:
             if not os.access(root, os.W_OK):
                 return "not writable"
         options = storage_options(_STORAGE_SECONDS)
-        DeltaTable.is_deltatable(f"{settings.STORAGE_URL.rstrip('/')}/readiness", options)
+        deltalake.DeltaTable.is_deltatable(f"{settings.STORAGE_URL.rstrip('/')}/readiness", options)
         check_storage(_STORAGE_SECONDS)
     except (TableGone, ForeignTable) as failure:
         return str(failure)
     except DatabaseError:
         return "unknown: the database does not answer"
-    except (DeltaError, OSError) as failure:
+    except (deltalake.exceptions.DeltaError, OSError) as failure:
         return f"unavailable: {type(failure).__name__}"
     return "ok"

@@ -1,5 +1,7 @@
 """Convert queue entries to rows of a table. The work is done for whole columns, not for each row."""
 
+from __future__ import annotations
+
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,14 +9,14 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from config.lazy import numpy as np
+from config.lazy import pyarrow as pa
+from config.lazy import pyarrow_compute as pc
 from datasets.models import Dataset
-from datasets.schemas.field_types import FIELD_TYPES, TIMESTAMP, timestamps
+from datasets.schemas.field_types import FIELD_TYPES, arrow_timestamp, timestamps
 from datasets.schemas.schema import CompiledSchema
-from datasets.tables.layout import BASE_COLUMNS, PARTITION
+from datasets.tables.layout import PARTITION, base_columns
 from ingest.queue.formats import ARRAY, LINES, OBJECT, lines_of
 from ingest.queue.stream import Entry
 
@@ -126,7 +128,7 @@ def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: in
     index = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     accepted = [entry.origin.split("-") for entry in entries]
     prefix = pa.array([f"{int(ms):013}-{int(seq):07}-" for ms, seq in accepted], pa.string())
-    ingested = pa.array([int(ms) * 1000 for ms, _ in accepted], pa.int64()).cast(TIMESTAMP)
+    ingested = pa.array([int(ms) * 1000 for ms, _ in accepted], pa.int64()).cast(arrow_timestamp())
     base: dict[str, Any] = {
         "id": pc.binary_join_element_wise(
             prefix.take(of_entry), pc.utf8_lpad(pa.array(index).cast(pa.string()), 5, "0"), ""
@@ -138,12 +140,12 @@ def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: in
         "context": _column(_texts, records, "context"),
         "__traceId": pa.array([entry.trace_id for entry in entries], pa.string()).take(of_entry),
     }
-    columns = [base[field.name] for field in BASE_COLUMNS]
-    fields = list(BASE_COLUMNS)
+    columns = [base[field.name] for field in base_columns()]
+    fields = list(base_columns())
     for number, field in enumerate(schema.fields):
         field_type = FIELD_TYPES[field.type]
         columns.append(_column(field_type.column, records, f"f{number}"))
-        fields.append(pa.field(field.name, field_type.arrow))
+        fields.append(pa.field(field.name, field_type.arrow()))
     columns.append(ingested.cast(pa.timestamp("us")).cast(pa.date32()).take(of_entry))
     fields.append(pa.field(PARTITION, pa.date32()))
     return pa.table(columns, schema=pa.schema(fields))

@@ -14,14 +14,15 @@ commit, nothing was stored. If it dies after the commit, the next drain finds th
 If two drains run at the same time, the table refuses the second commit.
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import pyarrow as pa
-
+from config.lazy import pyarrow as pa
 from datasets import installation, services
 from datasets.models import Dataset, SchemaVersion
 from datasets.schemas.schema import CompiledSchema

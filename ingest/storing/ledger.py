@@ -5,10 +5,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from deltalake.exceptions import DeltaError
-
 from config.common import redis
 from config.common.errors import Refused
+from config.lazy import deltalake
 from datasets.models import Dataset
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
@@ -52,7 +51,7 @@ def balance(dataset: Dataset) -> Balance:
 
     Raises:
         TableTooBusy: The table changed each time it was read.
-        DeltaError, OSError: The storage failed.
+        deltalake.exceptions.DeltaError, OSError: The storage failed.
     """
     table = DatasetTable.of(dataset)
     for _ in range(_MAX_READS):
@@ -171,6 +170,6 @@ def audit(datasets: Sequence[Dataset], *, seconds: float) -> Audit:
         try:
             result.wrong += not balance(dataset).adds_up
             result.checked += 1
-        except (TableTooBusy, DeltaError, OSError):
+        except (TableTooBusy, deltalake.exceptions.DeltaError, OSError):
             result.unchecked += 1
     return result

@@ -3,9 +3,8 @@
 import logging
 from datetime import UTC, datetime
 
-from deltalake.exceptions import DeltaError
-
 from config.common import redis
+from config.lazy import deltalake
 from datasets import installation
 from datasets.models import ApiKey, Dataset
 from datasets.tables.commits import ConcurrentCommit
@@ -34,7 +33,7 @@ def tidy_tables(*, everything: bool) -> None:
         except ConcurrentCommit:
             logger.info("dataset %s: another run tidies the table at the same time", dataset.pk)
             untidy.mark(dataset.pk)  # the other run may have missed the latest commits
-        except (DeltaError, OSError):
+        except (deltalake.exceptions.DeltaError, OSError):
             logger.exception("dataset %s: the table could not be tidied; the next run tries again", dataset.pk)
             untidy.mark(dataset.pk)
 

@@ -1,5 +1,7 @@
 """The command `manage.py records`."""
 
+from __future__ import annotations
+
 import io
 import sys
 from argparse import ArgumentParser
@@ -8,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
 from django.core.management.base import CommandError
 from rich.console import Console
 from rich.measure import Measurement
@@ -16,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from config.common.commands import ServiceCommand
-from config.common.text import TableConsole, cell, visible_lines
+from config.common.commands import ServiceCommand, TableConsole, cell
+from config.common.text import visible_lines
+from config.lazy import pyarrow as pa
 from datasets.models import Dataset
 from datasets.tables import exports, records
 

@@ -5,12 +5,12 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from deltalake.exceptions import DeltaError
 from django.core.management.base import CommandError
 from rich.table import Table
 
-from config.common.commands import ServiceCommand
-from config.common.text import TableConsole, cell, visible
+from config.common.commands import ServiceCommand, TableConsole, cell
+from config.common.text import visible
+from config.lazy import deltalake
 from datasets.models import Dataset
 from ingest.storing.ledger import Balance, TableTooBusy, balance
 
@@ -38,7 +38,7 @@ class Command(ServiceCommand):
         for dataset in datasets:
             try:
                 balances.append((dataset, balance(dataset)))
-            except (DeltaError, OSError, TableTooBusy) as reason:
+            except (deltalake.exceptions.DeltaError, OSError, TableTooBusy) as reason:
                 self.stderr.write(f"dataset {dataset.pk}: {visible(str(reason))}")
                 failed = True
         if options["json"]:

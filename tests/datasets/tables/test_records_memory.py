@@ -16,7 +16,7 @@ from deltalake import write_deltalake
 from config.common.env import BASE_DIR
 from datasets.models import Dataset
 from datasets.schemas.schema import Field
-from datasets.tables.layout import BASE_COLUMNS, PARTITION
+from datasets.tables.layout import PARTITION, base_columns
 from datasets.tables.table import DatasetTable
 from tests.test_commands import environment
 
@@ -29,7 +29,7 @@ def fill(dataset: Dataset, sizes: list[int]) -> None:
     """Write records without the queue, each with a text of its size, in commits of 200 MB."""
     fields = [Field("text", "string")]
     DatasetTable.of(dataset).create(fields)
-    names = [*(field.name for field in BASE_COLUMNS), "text", PARTITION]
+    names = [*(field.name for field in base_columns()), "text", PARTITION]
     written = 0
     for part in _parts(sizes):
         rows = len(part)

@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 
 from config.common.env import BASE_DIR
 from datasets.models import Dataset
-from datasets.tables.layout import BASE_COLUMNS, PARTITION
+from datasets.tables.layout import PARTITION, base_columns
 from datasets.tables.table import DatasetTable
 from tests.conftest import FIELDS, Api, record, stored
 from tests.test_commands import environment
@@ -50,7 +50,7 @@ def fill(dataset: Dataset, rows: int) -> None:
         "active": pa.array(np.ones(rows, bool)),
         PARTITION: now.cast(pa.timestamp("us")).cast(pa.date32()),
     }
-    names = [*(field.name for field in BASE_COLUMNS), *(field.name for field in FIELDS), PARTITION]
+    names = [*(field.name for field in base_columns()), *(field.name for field in FIELDS), PARTITION]
     write_deltalake(DatasetTable.of(dataset).uri, pa.table({name: values[name] for name in names}), mode="append")
 
 

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from datasets.models import Dataset
 from datasets.tables.commits import ConcurrentCommit
-from datasets.tables.layout import BASE_COLUMNS, COMMITS_PER_CHECKPOINT, PARTITION, configuration
+from datasets.tables.layout import COMMITS_PER_CHECKPOINT, PARTITION, base_columns, configuration
 from datasets.tables.table import DatasetTable, warm_table
 from tests.support.tables import FIELDS, GENERATION, a_table, append, ids, rows
 
@@ -55,7 +55,7 @@ def test_a_missing_table_raises() -> None:
 
 def test_a_new_table_has_columns_and_no_rows(table: DatasetTable) -> None:
     assert table.columns() == {
-        **{field.name: field.type for field in BASE_COLUMNS},
+        **{field.name: field.type for field in base_columns()},
         "Amount": pa.float64(),
         PARTITION: pa.date32(),
     }

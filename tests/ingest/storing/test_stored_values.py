@@ -11,7 +11,7 @@ import pytest
 from datasets import services
 from datasets.models import Dataset, Project
 from datasets.schemas.schema import Field
-from datasets.tables.layout import BASE_COLUMNS, PARTITION
+from datasets.tables.layout import PARTITION, base_columns
 from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.support.entries import table_of
@@ -147,7 +147,7 @@ def test_columns_have_the_types_of_the_contract(api: Api, dataset: Dataset) -> N
     utc = pa.timestamp("us", "UTC")
     declared = {"t": utc, "n": pa.float64(), "s": pa.string(), "b": pa.bool_()}
     assert {field.name: field.type for field in found} == {
-        **{field.name: field.type for field in BASE_COLUMNS},
+        **{field.name: field.type for field in base_columns()},
         **declared,
         PARTITION: pa.date32(),
     }

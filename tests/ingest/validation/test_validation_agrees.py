@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.common.errors import ApiError
-from datasets.schemas.field_types import FIELD_TYPES, TIMESTAMP
+from datasets.schemas.field_types import FIELD_TYPES, arrow_timestamp
 from datasets.schemas.schema import CompiledSchema, Field
 from ingest.errors import InvalidRecords
 from ingest.queue.formats import Payload
@@ -180,7 +180,9 @@ def _first_row(schema: CompiledSchema, payload: Payload) -> dict[str, Any]:
     assert len(table) == payload.count
     names = ["timestamp", "context", *(field.name for field in schema.fields)]
     columns = {name: table[name].slice(0, 1) for name in names}
-    instants = {name: column.cast("int64") if column.type == TIMESTAMP else column for name, column in columns.items()}
+    instants = {
+        name: column.cast("int64") if column.type == arrow_timestamp() else column for name, column in columns.items()
+    }
     return {name: column.to_pylist()[0] for name, column in instants.items()}
 
 

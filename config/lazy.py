@@ -1,0 +1,46 @@
+"""Large packages that are imported when they are first used, not when a module that uses them is imported.
+
+pyarrow, numpy and delta-rs take about 25 MB in each process. Beat never uses them, and a web process only for pages and
+receipts that read a table. Import them from here: `from config.lazy import pyarrow as pa`. A module that names
+their classes in annotations needs `from __future__ import annotations`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["deltalake", "numpy", "pyarrow", "pyarrow_compute", "pyarrow_csv", "pyarrow_parquet"]
+
+if TYPE_CHECKING:
+    import deltalake
+    import numpy
+    import pyarrow
+    import pyarrow.compute as pyarrow_compute
+    import pyarrow.csv as pyarrow_csv
+    import pyarrow.parquet as pyarrow_parquet
+
+
+class _LazyModule:
+    """Stands for a module. The first use of an attribute imports the module; later uses cost nothing more."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:  # called only for attributes that are not in __dict__ yet
+        value = getattr(import_module(self._name), attribute)
+        self.__dict__[attribute] = value
+        return value
+
+
+if not TYPE_CHECKING:
+    deltalake = _LazyModule("deltalake")
+    numpy = _LazyModule("numpy")
+    pyarrow = _LazyModule("pyarrow")
+    pyarrow_compute = _LazyModule("pyarrow.compute")
+    pyarrow_csv = _LazyModule("pyarrow.csv")
+    pyarrow_parquet = _LazyModule("pyarrow.parquet")
+
+
+def import_for_drains() -> None:
+    """Import now what a drain uses, so that the first one does not wait for it."""
+    for name in ("deltalake", "numpy", "pyarrow", "pyarrow.compute"):
+        import_module(name)
