@@ -15,11 +15,12 @@ from typing import Any
 from celery import Celery
 from celery.beat import Scheduler
 from celery.schedules import schedule
-from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_ready
+from celery.signals import beat_init, celeryd_after_setup, setup_logging, worker_init, worker_process_init, worker_ready
 from django.conf import settings
 from django.db import DatabaseError, connections
 from redis.exceptions import RedisError
 
+from config import lazy
 from config.common.env import broker_tls
 from config.processes import watchdog
 from config.processes.watchdog import Progress
@@ -27,6 +28,8 @@ from datasets import installation
 from datasets.installation import UnusableData
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # also if another project has exported its own
+# Celery would run Django's checks, not report what they find, and keep all pages of the admin in memory for them.
+os.environ["CELERY_SKIP_CHECKS"] = "true"
 
 DRAIN_QUEUE = "ingest.drain"
 UPKEEP_QUEUE = "ingest.upkeep"
@@ -105,6 +108,13 @@ def _refuse_unusable_data(**_: Any) -> None:
         pass
     finally:
         connections.close_all()  # the processes of the pool open connections of their own
+
+
+@celeryd_after_setup.connect
+def _import_for_drains(**_: Any) -> None:
+    """Import before the pool's processes start, so that they share this memory."""
+    if DRAIN_QUEUE in app.amqp.queues.consume_from:
+        lazy.import_for_drains()
 
 
 @worker_process_init.connect

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import RECORD
+from tests.support.processes.roles import families
 from tests.support.processes.stack import PATIENCE_SECONDS, Stack, running, wait_for, words
 
 FIELDS = {"country": "string", "plan": "string", "amount": "number", "active": "boolean", "signup_at": "timestamp"}
@@ -343,13 +344,14 @@ def test_a_killed_web_worker_is_started_again(demo: Stack, target: tuple[int, st
     send_until_accepted(demo, token, dataset_id)
 
 
-def test_a_killed_celery_child_is_started_again(demo: Stack, target: tuple[int, str]) -> None:
-    dataset_id, token = target
-    before = demo.ledger(dataset_id)["accepted"]
-    (child,) = wait_for(lambda: demo.program("worker").children(), "a process that drains")
-    child.kill()
-    send_until_accepted(demo, token, dataset_id)
-    wait_until_all_is_stored(demo, dataset_id, before)
+def test_a_killed_celery_child_is_started_again(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--no-demo", "--workers", "2") as stack:
+        _, dataset_id, token = stack.make_dataset("robust", FIELDS)
+        children = wait_for(lambda: found if len(found := families(stack)["worker"].children) == 2 else [], "workers")
+        children[0].kill()
+        send_until_accepted(stack, token, dataset_id)
+        wait_until_all_is_stored(stack, dataset_id, 0)
+        wait_for(lambda: len(families(stack)["worker"].children) == 2, "another worker")
 
 
 def test_web_workers_end_with_their_main_process(demo: Stack, target: tuple[int, str]) -> None:

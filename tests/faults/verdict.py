@@ -20,7 +20,7 @@ from tests.support.processes.roles import unwell
 from tests.support.processes.stack import Stack
 
 # The programs of the stack, and how many worker processes each has.
-EXPECTED = {"redis": 0, "web": 2, "worker": 1, "upkeep": 1, "beat": 0}
+EXPECTED = {"redis": 0, "web": 2, "worker": 0, "upkeep": 0, "beat": 0}
 # Everything recovers within this time. Supervisor's pause before it restarts a process that kept dying is the longest.
 _RECOVERED_SECONDS = 300.0
 

@@ -13,7 +13,7 @@ from tests.support.processes.roles import families
 from tests.support.processes.stack import Stack, wait_for
 
 WEB = 2
-_CHILDREN = {"redis": 0, "web": WEB, "worker": 1, "upkeep": 1, "beat": 0}
+_CHILDREN = {"redis": 0, "web": WEB, "worker": 0, "upkeep": 0, "beat": 0}
 _MB = 1e6
 # Compaction leaves few files below this size, because it merges two of them into one.
 _SMALL_BYTES = 50 * 1024 * 1024

@@ -39,7 +39,7 @@ def test_series_that_grows_only_at_the_start_is_flat() -> None:
 def test_series_that_always_grows_is_not_flat() -> None:
     assert not is_flat("memory/web 1", lambda minute: 100 + minute)
     assert not is_flat("files/web 1", lambda minute: 50 + minute // 3)
-    assert not is_flat("threads/worker 1", lambda minute: 9 + 2 * minute)
+    assert not is_flat("threads/worker", lambda minute: 9 + 2 * minute)
     assert not is_flat("redis/used memory", lambda minute: 20 + minute)
 
 
@@ -77,7 +77,7 @@ def test_soak_of_a_few_seconds(tmp_path: Path) -> None:
     assert len(samples) >= 12
     names = set(samples[0]) - {"minutes"}
     assert {name.partition("/")[0] for name in names} == KINDS.keys()
-    assert {f"memory/{name}" for name in ("redis", "web 1", "web 2", "worker 1", "upkeep 1", "beat")} <= names
+    assert {f"memory/{name}" for name in ("redis", "web 1", "web 2", "worker", "upkeep", "beat")} <= names
     assert {trend.name for trend in report.trends} < names
     assert sum(float(sample["table/files"]) for sample in samples) > 0
     lines = ET.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}path")

@@ -66,10 +66,10 @@ def test_the_commands_follow_the_settings(settings: Settings, tmp_path: Path) ->
     settings.HOST = "0.0.0.0"
     commands = {program.name: " ".join(program.command) for program in programs(port=8123, web=3, workers=2)}
     assert "--host 0.0.0.0 --port 8123 --workers 3 " in commands["web"]
-    assert " -Q ingest.drain -c 2 " in commands["worker"]
+    assert commands["worker"].endswith(" -m config.processes.run_celery worker 2")
     assert "--appendonly yes --appendfsync always " in commands["redis"]
     assert f"--maxmemory {machine_memory() // 2} --maxmemory-policy noeviction " in commands["redis"]
-    assert " -Q ingest.upkeep -c 1 " in commands["upkeep"]
+    assert commands["upkeep"].endswith(" -m config.processes.run_celery upkeep")
     # The other processes come first: compaction can wait.
     assert commands["upkeep"].startswith("nice -n 10 ")
     ours = [commands[name].removeprefix("nice -n 10 ") for name in ("web", "worker", "upkeep", "beat")]

@@ -173,7 +173,7 @@ class Nemesis:
         return f"{path.relative_to(self._tables)} is {'empty' if mount_point else 'a file'} for {fault.seconds} s"
 
     def _worker_cannot_write(self, fault: Fault) -> str | None:
-        process = self._find("worker", "child", fault.draw)
+        process = self._find("worker", "parent", fault.draw)
         if process is None:
             return None
         most = int(fault.draw * 8192)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:  # the stack imports this module, too
 _WORDS = {
     "redis": ("valkey-server",),
     "web": ("granian", "--interface"),
-    "worker": ("celery", "worker@%h"),
-    "upkeep": ("celery", "upkeep@%h"),
-    "beat": ("celery", "beat"),
+    "worker": ("run_celery", "worker"),
+    "upkeep": ("run_celery", "upkeep"),
+    "beat": ("run_celery", "beat"),
 }
 _NO_WORKERS = ("resource_tracker", "semaphore_tracker")
 

@@ -1,0 +1,49 @@
+"""Run one of our Celery processes: `python -m config.processes.run_celery worker PROCESSES`, `… upkeep` or `… beat`.
+
+It is `celery -A config worker` or `beat` with the options that `manage.py up` needs. Celery's own command line would
+also import what its interactive commands use, and keep 9 MB for it in each process.
+"""
+
+import logging
+import socket
+import sys
+
+from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE, app
+
+
+def run_worker(name: str, queue: str, processes: int) -> int:
+    """Run a worker of one queue until it is stopped. Return its exit code.
+
+    A single process runs its tasks itself. A second one beside it, which only hands them over, would double the memory.
+    If it dies at its work, the supervisor starts another, as Celery would.
+    """
+    worker = app.Worker(
+        hostname=f"{name}@{socket.gethostname()}",
+        queues=[queue],
+        pool="solo" if processes == 1 else "prefork",
+        concurrency=processes,
+        loglevel=logging.WARNING,
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def run_beat() -> int:
+    """Run beat until it is stopped. Return its exit code."""
+    app.Beat(scheduler="config.celery:BoundedScheduler", loglevel="WARNING", quiet=True).run()
+    return 0
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["worker", processes]:
+            sys.exit(run_worker("worker", DRAIN_QUEUE, int(processes)))
+        case ["upkeep"]:
+            sys.exit(run_worker("upkeep", UPKEEP_QUEUE, 1))
+        case ["beat"]:
+            sys.exit(run_beat())
+        case _:
+            sys.exit(__doc__)
