@@ -19,6 +19,7 @@ from config.common import redis
 from config.common.commands import ServiceCommand
 from config.common.env import BASE_DIR
 from config.common.private import UMASK, make_private
+from config.processes import attendant
 from config.processes.startup import (
     LEFTOVER_SECONDS,
     Address,
@@ -85,7 +86,7 @@ class Command(ServiceCommand):
             # A process reads its settings once, when it starts. Start again with the right ones.
             os.environ["DATA_DIR"] = str(Path(options["data_dir"]).expanduser().resolve())
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in attendant.SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, self._stop)
         umask = os.umask(UMASK)
@@ -161,10 +162,11 @@ class Command(ServiceCommand):
                 self.stderr.write(f"The web processes do not answer on port {port}; see {log_dir()}/web.log")
         except BaseException:
             supervisor.terminate()
+            supervisor.wait()
             raise
-        finally:
-            code = supervisor.wait()
-        return max(code, 0)
+        if supervisor.poll() is None:
+            attendant.replace_this_process(supervisor.pid, self._claim.descriptor)
+        return max(supervisor.wait(), 0)
 
     def _greet(self, address: Address, port: int, *, demo: bool) -> None:
         said = StringIO()
