@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -72,6 +73,9 @@ def _attend(main: int) -> None:
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
+
+# The server's threads hand bodies over to the event loop. By default each waits up to 5 ms for a loop that is busy.
+sys.setswitchinterval(0.0005)
 
 _main = multiprocessing.parent_process()
 if _main is not None and _main.pid is not None:

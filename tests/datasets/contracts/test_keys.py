@@ -234,7 +234,7 @@ def test_keys_are_refused_while_the_owner_is_inactive(api: Api, project: Project
     assert browser.post(path, deactivated).status_code == 302
     assert_refused(api.one(record()))
     why = browser.get(reverse("admin:ingest_diagnosis", args=(project.pk,))).content.decode()
-    assert "owner, owner, is inactive: all keys of the project are refused." in why
+    assert "owner, owner, is inactive, so all keys of the project are refused." in why
     assert browser.post(path, {**deactivated, "is_active": "on"}).status_code == 302
     assert api.one(record()).status_code == 202
 
