@@ -1,35 +1,27 @@
 """The contract catalog: a change applies to the next request, despite caches and outages."""
 
-import gc
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from threading import Event
-from typing import Any
-from uuid import uuid4
 
-import httpx
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection, transaction
-from django.utils import timezone
+from django.db import transaction
 from pytest_django import Settings
-from redis.exceptions import RedisError
 
 from config.common import loop, redis
 from datasets import services
-from datasets.contracts import cache, confirming, contract, revisions
+from datasets.contracts import revisions
 from datasets.contracts.keys import issue_token
 from datasets.contracts.revisions import ChangeRefused
-from datasets.models import ApiKey, Dataset, Project, SchemaVersion
+from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.schema import Field
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
 from tests.support.entries import in_stream
 from tests.support.sending.at_once import Threads
 from tests.support.servers.outages import database_away, redis_away
-from tests.support.servers.queries import queries_sent
+from tests.support.servers.queries import queries_of
 
 WIDER = [*FIELDS, Field("source", "string")]
 NOT_FOUND = {"error": "Dataset schema not found", "code": "dataset_schema_not_found"}
@@ -38,19 +30,6 @@ UNAVAILABLE = {
     "code": "queue_unavailable",
     "detail": "Nothing was queued or charged.",
 }
-
-
-@pytest.fixture
-def stranger(owner: User) -> Project:
-    """A project of another tenant."""
-    return services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
-
-
-def queries_of(send: Callable[[], httpx.Response]) -> tuple[int, int]:
-    """Return the status of an answer, and the number of SQL queries that it took."""
-    with queries_sent() as queries:
-        status = send().status_code
-    return status, len(queries)
 
 
 def revision_of(project: Project) -> bytes | None:
@@ -269,207 +248,6 @@ def test_revisions_never_repeat(project: Project, dataset: Dataset) -> None:
         redis.client().flushall()
         seen.add(loop.run(revisions.current(project.pk, timeout=5)))
     assert len(seen) == 10
-
-
-# -- the cache ----------------------------------------------------------------------------------------
-
-
-def test_a_new_process_reads_each_contract_once(api: Api) -> None:
-    assert queries_of(lambda: api.one(record()))[1] > 0
-    assert queries_of(lambda: api.one(record())) == (202, 0)
-    cache.forget_all()
-    assert queries_of(lambda: api.one(record()))[1] > 0
-    assert queries_of(lambda: api.one(record())) == (202, 0)
-
-
-def test_the_cache_keeps_at_most_the_limit(api: Api, project: Project, settings: Settings) -> None:
-    settings.CATALOG_MAX_ENTRIES = 2
-    datasets = [services.create_dataset(project=project, name=f"Number {n}", fields=FIELDS) for n in range(3)]
-
-    def queries(dataset: Dataset) -> int:
-        status, found = queries_of(lambda: api.post(f"/datasets/{dataset.pk}", record()))
-        assert status == 202
-        return found
-
-    assert all(queries(dataset) > 0 for dataset in datasets)
-    assert [queries(dataset) for dataset in datasets[1:]] == [0, 0]
-    assert queries(datasets[0]) > 0
-    assert queries(datasets[0]) == 0
-    assert queries(datasets[2]) == 0
-    assert queries(datasets[1]) > 0
-
-
-def test_probing_for_datasets_evicts_no_contract(
-    api: Api, dataset: Dataset, stranger: Project, settings: Settings
-) -> None:
-    settings.CATALOG_MAX_ENTRIES = 20
-    prober = Api(issue_token(services.create_key(project=stranger, name="prober")), dataset)
-    assert api.one(record()).status_code == 202
-    for guess in range(1000, 1050):
-        assert prober.post(f"/datasets/{guess}", record()).status_code == 404
-    assert queries_of(lambda: api.one(record())) == (202, 0)
-    assert queries_of(lambda: prober.post("/datasets/1049", record())) == (404, 0)
-    assert queries_of(lambda: prober.post("/datasets/1000", record()))[1] > 0
-    assert cache.size() <= 20 + 2
-
-
-def test_a_refusal_that_became_a_contract_is_cached_once(api: Api, project: Project) -> None:
-    empty = services.create_dataset(project=project, name="Without a schema")
-    for fields, status in ((None, 404), (FIELDS, 202)):
-        services.save_dataset(empty, fields=fields)
-        for _ in range(2):
-            assert api.post(f"/datasets/{empty.pk}", record()).status_code == status
-        assert cache.size() == 1
-
-
-@pytest.fixture
-def clients(project: Project, dataset: Dataset, stranger: Project, settings: Settings) -> list[Api]:
-    """Clients of two projects, each with its own key and dataset. Their contracts are cached, and all are due."""
-    settings.CATALOG_TTL_SECONDS = 0.001
-    made = []
-    for owner in (project, stranger):
-        for number in range(6):
-            key = services.create_key(project=owner, name=f"Number {number}")
-            made.append(
-                Api(issue_token(key), services.create_dataset(project=owner, name=f"Number {number}", fields=FIELDS))
-            )
-    for client in made:
-        assert client.one(record()).status_code == 202
-    settings.CATALOG_TTL_SECONDS = 3600
-    return made
-
-
-def test_due_contracts_are_confirmed_and_not_read_again(clients: list[Api]) -> None:
-    confirming.confirm_due()
-    assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
-
-
-def test_due_contracts_are_confirmed_by_the_hundred(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirming, "_CONFIRMED_AT_ONCE", 5)
-    with queries_sent() as queries:
-        confirming.confirm_due()
-    assert len([query for query in queries if "FROM datasets_apikey" in query["sql"]]) == 3
-    assert [queries_of(partial(client.one, record())) for client in clients] == [(202, 0)] * 12
-
-
-def test_contracts_that_are_not_due_are_left_alone(clients: list[Api]) -> None:
-    confirming.confirm_due()
-    with queries_sent() as queries:
-        confirming.confirm_due()
-    assert not len(queries)
-
-
-def test_changed_contracts_are_not_confirmed(clients: list[Api], project: Project) -> None:
-    """The test changes rows directly: the services would have announced the changes."""
-    _, revoked, expired, archived, wider, same = clients[:6]
-    keys = project.keys.order_by("pk")
-    datasets = project.datasets.filter(name__startswith="Number").order_by("pk")
-    ApiKey.objects.filter(pk=keys[1].pk).update(revoked_at=timezone.now())
-    ApiKey.objects.filter(pk=keys[2].pk).update(expires_at=timezone.now())
-    Dataset.objects.filter(pk=datasets[3].pk).update(is_archived=True)
-    SchemaVersion.objects.create(dataset=datasets[4], number=2, fields=[field.as_json() for field in WIDER])
-    confirming.confirm_due()
-    for client, body, status in (
-        (revoked, record(), 401),
-        (expired, record(), 401),
-        (archived, record(), 404),
-        (wider, record(), 400),
-        (wider, record(source="web"), 202),
-    ):
-        assert client.one(body).status_code == status
-    assert queries_of(partial(same.one, record())) == (202, 0)
-
-
-def test_a_key_with_a_new_token_id_is_not_confirmed(clients: list[Api], project: Project) -> None:
-    ApiKey.objects.filter(pk=project.keys.order_by("pk")[1].pk).update(token_id=uuid4())
-    confirming.confirm_due()
-    statuses = [client.one(record()).status_code for client in clients]
-    assert statuses == [202, 401, *[202] * 10]
-
-
-@pytest.mark.parametrize("what", ["owner", "default_dataset"])
-def test_contracts_of_a_changed_project_are_not_confirmed(
-    clients: list[Api], project: Project, dataset: Dataset, what: str
-) -> None:
-    other = {"owner": User.objects.create_user("buyer"), "default_dataset": dataset}[what]
-    Project.objects.filter(pk=project.pk).update(**{what: other})
-    confirming.confirm_due()
-    counts = [queries_of(partial(client.one, record()))[1] for client in clients]
-    assert all(counts[:6])
-    assert counts[6:] == [0] * 6
-
-
-def test_contracts_with_an_announced_change_are_not_confirmed(clients: list[Api], stranger: Project) -> None:
-    redis.client().set(revisions.key(stranger.pk), b"changed")
-    confirming.confirm_due()
-    counts = [queries_of(partial(client.one, record()))[1] for client in clients]
-    assert counts[:6] == [0] * 6
-    assert all(counts[6:])
-
-
-def test_contracts_unused_for_long_are_dropped(clients: list[Api], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache.size() == 12
-    monkeypatch.setattr(confirming, "_IDLE_SECONDS", 0)
-    confirming.confirm_due()
-    assert cache.size() == 0
-
-
-def test_a_broken_schema_does_not_affect_other_projects(clients: list[Api], stranger: Project) -> None:
-    """For example, a newer release wrote the schema while the old one still runs."""
-    SchemaVersion.objects.filter(dataset__project=stranger).update(
-        fields=[{"name": "a", "type": "string", "unit": "m"}]
-    )
-    confirming.confirm_due()
-    assert [client.one(record()).status_code for client in clients[:6]] == [202] * 6
-
-
-def test_contracts_that_were_not_confirmed_are_read_again(clients: list[Api]) -> None:
-    with database_away(), pytest.raises(DatabaseError):
-        confirming.confirm_due()
-    with redis_away(), pytest.raises(RedisError):
-        confirming.confirm_due()
-    assert all(queries_of(partial(client.one, record()))[1] for client in clients)
-
-
-def test_a_cached_refusal_keeps_nothing_of_its_request(api: Api) -> None:
-    for _ in range(3):
-        assert api.post("/datasets/999999", record()).status_code == 404
-    gc.collect()
-    assert not [each for each in gc.get_objects() if isinstance(each, contract.DatasetNotFound)]
-
-
-def test_a_foreign_dataset_costs_no_more_than_a_missing_one(api: Api, project: Project, stranger: Project) -> None:
-    """No version of it is read, with or without PostgreSQL's statistics of the tables."""
-    theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
-    SchemaVersion.objects.bulk_create(SchemaVersion(dataset=theirs, number=n, fields=[]) for n in range(2, 1000))
-    for _ in range(2):
-        with queries_sent() as queries:
-            assert api.post(f"/datasets/{theirs.pk}", record()).status_code == 404
-        (query,) = [query for query in queries if "schemaversion" in query["sql"]]
-        with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query['sql']}", query["params"])
-            (plan,) = cursor.fetchone()
-        assert looked_at(plan[0]["Plan"], "datasets_schemaversion") == 0
-        connection.cursor().execute("ANALYZE")
-        cache.forget_all()
-
-
-def looked_at(plan: dict[str, Any], table: str) -> int:
-    """Return how often a plan's execution scanned a table."""
-    own = plan["Actual Loops"] if plan.get("Relation Name") == table else 0
-    return int(own) + sum(looked_at(child, table) for child in plan.get("Plans", ()))
-
-
-def test_an_unannounced_change_is_noticed_after_the_ttl(api: Api, key: ApiKey, settings: Settings) -> None:
-    """The test changes a row directly. The TTL is the last resort if an announcement is lost."""
-    settings.CATALOG_TTL_SECONDS = 1
-    assert api.one(record()).status_code == 202
-    ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
-    assert api.one(record()).status_code == 202
-    deadline = time.monotonic() + 30
-    while api.one(record()).status_code == 202:
-        assert time.monotonic() < deadline
-    assert api.one(record()).status_code == 401
 
 
 # -- the database is down -----------------------------------------------------------------------------

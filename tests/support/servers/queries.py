@@ -1,10 +1,11 @@
 """The SQL that all threads send, those of the application included."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import httpx
 from django.db.backends.utils import CursorWrapper
 
 
@@ -20,3 +21,10 @@ def queries_sent() -> Iterator[list[dict[str, Any]]]:
 
     with mock.patch.object(CursorWrapper, "execute", noting):
         yield seen
+
+
+def queries_of(send: Callable[[], httpx.Response]) -> tuple[int, int]:
+    """Send a request. Return the status of its answer, and the number of SQL queries that it took."""
+    with queries_sent() as queries:
+        status = send().status_code
+    return status, len(queries)
