@@ -1,4 +1,6 @@
-"""Redis on the request path: one connection per process, on which commands go out as they come.
+"""Redis on the request path: one connection per process for small commands, which go out as they come.
+
+A few more connections serve large commands.
 
 Commands that become ready in the same turn of the event loop are sent with one write. Redis answers in order, so the
 first future that waits gets the first reply. No command waits for the reply to another one.
@@ -30,6 +32,10 @@ _PAUSE_SECONDS = 0.05
 _WATCHES = 4
 _UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 _ERRORS = {b"NOSCRIPT": NoScriptError, b"LOADING": BusyLoadingError, b"READONLY": ReadOnlyError}
+# Redis reads 16 KB of a connection at a time, and then syncs its append-only file. So large commands go over several
+# connections side by side. Over one connection, each of them would wait for a sync of its own.
+_LARGE_BYTES = 4096
+_FOR_LARGE = 16
 # The settings of django-redis's pool that our connection takes over.
 _POOL_SETTINGS = (
     *("host", "port", "path", "db", "username", "password", "credential_provider", "client_name"),
@@ -55,7 +61,7 @@ async def execute(*command: Argument, timeout: float) -> Any:
     Raises RedisUnavailable, or redis-py's ResponseError where Redis refuses the command.
     """
     packed: bytes = _pack(command)
-    pipeline = _pipeline()
+    pipeline = _pipeline(len(packed))
     deadline = pipeline.loop.time() + timeout
     link = pipeline.link
     if link is None or not link.is_open:
@@ -226,12 +232,17 @@ def _error(text: str) -> RedisError:
 
 
 class _Process:
-    pipeline: _Pipeline | None = None
+    pipelines: tuple[_Pipeline, ...] = ()
+    turn = 0
 
 
-def _pipeline() -> _Pipeline:
+def _pipeline(size: int) -> _Pipeline:
+    """Return the connection for a command: one for all small ones, and for large ones each of the others in turn."""
     loop = asyncio.get_running_loop()
-    known = _Process.pipeline
-    if known is None or known.loop is not loop:
-        known = _Process.pipeline = _Pipeline(loop)
-    return known
+    pipelines = _Process.pipelines
+    if not pipelines or pipelines[0].loop is not loop:
+        pipelines = _Process.pipelines = tuple(_Pipeline(loop) for _ in range(1 + _FOR_LARGE))
+    if size < _LARGE_BYTES:
+        return pipelines[0]
+    _Process.turn = _Process.turn % _FOR_LARGE + 1
+    return pipelines[_Process.turn]
