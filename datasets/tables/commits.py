@@ -1,10 +1,15 @@
 """What a commit carries beside rows: how far the queue was read, and how many rows were ever written.
 
-Both are Delta Lake transactions: numbers by name, written in the same atomic commit as the rows. The name contains the
-queue's generation, so a new Redis, whose stream ids may be lower, starts from 0.
+A commit that takes in entries which got new stream ids also notes their original ones.
+
+All are Delta Lake transactions: numbers by name, written in the same atomic commit as the rows. The name contains the
+queue's generation, so a new Redis, whose stream ids may be lower, starts from 0. Delta Lake keeps them in checkpoints.
 """
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
 
 from config.lazy import deltalake
 
@@ -32,6 +37,22 @@ def reached(generation: str, watermark: int, stored: int) -> list[deltalake.Tran
 def watermark_id(generation: str) -> str:
     """Return the name of the transaction that notes the watermark."""
     return f"queue-position-{generation}"
+
+
+def renumbered(generation: str, entries: Iterable[tuple[str, str]]) -> list[deltalake.Transaction]:
+    """Return the transactions that note queue entries which a commit takes in under new stream ids.
+
+    Args:
+        generation: The queue's generation.
+        entries: The original stream id and the trace id of each entry.
+    """
+    return [deltalake.Transaction(name, 1) for name in sorted({renumbered_id(generation, *each) for each in entries})]
+
+
+def renumbered_id(generation: str, first_id: str, trace_id: str) -> str:
+    """Return the name of the transaction that notes an entry which was taken in under a new stream id."""
+    digest = hashlib.blake2b(f"{first_id}:{trace_id}".encode(), digest_size=16).hexdigest()
+    return f"queue-renumbered-{generation}-{digest}"
 
 
 def stored_id(generation: str) -> str:

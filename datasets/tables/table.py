@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -187,7 +187,19 @@ class DatasetTable:
         """Return the number of rows ever written from this generation of the queue."""
         return self.delta.transaction_version(commits.stored_id(generation)) or 0
 
-    def append(self, rows: pa.Table | None, *, generation: str, watermark: int, stored: int) -> None:
+    def has_renumbered(self, generation: str, first_id: str, trace_id: str) -> bool:
+        """Return whether a commit has taken in a queue entry under a new stream id: see `commits.renumbered`."""
+        return self.delta.transaction_version(commits.renumbered_id(generation, first_id, trace_id)) is not None
+
+    def append(
+        self,
+        rows: pa.Table | None,
+        *,
+        generation: str,
+        watermark: int,
+        stored: int,
+        renumbered: Iterable[tuple[str, str]] = (),
+    ) -> None:
         """Commit rows together with the new watermark.
 
         Args:
@@ -195,12 +207,14 @@ class DatasetTable:
             generation: The queue's generation.
             watermark: The position of the last entry that the rows come from.
             stored: The number of rows ever written, these included.
+            renumbered: The original stream id and the trace id of each entry that has got a new stream id.
 
         Raises:
             ConcurrentCommit: Another writer committed for the same queue since the last `refresh`.
             TableGone: The table was deleted during the commit.
         """
-        properties = deltalake.CommitProperties(app_transactions=commits.reached(generation, watermark, stored))
+        noted = [*commits.reached(generation, watermark, stored), *commits.renumbered(generation, renumbered)]
+        properties = deltalake.CommitProperties(app_transactions=noted)
         try:
             self._commit(rows, properties)
         except deltalake.exceptions.CommitFailedError as failure:

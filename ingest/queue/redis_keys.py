@@ -39,6 +39,8 @@ Fields of a stream entry
     b body, as `formats.packed` returns it  f format: o object, a array, l lines (NDJSON)
     n number of records                     v schema version id
     t trace id                              o original stream id (only after a replay)
+    r original stream id of an entry that was renumbered, because another record has that id. The entry is stored under
+      its new id, and the table's log keeps the original one: see `ingest.storing.already_stored`
 """
 
 import hashlib

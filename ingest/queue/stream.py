@@ -42,6 +42,7 @@ class Entry:
     trace_id: str
     origin: str  # the stream id of its acceptance. A replay has another stream_id
     queued_bytes: int  # of the body in the stream, which may be compressed
+    renumbered_from: str = ""  # its original id, if it was renumbered because another record has that id
 
     @property
     def position(self) -> int:
@@ -56,6 +57,11 @@ class Entry:
     def mark(self) -> str:
         """The trace id, which tells it from another entry with the same id. Empty if the trace id is damaged."""
         return "" if "\N{REPLACEMENT CHARACTER}" in self.trace_id else self.trace_id
+
+    @property
+    def first_id(self) -> str:
+        """The stream id under which it was accepted, even if it was replayed or renumbered since."""
+        return self.renumbered_from or self.origin
 
     @property
     def is_replay(self) -> bool:
@@ -157,6 +163,7 @@ def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
         trace_id=fields.get(b"t", b"").decode(errors="replace"),
         origin=fields.get(b"o", stream_id.encode()).decode(),
         queued_bytes=len(queued),
+        renumbered_from=fields.get(b"r", b"").decode(),
     )
 
 
@@ -227,7 +234,7 @@ def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) 
 
 
 def renumber(dataset_id: int, in_generation: str, entry: Entry) -> None:
-    """Move an entry to the end of the stream, where it gets a new id that no other record has."""
+    """Move an entry to the end of the stream, where it gets a new id that no other record has. It keeps `first_id`."""
     keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
     script("renumber")(keys=keys, args=[in_generation, entry.stream_id, entry.mark])
 

@@ -8,6 +8,14 @@ possible:
 
 An entry is recognized by the ID of its first row together with its trace ID. The ID alone is not enough: a Redis that
 was restored from an older copy can give a stream ID a second time.
+
+An entry whose ID belongs to another record gets a new one, under which it is stored. Redis may then be restored from a
+copy in which the entry has its original ID, or a third one. So the commit also notes the entry's original ID and trace
+ID in the table's log, and the entry is recognized by them.
+
+Two entries with the same original ID and the same trace ID cannot be told apart: the second one counts as stored.
+Redis gives an ID twice only if it lost the first entry. The trace ID is then the same only if the client sent the same
+X-Request-Id twice, or if neither trace ID can be read.
 """
 
 import logging
@@ -50,13 +58,14 @@ def split(dataset: Dataset, table: DatasetTable, generation: str, watermark: int
     lost = {place for place in kept if place[0] > watermark} - places
     found = Split([], [], redis_lost_entries=bool(lost))
     for entry in entries:
-        if entry.stream_id not in owners:
-            found.to_store.append(entry)
-        elif not _is_stored(entry, owners):
+        if _is_stored(entry, owners, table, generation):
+            found.to_trim.append(entry)
+        elif entry.stream_id in owners:
             logger.warning("dataset %s: entry %s has the ID of another; it gets a new one", dataset.pk, entry.stream_id)
             stream.renumber(dataset.pk, generation, entry)
-            continue
-        found.to_trim.append(entry)
+        else:
+            found.to_store.append(entry)
+            found.to_trim.append(entry)
     return found
 
 
@@ -64,12 +73,20 @@ def count_records(dataset: Dataset, table: DatasetTable, generation: str, entrie
     """Return how many records of these entries are stored. No entry may be above the table's watermark."""
     kept = quarantine.trace_ids(dataset, generation, entries[0].position, entries[-1].position)
     owners = _owners(table, kept, entries, entries)
-    return sum(entry.count for entry in entries if entry.stream_id in owners and _is_stored(entry, owners))
+    return sum(entry.count for entry in entries if _is_stored(entry, owners, table, generation))
 
 
-def _is_stored(entry: Entry, owners: Mapping[str, set[str]]) -> bool:
-    """Whether the stored records that have the entry's ID are its own."""
-    return not owners[entry.stream_id].isdisjoint((entry.trace_id, quarantine.stored_trace_id(entry)))
+def _is_stored(entry: Entry, owners: Mapping[str, set[str]], table: DatasetTable, generation: str) -> bool:
+    """Whether the stored records that have the entry's ID are its own, or it was stored under a new ID.
+
+    The table's log is read only if the ID belongs to another record, or if the entry was renumbered.
+    """
+    of_id = owners.get(entry.stream_id)
+    if of_id and not of_id.isdisjoint((entry.trace_id, quarantine.stored_trace_id(entry))):
+        return True
+    if (of_id or entry.renumbered_from) and table.exists:
+        return table.has_renumbered(generation, entry.first_id, entry.trace_id)
+    return False
 
 
 def _owners(

@@ -176,7 +176,13 @@ def _commit(dataset: Dataset, table: DatasetTable, selection: Selection, rows: p
     if not dataset.has_table:  # From our first commit on, a missing table means lost storage, not a new dataset.
         services.note_table(dataset)
     stored = table.stored(selection.generation) + (rows.num_rows if rows is not None else 0)
-    table.append(rows, generation=selection.generation, watermark=selection.new_watermark, stored=stored)
+    table.append(
+        rows,
+        generation=selection.generation,
+        watermark=selection.new_watermark,
+        stored=stored,
+        renumbered=[(entry.first_id, entry.trace_id) for entry in selection.to_store if entry.renumbered_from],
+    )
     untidy.mark(dataset.pk)
 
 

@@ -119,9 +119,10 @@ def outside_the_table(dataset: Dataset, table: DatasetTable, generation: str, wa
     return OutsideTheTable(now_generation.decode(), accepted, queued - settled, quarantined, int(trimmed))
 
 
-def _entry(origin: bytes, trace_id: bytes, count: int, stream_id: bytes) -> stream.Entry:
+def _entry(origin: bytes, trace_id: bytes, count: int, stream_id: bytes, renumbered_from: bytes) -> stream.Entry:
     """Return an entry, without its body, from a reply of ledger.lua."""
-    return stream.Entry(stream_id.decode(), b"", b"", count, 0, trace_id.decode(errors="replace"), origin.decode(), 0)
+    trace = trace_id.decode(errors="replace")
+    return stream.Entry(stream_id.decode(), b"", b"", count, 0, trace, origin.decode(), 0, renumbered_from.decode())
 
 
 def recount(dataset: Dataset, generation: str, trimmed: int) -> None:

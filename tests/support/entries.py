@@ -50,7 +50,13 @@ def names_in_table(dataset: Dataset) -> list[str]:
 
 
 def enqueue(
-    dataset: Dataset, body: bytes, *, form: bytes = b"o", count: int = 1, version: int | None = None, trace: str = "t"
+    dataset: Dataset,
+    body: bytes,
+    *,
+    form: bytes = b"o",
+    count: int = 1,
+    version: int | None = None,
+    trace: str | bytes = "t",
 ) -> str:
     """Put an entry into the stream without any check. Change the counters as its acceptance would have."""
     version = dataset.versions.order_by("-number")[0].pk if version is None else version

@@ -2,7 +2,8 @@
 --
 -- RETURN {generation or '', accepted, queued, trimmed, replayed, entries}
 --      replayed    positions (from 1) of the quarantine rows, among those in ARGV, that were replayed
---      entries     up to `last_id`, each as {stream id of its acceptance, trace id, number of records, stream id}
+--      entries     up to `last_id`, each as {stream id of its acceptance, trace id, number of records, stream id,
+--                  id before it was renumbered or ''}
 --
 -- Entries up to `last_id` are few, because a drain trims after each commit.
 
@@ -21,7 +22,13 @@ while true do
         for at = 1, #names_and_values, 2 do
             fields[names_and_values[at]] = names_and_values[at + 1]
         end
-        entries[#entries + 1] = {fields['o'] or stream_id, fields['t'] or '', tonumber(fields['n'] or '0'), stream_id}
+        entries[#entries + 1] = {
+            fields['o'] or stream_id,
+            fields['t'] or '',
+            tonumber(fields['n'] or '0'),
+            stream_id,
+            fields['r'] or '',
+        }
     end
     if #page < 500 then
         break

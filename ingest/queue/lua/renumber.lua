@@ -1,9 +1,10 @@
--- Move an entry to the end of its stream, where it gets a new id.
+-- Move an entry to the end of its stream, where it gets a new id. Its field `r` keeps the id that it had first.
 --
 -- RETURN the new id; false if the entry is not there
 --
 -- Needed if another record in the table has the entry's id. This happens when Redis has lost that record and its clock
 -- was set back to the same millisecond.
+-- A replay's first id is that of its acceptance, `o`. It is stored under its new id, so `o` goes.
 
 assert(#KEYS == 2 and #ARGV == 3, 'renumber.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key = unpack(KEYS)
@@ -21,15 +22,24 @@ if #found == 0 then
 end
 local names_and_values = found[1][2]
 local fields = {}
+local first_id = stream_id
+local is_renumbered = false
 for at = 1, #names_and_values, 2 do
     local name, value = names_and_values[at], names_and_values[at + 1]
     if name == 't' and mark ~= '' and value ~= mark then
         return false
     end
-    if name ~= 'o' then
+    is_renumbered = is_renumbered or name == 'r'
+    if name == 'o' then
+        first_id = value
+    else
         fields[#fields + 1] = name
         fields[#fields + 1] = value
     end
+end
+if not is_renumbered then
+    fields[#fields + 1] = 'r'
+    fields[#fields + 1] = first_id
 end
 -- A server that is out of memory refuses XADD. So it comes first.
 local new_id = redis.call('XADD', stream_key, '*', unpack(fields))

@@ -166,8 +166,18 @@ def test_renumber_moves_an_entry_to_the_end_as_a_new_one(queue: list[str]) -> No
     new = call("renumber", [GENERATION, STREAM], "now", replayed, "").decode()
     assert call("renumber", [GENERATION, STREAM], "now", replayed, "") is None
     assert stream()[:-2] == queue[:3] + queue[4:]
-    assert redis.client().xrange(STREAM, new, new) == [(new.encode(), {b"b": b"x", b"n": b"1", b"t": b"t"})]
+    fields = {b"b": b"x", b"n": b"1", b"t": b"t", b"r": b"1-1"}
+    assert redis.client().xrange(STREAM, new, new) == [(new.encode(), fields)]
     assert counts() == before
+
+
+def test_renumber_keeps_the_first_id_of_an_entry(queue: list[str]) -> None:
+    new = call("renumber", [GENERATION, STREAM], "now", queue[0], "t").decode()
+    newest = call("renumber", [GENERATION, STREAM], "now", new, "t").decode()
+    for stream_id in (new, newest):
+        assert stream_id not in queue
+    ((_, fields),) = redis.client().xrange(STREAM, newest, newest)
+    assert fields[b"r"] == queue[0].encode()
 
 
 def test_recount_counts_once() -> None:

@@ -96,7 +96,7 @@ def test_ledger_lists_what_the_table_may_have(queue: list[str]) -> None:
     redis.client().set(TRIMMED, 7)
     before = everything()
     assert call("ledger", LEDGER, "0-0") == [b"now", 120, 120, b"7", [], []]
-    listed = [[stream_id.encode(), b"t", n + 1, stream_id.encode()] for n, stream_id in enumerate(queue[:3])]
+    listed = [[stream_id.encode(), b"t", n + 1, stream_id.encode(), b""] for n, stream_id in enumerate(queue[:3])]
     assert call("ledger", LEDGER, queue[2]) == [b"now", 120, 120, b"7", [], listed]
     assert everything() == before
 
@@ -106,7 +106,12 @@ def test_ledger_lists_more_than_a_page() -> None:
     for n in range(1, 1202):
         client.xadd(STREAM, {"n": 2, "o": f"1-{n}"}, id=f"5-{n}")
     listed = call("ledger", LEDGER, "5-1100")[5]
-    assert listed == [[f"1-{n}".encode(), b"", 2, f"5-{n}".encode()] for n in range(1, 1101)]
+    assert listed == [[f"1-{n}".encode(), b"", 2, f"5-{n}".encode(), b""] for n in range(1, 1101)]
+
+
+def test_ledger_lists_the_first_id_of_a_renumbered_entry(queue: list[str]) -> None:
+    new = call("renumber", [GENERATION, STREAM], "now", queue[0], "t")
+    assert call("ledger", LEDGER, new)[5][-1] == [new, b"t", 1, new, queue[0].encode()]
 
 
 def test_ledger_names_the_rows_that_were_replayed(queue: list[str]) -> None:

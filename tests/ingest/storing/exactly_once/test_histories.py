@@ -15,7 +15,7 @@ from ingest.queue import redis_keys, stream
 from ingest.storing import ledger, quarantine
 from ingest.storing.drain import drain
 from tests.conftest import Api
-from tests.ingest.storing.exactly_once.test_restored_redis import all_is_stored
+from tests.ingest.storing.exactly_once.test_restored_redis import all_is_stored, put_below
 from tests.support.entries import counted, counters, enqueue, let_the_lock_expire, names_in_table, send
 from tests.support.servers.backups import HOUR, Backup, last_id, set_clock
 
@@ -42,6 +42,7 @@ class Life:
         self.sent: set[str] = set()
         self.number = 0
         self.poison: set[str] = set()
+        self.given: list[str] = []  # IDs that records have got
         self.backup: tuple[Backup, set[str]] | None = None
         self.history: list[str] = []
         send(api, "first")
@@ -50,7 +51,7 @@ class Life:
 
     def live(self) -> None:
         acts: list[Callable[[], str]] = [self.admit] * 4 + [self.drain] * 2
-        acts += [self.send_poison, self.crash, self.copy, self.restore, self.step_ahead, self.use_up]
+        acts += [self.send_poison, self.crash, self.copy, self.restore, self.step_ahead, self.step_back, self.use_up]
         for _ in range(self.chance.randint(4, 14)):
             self.history.append(self.chance.choice(acts)())
             now = counters(self.dataset)
@@ -62,10 +63,11 @@ class Life:
         self.number += len(names)
         send(self.api, *names)
         self.sent |= set(names)
+        self.given.append(last_id(self.dataset))
         return f"send {names}"
 
     def send_poison(self) -> str:
-        enqueue(self.dataset, f"{self.number}".encode())
+        self.given.append(enqueue(self.dataset, f"{self.number}".encode(), trace=f"{self.number}"))
         self.poison.add(f"{self.number}")
         self.number += 1
         return "send poison"
@@ -107,6 +109,15 @@ class Life:
     def step_ahead(self) -> str:
         set_clock(self.dataset, self.chance.randint(1, 100) * HOUR)
         return "clock ahead"
+
+    def step_back(self) -> str:
+        """Give an ID to the next record that another record has got, if Redis has lost that one."""
+        last = stream.position_of(last_id(self.dataset))
+        lost = [each for each in self.given if stream.position_of(each) > last + 1]
+        if not lost:
+            return "-"
+        put_below(self.dataset, self.chance.choice(lost))
+        return "clock back"
 
     def use_up(self) -> str:
         ms, seq = map(int, last_id(self.dataset).split("-"))
