@@ -140,7 +140,7 @@ def _redis_problems(info: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if info["cluster_enabled"]:
         yield Error(
             "Redis runs as a cluster: one script must see quota, queue and revision together.",
-            hint="Use one primary, plain or behind Sentinel.",
+            hint="Use one primary without cluster mode.",
             id="config.E005",
         )
     if not info["aof_enabled"]:

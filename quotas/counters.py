@@ -3,7 +3,7 @@
 Redis decides whether a request fits the quota: `ingest/queue/lua/admit.lua` charges these counters in the step that
 queues the records. The database remembers the usage.
 
-Redis keys (the contract fixes the first three)
+Redis keys (the API's specification fixes the first three)
     quota_limit:datasets:<userId>             records per month; -1 is unlimited, 0 blocks
     usage_total:datasets:<userId>:YYYY-MM     records charged in the month
     usage_delta:datasets:<userId>:YYYY-MM     records charged in the month that are not in the database yet

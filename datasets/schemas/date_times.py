@@ -1,4 +1,4 @@
-"""Timestamps of the contract: RFC 3339 with an offset, in the years 0001 to 9999 of UTC.
+"""Timestamps of the API: RFC 3339 with an offset, in the years 0001 to 9999 of UTC.
 
 msgspec reads timestamps more leniently: it accepts a space instead of the T, an offset without a colon, and times in
 the year 0 or 10000 of UTC. One such time in a table would make Python's readers fail on the whole table.
@@ -22,7 +22,7 @@ FIRST_DAY, LAST_DAY = "0001-01-01", "9999-12-31"
 
 
 def is_date_time(text: str) -> bool:
-    """Return whether a text that msgspec accepts as a timestamp is one under the contract, too."""
+    """Return whether a text that msgspec accepts as a timestamp is one for the API, too."""
     if _DATE_TIME(text) is None:
         return False
     return not text.startswith((FIRST_DAY, LAST_DAY)) or _is_in_range(text)

@@ -60,7 +60,7 @@ class DatasetTable:
             self._delta = deltalake.DeltaTable(self.uri, storage_options=storage_options())
         except deltalake.exceptions.TableNotFoundError as failure:
             if self.dataset is not None and self.dataset.has_table:
-                text = f"no table at {self.uri}, where there has been one: is the storage mounted?"
+                text = f"the table at {self.uri} is missing, but it existed before: check that the storage is mounted"
                 raise TableGone(text) from failure
             return False
         self._opened_at = self._delta.version()

@@ -38,7 +38,7 @@ _EXPORTS = (
     ("NDJSON to send again", "ndjson", "to_send=1"),
     ("CSV", "csv", ""),
     ("CSV for Excel", "csv", "bom=1"),
-    ("CSV with unchanged text", "csv", "raw=1"),
+    ("CSV without the protecting '", "csv", "raw=1"),
     ("Parquet", "parquet", ""),
 )
 

@@ -18,6 +18,7 @@ from datasets.tables import exports, records
 from datasets.tables.records import Selection
 from ingest.api import receipts
 from ingest.api.lookup import look_up
+from ingest.storing.conversion import row_id_prefix
 
 ROWS = 50
 _MAX_CELL = 200  # characters of a value in the list
@@ -84,7 +85,7 @@ def _request_of(dataset: Dataset, text: str, found: Search) -> str:
     except ApiError as refusal:
         found.receipt = {"status": refusal.error}
     milliseconds, _, sequence = receipt.stream_id.partition("-")
-    return f"{int(milliseconds):013}-{int(sequence):07}-"
+    return row_id_prefix(milliseconds, sequence)
 
 
 def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:

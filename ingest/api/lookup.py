@@ -11,6 +11,8 @@ from ingest.errors import QueueUnavailable, ReceiptNotFound
 from ingest.models import QuarantinedEntry
 from ingest.queue import generations, stream
 
+_STORAGE_AWAY = "The storage does not answer, and only it knows whether the records are stored. Ask again later."
+
 
 def look_up(receipt: Receipt) -> dict[str, Any]:
     """Return `{"status": "queued" | "stored" | "quarantined", ...}`.
@@ -40,6 +42,8 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
         if entry.state != QuarantinedEntry.State.REPLAYED:
             return {**answer, "status": "quarantined", "reason": entry.reason}
         generation, _, stream_id = entry.replayed_as.partition("-")
+    # In the present generation, an entry that has left the queue and is not in quarantine is stored: a drain trims only
+    # what is stored or in quarantine. An earlier generation's queue is gone, so only the table knows.
     if generations.current() != generation and not _in_table(receipt.dataset_id, generation, stream_id):
         raise ReceiptNotFound
     return answer
@@ -52,7 +56,7 @@ def _in_table(dataset_id: int, generation: str, stream_id: str) -> bool:
     try:
         return table.refresh() and table.watermark(generation) >= stream.position_of(stream_id)
     except (deltalake.exceptions.DeltaError, OSError) as failure:
-        raise QueueUnavailable from failure
+        raise QueueUnavailable({"detail": _STORAGE_AWAY}) from failure
 
 
 def _time_of(stream_id: str) -> str:

@@ -25,7 +25,7 @@ class Heartbeat(NamedTuple):
 
 def write(name: str, state: str = "ok") -> None:
     """Write the heartbeat of a process or of the storage. Raises RedisError."""
-    redis.client().set(redis_keys.sign(name), state, ex=STALE_SECONDS)
+    redis.client().set(redis_keys.heartbeat(name), state, ex=STALE_SECONDS)
 
 
 def read() -> dict[str, Heartbeat | None]:
@@ -33,8 +33,8 @@ def read() -> dict[str, Heartbeat | None]:
     names = (*PROCESSES, STORAGE)
     with redis.client().pipeline(transaction=False) as pipe:
         for name in names:
-            pipe.get(redis_keys.sign(name))
-            pipe.pttl(redis_keys.sign(name))
+            pipe.get(redis_keys.heartbeat(name))
+            pipe.pttl(redis_keys.heartbeat(name))
         replies = pipe.execute()
     return {
         name: None if state is None else Heartbeat(state.decode(), max(0.0, STALE_SECONDS - left_ms / 1000))

@@ -1,8 +1,8 @@
 """Every Redis key of the queue. Quota keys are in `quotas.counters`, revisions in `datasets.contracts.revisions`.
 
 Glossary
-    generation      name of the present set of Redis data. A wiped Redis gets a new one, so that no drain takes
-                    its new stream ids for old ones
+    generation      name of the present set of Redis data. A wiped Redis gets a new one, so that new stream IDs
+                    are never mistaken for old ones
     stream          a dataset's queue: one entry per accepted request (fields below)
     accepted        number of records that a dataset has accepted in this generation
     queued          number of records in a dataset's stream
@@ -33,7 +33,7 @@ Glossary
     refused         hash: error code -> requests refused with it
     refusal log     list of a project: its latest refusals, newest first (`ingest.monitoring.refusals.Refusal`, packed)
     refusal logs    sorted set: project id -> when its refusal log was last written, in ms since the epoch
-    sign            sign of life of a process or of the storage: `ok`, or what is wrong (see heartbeat.py)
+    heartbeat       of a process or of the storage: `ok`, or what is wrong (see heartbeat.py)
 
 Fields of a stream entry
     b body, as `formats.packed` returns it  f format: o object, a array, l lines (NDJSON)
@@ -111,8 +111,8 @@ def lock(dataset_id: int) -> str:
     return f"queue:lock:{dataset_id}"
 
 
-def sign(name: str) -> str:
-    """Return the key of a sign of life."""
+def heartbeat(name: str) -> str:
+    """Return the key of a heartbeat."""
     return f"sign:{name}"
 
 

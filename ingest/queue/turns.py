@@ -1,4 +1,13 @@
-"""Choose the dataset that a worker drains next, and claim it, so that no other worker drains it at the same time."""
+"""Choose the dataset that a worker drains next, and lock it while it is drained.
+
+Two things keep a second drain away from a dataset:
+
+- `next_due` makes the dataset due again only after a lease. So a drain that died is followed by another one.
+- `claim` locks the dataset while a drain runs. `new_table` uses the same lock. A drain may also begin while an earlier
+  one still runs: a drain that takes longer than the lease renews its lock, but its dataset is due again.
+
+Drains are correct without either of them, because the table refuses the second of two commits.
+"""
 
 import secrets
 from collections.abc import Iterator

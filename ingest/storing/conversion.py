@@ -127,7 +127,7 @@ def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: in
     of_entry = pa.array(np.repeat(np.arange(len(entries)), counts))
     index = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     accepted = [entry.origin.split("-") for entry in entries]
-    prefix = pa.array([f"{int(ms):013}-{int(seq):07}-" for ms, seq in accepted], pa.string())
+    prefix = pa.array([row_id_prefix(ms, seq) for ms, seq in accepted], pa.string())
     ingested = pa.array([int(ms) * 1000 for ms, _ in accepted], pa.int64()).cast(arrow_timestamp())
     base: dict[str, Any] = {
         "id": pc.binary_join_element_wise(
@@ -154,7 +154,12 @@ def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: in
 def first_row_id(entry: Entry) -> str:
     """Return the ID of an entry's first row. If it is stored, all rows of the entry are: one commit has them all."""
     ms, seq = entry.origin.split("-")
-    return f"{int(ms):013}-{int(seq):07}-{0:05}"
+    return f"{row_id_prefix(ms, seq)}{0:05}"
+
+
+def row_id_prefix(milliseconds: str, sequence: str) -> str:
+    """Return the part of a row ID that all rows of an entry have in common. The record's index follows it."""
+    return f"{int(milliseconds):013}-{int(sequence):07}-"
 
 
 def _decode(schema: CompiledSchema, entries: Sequence[Entry]) -> list[Any]:

@@ -2,12 +2,15 @@
 
 Each commit takes these steps, in this order:
 
-1. Select: read entries from the head of the stream, and leave out those that are stored already.
-2. Ensure the table: create it if the dataset has none yet.
-3. Convert: turn entries into rows.
-4. Quarantine: keep the entries that cannot be converted, each with the reason.
-5. Commit: write the rows and the new watermark to the table in one atomic step.
-6. Trim: remove the entries from the stream.
+1. Open the table: read its newest version. A table from a release without table IDs gets one.
+2. Select: read entries from the head of the stream, and leave out those that are stored already. This may change the
+   stream: its last ID is raised to the watermark, and an entry whose ID another record has gets a new one.
+3. Ensure the table: create it if the dataset has none yet.
+4. Convert: turn entries into rows.
+5. Quarantine: keep the entries that cannot be converted, each with the reason.
+6. Commit: write the rows and the new watermark to the table in one atomic step.
+7. Trim: remove the entries from the stream.
+8. Recount: if Redis was restored from an older copy, count the records that it has forgotten as accepted.
 
 The watermark is the position up to which the table holds its queue. It lives in the table. If a drain dies before the
 commit, nothing was stored. If it dies after the commit, the next drain finds the entries in the table and trims them.
@@ -43,7 +46,8 @@ _TURN_SECONDS = 5.0
 def drain(dataset_id: int) -> int:
     """Store the entries that a dataset's queue holds. Return the number of rows written.
 
-    Entries that arrive meanwhile wait for the next dispatch: commits without a pause between them would be small.
+    Entries that arrive meanwhile wait for the next dispatch. If the drain went on immediately, it would make many small
+    commits.
     Do nothing if another drain has claimed the dataset.
 
     Raises:

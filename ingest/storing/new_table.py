@@ -45,11 +45,11 @@ def start_new_table(dataset: Dataset) -> None:
 
 
 def take_over(dataset: Dataset) -> None:
-    """Make the table that is in a dataset's place its own, even if it was made for another. Raises NewTableRefused."""
+    """Make the table at a dataset's path its own, even if it was made for another. Raises NewTableRefused."""
     with _no_drain(dataset):
         table = DatasetTable(dataset.project_id, dataset.pk)
         if not table.refresh() or table.table_id is None:
-            raise NewTableRefused("there is no table in its place that belongs to another dataset")
+            raise NewTableRefused("there is no table at its path that belongs to another dataset")
         services.bind_table(dataset, UUID(table.table_id))
 
 

@@ -1,4 +1,4 @@
-"""Find what msgspec accepts although the contract forbids it: text that is not UTF-8, and some timestamps."""
+"""Find what msgspec accepts although the API forbids it: text that is not UTF-8, and some timestamps."""
 
 import re
 

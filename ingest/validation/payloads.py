@@ -120,6 +120,6 @@ def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed
             raise InvalidRecords(found[:MAX_PROBLEMS], truncated=len(found) > MAX_PROBLEMS, record=first)
         body = b"[%b]" % b",".join(texts)
         schema.many.decode(body)  # if the two readings disagree, fail here and not in a worker
-    except RecursionError:  # `check_json` could just parse it, with a stack that is less deep
+    except RecursionError:  # `check_json` can parse it because its stack is less deep; this code cannot
         raise InvalidJson({"detail": TOO_DEEP}) from None
     return body

@@ -128,7 +128,7 @@ def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
 
 
 def _record_problems(schema: CompiledSchema, values: dict[str, bytes]) -> Iterator[Problem]:
-    """Yield the problems of one record, in the contract's order."""
+    """Yield the problems of one record, in the order that the API promises."""
     types = schema.types
     if "timestamp" not in values or not accepts("timestamp", values["timestamp"]):
         yield _problem(

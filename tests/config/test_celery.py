@@ -54,7 +54,7 @@ def test_another_celery_application_keeps_its_tasks(broker: Any, tmp_path: Path)
             foreign.send_task("foreign.task", queue=queue)
         with worker("config", tmp_path / "log"):
             app.send_task("ingest.look_at_storage")
-            wait_for(lambda: redis.client().exists(redis_keys.sign("storage")), "our worker to do our task")
+            wait_for(lambda: redis.client().exists(redis_keys.heartbeat("storage")), "our worker to do our task")
             assert foreign.control.ping(timeout=2) == []
     assert [broker.llen(queue) for queue in ("celery", "upkeep", DRAIN_QUEUE)] == [1, 1, 1]
 

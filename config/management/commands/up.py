@@ -181,7 +181,8 @@ class Command(ServiceCommand):
             self.stdout.write(said.getvalue())
             self.stdout.flush()
         except OSError:
-            # The reader has closed the pipe (`| head`). That is no reason to stop. At exit, Python writes the rest.
+            # The reader has closed the pipe (`| head`). That is no reason to stop. At exit, Python flushes what is
+            # left. Send it to /dev/null.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _stop(self, *_: Any) -> None:

@@ -22,7 +22,7 @@ def _moment(text: str) -> datetime:
 class Command(ServiceCommand):
     """Issue an API key."""
 
-    help = "Issue an API key of a project. Prints only the token, which is not stored and cannot be shown again."
+    help = "Issue an API key of a project. Prints only the token. It is not stored, so copy it now."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("project", metavar="PROJECT_SLUG", help="slug of the project")

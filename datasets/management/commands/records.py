@@ -37,7 +37,12 @@ class Command(ServiceCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("id", type=int, help="id of the dataset")
-        parser.add_argument("--limit", type=int, metavar="N", help=f"only the latest N (table: {_TABLE_ROWS})")
+        parser.add_argument(
+            "--limit",
+            type=int,
+            metavar="N",
+            help=f"show only the N latest records (default: {_TABLE_ROWS} in a table, else all)",
+        )
         parser.add_argument(
             "--format", choices=("table", "ndjson", "csv", "parquet"), default="table", help="default: %(default)s"
         )

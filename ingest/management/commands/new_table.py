@@ -24,7 +24,7 @@ class Command(ServiceCommand):
         parser.add_argument(
             "--take-over",
             action="store_true",
-            help="use the table that is in its place, although it was made for another dataset. Do this only if the "
+            help="use the table at its path, although it was made for another dataset. Do this only if the "
             "database was restored from a backup, and if you know that the table belongs to this dataset",
         )
 
@@ -36,5 +36,5 @@ class Command(ServiceCommand):
             take_over(dataset) if options["take_over"] else start_new_table(dataset)
         except NewTableRefused as reason:
             raise CommandError(f"Nothing was changed: {reason}.") from reason
-        what = "uses the table that is in its place" if options["take_over"] else "has a new table, which is empty"
+        what = "uses the table at its path" if options["take_over"] else "has a new table, which is empty"
         self.stdout.write(f"Dataset {dataset.pk} now {what}.")

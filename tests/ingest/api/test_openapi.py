@@ -46,7 +46,7 @@ def lines(context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 @pytest.fixture
 def ready(transactional_db: None) -> None:
-    """Let every process give a sign of life, so that /readyz answers 200. A 503 would count as a failure."""
+    """Let every process write a heartbeat, so that /readyz answers 200. A 503 would count as a failure."""
     all_is_well()
 
 

@@ -242,6 +242,7 @@ def test_a_storage_that_does_not_answer_is_a_503(api: Api, dataset: Dataset) -> 
     redis.client().flushall()
     code, answer = look(api, accepted.headers["Location"])
     assert (code, answer["error"]) == (503, "Ingest queue unavailable")
+    assert answer["detail"].startswith("The storage does not answer")
 
 
 def test_batches_of_every_format_have_one(api: Api, dataset: Dataset) -> None:

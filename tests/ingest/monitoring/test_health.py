@@ -56,7 +56,7 @@ def test_readyz_is_ok_once_every_heartbeat_is_there(slash: str) -> None:
 @pytest.mark.parametrize("process", heartbeat.PROCESSES)
 def test_readyz_reports_the_missing_process_only(process: str) -> None:
     all_is_well()
-    redis.client().delete(redis_keys.sign(process))
+    redis.client().delete(redis_keys.heartbeat(process))
     assert ready() == (503, {**ALL_OK, process: "no heartbeat for 60 seconds"})
 
 
@@ -118,12 +118,12 @@ def test_readyz_reports_an_object_store_that_refuses(monkeypatch: pytest.MonkeyP
 def test_heartbeat_expires_after_a_minute() -> None:
     all_is_well()
     for process in heartbeat.PROCESSES:
-        assert 55_000 < redis.client().pttl(redis_keys.sign(process)) <= 60_000
+        assert 55_000 < redis.client().pttl(redis_keys.heartbeat(process)) <= 60_000
 
 
 def test_age_of_a_heartbeat_does_not_depend_on_the_clock_here(monkeypatch: pytest.MonkeyPatch) -> None:
     all_is_well()
-    redis.client().pexpire(redis_keys.sign("beat"), 20_000)
+    redis.client().pexpire(redis_keys.heartbeat("beat"), 20_000)
     monkeypatch.setattr(time, "time", lambda: 0.0)
     beat = heartbeat.read()["beat"]
     assert beat is not None
@@ -132,7 +132,7 @@ def test_age_of_a_heartbeat_does_not_depend_on_the_clock_here(monkeypatch: pytes
 
 def test_metrics_report_each_process() -> None:
     all_is_well()
-    redis.client().delete(redis_keys.sign("upkeep"))
+    redis.client().delete(redis_keys.heartbeat("upkeep"))
     lines = Api(None).request("GET", "/metrics").text.splitlines()
     assert 'ingest_process_ok{process="beat"} 1.0' in lines
     assert 'ingest_process_ok{process="upkeep"} 0.0' in lines

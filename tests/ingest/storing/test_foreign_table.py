@@ -201,7 +201,7 @@ def test_old_table_is_foreign_after_new_table(api: Api, dataset: Dataset) -> Non
 
 
 def test_take_over_keeps_the_table_of_another_dataset(api: Api, dataset: Dataset) -> None:
-    with pytest.raises(CommandError, match="there is no table in its place that belongs to another dataset"):
+    with pytest.raises(CommandError, match="there is no table at its path that belongs to another dataset"):
         call_command("new_table", str(dataset.pk), "--take-over")
     send(api, "a")
     drain(dataset.pk)

@@ -196,7 +196,7 @@ def test_readyz_admin_and_command_report_a_missing_storage(api: Api, dataset: Da
             assert "The table is gone" in each.content.decode()
         with pytest.raises(SystemExit):
             call_command("ledger")
-        with pytest.raises(CommandError, match="where there has been one: is the storage mounted"):
+        with pytest.raises(CommandError, match="is missing, but it existed before: check that the storage is mounted"):
             call_command("records", str(dataset.pk))
         upkeep.tidy_tables(everything=False)  # logs the failure, and continues
         assert untidy.dataset_ids() == [dataset.pk]
