@@ -15,6 +15,8 @@ class Installation(models.Model):
     """One row with the id of this database: see `datasets.installation`."""
 
     uuid = models.UUIDField(default=uuid.uuid4, editable=False)
+    # The storage has our marker file: see `datasets.tables.storage_check`.
+    storage_marked = models.BooleanField(default=False, editable=False)
 
     def __str__(self) -> str:
         return str(self.uuid)

@@ -13,7 +13,7 @@ from django.utils.text import slugify
 from config.common import clock
 from config.common.errors import Refused
 from datasets.contracts.revisions import changing
-from datasets.models import ApiKey, Dataset, Project, SchemaVersion
+from datasets.models import ApiKey, Dataset, Installation, Project, SchemaVersion
 from datasets.schemas.schema import Field, check_successor
 
 
@@ -112,6 +112,11 @@ def note_table(dataset: Dataset) -> None:
     """Set `has_table`: from now on a missing table means lost storage, not a new dataset."""
     Dataset.objects.filter(pk=dataset.pk).update(has_table=True)
     dataset.has_table = True
+
+
+def note_marker() -> None:
+    """Set `storage_marked`: from now on a storage without our marker file is not mounted."""
+    Installation.objects.update(storage_marked=True)
 
 
 def _lock(model: type[Model], pk: int) -> None:

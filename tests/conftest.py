@@ -67,6 +67,7 @@ BEGIN
             EXECUTE format('DELETE FROM %s', each.name);
         END IF;
     END LOOP;
+    UPDATE datasets_installation SET storage_marked = false;  -- each test has another storage
 END
 $$
 """

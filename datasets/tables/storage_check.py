@@ -1,7 +1,17 @@
-"""Tell a storage that is not mounted, or another one, from a storage in which no table was made yet."""
+"""Tell a storage that is not mounted, or another one, from a storage in which no table was made yet.
 
-from datasets.models import Dataset
-from datasets.tables.storage import ForeignTable, TableGone
+A table shows that the storage is the right one. Before the first table is noted in the database, a marker file shows
+it: a drain that creates a table may die before the table is noted. Only a directory has a marker file, because only a
+directory can be unmounted. The order is: the marker file, its note in the database, the table.
+"""
+
+from pathlib import Path
+
+from django.conf import settings
+
+from datasets import installation
+from datasets.models import Dataset, Installation
+from datasets.tables.storage import ForeignTable, TableGone, is_directory
 from datasets.tables.table import DatasetTable
 
 # Number of newest tables that are tried. One that is there is enough.
@@ -9,13 +19,13 @@ _TRIED_TABLES = 10
 
 
 def check_storage(seconds: float | None = None) -> None:
-    """Check that the storage has one of the tables that were made last, or that no table was made yet.
+    """Check that the storage has one of the tables that were made last. If no table was made yet, look for the marker.
 
     Args:
         seconds: How long to wait for each request to an object store. Default: STORAGE_TIMEOUT_SECONDS.
 
     Raises:
-        TableGone: None of the tables is there.
+        TableGone: None of the tables is there, or the marker file is not there any more.
         ForeignTable: Each table that is there was made for another dataset.
     """
     foreign = False
@@ -30,3 +40,19 @@ def check_storage(seconds: float | None = None) -> None:
         raise ForeignTable("the tables belong to other datasets: is this the right database, and the right storage?")
     if made:
         raise TableGone("none of the tables that were made is there: is the storage mounted?")
+    if is_directory() and Installation.objects.filter(storage_marked=True).exists() and not _marker().exists():
+        raise TableGone(
+            f"STORAGE_URL has no file {_marker().name}: is the storage mounted? If it is the right directory, create "
+            "this file in it."
+        )
+
+
+def mark_storage() -> None:
+    """Put our marker file into the storage. Only the owner can read it, but any user can see that it is there."""
+    _marker().parent.mkdir(parents=True, exist_ok=True)
+    _marker().touch(mode=0o600)
+
+
+def _marker() -> Path:
+    """Return the path of the empty file whose name has this installation's ID."""
+    return Path(settings.STORAGE_URL) / f"installation-{installation.ours()}"

@@ -30,7 +30,8 @@ from datasets import installation, services
 from datasets.models import Dataset, SchemaVersion
 from datasets.schemas.schema import CompiledSchema
 from datasets.tables.commits import ConcurrentCommit
-from datasets.tables.storage_check import check_storage
+from datasets.tables.storage import is_directory
+from datasets.tables.storage_check import check_storage, mark_storage
 from datasets.tables.table import DatasetTable, warm_table
 from ingest.queue import stream, turns
 from ingest.queue.stream import Entry
@@ -169,6 +170,9 @@ def _ensure_table(table: DatasetTable, generation: str, schemas: Mapping[int, Co
     if table.exists:
         return
     check_storage()
+    if is_directory():
+        mark_storage()
+        services.note_marker()
     latest = max(schemas.values(), key=lambda schema: schema.version_id, default=None)
     table.create(latest.fields if latest else ())
     if table.watermark(generation):

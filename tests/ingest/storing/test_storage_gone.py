@@ -1,6 +1,8 @@
 """The storage is missing. A disk that is not mounted looks like one on which no table was ever created."""
 
+import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +17,8 @@ from django.test import Client
 from django.urls import reverse
 
 from config.common import redis
-from datasets import services
-from datasets.models import Dataset, Project
+from datasets import installation, services
+from datasets.models import Dataset, Installation, Project
 from datasets.tables import table
 from datasets.tables.storage import TableGone
 from datasets.tables.table import DatasetTable
@@ -203,6 +205,119 @@ def test_readyz_admin_and_command_report_a_missing_storage(api: Api, dataset: Da
     all_is_well()
     assert health.checks()["storage"] == "ok"
     assert "is the storage mounted?" not in client.get(reverse("admin:index")).content.decode()
+
+
+# -- the marker file ----------------------------------------------------------------------------------
+
+
+def marker() -> Path:
+    return Path(settings.STORAGE_URL) / f"installation-{installation.ours()}"
+
+
+def die_before_the_first_table_is_noted(api: Api, dataset: Dataset) -> None:
+    """Run a drain that creates the first table of all and dies before the database knows of it."""
+    send(api, "a")
+    assert finish(start(drain_dying, "after the table was created", dataset.pk)) < 0
+    let_the_lock_expire(dataset)
+    assert not Dataset.objects.filter(has_table=True).exists()
+
+
+def test_disk_lost_before_the_first_commit_gets_no_second_table(api: Api, dataset: Dataset) -> None:
+    die_before_the_first_table_is_noted(api, dataset)
+    with unmounted():
+        for _ in range(2):
+            with pytest.raises(TableGone, match="is the storage mounted"):
+                drain(dataset.pk)
+        assert list(Path(settings.STORAGE_URL).iterdir()) == []
+        health.look_at_storage()
+        assert f"STORAGE_URL has no file {marker().name}: is the storage mounted?" in health.checks()["storage"]
+    health.look_at_storage()
+    assert health.checks()["storage"] == "ok"
+    send(api, "b")
+    assert drain(dataset.pk) == 2
+    assert names_in_table(dataset) == ["a", "b"]
+    assert balance(dataset).adds_up
+
+
+@pytest.mark.parametrize("step", ["before the marker is noted", "after the marker was noted"])
+def test_drain_killed_while_it_marks_the_storage_is_repeated(api: Api, dataset: Dataset, step: str) -> None:
+    send(api, "a")
+    assert finish(start(drain_dying, step, dataset.pk)) < 0
+    let_the_lock_expire(dataset)
+    assert marker().exists()
+    assert drain(dataset.pk) == 1
+    assert names_in_table(dataset) == ["a"]
+
+
+def test_only_the_owner_can_read_the_marker(api: Api, dataset: Dataset) -> None:
+    before = os.umask(0o022)
+    try:
+        send(api, "a")
+        drain(dataset.pk)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(marker().stat().st_mode) == 0o600
+
+
+def test_marker_of_another_installation_does_not_count(api: Api, dataset: Dataset) -> None:
+    die_before_the_first_table_is_noted(api, dataset)
+    with unmounted():
+        marker().with_name("installation-0ddba110-0000-4000-8000-000000000000").touch()
+        with pytest.raises(TableGone):
+            drain(dataset.pk)
+
+
+def test_operator_can_choose_another_storage_before_the_first_commit(api: Api, dataset: Dataset) -> None:
+    die_before_the_first_table_is_noted(api, dataset)
+    with unmounted():
+        marker().touch()
+        assert drain(dataset.pk) == 1
+        assert names_in_table(dataset) == ["a"]
+
+
+def test_storage_from_before_the_marker_gets_one_with_its_next_table(
+    api: Api, dataset: Dataset, project: Project
+) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    marker().unlink()
+    Installation.objects.update(storage_marked=False)
+    fresh = services.create_dataset(project=project, name="Fresh", fields=FIELDS)
+    send(Api(api.token, fresh), "x")
+    assert drain(fresh.pk) == 1
+    assert marker().exists()
+    assert Installation.objects.get().storage_marked
+
+
+def test_tables_that_were_moved_without_the_marker_are_enough(api: Api, dataset: Dataset, project: Project) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    marker().unlink()
+    health.look_at_storage()
+    assert health.checks()["storage"] == "ok"
+    fresh = services.create_dataset(project=project, name="Fresh", fields=FIELDS)
+    send(Api(api.token, fresh), "x")
+    assert drain(fresh.pk) == 1
+
+
+def test_restored_database_from_before_the_marker_uses_its_storage(api: Api, dataset: Dataset) -> None:
+    die_before_the_first_table_is_noted(api, dataset)
+    Installation.objects.update(storage_marked=False)
+    assert drain(dataset.pk) == 1
+    assert names_in_table(dataset) == ["a"]
+
+
+def test_new_table_on_a_new_disk_lets_other_datasets_continue(api: Api, dataset: Dataset, project: Project) -> None:
+    send(api, "a")
+    drain(dataset.pk)
+    shutil.rmtree(settings.STORAGE_URL)
+    fresh = services.create_dataset(project=project, name="Fresh", fields=FIELDS)
+    send(Api(api.token, fresh), "x")
+    with pytest.raises(TableGone):
+        drain(fresh.pk)
+    call_command("new_table", str(dataset.pk))
+    assert drain(fresh.pk) == 1
+    assert marker().exists()
 
 
 # -- a table that was deleted on purpose --------------------------------------------------------------

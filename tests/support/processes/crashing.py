@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import connection
 
 from config.common import redis
+from datasets import services
 from datasets.models import Dataset
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.table import DatasetTable
@@ -106,6 +107,8 @@ def data_files(root: Path) -> list[Path]:
 
 
 STEPS: dict[str, Callable[[], None]] = {
+    "before the marker is noted": lambda: _before(services, "note_marker"),
+    "after the marker was noted": lambda: _after(services, "note_marker"),
     "before the table is created": lambda: _before(DatasetTable, "create"),
     "after the table was created": lambda: _after(DatasetTable, "create"),
     "before the table is bound": lambda: _before(DatasetTable, "set_table_id"),
