@@ -90,7 +90,7 @@ _SHORTEST_INTERVAL = min(each["schedule"].seconds for each in app.conf.beat_sche
 
 @setup_logging.connect
 def _leave_logging_to_django(**_: Any) -> None:
-    """Keep Celery from replacing settings.LOGGING: it does not when this signal has a receiver."""
+    """Keep settings.LOGGING: Celery does not replace it if this signal has a receiver."""
 
 
 @worker_init.connect

@@ -89,7 +89,7 @@ def check_site(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_machines(**_: Any) -> list[CheckMessage]:
-    """Return what several machines do not share. There are several if Redis is on another machine."""
+    """Warn of local data that other machines cannot reach. If Redis is remote, assume several machines."""
     if urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
         return []
     found: list[CheckMessage] = []

@@ -32,7 +32,7 @@ private_directory(DATA_DIR)
 REDIS_IS_EMBEDDED = not env.REDIS_URL
 REDIS_URL = env.REDIS_URL or f"unix://{embedded_redis_socket(DATA_DIR)}?db=0"
 REDIS_MAXMEMORY_BYTES = env.REDIS_MAXMEMORY_BYTES
-# Beside an embedded Redis the broker is its second database; else it is the same Redis.
+# With the embedded Redis, the broker is its database 1. Otherwise the broker uses REDIS_URL.
 _BROKER = f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1" if REDIS_IS_EMBEDDED else broker(REDIS_URL)
 CELERY_BROKER_URL = env.CELERY_BROKER_URL or _BROKER
 STORAGE_URL = storage_location(env.STORAGE_URL or str(DATA_DIR / "tables"))

@@ -150,7 +150,7 @@ def flush() -> int:
         except (DatabaseError, InterfaceError, ResponseError, ValueError) as failure:
             failure.add_note(f"while {counters.DIRTY} {member!r} was flushed")
             failures.append(failure)
-            # If the database is down, this raises: the failure is not one user's.
+            # If the database is down, stop here: every other user would fail as well.
             connection.close_if_unusable_or_obsolete()
             connection.ensure_connection()
     if failures:

@@ -82,7 +82,7 @@ class DatasetForm(forms.ModelForm[Dataset]):
         return confirmed
 
     def clean_schema(self) -> list[Field] | None:
-        """Return the checked fields, or None to publish nothing. Raises ValidationError if the table cannot follow."""
+        """Return the checked fields, or None to publish nothing. Raises ValidationError if they are wrong."""
         text = self.cleaned_data["schema"].strip()
         versions = list(self.instance.versions.order_by("number")) if self.instance.pk else []
         fields = read_fields(text) if text else []

@@ -61,7 +61,7 @@ class TenantAdmin(ModelAdmin[_Model]):
     # The text of an empty list, and an optional button below it: a label and the name of a URL.
     nothing = "There are none yet."
     next_step: tuple[str, str] | None = None
-    # What one row of the list is, where the model's own name does not fit a number: "3 months".
+    # The noun after a count of rows, if it is not the model's name: "3 months".
     row_noun = ""
     list_per_page = 25
     list_filter_sheet = True

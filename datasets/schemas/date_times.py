@@ -51,7 +51,7 @@ _OFFSETS = [
 
 
 def why_no_date_time(text: str) -> str:
-    """Return what is wrong with a text that is not a timestamp under the contract."""
+    """Return what is wrong with a text that is not a valid timestamp."""
     if not text:
         return "It is empty."
     if text != text.strip():

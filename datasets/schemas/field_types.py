@@ -65,7 +65,7 @@ class FieldType:
     to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # makes the column, if Arrow alone cannot
 
     def column(self, values: Sequence[Any]) -> pa.Array:
-        """Return values that a worker decoded as an Arrow column."""
+        """Return an Arrow column of values that a worker has decoded."""
         return self.to_column(values) if self.to_column else pa.array(values, self.arrow())
 
 

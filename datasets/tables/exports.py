@@ -78,7 +78,7 @@ _NOT_SENT = {"id", "project_id", "dataset_id", "ingested_at", "__traceId"}
 
 
 def _as_sent(row: dict[str, Any]) -> dict[str, Any]:
-    context = row["context"].replace("\n", " ").replace("\r", " ")  # in JSON these stand only between values
+    context = row["context"].replace("\n", " ").replace("\r", " ")  # in JSON, raw line breaks occur only between values
     return {name: value for name, value in row.items() if value is not None} | {
         "context": msgspec.Raw(context.encode())
     }

@@ -37,7 +37,7 @@ def _rows(delta: deltalake.DeltaTable, ids: Sequence[str]) -> Iterator[tuple[str
 
 
 def _ranges(ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Return sorted ids as ranges of ids that are close in time. An id begins with its milliseconds."""
+    """Group sorted ids that are close in time into (lowest, highest) ranges. An id begins with milliseconds."""
     ranges: list[tuple[str, str]] = []
     for each in ids:
         if ranges and int(each.partition("-")[0]) - int(ranges[-1][1].partition("-")[0]) < _MAX_GAP_MS:

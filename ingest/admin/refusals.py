@@ -28,7 +28,7 @@ class Row:
     refusal: Refusal
     dataset: Dataset | None  # None if the request named no dataset of the project
     key: str
-    try_it: str  # the URL of Try it with this body
+    try_it: str  # the URL of the page “Try it”, filled with this body
 
 
 class RefusalFilter(forms.Form):

@@ -136,7 +136,7 @@ class Finding:
 def findings(project: Project) -> list[Finding]:
     """Return what is wrong, in the order in which a request depends on it. Raises RedisError if Redis stops answering.
 
-    If Redis does not answer at first, only what needs no Redis is checked: each further attempt would take seconds.
+    If Redis does not answer, check only the parts that work without it: each further attempt would take seconds.
     """
     states = health.checks()
     found = list(_service(states))

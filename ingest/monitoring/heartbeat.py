@@ -9,7 +9,7 @@ from typing import NamedTuple
 from config.common import redis
 from ingest.queue import redis_keys
 
-# Web processes need no heartbeat: one that answers is alive.
+# Web processes need no heartbeat: a web process that answers is alive.
 PROCESSES = ("worker", "upkeep", "beat")
 # A worker writes it after it has looked at the storage.
 STORAGE = "storage"

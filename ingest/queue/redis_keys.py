@@ -87,7 +87,7 @@ def pending(project_id: int) -> str:
 
 
 def trimmed(dataset_id: int) -> str:
-    """Return the key of the position of a dataset's table at the last trim."""
+    """Return the key of `trimmed`: the table's watermark at the last trim."""
     return f"queue:trimmed:{dataset_id}"
 
 

@@ -77,7 +77,7 @@ def position_of(stream_id: str) -> int:
     """Return a stream id as one integer that fits the table: ms << 20 | seq.
 
     Positions keep the order of ids. Beyond 2**20 entries in one millisecond, ids share the last position of that
-    millisecond. So only an entry whose position is above the table's is certainly new. The drain looks up all others.
+    millisecond. So only an entry above the table's watermark is certainly new. The drain looks up all others.
     """
     ms, _, seq = stream_id.partition("-")
     return min(int(ms), _MAX_MS) << _SEQUENCE_BITS | min(int(seq), _MAX_SEQUENCE)
@@ -96,7 +96,7 @@ class State(NamedTuple):
 
     generation: str | None  # None before the first acceptance
     length: int  # entries in the stream, stored or not
-    trimmed: int  # the table's position at the last trim that this Redis knows; 0 before the first
+    trimmed: int  # the table's watermark that Redis noted at its last trim; 0 before the first trim
 
 
 def state(dataset_id: int) -> State:
@@ -174,8 +174,8 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
         dataset_id: The dataset of the stream.
         in_generation: The generation in which the entries were read.
         entries: The first entries of the stream, in order.
-        before: The table's position without these entries. `trimmed` changes only if it has this value.
-        reached: The table's position with them.
+        before: The table's watermark without these entries. `trimmed` changes only if it has this value.
+        reached: The table's watermark with them.
     """
     if not entries:
         return 0
@@ -214,7 +214,7 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
 
 
 def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) -> None:
-    """Raise the stream's last id, so that the next entry gets a position above the table's.
+    """Raise the stream's last id, so that the next entry gets a position above the table's watermark.
 
     Redis takes the next id from its clock, which may be behind after a failover, or if it was set back. Also move on to
     the next millisecond long before the sequence numbers of this one are used up.
@@ -222,7 +222,7 @@ def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) 
     Args:
         dataset_id: The dataset of the stream.
         in_generation: The generation in which the entries were read.
-        position: The table's position.
+        position: The table's watermark.
         last: The last entry that was read.
     """
     floor = max(position, last.position)

@@ -69,8 +69,8 @@ def version() -> int:
 def _one_key_for_each_counter() -> None:
     """Upgrade to version 1: a dataset's counters are keys, no longer fields of a hash.
 
-    If both releases have used the data without this step, each has counted a part of the accepted records. So the step
-    adds the two.
+    If the old and the new release have both used the data without this step, each has counted a part of the accepted
+    records. So the step adds both counts.
     """
     for dataset_id, _ in _datasets():
         counters = redis.client().hgetall(_V0_COUNTERS.format(dataset_id))

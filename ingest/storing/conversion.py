@@ -115,11 +115,11 @@ def _convert_piece(
 
 
 def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: int, dataset_id: int) -> pa.Table:
-    """Return the rows of entries of one schema version, in their order. Raises Undecodable if any entry is.
+    """Return the rows of entries of one schema version, in their order. Raises Undecodable.
 
     `id` is the stream ID of the acceptance and the record's index: `<ms>-<seq>-<index>`, padded so that text order is
-    the order of acceptance. `ingested_at` and the partition are the time of acceptance. All of them follow from the
-    entry, so a repeated drain writes the same rows.
+    the order of acceptance. `ingested_at` is the time of acceptance, and the partition its day. All three follow from
+    the entry, so a repeated drain writes the same rows.
     """
     records = _decode(schema, entries)
     total = len(records)

@@ -87,7 +87,7 @@ class OutsideTheTable:
         """Return how many accepted records are missing from Redis's count: it was restored from an older copy.
 
         Only a Redis that does not know the table's watermark can have lost records. Records that are stored, queued or
-        in quarantine were accepted. The result is never negative, so a record that is missing elsewhere stays missing.
+        in quarantine were accepted. The result is never negative, so it cannot hide a record that the table lacks.
         """
         if self.trimmed == watermark:
             return 0

@@ -1,4 +1,4 @@
-"""Give a dataset another table: a new one after its own was deleted on purpose, or the one that is in its place."""
+"""Give a dataset a new table after its own was deleted on purpose, or let it take over the table at its path."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -39,7 +39,7 @@ class Load:
         return self.acknowledged * self.batch
 
     def slowest_seconds(self) -> float:
-        """Return the longest time of a request since the last call, from when it was due until its answer."""
+        """Return the longest latency since the last call, counted from when a request was due."""
         with self._counting:
             slowest, self._slowest = self._slowest, 0.0
         return slowest

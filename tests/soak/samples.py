@@ -81,7 +81,7 @@ class Sampler:
 
 
 def processes(stack: Stack) -> dict[str, psutil.Process] | None:
-    """Return all processes of a stack by name, with a number for children. Return None while one is missing."""
+    """Return the processes of a stack by name; children are `worker 1`, `worker 2`, … None while one is missing."""
     assert stack.process is not None
     up = psutil.Process(stack.process.pid)
     found = {"up": up}

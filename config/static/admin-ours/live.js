@@ -1,4 +1,4 @@
-// Refreshes parts of a page: an element with data-live="URL" loads its content from there every data-every seconds.
+// Refreshes parts of a page: an element with data-live="URL" loads its content from there every N seconds (data-every="N").
 // With data-part="ID" the URL returns a whole page, and the element with that ID replaces the content. Refreshing ends when
 // that element has no data-live any more. The focused element keeps the focus. A hidden page is not refreshed.
 

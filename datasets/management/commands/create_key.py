@@ -11,7 +11,7 @@ from datasets.services import find_project
 
 
 def _moment(text: str) -> datetime:
-    """Return an ISO 8601 date or time as a UTC time. Raise ArgumentTypeError if it is none."""
+    """Return an ISO 8601 date or time as a UTC time. Raise ArgumentTypeError if it is not a time."""
     try:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

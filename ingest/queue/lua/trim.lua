@@ -1,7 +1,9 @@
 -- Remove the first entries of a stream, which are in the table, and subtract them from the counters.
 --
--- RETURN how many entries were removed; 0 if the stream is empty or the generation is over; -1 if the stream may begin
---        with other entries: then nothing was changed, and the caller must call trim_each.lua
+-- RETURN
+--      n > 0   n entries were removed
+--      0       the stream is empty, or it belongs to a later generation
+--      -1      the stream may begin with other entries. Nothing was changed; the caller must call trim_each.lua
 --
 -- Two drains may trim the same entries. So removing and counting are one step.
 -- Ids only rise, and entries are only removed from the head of the stream. So if the first entry is at the head and the
@@ -20,8 +22,8 @@ local generation, -- in which the entries were read
     entries,
     records,
     bytes,
-    position_before, -- of the table, without these entries
-    position_after -- with them
+    watermark_before, -- of the table, without these entries
+    watermark_after -- with them
     = unpack(ARGV, 1, 10)
 local FIRST_HOUR = 11 -- from here on, ARGV holds hour, records, hour, records, ...
 
@@ -60,7 +62,7 @@ redis.call('DECRBY', total_bytes_key, bytes)
 for at = FIRST_HOUR, #ARGV, 2 do
     redis.call('HINCRBY', stored_by_hour_key, ARGV[at], ARGV[at + 1])
 end
-if (redis.call('GET', trimmed_key) or '0') == position_before then
-    redis.call('SET', trimmed_key, position_after)
+if (redis.call('GET', trimmed_key) or '0') == watermark_before then
+    redis.call('SET', trimmed_key, watermark_after)
 end
 return tonumber(entries)

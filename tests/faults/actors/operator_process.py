@@ -85,7 +85,7 @@ def tidy(everything: bool, hours: int) -> None:
 
 
 def put_ahead(dataset: int) -> None:
-    """Set the table's watermark an hour ahead, as if Redis's clock had been there."""
+    """Set the table's watermark an hour ahead, as if Redis's clock had been an hour ahead."""
     generation = generations.current()
     table = DatasetTable.of(Dataset.objects.get(pk=dataset))
     if generation and table.refresh():

@@ -47,7 +47,7 @@ class Fault:
 
 
 def plan(seed: int, *, pause: float, database: bool, restores: bool) -> Iterator[Fault]:
-    """Yield the faults of a seed without end. `pause` is the mean number of seconds between two faults."""
+    """Yield faults forever, always the same ones for a seed. `pause` is the mean number of seconds between them."""
     dice = random.Random(seed)
     while True:
         deck = [*DECK, *(DATABASE_FAULTS if database else ()), *(RESTORE_FAULTS if restores else ())]

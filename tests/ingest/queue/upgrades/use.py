@@ -1,4 +1,4 @@
-"""Send and store records, as a client and a worker of some release would, and write what that leaves in Redis.
+"""Send and store records with the code of an earlier release. Then write the resulting Redis data to a file.
 
 Run by `make.py` in the shell of the release's `manage.py`. OUT is the file to write.
 """
