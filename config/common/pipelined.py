@@ -31,6 +31,8 @@ _PAUSE_SECONDS = 0.05
 # How often within REDIS_TIMEOUT_SECONDS we look whether Redis still answers.
 _WATCHES = 4
 _UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+# Answers of a Redis that has certainly not run the command: it is loading its data, or is no longer the primary.
+_NOT_RUN = (BusyLoadingError, ReadOnlyError)
 _ERRORS = {b"NOSCRIPT": NoScriptError, b"LOADING": BusyLoadingError, b"READONLY": ReadOnlyError}
 # Redis reads 16 KB of a connection at a time, and then syncs its append-only file. So large commands go over several
 # connections side by side. Over one connection, each of them would wait for a sync of its own.
@@ -171,18 +173,23 @@ class _Pipeline:
 
     async def repeat(self, packed: bytes, timeout: float, deadline: float, failure: Exception | None) -> Any:
         """Send a command over a new connection until there is a reply or the time is up."""
-        sent = failure is not None
-        if isinstance(failure, RedisConnectionError):
+        sent = failure is not None and not isinstance(failure, _NOT_RUN)
+        if sent and isinstance(failure, RedisConnectionError):
             failure = None  # an idle connection may be closed by Redis at any time: that says nothing about it now
         while True:
             if failure is not None:
                 await self._pause(deadline, timeout, sent=sent, failure=failure)
             try:
                 link = await self._connected()
-                sent = True
-                reply = await link.send(packed)
             except _UNREACHABLE as lost:
                 failure = lost
+                continue
+            try:
+                reply = await link.send(packed)
+            except _NOT_RUN as refusal:
+                failure = refusal
+            except _UNREACHABLE as lost:
+                sent, failure = True, lost
             else:
                 self.outage_since = None
                 return reply

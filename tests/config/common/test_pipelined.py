@@ -116,6 +116,16 @@ def test_a_redis_that_is_stuck_may_have_been_sent_it() -> None:
     assert execute("GET", "a") == b"1"  # sent once, and not again over a new connection
 
 
+def test_a_redis_that_is_no_longer_the_primary_has_done_nothing() -> None:
+    own_client().execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(RedisUnavailable) as failure:
+            execute("SET", "a", "1", timeout=0.3)
+    finally:
+        own_client().execute_command("REPLICAOF", "NO", "ONE")
+    assert not failure.value.sent
+
+
 def test_a_redis_that_is_stuck_takes_no_more_than_fits_between() -> None:
     assert execute("PING") == b"PONG"
     with redis_stuck():
