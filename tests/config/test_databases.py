@@ -28,7 +28,7 @@ import json, sys
 from concurrent.futures import ThreadPoolExecutor
 from django.core.management import call_command
 from django.db import connections
-from config.web import wsgi
+from config.web import asgi
 from datasets.models import ApiKey, Dataset
 
 from ingest.storing import drain, upkeep

@@ -46,11 +46,9 @@ def exchange(
 
     async def receive() -> Mapping[str, Any]:
         nonlocal is_over
-        if is_over:
-            return {"type": "http.disconnect"}
-        piece = next(pieces, None)
+        piece = ... if is_over else next(pieces, None)
         if isinstance(piece, EllipsisType):
-            await asyncio.Event().wait()
+            await asyncio.Event().wait()  # the client stays connected, and sends nothing more
         is_over = piece is None
         return {"type": "http.request", "body": piece or b"", "more_body": not is_over}
 
