@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import SimpleLazyObject
 
 from config.common.requests import LOGGED_IN, request_id
 
@@ -40,15 +41,16 @@ class ContentSecurityPolicyMiddleware:
 
 
 class KnownPersonMiddleware:
-    """Tells `config.web.share` that a logged-in user sent the request."""
+    """Tells `config.web.share` the session of a user who is logged in, or has just logged in."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        # Only if the view has loaded the user: an anonymous request must not cost another query.
-        person = getattr(request, "_cached_user", None)
+        # Only if the view has loaded the user or logged one in: an anonymous request must not cost another query.
+        user = getattr(request, "user", None)
+        person = getattr(request, "_cached_user", None) if isinstance(user, SimpleLazyObject) else user
         if person is not None and person.is_authenticated:
-            request.META[LOGGED_IN] = "yes"
+            request.META[LOGGED_IN] = request.session.session_key or ""
         return response

@@ -72,13 +72,14 @@ class Visitor:
         return self._session in _sessions or _strangers.spend(0)
 
     def charge(self, environ: Mapping[str, Any], seconds: float) -> None:
-        """Charge a served request to strangers, or remember the session of a person who is logged in."""
-        if LOGGED_IN not in environ:
+        """Charge a served request to strangers, or remember the session of a person who is or was just logged in."""
+        session = environ.get(LOGGED_IN)
+        if session is None:
             _strangers.spend(seconds)
-        elif self._session and self._session not in _sessions:
+        elif session not in _sessions:
             while len(_sessions) >= _MAX_SESSIONS:
                 _sessions.pop(next(iter(_sessions)), None)
-            _sessions[self._session] = None
+            _sessions[session] = None
 
 
 @asynccontextmanager

@@ -2,13 +2,16 @@
 
 import re
 
+import httpx
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 
 from config.site.navigation import sidebar
+from config.web import share
 from datasets.models import Project
+from tests.support.sending.asgi import Transport
 
 
 @pytest.fixture
@@ -60,3 +63,18 @@ def test_user_who_cannot_be_deleted_can_be_deactivated(superuser: User, project:
     unused = User.objects.create_user("unused")
     page = client.get(f"/admin/auth/user/{unused.pk}/delete/").content.decode()
     assert "Yes, I’m sure" in page
+
+
+def test_a_user_who_just_logged_in_is_served_despite_a_login_flood(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    User.objects.create_superuser("ada", password="correct horse")
+    monkeypatch.setattr(share, "_strangers", share.Budget(share=0.2, burst=60))
+    with httpx.Client(transport=Transport(), base_url="http://localhost") as client:
+        client.get("/admin/login/")
+        form = {"username": "ada", "password": "correct horse", "csrfmiddlewaretoken": client.cookies["csrftoken"]}
+        assert client.post("/admin/login/", data=form, headers={"Referer": "http://localhost/"}).status_code == 302
+        share._strangers.spend(1000)
+        assert client.get("/admin/").status_code == 200
+        client.cookies.clear()
+        assert client.get("/admin/login/").status_code == 503
