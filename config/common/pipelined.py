@@ -124,7 +124,7 @@ class _Link(asyncio.Protocol):
         try:
             while (reply := reader.gets()) is not False:
                 future = waiting.popleft()
-                if future.done():  # the caller was cancelled
+                if future.done():  # the caller was canceled
                     continue
                 if isinstance(reply, RedisError):
                     future.set_exception(reply)
