@@ -22,7 +22,7 @@ from datasets.schemas.schema import Field
 from ingest.storing.drain import drain
 from tests.support.sending.asgi import Transport
 
-# Else the application's threads would stay connected, and the tests' database could not be deleted.
+# Without this, the application's threads stay connected, and the tests' database cannot be deleted.
 settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 # The schema of the original's first example.

@@ -19,7 +19,7 @@ def sockets() -> Iterator[tuple[int, socket.socket]]:
     """Yield this process's TCP sockets by their number, each open until the next one."""
     for number in map(int, os.listdir("/dev/fd")):
         with contextlib.suppress(OSError):
-            # What is no socket must not be duplicated: nothing would close the duplicate.
+            # Duplicate only sockets: nothing would close the duplicate of anything else.
             if stat.S_ISSOCK(os.fstat(number).st_mode):
                 with socket.socket(fileno=os.dup(number)) as found:
                     if found.family != socket.AF_UNIX:
@@ -49,12 +49,12 @@ def connection_of(peer: Peer) -> socket.socket | None:
 
 
 def reset(peer: Peer) -> None:
-    """Reset a client's connection, so that the client cannot take what it has got for a whole answer. For threads."""
+    """Reset a client's connection, so that the client does not take a part of the answer for all of it. For threads."""
     for _ in range(_TRIES):
         connection = connection_of(peer)
         if connection is not None:
             with connection:
-                # `connect` to no address does that. To HTTP/1.0, an end in good order means a complete answer.
+                # `connect` to no address resets it. An HTTP/1.0 client takes a normal close for the end of the answer.
                 ctypes.CDLL(None).connect(connection.fileno(), bytes(16), 16)
             return
         time.sleep(TRY_AGAIN_SECONDS)

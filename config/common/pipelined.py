@@ -22,7 +22,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.sentinel import SentinelConnectionPool
 
 from config.common.redis import Argument, RedisUnavailable, Script, client
 
@@ -51,7 +50,7 @@ _KINDS: dict[type[Any], type[AbstractConnection]] = {
     redis.Connection: Connection,
 }
 
-_pack: Any = hiredis.pack_command  # its annotation asks for a tuple of one
+_pack: Any = hiredis.pack_command  # hiredis annotates a one-element tuple, which is too narrow
 
 
 async def execute(*command: Argument, timeout: float) -> Any:
@@ -72,7 +71,7 @@ async def execute(*command: Argument, timeout: float) -> Any:
         reply = await link.send(packed)
     except _UNREACHABLE as failure:
         return await pipeline.repeat(packed, timeout, deadline, failure)
-    pipeline.outage_since = None
+    _Process.outage_since = None
     return reply
 
 
@@ -154,7 +153,7 @@ class _Link(asyncio.Protocol):
     def _watch(self) -> None:
         """Give up a connection on which Redis leaves commands unanswered for too long.
 
-        Not by the clock: when this process was stopped, the replies may be here already.
+        Count looks instead of seconds: after this process was stopped for a while, the replies may be here already.
         """
         self._watcher = self._loop.call_later(self._limit / _WATCHES, self._watch)
         self._silent = self._silent + 1 if self._waiting else 0
@@ -163,19 +162,18 @@ class _Link(asyncio.Protocol):
 
 
 class _Pipeline:
-    """The process's connection, and what is known of the outage when there is none."""
+    """One of the process's connections, opened again when it is lost."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.link: _Link | None = None
-        self.outage_since: float | None = None  # on the loop's clock
         self._connecting: asyncio.Task[_Link] | None = None
 
     async def repeat(self, packed: bytes, timeout: float, deadline: float, failure: Exception | None) -> Any:
         """Send a command over a new connection until there is a reply or the time is up."""
         sent = failure is not None and not isinstance(failure, _NOT_RUN)
         if sent and isinstance(failure, RedisConnectionError):
-            failure = None  # an idle connection may be closed by Redis at any time: that says nothing about it now
+            failure = None  # Redis may close an idle connection at any time, so it may be fine: try immediately
         while True:
             if failure is not None:
                 await self._pause(deadline, timeout, sent=sent, failure=failure)
@@ -191,15 +189,15 @@ class _Pipeline:
             except _UNREACHABLE as lost:
                 sent, failure = True, lost
             else:
-                self.outage_since = None
+                _Process.outage_since = None
                 return reply
 
     async def _pause(self, deadline: float, timeout: float, *, sent: bool, failure: Exception) -> None:
         """Wait before the next attempt. Raises RedisUnavailable if there is no time for one."""
         now = self.loop.time()
-        if self.outage_since is None:
-            self.outage_since = now
-        if min(deadline, self.outage_since + timeout) <= now + _PAUSE_SECONDS:
+        if _Process.outage_since is None:
+            _Process.outage_since = now
+        if min(deadline, _Process.outage_since + timeout) <= now + _PAUSE_SECONDS:
             raise RedisUnavailable(sent=sent) from failure
         await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -214,7 +212,7 @@ class _Pipeline:
 
 
 async def _connect() -> _Link:
-    """Open a connection with the settings of django-redis's pool: plain, TLS, unix socket or Sentinel.
+    """Open a connection with the settings of django-redis's pool: plain, TLS or unix socket.
 
     redis-py makes the connection (TLS, AUTH, SELECT). Then our protocol takes its transport over.
     """
@@ -222,8 +220,6 @@ async def _connect() -> _Link:
     kwargs = pool.connection_kwargs
     ours = {name: kwargs[name] for name in kwargs if name in _POOL_SETTINGS or name.startswith("ssl_")}
     limit: float = settings.REDIS_TIMEOUT_SECONDS
-    if isinstance(pool, SentinelConnectionPool):
-        ours["host"], ours["port"] = await asyncio.to_thread(pool.get_master_address)
     kind = next(ours for theirs, ours in _KINDS.items() if issubclass(pool.connection_class, theirs))
     connection: Any = kind(**ours, protocol=2, socket_timeout=limit, retry=Retry(NoBackoff(), 0))
     await connection.connect()
@@ -241,6 +237,7 @@ def _error(text: str) -> RedisError:
 class _Process:
     pipelines: tuple[_Pipeline, ...] = ()
     turn = 0
+    outage_since: float | None = None  # on the loop's clock; Redis is away for all connections, or for none
 
 
 def _pipeline(size: int) -> _Pipeline:

@@ -1,7 +1,7 @@
 """Redis as threads use it: django-redis's client. The request path uses `config.common.pipelined`.
 
 Redis Cluster is not supported: one script must see quota, queue and revision together, and the quota's key names are
-fixed by the contract without a hash tag. One primary, plain or behind Sentinel, is what CACHES may name.
+fixed without a hash tag. REDIS_URL names one primary.
 """
 
 import hashlib

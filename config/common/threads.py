@@ -1,4 +1,4 @@
-"""The threads of a web process, apart from the event loop's: a few for each kind of work that waits or takes long.
+"""Threads beside the event loop, for work that waits or takes long.
 
 Each kind has its own, so that work of one kind never waits for another kind.
 """
@@ -15,7 +15,7 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class Lane:
-    """Threads for one kind of work. What is beyond them waits in line."""
+    """Threads for one kind of work. If all are busy, more work waits in line."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)

@@ -69,7 +69,7 @@ async def _answer(request: ApiRequest, scope: Mapping[str, Any]) -> HttpResponse
 def _has_body(meta: Mapping[str, str]) -> bool:
     """Return whether a body was announced. If it was not read, the connection ends with the answer.
 
-    Else a client would send its next request where the server still expects the rest of this one.
+    Otherwise a client would send its next request where the server still expects the rest of this one.
     """
     return meta.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in meta
 

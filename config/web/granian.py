@@ -1,7 +1,7 @@
-"""The ASGI application as granian serves it, in processes that do two things beside answering requests.
+"""The ASGI application as granian serves it. Each web process also does two other things.
 
-They keep the contract catalog confirmed. And they do not outlive the server's main process: one that was killed cannot
-stop its workers; they would answer requests, and hold the port, forever.
+It keeps the cached contracts confirmed. And it ends when granian's main process is gone: a main process that was killed
+cannot stop its workers, and they would hold the port forever.
 """
 
 import gc
@@ -28,28 +28,25 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", 0)), 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    # Linux: the longest that a client may read nothing of an answer that waits for it, in milliseconds.
+    # Linux: milliseconds after which a client that reads nothing of a waiting answer loses its connection.
     *((socket.IPPROTO_TCP, option, int(settings.SEND_TIMEOUT_SECONDS * 1000)) for option in _USER_TIMEOUT),
 )
 
 
 def _end() -> None:
-    # The kernel's own timer: an end in good order waits for requests under way, and while it waits, no thread of
-    # Python's gets another turn, this one included.
+    # A timer of the kernel, because granian's shutdown waits for requests and lets no Python thread run meanwhile.
     signal.alarm(settings.WEB_STOP_SECONDS)
-    # Again and again: until the server listens for it, the signal goes to a handler that was the main process's, and
-    # is lost. A process whose main died while it was starting would stay.
+    # Repeat the signal: a process that is still starting has the main process's handler, which ignores it.
     while True:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
 
 
 def _notice_lost_clients() -> bool:
-    """Have the kernel end connections of clients that vanished or do not read; False if it is too early.
+    """Have the kernel end connections of clients that vanished or do not read. Return False if it is too early.
 
-    The kernel asks clients that are silent for a minute whether they are still there. Without this, a client that
-    vanished in the middle of its body would keep a thread forever. Connections inherit these options from the socket
-    that listens. granian opens that after it has loaded us, and has no setting.
+    The kernel asks clients that are silent for a minute whether they are still there. Connections inherit these options
+    from the socket that listens. granian has no setting for them, and opens that socket after it has loaded us.
     """
     found = False
     for _, listener in sockets():
@@ -62,19 +59,19 @@ def _notice_lost_clients() -> bool:
 
 def _attend(main: int) -> None:
     noticed = False
-    while os.getppid() == main:  # by this, and not by a pipe from it: siblings hold the other end of that, too
+    while os.getppid() == main:  # a pipe from it would not close: the other web processes inherit it
         noticed = noticed or _notice_lost_clients()
         time.sleep(1 if noticed else 0.1)
     _end()
 
 
-# What the imports have made stays for good, so the garbage collector need not look at it. And requests make few cycles:
-# by default, a fifth of the processor time went into looking for them.
+# The garbage collector need not look at objects of the imports, which stay. Requests make few cycles, so it looks for
+# them less often than by default.
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
 
-# The server's threads hand bodies over to the event loop. By default each waits up to 5 ms for a loop that is busy.
+# granian's threads hand bodies to the event loop. By default each of them waits up to 5 ms for a busy interpreter.
 sys.setswitchinterval(0.0005)
 
 _main = multiprocessing.parent_process()

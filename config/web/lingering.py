@@ -1,9 +1,9 @@
 """Read and discard the rest of a refused body, so that its sender gets the answer (RFC 9112, 9.6).
 
 A server that closes a connection while the client is still sending resets it, and most clients then report a broken
-connection instead of the answer. A small body is on its way, as a rule, so it is read before the answer, and the
-connection stays open. For a large one, the answer goes out immediately. The server then closes its socket, but we hold
-a duplicate of it, from which we read and discard what still comes, within limits on time and bytes.
+connection instead of the answer. We read a small body before the answer, because it is usually on its way already; the
+connection stays open. We answer a large body immediately. The server then closes its socket, but we hold a duplicate,
+from which we read and discard the rest, within limits on time and bytes.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""The admin's share of a web process: the API keeps its processor time, whatever comes to /admin/.
+"""Limit the admin's share of a web process, so that requests to /admin/ cannot take the API's processor time.
 
 - ADMIN_THREADS serve the admin, and as many requests wait for one of them, for a second at most.
-- Requests of people who are not logged in may use a fifth of one core, in a burst two seconds of it. What is beyond
-  gets 503 before Django sees it. A password check costs a third of a second, and anybody can ask for one.
+- Requests of people who are not logged in may use a fifth of one core, in a burst two seconds of it. Requests
+  beyond it get 503 before Django sees them. Anyone can ask for a password check, which costs a third of a second.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class _Line:
 
 
 class Visitor:
-    """Whoever sent a request to the admin: a person who is logged in, or a stranger."""
+    """The sender of a request to the admin: a user who is logged in, or a stranger."""
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         found = _SESSION(environ.get("HTTP_COOKIE", ""))

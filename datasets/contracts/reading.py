@@ -16,8 +16,8 @@ from datasets.contracts.keys import Claims, InvalidApiKey
 from datasets.models import ApiKey
 from datasets.schemas.schema import Field, compile_schema
 
-# In SQL: what Django needs to compile a query is ten times what the database needs to answer it, and each contract
-# is read anew when its project has been changed.
+# Plain SQL: compiling a query in Django costs ten times as much as running it, and every change of a project makes its
+# contracts be read again.
 _KEYS = """
 SELECT k.project_id, k.token_id, k.id, k.expires_at, p.owner_id, p.default_dataset_id
 FROM datasets_apikey k

@@ -298,9 +298,8 @@ async def _call(
     except RedisUnavailable as failure:
         raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
-        if "command not allowed when used memory" in str(
-            failure
-        ):  # refused before the script or, by Redis 6, within it
+        # Redis refuses the script itself or, in Redis 6, a command in it.
+        if "command not allowed when used memory" in str(failure):
             raise QueueFull({"detail": _FULL[b"memory"]}) from failure
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     finally:

@@ -117,7 +117,7 @@ async def arrive(receive: Receive, size: int | None, limit: int, hold: Hold) -> 
     Most bodies arrive in one piece. For others, and for large ones, there must be room in memory before the rest is
     read. Raise BodyTooLarge, BodyTooSlow or QueueUnavailable, or InvalidJson if the connection is lost.
     """
-    message = await receive()
+    message = await _next(receive)
     body: bytes = message.get("body", b"")
     if len(body) == size:
         if size > _SMALL_BYTES:

@@ -1,8 +1,8 @@
-"""Bound the memory of a web process that bodies may take: large ones, and those that arrive in pieces.
+"""Limit the memory that large bodies, and bodies that arrive in pieces, may take in a web process.
 
-Each project may take half of what the others leave free. So one sender gets at most half, two who work together three
-quarters, and there is always something left for another one. A body waits for room for a few seconds; meanwhile it is
-not read, which makes its sender wait, too.
+Each project may take half of the memory that the others leave free. One project gets at most half of it, and two
+together three quarters, so there is always some left for another. A body waits up to five seconds for room. Meanwhile
+we do not read it, so its sender waits as well.
 """
 
 import asyncio

@@ -335,7 +335,7 @@ def test_no_spelling_of_a_path_reaches_another_dataset(tenant: Tenant, neighbor:
 
 
 def test_a_header_name_with_underscores_means_nothing(tenant: Tenant, neighbor: Tenant) -> None:
-    """Else a client could pass a proxy that checks or sets the real header."""
+    """Otherwise a client could pass a proxy that checks or sets the real header."""
     before = accepted(tenant)
     with tenant.connect() as connection:
         connection.post(

@@ -91,14 +91,14 @@ def same_key_with_another_body(api: Api) -> httpx.Response:
     return api.one(record(country="US"), Idempotency_Key="k")
 
 
-def of_a_silent_sender(api: Api) -> httpx.Response:
-    """Nothing comes after the first byte."""
+def of_a_silent_sender(api: Api, *begun: bytes) -> httpx.Response:
+    """Nothing comes after these pieces of the body."""
     before, settings.BODY_SILENCE_SECONDS = settings.BODY_SILENCE_SECONDS, 0.05
     headers = {"Authorization": f"Bearer {api.token}", "Content-Type": JSON, "Content-Length": "9"}
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     path = f"/datasets/{dataset_of(api).pk}".encode()
     try:
-        status, found, body = exchange("POST", path, [*encoded, (b"host", b"testserver")], iter([b"{", ...]))
+        status, found, body = exchange("POST", path, [*encoded, (b"host", b"testserver")], iter([*begun, ...]))
     finally:
         settings.BODY_SILENCE_SECONDS = before
     return httpx.Response(status, headers=found, content=body)
@@ -243,6 +243,14 @@ TABLE = [
         "Request body too slow",
         "body_too_slow",
         of_a_silent_sender,
+        {"detail": "Nothing of the body came for 0.05 seconds."},
+        {"Retry-After": "1"},
+    ),
+    Row(
+        408,
+        "Request body too slow",
+        "body_too_slow",
+        lambda api: of_a_silent_sender(api, b"{"),
         {"detail": "Nothing of the body came for 0.05 seconds."},
         {"Retry-After": "1"},
     ),

@@ -15,7 +15,7 @@ from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.schema import Field
 from ingest.monitoring import health, metrics
-from ingest.queue import redis_keys
+from ingest.queue import admission, redis_keys
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record, stored
 from tests.support.entries import counters, in_stream
@@ -39,6 +39,7 @@ PROJECT_FULL = {**FULL, "detail": f"This project has used its share of the backl
 ALL_FULL = {**FULL, "detail": f"The backlog of all datasets has reached its limit. {NOTHING}"}
 MEMORY_FULL = {**FULL, "detail": f"Redis has no memory for a longer backlog. {NOTHING}"}
 AWAY = {"error": "Ingest queue unavailable", "code": "queue_unavailable", "detail": "Nothing was queued or charged."}
+TOO_MANY = {**AWAY, "detail": f"This server has as many requests in hand as it can serve. {NOTHING}"}
 UNKNOWN = {**AWAY, "detail": "The outcome is unknown. Send the request again with the same Idempotency-Key to be sure."}
 
 
@@ -183,6 +184,20 @@ def test_a_full_redis_still_drains_and_revokes_keys(
         assert health.checks()["redis"] == "ok"
     finally:
         client.config_set("maxmemory", 0)
+
+
+def test_admissions_beyond_those_that_may_wait_are_refused(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert api.one(record()).status_code == 202  # the contract is cached
+    monkeypatch.setattr(admission, "MAX_IN_FLIGHT", 2)
+    with Threads(2) as threads:
+        with writes_stuck():
+            waiting = [threads.submit(api.one, record()) for _ in range(2)]
+            wait_until(lambda: admission._InFlight.count == 2)
+            assert_refused(api.one(record()), TOO_MANY)
+        assert [each.result().status_code for each in waiting] == [202, 202]
+    assert in_stream(dataset) == 3
 
 
 # -- away ---------------------------------------------------------------------------------------------
