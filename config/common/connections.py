@@ -7,6 +7,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 
 Peer = tuple[str, int]  # address and port
 # Looking through thousands of sockets takes milliseconds: at most a tenth of the time is spent on it.
@@ -30,7 +31,7 @@ class _Seen:
     """Which socket each client had when we looked last, and when we may look again."""
 
     look_at = 0.0
-    numbers: dict[Peer, int] = {}  # noqa: RUF012  # replaced as a whole
+    numbers: ClassVar[dict[Peer, int]] = {}
 
 
 def connection_of(peer: Peer) -> socket.socket | None:

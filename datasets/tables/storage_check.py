@@ -1,8 +1,9 @@
-"""Tell a storage that is not mounted, or another one, from a storage in which no table was made yet.
+"""Detect a storage that is not mounted, or is the wrong one. A new storage without tables is fine.
 
-A table shows that the storage is the right one. Before the first table is noted in the database, a marker file shows
-it: a drain that creates a table may die before the table is noted. Only a directory has a marker file, because only a
-directory can be unmounted. The order is: the marker file, its note in the database, the table.
+A table proves that the storage is the right one. Until the database has a note of the first table, a marker file proves
+it, because a drain may die after it created the table and before it wrote the note. A directory has a marker file; an
+object store needs none, because it cannot be unmounted. The drain first writes the marker file, then notes it in the
+database, then creates the table.
 """
 
 from pathlib import Path
