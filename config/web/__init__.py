@@ -1,1 +1,1 @@
-"""The WSGI application, and what it does around Django."""
+"""The ASGI application: how the API and the admin are served."""

@@ -1,10 +1,10 @@
-"""Slots: each web thread has one, so that a request can be sent again without being admitted twice (see admit.lua)."""
+"""Slots: each admission in flight has one, so that Redis never admits a repeated command twice (see admit.lua)."""
 
 from config.common import redis
 from ingest.queue import redis_keys
 from ingest.queue.scripts import script
 
-# A thread sends a request again within seconds. After this time its slot is not needed any more.
+# A process repeats a command within seconds. After this time the slot is not needed any more.
 _MAX_IDLE_SECONDS = 3600
 
 

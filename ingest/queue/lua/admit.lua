@@ -14,9 +14,9 @@
 --      full, time, what    dataset, project or all: the backlog limit; memory: Redis has no room for a longer backlog
 --      too_many_keys, time, seconds until some are forgotten
 --
--- A web thread that loses the reply sends the request again with the same number. It gets the reply of the first
--- attempt, but with the present quota. A number below the slot's comes from a request that the thread has given up. It
--- must not act.
+-- A web process that loses the reply sends the command again with the same number. It gets the reply of the first
+-- attempt, but with the present quota. A number below the slot's comes from an admission that the process has given up.
+-- It must not act.
 --
 -- Admission stops when Redis uses 80 % of `maxmemory`, so that drains and the changes of admins always fit. Without a
 -- `maxmemory`, or if the server hides it, the room has no end until Redis refuses a write. INFO costs half as much as
