@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
+from django.db import close_old_connections
 
 from config.common import loop
 from config.common.errors import ApiError
@@ -116,6 +117,8 @@ def _whole_or_stream(environ: dict[str, Any]) -> Answer:
     answer = _call(environ)
     if not answer.stream.streaming:
         answer = _read(answer)
+    else:
+        close_old_connections()  # Django looks after them when the stream is closed, but in another thread
     if environ.get("CONTENT_LENGTH", "0") not in ("", "0") and not environ["wsgi.input"].getbuffer().nbytes:
         answer.headers.append((b"connection", b"close"))  # the body was not read
     answer.seconds = time.thread_time() - began

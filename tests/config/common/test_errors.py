@@ -41,6 +41,7 @@ def test_an_unexpected_error_is_logged_and_hidden_from_clients(
     assert logged.exc_info[1] is raised
 
 
+@pytest.mark.django_db(transaction=True)  # Django closes old connections at each request of a file, too
 @pytest.mark.parametrize(
     ("path", "host", "status", "error"),
     [
@@ -59,6 +60,7 @@ def test_both_stacks_answer_in_json_with_a_request_id(path: str, host: str, stat
         assert shown == given if given else len(shown) == 32
 
 
+@pytest.mark.django_db(transaction=True)  # Django closes old connections at each request of a page
 def test_the_admin_answers_in_html_with_a_request_id() -> None:
     answer = Api(None).request("GET", "/admin/login/", headers={"Host": "somebody.else", "X-Request-Id": "req-1"})
     assert (answer.status_code, answer.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
