@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import current_app, shared_task
 
-from ingest.monitoring import health, heartbeat, statistics
+from ingest.monitoring import health, heartbeat, refusals, statistics
 from ingest.queue import turns
 from ingest.queue.slots import forget_slots
 from ingest.storing import drain as drains
@@ -51,12 +51,13 @@ def tidy() -> None:
 
 @shared_task(name="ingest.sweep")
 def sweep() -> None:
-    """Tidy all tables and delete old statistics and slots, unless that was done in the last six hours.
+    """Tidy all tables and delete old statistics, refusals and slots, unless that was done in the last six hours.
 
     Beat sends this more often: it forgets its schedule when it ends, and may never run for six hours.
     """
     if upkeep.sweep_is_due():
         statistics.forget_old()
+        refusals.forget_old()
         forget_slots()
         upkeep.tidy_tables(everything=True)
         upkeep.note_sweep()

@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +31,8 @@ _refuse = script("refuse")
 # Refused records of lenient batches are counted under this code, next to the error codes of requests.
 REJECTED_RECORDS = "rejected_records"
 
-MAX_BODY_BYTES = 2048
+# Of the body of a refusal, its log keeps the first bytes.
+MAX_KEPT_BYTES = 2048
 _MAX_TEXT = 200  # characters
 _MAX_LOGS = 200
 _KEPT_SECONDS = 7 * 24 * 3600
@@ -213,7 +214,7 @@ def _allowed(project_id: int, wanted: int) -> tuple[int, int]:
 
 
 def _entry(said: dict[str, Any], status: int, sent: Sent) -> Refusal:
-    body = sent.body[:MAX_BODY_BYTES]
+    body = sent.body[:MAX_KEPT_BYTES]
     return Refusal(
         id=secrets.token_hex(6),
         at=clock.milliseconds(),
@@ -228,7 +229,7 @@ def _entry(said: dict[str, Any], status: int, sent: Sent) -> Refusal:
         detail=_cut(said.get("detail", "")),
         index=int(said.get("index", -1)),
         form=sent.form,
-        body=redacted(body)[:MAX_BODY_BYTES],
+        body=redacted(body)[:MAX_KEPT_BYTES],
         is_cut=len(sent.body) > len(body),
     )
 
@@ -243,16 +244,27 @@ def redacted(body: bytes) -> bytes:
 
 
 def latest(project_id: int) -> list[Refusal]:
-    """Return the refusals that a project's log holds, newest first. Raises RedisError."""
-    return list(_read(redis.client().lrange(redis_keys.refusal_log(project_id), 0, -1)))
+    """Return the refusals of a project in the last week, newest first. Raises RedisError."""
+    found = map(_recent, redis.client().lrange(redis_keys.refusal_log(project_id), 0, -1))
+    return [refusal for refusal in found if refusal is not None]
 
 
-def _read(found: Iterable[bytes]) -> Iterable[Refusal]:
-    for packed in found:
-        try:
-            yield _unpack(packed)
-        except (msgspec.DecodeError, ValueError):  # written by another release
-            continue
+def _recent(packed: bytes) -> Refusal | None:
+    """Return a refusal of the last week, or None if it is older or if another release has written it."""
+    try:
+        refusal = _unpack(packed)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return refusal if refusal.at > clock.milliseconds() - _KEPT_SECONDS * 1000 else None
+
+
+def forget_old() -> None:
+    """Delete each refusal after a week. Redis itself deletes a log only a week after its latest refusal."""
+    client = redis.client()
+    for log_key in map(redis_keys.refusal_log, projects()):
+        for packed in client.lrange(log_key, 0, -1):
+            if _recent(packed) is None:
+                client.lrem(log_key, -1, packed)
 
 
 def find(project_id: int, refusal_id: str) -> Refusal | None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from config.common import loop, redis
+from config.common import clock, loop, redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
+from ingest import tasks
 from ingest.monitoring import refusals
-from ingest.monitoring.refusals import MAX_BODY_BYTES, Refusal
+from ingest.monitoring.refusals import MAX_KEPT_BYTES, Refusal
 from ingest.queue import redis_keys
 from tests.conftest import Api, record
 from tests.support.servers.outages import redis_away
@@ -93,9 +94,9 @@ def test_no_token_and_no_secret_is_kept(api: Api, project: Project) -> None:
     context = {"Password": secret, "user_token": f'a\\"{secret}', "note": f"Bearer {token}", "plan": "pro"}
     assert api.one(record(context=context, more=f"pat_{secret}")).status_code == 400
     # A secret is removed even if the body is cut inside it.
-    long = {"pad": "x" * (MAX_BODY_BYTES - 60), "api_key": secret * 20}
+    long = {"pad": "x" * (MAX_KEPT_BYTES - 60), "api_key": secret * 20}
     assert api.one(json.dumps({**long, "timestamp": "?"})).status_code == 400
-    assert api.one(json.dumps({"pad": "x" * (MAX_BODY_BYTES - 60), "note": token})).status_code == 400
+    assert api.one(json.dumps({"pad": "x" * (MAX_KEPT_BYTES - 60), "note": token})).status_code == 400
     raw = b"".join(redis.client().lrange(redis_keys.refusal_log(project.pk), 0, -1))
     assert secret.encode() not in raw
     assert token.encode()[:30] not in raw
@@ -109,7 +110,7 @@ def test_size_of_an_entry_is_limited(api: Api, project: Project) -> None:
     assert api.one(json.dumps({name: "ü" * 1_000_000, "x" * 5000: 1}), X_Request_Id="t" * 128).status_code == 400
     assert api.one(b"\xff" * 100_000).status_code == 400
     (invalid, extra) = kept(project)
-    assert len(invalid.body) <= MAX_BODY_BYTES
+    assert len(invalid.body) <= MAX_KEPT_BYTES
     assert extra.is_cut
     for packed in redis.client().lrange(redis_keys.refusal_log(project.pk), 0, -1):
         assert len(packed) < 4096
@@ -165,6 +166,22 @@ def test_number_of_logs_is_limited(project: Project, monkeypatch: pytest.MonkeyP
             pass
     assert refusals.projects() == [5, 4, 3]
     assert len(list(redis.client().scan_iter("refusals:log:*"))) == 3
+
+
+def test_refusal_is_deleted_after_a_week_even_if_others_follow(
+    api: Api, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.client().lpush(redis_keys.refusal_log(project.pk), b"an entry that cannot be read has no known age")
+    refused_at = clock.milliseconds()
+    for day in (0, 3, 6):
+        monkeypatch.setattr(clock, "milliseconds", lambda day=day: refused_at + day * 24 * 3600 * 1000)
+        api.one("{", X_Request_Id=f"day-{day}")
+    monkeypatch.setattr(clock, "milliseconds", lambda: refused_at + 8 * 24 * 3600 * 1000)
+    assert [each.trace_id for each in kept(project)] == ["day-6", "day-3"]
+    tasks.sweep()
+    monkeypatch.undo()
+    assert redis.client().llen(redis_keys.refusal_log(project.pk)) == 2
+    assert [each.trace_id for each in kept(project)] == ["day-6", "day-3"]
 
 
 def test_client_gets_its_answer_if_the_log_cannot_be_written(api: Api, project: Project) -> None:
