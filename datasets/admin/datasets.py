@@ -85,10 +85,11 @@ class DatasetForm(forms.ModelForm[Dataset]):
         """Return the checked fields, or None to publish nothing. Raises ValidationError if they are wrong."""
         text = self.cleaned_data["schema"].strip()
         versions = list(self.instance.versions.order_by("number")) if self.instance.pk else []
-        fields = read_fields(text) if text else []
+        earlier = [version.field_list() for version in versions]
+        fields = read_fields(text, {field.name for version in earlier for field in version}) if text else []
         if not versions and not fields:
             return None
-        check_successor([version.field_list() for version in versions], fields)
+        check_successor(earlier, fields)
         return fields
 
     def describe_schema(self) -> str:

@@ -52,7 +52,8 @@ def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Cha
 
 def problems(earlier: Sequence[Sequence[Field]], fields: Sequence[Field]) -> list[Problem]:
     """Return all reasons why the fields cannot be the next version. `earlier` are all published versions."""
-    found = [Problem(index, text) for index, text in field_problems(fields)]
+    names = {field.name for version in earlier for field in version}
+    found = [Problem(index, text) for index, text in field_problems(fields, names)]
     if len(fields) > MAX_FIELDS:
         return found
     return found + [Problem(index, text) for index, text in successor_problems(earlier, fields)]

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,7 +22,10 @@ MAX_FIELDS = 200
 MAX_CHARACTERS = 1_000_000
 # Every record has these, so they are not declared.
 ALWAYS_THERE = ("timestamp", "context")
-RESERVED_NAMES = ("timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId")
+RESERVED_NAMES = (
+    *("timestamp", "context", "id", "project_id", "dataset_id", "ingested_at"),
+    *("__traceId", "__schemaVersion"),
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
 # PostgreSQL cannot store NUL or a lone surrogate in a text.
 _TEXT = re.compile("[^\\x00\\ud800-\\udfff]*").fullmatch
@@ -41,9 +44,9 @@ class Field:
         return {"name": self.name, "type": self.type, "description": self.description}
 
 
-def read_fields(text: str | bytes) -> list[Field]:
+def read_fields(text: str | bytes, earlier: Collection[str] = ()) -> list[Field]:
     """Return the fields of a schema in JSON: see `parse_fields`. Raise ValidationError if it is not one."""
-    return parse_fields(_read(text))
+    return parse_fields(_read(text), earlier)
 
 
 def read_schema_file(path: Path) -> list[Field]:
@@ -86,12 +89,13 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-def parse_fields(given: Any) -> list[Field]:
+def parse_fields(given: Any, earlier: Collection[str] = ()) -> list[Field]:
     """Return the fields that an admin has declared, after checking them.
 
     Args:
         given: An object like `{"fields": {"amount": "number"}}`, or a list of rows like `{"name": "amount", "type":
             "number", "description": "in EUR"}`.
+        earlier: The names of fields in the dataset's earlier versions. They stay allowed if they are reserved since.
 
     Raises:
         ValidationError: It names every wrong field and the reason.
@@ -109,14 +113,17 @@ def parse_fields(given: Any) -> list[Field]:
             fields.append(Field(row["name"], row["type"], str(row.get("description") or "")))
         else:
             problems.append(f"{shown(repr(row))} is not a field: it needs a name and a type.")
-    problems += [text for _, text in field_problems(fields)]
+    problems += [text for _, text in field_problems(fields, earlier)]
     if problems:
         raise ValidationError(problems)
     return fields
 
 
-def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
-    """Yield each violation of the rules: the index of the field, None for all fields together, and the reason."""
+def field_problems(fields: Sequence[Field], earlier: Collection[str] = ()) -> Iterator[tuple[int | None, str]]:
+    """Yield each violation of the rules: the index of the field, None for all fields together, and the reason.
+
+    A name that is reserved is allowed if it is among the names of the dataset's `earlier` fields.
+    """
     if len(fields) > MAX_FIELDS:
         yield None, _too_many(len(fields))
         return
@@ -129,7 +136,7 @@ def field_problems(fields: Sequence[Field]) -> Iterator[tuple[int | None, str]]:
                 f"“{shown(field.name)}” cannot be a field name. "
                 "Use at most 63 letters, digits and _, and do not start with a digit.",
             )
-        elif folded in _RESERVED:
+        elif folded in _RESERVED and field.name not in earlier:
             yield index, f"“{field.name}” is reserved: every record has it already."
         elif folded in seen:
             yield index, f"“{field.name}” and “{seen[folded]}” differ only in case, so they would share a column."

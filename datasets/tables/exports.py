@@ -14,6 +14,7 @@ import msgspec
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_csv, pyarrow_parquet
+from datasets.tables.layout import is_version
 
 Batches = Iterator["pa.RecordBatch"]
 Writer = Callable[[Batches], Iterator[bytes]]
@@ -70,7 +71,8 @@ def ndjson_to_send(source: Batches) -> Iterator[bytes]:
     The batch endpoint accepts such lines again if the schema is still the same.
     """
     for batch in source:
-        sent = [_as_sent(row) for row in rows(batch.drop_columns(list(_NOT_SENT & set(batch.schema.names))))]
+        ours = [each.name for each in batch.schema if each.name in _NOT_SENT or is_version(each.name, each.type)]
+        sent = [_as_sent(row) for row in rows(batch.drop_columns(ours))]
         yield _without_controls(_encoder.encode_lines(sent))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from django.conf import settings
@@ -14,6 +14,9 @@ from datasets.tables import storage
 
 # The UTC date of `ingested_at`. Retention deletes whole days. The hyphen keeps the name apart from any field's name.
 PARTITION = "ingested-on"
+
+# The number of the schema version that took the record. Rows from before this column are null.
+VERSION = "__schemaVersion"
 
 # The table property with the `Dataset.table_id` that the table was made for. A primary key is not enough: a database
 # that was restored from a backup may give the same key to another dataset.
@@ -34,12 +37,30 @@ def base_columns() -> tuple[pa.Field, ...]:
         pa.field("ingested_at", arrow_timestamp()),
         pa.field("context", pa.string()),
         pa.field("__traceId", pa.string()),
+        pa.field(VERSION, pa.int32()),
     )
+
+
+def is_version(name: str, kind: pa.DataType) -> bool:
+    """Return whether a column is our VERSION. No field type has its Arrow type."""
+    return name == VERSION and kind == pa.int32()
+
+
+def keeps_version(names: Iterable[str], columns: Mapping[str, pa.DataType]) -> bool:
+    """Return whether rows get our VERSION. Not if a field has this name, declared before the name was reserved.
+
+    Args:
+        names: The names of declared fields.
+        columns: The columns that the table has.
+    """
+    others = (name for name, kind in columns.items() if not is_version(name, kind))
+    return VERSION.lower() not in {name.lower() for name in (*names, *others)}
 
 
 def table_schema(fields: Sequence[Field]) -> pa.Schema:
     """Return the Arrow schema of a table with these fields."""
-    columns = [*base_columns(), *(pa.field(field.name, FIELD_TYPES[field.type].arrow()) for field in fields)]
+    base = base_columns() if keeps_version((field.name for field in fields), {}) else base_columns()[:-1]
+    columns = [*base, *(pa.field(field.name, FIELD_TYPES[field.type].arrow()) for field in fields)]
     return pa.schema([*columns, pa.field(PARTITION, pa.date32())])
 
 

@@ -24,7 +24,7 @@ ROWS = 50
 _MAX_CELL = 200  # characters of a value in the list
 _MAX_VALUE = 10_000  # characters of a value on a record's own page
 # Columns beside the declared fields: the first comes before them, the others after.
-_BASE = ("timestamp", "context", "__traceId", "ingested_at", "id")
+_BASE = ("timestamp", "context", "__traceId", "__schemaVersion", "ingested_at", "id")
 _HIDDEN = ("project_id", "dataset_id")
 _INPUTS = ("since", "until", "trace", "record", "receipt")
 
@@ -113,8 +113,10 @@ def _dicts(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _columns(table: pa.Table) -> list[str]:
-    declared = [name for name in table.schema.names if name not in (*_BASE, *_HIDDEN)]
-    return [*_BASE[:1], *declared, *_BASE[1:]]
+    names = table.schema.names
+    declared = [name for name in names if name not in (*_BASE, *_HIDDEN)]
+    base = [name for name in _BASE if name in names]  # an older table has no `__schemaVersion`
+    return [*base[:1], *declared, *base[1:]]
 
 
 def _cell(value: Any, longest: int) -> dict[str, Any]:

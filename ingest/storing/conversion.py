@@ -16,7 +16,7 @@ from config.lazy import pyarrow_compute as pc
 from datasets.models import Dataset
 from datasets.schemas.field_types import FIELD_TYPES, arrow_timestamp, timestamps
 from datasets.schemas.schema import CompiledSchema
-from datasets.tables.layout import PARTITION, base_columns
+from datasets.tables.layout import PARTITION, VERSION, base_columns, keeps_version
 from ingest.queue.formats import ARRAY, LINES, OBJECT, lines_of
 from ingest.queue.stream import Entry
 
@@ -31,6 +31,13 @@ _PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 class Undecodable(Exception):
     """The body of an entry does not match its schema version."""
+
+
+class Version(NamedTuple):
+    """A schema version of a dataset, as rows are made from its records."""
+
+    number: int
+    schema: CompiledSchema
 
 
 class Failure(NamedTuple):
@@ -49,7 +56,7 @@ class Converted(NamedTuple):
 
 def convert(
     dataset: Dataset,
-    schemas: Mapping[int, CompiledSchema],
+    versions: Mapping[int, Version],
     columns: Mapping[str, pa.DataType],
     entries: Sequence[Entry],
 ) -> Converted:
@@ -57,24 +64,27 @@ def convert(
 
     Args:
         dataset: The dataset of the entries.
-        schemas: The dataset's schemas by version ID.
+        versions: The dataset's schema versions by ID.
         columns: The columns that the table has.
         entries: The entries, in the order of the queue.
     """
     by_version: dict[int, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_version[entry.version_id].append(entry)
+    names = (field.name for version in versions.values() for field in version.schema.fields)
+    has_number = keeps_version(names, columns)
     tables: list[pa.Table] = []
     failures: list[Failure] = []
     for version_id, group in by_version.items():
-        schema = schemas.get(version_id)
-        if schema is None:
+        version = versions.get(version_id)
+        if version is None:
             failures.append(Failure(group, f"there is no schema version {version_id} of this dataset"))
-        elif changed := _changed_column(schema, columns):
+        elif changed := _changed_column(version.schema, columns):
             failures.append(Failure(group, changed))
         else:
+            number = version.number if has_number else None
             for piece in _pieces(group):
-                tables += _convert_piece(dataset, schema, piece, failures)
+                tables += _convert_piece(dataset, version.schema, number, piece, failures)
     return Converted(pa.concat_tables(tables, promote_options="default") if tables else None, failures)
 
 
@@ -97,29 +107,32 @@ def _pieces(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
 
 
 def _convert_piece(
-    dataset: Dataset, schema: CompiledSchema, entries: Sequence[Entry], failures: list[Failure]
+    dataset: Dataset, schema: CompiledSchema, number: int | None, entries: Sequence[Entry], failures: list[Failure]
 ) -> list[pa.Table]:
     """Return the rows of entries of one version. Add entries that cannot be decoded to `failures`.
 
     All entries are decoded together. If that fails, each half is tried, and so on, until the bad entries are found.
     """
     try:
-        return [to_table(schema, entries, project_id=dataset.project_id, dataset_id=dataset.pk)]
+        return [to_table(schema, entries, project_id=dataset.project_id, dataset_id=dataset.pk, number=number)]
     except Undecodable as reason:
         if len(entries) == 1:
             failures.append(Failure(entries, str(reason)))
             return []
     middle = len(entries) // 2
     halves = (entries[:middle], entries[middle:])
-    return [table for half in halves for table in _convert_piece(dataset, schema, half, failures)]
+    return [table for half in halves for table in _convert_piece(dataset, schema, number, half, failures)]
 
 
-def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: int, dataset_id: int) -> pa.Table:
+def to_table(
+    schema: CompiledSchema, entries: Sequence[Entry], *, project_id: int, dataset_id: int, number: int | None
+) -> pa.Table:
     """Return the rows of entries of one schema version, in their order. Raises Undecodable.
 
     `id` is the stream ID of the acceptance and the record's index: `<ms>-<seq>-<index>`, padded so that text order is
     the order of acceptance. `ingested_at` is the time of acceptance, and the partition its day. All three follow from
-    the entry, so a repeated drain writes the same rows.
+    the entry, so a repeated drain writes the same rows. `number` is the version's; None if the table has no column for
+    it.
     """
     records = _decode(schema, entries)
     total = len(records)
@@ -140,11 +153,13 @@ def to_table(schema: CompiledSchema, entries: Sequence[Entry], *, project_id: in
         "context": _column(_texts, records, "context"),
         "__traceId": pa.array([entry.trace_id for entry in entries], pa.string()).take(of_entry),
     }
-    columns = [base[field.name] for field in base_columns()]
-    fields = list(base_columns())
-    for number, field in enumerate(schema.fields):
+    if number is not None:
+        base[VERSION] = pa.array(np.full(total, number, np.int32))
+    fields = [field for field in base_columns() if field.name in base]
+    columns = [base[field.name] for field in fields]
+    for at, field in enumerate(schema.fields):
         field_type = FIELD_TYPES[field.type]
-        columns.append(_column(field_type.column, records, f"f{number}"))
+        columns.append(_column(field_type.column, records, f"f{at}"))
         fields.append(pa.field(field.name, field_type.arrow()))
     columns.append(ingested.cast(pa.timestamp("us")).cast(pa.date32()).take(of_entry))
     fields.append(pa.field(PARTITION, pa.date32()))

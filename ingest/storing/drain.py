@@ -28,7 +28,6 @@ from typing import NamedTuple
 from config.lazy import pyarrow as pa
 from datasets import installation, services
 from datasets.models import Dataset, SchemaVersion
-from datasets.schemas.schema import CompiledSchema
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.storage import is_directory
 from datasets.tables.storage_check import check_storage, mark_storage
@@ -36,7 +35,7 @@ from datasets.tables.table import DatasetTable, warm_table
 from ingest.queue import stream, turns
 from ingest.queue.stream import Entry
 from ingest.storing import already_stored, ledger, quarantine, untidy
-from ingest.storing.conversion import convert
+from ingest.storing.conversion import Version, convert
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +96,9 @@ def drain_once(dataset: Dataset) -> Stored | None:
         return None
     written = 0
     if selection.needs_commit:
-        schemas = _schemas(dataset, selection.to_store)
-        _ensure_table(table, state.generation, schemas)
-        rows, failures = convert(dataset, schemas, table.columns(), selection.to_store)
+        versions = _versions(dataset, selection.to_store)
+        _ensure_table(table, state.generation, versions)
+        rows, failures = convert(dataset, versions, table.columns(), selection.to_store)
         for failure in failures:
             quarantine.put(dataset, state.generation, failure.entries, failure.reason)
         written = rows.num_rows if rows is not None else 0
@@ -158,14 +157,14 @@ def _select(dataset: Dataset, table: DatasetTable, generation: str) -> Selection
     )
 
 
-def _schemas(dataset: Dataset, entries: list[Entry]) -> dict[int, CompiledSchema]:
-    """Return the schema of each version that the entries were accepted under, by the version's ID."""
+def _versions(dataset: Dataset, entries: list[Entry]) -> dict[int, Version]:
+    """Return each schema version that the entries were accepted under, by its ID."""
     version_ids = {entry.version_id for entry in entries}
     versions = SchemaVersion.objects.filter(dataset=dataset, pk__in=version_ids)
-    return {version.pk: version.compiled() for version in versions}
+    return {version.pk: Version(version.number, version.compiled()) for version in versions}
 
 
-def _ensure_table(table: DatasetTable, generation: str, schemas: Mapping[int, CompiledSchema]) -> None:
+def _ensure_table(table: DatasetTable, generation: str, versions: Mapping[int, Version]) -> None:
     """Create the table if there is none. Raises ConcurrentCommit if another drain has created and filled it."""
     if table.exists:
         return
@@ -173,8 +172,8 @@ def _ensure_table(table: DatasetTable, generation: str, schemas: Mapping[int, Co
     if is_directory():
         mark_storage()
         services.note_marker()
-    latest = max(schemas.values(), key=lambda schema: schema.version_id, default=None)
-    table.create(latest.fields if latest else ())
+    latest = max(versions.values(), key=lambda version: version.number, default=None)
+    table.create(latest.schema.fields if latest else ())
     if table.watermark(generation):
         raise ConcurrentCommit
 

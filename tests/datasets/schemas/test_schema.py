@@ -92,11 +92,17 @@ def test_an_invalid_name_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId"]
+    "name", ["timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId", "__schemaVersion"]
 )  # from the contract
 def test_a_reserved_name_is_refused_in_any_case(name: str) -> None:
     for written in {name, name.upper(), name.lower(), name.title()}:
         assert problems(declared(written)) == [f"“{written}” is reserved: every record has it already."]
+
+
+def test_a_reserved_name_stays_allowed_where_an_earlier_version_has_it() -> None:
+    assert parse_fields(declared("__schemaVersion"), {"__schemaVersion"}) == [Field("__schemaVersion", "string")]
+    with pytest.raises(ValidationError, match="is reserved"):
+        parse_fields(declared("__SCHEMAVERSION"), {"__schemaVersion"})
 
 
 def test_names_that_differ_only_in_case_are_refused() -> None:

@@ -42,6 +42,7 @@ def fill(dataset: Dataset, sizes: list[int]) -> None:
             "ingested_at": now,
             "context": pa.array(["{}"] * rows),
             "__traceId": pa.array(["t"] * rows),
+            "__schemaVersion": pa.array(np.ones(rows, np.int32)),
             "text": pa.array([f"{written + n:08}" * (size // 8) for n, size in enumerate(part)]),
             PARTITION: now.cast(pa.timestamp("us")).cast(pa.date32()),
         }

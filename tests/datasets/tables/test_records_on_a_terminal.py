@@ -46,6 +46,7 @@ def fill(dataset: Dataset, rows: int) -> None:
         "dataset_id": pa.array(np.full(rows, dataset.pk)),
         **dict.fromkeys(("timestamp", "ingested_at", "signup_at"), now),
         **dict.fromkeys(("context", "__traceId", "country", "plan"), same),
+        "__schemaVersion": pa.array(np.ones(rows, np.int32)),
         "amount": pa.array(np.arange(rows, dtype=float)),
         "active": pa.array(np.ones(rows, bool)),
         PARTITION: now.cast(pa.timestamp("us")).cast(pa.date32()),

@@ -126,7 +126,7 @@ def as_table(schema: CompiledSchema, payloads: list[Payload]) -> pa.Table:
         )
         for n, payload in enumerate(payloads)
     ]
-    return to_table(schema, entries, project_id=1, dataset_id=1)
+    return to_table(schema, entries, project_id=1, dataset_id=1, number=1)
 
 
 def test_product_and_oracle_agree_on_every_body_and_on_every_row() -> None:

@@ -176,7 +176,7 @@ def _outcome(schema: CompiledSchema, validate: Any, body: bytes) -> tuple[str, A
 def _first_row(schema: CompiledSchema, payload: Payload) -> dict[str, Any]:
     """The first row that a worker would write of an accepted body; time stamps in microseconds since 1970."""
     entry = Entry("1-0", payload.body, payload.format, payload.count, 1, "t", "1-0", len(payload.body))
-    table = to_table(schema, [entry], project_id=1, dataset_id=1)
+    table = to_table(schema, [entry], project_id=1, dataset_id=1, number=1)
     assert len(table) == payload.count
     names = ["timestamp", "context", *(field.name for field in schema.fields)]
     columns = {name: table[name].slice(0, 1) for name in names}
