@@ -11,6 +11,7 @@ To support a cluster later, `execute` is the place that would follow MOVED and A
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import hiredis
@@ -53,6 +54,31 @@ _KINDS: dict[type[Any], type[AbstractConnection]] = {
 _pack: Any = hiredis.pack_command  # hiredis annotates a one-element tuple, which is too narrow
 
 
+def _elements(*arguments: Argument) -> memoryview:
+    """Return arguments as they stand in a packed command, without the number of elements in front of them."""
+    packed: bytes = _pack(arguments)
+    return memoryview(packed)[packed.index(b"\n") + 1 :]
+
+
+class SharedKeys:
+    """Keys that many calls of a script begin with, packed once."""
+
+    __slots__ = ("count", "packed")
+
+    def __init__(self, *keys: str) -> None:
+        self.count = len(keys)
+        self.packed = bytes(_elements(*keys)) if keys else b""
+
+
+_NO_KEYS = SharedKeys()
+
+
+@lru_cache(maxsize=64)
+def _beginning(command: str, script: str, count: int) -> bytes:
+    """Return the packed beginning of a call of a script with this number of keys."""
+    return bytes(_elements(command, script, count))
+
+
 async def execute(*command: Argument, timeout: float) -> Any:
     """Send one command that is safe to repeat, and return its reply.
 
@@ -61,7 +87,40 @@ async def execute(*command: Argument, timeout: float) -> Any:
 
     Raises RedisUnavailable, or redis-py's ResponseError where Redis refuses the command.
     """
-    packed: bytes = _pack(command)
+    return await _execute(_pack(command), timeout)
+
+
+async def run(
+    script: Script,
+    keys: Sequence[Argument],
+    args: Sequence[Argument],
+    *,
+    timeout: float,
+    shared: SharedKeys = _NO_KEYS,
+) -> Any:
+    """Run a Lua script. See `execute` for how it is repeated and what it raises.
+
+    This is one round trip, or two if Redis does not know the script yet.
+
+    Args:
+        script: The script.
+        keys: Its last keys.
+        args: Its arguments.
+        timeout: See `execute`.
+        shared: Its first keys, if many calls have the same ones.
+    """
+    elements = _elements(*keys, *args)
+    count = shared.count + len(keys)
+    size = b"*%d\r\n" % (3 + count + len(args))
+    try:
+        begin = _beginning("EVALSHA", script.digest, count)
+        return await _execute(b"".join((size, begin, shared.packed, elements)), timeout)
+    except NoScriptError:
+        begin = _beginning("EVAL", script.source, count)
+        return await _execute(b"".join((size, begin, shared.packed, elements)), timeout)
+
+
+async def _execute(packed: bytes, timeout: float) -> Any:
     pipeline = _pipeline(len(packed))
     deadline = pipeline.loop.time() + timeout
     link = pipeline.link
@@ -73,14 +132,6 @@ async def execute(*command: Argument, timeout: float) -> Any:
         return await pipeline.repeat(packed, timeout, deadline, failure)
     _Process.outage_since = None
     return reply
-
-
-async def run(script: Script, keys: Sequence[Argument], args: Sequence[Argument], *, timeout: float) -> Any:
-    """Run a Lua script: one round trip. See `execute` for how it is repeated and what it raises."""
-    try:
-        return await execute("EVALSHA", script.digest, len(keys), *keys, *args, timeout=timeout)
-    except NoScriptError:
-        return await execute("EVAL", script.source, len(keys), *keys, *args, timeout=timeout)
 
 
 class _Link(asyncio.Protocol):

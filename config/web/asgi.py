@@ -7,7 +7,6 @@ from typing import Any
 
 import django
 from django.conf import settings
-from django.http import HttpResponse
 from django.urls import Resolver404
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # whatever another project has exported
@@ -16,7 +15,7 @@ django.setup(set_prefix=False)
 from config.common.errors import ApiError, InternalError, NotFound, to_response  # noqa: E402
 from config.common.requests import request_id  # noqa: E402
 from config.web import lingering, site  # noqa: E402
-from ingest.api.bypasses import ApiRequest, Receive, resolve  # noqa: E402
+from ingest.api.bypasses import Answer, ApiRequest, Receive, resolve  # noqa: E402
 from ingest.errors import BodyTooSlow  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -50,14 +49,14 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
     await send({"type": "http.response.body", "body": content})
 
 
-async def _answer(request: ApiRequest, scope: Mapping[str, Any]) -> HttpResponse:
+async def _answer(request: ApiRequest, scope: Mapping[str, Any]) -> Answer:
     if _has_no_single_host(request.META, scope):
         return to_response(ApiError({"detail": "An HTTP/1.1 request needs one Host header."}))
     if b"%2f" in scope["raw_path"].lower():  # a slash in a name is another address than a slash between names
         return to_response(NotFound())
     try:
         match = resolve(request.path)
-        response: HttpResponse = await match.func(request, *match.args, **match.kwargs)
+        response: Answer = await match.func(request, *match.args, **match.kwargs)
     except Resolver404:
         return to_response(NotFound())
     except Exception:  # a defect outside of the views, which answer theirs

@@ -9,16 +9,16 @@ The figures are microseconds of processor time per request, on CPython 3.11.
   request path uses neither. There is no middleware either.
 - `AsyncApiView` instead of DRF's own handling: 8 instead of 47. There is no `Request` around the request, no content
   negotiation, no renderer, no parser, no permissions and no throttles. DRF's views are also not asynchronous.
-- `Accepted` instead of `HttpResponse`: 2 instead of 5. Django would look for what a header must not hold.
+- `Accepted` instead of `HttpResponse`: 1 instead of 8. Django would make a jar of cookies, and look for what a header
+  must not hold.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, ItemsView, Mapping
 from functools import lru_cache
-from http.cookies import SimpleCookie
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.http.response import ResponseHeaders
 from django.urls import ResolverMatch, get_resolver
 from rest_framework.views import APIView
 
@@ -79,6 +79,24 @@ def _remembered(path: str) -> ResolverMatch:
     return get_resolver().resolve(path)  # an address that does not exist raises, and is not remembered
 
 
+class Accepted:
+    """A 202 in JSON. It has what `config.web.asgi` reads of an HttpResponse."""
+
+    __slots__ = ("_headers", "content")
+    status_code = 202
+
+    def __init__(self, body: bytes, headers: dict[str, str]) -> None:
+        self.content = body
+        self._headers = {"Content-Type": "application/json", **headers}
+
+    def items(self) -> ItemsView[str, str]:
+        """Return the names and values of the headers."""
+        return self._headers.items()
+
+
+Answer = HttpResponse | Accepted
+
+
 class AsyncApiView(APIView):
     """DRF's view, asynchronous: its methods and `handle_exception` are coroutines."""
 
@@ -86,13 +104,13 @@ class AsyncApiView(APIView):
     allowed_methods: list[str]
     request: Any  # an ApiRequest
 
-    async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+    async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> Answer:  # type: ignore[override]
         """Answer the request by the method of its name. Every exception becomes an answer."""
         try:
             if request.method not in self.allowed_methods:
                 raise MethodNotAllowed(headers={"Allow": ", ".join(self.allowed_methods)})
             self.perform_authentication(request)
-            response: HttpResponse = await getattr(self, request.method.lower())(request, *args, **kwargs)
+            response: Answer = await getattr(self, request.method.lower())(request, *args, **kwargs)
         except Exception as raised:  # noqa: BLE001  # as DRF does: `refuse` logs what is not foreseen
             return await self.refuse(raised)
         return response
@@ -109,24 +127,10 @@ class AsyncApiView(APIView):
         """Return the view as a function."""
         methods = [method for method in cls.http_method_names if getattr(cls, method, None) is not None]
         cls.allowed_methods = [method.upper() for method in (*methods, *(["head"] if "get" in methods else []))]
-        return super().as_view(**initkwargs)
+        # DRF wraps the view in one more coroutine, to exempt it from a check for forged requests that we do not have.
+        return inspect.unwrap(super().as_view(**initkwargs))
 
     @property
     def default_response_headers(self) -> dict[str, str]:
         """Return none: `Allow` goes with a 405, and nothing varies."""
         return {}
-
-
-class Accepted(HttpResponse):
-    """A 202 in JSON, with headers that are ours to the letter."""
-
-    def __init__(self, body: bytes, headers: dict[str, str]) -> None:
-        # As HttpResponse's own: a test compares them.
-        self.headers = ResponseHeaders({})
-        self.headers._store = {name.lower(): (name, value) for name, value in headers.items()}
-        self.headers._store["content-type"] = ("Content-Type", "application/json")
-        self.status_code, self._reason_phrase, self._charset = 202, None, None
-        self.cookies, self.closed = SimpleCookie(), False
-        self._resource_closers: list[Any] = []
-        self._handler_class = None
-        self._container = [body]

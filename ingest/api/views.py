@@ -19,7 +19,7 @@ from datasets.contracts.contract import Contract, DatasetNotFound
 from datasets.contracts.keys import Claims, read_token
 from ingest.api import openapi, receipts
 from ingest.api.authentication import ApiKeyAuthentication
-from ingest.api.bypasses import Accepted, ApiRequest, AsyncApiView
+from ingest.api.bypasses import Accepted, Answer, ApiRequest, AsyncApiView
 from ingest.api.lookup import look_up
 from ingest.errors import (
     NOTHING_HAPPENED,
@@ -142,7 +142,7 @@ class IngestView(KeyView):
     def accepted_body(self, admission: Admission) -> bytes:
         raise NotImplementedError
 
-    async def post(self, request: ApiRequest, dataset_id: str | None = None) -> HttpResponse:
+    async def post(self, request: ApiRequest, dataset_id: str | None = None) -> Answer:
         wanted = self.dataset_id(request, dataset_id)
         with self.hold:
             admission = await self.under_contract(wanted, self.ingest)
@@ -275,7 +275,7 @@ class ValidateView(IngestView):
             return "lines"
         return "batch" if body.lstrip()[:1] == b"[" else "single"
 
-    async def post(self, request: ApiRequest, dataset_id: str | None = None) -> HttpResponse:
+    async def post(self, request: ApiRequest, dataset_id: str | None = None) -> Answer:
         wanted = self.dataset_id(request, dataset_id)
         with self.hold:
             payload = await self.under_contract(wanted, self.validate)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from config.common import clock
-from config.common.pipelined import execute, run
+from config.common.pipelined import SharedKeys, execute, run
 from config.common.redis import Argument, RedisUnavailable
 from config.common.threads import READING
 from datasets.contracts import revisions
@@ -286,7 +286,9 @@ async def _call(
         _RedisClock.learn(await _server_time(_settings().timeout))
     slot = _free_slots.pop() if _free_slots else _Slot()
     slot.number += 1
-    keys, args = _arguments(contract, payload, trace_id, period, slot)
+    shared = _shared_keys(contract.project_id, contract.owner_id, contract.dataset_id, period)
+    keys: list[Argument] = [slot.name]
+    args = _arguments(contract, payload, trace_id, period, slot)
     if retryable is not None:
         ours = _settings()
         keys += (redis_keys.idempotency(contract.dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
@@ -294,7 +296,7 @@ async def _call(
         args.append(zlib.compress(payload.rejected.answer, 1) if payload.rejected else b"")
     _InFlight.count += 1
     try:
-        reply: list[Any] = await run(_admit, keys, args, timeout=_settings().timeout)
+        reply: list[Any] = await run(_admit, keys, args, timeout=_settings().timeout, shared=shared)
     except RedisUnavailable as failure:
         raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
@@ -310,20 +312,16 @@ async def _call(
     return reply
 
 
-def _arguments(
-    contract: Contract, payload: Payload, trace_id: str, period: str, slot: _Slot
-) -> tuple[list[Argument], list[Argument]]:
-    """Return the keys and arguments of admit.lua that every request has."""
-    dataset_id, owner_id = contract.dataset_id, contract.owner_id
+def _arguments(contract: Contract, payload: Payload, trace_id: str, period: str, slot: _Slot) -> list[Argument]:
+    """Return the arguments of admit.lua that every request has."""
     ours = _settings()
-    keys: list[Argument] = [*_shared_keys(contract.project_id, owner_id, dataset_id, period), slot.name]
-    args: list[Argument] = [
+    return [
         contract.revision,
         slot.number,
         int(clock.seconds() * 1000 + (_RedisClock.ahead_ms or 0) + ours.timeout * 1000),
         payload.count,
-        dataset_id,
-        f"{owner_id}:{period}",
+        contract.dataset_id,
+        f"{contract.owner_id}:{period}",
         contract.schema.version_id,
         payload.format,
         trace_id,
@@ -335,13 +333,12 @@ def _arguments(
         ours.share,
         _Queue.generation,
     ]
-    return keys, args
 
 
 @lru_cache(maxsize=16_384)
-def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -> tuple[str, ...]:
+def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -> SharedKeys:
     """Return the keys of admit.lua that all requests to a dataset in a month share."""
-    return (
+    return SharedKeys(
         revisions.key(project_id),
         counters.limit_key(owner_id),
         counters.total_key(owner_id, period),
