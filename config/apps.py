@@ -16,7 +16,7 @@ class ConfigConfig(AppConfig):
 
     def ready(self) -> None:
         connection_created.connect(_write_dates_in_iso)
-        from config import checks  # noqa: F401, PLC0415  # the import registers the checks, and needs loaded models
+        from config import checks  # noqa: F401, PLC0415  # this import registers the checks. It needs loaded models
 
 
 class AdminConfig(SimpleAdminConfig):

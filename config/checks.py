@@ -1,4 +1,4 @@
-"""System checks: `manage.py` names wrong settings when it starts, and `check --deploy` what production needs."""
+"""System checks. Each command of `manage.py` names wrong settings, `check --deploy` also what production needs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from config.common import redis
 from config.common.env import storage_is_directory
 
-# The share of `maxmemory` at which ingest/queue/lua/admit.lua stops admission.
+# The share of `maxmemory` that ingest/queue/lua/admit.lua uses for admission.
 _ADMISSION_SHARE = 0.8
 _THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 
@@ -53,8 +53,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     if settings.DRAIN_LEASE_SECONDS < 5:
         found.append(
             Warning(
-                "DRAIN_LEASE_SECONDS is short: a second drain would start while the first still runs.",
-                hint="Make it longer than one commit to the storage takes.",
+                "DRAIN_LEASE_SECONDS is short: a second drain could start while the first still runs.",
+                hint="Make it longer than any commit to the storage takes.",
                 id="config.W001",
             )
         )
@@ -122,7 +122,10 @@ def check_machines(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_redis(**_: Any) -> list[CheckMessage]:
-    """Return settings of Redis that may lose accepted records. Managed servers answer INFO, too."""
+    """Return warnings: Redis does not answer, is a cluster, may lose accepted records, or has no suitable `maxmemory`.
+
+    Most come from INFO, which managed servers answer even if they refuse CONFIG.
+    """
     try:
         info = redis.client().info("everything")
     except (RedisError, OSError) as failure:
@@ -169,7 +172,7 @@ def _memory_problems(limit: int) -> Iterator[CheckMessage]:
     if not limit:
         yield Warning(
             "Redis has no `maxmemory`: a long backlog can use all memory of its machine.",
-            hint="Configure `maxmemory` below the machine's memory. At 80 % of it, requests get 503.",
+            hint="Configure `maxmemory` below the machine's memory. At about 80 % of it, requests get 503.",
             id="config.W009",
         )
     elif limit * _ADMISSION_SHARE < settings.BACKLOG_LIMIT_BYTES:
@@ -182,7 +185,7 @@ def _memory_problems(limit: int) -> Iterator[CheckMessage]:
 
 
 def _sync_policy() -> str | None:
-    """Return the `appendfsync` in force, or None if the server does not tell it. Managed servers may not."""
+    """Return the `appendfsync` in force, or None if the server does not report it: some managed servers do not."""
     try:
         policy: str | None = redis.client().config_get("appendfsync").get("appendfsync")
     except RedisError:

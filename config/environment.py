@@ -30,7 +30,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     DATA_DIR: str = str(BASE_DIR / "var")
     DATABASE_URL: str = ""
     REDIS_URL: str = ""
-    # `maxmemory` of the embedded Redis. Admission stops at 80 % of it, whatever the backlog limits are.
+    # `maxmemory` of the embedded Redis. Admission stops at about 80 % of it, whatever the backlog limits are.
     REDIS_MAXMEMORY_BYTES: Positive = msgspec.field(default_factory=lambda: machine_memory() // 2)
     CELERY_BROKER_URL: str = ""
     # A directory, or the URL of an object store (s3://bucket/prefix).
@@ -53,7 +53,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     PROXY_COUNT: NotNegative = 0
     LOGIN_FAILURE_LIMIT: Positive = 5
     LOGIN_LOCKOUT_MINUTES: Positive = 15
-    # True if the operator terminates HTTPS in front of the service.
+    # True if a proxy in front of the service takes HTTPS requests.
     HTTPS: bool = False
 
     # -- `manage.py up`
@@ -69,13 +69,14 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     ADMIN_THREADS: Positive = 8
     # Memory of each web process for large bodies, and for bodies that arrive in pieces (see ingest.validation.room).
     BODY_MEMORY_BYTES: Positive = 256 * 1024 * 1024
-    # A client that has begun its body, and then sends nothing of it for this long, gets 408.
+    # A client that sends nothing of its body for this long gets 408: before the first byte, or between two parts.
     BODY_SILENCE_SECONDS: Seconds = 60.0
-    # A client that reads nothing of its answer for this long loses its connection, which may hold a thread or memory.
+    # On Linux, a client that reads nothing of its answer for this long loses its connection. Until then, it may hold
+    # memory or one of the places for exports.
     SEND_TIMEOUT_SECONDS: LongSeconds = 60.0
     MAX_BODY_BYTES: Positive = 10 * 1024 * 1024
     MAX_BATCH_RECORDS: Positive = 10_000
-    # Queued bytes, of one dataset and of all, above which requests get 503.
+    # Requests get 503 if a dataset, or all datasets together, would queue more than this number of bytes.
     BACKLOG_LIMIT_BYTES_PER_DATASET: Positive = 2 * 1024**3
     BACKLOG_LIMIT_BYTES: Positive = 4 * 1024**3
     # The share that a project may take of what other projects leave free of BACKLOG_LIMIT_BYTES. 1 is no limit.
@@ -85,12 +86,12 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     IDEMPOTENCY_TTL_SECONDS: Positive = 24 * 3600
     # Idempotency-Keys that are remembered for a project: each takes 165 bytes of Redis's memory.
     IDEMPOTENCY_KEYS_PER_PROJECT: Positive = 1_000_000
-    # The latest refused requests that each project keeps for the admin, with the start of their bodies. 0 keeps none.
+    # How many refused requests each project keeps for the admin, with the start of their bodies. 0 keeps none.
     REFUSAL_LOG_ENTRIES: NotNegative = 100
 
     # -- Redis and the contract cache
 
-    # The time limit of one reply, and of one whole admission, reconnection included.
+    # The time limits of one reply of Redis, and of one admission with its reconnections.
     REDIS_TIMEOUT_SECONDS: Timeout = 1.0
     ADMISSION_TIMEOUT_SECONDS: Timeout = 3.0
     # A project's revision makes a change take effect immediately. This limit covers a revision that was lost.
@@ -99,7 +100,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- quotas
 
-    # Records a month for users without a limit of their own. -1 is unlimited.
+    # The monthly limit, in records, of users who have no limit of their own. -1 is unlimited.
     DEFAULT_QUOTA_LIMIT: Annotated[int, Meta(ge=-1)] = -1
     USAGE_FLUSH_SECONDS: Seconds = 10.0
 
@@ -109,21 +110,22 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # The most that one commit takes from the queue.
     DRAIN_MAX_RECORDS: Positive = 500_000
     DRAIN_MAX_BYTES: Positive = 64 * 1024**2
-    # Time after which another drain follows one that died. Longer than any commit takes.
+    # Time after which another drain follows one that died. It must be longer than any commit takes.
     DRAIN_LEASE_SECONDS: Seconds = 30.0
     COMPACT_SECONDS: LongSeconds = 300.0
     # How long files that a compaction replaced stay for readers of an older table version.
     VACUUM_RETENTION_HOURS: NotNegative = 24
-    # Stored days that are older are deleted. 0 keeps all.
+    # Number of days for which stored records are kept, counted from acceptance. 0 keeps all.
     RETENTION_DAYS: NotNegative = 0
-    # The time limit of one request to an object store. A failed request is retried for at most as long again.
+    # The time limit of one request to an object store. A failed request is repeated, up to 5 times, but not after this
+    # time has passed since the first attempt.
     STORAGE_TIMEOUT_SECONDS: Seconds = 30.0
     HEARTBEAT_SECONDS: Seconds = 5.0
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
 
-# Variables whose text has a form of its own. Each function raises ImproperlyConfigured.
-_FORMS: Mapping[str, Callable[[str], object]] = {
+# Variables whose text has its own syntax. Each function checks one, and raises ImproperlyConfigured.
+_SYNTAX: Mapping[str, Callable[[str], object]] = {
     "DATA_DIR": data_directory,
     "DATABASE_URL": database,
     "STORAGE_URL": storage_location,
@@ -144,7 +146,7 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         if text := variables.get(field.name):
             try:
                 values[field.name] = _value(text, field.type)
-                _FORMS.get(field.name, str)(text)
+                _SYNTAX.get(field.name, str)(text)
             except msgspec.ValidationError:
                 problems.append(f"{field.name}={text}: expected {_expected(field.type)}.")
             except ImproperlyConfigured as error:

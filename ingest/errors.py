@@ -67,7 +67,7 @@ class LengthRequired(ApiError):
 
 
 class BodyTooSlow(ApiError):
-    """The client has begun its body, and then sent nothing for too long."""
+    """The client sent nothing of its body for BODY_SILENCE_SECONDS."""
 
     status, code, error = 408, "body_too_slow", "Request body too slow"
     headers = _RETRY
@@ -80,7 +80,7 @@ class BodyTooLarge(ApiError):
 
 
 class TooManyRecords(ApiError):
-    """The batch has more records than the limit."""
+    """The batch has more records than MAX_BATCH_RECORDS."""
 
     status, code, error = 413, "too_many_records", "Batch has too many records"
 
@@ -122,7 +122,7 @@ OUTCOME_UNKNOWN = {"detail": "The outcome is unknown. Send the request again wit
 
 
 class QueueUnavailable(ApiError):
-    """Redis gives no answer, or its data is not ours."""
+    """Redis, the database or the storage does not answer, Redis's data is not ours, or this process is overloaded."""
 
     status, code, error = 503, "queue_unavailable", "Ingest queue unavailable"
     headers, confirmed = _RETRY, True

@@ -1,4 +1,4 @@
-"""The sockets of this process's clients. ASGI names a client by its address, and has no way to its connection."""
+"""The sockets of this process's clients. ASGI tells only the address of a client, and not its connection."""
 
 import contextlib
 import ctypes
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 Peer = tuple[str, int]  # address and port
-# Looking through thousands of sockets takes milliseconds: at most a tenth of the time is spent on it.
+# A search through thousands of sockets takes milliseconds. After a search, wait 10 times as long as it took, so that
+# searches take less than a tenth of the time.
 _PAUSE_FACTOR = 10
 _TRIES = 10
 TRY_AGAIN_SECONDS = 0.05
@@ -28,7 +29,7 @@ def sockets() -> Iterator[tuple[int, socket.socket]]:
 
 
 class _Seen:
-    """Which socket each client had when we looked last, and when we may look again."""
+    """The socket that each client had at the last search, and when the next search may begin."""
 
     look_at = 0.0
     numbers: ClassVar[dict[Peer, int]] = {}
@@ -37,7 +38,7 @@ class _Seen:
 def connection_of(peer: Peer) -> socket.socket | None:
     """Return a duplicate of the socket of a client's connection.
 
-    None if it is gone, or if it was not found and it is too early to look again.
+    Return None if the connection is gone, or if it was not found and it is too early to look again.
     """
     found = _duplicate(_Seen.numbers.get(peer), peer)
     began = time.monotonic()
@@ -55,7 +56,8 @@ def reset(peer: Peer) -> None:
         connection = connection_of(peer)
         if connection is not None:
             with connection:
-                # `connect` to no address resets it. An HTTP/1.0 client takes a normal close for the end of the answer.
+                # `connect` with 16 zero bytes (AF_UNSPEC) resets the connection. After a normal close, an HTTP/1.0
+                # client would take the part that it has for the whole answer.
                 ctypes.CDLL(None).connect(connection.fileno(), bytes(16), 16)
             return
         time.sleep(TRY_AGAIN_SECONDS)

@@ -1,4 +1,4 @@
-"""Helpers of the settings: forms of variables, the broker's address, and files of the embedded default."""
+"""Helpers of the settings: the syntax of variables, the broker's address, and files of the embedded default."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ def machine_memory() -> int:
     return memory
 
 
-# -- forms of variables: the errors' messages hold no secret
+# -- the syntax of variables. The messages of the errors contain no secret
 
 
 def data_directory(text: str) -> Path:

@@ -1,6 +1,4 @@
-"""Redis on the request path: one connection per process for small commands, which go out as they come.
-
-A few more connections serve large commands.
+"""Redis on the request path: one connection per process for small commands, and a few more for large ones.
 
 Commands that become ready in the same turn of the event loop are sent with one write. Redis answers in order, so the
 first future that waits gets the first reply. No command waits for the reply to another one.
@@ -82,10 +80,10 @@ def _beginning(command: str, script: str, count: int) -> bytes:
 async def execute(*command: Argument, timeout: float) -> Any:
     """Send one command that is safe to repeat, and return its reply.
 
-    If the connection is lost, the command is sent again over a new one, for up to `timeout` seconds, counted from the
-    beginning of the outage. So a restart of Redis passes unnoticed, and in a long outage requests fail immediately.
+    If the connection is lost, send the command again over a new one, for up to `timeout` seconds from the beginning of
+    the outage. So a client does not notice a restart of Redis, and in a long outage requests fail immediately.
 
-    Raises RedisUnavailable, or redis-py's ResponseError where Redis refuses the command.
+    Raises RedisUnavailable, or redis-py's ResponseError if Redis refuses the command.
     """
     return await _execute(_pack(command), timeout)
 
@@ -288,7 +286,8 @@ def _error(text: str) -> RedisError:
 class _Process:
     pipelines: tuple[_Pipeline, ...] = ()
     turn = 0
-    outage_since: float | None = None  # on the loop's clock; Redis is away for all connections, or for none
+    # When the outage began, by the loop's clock; None if there is none. All connections of the process share it.
+    outage_since: float | None = None
 
 
 def _pipeline(size: int) -> _Pipeline:

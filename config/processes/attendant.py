@@ -1,9 +1,10 @@
 """Wait for the supervisor in place of `manage.py up`: `python attendant.py SUPERVISOR LOCK ARGUMENT…`.
 
-Once everything runs, `up` replaces itself by this program, which has the same process id and takes 5 MB. Django and all
-that `up` has imported take 100 MB, and waiting needs none of it. The supervisor remains its child, and ends with it.
+Once everything runs, `up` replaces itself by this program, which has the same process ID and takes 5 MB. Django and all
+that `up` has imported take 100 MB, and nothing of it is needed to wait. The supervisor remains its child, and ends
+with it.
 
-SUPERVISOR: the supervisor's process id. LOCK: the file descriptor of the claim on the data directory. The arguments
+SUPERVISOR: the supervisor's process ID. LOCK: the file descriptor of the claim on the data directory. The arguments
 are those of `up`, for people who read the list of processes.
 """
 
@@ -13,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-# What stops everything. `up` blocks them before it replaces itself, so that none is lost on the way.
+# The signals that stop everything. `up` blocks them before it replaces itself, so that none is lost meanwhile.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -39,7 +40,7 @@ def attend(supervisor: int, lock: int) -> int:
             signal.signal(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     _, status = os.waitpid(supervisor, 0)
-    os.ftruncate(lock, 0)  # ended in good order: see config.processes.startup.Claim
+    os.ftruncate(lock, 0)  # everything has ended as it should: see config.processes.startup.Claim
     return max(os.waitstatus_to_exitcode(status), 0)
 
 

@@ -153,6 +153,6 @@ def why_redis_ended(directory: Path, log: Path) -> CommandError:
     repair = f"exec -a valkey-check-aof {shlex.quote(str(get_binary_path()))} --fix {file}"
     return CommandError(
         f"The embedded Redis did not start, because its file {file} is damaged (its log is {log}). "
-        f"Restore {directory} from a backup. Or copy it, then cut off the damaged end, which loses the requests queued "
-        f"there: bash -c {shlex.quote(repair)}"
+        f"Restore {directory} from a backup. Without a backup, copy {directory}, then run this command, which removes "
+        f"the damaged end of the file and the requests in it: bash -c {shlex.quote(repair)}"
     )

@@ -19,9 +19,9 @@ from config.common.env import BASE_DIR, embedded_redis_socket
 from config.common.private import UMASK
 from config.processes.startup import listen_address
 
-# A comment begins so in supervisor's files, even between quotes.
+# In supervisor's files, a comment begins like this, even between quotes.
 _COMMENT = re.compile(r"\s[;#]").search
-# The limit of a process's open files, connections among them. No process needs nearly as many.
+# The limit of a process's open files. Each connection is one. No process needs nearly as many.
 _MAX_FILES = 65_536
 # The fewest open files with which supervisor itself starts.
 _MIN_FILES = 64
@@ -74,13 +74,14 @@ def redis_command() -> list[str]:
 
 
 def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[Program]:
-    """Return the processes: Redis if it is embedded, web, workers and beat.
+    """Return the processes: Redis if it is embedded, web, worker, upkeep and beat.
 
     Args:
         port: The port that the web processes listen on.
         web: Number of web processes.
         workers: Number of processes that store records.
-        umask: The operator's. It applies to tables outside the data directory, which other users may need to read.
+        umask: The operator's umask. It applies to tables outside the data directory, which other users may need to
+            read.
     """
     if Path(settings.STORAGE_URL).is_relative_to(settings.DATA_DIR):
         umask = UMASK
@@ -98,7 +99,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         # divided by the number of processes: 2,048.
         *("--backpressure", str(_MAX_FILES)),
         "--respawn-failed-workers",
-        # Without a limit, one client that does not send its body delays a stop or a reload for as long as it likes.
+        # Without a limit, one client that does not send its body could delay a stop or a reload forever.
         *("--workers-kill-timeout", str(settings.WEB_STOP_SECONDS)),
         "--no-ws",
         # granian never ends the read of an HTTP/2 body whose connection is lost, and its thread would spin.
@@ -119,7 +120,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
 
 
 def allow_many_files() -> None:
-    """Raise the limit of open files as far as allowed: a connection is one, and many systems begin with 1,024."""
+    """Raise the limit of open files as far as allowed. Each connection is one, and many systems allow only 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -183,6 +184,7 @@ def _escaped(value: object) -> str:
     text = str(value)
     if _COMMENT(text):
         raise ImproperlyConfigured(
-            f"{settings.DATA_DIR}: supervisor cannot read a path with “ #” or “ ;” in it. Choose another DATA_DIR."
+            "supervisor cannot read a path in which a space is followed by # or ;. Choose another DATA_DIR, or install "
+            f"the service at another path: {text}"
         )
     return text.replace("%", "%%")

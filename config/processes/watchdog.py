@@ -1,7 +1,7 @@
 """A thread in each Celery process that writes the process's heartbeat, and ends the process if it stops working.
 
 After an outage of the broker, Celery may stay connected and never take a message again; a new process works. The
-thread judges by work done, and measures with the monotonic clock, which corrections of the time of day do not move.
+thread looks at the work that is done. It uses the monotonic clock, which corrections of the time of day do not move.
 """
 
 import logging
@@ -84,7 +84,7 @@ def watch_beat(shortest_interval: float) -> None:
 
 
 def _state_of_worker(process: str) -> str:
-    """Return `ok`, or for how long this worker has run the same tasks. It takes the next one when one is done."""
+    """Return `ok`, or a text that says for how long this worker has run the same tasks."""
     busy = Progress.seconds_ago() if state.active_requests else 0.0
     return f"busy with the same tasks for {busy:.0f} seconds" if busy > _BUSY_SECONDS[process] else "ok"
 

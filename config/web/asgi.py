@@ -52,14 +52,14 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
 async def _answer(request: ApiRequest, scope: Mapping[str, Any]) -> Answer:
     if _has_no_single_host(request.META, scope):
         return to_response(ApiError({"detail": "An HTTP/1.1 request needs one Host header."}))
-    if b"%2f" in scope["raw_path"].lower():  # a slash in a name is another address than a slash between names
+    if b"%2f" in scope["raw_path"].lower():  # a slash in a name is not a slash between names
         return to_response(NotFound())
     try:
         match = resolve(request.path)
         response: Answer = await match.func(request, *match.args, **match.kwargs)
     except Resolver404:
         return to_response(NotFound())
-    except Exception:  # a defect outside of the views, which answer theirs
+    except Exception:  # a defect outside of the views: they handle their own exceptions
         logger.exception("unforeseen error in %s", request.path)
         return to_response(InternalError())
     return response
@@ -68,7 +68,7 @@ async def _answer(request: ApiRequest, scope: Mapping[str, Any]) -> Answer:
 def _has_body(meta: Mapping[str, str]) -> bool:
     """Return whether a body was announced. If it was not read, the connection ends with the answer.
 
-    Otherwise a client would send its next request where the server still expects the rest of this one.
+    Otherwise the server would take the client's next request for the rest of this body.
     """
     return meta.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in meta
 

@@ -1,7 +1,10 @@
-"""The ASGI application as granian serves it. Each web process also does two other things.
+"""The ASGI application as granian serves it, and what else each web process does.
 
-It keeps the cached contracts confirmed. And it ends when granian's main process is gone: a main process that was killed
-cannot stop its workers, and they would hold the port forever.
+- It keeps the cached contracts confirmed.
+- It ends when granian's main process is gone. A main process that was killed cannot stop its workers, and they would
+  hold the port forever.
+- It sets options of the listening socket, which notice lost clients.
+- It tunes Python's garbage collector and the switch between threads.
 """
 
 import gc
@@ -34,7 +37,7 @@ _KEEPALIVE = (
 
 
 def _end() -> None:
-    # A timer of the kernel, because granian's shutdown waits for requests and lets no Python thread run meanwhile.
+    # Use a timer of the kernel: granian's shutdown waits for requests, and no Python thread runs meanwhile.
     signal.alarm(settings.WEB_STOP_SECONDS)
     # Repeat the signal: a process that is still starting has the main process's handler, which ignores it.
     while True:
@@ -43,10 +46,11 @@ def _end() -> None:
 
 
 def _notice_lost_clients() -> bool:
-    """Have the kernel end connections of clients that vanished or do not read. Return False if it is too early.
+    """Make the kernel end connections of clients that vanished or do not read. Return False if it is too early.
 
     The kernel asks clients that are silent for a minute whether they are still there. Connections inherit these options
-    from the socket that listens. granian has no setting for them, and opens that socket after it has loaded us.
+    from the listening socket. granian has no setting for these options. It opens the listening socket after it has
+    imported this module, so the socket may not exist yet.
     """
     found = False
     for _, listener in sockets():
@@ -65,8 +69,8 @@ def _attend(main: int) -> None:
     _end()
 
 
-# The garbage collector need not look at objects of the imports, which stay. Requests make few cycles, so it looks for
-# them less often than by default.
+# The garbage collector need not look at the objects of imported modules, which stay. Requests make few cycles of
+# references, so it looks for them less often than by default.
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)

@@ -1,9 +1,9 @@
 """Read and discard the rest of a refused body, so that its sender gets the answer (RFC 9112, 9.6).
 
-A server that closes a connection while the client is still sending resets it, and most clients then report a broken
-connection instead of the answer. We read a small body before the answer, because it is usually on its way already; the
-connection stays open. We answer a large body immediately. The server then closes its socket, but we hold a duplicate,
-from which we read and discard the rest, within limits on time and bytes.
+If a server closes a connection while the client is still sending, the connection is reset, and most clients report a
+broken connection instead of the answer. Most of a small body has usually arrived already. So we read it before we
+answer, and the connection stays open. We answer a large body immediately. The server then closes its socket, but we
+hold a duplicate of it. From the duplicate we read and discard the rest, within limits of time and bytes.
 """
 
 import asyncio

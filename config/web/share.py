@@ -1,8 +1,9 @@
 """Limit the admin's share of a web process, so that requests to /admin/ cannot take the API's processor time.
 
-- ADMIN_THREADS serve the admin, and as many requests wait for one of them, for a second at most.
-- Requests of people who are not logged in may use a fifth of one core, in a burst two seconds of it. Requests
-  beyond it get 503 before Django sees them. Anyone can ask for a password check, which costs a third of a second.
+- ADMIN_THREADS threads serve the admin. The same number of requests may wait for one of them, for at most a second.
+- Requests of people who are not logged in may use a fifth of one core, and up to two seconds of processor time in one
+  burst. Further requests get 503 before Django sees them. Anyone can ask for a password check, which costs a third of
+  a second.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ class Budget:
         self._left, self._at = burst, time.monotonic()
 
     def spend(self, seconds: float) -> bool:
-        """Take off what was used; return whether something is left."""
+        """Subtract processor time that was used. Return whether some is left."""
         now = time.monotonic()
         self._left = min(self._burst, self._left + (now - self._at) * self._share) - seconds
         self._at = now

@@ -30,7 +30,7 @@ _STREAMS = Lane("streams", max(2, settings.ADMIN_THREADS // 2))
 
 @dataclass(slots=True)
 class Answer:
-    """An answer of Django's."""
+    """An answer for the client."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -52,14 +52,14 @@ async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def _page(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer:
-    """Answer by Django if the admin's share allows it, else by a page that asks to try again."""
+    """Return Django's answer if the admin's share allows it, else a page that asks to try again."""
     busy = Answer(503, [*share.HEADERS, (b"content-length", b"%d" % len(share.PAGE))], share.PAGE)
     visitor = share.Visitor(environ)
     if not visitor.is_welcome():
         return busy
     try:
         environ["wsgi.input"] = BytesIO(await _body(environ, receive, hold))
-    except ApiError:  # it was too slow, its connection was lost, or there is no room for it
+    except ApiError:  # the body came too slowly, its connection was lost, or there is no memory for it
         return busy
     async with share.place() as place:
         if not place:
@@ -70,7 +70,7 @@ async def _page(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer
 
 
 async def _body(environ: Mapping[str, Any], receive: Receive, hold: Hold) -> bytes:
-    """Read a form before it takes a thread. What is larger than Django takes is not read: Django refuses it."""
+    """Read a form before it takes a thread. Do not read a form that is too large for Django, which refuses it."""
     length = environ.get("CONTENT_LENGTH", "")
     if not length.isdecimal() or not 0 < int(length) <= (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0):
         return b""
@@ -99,7 +99,7 @@ def _environ(scope: Mapping[str, Any]) -> dict[str, Any]:
         "wsgi.run_once": False,
     }
     for name, value in scope["headers"]:
-        if b"_" in name:  # else X_Forwarded_For would be taken for X-Forwarded-For
+        if b"_" in name:  # otherwise X_Forwarded_For would count as X-Forwarded-For
             continue
         key = name.decode("latin-1").upper().replace("-", "_")
         key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
@@ -131,7 +131,7 @@ def _file(environ: dict[str, Any]) -> Answer:
 
 
 def _start_response(status: str, headers: Any, error: Any = None, /) -> Callable[[bytes], object]:
-    """Ignore what WSGI tells here: Django returns its response, which has all of it."""
+    """Ignore the arguments: the response that Django returns has the same status and headers."""
     return len
 
 

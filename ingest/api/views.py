@@ -147,7 +147,7 @@ class IngestView(KeyView):
         with self.hold:
             admission = await self.under_contract(wanted, self.ingest)
         headers = {"Location": f"/datasets/{admission.dataset_id}/receipts/{receipts.issue(admission)}"}
-        if admission.replayed:
+        if admission.is_repeated:
             headers["Idempotent-Replayed"] = "true"
         if admission.rejected:
             headers |= lenient.APPLIED
@@ -168,7 +168,7 @@ class IngestView(KeyView):
             return earlier
         retryable = await self.retryable(contract, key) if key else None
         admission = await admit(contract, payload, trace_id=request_id(self.request), retryable=retryable)
-        if payload.rejected and payload.rejected.count and not admission.replayed:
+        if payload.rejected and payload.rejected.count and not admission.is_repeated:
             await self.keep_rejected(payload.rejected, contract)
         return admission
 

@@ -68,8 +68,8 @@ ADVICE = {
         "Compare the ID in the address with the dataset's page, and check the key's project.",
     ),
     "body_too_slow": (
-        "Many clients sent their bodies too slowly at the same time.",
-        "Send bodies without pauses. For clients on slow lines, put a proxy that buffers in front.",
+        "A client sent nothing of its body for BODY_SILENCE_SECONDS.",
+        "Send bodies without long pauses. For clients on slow lines, put a proxy in front that buffers bodies.",
     ),
     "length_required": (
         "An NDJSON body came in chunks and without its length, so a cut-off body would look complete.",
@@ -77,10 +77,13 @@ ADVICE = {
     ),
     "body_too_large": ("A body is larger than MAX_BODY_BYTES.", "Send smaller batches."),
     "too_many_records": ("A batch has more records than MAX_BATCH_RECORDS.", "Send smaller batches."),
-    "unsupported_media_type": ("The Content-Type is not JSON.", "Send Content-Type: application/json."),
+    "unsupported_media_type": (
+        "The Content-Type is not one that the address accepts.",
+        "Send application/json, or application/x-ndjson to the address that ends in /batch.",
+    ),
     "unsupported_content_encoding": (
         "The Content-Encoding is not supported.",
-        "Use gzip or zstd, or do not compress.",
+        "Use gzip, deflate or zstd, or do not compress.",
     ),
     "quota_exceeded": (
         "The owner's monthly quota is used up.",
@@ -95,14 +98,18 @@ ADVICE = {
         "Check that a worker runs, that the storage is writable, and that Redis has memory left (see /readyz).",
     ),
     "queue_unavailable": (
-        "Redis or the database did not answer.",
-        "Start them again. Clients must retry with the same Idempotency-Key, so that nothing is stored twice.",
+        "Redis or the database did not answer, or a web process had too many bodies or requests in hand.",
+        "/readyz names what does not answer; if all is ok, clients sent too much at the same time. Clients must retry "
+        "with the same Idempotency-Key, so that nothing is stored twice.",
     ),
     "receipt_not_found": (
         "A client asked for a receipt that does not exist.",
         "Use the whole Location header of the answer.",
     ),
-    "method_not_allowed": ("A request did not use POST.", "Use POST."),
+    "method_not_allowed": (
+        "A request used a method that its address does not have.",
+        "Use POST for records, and GET for receipts.",
+    ),
     "not_found": ("The address does not exist.", "Use the address that the dataset's page shows."),
     "bad_request": ("A request is malformed.", "Compare it with the curl command on the dataset's page."),
     "internal_error": ("This is a bug in the service.", "Find the details in its log."),
@@ -186,7 +193,10 @@ def _quota(project: Project) -> Iterator[Finding]:
 
 
 def _refusals(project: Project) -> Iterator[Finding]:
-    """Yield the refusals of the last 24 hours, or that the project has had no request at all."""
+    """Yield a finding for each error code of the last 24 hours.
+
+    Yield another one if statistics have no accepted and no refused request of the project in the last month.
+    """
     refused, oldest = statistics.refused([project.pk]), statistics.this_hour() - 23
     counts: Counter[str] = Counter()
     for (hour, code), count in refused.items():

@@ -49,7 +49,7 @@ class _RedisCollector(Collector):
         yield _gauge("ingest_redis_memory_bytes", "Bytes of memory that Redis uses.", used)
         yield _gauge(
             "ingest_redis_memory_limit_bytes",
-            "Redis's maxmemory in bytes, 0 if unlimited. Admission stops at 80 %.",
+            "Redis's maxmemory in bytes, 0 if unlimited. Admission stops at about 80 %.",
             limit,
         )
         yield from _processes()

@@ -45,7 +45,7 @@ _admit = script("admit")
 # Admissions of this process that may wait for Redis. Others are refused immediately, so that the wait stays short.
 MAX_IN_FLIGHT = 2_000
 
-# How many bytes of a body's digest are kept with an Idempotency-Key.
+# The number of bytes of a body's digest that Redis keeps with an Idempotency-Key.
 _DIGEST_BYTES = 8
 # How often a process notes the last use of an API key, which only the admin shows.
 _LAST_USED_SECONDS = 10.0
@@ -60,7 +60,10 @@ _FULL = {
 }
 
 
-_TOO_MANY = {"detail": "This server has as many requests in hand as it can serve. Nothing was queued or charged."}
+_TOO_MANY = {
+    "detail": "This web process already has the maximum number of requests that wait for Redis. Nothing was queued or "
+    "charged."
+}
 _UNUSABLE = {
     "detail": "Redis holds data of another installation or release (see /readyz). Nothing was queued or charged."
 }
@@ -76,7 +79,7 @@ class Admission(Struct, frozen=True):
     limit: int
     used: int
     period: str
-    replayed: bool  # whether this is the answer to an earlier request with the same Idempotency-Key
+    is_repeated: bool  # whether this is the answer to an earlier request with the same Idempotency-Key
     rejected: bytes = b""  # the first answer's text about refused records; empty if the batch was not lenient
 
 
@@ -190,7 +193,8 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
 async def accepted_before(contract: Contract, retryable: Retryable) -> Admission | None:
     """Return the first answer to a repeated request, or None if it was not accepted before.
 
-    A newer schema or an archived dataset may refuse the repeated request.
+    Call this when a request with an Idempotency-Key is refused: the schema may have changed, or the dataset may have
+    been archived, after the first request was accepted.
 
     Raises:
         config.common.redis.RedisUnavailable: Redis does not answer.
@@ -211,7 +215,7 @@ async def accepted_before(contract: Contract, retryable: Retryable) -> Admission
         limit=quota.limit,
         used=quota.used,
         period=quota.period,
-        replayed=True,
+        is_repeated=True,
         rejected=_unpacked(*rejected),
     )
 
@@ -223,7 +227,7 @@ async def _admit_or_refuse(
     while True:
         reply = await _call(contract, payload, trace_id, retryable, period)
         outcome = reply[0]
-        if outcome in (b"accepted", b"replayed"):
+        if outcome in (b"accepted", b"repeated"):
             _, _, generation, stream_id, count, limit, used, *first = reply
             answer = payload.rejected.answer if payload.rejected else b""
             return Admission(
@@ -234,7 +238,7 @@ async def _admit_or_refuse(
                 limit,
                 used,
                 period,
-                outcome == b"replayed",
+                outcome == b"repeated",
                 _unpacked(first[0]) if first else answer,
             )
         _last_use_noted.pop(contract.key_id, None)  # the use was not noted
@@ -255,7 +259,7 @@ async def _admit_or_refuse(
 
 
 def _seed(contract: Contract, period: str) -> None:
-    """Restore what Redis lacks, unless its data is not ours: another installation may use it after a wipe."""
+    """Restore the counters and the generation that Redis lacks. Raise QueueUnavailable if its data is not ours."""
     try:
         _Queue.generation = generations.begin()
     except UnusableData as refusal:
@@ -279,7 +283,7 @@ def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
 async def _call(
     contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str
 ) -> list[Any]:
-    """Run admit.lua in a slot of its own; return its reply."""
+    """Run admit.lua, with a slot that no other admission uses meanwhile. Return its reply."""
     if _InFlight.count >= MAX_IN_FLIGHT:
         raise QueueUnavailable(_TOO_MANY)
     if _RedisClock.ahead_ms is None:

@@ -148,21 +148,21 @@ def test_up_starts_after_all_but_redis_was_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a[b", "a]b", "a^b", "a|b", "a\\b", "a%41b"])
-def test_up_names_a_directory_that_cannot_hold_tables(tmp_path: Path, name: str) -> None:
+def test_up_refuses_a_data_dir_whose_path_cannot_hold_tables(tmp_path: Path, name: str) -> None:
     refuses(Stack(tmp_path / name), "Choose another DATA_DIR, or another STORAGE_URL.")
 
 
-def test_up_names_a_directory_that_is_not_text(tmp_path: Path) -> None:
+def test_up_refuses_a_data_dir_whose_path_is_not_text(tmp_path: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     refuses(Stack(tmp_path / "é", environment=ascii_only), "Set LC_ALL=C.UTF-8")
     refuses(Stack(tmp_path / "a\nb"), "choose another DATA_DIR")
 
 
-def test_up_names_a_directory_supervisor_cannot_read(tmp_path: Path) -> None:
-    refuses(Stack(tmp_path / "a #b", "--no-demo"), "Choose another DATA_DIR.")
+def test_up_refuses_a_data_dir_that_supervisor_cannot_read(tmp_path: Path) -> None:
+    refuses(Stack(tmp_path / "a #b", "--no-demo"), "Choose another DATA_DIR, or install the service at another path")
 
 
-def test_up_names_a_directory_that_root_made(tmp_path: Path) -> None:
+def test_up_refuses_a_data_dir_that_root_owns(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "data", "--no-demo")
     stack.data_dir.mkdir(mode=0o700)
     if os.geteuid() == 0:
@@ -194,8 +194,8 @@ def test_up_names_a_damaged_append_only_file(tmp_path: Path) -> None:
     (file,) = stack.data_dir.glob("redis/appendonlydir/*.incr.aof")
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2] + b"damage" + content[len(content) // 2 :])
-    line = refuses(stack, "cut off the damaged end")
-    command = line.partition("the requests queued there: ")[2]
+    line = refuses(stack, "which removes the damaged end of the file")
+    command = line.partition("and the requests in it: ")[2]
     done = subprocess.run(["sh", "-c", command], input=b"y\n", capture_output=True)
     assert done.returncode == 0, (done.stdout, done.stderr)
     starts(Stack(stack.data_dir, "--no-demo"))

@@ -46,13 +46,13 @@ _START_SECONDS = 60
 
 
 class Command(ServiceCommand):
-    """Start web, workers, beat and, unless REDIS_URL is set, Redis. Ctrl-C or SIGTERM stops them all."""
+    """Start web, workers, upkeep, beat and, unless REDIS_URL is set, Redis. Ctrl-C or SIGTERM stops them all."""
 
     help = (
-        "Start the whole service on this machine: web, workers, beat, and Redis unless REDIS_URL is set. A process "
-        "that dies is started again; Ctrl-C or SIGTERM stops them all. Each start migrates the database. The first "
-        "start makes a demo project and prints a curl command for it. The service listens on the address in the "
-        "environment variable HOST (default: 127.0.0.1)."
+        "Start the whole service on this machine: web, workers, upkeep, beat, and Redis unless REDIS_URL is set. A "
+        "process that dies is started again; Ctrl-C or SIGTERM stops them all. Each start migrates the database and "
+        "the data in Redis. The first start makes a demo project and prints a curl command for it. The service listens "
+        "on the address in the environment variable HOST (default: 127.0.0.1)."
     )
 
     _supervisor: "subprocess.Popen[bytes] | None" = None

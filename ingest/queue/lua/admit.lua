@@ -1,13 +1,13 @@
 -- Admit one request to a dataset's queue: check everything that must hold, then charge, queue and mark the dataset as
--- pending. All or nothing: every check comes before the first write.
+-- pending. All or nothing: every check comes before the first write. (`room` is only a cached value, see below.)
 --
 -- The keys and arguments of the Idempotency-Key are absent if the client sent none.
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted, time, generation, stream id, number of records, limit, used
---      replayed, the same, and what the first request's `rejected` was
+--      repeated, the same, and the `rejected` of the first request with this Idempotency-Key
 --      stale               the contract has changed: read it again
---      late                the deadline has passed, or the slot has had a later request: nothing will happen
+--      late                the deadline has passed, or the slot has had a later request: nothing was changed
 --      unseeded            a quota counter is missing, or the generation is another: seed both and call again
 --      key_reused          the Idempotency-Key came with another body before
 --      over_quota, time, limit, used
@@ -18,11 +18,12 @@
 -- attempt, but with the present quota. A number below the slot's comes from an admission that the process has given up.
 -- It must not act.
 --
--- Admission stops when Redis uses 80 % of `maxmemory`, so that drains and the changes of admins always fit. Without a
--- `maxmemory`, or if the server hides it, the room has no end until Redis refuses a write. INFO costs half as much as
--- the rest of the script, so the script calls it once a second and keeps the result as `room`: the number of queued
--- bytes up to which it admits requests until the next INFO. That is what is queued now and half of the free memory,
--- because an entry takes more memory than its body. Less than 1 % of free memory counts as none.
+-- Admission stops when Redis uses about 80 % of `maxmemory`, so that drains and the changes of admins always fit. INFO
+-- costs half as much as the rest of the script, so the script calls it once a second and keeps the result as `room`: the
+-- number of queued bytes up to which it admits requests until the next INFO. That is the number of bytes queued now, and
+-- half of what is free below 80 %, because an entry takes more memory than its body. If less than 1 % of `maxmemory` is
+-- free below 80 %, nothing is admitted. Without a `maxmemory`, or if the server hides it, the room has no limit, until
+-- Redis refuses a write.
 --
 -- The script sums up the bytes of a project only while the backlog is long enough for its share to matter.
 --
@@ -51,7 +52,7 @@ local known_revision, -- under which the web process has read the contract
     project_id,
     share, -- that a project may take of the backlog that other projects leave free
     known_generation, -- that the web process knows to be its installation's
-    digest, -- 8 bytes, of the kind of body and the body
+    digest, -- 8 bytes: a digest of the body and its kind
     key_seconds, -- for which an Idempotency-Key is remembered
     max_keys, -- Idempotency-Keys that a project may use in this time
     rejected -- what the answer says about the records that a lenient batch leaves out; '' for any other request
@@ -99,7 +100,7 @@ if idempotency_key then
         end
         local first_generation, first_id, first_count, first_rejected =
             string.match(first, '^(%S+) (%S+) (%d+) ?(.*)', 9)
-        return {'replayed', now, first_generation, first_id, tonumber(first_count), limit, used, first_rejected}
+        return {'repeated', now, first_generation, first_id, tonumber(first_count), limit, used, first_rejected}
     end
 end
 if limit ~= -1 and used + records > limit then
@@ -167,7 +168,8 @@ if idempotency_key then
     end
 end
 
--- All checks have passed. A server that is out of memory refuses the first write, and no later one.
+-- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It does not refuse
+-- a later one.
 local id = redis.call(
     'XADD', stream_key, '*', 'b', body, 'f', format, 'n', count, 'v', version_id, 't', trace_id
 )

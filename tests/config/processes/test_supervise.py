@@ -57,7 +57,7 @@ def test_supervisor_does_not_start_the_operators_redis(settings: Settings, tmp_p
 @pytest.mark.parametrize("name", ["a #b", "a ;b"])
 def test_a_path_that_supervisor_cannot_read_is_refused(settings: Settings, tmp_path: Path, name: str) -> None:
     settings.DATA_DIR, settings.REDIS_IS_EMBEDDED = tmp_path / name, True
-    with pytest.raises(ImproperlyConfigured, match="Choose another DATA_DIR"):
+    with pytest.raises(ImproperlyConfigured, match="Choose another DATA_DIR, or install the service at another path"):
         configuration(programs(port=1, web=1, workers=1))
 
 

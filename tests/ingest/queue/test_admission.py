@@ -39,7 +39,10 @@ PROJECT_FULL = {**FULL, "detail": f"This project has used its share of the backl
 ALL_FULL = {**FULL, "detail": f"The backlog of all datasets has reached its limit. {NOTHING}"}
 MEMORY_FULL = {**FULL, "detail": f"Redis has no memory for a longer backlog. {NOTHING}"}
 AWAY = {"error": "Ingest queue unavailable", "code": "queue_unavailable", "detail": "Nothing was queued or charged."}
-TOO_MANY = {**AWAY, "detail": f"This server has as many requests in hand as it can serve. {NOTHING}"}
+TOO_MANY = {
+    **AWAY,
+    "detail": f"This web process already has the maximum number of requests that wait for Redis. {NOTHING}",
+}
 UNKNOWN = {**AWAY, "detail": "The outcome is unknown. Send the request again with the same Idempotency-Key to be sure."}
 
 

@@ -144,7 +144,7 @@ def test_a_known_key_gets_its_first_answer_and_changes_nothing() -> None:
     first = admit(idempotency="known", number=1)
     before = state()
     again = admit(idempotency="known", number=2, trace="another", version=6)
-    assert again[0] == "replayed"
+    assert again[0] == "repeated"
     assert again[2:] == [*first[2:], ""]
     assert state() == before
 
@@ -159,7 +159,7 @@ def test_known_key_gets_its_first_answer_when_the_queue_is_full() -> None:
     set_up(limit=12)
     first = admit(idempotency="known", number=1)
     redis.client().set("bytes:13", 10**9)
-    assert admit(idempotency="known", number=2)[0] == "replayed"
+    assert admit(idempotency="known", number=2)[0] == "repeated"
     assert admit(idempotency="known", number=3)[2:5] == first[2:5]
     assert admit(idempotency="new", number=4)[0] == "over_quota"
 

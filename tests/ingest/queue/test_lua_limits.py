@@ -35,7 +35,7 @@ def test_a_project_has_as_many_keys_as_it_may() -> None:
     assert outcome == "too_many_keys"
     assert 0 <= at / 1000 + seconds - ends < 1
     assert state() == before
-    assert admit(idempotency="k3", number=4)[0] == "replayed", "a key that is known"
+    assert admit(idempotency="k3", number=4)[0] == "repeated", "a key that is known"
     assert admit(number=4)[0] == "accepted", "no key"
 
 
