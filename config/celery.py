@@ -1,8 +1,8 @@
 """The Celery application: the tasks that beat triggers, and their queues.
 
-UPKEEP_QUEUE has what can wait, DRAIN_QUEUE the rest: a long compaction does not delay the storing of records. The
-queues and the keys in a Redis broker have names of our own: another Celery application on the same broker never takes
-our tasks, control messages or unacknowledged messages, nor do we take its own.
+UPKEEP_QUEUE has the tasks that can wait, DRAIN_QUEUE the others, so a long compaction does not delay drains. The
+queues and the keys in a Redis broker have our own names. So if another Celery application uses the same broker, neither
+of the two takes tasks, control messages or unacknowledged messages of the other.
 """
 
 import os
@@ -96,9 +96,9 @@ def _leave_logging_to_django(**_: Any) -> None:
 @worker_init.connect
 @beat_init.connect
 def _refuse_unusable_data(**_: Any) -> None:
-    """End this process with a message if its data does not belong together.
+    """End this process with a message if the data in Redis is not ours, or has another version.
 
-    If Redis or the database does not answer, the check before each drain must suffice.
+    If Redis or the database does not answer now, start anyway: each drain checks again.
     """
     try:
         installation.check()
@@ -139,7 +139,7 @@ def _watch_beat(**_: Any) -> None:
 
 
 def _messages(queue: str) -> int:
-    """Return how many messages of the queue no worker has taken."""
+    """Return the number of messages in the queue that no worker has taken."""
     with app.connection_for_read() as connection:
         channel: Any = connection.default_channel
         count: int = channel.queue_declare(queue=queue).message_count

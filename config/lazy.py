@@ -1,8 +1,8 @@
 """Large packages that are imported when they are first used, not when a module that uses them is imported.
 
-pyarrow, numpy and delta-rs take about 25 MB in each process. Beat never uses them, and a web process only for pages and
-receipts that read a table. Import them from here: `from config.lazy import pyarrow as pa`. A module that names
-their classes in annotations needs `from __future__ import annotations`.
+pyarrow, numpy and delta-rs take about 25 MB in each process. Beat never uses them. A web process uses them only for
+pages and receipts that read a table. Import them from here: `from config.lazy import pyarrow as pa`. A module that
+names their classes in annotations needs `from __future__ import annotations`.
 """
 
 from importlib import import_module

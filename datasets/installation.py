@@ -1,6 +1,6 @@
 """Check that the data in Redis belongs to this installation and has this release's version.
 
-Nothing is admitted, drained or flushed otherwise.
+If a check fails, nothing is admitted, drained or flushed.
 
 Two installations on one Redis would store each other's records, because both number their datasets from 1. So the
 database has an id, and Redis keeps the id of the database that its data belongs to.
@@ -42,8 +42,8 @@ class AnotherVersion(UnusableData):
 
 
 @lru_cache(maxsize=1)
-def ours() -> str:
-    """Return this database's id, which the first call creates. Raise what the database raises."""
+def our_id() -> str:
+    """Return this database's ID. The first call creates it. Raise what the database raises."""
     # Celery imports this module before the models are loaded.
     found, _ = apps.get_model("datasets", "Installation").objects.get_or_create(pk=1)
     return str(found.uuid)
@@ -61,7 +61,7 @@ def check() -> None:
     client = redis.client()
     owner, version, generation = client.mget(INSTALLATION, DATA_VERSION, GENERATION)
     if owner is None or (version is None and generation is None):
-        owner = claim()
+        owner = mark_redis()
     check_owner(owner)
     if version is None and generation is None:
         client.set(DATA_VERSION, CURRENT_VERSION, nx=True)
@@ -79,18 +79,18 @@ def check() -> None:
         )
 
 
-def claim() -> bytes | None:
-    """Set our id in Redis if Redis has none. Return the id that Redis has now."""
+def mark_redis() -> bytes | None:
+    """Set our ID in Redis if Redis has none. Return the ID that Redis has now."""
     client = redis.client()
-    client.set(INSTALLATION, ours(), nx=True)
+    client.set(INSTALLATION, our_id(), nx=True)
     owner: bytes | None = client.get(INSTALLATION)
     return owner
 
 
 def check_owner(owner: bytes | None) -> None:
     """Raise AnotherInstallation if this is not our id."""
-    if owner is None or owner.decode() != ours():
+    if owner is None or owner.decode() != our_id():
         raise AnotherInstallation(
             f"The data in this Redis belongs to another installation ({(owner or b'').decode()}; this database is "
-            f"{ours()}). Set REDIS_URL to a Redis or a Redis database number that no other installation uses."
+            f"{our_id()}). Set REDIS_URL to a Redis or a Redis database number that no other installation uses."
         )

@@ -1,4 +1,4 @@
-"""Projects, datasets, schema versions and API keys. Only `datasets.services` writes them."""
+"""Projects, datasets, schema versions and API keys. Each change of a contract goes through `datasets.services`."""
 
 import uuid
 

@@ -186,7 +186,7 @@ def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
 
 
 def revoke_key(key: ApiKey) -> None:
-    """Revoke a key: requests are refused from the next one on. Revoking twice keeps the first time."""
+    """Revoke a key: the next request with it is refused. If it is revoked already, its time of revocation stays."""
     revoke_keys([key])
     key.refresh_from_db()
 

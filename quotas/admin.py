@@ -156,7 +156,7 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
 
 
 def _months(user_id: int) -> list[dict[str, Any]]:
-    """Return the usage of the last twelve months, latest first, with its percentage of the busiest month's."""
+    """Return the usage of the last twelve months, latest first, each as a number and in percent of the largest one."""
     rows = MonthlyUsage.objects.filter(user_id=user_id).order_by("-period")
     used = dict(rows.values_list("period", "used")[:_MONTHS])
     quota = services.current_many([user_id])[user_id]
@@ -196,7 +196,7 @@ class MonthlyUsageAdmin(UsageHistoryAdmin[MonthlyUsage]):
 
 @admin.register(ThresholdEvent)
 class ThresholdEventAdmin(UsageHistoryAdmin[ThresholdEvent]):
-    """The moments when users reached 80, 95 or 100 % of their limit."""
+    """Users who have reached 80, 95 or 100 % of their limit, and when a flush found this."""
 
     nothing = "No user has reached 80 % of a limit yet."
     list_display = fields = readonly_fields = ("user", "period", "reached", "records", "of_limit", "crossed_at")

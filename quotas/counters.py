@@ -52,7 +52,7 @@ def limit_in_database(user_id: int) -> int:
 
 
 def seed(user_id: int, period: str) -> None:
-    """Set counters that Redis lacks from the database: in a new month, for a new user, or after Redis was wiped."""
+    """Set the counters that Redis lacks from the database: in a new month, for a new user, or after Redis was wiped."""
     used = MonthlyUsage.objects.filter(user_id=user_id, period=period).values_list("used", flat=True).first()
     script("seed")(
         keys=[limit_key(user_id), total_key(user_id, period), delta_key(user_id, period)],
@@ -60,8 +60,8 @@ def seed(user_id: int, period: str) -> None:
     )
 
 
-def subtract_flushed(user_id: int, period: str, used: int, limit: int) -> None:
-    """Subtract flushed usage from a month's delta, and clear the user's dirty flag when nothing is left.
+def note_flushed(user_id: int, period: str, used: int, limit: int) -> None:
+    """Set a month's delta to what the database lacks after a flush. If it lacks nothing, clear the dirty flag.
 
     Args:
         user_id: The user that the records were charged to.
@@ -69,7 +69,7 @@ def subtract_flushed(user_id: int, period: str, used: int, limit: int) -> None:
         used: The month's usage in the database, in records.
         limit: The user's limit in the database, in records per month.
     """
-    script("subtract_flushed")(
+    script("note_flushed")(
         keys=[total_key(user_id, period), delta_key(user_id, period), DIRTY, limit_key(user_id)],
         args=[used, member(user_id, period), limit, COUNTER_TTL_SECONDS],
     )

@@ -139,7 +139,7 @@ def flush() -> int:
 
     Raises:
         ExceptionGroup: The failures of single users, after all users were tried.
-        UnusableData: The data in Redis is not this installation's, or of another version.
+        UnusableData: The data in Redis belongs to another installation, or has another version.
     """
     installation.check()
     failures = []
@@ -159,7 +159,7 @@ def flush() -> int:
 
 
 def _flush_one(member: bytes) -> None:
-    """Flush one user's month. The dirty flag is cleared last, so a flush that dies is repeated."""
+    """Flush one user's month. Clear the dirty flag last, so that a flush that dies is repeated."""
     named = counters.MEMBER.fullmatch(member)
     if named is None:
         logger.error("%s: dropping %r, which names no user and month", counters.DIRTY, member)
@@ -180,7 +180,7 @@ def _flush_one(member: bytes) -> None:
         for _, failure in quota_threshold_crossed.send_robust(ThresholdEvent, event=event):
             if isinstance(failure, Exception):
                 logger.error("a receiver of quota_threshold_crossed failed", exc_info=failure)
-    counters.subtract_flushed(user_id, period, used, limit)
+    counters.note_flushed(user_id, period, used, limit)
 
 
 def _save_usage(user_id: int, period: str, used: int) -> int:

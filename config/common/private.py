@@ -33,7 +33,7 @@ _CERTAINLY_OURS = ("db.sqlite3", "secret_key")
 
 
 def private_directory(directory: Path) -> None:
-    """Make the data directory, or take other users' rights to an existing one.
+    """Make the data directory. If it exists, remove the rights of other users to it.
 
     A directory that also holds other files (/tmp, /srv) keeps its rights. Our files in it are private.
     """
@@ -45,7 +45,7 @@ def private_directory(directory: Path) -> None:
 
 
 def make_private(directory: Path) -> None:
-    """Take other users' rights to everything of ours in the data directory. Earlier versions left some files open."""
+    """Remove the rights of other users to our files in the data directory. Earlier releases left some readable."""
     with usable(directory):
         for pattern in _OURS:
             for path in directory.glob(pattern):

@@ -15,6 +15,6 @@ if __name__ == "__main__":
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # the parent died before the kernel knew what to do
+        if os.getppid() != parent:  # the parent died before the call of prctl
             sys.exit(1)
     os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606

@@ -31,7 +31,7 @@ _INVALID_ID = "expected a number but got"
 
 
 def _unavailable() -> tuple[tuple[tuple[type[Exception], ...], str, str], ...]:
-    """Return, for services that may be down or busy: their exceptions, the title of the page, and its text."""
+    """Return the exceptions of services that may be down or busy, each group with the title and text of its page."""
     return (
         (
             (PasswordChecksBusy,),

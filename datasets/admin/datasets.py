@@ -141,7 +141,10 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         services.save_dataset(obj, changed=edited(form), fields=form.cleaned_data["schema"], author=author)
 
     def response_add(self, request: HttpRequest, obj: Dataset, post_url_continue: str | None = None) -> HttpResponse:
-        """Continue to a new API key if the project has no active one, otherwise to the lines that send a record."""
+        """Continue to a new API key if the project has no active one, otherwise to the dataset's page.
+
+        That page shows code that sends a record.
+        """
         response = super().response_add(request, obj, post_url_continue)
         if "_save" not in request.POST:
             return response

@@ -4,7 +4,7 @@ Each page carries a digest of every field as it was shown. A save locks the obje
 the current values. If another change came first, nothing is saved: the page says who changed what, shows the current
 value of the changed fields, and keeps everything else that the admin typed.
 
-A page also keeps what was typed if the change is refused: Redis is unreachable, or another save took the same name.
+A page also keeps what was typed if the change is refused because Redis is unreachable or the name is taken.
 """
 
 import json
@@ -53,7 +53,10 @@ class GuardedForm(forms.BaseModelForm[Any]):
         return signing.dumps([clock.now().isoformat(), self._digests()], salt=_SALT)
 
     def clean(self) -> dict[str, Any] | None:
-        """Refuse the save if the object has changed since its page was loaded, or if the first attempt was refused."""
+        """Refuse the save if the object has changed since its page was loaded.
+
+        Also refuse it if `changeform_view` runs the form a second time, to show why the first run was refused.
+        """
         if names := self._changed_since_load():
             self._show_current(names)
             return self.cleaned_data

@@ -80,7 +80,7 @@ class TenantAdmin(ModelAdmin[_Model]):
         return scope(super().get_queryset(request), request.user)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Refuse regular expressions: the database would run one that a URL brings."""
+        """Refuse regular expressions, because the database would run an expression from the URL."""
         return not lookup.endswith("regex") and super().lookup_allowed(lookup, value, request)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
@@ -158,7 +158,7 @@ class TenantAdmin(ModelAdmin[_Model]):
         return self._may_use(request, None)
 
     def has_delete_permission(self, request: HttpRequest, obj: _Model | None = None) -> bool:
-        """Refuse to delete what records refer to. Deactivate projects, archive datasets and revoke keys instead."""
+        """Refuse to delete what records refer to. Admins deactivate projects, archive datasets and revoke keys."""
         return False
 
 

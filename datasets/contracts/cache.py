@@ -47,9 +47,10 @@ class Entry:
     claims: Claims
     revision: bytes
     outcome: Contract | type[ApiError]
-    expires_at: float  # of the key, in seconds since the epoch
-    rows: tuple[KeyRow | None, DatasetRow | None]  # of the database, from which it was made
-    fresh_until: float  # this and the next by the monotonic clock
+    expires_at: float  # when the key expires, in seconds since the epoch
+    rows: tuple[KeyRow | None, DatasetRow | None]  # the database rows from which `outcome` was made
+    # `fresh_until` and `used_at` are monotonic times.
+    fresh_until: float
     used_at: float
 
     def contract(self) -> Contract:
@@ -69,12 +70,12 @@ _lock = threading.Lock()
 
 
 def known(asked: Asked) -> Entry | None:
-    """Return what is kept about a token and a dataset, fresh or not."""
+    """Return the entry of a token and a dataset, even if it is no longer fresh, or None."""
     return _contracts.get(asked) or _refusals.get(asked)
 
 
 def keep(asked: Asked, entry: Entry) -> None:
-    """Keep an entry. If there is no room, the one that was confirmed least recently goes."""
+    """Keep an entry. If the cache is full, remove the entry that was confirmed least recently."""
     entries, most = _contracts, settings.CATALOG_MAX_ENTRIES
     if not isinstance(entry.outcome, Contract):
         entries, most = _refusals, max(1, most // _REFUSALS_SHARE)
@@ -87,14 +88,14 @@ def keep(asked: Asked, entry: Entry) -> None:
 
 
 def due(count: int) -> dict[Asked, Entry]:
-    """Return those of the oldest `count` contracts that are past half of their time."""
+    """Look at the oldest `count` contracts. Return those that are past half of their time."""
     soon = time.monotonic() + settings.CATALOG_TTL_SECONDS / 2
     with _lock:
         return {asked: entry for asked, entry in islice(_contracts.items(), count) if entry.fresh_until < soon}
 
 
-def settle(looked_at: Mapping[Asked, Entry], confirmed: Iterable[Asked], moment: float) -> None:
-    """Prolong the contracts that were confirmed at `moment`; forget the others that were looked at."""
+def prolong(looked_at: Mapping[Asked, Entry], confirmed: Iterable[Asked], moment: float) -> None:
+    """Prolong the contracts that were confirmed at `moment`. Forget the other ones of `looked_at`."""
     confirmed = set(confirmed)
     with _lock:
         for asked, entry in looked_at.items():

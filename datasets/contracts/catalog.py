@@ -1,7 +1,8 @@
-"""The contract catalog: finds the contract that a request is held to.
+"""The contract catalog: finds the contract that holds for a request.
 
-Contracts are cached in the process, so that a warm request asks no database. A cached contract is used only while the
-project's revision stands: `admit.lua` compares it when it admits, and `under_contract` before anything is refused.
+Each web process caches contracts. A request whose contract is cached and fresh does not query the database. A cached
+contract is used only while the project's revision is the same: `admit.lua` compares it when it admits, and
+`under_contract` before anything is refused.
 """
 
 import time
@@ -25,15 +26,15 @@ _MAX_LOADS = 5
 
 
 class CatalogUnavailable(Exception):
-    """The contract is not cached and the database does not answer."""
+    """The contract is not cached and the database does not answer, or the contract changed each time it was read."""
 
 
 async def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract], Awaitable[T]]) -> T:
     """Call `use` with the contract in force for a token and a dataset (None: the project's default dataset).
 
-    `use` raises StaleContract if it finds, in the step in which it would have acted, that the contract has changed. It
-    is then called again with the new one. A refusal that it raises under a cached contract is passed on only after a
-    look at the revision, so that no client is refused under a contract that is no longer in force.
+    `use` raises StaleContract if it finds, in its atomic step, that the contract has changed. It is then called again
+    with the new contract. If it raises a refusal under a cached contract, the revision is compared first, so that no
+    client is refused under a contract that is no longer in force.
 
     Raises the refusals of `use`, InvalidApiKey, MissingProjectClaim, DatasetNotFound; CatalogUnavailable, or
     `config.common.redis.RedisUnavailable`.
@@ -77,7 +78,8 @@ async def _load(asked: Asked, claims: Claims) -> Entry:
     except DatabaseError as failure:
         known = cache.known(asked)
         if known is not None and known.revision == revision:
-            return known  # past its time, but nothing has changed since
+            # The entry is older than CATALOG_TTL_SECONDS, but the project's revision is the same, so it still holds.
+            return known
         raise CatalogUnavailable from failure
     if revisions.is_settled(revision):
         cache.keep(asked, entry)

@@ -1,6 +1,6 @@
 """Confirm cached contracts before their time is over, a hundred at a time.
 
-Many contracts become due at the same time. Reading them one by one, as clients ask for them, would cost far more.
+Many contracts become due at the same time. To read them one by one, when clients ask for them, would cost far more.
 """
 
 import logging
@@ -15,7 +15,7 @@ from datasets.contracts.cache import Asked, Entry
 logger = logging.getLogger(__name__)
 
 _CONFIRMED_AT_ONCE = 100
-# Between two hundreds, so that requests have their turn.
+# The pause between two groups, in which requests are served.
 _PAUSE_SECONDS = 0.001
 # A contract that no request has used for this long is not confirmed any more.
 _IDLE_SECONDS = 600.0
@@ -41,12 +41,12 @@ def confirm_due() -> None:
         if not due:
             break
         used = {asked: entry for asked, entry in due.items() if entry.used_at > moment - _IDLE_SECONDS}
-        cache.settle(due, _unchanged(used) if used else set(), moment)
+        cache.prolong(due, _unchanged(used) if used else set(), moment)
         time.sleep(_PAUSE_SECONDS)
 
 
 def _unchanged(entries: Mapping[Asked, Entry]) -> set[Asked]:
-    """Return those that were read under the revision in force, from rows that the database still has."""
+    """Return the entries that were read under the revision in force, from rows that the database still has."""
     standing = revisions.current_many({entry.claims.project_id for entry in entries.values()})
     key_ids = {entry.rows[0].id for entry in entries.values() if entry.rows[0]}
     dataset_ids = {entry.rows[1].id for entry in entries.values() if entry.rows[1]}

@@ -1,4 +1,4 @@
-"""A contract: what a request with a given key, for a given dataset, is held to."""
+"""A contract: what holds for a request with a given key, for a given dataset."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,12 @@ class DatasetNotFound(ApiError):
 
 
 class StaleContract(Exception):
-    """The contract is no longer in force: nothing happened under it; read it again."""
-
-
-class CatalogUnavailable(Exception):
-    """The contract is not cached and the database does not answer."""
+    """The contract has changed since it was read. This request has changed nothing. Read the contract again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a request is held to: whose it is, and the schema in force."""
+    """What holds for a request: its project, owner, key and dataset, and the schema in force."""
 
     revision: bytes
     project_id: int
@@ -34,9 +30,9 @@ class Contract:
 
     @property
     def schema(self) -> CompiledSchema:
-        """What records are held to. Raises DatasetNotFound where none are taken any more: the dataset is archived.
+        """The schema that records must match. Raises DatasetNotFound if the dataset is archived.
 
-        What was accepted before may still be asked for.
+        Receipts of an archived dataset can still be looked up.
         """
         if self.is_archived:
             raise DatasetNotFound

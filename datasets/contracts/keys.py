@@ -71,7 +71,7 @@ def issue_token(key: ApiKey) -> str:
 
 
 def read_token(token: str) -> Claims:
-    """Return the claims of a token that we signed with the present secret or a former one. No database is asked.
+    """Return the claims of a token that we signed with the present secret or a former one. Do not ask the database.
 
     Raises:
         InvalidApiKey: We did not sign the token, it has expired, or its claims are malformed.

@@ -82,7 +82,11 @@ def changing(*project_ids: int) -> Iterator[None]:
 
 
 def _announce(project_ids: tuple[int, ...]) -> None:
-    """Write a settled revision. If Redis fails now, the unsettled revision already keeps caches out of use."""
+    """Write a revision without `~`.
+
+    If Redis fails now, the revision with `~` stays for up to 60 seconds. It matches no cached contract, and contracts
+    that are read under it are not cached.
+    """
     for project_id in project_ids:
         try:
             redis.client().set(key(project_id), secrets.token_hex(8))

@@ -1,9 +1,10 @@
-"""What a commit carries beside rows: how far the queue was read, and how many rows were ever written.
+"""What a commit notes beside rows: the watermark, and the number of rows ever written.
 
-A commit that takes in entries which got new stream ids also notes their original ones.
+If a commit stores renumbered entries, it also notes their original stream IDs.
 
-All are Delta Lake transactions: numbers by name, written in the same atomic commit as the rows. The name contains the
-queue's generation, so a new Redis, whose stream ids may be lower, starts from 0. Delta Lake keeps them in checkpoints.
+All of these are Delta Lake transactions: numbers with a name, written in the same atomic commit as the rows. The name
+contains the queue's generation, so a new Redis, whose stream IDs may be lower, starts from 0. Delta Lake keeps
+transactions in checkpoints.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def is_concurrent(failure: Exception) -> bool:
     return any(reason in str(failure) for reason in _CONCURRENT)
 
 
-def reached(generation: str, watermark: int, stored: int) -> list[deltalake.Transaction]:
+def watermark_transactions(generation: str, watermark: int, stored: int) -> list[deltalake.Transaction]:
     """Return the transactions that note a watermark and a number of rows ever written."""
     return [
         deltalake.Transaction(watermark_id(generation), watermark),
@@ -39,18 +40,18 @@ def watermark_id(generation: str) -> str:
     return f"queue-position-{generation}"
 
 
-def renumbered(generation: str, entries: Iterable[tuple[str, str]]) -> list[deltalake.Transaction]:
-    """Return the transactions that note queue entries which a commit takes in under new stream ids.
+def renumbered_transactions(generation: str, entries: Iterable[tuple[str, str]]) -> list[deltalake.Transaction]:
+    """Return the transactions that note entries which a commit stores under new stream IDs.
 
     Args:
         generation: The queue's generation.
-        entries: The original stream id and the trace id of each entry.
+        entries: The original stream ID and the trace ID of each entry.
     """
     return [deltalake.Transaction(name, 1) for name in sorted({renumbered_id(generation, *each) for each in entries})]
 
 
 def renumbered_id(generation: str, first_id: str, trace_id: str) -> str:
-    """Return the name of the transaction that notes an entry which was taken in under a new stream id."""
+    """Return the name of the transaction that notes an entry which was stored under a new stream ID."""
     digest = hashlib.blake2b(f"{first_id}:{trace_id}".encode(), digest_size=16).hexdigest()
     return f"queue-renumbered-{generation}-{digest}"
 

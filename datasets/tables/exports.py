@@ -87,7 +87,7 @@ def _as_sent(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def csv(source: Batches, *, raw: bool = False, bom: bool = False) -> Iterator[bytes]:
-    """Yield a line of column names, then one line per record, with timestamps that can be sent again.
+    """Yield a line of column names, then one line per record. Timestamps are RFC 3339 texts, which the API accepts.
 
     Args:
         source: The records.
@@ -169,9 +169,9 @@ OPTIONS: dict[str, str] = {
 }
 
 
-def writer(form: str, options: Collection[str] = ()) -> tuple[str, Writer]:
+def writer(file_format: str, options: Collection[str] = ()) -> tuple[str, Writer]:
     """Return the content type of a format, and the function that writes it with the given OPTIONS."""
-    content_type, write = FORMATS[form]
-    if form == "csv":
+    content_type, write = FORMATS[file_format]
+    if file_format == "csv":
         return content_type, partial(csv, raw="raw" in options, bom="bom" in options)
-    return content_type, ndjson_to_send if form == "ndjson" and "to_send" in options else write
+    return content_type, ndjson_to_send if file_format == "ndjson" and "to_send" in options else write

@@ -16,7 +16,7 @@ _MAX_GAP_MS = 60_000  # ids at most this far apart share a range
 def trace_ids(delta: deltalake.DeltaTable, ids: Iterable[str]) -> dict[str, set[str]]:
     """Return the trace ids of the rows with these record ids, by record id. Ids without a row are left out.
 
-    Files know their lowest and highest id, so only files around the ids are read.
+    Each file has the lowest and highest ID of its rows, so only files around the IDs are read.
     """
     wanted = sorted(set(ids))
     found: defaultdict[str, set[str]] = defaultdict(set)

@@ -1,7 +1,8 @@
 """Read stored records: the latest, a selection, or all as a stream. Memory is limited in bytes.
 
-A record may be as large as a request's body, so a number of rows limits no memory. Queries find rows by their ids,
-which are short. Then values are read a few rows at a time and passed on in batches of about `BATCH_BYTES`.
+A record may be as large as a request's body, so a limit on the number of rows does not limit memory. Queries find rows
+by their IDs, which are short. Then values are read a few rows at a time, and passed on in batches of about
+`BATCH_BYTES`.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Selection:
     def where(self, *more: str) -> str:
         """Return the SQL clause for the selection and more terms.
 
-        An id begins with the milliseconds when the record was received, and files know their lowest and highest id. So
-        conditions on ids let a query skip files.
+        An ID begins with the milliseconds when the record was received, and each file has the lowest and highest ID of
+        its rows. So conditions on IDs let a query skip files.
         """
         terms = list(more)
         if self.since is not None:

@@ -1,7 +1,7 @@
 """Detect a storage that is not mounted, or is the wrong one. A new storage without tables is fine.
 
-A table proves that the storage is the right one. Until the database has a note of the first table, a marker file proves
-it, because a drain may die after it created the table and before it wrote the note. A directory has a marker file; an
+A table proves that the storage is the right one. Until the database has noted that a first table exists, a marker file
+proves it, because a drain may die after it created the table and before it noted it. A directory has a marker file; an
 object store needs none, because it cannot be unmounted. The drain first writes the marker file, then notes it in the
 database, then creates the table.
 """
@@ -15,7 +15,7 @@ from datasets.models import Dataset, Installation
 from datasets.tables.storage import ForeignTable, TableGone, is_directory
 from datasets.tables.table import DatasetTable
 
-# Number of newest tables that are tried. One that is there is enough.
+# Look for the tables of at most this many datasets, newest first. One that exists and is ours is enough.
 _TRIED_TABLES = 10
 
 
@@ -56,4 +56,4 @@ def mark_storage() -> None:
 
 def _marker() -> Path:
     """Return the path of the empty file whose name has this installation's ID."""
-    return Path(settings.STORAGE_URL) / f"installation-{installation.ours()}"
+    return Path(settings.STORAGE_URL) / f"installation-{installation.our_id()}"

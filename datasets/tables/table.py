@@ -1,4 +1,4 @@
-"""A dataset's Delta Lake table: rows, and how far the queue has been read, in one atomic commit."""
+"""A dataset's Delta Lake table: rows and the watermark, in one atomic commit."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class DatasetTable:
 
         Args:
             fields: The declared fields, each of which gets a column.
-            transactions: What the first commit notes beside rows: see `commits.reached`.
+            transactions: What the first commit notes beside rows: see `commits.watermark_transactions`.
         """
         try:
             deltalake.DeltaTable.create(
@@ -180,7 +180,7 @@ class DatasetTable:
         return {field.name: field.type for field in pa.schema(self.delta.schema())}
 
     def watermark(self, generation: str) -> int:
-        """Return the position up to which the table holds its queue, 0 if it has none of this generation."""
+        """Return the position of the last entry that drains have handled, 0 if there is none of this generation."""
         return self.delta.transaction_version(commits.watermark_id(generation)) or 0
 
     def stored(self, generation: str) -> int:
@@ -188,7 +188,7 @@ class DatasetTable:
         return self.delta.transaction_version(commits.stored_id(generation)) or 0
 
     def has_renumbered(self, generation: str, first_id: str, trace_id: str) -> bool:
-        """Return whether a commit has taken in a queue entry under a new stream id: see `commits.renumbered`."""
+        """Return whether a commit has stored an entry under a new stream ID."""
         return self.delta.transaction_version(commits.renumbered_id(generation, first_id, trace_id)) is not None
 
     def append(
@@ -207,13 +207,16 @@ class DatasetTable:
             generation: The queue's generation.
             watermark: The position of the last entry that the rows come from.
             stored: The number of rows ever written, these included.
-            renumbered: The original stream id and the trace id of each entry that has got a new stream id.
+            renumbered: The original stream ID and the trace ID of each entry that has got a new stream ID.
 
         Raises:
             ConcurrentCommit: Another writer committed for the same queue since the last `refresh`.
             TableGone: The table was deleted during the commit.
         """
-        noted = [*commits.reached(generation, watermark, stored), *commits.renumbered(generation, renumbered)]
+        noted = [
+            *commits.watermark_transactions(generation, watermark, stored),
+            *commits.renumbered_transactions(generation, renumbered),
+        ]
         properties = deltalake.CommitProperties(app_transactions=noted)
         try:
             self._commit(rows, properties)

@@ -35,7 +35,7 @@ _lock = threading.Lock()
 
 
 def max_exports() -> int:
-    """Return how many exports a process runs in parallel. Each holds a thread until the client has read all of it."""
+    """Return how many exports a process runs at the same time. Each needs a thread while it makes a part."""
     return max(1, settings.ADMIN_THREADS // 2)
 
 
@@ -83,7 +83,7 @@ class Export:
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._parts
-        except Exception:  # after any error, the client must not take the file for complete
+        except Exception:  # after any error, the client must not think that the file is complete
             logger.exception("an export was interrupted, because records could not be read")
             _note(self._progress, {"failed": True})
             reset((self._environ.get("REMOTE_ADDR", ""), int(self._environ.get("REMOTE_PORT", 0))))

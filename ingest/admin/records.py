@@ -92,7 +92,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         name = "ingest_datasetrecords"
         return [
             path("<int:object_id>/export/progress/", view(self.progress_view), name=f"{name}_progress"),
-            path("<int:object_id>/export/<str:form>/", view(self.export_view), name=f"{name}_export"),
+            path("<int:object_id>/export/<str:file_format>/", view(self.export_view), name=f"{name}_export"),
             path("<int:object_id>/record/<str:record_id>/", view(self.record_view), name=f"{name}_record"),
             path("<int:object_id>/try/", view(self.try_view), name=f"{name}_try"),
             path("<int:object_id>/try/answer/", view(self.answer_view), name=f"{name}_answer"),
@@ -136,15 +136,15 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             request, "admin/ingest/datasetrecords/record.html", opts=self.opts, title=f"Record {record_id}", **context
         )
 
-    def export_view(self, request: HttpRequest, object_id: int, form: str) -> HttpResponseBase:
+    def export_view(self, request: HttpRequest, object_id: int, file_format: str) -> HttpResponseBase:
         """Stream all records of the search as a file. `export_id` identifies its progress."""
         dataset = self.get_object_or_404(request, object_id)
-        if form not in exports.FORMATS:
+        if file_format not in exports.FORMATS:
             raise Http404
         found = search.search(request, dataset)
         if found.problems:
             return self._not_exported(request, dataset, " ".join(found.problems), status=400)
-        content_type, write = exports.writer(form, {name for name in exports.OPTIONS if request.GET.get(name)})
+        content_type, write = exports.writer(file_format, {name for name in exports.OPTIONS if request.GET.get(name)})
         try:
             export = Export(_user_id(request), request.META)
         except TooManyExports as refusal:
@@ -157,7 +157,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         except BaseException:
             export.close()
             raise
-        name = f"{dataset.project.slug}-{dataset.slug}-{clock.now():%Y%m%dT%H%M%SZ}.{form}"
+        name = f"{dataset.project.slug}-{dataset.slug}-{clock.now():%Y%m%dT%H%M%SZ}.{file_format}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
         return StreamingHttpResponse(export, content_type=content_type, headers=headers)
 
@@ -219,7 +219,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "answer": answer,
             "sent": bool(chosen),
             "records": list(tryout.marked(body, form, answer.problems)),
-            "fault": tryout.fault(body, answer),
+            "place": tryout.invalid_place(body, answer),
             "dataset": dataset,
             "receipt": dict(answer.headers).get("Location", "").rpartition("/")[2],
         }

@@ -140,7 +140,7 @@ class MarkedRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class InvalidPlace:
     """The place where the JSON of a body is invalid: its line in three parts, and the lines around it."""
 
     cause: str
@@ -159,15 +159,15 @@ _LINES_AROUND = 3
 _CHARACTERS_AROUND = 120
 
 
-def fault(body: bytes, answer: Answer) -> Fault | None:
-    """Return the place that an answer names, or None."""
+def invalid_place(body: bytes, answer: Answer) -> InvalidPlace | None:
+    """Return the place of invalid JSON that an answer names, or None."""
     match = _PLACE(answer.detail)
     if match is None:
         return None
     number, column, offset, cause = int(match[1]), int(match[2]), int(match[3]), match[4]
     lines = body.decode(errors="replace").split("\n")
     line, at = lines[number - 1], column - 1
-    return Fault(
+    return InvalidPlace(
         cause=cause,
         number=number,
         before=[_cut(each) for each in lines[max(0, number - 1 - _LINES_AROUND) : number - 1]],

@@ -1,4 +1,4 @@
-"""The API's views: each parses, calls one function, answers."""
+"""The API's views: each parses a request, calls one function and answers."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -44,7 +44,7 @@ T = TypeVar("T")
 _DATASET_ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
 _MAX_ID = 2**63 - 1  # of a BigAutoField
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
-# A body of this size is validated in a thread, so that it does not hold the event loop for long.
+# A body of at least this size is validated in a thread, so that it does not block the event loop for long.
 _LARGE_BYTES = 256 * 1024
 _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 
@@ -60,7 +60,7 @@ Validator = Callable[[Any, bytes], Payload]
 class ApiView(AsyncApiView):
     """What the API's views share: every refusal is counted, logged and answered in JSON."""
 
-    asked_dataset = 0  # its id, once it is known
+    asked_dataset = 0  # the ID of the dataset, once it is known
 
     async def refuse(self, raised: Exception) -> HttpResponse:
         response = await super().refuse(raised)
@@ -86,7 +86,7 @@ class ApiView(AsyncApiView):
         return None
 
     def sent(self, exc: Exception, claims: Claims) -> Sent:
-        """Return what the request was, for the refusal log."""
+        """Return what the refusal log keeps of the request."""
         return Sent(request_id(self.request), claims.token_id.hex, self.request.path, self.asked_dataset, b"", "")
 
 
@@ -108,7 +108,7 @@ class KeyView(ApiView):
             return None
 
     def dataset_id(self, request: ApiRequest, in_path: str | None) -> int | None:
-        """Return the dataset asked for: in the path, else in the header, else None. Raises InvalidDatasetId."""
+        """Return the dataset ID in the path, else the one in the header, else None. Raises InvalidDatasetId."""
         given = request.META.get("HTTP_X_LOGURO_DATASET_ID") if in_path is None else in_path
         if given is None:
             return None
@@ -118,7 +118,7 @@ class KeyView(ApiView):
         return self.asked_dataset
 
     async def under_contract(self, dataset_id: int | None, use: Callable[[Contract], Awaitable[T]]) -> T:
-        """Call `datasets.contracts.catalog.under_contract`; whatever is out of reach is a 503."""
+        """Call `datasets.contracts.catalog.under_contract`. Raise QueueUnavailable if Redis or the database fails."""
         try:
             return await under_contract(self.token, dataset_id, use)
         except (RedisUnavailable, CatalogUnavailable, RedisError, DatabaseError) as failure:
@@ -136,7 +136,7 @@ class IngestView(KeyView):
         self.hold = Hold()
 
     def validator(self, content_type: str) -> Validator:
-        """Return what reads a body of this media type. Raises UnsupportedMediaType."""
+        """Return the function that validates a body of this media type. Raises UnsupportedMediaType."""
         raise NotImplementedError
 
     def accepted_body(self, admission: Admission) -> bytes:
@@ -161,7 +161,7 @@ class IngestView(KeyView):
             raise InvalidIdempotencyKey
         try:
             payload = await self.read(contract)
-        except (DatasetNotFound, InvalidRecords):  # under the schema of now; but this may be a retry
+        except (DatasetNotFound, InvalidRecords):  # the schema in force refuses it, but it may be a retry
             earlier = await accepted_before(contract, await self.retryable(contract, key)) if key else None
             if earlier is None:
                 raise
@@ -173,11 +173,11 @@ class IngestView(KeyView):
         return admission
 
     def form(self, content_type: str, body: bytes) -> str:
-        """Return how Try it sends such a body: a name of `tryout.FORMS`."""
+        """Return the name in tryout.FORMS with which the page “Try it” can send this body again."""
         raise NotImplementedError
 
     def sent(self, exc: Exception, claims: Claims) -> Sent:
-        """Return the request with the record that was refused, or else the whole body as far as it was read."""
+        """Return the request with the record that was refused, or with the whole body if it was read."""
         sent = super().sent(exc, claims)
         if isinstance(exc, InvalidRecords):
             return msgspec.structs.replace(sent, body=exc.record, form="single")
@@ -189,7 +189,7 @@ class IngestView(KeyView):
     async def read(self, contract: Contract) -> Payload:
         """Return the body, validated under a contract."""
         self.asked_dataset = contract.dataset_id
-        schema = contract.schema  # first: for a dataset that takes nothing, nothing is read
+        schema = contract.schema  # first: do not read a body for an archived dataset
         meta = self.request.META
         content_type = media_type(meta.get("CONTENT_TYPE", ""))
         validate, body = self.validator(content_type), await self.body(contract)
@@ -206,13 +206,13 @@ class IngestView(KeyView):
         await refusals.keep_records(contract.project_id, rejected.count, rejected.first, sent)
 
     async def body(self, contract: Contract) -> bytes:
-        """Return the body; it is read from the wire once, however often it is asked for."""
+        """Return the body. Only the first call reads it from the connection."""
         if self._body is None:
             self.hold.who = contract.project_id
             try:
                 self._body = await read_body(self.request, self.hold)
             except ApiError as refusal:
-                refusal.confirmed = True  # whatever the contract; and what was read of the body is gone
+                refusal.confirmed = True  # no contract would change it, and what was read of the body is gone
                 raise
         return self._body
 
@@ -306,7 +306,7 @@ class ReceiptView(KeyView):
 
 
 class RootView(ApiView):
-    """`GET /`: where the description and the admin are, for those who open the service's address."""
+    """`GET /`: links to the description and to the admin, for people who open the service's address."""
 
     async def get(self, request: ApiRequest) -> HttpResponse:
         if "text/html" in request.META.get("HTTP_ACCEPT", ""):
@@ -323,7 +323,7 @@ class HealthView(ApiView):
 
 
 class ReadyView(ApiView):
-    """`GET /readyz`: everything that ingest needs, each named; 503 where something is missing."""
+    """`GET /readyz`: the state of each part that ingest needs. The status is 503 if a part is not ok."""
 
     async def get(self, request: ApiRequest) -> HttpResponse:
         checks = await CHECKING.run(health.checks)
@@ -333,7 +333,7 @@ class ReadyView(ApiView):
 
 
 class OpenApiView(ApiView):
-    """`GET /openapi.json`: this API, described."""
+    """`GET /openapi.json`: the description of this API."""
 
     async def get(self, request: ApiRequest) -> HttpResponse:
         return json_response(openapi.description())

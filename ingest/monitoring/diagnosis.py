@@ -98,7 +98,7 @@ ADVICE = {
         "Check that a worker runs, that the storage is writable, and that Redis has memory left (see /readyz).",
     ),
     "queue_unavailable": (
-        "Redis or the database did not answer, or a web process had too many bodies or requests in hand.",
+        "Redis or the database did not answer, or a web process had too many bodies or requests.",
         "/readyz names what does not answer; if all is ok, clients sent too much at the same time. Clients must retry "
         "with the same Idempotency-Key, so that nothing is stored twice.",
     ),

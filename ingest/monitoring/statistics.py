@@ -1,7 +1,7 @@
 """Count records and refused requests by the hour, for the charts of the admin.
 
-Counting costs no step of its own: the drain counts records when it trims them, and the answer to a refused request
-counts the refusal. Records that are still queued count for the current hour.
+Counting needs no extra step: a drain counts records when it trims them, and a web process counts a refusal when it
+answers. Records that are still queued count for the current hour.
 """
 
 from collections import Counter

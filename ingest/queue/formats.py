@@ -16,8 +16,8 @@ _lines_with_text = re.compile(rb"[^ \t\r\n][^\n]*").finditer
 # Bodies from this size on are compressed. JSON shrinks to a quarter, so Redis, which has one thread, has less to read,
 # copy, log, sync and hold.
 _COMPRESS_BYTES = 8192
-# A body that shrinks more than this is hardly data, and is queued as it is. Otherwise 10 MB of spaces would be queued
-# as 41 KB, and the limit of the backlog would not limit what a worker has to read.
+# A body that shrinks more than this hardly contains data, and is queued as it is. Otherwise 10 MB of spaces would be
+# queued as 41 KB, and the limit of the backlog would not limit what a worker has to read.
 _MAX_COMPRESSION_RATIO = 32
 _COMPRESSED = b"\0"  # comes before an LZ4 block. No JSON text begins with this byte
 

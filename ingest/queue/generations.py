@@ -23,7 +23,7 @@ def begin() -> str:
     keys = [redis_keys.GENERATION, installation.DATA_VERSION, installation.INSTALLATION]
     while True:
         installation.check()
-        args: list[redis.Argument] = [secrets.token_hex(4), installation.CURRENT_VERSION, installation.ours()]
+        args: list[redis.Argument] = [secrets.token_hex(4), installation.CURRENT_VERSION, installation.our_id()]
         found: bytes | None = script("begin")(keys=keys, args=args)
         if found is not None:
             return found.decode()

@@ -31,7 +31,7 @@ def upgrade() -> tuple[int, int]:
         AnotherVersion: A newer release has written the data.
         AnotherInstallation: The data is not ours.
     """
-    installation.check_owner(installation.claim())
+    installation.check_owner(installation.mark_redis())
     client, before = redis.client(), version()
     if before > CURRENT_VERSION:
         installation.check()  # raises AnotherVersion
@@ -82,7 +82,9 @@ def _one_key_for_each_counter() -> None:
 
 
 def _projects_and_digests() -> None:
-    """Upgrade to version 2: pending datasets are kept by project, Idempotency-Keys and their bodies as digests.
+    """Upgrade to version 2: each project gets its own set of pending datasets.
+
+    The Redis key of an Idempotency-Key is named by a digest, and the digest of the body is cut to 8 bytes.
 
     The step deletes all slots, because no process is left that could send a request again.
     """

@@ -9,9 +9,9 @@ possible:
 An entry is recognized by the ID of its first row together with its trace ID. The ID alone is not enough: a Redis that
 was restored from an older copy can give a stream ID a second time.
 
-An entry whose ID belongs to another record gets a new one, under which it is stored. Redis may then be restored from a
-copy in which the entry has its original ID, or a third one. So the commit also notes the entry's original ID and trace
-ID in the table's log, and the entry is recognized by them.
+An entry whose ID belongs to another record gets a new one, and is stored under it. Redis may then be restored from a
+copy in which the entry has its original ID, or a third one. So the commit also writes the entry's original ID and trace
+ID to the table's log. If such a copy is restored, a later drain finds both there and knows that the entry is stored.
 
 Two entries with the same original ID and the same trace ID cannot be told apart: the second one counts as stored.
 Redis gives an ID twice only if it lost the first entry. The trace ID is then the same only if the client sent the same

@@ -32,14 +32,17 @@ class EditRefused(Refused):
 def versions(entry: QuarantinedEntry) -> list[tuple[SchemaVersion, str]]:
     """Return the schema versions that an edited body can be checked against, each with its label."""
     accepted, latest = _accepted_under(entry), entry.dataset.latest_version()
-    offered = [(accepted, f"{accepted}, under which it was accepted")] if accepted else []
+    offered = [(accepted, f"{accepted} (this entry's version)")] if accepted else []
     if latest and latest != accepted:
-        offered.append((latest, f"{latest}, in force now"))
+        offered.append((latest, f"{latest} (in force now)"))
     return offered
 
 
 def _accepted_under(entry: QuarantinedEntry) -> SchemaVersion | None:
-    """Return the schema version that an entry was accepted under, None if the database does not have it."""
+    """Return the schema version of an entry: that of its last edit, or the one that it was accepted under.
+
+    Return None if the database does not have it.
+    """
     return SchemaVersion.objects.filter(dataset=entry.dataset_id, pk=entry.schema_version_id).first()
 
 

@@ -8,7 +8,7 @@ from config.common import redis
 from config.common.errors import Refused
 from datasets import services
 from datasets.models import Dataset
-from datasets.tables.commits import reached
+from datasets.tables.commits import watermark_transactions
 from datasets.tables.table import DatasetTable
 from ingest.queue import generations, redis_keys, stream, turns
 from ingest.storing import ledger
@@ -41,7 +41,7 @@ def start_new_table(dataset: Dataset) -> None:
         watermark = _position_before_queue(dataset.pk)
         outside = ledger.outside_the_table(dataset, table, generation, watermark)
         stored = outside.accepted - outside.queued - outside.quarantined
-        table.create(fields, reached(generation, watermark, stored))
+        table.create(fields, watermark_transactions(generation, watermark, stored))
 
 
 def take_over(dataset: Dataset) -> None:

@@ -21,8 +21,8 @@ _SWEEP_SECONDS = 6 * 3600
 def tidy_tables(*, everything: bool) -> None:
     """Compact and vacuum the tables that were written to, and delete days beyond retention.
 
-    If one table fails, the others are tidied all the same. With `everything`, tidy all tables, and also delete files
-    that writers left behind when they died.
+    If one table fails, tidy the others anyway. With `everything`, tidy all tables, and also delete files that writers
+    left behind when they died.
     """
     ids = untidy.dataset_ids()
     datasets = Dataset.objects.all() if everything else Dataset.objects.filter(pk__in=ids)

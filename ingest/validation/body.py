@@ -1,4 +1,4 @@
-"""From the wire to a body: media type, size, content encoding."""
+"""Read the body of a request: media type, size, content encoding."""
 
 import asyncio
 import zlib
@@ -38,12 +38,12 @@ MEDIA_TYPES = {
 # Every content encoding that is accepted -> our name for it.
 ENCODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zstd": "zstd"}
 _CHARSETS = ("utf-8", "utf8")
-# A body of this size counts against BODY_MEMORY_BYTES only if it arrives in pieces.
+# A body of up to this size counts against BODY_MEMORY_BYTES only if it arrives in pieces or is compressed.
 _SMALL_BYTES = 64 * 1024
-# A compressed body of this size is decompressed immediately if the result is small; others in a thread.
+# A compressed body of up to this size is decompressed immediately if the result is small. Others need a thread.
 _SMALL_COMPRESSED_BYTES = 4096
-# Compressed bytes that are decompressed before the limit is checked again. 256 bytes make at most 8 MiB: 4 bytes of
-# zstd can be a block of 128 KiB.
+# Compressed bytes that are decompressed before the limit is checked again. A slice of 256 compressed bytes decompresses
+# to at most 8 MiB, because 4 bytes of zstd can hold a block of 128 KiB.
 _SLICE = 256
 # Longer Content-Type headers are refused, because the cache below keeps what it is asked for.
 _MAX_MEDIA_TYPE_CHARACTERS = 200
@@ -106,7 +106,7 @@ async def read_body(request: Any, hold: Hold) -> bytes:
             return _decompress(encoding, body, min(limit, _SMALL_BYTES))
         except BodyTooLarge:
             pass
-    await hold.at_least(len(body) + limit)  # how much it will be is not known before
+    await hold.at_least(len(body) + limit)  # the decompressed size is not known yet
     decompressed = await LARGE.run(_decompress, encoding, body, limit)
     hold.shrink(len(decompressed))
     return decompressed
@@ -196,7 +196,7 @@ def _decompress(encoding: str, data: bytes, limit: int) -> bytes:
 
 
 def _without_padding(out: bytes, data: bytes, at: int) -> bytes:
-    """Return what was decompressed if only zeros follow: tape and block devices pad, and gzip(1) ignores it, too."""
+    """Return what was decompressed if only zeros follow: tapes and block devices add them, and gzip(1) ignores them."""
     if data.count(0, at) < len(data) - at:
         raise InvalidJson({"detail": "The body has other data behind the end of its gzip data than zeros."})
     return out
@@ -217,7 +217,7 @@ def _damage(encoding: str, header: bytes, failure: Exception) -> str:
 
 
 def _decompressor(encoding: str, data: bytes) -> Callable[[], Any]:
-    """Return what makes a decompressor for each member or frame of a body."""
+    """Return a function that makes a decompressor. Each member or frame of a body needs a new one."""
     if encoding == "zstd":
         return zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW_BYTES).decompressobj
     if encoding == "gzip":

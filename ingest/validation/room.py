@@ -13,7 +13,10 @@ from django.conf import settings
 from ingest.errors import QueueUnavailable
 
 _WAIT_SECONDS = 5.0
-_NO_ROOM = {"detail": "Too many bodies, most likely yours, are in memory. Nothing was queued or charged."}
+_NO_ROOM = {
+    "detail": "This web process has no memory for the body now, most likely because your project sends many large "
+    "bodies at the same time. Nothing was queued or charged."
+}
 
 _waiting: deque["asyncio.Future[None]"] = deque()
 
@@ -72,7 +75,7 @@ class Hold:
 
 
 def _wake() -> None:
-    """Let those that wait for room look again."""
+    """Wake the requests that wait for room, so that they look again."""
     while _waiting:
         future = _waiting.popleft()
         if not future.done():

@@ -1,4 +1,4 @@
--- Set a user's counters for a month from the database, where Redis does not have them.
+-- Set those of a user's counters for a month that Redis does not have. The values come from the database.
 --
 -- KEYS  1 quota_limit:datasets:<userId>
 --       2 usage_total:datasets:<userId>:YYYY-MM
@@ -9,7 +9,8 @@
 --
 -- RETURN 1
 --
--- A counter that exists keeps its value: two processes may seed at the same time, and a charge may come between.
+-- A counter that exists keeps its value. Since this process read the database, another process may have set the
+-- counter, or a request may have been charged.
 -- If the total was lost but the delta was not, the database lacks the records in the delta, so the script adds them to
 -- the total.
 --

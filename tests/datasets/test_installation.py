@@ -48,7 +48,7 @@ def test_a_wiped_redis_gets_the_id_again(api: Api, dataset: Dataset) -> None:
     assert api.one(record()).status_code == 202
     redis.client().flushall()
     assert api.one(record()).status_code == 202
-    assert redis.client().get(INSTALLATION) == installation.ours().encode()
+    assert redis.client().get(INSTALLATION) == installation.our_id().encode()
     assert len(stored(dataset)) == 1
 
 

@@ -14,8 +14,8 @@ def seed(limit: int = 1000, used: int = 42) -> int:
     return found
 
 
-def subtract_flushed(written: int, limit: int = 1000) -> int:
-    left: int = script("subtract_flushed")(
+def note_flushed(written: int, limit: int = 1000) -> int:
+    left: int = script("note_flushed")(
         keys=["total", "delta", "dirty", "limit"], args=[written, MEMBER, limit, 8640000]
     )
     return left
@@ -30,7 +30,7 @@ def is_dirty() -> bool:
     return bool(redis.client().sismember("dirty", MEMBER))
 
 
-@pytest.mark.parametrize("name", ["seed", "subtract_flushed"])
+@pytest.mark.parametrize("name", ["seed", "note_flushed"])
 def test_a_wrong_number_of_keys_is_refused(name: str) -> None:
     with pytest.raises(ResponseError, match=f"{name}.lua: wrong number"):
         script(name)(keys=["limit"], args=[1])
@@ -63,7 +63,7 @@ def test_seed_writes_large_numbers_without_an_exponent() -> None:
     assert counters() == [b"1000000000000000", b"123456789012345", None]
 
 
-# -- subtract_flushed -------------------------------------------------------------------------------------------
+# -- note_flushed -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def charged() -> None:
 
 @pytest.mark.usefixtures("charged")
 def test_flushed_usage_is_subtracted_and_the_flag_cleared() -> None:
-    assert subtract_flushed(52) == 0
+    assert note_flushed(52) == 0
     assert counters() == [None, b"52", None]
     assert redis.client().smembers("dirty") == {b"8:2026-11"}
 
@@ -84,24 +84,24 @@ def test_flushed_usage_is_subtracted_and_the_flag_cleared() -> None:
 @pytest.mark.usefixtures("charged")
 def test_a_flush_restores_the_time_to_live_of_the_total(written: int) -> None:
     assert redis.client().ttl("total") == -1
-    subtract_flushed(written)
+    note_flushed(written)
     assert 8639990 <= redis.client().ttl("total") <= 8640000
 
 
 @pytest.mark.usefixtures("charged")
 def test_charges_since_the_flush_stay_and_so_does_the_flag() -> None:
     redis.client().mset({"total": 55, "delta": 13})
-    assert subtract_flushed(52) == 3
+    assert note_flushed(52) == 3
     assert counters() == [None, b"55", b"3"]
     assert is_dirty()
 
 
 @pytest.mark.usefixtures("charged")
 def test_two_equal_flushes_keep_charges_between_them() -> None:
-    assert subtract_flushed(52) == 0
+    assert note_flushed(52) == 0
     redis.client().mset({"total": 55, "delta": 3})
     redis.client().sadd("dirty", MEMBER)
-    assert subtract_flushed(52) == 3
+    assert note_flushed(52) == 3
     assert counters() == [None, b"55", b"3"]
     assert is_dirty()
 
@@ -109,21 +109,21 @@ def test_two_equal_flushes_keep_charges_between_them() -> None:
 @pytest.mark.usefixtures("charged")
 def test_a_slower_flush_leaves_the_flag_and_loses_nothing() -> None:
     redis.client().mset({"total": 55, "delta": 13})
-    assert subtract_flushed(55) == 0
-    assert subtract_flushed(52) == 3
+    assert note_flushed(55) == 0
+    assert note_flushed(52) == 3
     assert is_dirty()
-    assert subtract_flushed(55) == 0
+    assert note_flushed(55) == 0
     assert not is_dirty()
 
 
 def test_a_redis_wiped_during_a_flush_stays_empty() -> None:
-    assert subtract_flushed(52) == 0
+    assert note_flushed(52) == 0
     assert redis.client().dbsize() == 0
 
 
 @pytest.mark.usefixtures("charged")
 def test_a_total_below_the_database_is_raised() -> None:
-    assert subtract_flushed(60) == 0
+    assert note_flushed(60) == 0
     assert counters() == [None, b"60", None]
     assert not is_dirty()
 
@@ -131,8 +131,8 @@ def test_a_total_below_the_database_is_raised() -> None:
 @pytest.mark.usefixtures("charged")
 def test_a_limit_changed_during_a_flush_keeps_the_flag() -> None:
     redis.client().set("limit", 5)
-    assert subtract_flushed(52, limit=1000) == 0
+    assert note_flushed(52, limit=1000) == 0
     assert counters() == [b"5", b"52", None]
     assert is_dirty()
-    assert subtract_flushed(52, limit=5) == 0
+    assert note_flushed(52, limit=5) == 0
     assert not is_dirty()

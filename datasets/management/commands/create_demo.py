@@ -59,7 +59,7 @@ class Command(ServiceCommand):
                 f"Admin     {address}/admin/\n\nThe demo's login and curl line:\n\n{_command()} {again}\n"
             )
 
-    @transaction.atomic  # all or nothing: the next start would not complete half a demo
+    @transaction.atomic  # all or nothing: the next start creates nothing if the project exists
     def _create(self, password_file: Path) -> None:
         password = secrets.token_urlsafe(9)
         users = get_user_model().objects

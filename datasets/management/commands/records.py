@@ -54,12 +54,12 @@ class Command(ServiceCommand):
         dataset = Dataset.objects.filter(pk=options["id"]).first()
         if dataset is None:
             raise CommandError(f"There is no dataset {options['id']}.")
-        limit, form = options["limit"], options["format"]
+        limit, file_format = options["limit"], options["format"]
         if limit is not None and limit < 0:
             raise CommandError("--limit must be 0 or more.")
-        if form == "parquet" and options["output"] is None:
+        if file_format == "parquet" and options["output"] is None:
             raise CommandError("A terminal cannot show parquet. Name a file with -o.")
-        if form == "table":
+        if file_format == "table":
             limit = _TABLE_ROWS if limit is None else limit
             with _sink(options["output"]) as out:
                 _write_table(records.latest(dataset, limit, max_characters=_CELL), out)
@@ -68,8 +68,8 @@ class Command(ServiceCommand):
         total = total if limit is None else min(limit, total)
         source = records.batches(dataset) if limit is None else records.latest_batches(dataset, limit)
         with _sink(options["output"]) as out:
-            _, write = exports.writer(form, {name for name in exports.OPTIONS if options[name]})
-            shown = form == "csv" and out.isatty()
+            _, write = exports.writer(file_format, {name for name in exports.OPTIONS if options[name]})
+            shown = file_format == "csv" and out.isatty()
             for part in write(_progress(source, total, shown=options["output"] is not None)):
                 out.write(visible_lines(part.decode()).encode() if shown else part)
 

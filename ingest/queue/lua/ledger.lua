@@ -1,7 +1,7 @@
 -- Read the queue's part of a dataset's ledger, as of one moment.
 --
 -- RETURN {generation or '', accepted, queued, trimmed, replayed, entries}
---      replayed    positions (from 1) of the quarantine rows, among those in ARGV, that were replayed
+--      replayed    the numbers of the quarantine rows that were replayed; 1 is the first row in ARGV
 --      entries     up to `last_id`, each as {stream id of its acceptance, trace id, number of records, stream id,
 --                  id before it was renumbered or ''}
 --

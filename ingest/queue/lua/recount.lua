@@ -1,4 +1,5 @@
--- Count records as accepted that the table has and this Redis does not know: it was restored from an older copy.
+-- Count as accepted the records that the table has and this Redis does not know, because it was restored from an older
+-- copy.
 --
 -- RETURN 1; 0 if another drain has counted them already, or if the generation is another
 

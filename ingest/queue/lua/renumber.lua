@@ -4,7 +4,7 @@
 --
 -- Needed if another record in the table has the entry's id. This happens when Redis has lost that record and its clock
 -- was set back to the same millisecond.
--- A replay's first id is that of its acceptance, `o`. It is stored under its new id, so `o` goes.
+-- A replay's first ID is that of its acceptance, `o`. It is stored under its new ID, so the script removes `o`.
 
 assert(#KEYS == 2 and #ARGV == 3, 'renumber.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key = unpack(KEYS)
@@ -41,7 +41,7 @@ if not is_renumbered then
     fields[#fields + 1] = 'r'
     fields[#fields + 1] = first_id
 end
--- A server that is out of memory refuses XADD. So it comes first.
+-- If Redis has no memory, it refuses XADD. So XADD comes first.
 local new_id = redis.call('XADD', stream_key, '*', unpack(fields))
 redis.call('XDEL', stream_key, stream_id)
 return new_id

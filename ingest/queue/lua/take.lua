@@ -1,9 +1,10 @@
 -- Take the dataset of a project that has been due the longest, if it is the project's turn.
 --
--- RETURN the dataset's id; 0 if no dataset of the project is due (look for another project); -1 if it is not its turn
+-- RETURN the dataset's ID; 0 if no dataset of the project is due (the caller looks for another project);
+--        -1 if it is not the project's turn
 --
 -- The dataset is due again one lease later. So if a drain dies or never starts, another one follows.
--- The project's turn moves to now, behind all projects that wait. So other projects wait for one drain of it at most,
+-- The project's turn moves to now, behind all projects that wait. So another project waits for at most one drain of it,
 -- however many datasets it has.
 -- A time more than one lease ahead was written before the clock was set back. It counts as now.
 

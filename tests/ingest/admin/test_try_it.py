@@ -9,15 +9,15 @@ from django.urls import reverse
 
 from datasets.models import Dataset
 from ingest.admin import tryout
-from ingest.admin.tryout import FORMS, Fault
+from ingest.admin.tryout import FORMS, InvalidPlace
 from tests.conftest import record
 
 TEXT = json.dumps(record())
 
 
-def fault(dataset: Dataset, body: str | bytes, form: str = "single") -> Fault | None:
+def invalid_place(dataset: Dataset, body: str | bytes, form: str = "single") -> InvalidPlace | None:
     sent = body.encode() if isinstance(body, str) else body
-    return tryout.fault(sent, tryout.preview(dataset, sent, FORMS[form]))
+    return tryout.invalid_place(sent, tryout.preview(dataset, sent, FORMS[form]))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def fault(dataset: Dataset, body: str | bytes, form: str = "single") -> Fault | 
     ],
 )
 def test_place_is_marked(dataset: Dataset, form: str, body: str, number: int, marked: tuple[str, str, str]) -> None:
-    found = fault(dataset, body, form)
+    found = invalid_place(dataset, body, form)
     assert found is not None
     left, here, right = marked
     expected = (number, left if len(left) <= 120 else "…" + left[-120:], here, right)
@@ -44,7 +44,7 @@ def test_place_is_marked(dataset: Dataset, form: str, body: str, number: int, ma
 
 def test_lines_around_are_shown_and_long_ones_cut(dataset: Dataset) -> None:
     body = "\n".join(["[", *[f"{number}," for number in range(10)], "x" * 500, *["8,"] * 10])
-    found = fault(dataset, body, "batch")
+    found = invalid_place(dataset, body, "batch")
     assert found is not None
     assert found.before == ["7,", "8,", "9,"]
     assert (found.left, found.here, found.right) == ("", "x", "x" * 120 + "…")
@@ -53,11 +53,11 @@ def test_lines_around_are_shown_and_long_ones_cut(dataset: Dataset) -> None:
 
 def test_nothing_is_marked_without_a_place(dataset: Dataset) -> None:
     for body in (TEXT, "", "[" * 5000, json.dumps(record(amount="Line 1, column 2 (byte 3): x"))):
-        assert fault(dataset, body) is None
+        assert invalid_place(dataset, body) is None
 
 
 def test_text_that_is_not_utf8_is_marked(dataset: Dataset) -> None:
-    found = fault(dataset, b'{"a":"\xff"}')
+    found = invalid_place(dataset, b'{"a":"\xff"}')
     assert found is not None
     assert (found.left, found.here) == ('{"a":"', "\ufffd")
 

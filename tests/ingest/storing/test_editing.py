@@ -94,7 +94,7 @@ def test_body_is_checked_against_the_chosen_version(owner: User, dataset: Datase
     entry = held(dataset)
     services.save_dataset(dataset, fields=[*FIELDS, Field("source", "string")])
     (accepted, label), (latest, now) = editing.versions(entry)
-    assert (label, now) == ("version 1, under which it was accepted", "version 2, in force now")
+    assert (label, now) == ("version 1 (this entry's version)", "version 2 (in force now)")
     with pytest.raises(editing.EditRefused, match="Missing field: source"):
         editing.edit(entry, GOOD, latest, owner, seen=0)
     editing.edit(entry, GOOD, accepted, owner, seen=0)

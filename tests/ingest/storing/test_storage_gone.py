@@ -211,7 +211,7 @@ def test_readyz_admin_and_command_report_a_missing_storage(api: Api, dataset: Da
 
 
 def marker() -> Path:
-    return Path(settings.STORAGE_URL) / f"installation-{installation.ours()}"
+    return Path(settings.STORAGE_URL) / f"installation-{installation.our_id()}"
 
 
 def die_before_the_first_table_is_noted(api: Api, dataset: Dataset) -> None:

@@ -102,7 +102,7 @@ def data(value: Any) -> Any:
 @pytest.fixture(params=RELEASES)
 def left(request: pytest.FixtureRequest, transactional_db: None, clean_redis: None) -> Left:
     left = Left(request.param)
-    redis.client().set(installation.INSTALLATION, installation.ours())
+    redis.client().set(installation.INSTALLATION, installation.our_id())
     return left
 
 
@@ -215,7 +215,7 @@ def test_a_negative_number_never_adds_up(dataset: Dataset) -> None:
 
 
 def test_data_of_a_newer_release_is_refused(dataset: Dataset) -> None:
-    redis.client().mset({installation.INSTALLATION: installation.ours(), DATA_VERSION: CURRENT_VERSION + 1})
+    redis.client().mset({installation.INSTALLATION: installation.our_id(), DATA_VERSION: CURRENT_VERSION + 1})
     words = "was written by a newer release"
     with pytest.raises(AnotherVersion, match=words):
         turns.next_due()

@@ -1,4 +1,5 @@
--- After a flush, subtract the flushed usage from the month's delta. When nothing is left, clear the user's dirty flag.
+-- After a flush, set the month's delta to what the database still lacks: the total minus the database's usage. If it
+-- lacks nothing, clear the user's dirty flag.
 --
 -- KEYS  1 usage_total:datasets:<userId>:YYYY-MM
 --       2 usage_delta:datasets:<userId>:YYYY-MM
@@ -11,8 +12,7 @@
 --
 -- RETURN the new delta: records that were charged and are not in the database
 --
--- The new delta is the total minus the database's usage. Subtracting the flushed records from the old delta would be
--- wrong: if two flushes wrote the same records, the second would also subtract what was charged between the two. If a
+-- To subtract the flushed records from the old delta would be wrong: if two flushes wrote the same records, the second would also subtract what was charged between the two. If a
 -- later flush has already written more, the new delta is too high, and the user stays dirty. The next flush corrects it.
 --
 -- If the total is below the database's usage, Redis was wiped or lost its last writes, so the script raises the total.
@@ -20,11 +20,11 @@
 -- the next flush reads it again.
 --
 -- Example: 52 records charged, 50 of them in the database, and a limit of 1000 in both
---     EVAL <subtract_flushed> 4 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11 usage_dirty:datasets
+--     EVAL <note_flushed> 4 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11 usage_dirty:datasets
 --         quota_limit:datasets:7 50 7:2026-11 1000 8640000
 --     returns 2, sets the delta to 2, and leaves the user dirty.
 
-assert(#KEYS == 4 and #ARGV == 4, 'subtract_flushed.lua: wrong number of KEYS or ARGV')
+assert(#KEYS == 4 and #ARGV == 4, 'note_flushed.lua: wrong number of KEYS or ARGV')
 local total_key, delta_key, dirty_key, limit_key = unpack(KEYS)
 local flushed, member, flushed_limit, ttl_seconds = unpack(ARGV)
 
