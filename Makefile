@@ -27,20 +27,29 @@ chromium: ## install Debian's Chromium for the admin's tests, if it is missing a
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
 		fonts-dejavu-core >/dev/null; } || true
 
-# package:command
-PROGRAMS := nginx-light:nginx caddy:caddy haproxy:haproxy nodejs:node npm:npm pgbouncer:pgbouncer
-programs: ## install the programs that tests of clients, proxies and PgBouncer need, if this user may
+# Install the missing ones of these Debian packages, each given as package:command, if this user may.
+define install-programs
 	@PATH="$$PATH:/usr/sbin"; missing=; \
-	for each in $(PROGRAMS); do command -v $${each#*:} >/dev/null || missing="$$missing $${each%:*}"; done; \
+	for each in $(1); do command -v $${each#*:} >/dev/null || missing="$$missing $${each%:*}"; done; \
 	test -z "$$missing" || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
 		>/dev/null; } || true
-	@test tests/clients/node_modules/.package-lock.json -nt tests/clients/package-lock.json \
-		|| ! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix tests/clients || true
+endef
 
-bench: $(VENV)/installed-tests ## compare the service with a baseline and an upper limit, on this machine; options: make bench ARGS=--quick
-	@command -v wrk > /dev/null || { test "$$(id -u)" = 0 && { apt-get install -y wrk || { apt-get update && apt-get install -y wrk; }; }; } \
-		|| { echo "The load generator is missing. Debian, Ubuntu: sudo apt-get install wrk"; exit 1; }
+# Install the locked Node packages of these folders, if there is npm and they have changed.
+define install-node-packages
+	@for each in $(1); do \
+		test $$each/node_modules/.package-lock.json -nt $$each/package-lock.json || ! command -v npm >/dev/null \
+		|| npm ci --silent --no-audit --no-fund --prefix $$each || true; done
+endef
+
+programs: ## install the programs that tests of clients, proxies and PgBouncer need, if this user may
+	$(call install-programs,nginx-light:nginx caddy:caddy haproxy:haproxy nodejs:node npm:npm pgbouncer:pgbouncer)
+	$(call install-node-packages,tests/clients tests/benchmarks/node)
+
+bench: $(VENV)/installed-tests ## compare the service with three references, on this machine; options: make bench ARGS=--quick
+	$(call install-programs,wrk:wrk nodejs:node npm:npm)
+	$(call install-node-packages,tests/benchmarks/node)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 # pip-audit is missing here, because it needs a network service that lists known vulnerabilities.

@@ -14,11 +14,16 @@ import django
 
 from tests.benchmarks import options as command_line
 
+_NODE_MODULES = Path(__file__).parent / "node" / "node_modules"
+
 
 def main() -> int:
     options = command_line.parse()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is needed (Debian: apt-get install wrk).")
+    if shutil.which("wrk") is None or shutil.which("node") is None or not _NODE_MODULES.exists():
+        sys.exit(
+            "wrk and Node.js are needed (Debian: apt-get install wrk nodejs npm), and the Node service's packages "
+            f"(npm ci --prefix {_NODE_MODULES.parent})."
+        )
     root = Path(tempfile.mkdtemp(prefix="ingest-bench-"))
     root.chmod(0o755)  # PostgreSQL runs as a user of its own where we are root
     _environment(root)

@@ -1,6 +1,6 @@
 """The options of a run: what it measures, and for how long."""
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ class Options:
     rounds: int
     seconds: float  # of one measurement of acceptance; other measurements take longer
     web: int
+    node: int
     appendfsync: str | None  # None: the default of `up`
     backlog: int  # records
     datasets: tuple[int, ...]
@@ -28,8 +29,7 @@ def parse() -> Options:
     """Read the command line."""
     parser = ArgumentParser(
         prog="python -m tests.benchmarks",
-        description="Measure the product beside its ceiling and its baseline, on this machine, and print one table.",
-        formatter_class=ArgumentDefaultsHelpFormatter,
+        description="Measure the product and three references in turn, on this machine, and print one table.",
     )
     add = parser.add_argument
     add(
@@ -38,12 +38,13 @@ def parse() -> Options:
         choices=CASES,
         default=list(CASES),
         metavar="CASE",
-        help=f"which to measure: {', '.join(CASES)}",
+        help=f"which to measure: {', '.join(CASES)} (default: all)",
     )
     add("--quick", action="store_true", help="one short round of everything with less data, to see that it works")
     add("--rounds", type=int, help="rounds of each measurement and its references in turn (default: 3; quick: 1)")
-    add("--seconds", type=float, help="seconds of one measurement (default: 4; quick: 1)")
-    add("--web", type=int, default=2, help="web processes of each system")
+    add("--seconds", type=float, help="seconds of one measurement (default: 2; quick: 1)")
+    add("--web", type=int, default=2, help="web processes of the product, the ceiling and the baseline (default: 2)")
+    add("--node", type=int, help="processes of the Node service (default: as many as --web)")
     add(
         "--appendfsync",
         choices=("always", "everysec", "no"),
@@ -65,8 +66,9 @@ def parse() -> Options:
     return Options(
         cases=tuple(case for case in CASES if case in given.cases),
         rounds=given.rounds or (1 if quick else 3),
-        seconds=given.seconds or (1 if quick else 4),
+        seconds=given.seconds or (1 if quick else 2),
         web=given.web,
+        node=given.node or given.web,
         appendfsync=given.appendfsync,
         backlog=given.backlog or (1_000_000 if quick else 5_000_000),
         datasets=tuple(given.datasets or ((1, 10, 100) if quick else (1, 100, 10_000))),

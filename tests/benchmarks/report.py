@@ -1,4 +1,4 @@
-"""The result of a run: raw figures for a file, and one table for people."""
+"""The result of a run: raw figures for a file, and one table in Markdown for people and documents."""
 
 import json
 import os
@@ -10,8 +10,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+
+_SYSTEMS = ("product", "ceiling", "node", "baseline")
+_MAX_WIDTH = 1000
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,20 @@ class Report:
         """Return the raw figures so far."""
         return self._raw.get(case, [])
 
-    def print(self) -> None:
-        """Return the table as text."""
-        table = Table(title="Benchmark: medians, and medians of the rounds' ratios", header_style="bold")
-        for column in ("Case", "Measure", "Product", "Ceiling", "Baseline", "Ratio", "Target", "Met"):
-            table.add_column(column, justify="right" if column in ("Product", "Ceiling", "Baseline") else "left")
+    def print(self, conditions: str) -> None:
+        """Print what was measured under which conditions, in Markdown."""
+        table = Table(box=box.MARKDOWN, header_style="")
+        for column in ("Case", "Measure", *map(str.capitalize, _SYSTEMS), "Ratio", "Target", "Met"):
+            table.add_column(column, justify="right" if column.lower() in _SYSTEMS else "left")
         for row in self._rows:
-            if row.case:
-                table.add_section()
-            found = [row.values.get(name, "") for name in ("product", "ceiling", "baseline")]
-            met = {True: "[green]yes[/green]", False: "[red]no[/red]", None: ""}[row.met]
+            found = [row.values.get(name, "") for name in _SYSTEMS]
+            met = {True: "yes", False: "no", None: ""}[row.met]
             table.add_row(row.case, row.measure, *found, row.ratio, row.target, met)
-        self._console.print(table)
+        # A line of a Markdown table cannot be wrapped.
+        Console(file=self._console.file, width=_MAX_WIDTH).print(table, conditions, markup=False, highlight=False)
 
     def save(self, file: Path, options: Mapping[str, Any]) -> None:
-        """Return everything as JSON."""
+        """Write everything to a file, as JSON."""
         machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
         rows = [vars(row) for row in self._rows]
         everything = {"machine": machine, "options": options, "rows": rows, "raw": self._raw}

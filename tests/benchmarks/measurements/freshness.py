@@ -54,14 +54,6 @@ def _sustained(stack: Stack, options: Options, report: Report, size: int) -> flo
     return product_flow(stack, size, options.seconds * 2).per_second
 
 
-def _pause_ms(product: Product, size: int, per_second: float) -> float:
-    """Return how long each connection must wait for this total of requests/s. Find the time of an answer by trying."""
-    wanted = _CONNECTIONS / per_second * 1000
-    with product.loaded(size, connections=_CONNECTIONS, seconds=2, pause_ms=wanted) as running:
-        taken = _CONNECTIONS / running.result().per_second * 1000
-    return max(0.0, 2 * wanted - taken)
-
-
 def _probed(product: Product, seconds: float, running: Running | None) -> list[float]:
     """Send a record now and then, and watch the table. Return the seconds from each 202 until the record was there."""
     probe = Probe(product)

@@ -1,32 +1,33 @@
 """The ceiling: the rate that would be left if Django, DRF and our own code cost nothing.
 
-A bare WSGI function that decodes the same body with the same msgspec type and makes one plain redis-py `evalsha`
-(limit, two counters, XADD, ZADD), served by the same server with the same workers. It does not change when we find a
-faster way to do any of this.
+A bare ASGI function that decodes the same body with the same msgspec type, compresses a large one as the product does,
+and runs one plain Lua script. The same server serves it with the same options. Each process sends its commands to Redis
+as they come: small ones over one connection, and large ones over several.
+
+It shares no code with the product, so it does not change when we find a faster way to do any of this.
 """
 
+import asyncio
+import gc
 import os
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import cache
+from itertools import cycle
+from pathlib import Path
 from typing import Annotated, Any
 
+import hiredis
+import lz4.block
 import msgspec
-import redis
 from msgspec import Meta, Struct
 
-_SCRIPT = """
-local limit = tonumber(redis.call('GET', KEYS[1]) or '-1')
-local count = tonumber(ARGV[1])
-local used = tonumber(redis.call('GET', KEYS[2]) or '0')
-if limit ~= -1 and used + count > limit then
-    return {0, limit, used}
-end
-redis.call('INCRBY', KEYS[2], count)
-redis.call('INCRBY', KEYS[3], count)
-local id = redis.call('XADD', KEYS[4], '*', 'b', ARGV[2], 'n', ARGV[1])
-redis.call('ZADD', KEYS[5], 'NX', 0, '1')
-return {1, id}
-"""
-_KEYS = ("ceiling:limit", "ceiling:total", "ceiling:delta", "ceiling:stream", "ceiling:pending")
+_KEYS = tuple(os.environ["PREFIX"] + name for name in ("limit", "total", "delta", "stream", "pending"))
+_LARGE_BYTES = 4096  # of a body that goes over one of the connections for large ones
+_FOR_LARGE = 16
+_COMPRESS_BYTES = 8192
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 
@@ -36,7 +37,7 @@ class AnyObject(Struct, gc=False):
 
 
 class Record(Struct, forbid_unknown_fields=True, gc=False):
-    """Return the type of the benchmark's record, as the product compiles it."""
+    """The type of the benchmark's record, as the product compiles it."""
 
     timestamp: Timestamp
     context: AnyObject
@@ -49,20 +50,102 @@ class Record(Struct, forbid_unknown_fields=True, gc=False):
 
 _one = msgspec.json.Decoder(Record).decode
 _many = msgspec.json.Decoder(list[Record]).decode
-_redis = redis.Redis.from_url(os.environ["REDIS_URL"])
-_sha = _redis.script_load(_SCRIPT)
 
 
-def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+async def application(
+    scope: Mapping[str, Any],
+    receive: Callable[[], Awaitable[Mapping[str, Any]]],
+    send: Callable[[Mapping[str, Any]], Awaitable[None]],
+) -> None:
     """Answer POST /datasets/<id> and /datasets/<id>/batch, without checking a key or a dataset."""
-    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-    if environ["PATH_INFO"].endswith("/batch"):
+    size = next(int(value) for name, value in scope["headers"] if name == b"content-length")
+    body = b""
+    while len(body) < size:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+    if scope["path"].endswith("/batch"):
         count = len(_many(body))
         answer = b'{"success":true,"count":%d,"status":"queued"}' % count
     else:
         _one(body)
         count = 1
         answer = b'{"success":true,"status":"queued"}'
-    _redis.evalsha(_sha, len(_KEYS), *_KEYS, count, body)
-    start_response("202 Accepted", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
-    return [answer]
+    is_charged = await _charge(count, body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+    await send({"type": "http.response.start", "status": 202 if is_charged else 429, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+async def _charge(count: int, body: bytes) -> bool:
+    """Charge and queue a request. Return False if the quota is used up."""
+    redis = await _opened()
+    connection = redis.small if len(body) < _LARGE_BYTES else next(redis.large)
+    queued = body if len(body) < _COMPRESS_BYTES else lz4.block.compress(body)
+    reply = await connection.run("EVALSHA", redis.script, len(_KEYS), *_KEYS, count, queued)
+    return bool(reply[0])
+
+
+class _Connection(asyncio.Protocol):
+    """A connection to Redis. Commands of the same turn of the event loop go out with one write."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._replies = hiredis.Reader()
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._out: list[bytes] = []
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def run(self, *command: str | int | bytes) -> "asyncio.Future[Any]":
+        """Send a command. Return a future for its reply."""
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]
+        return future
+
+    def _flush(self) -> None:
+        self.transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self._replies.feed(data)
+        while (reply := self._replies.gets()) is not False:
+            future = self._waiting.popleft()
+            if not future.done():  # else the client has gone
+                future.set_result(reply)
+
+
+class _Redis:
+    """This process's connections."""
+
+    def __init__(self, script: str, connections: list[_Connection]) -> None:
+        self.script = script
+        self.small = connections[0]
+        self.large = cycle(connections[1:])
+
+
+async def _open() -> _Redis:
+    loop, path = asyncio.get_running_loop(), os.environ["REDIS_SOCKET"]
+    connections = [(await loop.create_unix_connection(_Connection, path))[1] for _ in range(1 + _FOR_LARGE)]
+    script = await connections[0].run("SCRIPT", "LOAD", Path(os.environ["SCRIPT"]).read_bytes())
+    return _Redis(script.decode(), connections)
+
+
+@cache
+def _opened() -> "asyncio.Task[_Redis]":
+    """Return the task that opens the connections at the first request."""
+    return asyncio.create_task(_open())
+
+
+# As the product: see config.web.granian.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
+sys.setswitchinterval(0.0005)

@@ -1,34 +1,55 @@
-"""The ceiling and the baseline, as systems to measure."""
+"""The ceiling, the Node service and the baseline, as systems to measure."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import redis
 
+from config.common.env import BASE_DIR
 from tests.benchmarks.load import Target
 from tests.benchmarks.systems.processes import Server, Tree, wait_until
 from tests.benchmarks.systems.system import Bodies, StoringSystem, System
 
 
-class Ceiling(System):
+class Scripted(System):
+    """A system that runs `charge.lua` for each request, and stores nothing."""
+
+    TOKEN = "benchmark"
+
+    def __init__(self, web: Server, url: str, bodies: Bodies, *, socket: Path) -> None:
+        super().__init__(web, url, bodies)
+        self._redis: Any = redis.Redis(unix_socket_path=str(socket))
+
+    @classmethod
+    def environment(cls, socket: Path) -> dict[str, str]:
+        """Return the environment of its web server."""
+        script = Path(__file__).with_name("charge.lua")
+        return {"REDIS_SOCKET": str(socket), "SCRIPT": str(script), "PREFIX": f"{cls.name}:", "API_KEY": cls.TOKEN}
+
+    def target(self) -> Target:
+        return Target("/datasets/1", self.TOKEN)
+
+    def accepted(self) -> int:
+        return int(self._redis.get(f"{self.name}:total") or 0)
+
+    def trim(self) -> None:
+        self._redis.delete(f"{self.name}:stream")
+
+
+class Ceiling(Scripted):
     """`tests.benchmarks.systems.ceiling`, served like the product."""
 
     name = "ceiling"
 
-    def __init__(self, web: Server, url: str, bodies: Bodies, *, socket: str) -> None:
-        super().__init__(web, url, bodies)
-        self._redis: Any = redis.Redis(unix_socket_path=socket)
 
-    def target(self) -> Target:
-        return Target("/datasets/1", "none")
+class Node(Scripted):
+    """`tests/benchmarks/node`: a Node.js service."""
 
-    def accepted(self) -> int:
-        return int(self._redis.get("ceiling:total") or 0)
-
-    def trim(self) -> None:
-        self._redis.delete("ceiling:stream")
+    name = "node"
+    directory = BASE_DIR / "tests" / "benchmarks" / "node"
 
 
 class Baseline(StoringSystem):

@@ -1,10 +1,10 @@
-"""Start everything that a benchmark needs: one Redis, three web servers, workers and PostgreSQL."""
+"""Start everything that a benchmark needs: one Redis, four web servers, workers and PostgreSQL."""
 
 import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +18,32 @@ from redis.exceptions import RedisError
 from config.common import redis
 from config.common.env import embedded_redis_socket
 from config.processes import supervise
+from config.processes.supervise import Program
+from tests.benchmarks.options import Options
 from tests.benchmarks.payloads import write_bodies
 from tests.benchmarks.systems.processes import Server, Tree, wait_until
 from tests.benchmarks.systems.product import Product
-from tests.benchmarks.systems.references import Baseline, Ceiling
+from tests.benchmarks.systems.references import Baseline, Ceiling, Node
 from tests.benchmarks.systems.system import Bodies, System
 from tests.support.processes.stack import free_port
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The three systems, ready to be measured. None of their workers is running."""
+    """The four systems, ready to be measured. None of their workers is running."""
 
     product: Product
     ceiling: Ceiling
+    node: Node
     baseline: Baseline
+
+    @property
+    def systems(self) -> tuple[System, ...]:
+        return self.product, self.ceiling, self.node, self.baseline
 
     def settle(self) -> None:
         """Empty the queues and shrink the append-only file before a measurement."""
-        systems: tuple[System, ...] = (self.product, self.ceiling, self.baseline)
-        for system in systems:
+        for system in self.systems:
             system.trim()
         client = redis.client()
         wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "an AOF rewrite ends")
@@ -51,16 +57,21 @@ def _is_rewritten() -> bool:
 
 
 @contextmanager
-def started(root: Path, *, web: int, appendfsync: str | None) -> Iterator[Stack]:
+def started(root: Path, options: Options) -> Iterator[Stack]:
     """Run everything during the block. Raises BenchmarkFailed if something does not start."""
     logs = root / "logs"
     logs.mkdir()
     bodies = write_bodies(root / "bodies")
+    supervise.allow_many_files()
     port = free_port()
-    commands = {each.name: each.command for each in supervise.programs(port=port, web=web, workers=1)}
-    if appendfsync is not None:
-        commands["redis"] += ["--appendfsync", appendfsync]  # the last one counts
-    servers = {name: Server(name, command, logs / f"{name}.log") for name, command in commands.items()}
+    programs = {each.name: each for each in supervise.programs(port=port, web=options.web, workers=1)}
+    if options.appendfsync is not None:
+        programs["redis"].command.extend(["--appendfsync", options.appendfsync])  # the last one counts
+    servers = {
+        name: Server(name, program.command, logs / f"{name}.log", environment=program.environment)
+        for name, program in programs.items()
+    }
+    socket = embedded_redis_socket(settings.DATA_DIR)
     with ExitStack() as stack:
         for server in servers.values():
             stack.callback(server.stop)
@@ -69,11 +80,13 @@ def started(root: Path, *, web: int, appendfsync: str | None) -> Iterator[Stack]
         call_command("migrate", verbosity=0)
         servers["web"].start()
         product = Product(servers, f"http://127.0.0.1:{port}", bodies)
-        ceiling = _ceiling(stack, commands["web"], logs, bodies)
-        baseline = _baseline(stack, commands, root, bodies, servers["redis"])
-        for system in (product, ceiling, baseline):
+        ceiling = start_ceiling(stack, programs["web"], logs, bodies, socket)
+        node = start_node(stack, options.node, logs, bodies, socket)
+        baseline = _baseline(stack, programs, root, bodies, servers["redis"])
+        started = Stack(product, ceiling, node, baseline)
+        for system in started.systems:
             wait_until(system.send_one, f"the {system.name}'s web server answers")
-        yield Stack(product, ceiling, baseline)
+        yield started
 
 
 def _redis_answers() -> bool:
@@ -83,29 +96,37 @@ def _redis_answers() -> bool:
         return False
 
 
-def _web(
-    stack: ExitStack, like: list[str], application: str, log: Path, environment: dict[str, str]
+def _served(
+    stack: ExitStack, command: list[str], log: Path, environment: Mapping[str, str], port: int
 ) -> tuple[Server, str]:
-    """Serve a WSGI application, with the options that the product is served with, and 32 threads a process."""
-    port = free_port()
-    command = [*like[:-1], "--blocking-threads", "32", application]
-    command[command.index("--interface") + 1] = "wsgi"
-    command[command.index("--port") + 1] = str(port)
+    """Start a web server. Return it with its URL."""
     server = Server("web", command, log, environment=environment)
     stack.callback(server.stop)
     server.start()
     return server, f"http://127.0.0.1:{port}"
 
 
-def _ceiling(stack: ExitStack, like: list[str], logs: Path, bodies: Bodies) -> Ceiling:
-    socket = str(embedded_redis_socket(settings.DATA_DIR))
-    environment = {"REDIS_URL": f"unix://{socket}?db=0"}
-    web, url = _web(stack, like, "tests.benchmarks.systems.ceiling:application", logs / "ceiling-web.log", environment)
+def start_ceiling(stack: ExitStack, like: Program, logs: Path, bodies: Bodies, socket: Path) -> Ceiling:
+    """Serve the ceiling as the product is served, at another port."""
+    port = free_port()
+    command = [*like.command[:-1], "tests.benchmarks.systems.ceiling:application"]
+    command[command.index("--port") + 1] = str(port)
+    environment = {**like.environment, **Ceiling.environment(socket)}
+    web, url = _served(stack, command, logs / "ceiling-web.log", environment, port)
     return Ceiling(web, url, bodies, socket=socket)
 
 
+def start_node(stack: ExitStack, processes: int, logs: Path, bodies: Bodies, socket: Path) -> Node:
+    """Serve the Node service with Node's own cluster of processes."""
+    port = free_port()
+    ours = {"NODE_ENV": "production", "PORT": str(port), "PROCESSES": str(processes)}
+    environment = {**Node.environment(socket), **ours}
+    web, url = _served(stack, ["node", str(Node.directory / "service.mjs")], logs / "node.log", environment, port)
+    return Node(web, url, bodies, socket=socket)
+
+
 def _baseline(
-    stack: ExitStack, commands: dict[str, list[str]], root: Path, bodies: Bodies, redis_server: Server
+    stack: ExitStack, programs: Mapping[str, Program], root: Path, bodies: Bodies, redis_server: Server
 ) -> Baseline:
     postgres: Any = stack.enter_context(get_server(str(root / "postgres"), cleanup_mode="stop"))
     socket = embedded_redis_socket(settings.DATA_DIR)
@@ -119,15 +140,15 @@ def _baseline(
     subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.baseline.prepare"], check=True, env={**os.environ, **environment}
     )
-    logs = root / "logs"
-    application = "tests.benchmarks.baseline.wsgi:application"
-    web, url = _web(stack, commands["web"], application, logs / "baseline-web.log", environment)
-    worker = Server(
-        "worker",
-        ["tests.benchmarks.baseline" if word == "config" else word for word in commands["worker"]],
-        logs / "baseline-worker.log",
-        environment=environment,
-    )
+    logs, port = root / "logs", free_port()
+    # WSGI with 32 threads a process; the other options are the product's.
+    command = [*programs["web"].command[:-1], "--blocking-threads", "32", "tests.benchmarks.baseline.wsgi:application"]
+    command[command.index("--interface") + 1] = "wsgi"
+    command[command.index("--port") + 1] = str(port)
+    web, url = _served(stack, command, logs / "baseline-web.log", environment, port)
+    celery = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.baseline"]
+    options = ["worker", "--concurrency", "1", "--loglevel", "WARNING"]
+    worker = Server("worker", [*celery, *options], logs / "baseline-worker.log", environment=environment)
     stack.callback(worker.stop)
     return Baseline(
         web,

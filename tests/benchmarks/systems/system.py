@@ -1,4 +1,4 @@
-"""The measured systems: three systems that accept the same requests."""
+"""The measured systems: four systems that accept the same requests."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
