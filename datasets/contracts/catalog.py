@@ -60,6 +60,25 @@ async def under_contract(token: str, dataset_id: int | None, use: Callable[[Cont
     raise CatalogUnavailable
 
 
+async def under_contract_without_key(project_id: int, dataset_id: int, use: Callable[[Contract], Awaitable[T]]) -> T:
+    """Call `use` with the contract in force for a dataset. For commands, which need no API key.
+
+    The contract is read again each time, so a refusal of `use` needs no confirmation. If `use` raises StaleContract, it
+    is called again.
+
+    Raises the refusals of `use`, InactiveProject, DatasetNotFound; DatabaseError, CatalogUnavailable, or
+    `config.common.redis.RedisUnavailable`.
+    """
+    for _ in range(_MAX_LOADS):
+        revision = await revisions.current(project_id, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
+        contract = await READING.run(reading.read_without_key, revision, project_id, dataset_id)
+        try:
+            return await use(contract)
+        except StaleContract:
+            continue
+    raise CatalogUnavailable
+
+
 async def check_in_force(contract: Contract) -> None:
     """Raise StaleContract if the contract has changed. For uses that `admit.lua` does not check."""
     if not await _is_in_force(contract.revision, contract.project_id):

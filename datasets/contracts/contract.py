@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.common.errors import ApiError
+from config.common.errors import ApiError, Refused
 from datasets.schemas.schema import CompiledSchema
 
 
@@ -10,6 +10,15 @@ class DatasetNotFound(ApiError):
     """No such dataset, another project's, archived, or without a schema: one answer for all."""
 
     status, code, error = 404, "dataset_schema_not_found", "Dataset schema not found"
+
+
+class InactiveProject(Refused):
+    """A command cannot send records to a project that is inactive, or whose owner is."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The project or its owner is inactive. Activate it in the admin, and run the same command again."
+        )
 
 
 class StaleContract(Exception):
@@ -23,7 +32,7 @@ class Contract:
     revision: bytes
     project_id: int
     owner_id: int
-    key_id: int
+    key_id: int | None  # None: an import, which needs no API key
     dataset_id: int
     is_archived: bool
     declared: CompiledSchema

@@ -11,7 +11,7 @@ from django.db import close_old_connections, connection
 
 from config.common.errors import ApiError
 from datasets.contracts.cache import DatasetRow, Entry, KeyRow
-from datasets.contracts.contract import Contract, DatasetNotFound
+from datasets.contracts.contract import Contract, DatasetNotFound, InactiveProject
 from datasets.contracts.keys import Claims, InvalidApiKey
 from datasets.models import ApiKey
 from datasets.schemas.schema import Field, compile_schema
@@ -31,6 +31,9 @@ LEFT JOIN datasets_schemaversion v ON v.dataset_id = d.id
 WHERE """
 _DATASET_ROW = "SELECT d.project_id, d.id, d.is_archived, v.id"
 _KEY_OF_TOKEN = _KEYS + "k.token_id = %s AND k.project_id = %s"
+_OWNER = """
+SELECT p.owner_id FROM datasets_project p JOIN auth_user u ON u.id = p.owner_id
+WHERE p.is_active AND u.is_active AND p.id = %s"""
 _DATASET_WITH_FIELDS = _DATASET_ROW + ", v.fields" + _DATASETS + "d.id = %s AND d.project_id = %s"
 _TOKEN_ID = ApiKey._meta.get_field("token_id")
 
@@ -46,20 +49,41 @@ def read(revision: bytes, claims: Claims, dataset_id: int | None) -> Entry:
     dataset = DatasetRow(*found[0][:-1]) if found else None
     outcome: Contract | type[ApiError] = InvalidApiKey if key is None else DatasetNotFound
     if key and dataset and dataset.version_id:
-        outcome = Contract(
-            revision=revision,
-            project_id=claims.project_id,
-            owner_id=key.owner_id,
-            key_id=key.id,
-            dataset_id=dataset.id,
-            is_archived=dataset.is_archived,
-            declared=compile_schema(dataset.version_id, tuple(Field(**row) for row in json.loads(found[0][-1]))),
-        )
+        outcome = _contract(revision, key.owner_id, key.id, found[0])
     expires_at = claims.expires_at
     if key and key.expires_at:
         expires_at = min(expires_at, _timestamp(key.expires_at))
     fresh_until = moment + settings.CATALOG_TTL_SECONDS
     return Entry(claims, revision, outcome, expires_at, (key, dataset), fresh_until, used_at=moment)
+
+
+def read_without_key(revision: bytes, project_id: int, dataset_id: int) -> Contract:
+    """Return what records of a dataset are held to that a command sends, without an API key.
+
+    Raises InactiveProject, DatasetNotFound if there is no schema, or DatabaseError.
+    """
+    owners = _select(_OWNER, (project_id,))
+    if not owners:
+        raise InactiveProject
+    found = _select(_DATASET_WITH_FIELDS, (dataset_id, project_id))
+    if not found or not DatasetRow(*found[0][:-1]).version_id:
+        raise DatasetNotFound
+    return _contract(revision, owners[0][0], None, found[0])
+
+
+def _contract(revision: bytes, owner_id: int, key_id: int | None, found: tuple[Any, ...]) -> Contract:
+    """Return the contract of a row of `_DATASET_WITH_FIELDS` with a schema."""
+    *row, fields = found
+    dataset = DatasetRow(*row)
+    return Contract(
+        revision=revision,
+        project_id=dataset.project_id,
+        owner_id=owner_id,
+        key_id=key_id,
+        dataset_id=dataset.id,
+        is_archived=dataset.is_archived,
+        declared=compile_schema(row[-1], tuple(Field(**row) for row in json.loads(fields))),
+    )
 
 
 def _timestamp(moment: datetime) -> float:

@@ -131,7 +131,7 @@ class _InFlight:
     count = 0
 
 
-_last_use_noted: dict[int, float] = {}
+_last_use_noted: dict[int | None, float] = {}
 _keys_in_progress: set[tuple[int, str]] = set()
 
 
@@ -332,7 +332,7 @@ def _arguments(contract: Contract, payload: Payload, trace_id: str, period: str,
         payload.queued or formats.packed(payload.body),
         ours.dataset_bytes,
         ours.total_bytes,
-        contract.key_id if _is_due(contract.key_id) else "",
+        _key_to_note(contract.key_id),
         contract.project_id,
         ours.share,
         _Queue.generation,
@@ -373,15 +373,17 @@ def _too_many_keys(seconds: int) -> TooManyKeys:
     return TooManyKeys({"limit": limit, "detail": detail}, {"Retry-After": str(retry_after)})
 
 
-def _is_due(key_id: int) -> bool:
-    """Return whether this admission should note the use of the API key."""
+def _key_to_note(key_id: int | None) -> int | str:
+    """Return the ID of the API key if this admission should note its use, else an empty text."""
+    if key_id is None:
+        return ""
     moment = time.monotonic()
     if moment - _last_use_noted.get(key_id, -_LAST_USED_SECONDS) < _LAST_USED_SECONDS:
-        return False
+        return ""
     if len(_last_use_noted) > settings.CATALOG_MAX_ENTRIES:
         _last_use_noted.clear()
     _last_use_noted[key_id] = moment
-    return True
+    return key_id
 
 
 async def _server_time(timeout: float) -> int:
