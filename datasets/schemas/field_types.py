@@ -63,6 +63,7 @@ class FieldType:
     why_not: Callable[[bytes], str | None] = lambda value: None  # explains why a JSON value is not of this type
     read_as: Any = None  # the type for msgspec in workers, if it is not `decodes_to`
     to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # makes the column, if Arrow alone cannot
+    is_literal: bool = False  # whether a cell of a CSV file holds the value as JSON, like 12.5; otherwise it is a text
 
     def column(self, values: Sequence[Any]) -> pa.Array:
         """Return an Arrow column of values that a worker has decoded."""
@@ -80,8 +81,9 @@ FIELD_TYPES: dict[str, FieldType] = {
             "number",
             "an IEEE 754 double: 12.5, -3, 1e6",
             why_not=lambda value: "It is beyond the range of a double." if json_type(value) == "number" else None,
+            is_literal=True,
         ),
-        FieldType("boolean", bool, _arrow("bool"), "boolean", "true or false; not 0 or 1"),
+        FieldType("boolean", bool, _arrow("bool"), "boolean", "true or false; not 0 or 1", is_literal=True),
         FieldType(
             "timestamp",
             Timestamp,

@@ -108,8 +108,11 @@ def _for_csv(batch: pa.RecordBatch, *, raw: bool) -> pa.RecordBatch:
 
 
 def _without_formulas(texts: pa.Array) -> pa.Array:
-    """Put a `'` before texts that spreadsheets would run as formulas. Number columns need none."""
-    return pc.replace_substring_regex(texts, r"\A([=+\-@\t\r])", r"'\1")
+    """Put a `'` before texts that spreadsheets would run as formulas. Number columns need none.
+
+    Texts that begin with a `'` before such a text get another one. So an import can remove exactly what was added.
+    """
+    return pc.replace_substring_regex(texts, r"\A('*[=+\-@\t\r])", r"'\1")
 
 
 def parquet(source: Batches) -> Iterator[bytes]:

@@ -81,7 +81,7 @@ def _taken(schema: CompiledSchema, body: bytes, records: Iterable[bytes]) -> Pay
     for index, record in enumerate(records):
         # Once the answer is full, only find out whether a record is good.
         if len(problems) <= MAX_PROBLEMS:
-            found, text = _examined(schema, record, partial(check_line, body, record, index, starts))
+            found, text = examined(schema, record, partial(check_line, body, record, index, starts))
         else:
             found, text = [], _good_text(schema, record)
         if text is not None:
@@ -98,7 +98,7 @@ def _taken(schema: CompiledSchema, body: bytes, records: Iterable[bytes]) -> Pay
     return Payload(taken, ARRAY, len(good), Rejected(count, _answer(count, problems), first[:MAX_PROBLEMS]))
 
 
-def _examined(schema: CompiledSchema, record: bytes, check: Callable[[], None]) -> tuple[list[Problem], bytes | None]:
+def examined(schema: CompiledSchema, record: bytes, check: Callable[[], None]) -> tuple[list[Problem], bytes | None]:
     """Return the problems of a record, and its text for the queue, or None if it is bad."""
     try:
         check()

@@ -1,0 +1,187 @@
+"""CSV: cells become values by the types of their fields. An empty cell is no value, and `""` is an empty text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import msgspec
+from django.conf import settings
+from msgspec import UNSET, Raw
+
+from config.common.errors import Refused
+from config.lazy import pyarrow as pa
+from config.lazy import pyarrow_compute as pc
+from config.lazy import pyarrow_csv
+from datasets.schemas.schema import CompiledSchema
+from ingest.errors import InvalidJson
+from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, assign, is_literal
+from ingest.importing.files import DataFile
+from ingest.importing.rows import Options, Row
+from ingest.validation.json_text import is_json
+from ingest.validation.record_errors import Problem
+
+# An export puts a ' before texts that a spreadsheet would run as a formula: see `datasets.tables.exports.csv`.
+_UNDOES_QUOTES = (
+    "A ' at the beginning of a text, before = + - @ or another ', is removed: the export has added it. If the file was "
+    "exported with --raw, use --raw here, too."
+)
+_QUOTED = r"\A'('*[=+\-@\t\r])"
+_ROWS_AT_ONCE = 8192
+_BOM = b"\xef\xbb\xbf"
+_encode = msgspec.json.Encoder().encode
+
+
+class _NotUtf8:
+    """Stands for a cell that is not UTF-8."""
+
+
+_NOT_UTF8 = _NotUtf8()
+
+
+class CsvSource:
+    """A CSV file in UTF-8, whose first row has the names of the columns."""
+
+    first_number = 2  # the names are row 1
+    are_lines = False
+
+    def __init__(self, file: DataFile, options: Options, schema: CompiledSchema) -> None:
+        self._file, self._options = file, options
+        self._names = self._header()
+        self._columns = assign(self._names, schema, options)
+        self._literals = {field for _, field in self._columns.used() if is_literal(field, schema)}
+        self._undoes_quotes = self._columns.is_export and not options.raw
+        self.notes = [IS_EXPORT] if self._columns.is_export else []
+        self.notes += [_UNDOES_QUOTES] if self._undoes_quotes else []
+        self.notes += [ADDS_CONTEXT] if self._columns.adds_context else []
+
+    def fraction(self) -> float:
+        return self._file.fraction()
+
+    def _header(self) -> list[str]:
+        with _reported():
+            block = self._file.open().read(_block_bytes())
+            if block.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise Refused("The file is UTF-16. Save it as UTF-8.")
+            if not block.lstrip(_BOM).partition(b"\n")[0].strip():
+                raise Refused("The first row of the file is empty. It must have the names of the columns.")
+            found: list[str] = self._reader(io.BytesIO(block + b"\n"), []).schema.names
+        delimiter = next((each for each in ";\t|" if len(found) == 1 and each in found[0]), None)
+        if delimiter is not None:
+            shown = repr(delimiter)[1:-1]
+            raise Refused(
+                f"The first row has one column, “{found[0][:100]}”. If columns are separated by {shown}, use "
+                f"--delimiter '{shown}'."
+            )
+        return found
+
+    def _reader(self, file: BinaryIO, columns: list[str]) -> pa.RecordBatchReader:
+        """Read a file from its first row. The given columns are read as bytes."""
+        self._malformed: list[tuple[int, str, int, int]] = []
+
+        def skip(row: Any) -> str:
+            self._malformed.append((row.number, row.text, row.actual_columns, row.expected_columns))
+            return "skip"
+
+        return pyarrow_csv.open_csv(
+            pa.PythonFile(file, "r"),
+            read_options=pyarrow_csv.ReadOptions(use_threads=False, block_size=_block_bytes()),
+            parse_options=pyarrow_csv.ParseOptions(
+                delimiter=self._options.delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=skip,
+                ignore_empty_lines=False,  # so that rows keep their numbers
+            ),
+            convert_options=pyarrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.binary()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+
+    def rows(self, begin: int) -> Iterator[Row]:
+        with _reported():
+            try:
+                reader = self._reader(self._file.open(), self._names)
+            except pa.ArrowInvalid as failure:
+                if "cannot infer number of columns" in str(failure):  # the names are all that the file has
+                    return
+                raise
+            position = 0
+            for batch in reader:
+                for offset in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                    for text, problem in self._records(batch.slice(offset, _ROWS_AT_ONCE)):
+                        for row in self._malformed_at(position):
+                            position = row.position + 1
+                            if row.position >= begin:
+                                yield row
+                        if text is not None and position >= begin:
+                            yield Row(position, text, problem)
+                        position += 1
+            yield from (row for row in self._malformed_at(position) if row.position >= begin)
+
+    def _malformed_at(self, position: int) -> Iterator[Row]:
+        """Yield the rows from this position on that have too many or too few cells, as long as they are adjacent."""
+        while self._malformed and self._malformed[0][0] == position + self.first_number:
+            _, text, actual, expected = self._malformed.pop(0)
+            error = f"The row has {actual} cells, not {expected}"
+            yield Row(position, text.encode(), {"error": error, "code": "cells"})
+            position += 1
+
+    def _records(self, batch: pa.RecordBatch) -> Iterator[tuple[bytes | None, Problem | None]]:
+        """Yield each row as the text of a record and its problem. A row without any value is None."""
+        used = self._columns.used()
+        columns = [self._values(batch.column(index), field) for index, field in used]
+        record = self._columns.record
+        for values in zip(*columns, strict=True):
+            if _NOT_UTF8 in values:
+                name = self._names[used[values.index(_NOT_UTF8)][0]]
+                yield b"", InvalidJson({"detail": f"The cell of the column “{name}” is not UTF-8."}).body()
+            elif all(value is UNSET for value in values):
+                yield None, None
+            else:
+                yield _encode(record(*values)), None
+
+    def _values(self, column: pa.Array, field: str) -> list[Any]:
+        if field in self._literals:
+            return [UNSET if cell is None else _literal(cell) for cell in column.to_pylist()]
+        try:
+            texts = column.cast(pa.string())
+        except pa.ArrowInvalid:
+            return [UNSET if cell is None else _text(cell) for cell in column.to_pylist()]
+        if self._undoes_quotes:
+            texts = pc.replace_substring_regex(texts, _QUOTED, r"\1")
+        return [UNSET if cell is None else cell for cell in texts.to_pylist()]
+
+
+def _literal(cell: bytes) -> Any:
+    """Return a cell as the JSON value that it holds, or as a text, which its type will refuse."""
+    return Raw(cell) if is_json(cell) else _text(cell)
+
+
+def _text(cell: bytes) -> Any:
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return _NOT_UTF8
+
+
+def _block_bytes() -> int:
+    """Return how much of the file is read at a time. A row must fit into it."""
+    return max(1024**2, int(settings.MAX_BODY_BYTES))
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what Arrow says about a file that is not CSV into Refused."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError) as failure:
+        if "straddling" in str(failure):
+            raise Refused("A row of the file is too large, or a quotation mark is not closed.") from failure
+        raise Refused(
+            f"The file is not CSV in UTF-8: {failure}. Correct it, and run the same command again."
+        ) from failure

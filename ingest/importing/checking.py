@@ -1,0 +1,55 @@
+"""Check a chunk against a schema: the good records in one payload, and each bad one with its problems."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from msgspec import Struct
+
+from datasets.schemas.schema import CompiledSchema
+from ingest.errors import InvalidJson, InvalidRecords
+from ingest.importing.rows import Chunk, Row
+from ingest.queue.formats import ARRAY, Payload
+from ingest.validation.json_errors import check_json
+from ingest.validation.lenient import examined
+from ingest.validation.payloads import validate_array, validate_lines
+from ingest.validation.record_errors import Problem
+
+
+class Refusal(Struct):
+    """A row that was refused, with every problem that an answer of the API would list."""
+
+    row: Row
+    problems: Sequence[Problem]
+
+
+class Checked(Struct):
+    """A chunk's records as a payload, None if no record is good, and its refused rows in their order."""
+
+    payload: Payload | None
+    refused: list[Refusal]
+
+
+def check(schema: CompiledSchema, chunk: Chunk, *, are_lines: bool) -> Checked:
+    """Check the rows of a chunk as the API checks a batch with `Prefer: handling=lenient`."""
+    refused = [Refusal(row, [row.problem] if row.problem else []) for row in chunk.refused]
+    texts = [row.text for row in chunk.records]
+    if not texts:
+        return Checked(None, refused)
+    try:
+        if are_lines:
+            return Checked(validate_lines(schema, b"\n".join(texts)), refused)
+        return Checked(validate_array(schema, b"[%b]" % b",".join(texts)), refused)
+    except (InvalidJson, InvalidRecords):
+        good: list[bytes] = []
+        for row in chunk.records:
+            problems, text = examined(schema, row.text, partial(check_json, row.text))
+            if text is None:
+                refused.append(Refusal(row, problems))
+            else:
+                good.append(text)
+    refused.sort(key=lambda each: each.row.position)
+    if not good:
+        return Checked(None, refused)
+    taken = b"[%b]" % b",".join(good)
+    schema.many.decode(taken)  # if the two readings disagree, fail here and not in a worker
+    return Checked(Payload(taken, ARRAY, len(good)), refused)

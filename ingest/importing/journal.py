@@ -1,0 +1,111 @@
+"""The progress file of an import: what it is, and how far it has come. The command continues from its last line.
+
+The first line describes the import. Each further line says which rows were sent, and what became of all rows up to
+there. A line that was not written completely counts as missing. Then its rows are sent again, and the service
+recognizes their Idempotency-Key.
+"""
+
+import fcntl
+import os
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from config.common import clock
+from config.common.errors import Refused
+from ingest.importing.rows import Options
+
+VERSION = 1
+
+
+class Description(Struct, frozen=True):
+    """What is imported into what. It stays the same from the first run to the last."""
+
+    installation: str
+    dataset: int
+    digest: str  # of the file
+    size: int
+    options: Options
+    refused: str  # the path of the file of refused rows
+    most_records: int  # of a chunk
+    most_bytes: int
+    began: datetime
+    version: int = VERSION
+
+
+class Progress(Struct, frozen=True):
+    """What became of all rows before `end`."""
+
+    end: int = 0
+    rows: int = 0
+    accepted: int = 0
+    refused: int = 0
+    refused_bytes: int = 0  # of the file of refused rows
+    at: datetime | None = None
+    done: bool = False
+
+
+class Journal:
+    """The progress file, locked against a second run at the same time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("a+b")
+        except OSError as failure:
+            raise Refused(
+                f"The progress file cannot be written: {failure}. Name another place for it with --progress."
+            ) from failure
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"Another process is running this import: it holds {path}.") from None
+        self.progress = Progress()
+        self.description: Description | None = None
+        self._read()
+
+    def _read(self) -> None:
+        """Read the complete lines, and remove an incomplete one at the end."""
+        self._file.seek(0)
+        end = 0
+        for number, line in enumerate(self._file):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                if number == 0:
+                    self.description = msgspec.json.decode(line, type=Description)
+                else:
+                    self.progress = msgspec.json.decode(line, type=Progress)
+            except msgspec.DecodeError as failure:
+                raise Refused(
+                    f"{self.path} is not a progress file of this release. Name another place with --progress."
+                ) from failure
+            end += len(line)
+        self._file.truncate(end)
+
+    def begin(self, description: Description) -> None:
+        """Write the first line."""
+        self.description = description
+        self._append(description)
+
+    def finish(self) -> None:
+        """Write that the whole file was sent."""
+        self.add(msgspec.structs.replace(self.progress, done=True))
+
+    def add(self, progress: Progress) -> None:
+        """Write how far the import has come."""
+        self.progress = msgspec.structs.replace(progress, at=clock.now())
+        self._append(self.progress)
+
+    def _append(self, line: Struct) -> None:
+        self._file.write(msgspec.json.encode(line) + b"\n")
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file and release its lock. Delete it if nothing was begun."""
+        if self.description is None:
+            self.path.unlink(missing_ok=True)
+        self._file.close()

@@ -1,0 +1,60 @@
+"""The file of refused rows: a line of JSON for each, with the row's number, every problem, and the record."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Raw
+
+from config.common.errors import Refused
+from ingest.importing.checking import Refusal
+from ingest.validation.json_text import is_json
+
+_encode = msgspec.json.Encoder().encode
+
+
+class RefusedRows:
+    """The file of refused rows. It is created with the first one."""
+
+    def __init__(self, path: Path, *, size: int, is_new: bool) -> None:
+        """Continue a file of this size. What an earlier run has written beyond it is written again.
+
+        Raises Refused if the file is another one.
+        """
+        self.path, self.size = path, size
+        self._file: BinaryIO | None = None
+        found = path.stat().st_size if path.exists() else 0
+        if is_new and found:
+            raise Refused(f"{path} exists. Move it away, or name another file for refused rows with --refused.")
+        if found < size:
+            raise Refused(
+                f"{path} has refused rows of an earlier run, and it was moved or shortened. Put it back, "
+                "or name it with --refused."
+            )
+
+    def add(self, refused: list[Refusal], first_number: int) -> None:
+        """Write rows. `first_number` is the number of the row at position 0."""
+        if not refused:
+            return
+        if self._file is None:
+            self._file = self.path.open("r+b" if self.size else "w+b")
+            self._file.truncate(self.size)
+            self._file.seek(self.size)
+        lines = b"".join(_line(each, first_number) for each in refused)
+        self._file.write(lines)
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        self.size += len(lines)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _line(refusal: Refusal, first_number: int) -> bytes:
+    text = refusal.row.text
+    is_object = text.lstrip()[:1] == b"{" and is_json(text)
+    record = Raw(text.replace(b"\n", b" ").replace(b"\r", b" ")) if is_object else text.decode(errors="replace")
+    told = {"row": refusal.row.position + first_number, "error": refusal.problems[0]["error"]}
+    return _encode({**told, "errors": refusal.problems, "record": record}) + b"\n"
