@@ -3,15 +3,15 @@
 If a check fails, nothing is admitted, drained or flushed.
 
 Two installations on one Redis would store each other's records, because both number their datasets from 1. So the
-database has an id, and Redis keeps the id of the database that its data belongs to.
+database has an ID, and Redis keeps the ID of the database that its data belongs to.
 
 A release that keeps data in another format would misread the data of an earlier release. So Redis keeps the version of
 its data, which `manage.py migrate_queue` (ingest/queue/upgrades.py) brings up to date.
 
-A Redis without data gets the id of the first installation that checks it, and the version of its release.
+A Redis without data gets the ID of the first installation that checks it, and the version of its release.
 
 Redis keys
-    installation    the id
+    installation    the ID
     data_version    the version
 """
 
@@ -88,7 +88,7 @@ def mark_redis() -> bytes | None:
 
 
 def check_owner(owner: bytes | None) -> None:
-    """Raise AnotherInstallation if this is not our id."""
+    """Raise AnotherInstallation if this is not our ID."""
     if owner is None or owner.decode() != our_id():
         raise AnotherInstallation(
             f"The data in this Redis belongs to another installation ({(owner or b'').decode()}; this database is "

@@ -6,7 +6,7 @@ _RETRY = {"Retry-After": "1"}
 
 
 class InvalidDatasetId(ApiError):
-    """The dataset id in the path or the header is not a positive integer."""
+    """The dataset ID in the path or the header is not a positive integer."""
 
     status, code, error = 400, "invalid_dataset_id", "Invalid dataset ID"
 

@@ -58,7 +58,7 @@ def current(user_id: int) -> Quota:
 
 
 def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
-    """Return the quotas of many users this month, by user id, with two queries and one Redis command.
+    """Return the quotas of many users this month, by user ID, with two queries and one Redis command.
 
     For pages only: while Redis does not answer, the usage is that of the last flush.
     """

@@ -15,5 +15,5 @@ def seconds() -> float:
 
 
 def milliseconds() -> int:
-    """Return the whole milliseconds since the Unix epoch, the unit of Redis stream ids."""
+    """Return the whole milliseconds since the Unix epoch, the unit of Redis stream IDs."""
     return int(time.time() * 1000)

@@ -96,7 +96,7 @@ def is_healthy(address: Address, port: int) -> bool:
 class Claim:
     """A locked file, which allows one `up` at a time in a data directory. The supervisor inherits the lock.
 
-    The lock becomes free when `up` and its supervisor have ended, in whatever way. If `up` was killed, its process id
+    The lock becomes free when `up` and its supervisor have ended, in whatever way. If `up` was killed, its process ID
     stays in the file.
     """
 

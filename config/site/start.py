@@ -91,7 +91,7 @@ def _cards(request: HttpRequest) -> dict[str, Any]:
 
 
 def _ordered(request: HttpRequest) -> list[int]:
-    """Return the ids of the projects found: active ones with quarantined records first, then by name."""
+    """Return the IDs of the projects found: active ones with quarantined records first, then by name."""
     found = projects_of(request.user)
     if wanted := request.GET.get("q", "").replace("\0", "").strip():
         found = found.filter(Q(name__icontains=wanted) | Q(slug__icontains=wanted))

@@ -26,7 +26,7 @@ _RETRY_SECONDS = 5
 _INVALID = "The address or the form contains an invalid value. Go back and correct it."
 # Raised for a number too large for its column, half of a surrogate pair, or a page number that a list does not have.
 _INVALID_VALUE = (DataError, OverflowError, UnicodeEncodeError, InvalidPage)
-# Part of Django's message for text where an id is expected.
+# Part of Django's message for text where an ID is expected.
 _INVALID_ID = "expected a number but got"
 
 

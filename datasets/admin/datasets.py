@@ -130,7 +130,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         return "archived" if dataset.is_archived else "open"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Dataset | None = None) -> tuple[str, ...]:
-        # The path of the dataset's table contains the project's id.
+        # The path of the dataset's table contains the project's ID.
         return ("project",) if obj else ()
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Dataset | None = None) -> dict[str, Any]:

@@ -165,7 +165,7 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
             return
         for key in keys:
             self.log_change(request, key, "Revoked.")
-        messages.success(request, "Revoked: " + ", ".join(f"“{key}” (id {key.pk})" for key in keys) + ".")
+        messages.success(request, "Revoked: " + ", ".join(f"“{key}” (ID {key.pk})" for key in keys) + ".")
 
     def rotate_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key in place of an old one, which expires after a grace period that the user chooses."""

@@ -19,7 +19,7 @@ LogEntry._meta.verbose_name, LogEntry._meta.verbose_name_plural = "change", "cha
 class LogAdmin(ReadOnlyAdmin[LogEntry]):
     """The changes made in the admin to objects that the reader sees."""
 
-    # Not a path: `of_tenant` below finds the project, because an entry names its object by type and id.
+    # Not a path: `of_tenant` below finds the project, because an entry names its object by type and ID.
     tenant_path = "object"
     nothing = "No changes yet. This page lists what people change in the admin."
     list_display = ("action_time", "user", "action", "kind", "object_name", "what")

@@ -16,7 +16,7 @@ from config.common.errors import ApiError
 from datasets.models import ApiKey
 
 _ALGORITHM = "HS256"
-_MAX_ID = 2**63 - 1  # the largest id of a row in the database
+_MAX_ID = 2**63 - 1  # the largest ID of a row in the database
 PERSONAL_PREFIX = "pat_"
 # Reading a claim of an unexpected type may raise these. PyJWT does not catch all of them.
 _MALFORMED = (ValueError, TypeError, AttributeError, OverflowError)

@@ -5,7 +5,7 @@ writes a new revision, and `admit.lua` compares the two. Revisions are random in
 wiped cannot repeat an old one.
 
 Redis keys
-    revision:project:<project id>   the revision; starts with `~` while a change is being committed
+    revision:project:<project ID>   the revision; starts with `~` while a change is being committed
 """
 
 import secrets
@@ -56,7 +56,7 @@ async def current(project_id: int, *, timeout: float) -> bytes:
 
 
 def current_many(project_ids: Iterable[int]) -> dict[int, bytes | None]:
-    """Return projects' revisions by project id, None if there is none. For threads. Raises RedisError."""
+    """Return projects' revisions by project ID, None if there is none. For threads. Raises RedisError."""
     wanted = list(project_ids)
     return dict(zip(wanted, redis.client().mget(map(key, wanted)), strict=True))
 

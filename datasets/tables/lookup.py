@@ -1,4 +1,4 @@
-"""Find stored rows by their ids."""
+"""Find stored rows by their IDs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 
 _IDS_PER_QUERY = 10_000
-_MAX_GAP_MS = 60_000  # ids at most this far apart share a range
+_MAX_GAP_MS = 60_000  # IDs at most this far apart share a range
 
 
 def trace_ids(delta: deltalake.DeltaTable, ids: Iterable[str]) -> dict[str, set[str]]:
-    """Return the trace ids of the rows with these record ids, by record id. Ids without a row are left out.
+    """Return the trace IDs of the rows with these record IDs, by record ID. IDs without a row are left out.
 
     Each file has the lowest and highest ID of its rows, so only files around the IDs are read.
     """
@@ -27,7 +27,7 @@ def trace_ids(delta: deltalake.DeltaTable, ids: Iterable[str]) -> dict[str, set[
 
 
 def _rows(delta: deltalake.DeltaTable, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the id and the trace id of each row that has one of these sorted ids."""
+    """Yield the ID and the trace ID of each row that has one of these sorted IDs."""
     terms = " OR ".join(f"id BETWEEN '{lowest}' AND '{highest}'" for lowest, highest in _ranges(ids))
     sql = f'SELECT id, "__traceId" FROM records WHERE {terms}'  # noqa: S608
     for batch in pa.RecordBatchReader.from_stream(deltalake.QueryBuilder().register("records", delta).execute(sql)):
@@ -37,7 +37,7 @@ def _rows(delta: deltalake.DeltaTable, ids: Sequence[str]) -> Iterator[tuple[str
 
 
 def _ranges(ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Group sorted ids that are close in time into (lowest, highest) ranges. An id begins with milliseconds."""
+    """Group sorted IDs that are close in time into (lowest, highest) ranges. An ID begins with milliseconds."""
     ranges: list[tuple[str, str]] = []
     for each in ids:
         if ranges and int(each.partition("-")[0]) - int(ranges[-1][1].partition("-")[0]) < _MAX_GAP_MS:

@@ -53,9 +53,9 @@ class Selection:
     Attributes:
         since: Received at this time or later.
         until: Received before this time.
-        trace_id: Has this trace id.
-        record_id: The id begins with this text.
-        request: The id begins with this text, which all records of one request share.
+        trace_id: Has this trace ID.
+        record_id: The ID begins with this text.
+        request: The ID begins with this text, which all records of one request share.
     """
 
     since: datetime | None = None
@@ -78,7 +78,7 @@ class Selection:
         if self.trace_id:
             terms.append(f'"__traceId" = {_literal(self.trace_id)}')
         for beginning in filter(None, (self.record_id, self.request)):
-            # `~` sorts after every character of an id.
+            # `~` sorts after every character of an ID.
             terms.append(f"id >= '{beginning}' AND id < '{beginning}~'" if _ID(beginning) else "false")
         return f"WHERE {' AND '.join(terms)}" if terms else ""
 
@@ -112,7 +112,7 @@ def latest(
         dataset: The dataset.
         limit: The maximum number of rows.
         selection: The conditions that rows must meet.
-        before: Only rows with lower ids than this one.
+        before: Only rows with lower IDs than this one.
         max_characters: The length to which texts are cut.
 
     Raises:
@@ -184,7 +184,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _read_all(delta: deltalake.DeltaTable, sql: str) -> pa.Table:
-    """Return a small result as a whole: a count or ids."""
+    """Return a small result as a whole: a count or IDs."""
     return pa.RecordBatchReader.from_stream(deltalake.QueryBuilder().register("records", delta).execute(sql)).read_all()
 
 

@@ -82,7 +82,7 @@ class DatasetTable:
 
     @property
     def table_id(self) -> str | None:
-        """The `Dataset.table_id` that the table was made with, None in a table from before table ids."""
+        """The `Dataset.table_id` that the table was made with, None in a table from before table IDs."""
         return self.delta.metadata().configuration.get(layout.TABLE_ID)
 
     def set_table_id(self, table_id: UUID) -> None:

@@ -211,7 +211,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
                 raise Http404
             answer = tryout.send(dataset, body, form, key)
             self.log_change(
-                request, dataset, f"Sent from Try it with key “{key}” (id {key.pk}): answered {answer.status}."
+                request, dataset, f"Sent from Try it with key “{key}” (ID {key.pk}): answered {answer.status}."
             )
         else:
             answer = tryout.preview(dataset, body, form)

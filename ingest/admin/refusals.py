@@ -74,8 +74,8 @@ def _choices(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _dataset_name(row: Row) -> str:
     if row.dataset is not None:
-        return f"{row.dataset} (id {row.dataset.pk})"
-    return f"id {row.refusal.dataset_id}" if row.refusal.dataset_id else "none"
+        return f"{row.dataset} (ID {row.dataset.pk})"
+    return f"ID {row.refusal.dataset_id}" if row.refusal.dataset_id else "none"
 
 
 def refusals_view(request: HttpRequest) -> HttpResponse:
@@ -132,7 +132,7 @@ def _rows(project: Project) -> list[Row]:
     found = refusals.latest(project.pk)
     datasets = project.datasets.in_bulk({each.dataset_id for each in found})
     issued = ApiKey.objects.filter(project=project).values_list("token_id", "name", "pk")
-    keys = {token_id.hex: f"{name} (id {pk})" for token_id, name, pk in issued}
+    keys = {token_id.hex: f"{name} (ID {pk})" for token_id, name, pk in issued}
     return [
         Row(
             refusal=each,

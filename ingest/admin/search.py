@@ -70,7 +70,7 @@ def _moment(given: QueryDict, name: str, problems: list[str]) -> datetime | None
 
 
 def _request_of(dataset: Dataset, text: str, found: Search) -> str:
-    """Return the common prefix of the ids of a receipt's records. `text` is a receipt, or a Location header."""
+    """Return the common prefix of the IDs of a receipt's records. `text` is a receipt, or a Location header."""
     if not text:
         return ""
     try:
@@ -89,7 +89,7 @@ def _request_of(dataset: Dataset, text: str, found: Search) -> str:
 
 
 def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
-    """Return the columns and the latest rows of a selection, and the id after which the next page begins."""
+    """Return the columns and the latest rows of a selection, and the ID after which the next page begins."""
     # Read one extra character to see which values are cut, and one extra row to see if there is another page.
     table = records.latest(dataset, ROWS + 1, selection, before=before, max_characters=_MAX_CELL + 1)
     if table is None:

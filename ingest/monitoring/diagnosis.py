@@ -177,7 +177,7 @@ def _datasets(project: Project) -> Iterator[Finding]:
         yield Finding(True, "No dataset accepts records.", "Add a dataset with fields.", "datasets")
     for dataset in datasets.filter(Q(has_schema=False) | Q(is_archived=True))[:_MAX_NAMED]:
         reason = "is archived" if dataset.is_archived else "has no schema"
-        yield Finding(True, f"“{dataset}” (id {dataset.pk}) {reason}, so it accepts no records.", "", "datasets")
+        yield Finding(True, f"“{dataset}” (ID {dataset.pk}) {reason}, so it accepts no records.", "", "datasets")
 
 
 def _keys(project: Project) -> Iterator[Finding]:
@@ -237,7 +237,7 @@ def _tables(project: Project) -> Iterator[Finding]:
     traffic = statistics.traffic(list(datasets)).items()
     waiting = [(datasets[pk], each.backlog) for pk, each in traffic if each.backlog.records]
     for dataset, backlog in waiting[:_MAX_NAMED]:
-        name = f"The table of “{dataset}” (id {dataset.pk})"
+        name = f"The table of “{dataset}” (ID {dataset.pk})"
         table = DatasetTable.of(dataset)
         try:
             there = table.is_there(_TABLE_SECONDS)

@@ -139,7 +139,7 @@ async def note(code: str) -> None:
 def log(status: int, code: str, *, trace_id: str, project_id: int | None, dataset_id: int) -> None:
     """Write a line to the log. Under a flood some lines are left out, and the next line says how many."""
     project, dataset = project_id or "unknown", dataset_id or "none"
-    _log("refused: %s %s, project %s, dataset %s, trace id %s", status, code, project, dataset, trace_id)
+    _log("refused: %s %s, project %s, dataset %s, trace ID %s", status, code, project, dataset, trace_id)
 
 
 def _log(text: str, *args: object) -> None:
@@ -176,7 +176,7 @@ async def keep_records(project_id: int, count: int, first: Sequence[tuple[dict[s
         return msgspec.structs.replace(sent, body=first[at][1], form="single")
 
     place = (counted(count), project_id, sent.dataset_id, sent.trace_id)
-    _log("refused: %s of a lenient batch, project %s, dataset %s, trace id %s", *place)
+    _log("refused: %s of a lenient batch, project %s, dataset %s, trace ID %s", *place)
     await _write(project_id, REJECTED_RECORDS, count, [said for said, _ in first], 202, one)
 
 

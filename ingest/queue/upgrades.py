@@ -142,7 +142,7 @@ def _recount() -> None:
 
 
 def _datasets() -> list[tuple[int, int]]:
-    """Return the ids of each dataset and its project."""
+    """Return the IDs of each dataset and its project."""
     return list(Dataset.objects.order_by("pk").values_list("pk", "project_id"))
 
 

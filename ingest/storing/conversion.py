@@ -130,9 +130,9 @@ def to_table(
     """Return the rows of entries of one schema version, in their order. Raises Undecodable.
 
     `id` is the stream ID of the acceptance and the record's index: `<ms>-<seq>-<index>`, padded so that text order is
-    the order of acceptance. `ingested_at` is the time of acceptance, and the partition its day. All three follow from
-    the entry, so a repeated drain writes the same rows. `number` is the version's; None if the table has no column for
-    it.
+    the order of acceptance. `ingested_at` is the time of acceptance. The partition is the day of that time, in UTC. All
+    three follow from the entry, so a repeated drain writes the same rows. `number` is the number of the version, or
+    None if the table has no column for it.
     """
     records = _decode(schema, entries)
     total = len(records)

@@ -3,8 +3,8 @@
 Each commit takes these steps, in this order:
 
 1. Open the table: read its newest version. A table from a release without table IDs gets one.
-2. Select: read entries from the head of the stream, and leave out those that are stored already. This may change the
-   stream: its last ID is raised to the watermark, and an entry whose ID another record has gets a new one.
+2. Plan: read entries from the head of the stream, and leave out those that are stored already. This may change the
+   stream: its last ID is raised to the watermark, and an entry whose ID belongs to another record gets a new one.
 3. Ensure the table: create it if the dataset has none yet.
 4. Convert: turn entries into rows.
 5. Quarantine: keep the entries that cannot be converted, each with the reason.
@@ -12,9 +12,9 @@ Each commit takes these steps, in this order:
 7. Trim: remove the entries from the stream.
 8. Recount: if Redis was restored from an older copy, count the records that it has forgotten as accepted.
 
-The watermark is the position up to which the table holds its queue. It lives in the table. If a drain dies before the
-commit, nothing was stored. If it dies after the commit, the next drain finds the entries in the table and trims them.
-If two drains run at the same time, the table refuses the second commit.
+The watermark is the position of the last entry that drains have handled. The table stores it in the same commit as the
+rows. If a drain dies before the commit, nothing was stored. If it dies after the commit, the next drain finds the
+entries in the table and trims them. If two drains run at the same time, the table refuses the second commit.
 """
 
 from __future__ import annotations
@@ -91,22 +91,22 @@ def drain_once(dataset: Dataset) -> Stored | None:
     if state.generation is None or not state.length:
         return None
     table = _open_table(dataset)
-    selection = _select(dataset, table, state.generation)
-    if selection is None:
+    plan = _plan(dataset, table, state.generation)
+    if plan is None:
         return None
     written = 0
-    if selection.needs_commit:
-        versions = _versions(dataset, selection.to_store)
+    if plan.needs_commit:
+        versions = _versions(dataset, plan.to_store)
         _ensure_table(table, state.generation, versions)
-        rows, failures = convert(dataset, versions, table.columns(), selection.to_store)
+        rows, failures = convert(dataset, versions, table.columns(), plan.to_store)
         for failure in failures:
             quarantine.put(dataset, state.generation, failure.entries, failure.reason)
         written = rows.num_rows if rows is not None else 0
-        _commit(dataset, table, selection, rows)
-    _trim(dataset, selection)
-    if state.trimmed != selection.watermark or selection.redis_lost_entries:
+        _commit(dataset, table, plan, rows)
+    _trim(dataset, plan)
+    if state.trimmed != plan.watermark or plan.redis_lost_entries:
         ledger.recount(dataset, state.generation, state.trimmed)
-    return Stored(written, selection.is_full)
+    return Stored(written, plan.is_full)
 
 
 def _open_table(dataset: Dataset) -> DatasetTable:
@@ -121,8 +121,8 @@ def _open_table(dataset: Dataset) -> DatasetTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """The entries of one commit, in the order of the queue."""
+class Plan:
+    """The entries that one commit stores and trims, in the order of the queue."""
 
     generation: str
     watermark: int  # the table's watermark before the commit
@@ -138,7 +138,7 @@ class Selection:
         return bool(self.to_store) or self.new_watermark > self.watermark
 
 
-def _select(dataset: Dataset, table: DatasetTable, generation: str) -> Selection | None:
+def _plan(dataset: Dataset, table: DatasetTable, generation: str) -> Plan | None:
     """Read one commit's worth of entries, and find those that are not stored yet. Return None if there is no entry."""
     watermark = table.watermark(generation) if table.exists else 0
     entries = list(stream.read(dataset.pk, generation))
@@ -146,7 +146,7 @@ def _select(dataset: Dataset, table: DatasetTable, generation: str) -> Selection
         return None
     stream.keep_ahead(dataset.pk, generation, watermark, entries[-1])
     found = already_stored.split(dataset, table, generation, watermark, entries)
-    return Selection(
+    return Plan(
         generation=generation,
         watermark=watermark,
         new_watermark=max(watermark, entries[-1].position),
@@ -178,22 +178,22 @@ def _ensure_table(table: DatasetTable, generation: str, versions: Mapping[int, V
         raise ConcurrentCommit
 
 
-def _commit(dataset: Dataset, table: DatasetTable, selection: Selection, rows: pa.Table | None) -> None:
+def _commit(dataset: Dataset, table: DatasetTable, plan: Plan, rows: pa.Table | None) -> None:
     """Write the rows, the new watermark and the number of rows ever written to the table, all in one commit."""
     if not dataset.has_table:  # From our first commit on, a missing table means lost storage, not a new dataset.
         services.note_table(dataset)
-    stored = table.stored(selection.generation) + (rows.num_rows if rows is not None else 0)
+    stored = table.stored(plan.generation) + (rows.num_rows if rows is not None else 0)
     table.append(
         rows,
-        generation=selection.generation,
-        watermark=selection.new_watermark,
+        generation=plan.generation,
+        watermark=plan.new_watermark,
         stored=stored,
-        renumbered=[(entry.first_id, entry.trace_id) for entry in selection.to_store if entry.renumbered_from],
+        renumbered=[(entry.first_id, entry.trace_id) for entry in plan.to_store if entry.renumbered_from],
     )
     untidy.mark(dataset.pk)
 
 
-def _trim(dataset: Dataset, selection: Selection) -> None:
+def _trim(dataset: Dataset, plan: Plan) -> None:
     """Remove the entries from the stream."""
-    before = -1 if selection.redis_lost_entries else selection.watermark  # -1: Redis does not note the new watermark
-    stream.trim(dataset.pk, selection.generation, selection.to_trim, before=before, reached=selection.new_watermark)
+    before = -1 if plan.redis_lost_entries else plan.watermark  # -1: Redis does not note the new watermark
+    stream.trim(dataset.pk, plan.generation, plan.to_trim, before=before, reached=plan.new_watermark)

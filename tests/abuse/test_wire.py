@@ -148,7 +148,7 @@ def test_continue_is_sent_only_if_the_body_is_wanted(tenant: Tenant) -> None:
 
 
 def nested(encode: Any) -> bytes:
-    """Return a bomb inside a bomb. The service decodes only the outer one, and the result is not JSON."""
+    """Return zeros, compressed twice. The service decompresses them once, and the result is not JSON."""
     return bytes(encode(encode(bytes(50 * MEBIBYTE))))
 
 

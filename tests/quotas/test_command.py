@@ -28,7 +28,7 @@ def test_it_shows_usage_and_limit(api: Api, owner: User) -> None:
 
 
 @pytest.mark.parametrize(("given", "shown", "status"), [("2", "2", 202), ("0", "0", 429), ("-1", "unlimited", 202)])
-def test_it_sets_a_limit_that_applies_at_once(api: Api, owner: User, given: str, shown: str, status: int) -> None:
+def test_it_sets_a_limit_that_applies_immediately(api: Api, owner: User, given: str, shown: str, status: int) -> None:
     set_limit(owner, 1)
     assert quota("owner", f"--limit={given}") == f"owner: 0 of {shown} records in {this_month()}"
     assert api.one(record()).status_code == status

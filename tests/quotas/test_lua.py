@@ -89,7 +89,7 @@ def test_a_flush_restores_the_time_to_live_of_the_total(written: int) -> None:
 
 
 @pytest.mark.usefixtures("charged")
-def test_charges_since_the_flush_stay_and_so_does_the_flag() -> None:
+def test_charges_since_the_flush_keep_the_delta_and_the_flag() -> None:
     redis.client().mset({"total": 55, "delta": 13})
     assert note_flushed(52) == 3
     assert counters() == [None, b"55", b"3"]
@@ -122,7 +122,7 @@ def test_a_redis_wiped_during_a_flush_stays_empty() -> None:
 
 
 @pytest.mark.usefixtures("charged")
-def test_a_total_below_the_database_is_raised() -> None:
+def test_a_total_below_the_databases_usage_is_set_to_that_usage() -> None:
     assert note_flushed(60) == 0
     assert counters() == [None, b"60", None]
     assert not is_dirty()

@@ -18,7 +18,7 @@ class Locked:
 
 
 def direct(file: Path) -> dict[str, Requirement]:
-    """Return the packages that a file without hashes names itself."""
+    """Return the packages that a requirements file without hashes names."""
     lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
     found = [Requirement(line) for line in lines if line and not line.startswith("-")]
     return {canonicalize_name(each.name): each for each in found}

@@ -14,7 +14,7 @@ class Command(ServiceCommand):
     """Create a dataset."""
 
     help = (
-        "Create a dataset in a project, and publish its schema if a file is given. Prints only the dataset's id. "
+        "Create a dataset in a project, and publish its schema if a file is given. Prints only the dataset's ID. "
         'The file holds {"fields": {"country": "string", "amount": "number", "active": "boolean", '
         '"signup_at": "timestamp"}}. Without a schema the dataset accepts nothing until one is published.'
     )

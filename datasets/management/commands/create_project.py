@@ -13,7 +13,7 @@ from datasets import services
 class Command(ServiceCommand):
     """Create a project."""
 
-    help = "Create a project. Its records count against its owner's monthly quota. Prints the project's id."
+    help = "Create a project. Its records count against its owner's monthly quota. Prints the project's ID."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("slug", help="short name for commands: letters, digits, - and _")

@@ -36,7 +36,7 @@ class Command(ServiceCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", type=int, help="id of the dataset")
+        parser.add_argument("id", type=int, help="ID of the dataset")
         parser.add_argument(
             "--limit",
             type=int,

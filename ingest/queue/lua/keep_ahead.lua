@@ -1,7 +1,7 @@
--- Raise the last id of a stream to a stream id, so that the next entry gets a higher one, whatever the server's clock
+-- Raise the last ID of a stream to a stream ID, so that the next entry gets a higher one, whatever the server's clock
 -- says.
 --
--- RETURN 1 if the stream's last id was lower, else 0
+-- RETURN 1 if the stream's last ID was lower, else 0
 
 assert(#KEYS == 2 and #ARGV == 3, 'keep_ahead.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key = unpack(KEYS)

@@ -2,15 +2,15 @@
 --
 -- RETURN {generation or '', accepted, queued, trimmed, replayed, entries}
 --      replayed    the numbers of the quarantine rows that were replayed; 1 is the first row in ARGV
---      entries     up to `last_id`, each as {stream id of its acceptance, trace id, number of records, stream id,
---                  id before it was renumbered or ''}
+--      entries     up to `last_id`, each as {stream ID of its acceptance, trace ID, number of records, stream ID,
+--                  ID before it was renumbered or ''}
 --
 -- Entries up to `last_id` are few, because a drain trims after each commit.
 
 assert(#KEYS == 6 and #ARGV >= 1, 'ledger.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, accepted_key, queued_key, replayed_key, trimmed_key = unpack(KEYS)
-local last_id = ARGV[1] -- the highest stream id that the table may have
-local FIRST_ROW = 2 -- from here on, ARGV holds ids of quarantine rows
+local last_id = ARGV[1] -- the highest stream ID that the table may have
+local FIRST_ROW = 2 -- from here on, ARGV holds IDs of quarantine rows
 
 local entries = {}
 local from = '-'

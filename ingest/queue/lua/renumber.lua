@@ -1,8 +1,8 @@
--- Move an entry to the end of its stream, where it gets a new id. Its field `r` keeps the id that it had first.
+-- Move an entry to the end of its stream, where it gets a new ID. Its field `r` keeps the ID that it had first.
 --
--- RETURN the new id; false if the entry is not there
+-- RETURN the new ID; false if the entry is not there
 --
--- Needed if another record in the table has the entry's id. This happens when Redis has lost that record and its clock
+-- Needed if another record in the table has the entry's ID. This happens when Redis has lost that record and its clock
 -- was set back to the same millisecond.
 -- A replay's first ID is that of its acceptance, `o`. It is stored under its new ID, so the script removes `o`.
 
@@ -10,7 +10,7 @@ assert(#KEYS == 2 and #ARGV == 3, 'renumber.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key = unpack(KEYS)
 local generation,
     stream_id,
-    mark -- of the entry: its trace id, or '' for any
+    mark -- of the entry: its trace ID, or '' for any
     = unpack(ARGV)
 
 if redis.call('GET', generation_key) ~= generation then

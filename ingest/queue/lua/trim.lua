@@ -16,7 +16,7 @@ assert(#KEYS == 7 and #ARGV >= 10, 'trim.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, queued_key, bytes_key, total_bytes_key, stored_by_hour_key, trimmed_key = unpack(KEYS)
 local generation, -- in which the entries were read
     first_id,
-    first_mark, -- a mark is a trace id, or '' for any
+    first_mark, -- a mark is a trace ID, or '' for any
     last_id,
     last_mark,
     entries,

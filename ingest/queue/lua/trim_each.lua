@@ -13,12 +13,12 @@ assert(#KEYS == 7 and #ARGV >= 1, 'trim_each.lua: wrong number of KEYS or ARGV')
 -- The keys are those of trim.lua. The last one is not needed.
 local generation_key, stream_key, queued_key, bytes_key, total_bytes_key, stored_by_hour_key = unpack(KEYS)
 local generation = ARGV[1] -- in which the entries were read
-local FIRST_ENTRY = 2 -- from here on, ARGV holds stream id, mark, stream id, mark, ...
+local FIRST_ENTRY = 2 -- from here on, ARGV holds stream ID, mark, stream ID, mark, ...
 
 if redis.call('GET', generation_key) ~= generation then
     return 0
 end
-local marks = {} -- of a stream id: a trace id, or '' for any
+local marks = {} -- of a stream ID: a trace ID, or '' for any
 for at = FIRST_ENTRY, #ARGV, 2 do
     marks[ARGV[at]] = ARGV[at + 1]
 end

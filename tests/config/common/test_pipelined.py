@@ -94,7 +94,7 @@ def test_a_redis_that_is_away_was_certainly_sent_nothing_without_a_connection() 
     assert execute("GET", "a") is None
 
 
-def test_a_short_absence_passes_unnoticed_and_a_long_one_is_told_in_time() -> None:
+def test_a_short_outage_is_hidden_and_a_long_one_is_reported_in_time() -> None:
     execute("PING")
     with redis_away():
         began = time.monotonic()
@@ -136,7 +136,7 @@ def test_a_redis_that_is_stuck_takes_no_more_than_fits_between() -> None:
     assert execute("PING") == b"PONG"
 
 
-def test_a_reply_that_nobody_waits_for_is_not_taken_for_the_next() -> None:
+def test_a_reply_of_a_canceled_command_is_not_the_reply_to_the_next_one() -> None:
     async def give_up() -> bytes:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):

@@ -47,7 +47,7 @@ def test_files_that_an_earlier_version_left_open_are_closed(tmp_path: Path) -> N
     assert (data / "logs").stat().st_mode & 0o700 == 0o700
 
 
-def test_in_a_shared_directory_only_our_files_are_closed(tmp_path: Path) -> None:
+def test_in_a_shared_directory_only_our_files_become_private(tmp_path: Path) -> None:
     data = tmp_path / "srv"
     for name in ("website", "logs"):
         (data / name).mkdir(parents=True)
@@ -116,7 +116,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a dir
 
 
 @pytest.mark.parametrize("make", [make_open, make_link, make_file, pytest.param(make_foreign, marks=AS_ROOT)])
-def test_another_users_temporary_directory_is_refused(in_tmp: Path, make: Callable[[Path], None]) -> None:
+def test_an_unsafe_temporary_directory_is_refused(in_tmp: Path, make: Callable[[Path], None]) -> None:
     make(in_tmp)
     with pytest.raises(ImproperlyConfigured, match="must be a directory that only user"):
         private_temporary_directory(os.geteuid())

@@ -177,7 +177,7 @@ def test_a_form_loaded_before_another_save_changes_nothing(
 
 
 @pytest.mark.parametrize(("model", "first", "second"), PAIRS, ids=str)
-def test_one_of_two_concurrent_saves_is_told_of_the_other(
+def test_the_second_of_two_concurrent_saves_reports_the_first(
     things: dict[type[Model], Model], model: type[Model], first: dict[str, str], second: dict[str, str]
 ) -> None:
     saves = []

@@ -168,7 +168,7 @@ def test_a_huge_schema_file_is_refused(project: Project, tmp_path: Path) -> None
     assert not Dataset.objects.filter(name="Wide").exists()
 
 
-def test_all_wrong_fields_are_named_at_once() -> None:
+def test_all_wrong_fields_are_named_together() -> None:
     rows: list[Any] = [
         {"name": "fine", "type": "string"},
         {"name": "1st", "type": "string"},

@@ -143,7 +143,9 @@ def test_without_retention_nothing_is_deleted(table: DatasetTable) -> None:
     assert ids(table) == ["old"]
 
 
-def test_vacuum_deletes_replaced_files_after_retention(table: DatasetTable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vacuum_deletes_replaced_files_after_vacuum_retention_hours(
+    table: DatasetTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     append(table, rows("a"), 1)
     append(table, rows("b"), 2)
     tidy(table)

@@ -28,7 +28,7 @@ def test_no_url_answers_an_invalid_value_with_a_5xx(tenant: Tenant, is_superuser
     assert nasty.failures(user, tenant, step=2 if is_superuser else 5) == []
 
 
-def test_no_address_does_on_sqlite(tmp_path: Path) -> None:
+def test_no_url_answers_an_invalid_value_with_a_5xx_on_sqlite(tmp_path: Path) -> None:
     environment = {**os.environ, "DATA_DIR": str(tmp_path), "DATABASE_URL": "", "STORAGE_URL": str(tmp_path / "tables")}
     command = [sys.executable, "-m", "tests.support.admin.nasty_on_sqlite"]
     done = subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True)

@@ -244,5 +244,5 @@ def test_keys_of_one_name_can_be_told_apart(client: Client, dataset: Dataset, ke
     offered = client.get(reverse("admin:ingest_datasetrecords_try", args=(dataset.pk,))).content.decode()
     listed = client.get(reverse("admin:datasets_apikey_changelist")).content.decode()
     for each in (key, successor):
-        assert f"tests (id {each.pk}" in offered
+        assert f"tests (ID {each.pk}" in offered
         assert re.search(rf'class="field-id[^>]*>\s*{each.pk}\s*<', listed)

@@ -137,7 +137,7 @@ def test_every_search_exports_what_it_shows(client: Client, api: Api, dataset: D
 
 
 def send_one(api: Api, name: str) -> str:
-    """Send a record. Return its trace id."""
+    """Send a record. Return its trace ID."""
     return api.one(record(country=name)).headers["X-Request-Id"]
 
 

@@ -40,7 +40,7 @@ def shown(client: Client, **query: Any) -> str:
 
 @pytest.fixture
 def refused(api: Api, project: Project) -> dict[str, str]:
-    """Make three refusals: a field, a missing dataset, and another key. Return their trace ids by kind."""
+    """Make three refusals: a field, a missing dataset, and another key. Return their trace IDs by kind."""
     other = services.create_key(project=project, name="second key")
     api.one(record(amount="12.5"), X_Request_Id="by-field")
     api.post("/datasets/4242", record(), X_Request_Id="by-dataset")
@@ -58,7 +58,7 @@ def test_page_shows_who_sent_what_and_why(client: Client, refused: dict[str, str
     for expected in ("Invalid number field: amount", "invalid_field", "by-field", "key tests", "key second key"):
         assert expected in text
     assert '"amount":"12.5"' in text.replace('": "', '":"')
-    assert f"{dataset} (id {dataset.pk})" in text
+    assert f"{dataset} (ID {dataset.pk})" in text
     assert "4242 (not in this project)" in text
 
 

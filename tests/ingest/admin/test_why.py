@@ -58,7 +58,7 @@ def test_no_problem_is_found_if_records_arrive(look: Look, api: Api, dataset: Da
     assert "no problem found" in look()
 
 
-def test_empty_project_is_told_what_it_lacks(look: Look) -> None:
+def test_empty_project_is_advised_what_it_lacks(look: Look) -> None:
     said = look()
     for cause in (
         "no heartbeat",
@@ -69,7 +69,7 @@ def test_empty_project_is_told_what_it_lacks(look: Look) -> None:
         assert cause in said
 
 
-def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dataset, key: ApiKey) -> None:
+def test_each_cause_is_reported(look: Look, api: Api, project: Project, dataset: Dataset, key: ApiKey) -> None:
     all_is_well()
     api.one(record(amount="12"))
     assert (
@@ -92,7 +92,7 @@ def test_each_cause_is_told(look: Look, api: Api, project: Project, dataset: Dat
     assert "The project is inactive" in look()
 
 
-def test_both_parts_of_the_advice_for_a_missing_length_work(look: Look, api: Api, dataset: Dataset) -> None:
+def test_both_ways_to_fix_a_411_are_accepted(look: Look, api: Api, dataset: Dataset) -> None:
     path, line = f"/datasets/{dataset.pk}/batch", json.dumps(record()).encode()
     lines, array = {"Content-Type": "application/x-ndjson"}, {"Content-Type": "application/json"}
     chunked = {"Content-Encoding": "gzip", **lines}
@@ -120,7 +120,7 @@ def test_missing_table_is_reported_while_records_wait(look: Look, api: Api, data
     assert "no problem found" in look()
     send(api, "b")
     said = look()
-    assert f"The table of “{dataset}” (id {dataset.pk}) is missing. 1 record waits for it." in said
+    assert f"The table of “{dataset}” (ID {dataset.pk}) is missing. 1 record waits for it." in said
     assert f"manage.py new_table {dataset.pk}" in said
     assert "Other" not in said.split('id="findings"')[1].split("</ol>")[0]
     assert Api(None).request("GET", "/readyz").status_code == 200
@@ -137,7 +137,7 @@ def test_unreachable_storage_is_reported(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setattr(settings, "STORAGE_URL", "s3://nowhere/tables")
-    assert f"The table of “{dataset}” (id {dataset.pk}) cannot be reached: OSError." in look()
+    assert f"The table of “{dataset}” (ID {dataset.pk}) cannot be reached: OSError." in look()
 
 
 def test_late_and_quarantined_records_are_reported(look: Look, dataset: Dataset) -> None:

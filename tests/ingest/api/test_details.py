@@ -101,7 +101,7 @@ ARRAYS: list[tuple[bytes, int | None, tuple[int, int, int] | None, str]] = [
     (b"\xef\xbb\xbf[%b]" % TEXT, None, (1, 1, 0), BOM),
 ]  # fmt: skip
 
-# Lines -> the index of the line that holds something.
+# An NDJSON body -> the index of the invalid line (blank lines do not count), the place in the body, and the cause.
 ONE_LINE = "the line ends before its value does: "
 LINES: list[tuple[bytes, int | None, tuple[int, int, int] | None, str]] = [
     (b"\n \r\n", None, None, "The body is empty."),
@@ -207,7 +207,7 @@ def test_a_missing_timestamp_needs_no_words(api: Api) -> None:
     assert "detail" not in told(api, json.dumps(record(timestamp=...)), "")
 
 
-def test_a_number_beyond_a_double_is_told_apart_from_a_text(api: Api) -> None:
+def test_a_number_beyond_a_double_gets_another_detail_than_a_text(api: Api) -> None:
     body = TEXT.replace(b'"amount": 42.5', b'"amount": 1e400')
     assert body != TEXT
     assert told(api, body, "")["detail"] == "It is beyond the range of a double."
@@ -259,7 +259,7 @@ def refusal_of(validate: Callable[[CompiledSchema, bytes], object], schema: Comp
     return None
 
 
-def test_every_body_that_is_not_json_is_told_why() -> None:
+def test_every_body_that_is_not_json_gets_a_cause() -> None:
     schema, chance = CompiledSchema(1, FIELDS), random.Random(15)
     refused = 0
     for body in (broken(chance) for _ in range(2000)):

@@ -379,7 +379,7 @@ def test_the_table_has_every_refusal_that_the_code_knows() -> None:
     assert set(known(ApiError)) <= {(row.status, row.error, row.code) for row in TABLE}
 
 
-def test_what_is_refused_is_neither_queued_nor_charged(api: Api) -> None:
+def test_refused_request_is_neither_queued_nor_charged(api: Api) -> None:
     assert api.one(record()).status_code == 202
     before = everything_in(own_client())
     for row in TABLE:

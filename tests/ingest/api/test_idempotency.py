@@ -158,7 +158,7 @@ def test_a_key_takes_little_memory_however_long_it_is(api: Api, dataset: Dataset
     assert redis.client().memory_usage(redis_keys.idempotency(dataset.pk, "k" * 255)) <= 120
 
 
-def test_a_project_that_has_used_all_its_keys_is_told_so(
+def test_a_project_that_has_used_all_its_keys_gets_429(
     api: Api, dataset: Dataset, project: Project, settings: Settings
 ) -> None:
     settings.IDEMPOTENCY_KEYS_PER_PROJECT = 2
@@ -213,7 +213,7 @@ def test_a_key_is_1_to_255_visible_ascii_characters(api: Api, dataset: Dataset) 
         assert api.one(record(), Idempotency_Key=valid).headers["Idempotent-Replayed"] == "true", valid
 
 
-def test_a_key_is_told_from_another_that_begins_like_it(api: Api, dataset: Dataset) -> None:
+def test_idempotency_keys_with_a_common_prefix_or_other_case_are_different(api: Api, dataset: Dataset) -> None:
     for key in ("a", "A", "a:", "aa"):
         assert "Idempotent-Replayed" not in api.one(record(), Idempotency_Key=key).headers
     assert in_stream(dataset) == 4
@@ -243,7 +243,7 @@ def test_second_request_during_the_first_is_a_409(api: Api, dataset: Dataset, se
     assert in_stream(dataset) == 2
 
 
-def test_of_32_at_once_one_is_queued(api: Api, dataset: Dataset) -> None:
+def test_one_of_32_concurrent_requests_is_queued(api: Api, dataset: Dataset) -> None:
     set_limit(dataset.project.owner, 1000)
 
     def send() -> httpx.Response:
@@ -281,7 +281,7 @@ def test_retry_after_a_schema_change_gets_the_first_answer(api: Api, dataset: Da
     assert len(stored(dataset)) == 5
 
 
-def test_a_refusal_stands_where_nothing_was_accepted_before(api: Api, dataset: Dataset) -> None:
+def test_a_retry_is_refused_if_the_first_request_was_not_accepted(api: Api, dataset: Dataset) -> None:
     api.one(record(), Idempotency_Key="k")
     other = api.one(record(amount="42.5"), Idempotency_Key="k")
     assert (other.status_code, other.json()["error"]) == (400, "Invalid number field: amount")

@@ -69,7 +69,7 @@ def _rows(dataset: Dataset) -> list[dict[str, Any]]:
     return rows
 
 
-def test_each_request_has_one_of_its_own(api: Api, dataset: Dataset) -> None:
+def test_each_request_has_its_own_receipt(api: Api, dataset: Dataset) -> None:
     first, second = send(api, "a"), send(api, "b")
     assert receipt(first) != receipt(second)
     drain(dataset.pk)
@@ -87,7 +87,7 @@ def test_it_is_quarantined_with_the_reason_replayed_and_stored(api: Api, dataset
     assert status(api, accepted) == {"status": "stored", "dataset_id": dataset.pk, "accepted_at": at["accepted_at"]}
 
 
-def test_it_is_quarantined_again_where_the_reason_stands(api: Api, dataset: Dataset) -> None:
+def test_replayed_entry_is_quarantined_again_if_the_reason_remains(api: Api, dataset: Dataset) -> None:
     accepted, entry = quarantine_next(api, dataset, "a")
     replay(spoil(entry))
     drain(dataset.pk)
@@ -98,7 +98,7 @@ def test_it_is_quarantined_again_where_the_reason_stands(api: Api, dataset: Data
     assert status(api, accepted)["status"] == "quarantined"
 
 
-def test_what_was_given_up_stays_quarantined(api: Api, dataset: Dataset) -> None:
+def test_discarded_entry_stays_quarantined(api: Api, dataset: Dataset) -> None:
     accepted, entry = quarantine_next(api, dataset, "a")
     discard(entry)
     assert status(api, accepted)["status"] == "quarantined"
@@ -158,13 +158,15 @@ def test_another_projects_receipt_is_not_found(api: Api, dataset: Dataset, proje
     )
 
 
-def test_it_takes_a_key(api: Api, dataset: Dataset) -> None:
+def test_receipt_is_shown_only_with_a_key(api: Api, dataset: Dataset) -> None:
     accepted = receipt(send(api, "a"))
     status, answer = look(Api(None), f"/datasets/{dataset.pk}/receipts/{accepted}")
     assert (status, answer["error"]) == (401, "Missing API key")
 
 
-def test_it_outlives_a_rotation_of_the_secret(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receipt_stays_valid_after_the_secret_was_rotated(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     accepted = send(api, "a")
     old = settings.API_KEY_SECRET
     monkeypatch.setattr(settings, "API_KEY_SECRET", "n" * 50)
@@ -252,7 +254,7 @@ def test_batches_of_every_format_have_one(api: Api, dataset: Dataset) -> None:
     assert [status(api, each)["status"] for each in responses] == ["stored"] * 3
 
 
-def test_they_are_answered_after_the_dataset_was_archived(api: Api, dataset: Dataset) -> None:
+def test_receipts_are_answered_after_the_dataset_was_archived(api: Api, dataset: Dataset) -> None:
     queued = api.one(record())
     dataset.is_archived = True
     services.save_dataset(dataset, changed=["is_archived"])

@@ -44,7 +44,7 @@ def test_it_takes_an_object_or_an_array_or_lines(api: Api, dataset: Dataset) -> 
         assert "Location" not in response.headers
 
 
-def test_it_refuses_in_the_words_of_ingest(api: Api, dataset: Dataset) -> None:
+def test_validate_refuses_with_the_same_answer_as_ingest(api: Api, dataset: Dataset) -> None:
     path = f"/datasets/{dataset.pk}"
     for body in WRONG:
         ingest = api.batch(body) if body.lstrip().startswith(b"[") else api.one(body)
@@ -64,13 +64,13 @@ def test_it_charges_and_queues_nothing(api: Api, dataset: Dataset) -> None:
     assert everything_in(own_client()) == before
 
 
-def test_it_says_what_is_valid_beyond_the_quota_too(api: Api, dataset: Dataset) -> None:
+def test_validate_ignores_the_quota(api: Api, dataset: Dataset) -> None:
     set_limit(dataset.project.owner, 0)
     assert api.one(record()).status_code == 429
     assert api.post(f"/datasets/{dataset.pk}/validate", record()).json() == {"valid": True, "count": 1}
 
 
-def test_it_follows_a_changed_schema_at_once(api: Api, dataset: Dataset) -> None:
+def test_validate_uses_a_changed_schema_immediately(api: Api, dataset: Dataset) -> None:
     path = f"/datasets/{dataset.pk}/validate"
     assert api.post(path, record()).status_code == 200
     services.save_dataset(dataset, fields=[*FIELDS, Field("source", "string")])
@@ -78,7 +78,7 @@ def test_it_follows_a_changed_schema_at_once(api: Api, dataset: Dataset) -> None
     assert api.post(path, record(source="web")).status_code == 200
 
 
-def test_it_refuses_a_revoked_key_at_once(api: Api, dataset: Dataset, key: ApiKey) -> None:
+def test_validate_refuses_a_revoked_key_immediately(api: Api, dataset: Dataset, key: ApiKey) -> None:
     path = f"/datasets/{dataset.pk}/validate"
     assert api.post(path, record()).status_code == 200
     services.revoke_key(key)

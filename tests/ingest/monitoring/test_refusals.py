@@ -201,8 +201,8 @@ def test_each_refusal_is_logged_with_its_trace_id(
     api.one("{", X_Request_Id="trace-7")
     Api(None, api.dataset).one("{", X_Request_Id="trace-8")
     where = f"project {project.pk}, dataset {dataset.pk}"
-    assert f"refused: 400 invalid_json, {where}, trace id trace-7" in caplog.messages
-    assert "refused: 401 missing_api_key, project unknown, dataset none, trace id trace-8" in caplog.messages
+    assert f"refused: 400 invalid_json, {where}, trace ID trace-7" in caplog.messages
+    assert "refused: 401 missing_api_key, project unknown, dataset none, trace ID trace-8" in caplog.messages
     assert (api.token or "x") not in caplog.text
 
 
@@ -217,8 +217,8 @@ def test_log_line_counts_the_lines_left_out_before_it(
     lines.left = 1
     api.one("{", X_Request_Id="t4")
     assert len(caplog.messages) == 2
-    assert caplog.messages[0].endswith("trace id t0")
-    assert caplog.messages[1].endswith("trace id t4; 3 refusals before it are not logged")
+    assert caplog.messages[0].endswith("trace ID t0")
+    assert caplog.messages[1].endswith("trace ID t4; 3 refusals before it are not logged")
 
 
 def test_unreadable_entries_of_another_release_are_skipped(api: Api, project: Project) -> None:

@@ -206,7 +206,7 @@ def test_admissions_beyond_those_that_may_wait_are_refused(
 # -- away ---------------------------------------------------------------------------------------------
 
 
-def test_missing_redis_is_a_503_in_time_and_then_at_once(api: Api, dataset: Dataset, settings: Settings) -> None:
+def test_missing_redis_is_a_503_in_time_and_then_immediately(api: Api, dataset: Dataset, settings: Settings) -> None:
     settings.ADMISSION_TIMEOUT_SECONDS = 1.5
     assert api.one(record()).status_code == 202
     with redis_away() as client:

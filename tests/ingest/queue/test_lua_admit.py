@@ -129,7 +129,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_is_not_accepted_changes_nothing(name: str) -> None:
+def test_request_that_is_not_accepted_changes_nothing(name: str) -> None:
     changes, expected = REFUSALS[name]
     prepare(name)
     before = state()

@@ -46,7 +46,7 @@ def known(queue: list[str], first: int, last: int, *hours: int) -> list[object]:
     return [queue[first], "t", queue[last], "t", last - first + 1, records, 10 * records, 5, 6, *hours]
 
 
-def test_trim_takes_all_at_once(queue: list[str]) -> None:
+def test_trim_removes_all_entries_together(queue: list[str]) -> None:
     redis.client().set(TRIMMED, 5)
     assert call("trim", TRIM, "now", *known(queue, 0, 49, 490_000, 39, 490_001, 40, 490_002, 20)) == 50
     assert stream() == queue[50:]
@@ -242,7 +242,7 @@ def test_end_drain_removes_a_dataset_with_an_empty_stream() -> None:
     assert redis.client().zrange(PENDING, 0, -1) == [b"14"]
 
 
-def test_end_drain_makes_a_dataset_with_more_due_at_once(queue: list[str]) -> None:
+def test_end_drain_makes_a_dataset_with_more_entries_due_now(queue: list[str]) -> None:
     redis.client().zadd(PENDING, {"13": now_ms() + 60_000})
     assert call("end_drain", [PENDING, STREAM, TURNS], 13, 4) == 0
     assert redis.client().zscore(PENDING, "13") <= now_ms()

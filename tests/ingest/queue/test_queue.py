@@ -118,7 +118,9 @@ def test_it_reads_through_all_its_pages(api: Api, dataset: Dataset) -> None:
     assert ids(dataset) == expected
 
 
-def test_it_stops_at_the_most_records_of_a_commit(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_stops_at_the_maximum_records_of_a_commit(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(settings, "DRAIN_MAX_RECORDS", 7)
     for n in range(10):
         send(api, n, n, n)
@@ -126,7 +128,9 @@ def test_it_stops_at_the_most_records_of_a_commit(api: Api, dataset: Dataset, mo
     assert ids(dataset) == everything[:3]  # an entry is not divided
 
 
-def test_it_stops_at_the_most_bytes_of_a_commit(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_stops_at_the_maximum_bytes_of_a_commit(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(settings, "DRAIN_MAX_BYTES", 2 * 1024 * 1024)
     for _ in range(12):
         enqueue(dataset, b"x" * 900_000)
@@ -277,7 +281,7 @@ def test_an_emptied_stream_goes_on_from_its_last_id(api: Api, dataset: Dataset) 
 # -- turns --------------------------------------------------------------------------------------------
 
 
-def test_a_dataset_is_due_at_once_and_again_after_a_lease(
+def test_a_dataset_is_due_immediately_and_again_after_a_lease(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 30.0)
@@ -331,7 +335,7 @@ def test_settling_forgets_a_dataset_whose_stream_is_empty(api: Api, dataset: Dat
     assert redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) is None
 
 
-def test_settling_makes_a_dataset_due_at_once_if_more_came(api: Api, dataset: Dataset) -> None:
+def test_settling_makes_a_dataset_due_now_if_more_entries_came(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     turns.next_due()
     turns.settle(dataset)

@@ -347,7 +347,7 @@ def test_valid_json_is_accepted(bare: Api, padding: bytes) -> None:
 
 
 @pytest.mark.parametrize("padding", [b"", PADDING.encode()], ids=["small", "large"])
-def test_what_must_be_rejected_is(bare: Api, padding: bytes) -> None:
+def test_json_that_parsers_must_refuse_is_refused(bare: Api, padding: bytes) -> None:
     for name, text in MUST_REJECT.items():
         body = in_context(text)
         assert said(bare, padding + body) == INVALID, name
@@ -357,7 +357,7 @@ def test_what_must_be_rejected_is(bare: Api, padding: bytes) -> None:
         assert said(bare, lines, "/batch", "application/x-ndjson") == INVALID, name
 
 
-def test_what_may_be_either_never_fails(bare: Api) -> None:
+def test_json_that_parsers_may_accept_or_refuse_never_fails(bare: Api) -> None:
     for name, text in MAY_BE_EITHER.items():
         body = in_context(text)
         assert said(bare, body) in ("valid", INVALID), name

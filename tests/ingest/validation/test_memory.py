@@ -228,7 +228,7 @@ def test_names_are_cut_to_100_characters_in_answers(api: Api) -> None:
         assert (problem["error"], problem["field"]) == (f"Extra field: {name[:100]}", name[:100])
 
 
-def test_the_last_value_of_a_name_is_told_among_many_names(api: Api) -> None:
+def test_the_last_value_of_a_name_is_reported_among_many_names(api: Api) -> None:
     """The second reading keeps the schema's names and the first 21 others; it passes over the rest."""
     others = ",".join(f'"x{n}":{n},"X{n}":[{n}]' for n in range(2000))
     body = f'{{"x1":1,{others},"x0":null,"timestamp":1,"timestamp":true}}'

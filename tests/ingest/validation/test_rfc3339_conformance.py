@@ -140,7 +140,9 @@ def body(text: str, *, field: str) -> str:
 
 @pytest.mark.parametrize("padding", ["", PADDING], ids=["small", "large"])
 @pytest.mark.parametrize("field", ["timestamp", "at"])
-def test_every_date_time_is_taken_for_the_moment_it_names(api: Api, timed: Dataset, field: str, padding: str) -> None:
+def test_every_date_time_is_read_as_the_moment_that_it_names(
+    api: Api, timed: Dataset, field: str, padding: str
+) -> None:
     """Large bodies are looked through in another way."""
     api.dataset = timed
     for text in MUST_ACCEPT:

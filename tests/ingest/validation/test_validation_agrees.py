@@ -203,7 +203,7 @@ def test_date_time_is_accepted_and_keeps_microseconds() -> None:
             assert verdict(SCHEMA, at_the_top)[1]["timestamp"] == microseconds(text), text
 
 
-def test_what_is_no_date_time_is_refused() -> None:
+def test_text_that_is_not_a_date_time_is_refused() -> None:
     for text in REFUSED:
         for written in (json.dumps(text), json.dumps(text, ensure_ascii=False), _escaped(text)):
             if written.isascii() or text.isprintable():
@@ -224,7 +224,7 @@ def _escaped(text: str) -> str:
     ("text", "is_lax"),
     [(b'10:58:00-0530"', True), (b'10:58:00.25+0000"', True), (b"06-10 10:", True), (b'555-1234"', False)],
 )
-def test_a_lax_time_stamp_is_found_wherever_it_stands(text: bytes, is_lax: bool) -> None:
+def test_an_invalid_timestamp_is_found_at_any_place(text: bytes, is_lax: bool) -> None:
     """At the beginning, at the end, and across whatever widths the search takes a body by."""
     for before in range(200):
         for after in (0, 1, 31, 64, 129):

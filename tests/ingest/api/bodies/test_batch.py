@@ -61,7 +61,7 @@ def test_one_bad_record_refuses_the_batch_and_changes_nothing(api: Api, dataset:
     assert everything_in(own_client()) == before
 
 
-def test_problems_are_told_record_by_record(api: Api) -> None:
+def test_problems_are_listed_record_by_record(api: Api) -> None:
     records = [
         record(),
         record(signup_at=1, extra=1, timestamp=...),
@@ -109,7 +109,7 @@ def test_an_element_that_is_no_object_is_named_by_its_index(api: Api) -> None:
         assert "field" not in answer
 
 
-def test_twenty_problems_of_all_records_together_are_told(api: Api) -> None:
+def test_at_most_twenty_problems_of_all_records_are_listed(api: Api) -> None:
     for found in (20, 21, 5000):
         for response in (api.batch([1] * found), api.batch(lines(*[1] * found), **NDJSON)):
             answer = response.json()

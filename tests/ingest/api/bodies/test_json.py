@@ -68,7 +68,7 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize("path", ["", "/batch", "/validate"])
-def test_what_is_not_json_is_refused(api: Api, dataset: Dataset, path: str) -> None:
+def test_body_that_is_not_json_is_refused(api: Api, dataset: Dataset, path: str) -> None:
     """Test a small body, and one that is large enough for the other way of validation."""
     before, after = (b"[", b"]") if path == "/batch" else (b"", b"")
     for name, body in NOT_JSON.items():
@@ -81,7 +81,7 @@ def test_what_is_not_json_is_refused(api: Api, dataset: Dataset, path: str) -> N
     assert in_stream(dataset) == 0
 
 
-def test_what_is_unusual_and_json_is_taken_as_it_stands(api: Api, dataset: Dataset) -> None:
+def test_unusual_json_is_accepted_unchanged(api: Api, dataset: Dataset) -> None:
     contexts = [
         rb'{"a":"\ud83d\ude00"}',
         '{"a":"😀 Brașov \u2028"}'.encode(),
@@ -155,7 +155,7 @@ def test_lines_are_records_and_blank_lines_are_nothing(api: Api, dataset: Datase
     assert [row["country"] for row in stored(dataset)] == ["RO", "US", "DE"] * 8
 
 
-def test_no_lines_are_not_json(api: Api) -> None:
+def test_body_with_blank_lines_only_is_not_json(api: Api) -> None:
     for body in (b"", b"\n", b" \r\n\t\n"):
         answer = sent(api, body, "/batch", NDJSON)
         assert (answer.status, told(answer)) == (400, INVALID)

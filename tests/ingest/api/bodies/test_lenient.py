@@ -63,7 +63,7 @@ def test_prefer_header_is_read_as_rfc_7240_says(header: str, expected: bool) -> 
 
 
 @pytest.mark.parametrize("kind", ["array", "lines"])
-def test_good_records_are_taken_and_bad_ones_told(api: Api, dataset: Dataset, kind: str) -> None:
+def test_good_records_are_accepted_and_bad_ones_are_listed(api: Api, dataset: Dataset, kind: str) -> None:
     owner = dataset.project.owner
     set_limit(owner, 100)
     records = [record(amount=number) for number in range(5)]
@@ -90,7 +90,7 @@ def test_good_records_are_taken_and_bad_ones_told(api: Api, dataset: Dataset, ki
     assert api.request("GET", response.headers["Location"]).json()["status"] == "stored"
 
 
-def test_batch_without_a_bad_record_is_answered_alike(api: Api, dataset: Dataset) -> None:
+def test_batch_without_a_bad_record_has_no_errors(api: Api, dataset: Dataset) -> None:
     for body, headers in (([record()] * 2, {}), (lines(record(), record()), NDJSON)):
         response = api.batch(body, **LENIENT, **headers)
         expected = {"success": True, "count": 2, "status": "queued", "rejected": 0, "errors": []}
@@ -125,7 +125,7 @@ def test_without_the_preference_a_batch_is_all_or_nothing(api: Api, dataset: Dat
         (lines(*[record()] * (configured.MAX_BATCH_RECORDS + 1)), NDJSON),
     ],
 )
-def test_batch_without_a_good_record_is_refused_as_ever(
+def test_batch_without_a_good_record_gets_the_strict_error(
     api: Api, dataset: Dataset, body: Any, headers: dict[str, str]
 ) -> None:
     before = everything_in(own_client())
@@ -149,7 +149,7 @@ def test_broken_line_is_a_refused_record(api: Api, dataset: Dataset) -> None:
     assert len(stored(dataset)) == 2
 
 
-def test_twenty_problems_are_told_and_more_are_counted(api: Api, dataset: Dataset) -> None:
+def test_twenty_problems_are_listed_and_all_are_counted(api: Api, dataset: Dataset) -> None:
     for bad, told in ((20, 20), (21, 20), (5000, 20)):
         answer = api.batch([record(), *[record(amount="x")] * bad], **LENIENT).json()
         assert (answer["count"], answer["rejected"], len(answer["errors"])) == (1, bad, told)
@@ -164,7 +164,7 @@ def test_answer_is_short_however_long_the_names_are(api: Api) -> None:
     assert len(response.content) < 10_000
 
 
-def test_name_that_stands_twice_is_good_by_its_last_value(api: Api, dataset: Dataset) -> None:
+def test_last_value_of_a_duplicate_name_decides(api: Api, dataset: Dataset) -> None:
     twice = json.dumps(record()).replace('"amount": 42.5', '"amount": "x", "amount": 7')
     assert api.batch(f"[{twice}, 1]", **LENIENT).json()["count"] == 1
     assert api.batch(f"{twice}\n1", **LENIENT, **NDJSON).json()["count"] == 1

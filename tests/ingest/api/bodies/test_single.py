@@ -131,7 +131,7 @@ def test_a_missing_value_is_received_as_nothing(api: Api) -> None:
         assert (answer["error"], answer["field"], answer["received"]) == (error, name, "nothing")
 
 
-def test_names_are_told_apart_by_case(api: Api) -> None:
+def test_names_that_differ_in_case_are_different_names(api: Api) -> None:
     answer = api.one(record(country=..., Country="RO")).json()
     assert problems(answer) == ["Extra field: Country", "Missing field: country"]
 
@@ -185,7 +185,7 @@ def test_a_field_may_have_any_name_the_rules_allow(api: Api, project: Project) -
     assert {name: row[name] for name in names} == {name: name for name in names}
 
 
-def test_of_a_name_that_stands_twice_the_last_one_counts(api: Api, dataset: Dataset) -> None:
+def test_last_value_of_a_duplicate_name_counts(api: Api, dataset: Dataset) -> None:
     rest = json.dumps(record(amount=..., context=...))[1:]
     context = '"context": {"a": 1, "a": 2}, '
     for twice, amount in (
@@ -218,7 +218,7 @@ def test_a_schema_without_fields_takes_a_timestamp_and_a_context(plain: Api) -> 
 # -- several problems ---------------------------------------------------------------------------------
 
 
-def test_problems_are_told_in_the_contracts_order(api: Api) -> None:
+def test_problems_are_listed_in_the_order_of_the_contract(api: Api) -> None:
     """Time stamp, context, extra fields as in the body, then missing and wrong ones as in the schema."""
     body = b'{"zeta": 1, "signup_at": 1, "active": 1, "alpha": 2, "context": 1, "country": 1, "timestamp": 1}'
     answer = api.one(body).json()
@@ -252,7 +252,7 @@ def test_an_empty_record_lacks_everything(api: Api) -> None:
     ]
 
 
-def test_twenty_problems_are_told_and_that_there_are_more(api: Api) -> None:
+def test_twenty_problems_are_listed_and_more_set_truncated(api: Api) -> None:
     for found in (19, 20, 21, 500):
         answer = api.one(record(**{f"extra_{number}": None for number in range(found)})).json()
         assert problems(answer) == [f"Extra field: extra_{number}" for number in range(min(found, 20))]

@@ -185,7 +185,7 @@ def test_after_a_wipe_new_records_are_stored_and_old_rows_stay(api: Api, dataset
     assert (after.accepted, after.stored, after.queued) == (1, 1, 0)
 
 
-def test_after_a_wipe_lower_stream_ids_are_not_taken_for_old_ones(api: Api, dataset: Dataset) -> None:
+def test_lower_stream_ids_after_a_wipe_count_as_new(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     redis.client().flushall()
