@@ -43,8 +43,8 @@ define install-node-packages
 		|| npm ci --silent --no-audit --no-fund --prefix $$each || true; done
 endef
 
-programs: ## install the programs that tests of clients, proxies and PgBouncer need, if this user may
-	$(call install-programs,nginx-light:nginx caddy:caddy haproxy:haproxy nodejs:node npm:npm pgbouncer:pgbouncer)
+programs: ## install the programs that tests of clients, proxies, crowds and PgBouncer need, if this user may
+	$(call install-programs,nginx-light:nginx caddy:caddy haproxy:haproxy wrk:wrk nodejs:node npm:npm pgbouncer:pgbouncer)
 	$(call install-node-packages,tests/clients tests/benchmarks/node)
 
 bench: $(VENV)/installed-tests ## compare the service with three references, on this machine; options: make bench ARGS=--quick

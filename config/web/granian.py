@@ -1,6 +1,7 @@
 """The ASGI application as granian serves it, and what else each web process does.
 
 - It keeps the cached contracts confirmed.
+- It keeps room for new connections.
 - It ends when granian's main process is gone. A main process that was killed cannot stop its workers, and they would
   hold the port forever.
 - It sets options of the listening socket, which notice lost clients.
@@ -8,6 +9,7 @@
 """
 
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -20,9 +22,12 @@ from django.conf import settings
 
 from config.common.connections import sockets
 from config.web.asgi import application
+from config.web.crowding import make_room
 from datasets.contracts.confirming import keep_confirmed
 
 __all__ = ["application"]
+
+logger = logging.getLogger(__name__)
 
 _USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 # Ask after 60 seconds of silence, and twice more, 10 seconds apart.
@@ -61,10 +66,19 @@ def _notice_lost_clients() -> bool:
     return found
 
 
+def _make_room() -> None:
+    try:
+        if ended := make_room():
+            logger.warning("too many connections: ended %d that were silent for the longest time", ended)
+    except OSError:  # a connection has ended at this moment: try again later
+        logger.debug("no room was made", exc_info=True)
+
+
 def _attend(main: int) -> None:
     noticed = False
     while os.getppid() == main:  # a pipe from it would not close: the other web processes inherit it
         noticed = noticed or _notice_lost_clients()
+        _make_room()
         time.sleep(1 if noticed else 0.1)
     _end()
 

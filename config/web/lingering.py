@@ -7,6 +7,7 @@ hold a duplicate of it. From the duplicate we read and discard the rest, within 
 """
 
 import asyncio
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -20,6 +21,8 @@ _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 0.2
 _TRIES = 4
 _PIECE_BYTES = 64 * 1024
+# Each is an open file beside the server's connections. Beyond this limit, a client may miss its answer.
+_MAX_CONNECTIONS = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 _discarding: set[asyncio.Task[None]] = set()
@@ -48,6 +51,8 @@ async def keep_open(scope: Mapping[str, Any], *, sender: int | None) -> None:
     The sender is a project, or None for everyone without a good key. A stranger may send as much as one body may have,
     and a project four times as much.
     """
+    if len(_discarding) >= _MAX_CONNECTIONS:
+        return
     address, port = scope.get("client") or ("", 0)
     peer = (address, int(port))
     for _ in range(_TRIES):

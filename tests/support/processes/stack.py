@@ -290,9 +290,13 @@ def _runs(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def running(data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """Run a stack during a block. Nothing of it is left afterwards."""
+def running(
+    data_dir: Path, *options: str, environment: Mapping[str, str] | None = None, files: int | None = None
+) -> Iterator[Stack]:
+    """Run a stack during a block, whose processes may open this many files. Nothing of it is left afterwards."""
     stack = Stack(data_dir, *options, environment=environment)
+    if files is not None:
+        stack.prefix = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
     try:
         stack.start()
         yield stack

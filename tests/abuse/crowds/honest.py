@@ -1,0 +1,56 @@
+"""An honest load and crowds of other clients, measured in turn."""
+
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.benchmarks.load import Load, Target, running
+from tests.support.sending.connection import TEXT
+from tests.support.tools import executable
+
+# Small enough for CI. Ten times as many: CROWD=10 .venv/bin/python -m pytest tests/abuse/crowds -s
+TIMES = int(os.environ.get("CROWD", "1"))
+ROUNDS = 3
+# What an honest client keeps, and what other programs may add to its p99. The whole suite runs at the same time as the
+# small version, so only the large one, on an idle machine, shows what we promise.
+KEPT_SHARE = 0.9 if TIMES > 1 else 0.7
+OTHERS_MS = 20 if TIMES > 1 else 250
+
+
+class Medians(NamedTuple):
+    """The medians of several measurements."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.per_second:.0f}/s, p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms"
+
+
+def medians(loads: Sequence[Load]) -> Medians:
+    return Medians(*(statistics.median(getattr(load, name) for load in loads) for name in Medians._fields))
+
+
+def send(url: str, target: Target, folder: Path, *, connections: int, seconds: float, pause_ms: float | None) -> Load:
+    """Send single records with wrk. Each connection pauses after an answer; without a pause they take all they can."""
+    executable("wrk")
+    body = folder / "record.json"
+    body.write_bytes(TEXT)
+    with running(url, [target], [body], connections=connections, seconds=seconds, pause_ms=pause_ms) as load:
+        return load.result()
+
+
+def in_turn(
+    measure: Callable[[], Load], crowd: Callable[[], AbstractContextManager[object]]
+) -> tuple[Medians, Medians]:
+    """Measure alone and with a crowd, in turn, because other programs use the machine, too. Return both medians."""
+    alone, crowded = [], []
+    for _ in range(ROUNDS):
+        alone.append(measure())
+        with crowd():
+            crowded.append(measure())
+    return medians(alone), medians(crowded)
