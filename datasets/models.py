@@ -8,7 +8,8 @@ from django.db import models
 from django.db.models import Q
 
 from config.common import clock
-from datasets.schemas.schema import CompiledSchema, Field, compile_schema
+from datasets.schemas.fields import Field
+from datasets.schemas.schema import CompiledSchema, compile_schema
 
 
 class Installation(models.Model):
@@ -123,7 +124,7 @@ class SchemaVersion(models.Model):
 
     def field_list(self) -> list[Field]:
         """Return the fields in their order."""
-        return [Field(**row) for row in self.fields]
+        return [Field.from_json(row) for row in self.fields]
 
     def compiled(self) -> CompiledSchema:
         """Return the schema that validates and decodes records of this version."""

@@ -14,7 +14,8 @@ from config.common import clock
 from config.common.errors import Refused
 from datasets.contracts.revisions import changing
 from datasets.models import ApiKey, Dataset, Installation, Project, SchemaVersion
-from datasets.schemas.schema import Field, check_successor
+from datasets.schemas.changes import check_successor
+from datasets.schemas.fields import Field
 
 
 def create_project(*, slug: str, owner: AbstractBaseUser, name: str = "") -> Project:

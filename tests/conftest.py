@@ -18,7 +18,7 @@ from datasets import services
 from datasets.contracts import cache
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.storing.drain import drain
 from tests.support.sending.asgi import Transport
 

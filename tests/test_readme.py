@@ -12,6 +12,7 @@ from config.common.errors import ApiError
 from config.environment import Environment
 from datasets.contracts import contract, keys
 from datasets.management.commands import create_demo
+from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.schema import CompiledSchema
 from ingest import errors as ingest_errors
 from ingest.api.urls import urlpatterns
@@ -54,6 +55,13 @@ def test_every_error_of_the_code_is_in_the_table() -> None:
     for _, text, code in (row for row in documented if row[2] in record_codes):
         assert code in source, code
         assert text.split(":")[0].split(" \\<")[0] in source, text
+
+
+def test_every_field_type_is_in_the_table_with_its_column() -> None:
+    documented = {name.strip("`"): column.strip("`") for name, _, column in table("types")}
+    columns = {name: str(each.arrow()).replace("item: ", "") for name, each in FIELD_TYPES.items() if each.decodes_to}
+    columns |= {"enum": "string", "decimal(p,s)": "decimal128(p, s)"}
+    assert documented == columns
 
 
 def test_every_setting_is_in_the_table() -> None:

@@ -18,10 +18,11 @@ from datasets.admin.edits import edited
 from datasets.admin.pages import AuditedAdmin, base_url
 from datasets.admin.tenancy import ScopedFilter
 from datasets.models import Dataset, SchemaVersion
-from datasets.schemas.changes import differences, problems
+from datasets.schemas.changes import Problem, check_successor, differences, problems
+from datasets.schemas.declarations import MAX_FIELDS, check_size, read_fields, read_row
 from datasets.schemas.field_types import FIELD_TYPES
+from datasets.schemas.fields import Field
 from datasets.schemas.samples import example_record, infer, snippets
-from datasets.schemas.schema import MAX_FIELDS, Field, check_size, check_successor, read_fields
 
 _MAX_VERSIONS = 50
 
@@ -165,7 +166,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         versions = list(obj.versions.select_related("created_by").order_by("-number")) if obj else []
         current = versions[0].field_list() if versions else []
         return {
-            "field_types": [{"name": each.name, "help": each.help} for each in FIELD_TYPES.values()],
+            "field_types": [{"name": each.name, "help": each.help} for each in FIELD_TYPES.values() if each.decodes_to],
             "history": _history(versions[: _MAX_VERSIONS + 1])[:_MAX_VERSIONS],
             "panel": _panel(request, obj, current, request.POST.get("_sample", "")),
             "sample": request.POST.get("_sample", ""),
@@ -190,13 +191,18 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         try:
             check_size(text)
             rows = json.loads(text)["fields"]
-            fields = [Field(str(row["name"]), str(row["type"]), str(row.get("description", ""))) for row in rows]
+            read = [read_row(row) for row in rows]
+            fields = [
+                each if isinstance(each, Field) else Field(str(row["name"]), str(row["type"]))
+                for each, row in zip(read, rows, strict=True)
+            ]
         except ValidationError as error:
             raise BadRequest(" ".join(error.messages)) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadRequest("The fields are not a list of names, types and descriptions.") from None
         earlier = [version.field_list() for version in dataset.versions.order_by("number")] if dataset else []
-        found = problems(earlier, fields)
+        unread = [Problem(index, text) for index, text in enumerate(read) if isinstance(text, str)]
+        found = unread or problems(earlier, fields)
         preview = {
             "changes": list(differences(earlier[-1] if earlier else (), fields)) if len(fields) <= MAX_FIELDS else [],
             "next": len(earlier) + 1,

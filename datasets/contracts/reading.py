@@ -14,7 +14,8 @@ from datasets.contracts.cache import DatasetRow, Entry, KeyRow
 from datasets.contracts.contract import Contract, DatasetNotFound, InactiveProject
 from datasets.contracts.keys import Claims, InvalidApiKey
 from datasets.models import ApiKey
-from datasets.schemas.schema import Field, compile_schema
+from datasets.schemas.fields import Field
+from datasets.schemas.schema import compile_schema
 
 # Plain SQL: compiling a query in Django costs ten times as much as running it, and every change of a project makes its
 # contracts be read again.
@@ -82,7 +83,7 @@ def _contract(revision: bytes, owner_id: int, key_id: int | None, found: tuple[A
         key_id=key_id,
         dataset_id=dataset.id,
         is_archived=dataset.is_archived,
-        declared=compile_schema(row[-1], tuple(Field(**row) for row in json.loads(fields))),
+        declared=compile_schema(row[-1], tuple(map(Field.from_json, json.loads(fields)))),
     )
 
 

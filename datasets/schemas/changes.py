@@ -1,9 +1,12 @@
-"""What a change of a schema means: shown before it is published, and in the history after."""
+"""What a change of a schema means: which changes are allowed, and what they do to records and rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from datasets.schemas.schema import MAX_FIELDS, Field, field_problems, successor_problems
+from django.core.exceptions import ValidationError
+
+from datasets.schemas.declarations import MAX_FIELDS, field_problems
+from datasets.schemas.fields import Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +14,7 @@ class Change:
     """One difference between two versions, in words.
 
     Attributes:
-        kind: "added", "removed", "described", "moved" or "refused".
+        kind: "added", "removed", "changed", "described", "moved" or "refused".
         field: The name of the field, or "order" if only the order changed.
         meaning: What the change means for records and rows.
     """
@@ -34,14 +37,14 @@ def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Cha
     old, new = {field.name: field for field in before}, {field.name: field for field in after}
     for name, field in new.items():
         if name not in old:
-            meaning = f"{field.type}; required" + (" from now on. Older rows are null." if before else ".")
-            yield Change("added", name, meaning)
+            need = "optional" if field.optional else "required" + (" from now on" if before else "")
+            yield Change("added", name, f"{field.type}; {need}." + (" Older rows are null." if before else ""))
         elif old[name].type != field.type:
             yield Change(
                 "refused", name, f"A column keeps its type, {old[name].type}. Add a field with a new name instead."
             )
-        elif old[name].description != field.description:
-            yield Change("described", name, f"“{old[name].description}” becomes “{field.description}”.")
+        else:
+            yield from _changes(old[name], field)
     for name in old:
         if name not in new:
             yield Change("removed", name, "Records with it are refused from now on. Its column and values stay.")
@@ -50,10 +53,78 @@ def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Cha
         yield Change("moved", "order", "The order of the fields changes. Nothing changes for records or rows.")
 
 
-def problems(earlier: Sequence[Sequence[Field]], fields: Sequence[Field]) -> list[Problem]:
-    """Return all reasons why the fields cannot be the next version. `earlier` are all published versions."""
+def _changes(before: Field, after: Field) -> Iterator[Change]:
+    """Yield what a change of one field, whose type stays, means."""
+    name = after.name
+    if after.optional and not before.optional:
+        yield Change("changed", name, "Optional from now on: a record may leave it out, or have null.")
+    elif before.optional and not after.optional:
+        yield Change("changed", name, "Required from now on: records without it, or with null, are refused.")
+    more = [value for value in after.values if value not in before.values]
+    less = [value for value in before.values if value not in after.values]
+    if more:
+        yield Change("changed", name, f"Also accepts {_quoted(more)}.")
+    if less:
+        yield Change("changed", name, f"Records with {_quoted(less)} are refused from now on. Older rows keep it.")
+    for what in ("description", "unit"):
+        old, new = getattr(before, what), getattr(after, what)
+        if old != new:
+            label = "Unit: " if what == "unit" else ""
+            yield Change("described", name, f"{label}“{old}” becomes “{new}”.")
+
+
+def _quoted(values: Sequence[str]) -> str:
+    """Return values in quotes, the first ten of them."""
+    others = f" and {len(values) - 10} others" if len(values) > 10 else ""
+    return ", ".join(f"“{value}”" for value in values[:10]) + others
+
+
+def problems(earlier: Sequence[Sequence[Field]], fields: Sequence[Field], *, with_grace: bool = False) -> list[Problem]:
+    """Return all reasons why the fields cannot be the next version: see `successor_problems`."""
     names = {field.name for version in earlier for field in version}
     found = [Problem(index, text) for index, text in field_problems(fields, names)]
     if len(fields) > MAX_FIELDS:
         return found
-    return found + [Problem(index, text) for index, text in successor_problems(earlier, fields)]
+    return found + [Problem(index, text) for index, text in successor_problems(earlier, fields, with_grace=with_grace)]
+
+
+def check_successor(earlier: Sequence[Sequence[Field]], fields: Sequence[Field], *, with_grace: bool = False) -> None:
+    """Raise ValidationError if the fields cannot be the next version: see `successor_problems`."""
+    found = [text for _, text in successor_problems(earlier, fields, with_grace=with_grace)]
+    if found:
+        raise ValidationError(found)
+
+
+def successor_problems(
+    earlier: Sequence[Sequence[Field]], fields: Sequence[Field], *, with_grace: bool = False
+) -> Iterator[tuple[int, str]]:
+    """Yield each field that cannot follow the earlier versions: its index, the reason, and what to do instead.
+
+    A column keeps its type and spelling forever, because readers must understand all rows. A field that clients may
+    leave out becomes required only if the version before stays valid for a time, because clients would not notice.
+
+    Args:
+        earlier: All published versions, because the column of a removed field stays in the table.
+        fields: The fields of the next version.
+        with_grace: Whether the version in force stays valid for a time.
+    """
+    columns = {field.name.lower(): field for version in earlier for field in version}
+    in_force = {field.name: field for field in earlier[-1]} if earlier else {}
+    for index, field in enumerate(fields):
+        column = columns.get(field.name.lower())
+        if column is None:
+            continue
+        if column.type != field.type:
+            yield (
+                index,
+                f"“{field.name}” is stored as {column.type} and cannot become {field.type}: "
+                f"add a field with a new name instead.",
+            )
+        elif column.name != field.name:
+            yield index, f"“{field.name}”: the table already has the column “{column.name}”; use that spelling."
+        elif field.name in in_force and in_force[field.name].optional and not field.optional and not with_grace:
+            yield (
+                index,
+                f"“{field.name}” is optional, so clients may leave it out. It can become required only with a grace "
+                "period, in which the version before stays valid.",
+            )

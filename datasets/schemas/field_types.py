@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from decimal import Decimal
+from functools import cached_property
+from types import GenericAlias
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta, Raw
 
 from config.lazy import pyarrow as pa
-from datasets.schemas.date_times import EXAMPLE, Timestamp, is_date_time, why_no_date_time
+from config.lazy import pyarrow_compute as pc
+from datasets.schemas import explanations
+from datasets.schemas.checked import decoder
+from datasets.schemas.date_times import EXAMPLE, Timestamp, is_date_time
+from datasets.schemas.explanations import EXAMPLE_DATE, EXAMPLE_UUID, MAX_INTEGER, MIN_INTEGER, json_type
 
 
 def arrow_timestamp() -> pa.DataType:
@@ -21,7 +31,7 @@ def _arrow(alias: str) -> Callable[[], pa.DataType]:
     return lambda: pa.type_for_alias(alias)
 
 
-def timestamps(texts: Sequence[str]) -> pa.Array:
+def timestamps(texts: Sequence[str | None]) -> pa.Array:
     """Return RFC 3339 texts as an Arrow column of times.
 
     Arrow reads common spellings, ten times as fast as through datetimes. msgspec reads the others: lower-case letters,
@@ -33,79 +43,199 @@ def timestamps(texts: Sequence[str]) -> pa.Array:
     try:
         return pa.array(texts, pa.string()).cast(arrow_timestamp())
     except pa.ArrowInvalid:
-        return pa.array(msgspec.convert(texts, list[Timestamp]), arrow_timestamp())
+        return pa.array(msgspec.convert(texts, list[Timestamp | None]), arrow_timestamp())
 
 
-_JSON_TYPES = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
+def json_texts(values: Sequence[Any]) -> pa.Array:
+    """Return JSON texts as a column. To make no object a row, join and split them by NUL, which JSON never holds."""
+    joined = pa.array([b"\0".join(values)], pa.binary()).cast(pa.string())
+    return pc.split_pattern(joined, "\0").values
 
 
-def json_type(value: bytes) -> str:
-    """Return the JSON type of a value given as JSON text, as errors name it in `received`."""
-    return _JSON_TYPES.get(value.lstrip()[:1], "number")
-
-
-def _why_no_timestamp(value: bytes) -> str:
-    if json_type(value) != "string":
-        return f"A timestamp is a string, like {EXAMPLE}."
-    return why_no_date_time(msgspec.json.decode(value, type=str))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class FieldType:
-    """One type of the schema language: a row of FIELD_TYPES."""
+    """One type of the schema language: a row of FIELD_TYPES, or a type that is made from a row for a field."""
 
     name: str
     decodes_to: Any  # the type for msgspec, which accepts nothing else
     arrow: Callable[[], pa.DataType]  # returns the type of the column
     expected: str  # the type's name in errors
     help: str  # the explanation in the admin
-    spelled: Callable[[str], bool] | None = None  # checks a JSON string that the decoder has accepted
+    example: Any  # a value of the type
+    spelled: Callable[[str], bool] | None = None  # checks the JSON strings that the decoder has accepted
     why_not: Callable[[bytes], str | None] = lambda value: None  # explains why a JSON value is not of this type
     read_as: Any = None  # the type for msgspec in workers, if it is not `decodes_to`
     to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # makes the column, if Arrow alone cannot
+    optional: bool = False  # whether a record may have null, or nothing
+    is_array: bool = False
     is_literal: bool = False  # whether a cell of a CSV file holds the value as JSON, like 12.5; otherwise it is a text
+
+    @property
+    def read(self) -> Any:
+        """The type for msgspec in workers."""
+        return self.decodes_to if self.read_as is None else self.read_as
+
+    @cached_property
+    def _accepting(self) -> msgspec.json.Decoder[Any]:
+        return decoder(self.decodes_to)
+
+    @cached_property
+    def _reading(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self.read)
+
+    def accepts(self, value: bytes) -> bool:
+        """Return whether a value, given as JSON text, is of the type. The same checks read whole records."""
+        try:
+            self._accepting.decode(value)
+            return self.spelled is None or all(map(self.spelled, texts_of(self._reading.decode(value))))
+        except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
+            return False
 
     def column(self, values: Sequence[Any]) -> pa.Array:
         """Return an Arrow column of values that a worker has decoded."""
         return self.to_column(values) if self.to_column else pa.array(values, self.arrow())
 
 
+def texts_of(value: Any) -> Iterator[str]:
+    """Yield the texts of a decoded value: itself, the elements of an array, or nothing of null."""
+    if isinstance(value, str):
+        yield value
+    elif value is not None:
+        yield from value
+
+
+def _why_no_array(element: FieldType) -> Callable[[bytes], str | None]:
+    def why_not(value: bytes) -> str | None:
+        if json_type(value) != "array":
+            return None
+        for index, each in enumerate(msgspec.json.decode(value, type=list[Raw])):
+            text = bytes(each)
+            if not element.accepts(text):
+                why = element.why_not(text) or f"expected {element.expected}, received {json_type(text)}."
+                return f"Element {index}, counted from 0: {why}"
+        return None
+
+    return why_not
+
+
+def _array_of(element: FieldType, to_column: Callable[[Sequence[Any]], pa.Array] | None = None) -> FieldType:
+    """Return the type of arrays of another type. `to_column` makes the column, if Arrow alone cannot."""
+    return FieldType(
+        f"{element.name}[]",
+        GenericAlias(list, (element.decodes_to,)),
+        lambda: pa.list_(element.arrow()),
+        f"array, each element: {element.expected}",
+        f"a list of values, each of the type {element.name}, without null",
+        [element.example],
+        spelled=element.spelled,
+        why_not=_why_no_array(element),
+        read_as=GenericAlias(list, (element.read,)),
+        to_column=to_column,
+        is_array=True,
+        is_literal=True,
+    )
+
+
+def _lists_of_timestamps(lists: Sequence[list[str] | None]) -> pa.Array:
+    """Return lists of RFC 3339 texts as a column of lists of times. All texts are read together."""
+    empty: list[str] = []
+    texts = [text for each in lists for text in each or empty]
+    ends = itertools.accumulate((len(each or empty) for each in lists), initial=0)
+    missing = pa.array([each is None for each in lists], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), timestamps(texts), mask=missing)
+
+
+_STRING = FieldType("string", str, _arrow("string"), "string", "Unicode text, of any length", "text")
+_NUMBER = FieldType(
+    "number",
+    float,
+    _arrow("double"),
+    "number",
+    "an IEEE 754 double: 12.5, -3, 1e6",
+    42.5,
+    why_not=explanations.why_no_number,
+    is_literal=True,
+)
+_TIMESTAMP = FieldType(
+    "timestamp",
+    Timestamp,
+    arrow_timestamp,
+    "RFC 3339 date-time with an offset",
+    f"date and time with an offset, like {EXAMPLE}; kept to the microsecond",
+    "2026-06-01T08:00:00Z",
+    spelled=is_date_time,
+    why_not=explanations.why_no_timestamp,
+    read_as=str,
+    to_column=timestamps,
+)
+_INTEGER = FieldType(
+    "integer",
+    Annotated[int, Meta(ge=MIN_INTEGER, le=MAX_INTEGER)],
+    _arrow("int64"),
+    "integer",
+    "a whole number of 64 bits: 42, -3; not 1.0 or 1e6",
+    42,
+    why_not=explanations.why_no_integer,
+    read_as=int,
+    is_literal=True,
+)
+_UUID = r"\A[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
+
+# The rows of these types say what all have in common. `datasets.schemas.derived_types` adds what a field says.
+DECIMAL, ENUM = "decimal(p,s)", "enum"
+
 FIELD_TYPES: dict[str, FieldType] = {
     each.name: each
     for each in (
-        FieldType("string", str, _arrow("string"), "string", "Unicode text, of any length"),
+        _STRING,
+        _NUMBER,
+        FieldType("boolean", bool, _arrow("bool"), "boolean", "true or false; not 0 or 1", True, is_literal=True),
+        _TIMESTAMP,
+        _INTEGER,
         FieldType(
-            "number",
-            float,
-            _arrow("double"),
-            "number",
-            "an IEEE 754 double: 12.5, -3, 1e6",
-            why_not=lambda value: "It is beyond the range of a double." if json_type(value) == "number" else None,
+            DECIMAL,
+            None,  # depends on p and s, like the column
+            _arrow("null"),
+            DECIMAL,
+            "an exact number of up to p digits, s of them after the point: decimal(10,2) for 12345678.90",
+            None,
+            read_as=Decimal,
+        ),
+        FieldType(
+            "date",
+            date,
+            _arrow("date32"),
+            "RFC 3339 full-date",
+            f"a day, like {EXAMPLE_DATE}",
+            EXAMPLE_DATE,
+            why_not=explanations.why_no_date,
+        ),
+        FieldType(
+            "uuid",
+            Annotated[str, Meta(pattern=_UUID)],
+            _arrow("string"),
+            "UUID",
+            f"32 hexadecimal digits with hyphens, like {EXAMPLE_UUID}; stored as sent",
+            EXAMPLE_UUID,
+            why_not=explanations.why_no_uuid,
+            read_as=str,
+        ),
+        FieldType(
+            "json",
+            Raw,
+            _arrow("string"),
+            "JSON value",
+            "any JSON value, null too, of any depth; stored as the text that was sent",
+            {"any": ["value"]},
+            to_column=json_texts,
             is_literal=True,
         ),
-        FieldType("boolean", bool, _arrow("bool"), "boolean", "true or false; not 0 or 1", is_literal=True),
         FieldType(
-            "timestamp",
-            Timestamp,
-            arrow_timestamp,
-            "RFC 3339 date-time with an offset",
-            "date and time with an offset, like 2026-06-10T10:58:00Z; kept to the microsecond",
-            spelled=is_date_time,
-            why_not=_why_no_timestamp,
-            read_as=str,
-            to_column=timestamps,
+            ENUM, None, _arrow("string"), "one of its values", "a text of a list in the schema", None, read_as=str
         ),
+        _array_of(_STRING),
+        _array_of(_NUMBER),
+        _array_of(_INTEGER),
+        _array_of(_TIMESTAMP, _lists_of_timestamps),
     )
 }
-
-_DECODERS = {name: msgspec.json.Decoder(each.decodes_to) for name, each in FIELD_TYPES.items()}
-
-
-def accepts(type_name: str, value: bytes) -> bool:
-    """Return whether a value, given as JSON text, is of the type. The same decoder reads whole records."""
-    spelled = FIELD_TYPES[type_name].spelled
-    try:
-        _DECODERS[type_name].decode(value)
-        return spelled is None or spelled(_DECODERS["string"].decode(value))
-    except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
-        return False

@@ -10,13 +10,15 @@ import msgspec
 from django.core.exceptions import ValidationError
 from msgspec import Raw
 
-from datasets.schemas.field_types import FIELD_TYPES, accepts, json_type
-from datasets.schemas.schema import ALWAYS_THERE, MAX_FIELDS, Field, check_size, shown
+from datasets.schemas.declarations import MAX_FIELDS, check_size
+from datasets.schemas.derived_types import type_of
+from datasets.schemas.explanations import json_type
+from datasets.schemas.field_types import FIELD_TYPES
+from datasets.schemas.fields import ALWAYS_THERE, Field, shown
 
 MAX_SAMPLE_RECORDS = 1000
 PLACEHOLDER = "YOUR_API_KEY"
 _MAX_VALUE_BYTES = 500  # longer values of a sample are left out of snippets
-_EXAMPLES: dict[str, Any] = {"string": "text", "number": 42.5, "boolean": True, "timestamp": "2026-06-01T08:00:00Z"}
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ def _records(text: str) -> list[dict[str, Raw]]:
 
 def _type_of(value: bytes) -> str:
     found = json_type(value)
-    return "timestamp" if found == "string" and accepts("timestamp", value) else found
+    return "timestamp" if found == "string" and FIELD_TYPES["timestamp"].accepts(value) else found
 
 
 def _and(words: Any) -> str:
@@ -116,10 +118,11 @@ def _and(words: Any) -> str:
 def example_record(fields: Sequence[Field], sample: str = "") -> str:
     """Return a valid record for the fields, as JSON on one line. It has the values of a pasted sample if they fit."""
     record = {"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "example"}}
-    record |= {each.name: _EXAMPLES[each.type] for each in fields}
-    types = {"timestamp": "timestamp", **{each.name: each.type for each in fields}}
+    types = {each.name: type_of(each) for each in fields}
+    record |= {name: each.example for name, each in types.items()}
+    types["timestamp"] = FIELD_TYPES["timestamp"]
     for name, value in _first(sample).items():
-        if name in types and len(value) <= _MAX_VALUE_BYTES and accepts(types[name], value):
+        if name in types and len(value) <= _MAX_VALUE_BYTES and types[name].accepts(value):
             record[name] = json.loads(value)
     return json.dumps(record, ensure_ascii=False)
 

@@ -8,8 +8,9 @@ from functools import lru_cache
 from django.conf import settings
 
 from config.lazy import pyarrow as pa
-from datasets.schemas.field_types import FIELD_TYPES, arrow_timestamp
-from datasets.schemas.schema import Field
+from datasets.schemas.derived_types import type_of
+from datasets.schemas.field_types import arrow_timestamp
+from datasets.schemas.fields import Field
 from datasets.tables import storage
 
 # The UTC date of `ingested_at`. Retention deletes whole days. The hyphen keeps the name apart from any field's name.
@@ -61,7 +62,7 @@ def keeps_version(names: Iterable[str], columns: Mapping[str, pa.DataType]) -> b
 def table_schema(fields: Sequence[Field]) -> pa.Schema:
     """Return the Arrow schema of a table with these fields."""
     base = base_columns() if keeps_version((field.name for field in fields), {}) else base_columns()[:-1]
-    columns = [*base, *(pa.field(field.name, FIELD_TYPES[field.type].arrow()) for field in fields)]
+    columns = [*base, *(pa.field(field.name, type_of(field).arrow()) for field in fields)]
     return pa.schema([*columns, pa.field(PARTITION, pa.date32())])
 
 

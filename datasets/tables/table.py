@@ -11,7 +11,7 @@ from uuid import UUID
 from config.lazy import deltalake
 from config.lazy import pyarrow as pa
 from datasets.models import Dataset
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables import commits, layout
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.storage import ForeignTable, TableGone, storage_options, table_uri

@@ -22,8 +22,8 @@ from config.lazy import deltalake
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from datasets.models import ApiKey, Dataset
+from datasets.schemas.fields import Field
 from datasets.schemas.samples import example_record
-from datasets.schemas.schema import Field
 from datasets.tables import exports
 from datasets.tables.storage import unreadable
 from ingest.admin import search, tryout

@@ -23,6 +23,7 @@ from ingest.api.bypasses import Accepted, Answer, ApiRequest, AsyncApiView
 from ingest.api.lookup import look_up
 from ingest.errors import (
     NOTHING_HAPPENED,
+    BodyTooLarge,
     InvalidDatasetId,
     InvalidIdempotencyKey,
     InvalidRecords,
@@ -46,6 +47,8 @@ _MAX_ID = 2**63 - 1  # of a BigAutoField
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 # A body of at least this size is validated in a thread, so that it does not block the event loop for long.
 _LARGE_BYTES = 256 * 1024
+# Each comma may stand before an element of an array, which takes up to 60 bytes while it is checked.
+_MAX_COMMAS = 1_000_000
 _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 
 _ROOT_PAGE = (
@@ -223,7 +226,12 @@ class IngestView(KeyView):
 
 
 def _validated(validate: Validator, schema: Any, body: bytes) -> Payload:
-    """Return the payload of a large body, ready to be queued."""
+    """Return the payload of a large body, ready to be queued. Raise BodyTooLarge if its arrays would take too much."""
+    if schema.has_arrays and body.count(b",") > _MAX_COMMAS:
+        detail = (
+            f"The schema has arrays, so a body may have at most {_MAX_COMMAS:,} commas. Send fewer records at a time."
+        )
+        raise BodyTooLarge({"limit": _MAX_COMMAS, "detail": detail})
     payload = validate(schema, body)
     return msgspec.structs.replace(payload, queued=packed(payload.body))
 

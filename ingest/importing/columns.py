@@ -8,8 +8,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from config.common.errors import Refused
-from datasets.schemas.field_types import FIELD_TYPES
-from datasets.schemas.schema import ALWAYS_THERE, RESERVED_NAMES, CompiledSchema
+from datasets.schemas.declarations import RESERVED_NAMES
+from datasets.schemas.fields import ALWAYS_THERE
+from datasets.schemas.schema import CompiledSchema
 from ingest.importing.rows import Options, names
 
 # What every export has beside the members of a record, and newer ones also __schemaVersion.
@@ -63,7 +64,7 @@ def assign(columns: Sequence[str], schema: CompiledSchema, options: Options) -> 
             f"The schema has no field {names(unknown)}. Say with --map COLUMN=FIELD which field a column is, or leave "
             f"it out with --drop COLUMN. Fields: {names(schema.types)}."
         )
-    missing = [name for name in schema.types if name not in known]
+    missing = [name for name, kind in schema.types.items() if name not in known and not kind.optional]
     if missing:
         raise Refused(
             f"The file has no column for the field {names(missing)}. Say with --map COLUMN=FIELD which one it is: "
@@ -96,4 +97,4 @@ def _record(fields: Sequence[str]) -> type[Struct]:
 
 def is_literal(field: str, schema: CompiledSchema) -> bool:
     """Return whether a field's value is JSON in a CSV cell, such as 12.5 or true. Other cells are texts."""
-    return field == "context" or (field in schema.types and FIELD_TYPES[schema.types[field]].is_literal)
+    return field == "context" or (field in schema.types and schema.types[field].is_literal)

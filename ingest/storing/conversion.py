@@ -14,7 +14,7 @@ from config.lazy import numpy as np
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from datasets.models import Dataset
-from datasets.schemas.field_types import FIELD_TYPES, arrow_timestamp, timestamps
+from datasets.schemas.field_types import arrow_timestamp, json_texts, timestamps
 from datasets.schemas.schema import CompiledSchema
 from datasets.tables.layout import PARTITION, VERSION, base_columns, keeps_version
 from ingest.queue.formats import ARRAY, LINES, OBJECT, lines_of
@@ -150,7 +150,7 @@ def to_table(
         "dataset_id": pa.array(np.full(total, dataset_id)),
         "timestamp": _column(timestamps, records, "timestamp"),
         "ingested_at": ingested.take(of_entry),
-        "context": _column(_texts, records, "context"),
+        "context": _column(json_texts, records, "context"),
         "__traceId": pa.array([entry.trace_id for entry in entries], pa.string()).take(of_entry),
     }
     if number is not None:
@@ -158,9 +158,9 @@ def to_table(
     fields = [field for field in base_columns() if field.name in base]
     columns = [base[field.name] for field in fields]
     for at, field in enumerate(schema.fields):
-        field_type = FIELD_TYPES[field.type]
-        columns.append(_column(field_type.column, records, f"f{at}"))
-        fields.append(pa.field(field.name, field_type.arrow()))
+        kind = schema.types[field.name]
+        columns.append(_column(kind.column, records, f"f{at}"))
+        fields.append(pa.field(field.name, kind.arrow()))
     columns.append(ingested.cast(pa.timestamp("us")).cast(pa.date32()).take(of_entry))
     fields.append(pa.field(PARTITION, pa.date32()))
     return pa.table(columns, schema=pa.schema(fields))
@@ -224,9 +224,3 @@ def _column(to_array: Callable[[list[Any]], pa.Array], records: Sequence[Any], a
         return to_array(list(map(attrgetter(attribute), records)))
     except (msgspec.ValidationError, pa.ArrowInvalid) as failure:
         raise Undecodable(f"a value does not match its schema version: {failure}") from failure
-
-
-def _texts(contexts: Sequence[Any]) -> pa.Array:
-    """Return JSON texts as a column. To make no object a row, join and split them by NUL, which JSON never holds."""
-    joined = pa.array([b"\0".join(contexts)], pa.binary()).cast(pa.string())
-    return pc.split_pattern(joined, "\0").values

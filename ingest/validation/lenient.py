@@ -11,7 +11,7 @@ from urllib.request import parse_http_list
 
 import msgspec
 
-from datasets.schemas.field_types import json_type
+from datasets.schemas.explanations import json_type
 from datasets.schemas.schema import CompiledSchema
 from ingest.errors import InvalidJson, InvalidRecords
 from ingest.queue.formats import ARRAY, OBJECT, Payload, Rejected, lines_of, starts_of_lines

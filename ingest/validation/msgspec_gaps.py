@@ -1,11 +1,13 @@
 """Find what msgspec accepts although the API forbids it: text that is not UTF-8, and some timestamps."""
 
 import re
+from itertools import chain
 
 import stringzilla
 from msgspec.structs import astuple
 
 from datasets.schemas.date_times import FIRST_DAY, LAST_DAY, is_date_time
+from datasets.schemas.field_types import texts_of
 from datasets.schemas.schema import CompiledSchema
 from ingest.validation.json_text import PARSE_ERRORS, not_utf8
 
@@ -45,4 +47,5 @@ def has_date_times(schema: CompiledSchema, records: bytes) -> bool:
         read = schema.date_times.decode(records)
     except PARSE_ERRORS:  # an array nests one level deeper than its records
         return False
-    return all(is_date_time(text) for record in read for text in astuple(record))
+    values = chain.from_iterable(map(astuple, read))
+    return all(map(is_date_time, values if schema.has_plain_times else chain.from_iterable(map(texts_of, values))))

@@ -10,7 +10,7 @@ from itertools import islice
 
 from django.conf import settings
 
-from datasets.schemas.field_types import json_type
+from datasets.schemas.explanations import json_type
 from datasets.schemas.schema import CompiledSchema
 from ingest.errors import EmptyBatch, InvalidJson, InvalidRecords, TooManyRecords
 from ingest.queue.formats import ARRAY, LINES, OBJECT, Payload, lines_of, starts_of_lines

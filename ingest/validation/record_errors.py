@@ -10,7 +10,8 @@ from itertools import islice
 import msgspec
 from msgspec import Raw, Struct
 
-from datasets.schemas.field_types import FIELD_TYPES, accepts, json_type
+from datasets.schemas.explanations import json_type
+from datasets.schemas.field_types import FIELD_TYPES, FieldType
 from datasets.schemas.schema import CompiledSchema
 from ingest.validation.json_text import PARSE_ERRORS
 from ingest.validation.msgspec_gaps import has_date_times, may_be_misread
@@ -19,6 +20,7 @@ MAX_PROBLEMS = 20
 MAX_CHARACTERS = 100  # of a field's name in an answer
 
 Problem = dict[str, object]
+_TIMESTAMP = FIELD_TYPES["timestamp"]
 
 # The members of a larger record are not all held as Python objects at the same time.
 _MAX_BYTES_AT_ONCE = 64 * 1024
@@ -129,10 +131,9 @@ def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
 
 def _record_problems(schema: CompiledSchema, values: dict[str, bytes]) -> Iterator[Problem]:
     """Yield the problems of one record, in the order that the API promises."""
-    types = schema.types
-    if "timestamp" not in values or not accepts("timestamp", values["timestamp"]):
+    if "timestamp" not in values or not _TIMESTAMP.accepts(values["timestamp"]):
         yield _problem(
-            "Invalid or missing timestamp", "invalid_timestamp", "timestamp", "timestamp", values.get("timestamp")
+            "Invalid or missing timestamp", "invalid_timestamp", "timestamp", _TIMESTAMP, values.get("timestamp")
         )
     if "context" not in values or json_type(values["context"]) != "object":
         yield _problem("context must be an object", "invalid_context", "context", "object", values.get("context"))
@@ -140,23 +141,23 @@ def _record_problems(schema: CompiledSchema, values: dict[str, bytes]) -> Iterat
         if not schema.knows(name):
             shown = name[:MAX_CHARACTERS]
             yield _problem(f"Extra field: {shown}", "extra_field", shown, "nothing", value)
-    for name, type_name in types.items():
-        if name not in values:
-            yield _problem(f"Missing field: {name}", "missing_field", name, type_name, None)
-    for name, type_name in types.items():
-        if name in values and not accepts(type_name, values[name]):
-            yield _problem(f"Invalid {type_name} field: {name}", "invalid_field", name, type_name, values[name])
+    for name, kind in schema.types.items():
+        if name not in values and not kind.optional:
+            yield _problem(f"Missing field: {name}", "missing_field", name, kind, None)
+    for name, kind in schema.types.items():
+        if name in values and not kind.accepts(values[name]):
+            yield _problem(f"Invalid {kind.name} field: {name}", "invalid_field", name, kind, values[name])
 
 
-def _problem(error: str, code: str, field: str | None, expected: str, value: bytes | None) -> Problem:
-    """Return one problem. `expected` is a field type, or the text for the answer."""
+def _problem(error: str, code: str, field: str | None, expected: FieldType | str, value: bytes | None) -> Problem:
+    """Return one problem. `expected` is a type, or the text for the answer."""
     problem: Problem = {"error": error, "code": code}
     if field is not None:
         problem["field"] = field
-    field_type = FIELD_TYPES.get(expected)
-    problem["expected"] = field_type.expected if field_type else expected
+    kind = expected if isinstance(expected, FieldType) else None
+    problem["expected"] = kind.expected if kind else expected
     problem["received"] = "nothing" if value is None else json_type(value)
-    detail = field_type.why_not(value) if field_type and value is not None else None
+    detail = kind.why_not(value) if kind and value is not None else None
     if detail is not None:
         problem["detail"] = detail
     return problem

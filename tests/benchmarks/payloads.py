@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 
 FIELDS = [
     Field("country", "string"),

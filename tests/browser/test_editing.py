@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from datasets import services
 from datasets.models import Dataset
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from tests.browser.conftest import LogIn
 from tests.browser.support.pages import addresses
 from tests.browser.support.scene import Scene

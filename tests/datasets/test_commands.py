@@ -15,7 +15,8 @@ from pytest_django import Settings
 from datasets import services
 from datasets.contracts.keys import read_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.field_types import FIELD_TYPES
+from datasets.schemas.fields import Field
 from tests.conftest import Api, record
 from tests.support.servers.outages import redis_away
 
@@ -101,7 +102,7 @@ def test_create_dataset_prints_only_the_id(project: Project, tmp_path: Path) -> 
         (
             '{"fields": {"id": "string", "a": "text"}}',
             "“id” is reserved: every record has it already.; "
-            "“a”: there is no type “text”. Types: string, number, boolean, timestamp.",
+            f"“a”: there is no type “text”. Types: {', '.join(FIELD_TYPES)}.",
         ),
     ],
 )

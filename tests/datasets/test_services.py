@@ -15,7 +15,7 @@ from datasets import services
 from datasets.contracts import revisions
 from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.storing.drain import drain
 from tests.conftest import FIELDS, Api, record
 from tests.support.sending.at_once import at_once

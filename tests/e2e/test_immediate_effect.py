@@ -25,7 +25,7 @@ from config.common import redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from quotas.services import set_limit
 from tests.conftest import FIELDS, record
 from tests.support.processes.stack import Stack, running, wait_for

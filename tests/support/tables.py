@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables.layout import PARTITION
 from datasets.tables.table import DatasetTable
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from config.common.commands import ServiceCommand
 from datasets import services
-from datasets.schemas.schema import read_schema_file
+from datasets.schemas.declarations import read_schema_file
 from datasets.services import find_project
 
 

@@ -17,7 +17,7 @@ from config.common.env import BASE_DIR
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 
 SLUG = "demo"
 FIELDS = [

@@ -20,6 +20,7 @@ function announce(text) {
 
 function rows() {
   return [...list.children].map((row) => ({
+    ...row.field, // what the rows do not show, like "optional"
     name: row.querySelector(".ours-name").value.trim(),
     type: row.querySelector(".ours-type").value,
     description: row.querySelector(".ours-what").value.trim(),
@@ -58,7 +59,7 @@ function tool(text, label, act) {
 }
 
 function add(field = { name: "", type: "string", description: "" }) {
-  const row = element("li");
+  const row = element("li", { field });
   const handle = tool("⠿", "Move: drag, or press the arrow keys", () => {});
   handle.classList.add("ours-handle");
   handle.addEventListener("keydown", (event) => {
@@ -209,11 +210,16 @@ async function infer() {
   changed();
 }
 
+function read(text) {
+  const { fields } = JSON.parse(text);
+  if (Array.isArray(fields)) return fields;
+  return Object.entries(fields).map(([name, said]) => (typeof said === "string" ? { name, type: said } : { ...said, name }));
+}
+
 function begin() {
   let fields = [];
   try {
-    fields = source.value.trim() ? JSON.parse(source.value).fields : [];
-    if (!Array.isArray(fields)) fields = Object.entries(fields).map(([name, type]) => ({ name, type, description: "" }));
+    fields = source.value.trim() ? read(source.value) : [];
   } catch {
     return; // the text is not JSON: leave it for the user to correct
   }
@@ -225,9 +231,9 @@ function begin() {
   document.getElementById("sample-infer").addEventListener("click", infer);
   source.addEventListener("change", () => {
     try {
-      const typed = JSON.parse(source.value).fields;
+      const typed = read(source.value);
       list.replaceChildren();
-      (Array.isArray(typed) ? typed : Object.entries(typed).map(([name, type]) => ({ name, type }))).forEach(add);
+      typed.forEach(add);
     } catch {
       announce("The text is not JSON");
     }

@@ -14,7 +14,7 @@ from config.common import clock, redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import refusals, statistics
 from ingest.queue import redis_keys

@@ -8,8 +8,9 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from datasets.schemas.changes import differences, problems
+from datasets.schemas.fields import Field
 from datasets.schemas.samples import example_record, infer
-from datasets.schemas.schema import CompiledSchema, Field
+from datasets.schemas.schema import CompiledSchema
 from ingest.validation.payloads import validate_one
 from tests.conftest import FIELDS, RECORD
 

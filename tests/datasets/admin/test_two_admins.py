@@ -16,7 +16,7 @@ from django.urls import reverse
 from datasets import services
 from datasets.admin.edits import GuardedAdmin
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from quotas.models import QuotaLimit
 from tests.conftest import FIELDS
 from tests.support.admin.forms import Form, form_of

@@ -15,7 +15,7 @@ from datasets.contracts import revisions
 from datasets.contracts.keys import issue_token
 from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from quotas import services as quotas
 from tests.conftest import FIELDS, Api, record
 from tests.support.entries import in_stream

@@ -15,7 +15,7 @@ from datasets import services
 from datasets.contracts import cache, confirming, revisions
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from tests.conftest import FIELDS, Api, record
 from tests.support.servers.outages import database_away, redis_away
 from tests.support.servers.queries import queries_of, queries_sent

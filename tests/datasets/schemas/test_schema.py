@@ -10,8 +10,11 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
 from datasets.models import Dataset, Project
+from datasets.schemas.changes import check_successor
+from datasets.schemas.declarations import MAX_FIELDS, parse_fields, read_fields
+from datasets.schemas.derived_types import type_of
 from datasets.schemas.field_types import FIELD_TYPES
-from datasets.schemas.schema import MAX_FIELDS, Field, check_successor, parse_fields, read_fields
+from datasets.schemas.fields import Field
 
 
 def problems(given: Any) -> list[str]:
@@ -36,9 +39,76 @@ def test_fields_are_an_object_or_rows_and_keep_their_order() -> None:
     assert parse_fields({"fields": {}}) == []
 
 
-def test_there_are_four_field_types() -> None:
-    assert [*FIELD_TYPES] == ["string", "number", "boolean", "timestamp"]
-    assert parse_fields({"fields": {name: name for name in FIELD_TYPES if name != "timestamp"} | {"at": "timestamp"}})
+def test_every_type_of_the_table_can_be_declared() -> None:
+    assert [*FIELD_TYPES] == [
+        *("string", "number", "boolean", "timestamp"),  # the original's
+        *("integer", "decimal(p,s)", "date", "uuid", "json", "enum"),
+        *("string[]", "number[]", "integer[]", "timestamp[]"),
+    ]
+    said = {f"f{n}": name for n, name in enumerate(FIELD_TYPES)}
+    said["f5"] = "decimal(10,2)"
+    declared = {**said, "f9": {"type": "enum", "values": ["a", "b"]}}
+    fields = parse_fields({"fields": declared})
+    assert {field.name: field.type for field in fields} == {**said, "f9": "enum"}
+    for field in fields:
+        kind = type_of(field)
+        assert kind.accepts(json.dumps(kind.example).encode()), field
+
+
+def test_a_field_says_more_than_its_type_in_either_form() -> None:
+    said = {"type": "decimal(10, 2)", "optional": True, "description": "net", "unit": "EUR"}
+    field = Field("price", "decimal(10,2)", "net", optional=True, unit="EUR")
+    assert parse_fields({"fields": {"price": said}}) == parse_fields([{"name": "price", **said}]) == [field]
+    assert parse_fields({"fields": {"a": "string?", "b": "integer[]?", "c": "decimal(5,2)?"}}) == [
+        Field("a", "string", optional=True),
+        Field("b", "integer[]", optional=True),
+        Field("c", "decimal(5,2)", optional=True),
+    ]
+    assert parse_fields([{"name": "a", "type": "string?"}]) == [Field("a", "string", optional=True)]
+    assert parse_fields({"fields": {"a": {"type": "enum", "values": ["x"]}}}) == [Field("a", "enum", values=("x",))]
+
+
+def test_a_version_stores_only_what_is_not_the_default() -> None:
+    assert Field("a", "string").as_json() == {"name": "a", "type": "string", "description": ""}
+    full = Field("a", "enum", "what", optional=True, values=("x", "y"), unit="EUR")
+    stored = {"name": "a", "type": "enum", "description": "what", "optional": True, "values": ["x", "y"], "unit": "EUR"}
+    assert full.as_json() == stored
+    assert Field.from_json(json.loads(json.dumps(stored))) == full
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"optional": "yes"}, "“optional” must be true or false."),
+        ({"optional": 1}, "“optional” must be true or false."),
+        ({"values": "a"}, "“values” must be a list of texts."),
+        ({"values": ["a", 1]}, "“values” must be a list of texts."),
+        ({"unit": 5}, "“unit” must be a text."),
+        ({"required": True}, "there is no “required”. A field has: name, type, description, unit, optional, values."),
+        ({"type": "enum"}, 'an enum needs its values, like {"type": "enum", "values": ["a", "b"]}.'),
+        ({"type": "enum", "values": []}, 'an enum needs its values, like {"type": "enum", "values": ["a", "b"]}.'),
+        ({"type": "enum", "values": ["a", "b", "a"]}, "a value is there twice."),
+        ({"type": "enum", "values": ["x" * 201]}, "a value may have 200 characters."),
+        ({"type": "enum", "values": ["a\x00"]}, "a value has characters that cannot be stored."),
+        ({"type": "enum", "values": [str(n) for n in range(1001)]}, "it has 1001 values. The limit is 1000."),
+        ({"values": ["a"]}, "only an enum has values, string has none."),
+        ({"unit": "\ud800"}, "the unit has characters that cannot be stored."),
+    ],
+)
+def test_a_wrong_member_of_a_field_is_named(said: dict[str, Any], message: str) -> None:
+    assert problems({"fields": {"a": {"type": "string", **said}}}) == [f"“a”: {message}"]
+
+
+@pytest.mark.parametrize("type_name", ["decimal", "decimal(10)", "decimal(p,s)", "decimal()", "decimal(1.5,2)"])
+def test_a_decimal_without_digits_is_refused(type_name: str) -> None:
+    text = f"“a”: write how many digits in all, and after the point, like decimal(10,2), not {type_name}."
+    assert problems({"fields": {"a": type_name}}) == [text]
+
+
+@pytest.mark.parametrize("type_name", ["decimal(39,2)", "decimal(0,0)", "decimal(5,6)", "decimal(100,0)"])
+def test_a_decimal_of_too_many_digits_is_refused(type_name: str) -> None:
+    text = f"“a”: {type_name} has 1 to 38 digits in all, and not more than these after the point."
+    assert problems({"fields": {"a": type_name}}) == [text]
 
 
 @pytest.mark.parametrize("given", [None, 5, "fields", {}, {"fields": None}, {"fields": "a"}, {"Fields": {}}])
@@ -112,11 +182,10 @@ def test_names_that_differ_only_in_case_are_refused() -> None:
     ]
 
 
-@pytest.mark.parametrize("type_name", ["", "String", "integer", "json", "number ", "null"])
+@pytest.mark.parametrize("type_name", ["", "String", "int", "date[]", "number ", "null", "string??", "string[][]"])
 def test_an_unknown_type_is_refused_with_the_known_ones(type_name: str) -> None:
-    assert problems({"fields": {"a": type_name}}) == [
-        f"“a”: there is no type “{type_name}”. Types: string, number, boolean, timestamp."
-    ]
+    (said,) = problems({"fields": {"a": type_name}})
+    assert said == f"“a”: there is no type “{type_name.removesuffix('?')}”. Types: {', '.join(FIELD_TYPES)}."
 
 
 @pytest.mark.parametrize("description", ["a\x00b", "\ud800"])
@@ -222,6 +291,28 @@ def test_a_column_keeps_its_type_after_its_field_is_removed() -> None:
         assert successor_problems(V1, *between, [Field("AMOUNT", "string")]) == [
             "“AMOUNT” is stored as number and cannot become string: add a field with a new name instead."
         ]
+
+
+def test_a_field_can_become_optional_and_required_only_with_a_grace_period() -> None:
+    optional = [Field("amount", "number", optional=True), V1[1]]
+    assert successor_problems(V1, optional) == []
+    assert successor_problems(V1, [*V1, Field("more", "string", optional=True)]) == []
+    assert successor_problems(V1, optional, V1) == [
+        "“amount” is optional, so clients may leave it out. It can become required only with a grace period, in which "
+        "the version before stays valid."
+    ]
+    check_successor([V1, optional], V1, with_grace=True)
+
+
+def test_an_integer_cannot_become_a_number() -> None:
+    assert successor_problems([Field("id", "integer")], [Field("id", "number")]) == [
+        "“id” is stored as integer and cannot become number: add a field with a new name instead."
+    ]
+
+
+def test_the_values_of_an_enum_can_change() -> None:
+    states = [[Field("state", "enum", values=tuple(values))] for values in ("ab", "abc", "c")]
+    assert successor_problems(*states) == []
 
 
 def test_a_column_keeps_its_spelling() -> None:

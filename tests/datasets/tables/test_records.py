@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables import records
 from ingest.storing.drain import drain
 from tests.conftest import Api, record

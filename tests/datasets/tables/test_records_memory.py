@@ -15,7 +15,7 @@ from deltalake import write_deltalake
 
 from config.common.env import BASE_DIR
 from datasets.models import Dataset
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables.layout import PARTITION, base_columns
 from datasets.tables.table import DatasetTable
 from tests.test_commands import environment

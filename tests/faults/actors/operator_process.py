@@ -24,7 +24,7 @@ from config.common import redis  # noqa: E402
 from datasets import services  # noqa: E402
 from datasets.contracts.keys import issue_token  # noqa: E402
 from datasets.models import ApiKey, Dataset, Project  # noqa: E402
-from datasets.schemas.schema import Field  # noqa: E402
+from datasets.schemas.fields import Field  # noqa: E402
 from datasets.tables.table import DatasetTable  # noqa: E402
 from ingest.queue import generations, redis_keys  # noqa: E402
 from ingest.storing import drain, ledger, upkeep  # noqa: E402

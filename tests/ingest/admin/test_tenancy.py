@@ -22,7 +22,7 @@ from datasets import services
 from datasets.admin.tenancy import TenantAdmin, scope
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.models import DatasetRecords, QuarantinedEntry
 from ingest.monitoring import refusals
 from quotas.models import MonthlyUsage, QuotaLimit, ThresholdEvent

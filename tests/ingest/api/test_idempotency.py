@@ -16,7 +16,7 @@ from config.common import redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.queue import redis_keys
 from quotas.services import current, set_limit
 from tests.conftest import FIELDS, Api, record, stored

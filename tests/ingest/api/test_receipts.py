@@ -12,7 +12,7 @@ from config.common import redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.models import QuarantinedEntry
 from ingest.storing.drain import drain
 from ingest.storing.quarantine import discard, replay

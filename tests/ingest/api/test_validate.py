@@ -4,7 +4,7 @@ import json
 
 from datasets import services
 from datasets.models import ApiKey, Dataset
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from quotas.services import set_limit
 from tests.conftest import FIELDS, Api, record
 from tests.support.servers.outages import everything_in, own_client

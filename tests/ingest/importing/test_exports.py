@@ -9,7 +9,7 @@ from django.core.management import call_command
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.importing.importing import import_file
 

@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from datasets import services
 from datasets.models import Dataset
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from quotas.services import set_limit
 from tests.conftest import FIELDS, record, stored
 from tests.ingest.importing.importing import import_file, refused, write_lines

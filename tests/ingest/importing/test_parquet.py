@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from tests.conftest import stored
 from tests.ingest.importing.importing import import_file, refused
 

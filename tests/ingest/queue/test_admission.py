@@ -13,7 +13,7 @@ from config.common import redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.monitoring import health, metrics
 from ingest.queue import admission, redis_keys
 from quotas import services as quotas

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from config.common import redis
 from datasets import services
 from datasets.models import Dataset
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.queue import formats, redis_keys, stream, turns

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from datasets import services
 from datasets.models import Dataset
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.models import QuarantinedEntry, QuarantineEdit
 from ingest.storing import editing, ledger, quarantine
 from ingest.storing.drain import drain

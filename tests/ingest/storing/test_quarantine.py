@@ -15,7 +15,7 @@ from django.db import connection
 from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import statistics

@@ -11,7 +11,7 @@ from django.urls import reverse
 from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project, SchemaVersion
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables import exports, layout, records
 from datasets.tables.table import DatasetTable
 from ingest.storing.drain import drain

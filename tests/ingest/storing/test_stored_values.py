@@ -10,7 +10,7 @@ import pytest
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables.layout import PARTITION, base_columns
 from ingest.storing.drain import drain
 from tests.conftest import Api

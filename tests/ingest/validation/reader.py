@@ -3,10 +3,13 @@
 import json
 import math
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 from typing import Any
 
+from datasets.schemas.fields import Field
 from datasets.schemas.schema import CompiledSchema
 
 DATE_TIME = re.compile(
@@ -34,10 +37,12 @@ def expected(schema: CompiledSchema, record: bytes) -> dict[str, Any]:
     if not isinstance(found, Pairs):
         raise Refused
     values = dict(found)  # if a name occurs twice, its last value counts
-    types = {"timestamp": "timestamp", "context": "context", **schema.types}
-    if values.keys() != types.keys():
+    always = [Field("timestamp", "timestamp"), Field("context", "context")]
+    fields = {field.name: field for field in (*always, *schema.fields)}
+    needed = {name for name, field in fields.items() if not field.optional}
+    if not needed <= values.keys() <= fields.keys():
         raise Refused
-    return {name: _value(type_name, values[name]) for name, type_name in types.items()}
+    return {name: _value(field, values.get(name)) for name, field in fields.items()}
 
 
 def _parse(text: bytes) -> Any:
@@ -63,14 +68,69 @@ def _refuse_lone_surrogates(found: Any) -> None:
             _refuse_lone_surrogates(each)
 
 
-def _value(type_name: str, value: Any) -> Any:
-    if type_name == "timestamp" and type(value) is str:
-        return microseconds(value)
+def _value(field: Field, value: Any) -> Any:
+    if field.optional and value is None:
+        return None
+    if field.type.endswith("[]"):
+        if type(value) is not list:
+            raise Refused
+        return [_scalar(field.type.removesuffix("[]"), each) for each in value]
+    if field.type == "enum":
+        if value not in field.values:
+            raise Refused
+        return value
+    return _scalar(field.type, value)
+
+
+def _scalar(type_name: str, value: Any) -> Any:
+    if type_name == "json":
+        return value
     if type_name == "number" and type(value) is Number and math.isfinite(float(value)):
         return float(value)
+    if type_name == "integer" and type(value) is Number and re.fullmatch("-?[0-9]+", value):
+        number = int(value)
+        if -(2**63) <= number < 2**63:
+            return number
+    if type_name.startswith("decimal"):
+        return _decimal(type_name, value)
+    if type(value) is str:
+        reads: dict[str, Callable[[str], Any]] = {
+            "timestamp": microseconds,
+            "date": _date,
+            "uuid": _uuid,
+            "string": str,
+        }
+        if type_name in reads:
+            return reads[type_name](value)
     if (type_name, type(value)) in (("string", str), ("boolean", bool), ("context", Pairs)):
         return value
     raise Refused
+
+
+def _decimal(type_name: str, value: Any) -> Decimal:
+    digits, scale = map(int, type_name.removeprefix("decimal(").removesuffix(")").split(","))
+    if not isinstance(value, str) or not re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", value):
+        raise Refused
+    scaled = Fraction(value) * 10**scale
+    if scaled.denominator != 1 or abs(scaled) >= 10**digits:
+        raise Refused
+    return Decimal(scaled.numerator).scaleb(-scale)
+
+
+def _date(text: str) -> date:
+    found = re.fullmatch("([0-9]{4})-([0-9]{2})-([0-9]{2})", text)
+    if not found:
+        raise Refused
+    try:
+        return date(*map(int, found.groups()))
+    except ValueError:
+        raise Refused from None
+
+
+def _uuid(text: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text):
+        raise Refused
+    return text
 
 
 def microseconds(text: str) -> int:

@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from config.common.errors import ApiError
-from datasets.schemas.schema import CompiledSchema, Field
+from datasets import services
+from datasets.models import Project
+from datasets.schemas.fields import Field
+from datasets.schemas.schema import CompiledSchema
 from ingest.queue.formats import Payload
 from ingest.validation.body import JSON, NDJSON
 from ingest.validation.lenient import validate_leniently
@@ -31,6 +34,7 @@ MAX_ANSWER = 50_000
 
 SCHEMA = CompiledSchema(1, [Field("t", "timestamp"), Field("s", "string"), Field("n", "number")])
 LETTERS = CompiledSchema(1, [Field(letter, "string") for letter in string.ascii_lowercase])
+LISTS = CompiledSchema(1, [Field(f"{name}s", f"{name}[]") for name in ("string", "number", "integer", "timestamp")])
 RECORD = b'{"timestamp":"2026-06-10T10:58:00Z","context":{},"t":"2026-06-10T10:58:00Z","s":"x","n":1}'
 
 
@@ -55,6 +59,17 @@ def short_texts() -> bytes:
     """A valid record of 26 texts of two letters."""
     texts = b",".join(b'"%c":"xy"' % letter for letter in string.ascii_lowercase.encode())
     return b'{"timestamp":"2026-06-10T10:58:00Z","context":{},%b}' % texts
+
+
+def lists(**given: bytes) -> bytes:
+    """Return a record of arrays, with the most elements that a body may have."""
+    members = {"timestamp": b'"2026-06-10T10:58:00Z"', "context": b"{}"}
+    members |= dict.fromkeys(("strings", "numbers", "integers", "timestamps"), b"[]") | given
+    return b"{" + b",".join(b'"%b":%b' % (name.encode(), value) for name, value in members.items()) + b"}"
+
+
+def most(element: bytes, last: bytes) -> bytes:
+    return b"[" + (element + b",") * 999_990 + last + b"]"
 
 
 def too_many(body: Callable[[], bytes]) -> tuple[Callable[[], bytes], str]:
@@ -116,6 +131,14 @@ LINES: dict[str, tuple[Callable[[], bytes], str]] = {
     "one object of many names": (lambda: names(b'"%d":1'.__mod__), TIMESTAMP),
     "the last of the most lines": (lambda: b"\n".join([RECORD] * 9_999 + [b"1"]), "Payload must be an object"),
 }
+ELEMENTS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "texts": (lambda: lists(strings=most(b'"xyz"', b'""')), VALID),
+    "numbers": (lambda: lists(numbers=most(b"1.25", b"2")), VALID),
+    "integers": (lambda: lists(integers=most(b"1234567", b"2")), VALID),
+    "timestamps": (lambda: lists(timestamps=b"[" + filled(b'"2026-06-10T10:58:00Z"') + b"]"), VALID),
+    "texts, the last one wrong": (lambda: lists(strings=most(b'"x"', b"null")), "Invalid string[] field: strings"),
+    "numbers, the last one wrong": (lambda: lists(numbers=most(b"1.25", b'""')), "Invalid number[] field: numbers"),
+}
 TEXTS: dict[str, tuple[Callable[[], bytes], str]] = {
     "short texts": (lambda: b"[" + b",".join([short_texts()] * 10_000) + b"]", VALID),
     "valid short texts": too_many(lambda: array(short_texts())),
@@ -134,6 +157,7 @@ CORPUS = [
     *((f"array: {name}", partial(validate_array, SCHEMA), *case) for name, case in ARRAYS.items()),
     *((f"lines: {name}", partial(validate_lines, SCHEMA), *case) for name, case in LINES.items()),
     *((f"array: {name}", partial(validate_array, LETTERS), *case) for name, case in TEXTS.items()),
+    *((f"elements: {name}", partial(validate_one, LISTS), *case) for name, case in ELEMENTS.items()),
     *((f"lenient array: {name}", partial(LENIENTLY, SCHEMA), *case) for name, case in LENIENT_ARRAYS.items()),
     *((f"lenient array: {name}", partial(LENIENTLY, LETTERS), *case) for name, case in LENIENT_TEXTS.items()),
     *(
@@ -243,6 +267,14 @@ def test_the_last_value_of_a_name_is_reported_among_many_names(api: Api) -> None
         ("X1", "array"),
         *((f"{x}{n}", received) for n in range(2, 9) for x, received in (("x", "number"), ("X", "array"))),
     ]
+
+
+def test_body_with_too_many_elements_is_refused(api: Api, project: Project) -> None:
+    api.dataset = services.create_dataset(project=project, name="Lists", fields=list(LISTS.fields))
+    assert api.one(lists(numbers=most(b"1", b"2"))).status_code == 202
+    answer = api.one(lists(numbers=most(b"1", b"2"), integers=b"[1,2,3,4,5,6,7,8,9,10,11]"))
+    assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (413, "body_too_large", 1_000_000)
+    assert answer.json()["detail"].startswith("The schema has arrays, so a body may have at most 1,000,000 commas.")
 
 
 def test_batch_with_too_many_records_is_refused(api: Api) -> None:

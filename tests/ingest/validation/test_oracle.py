@@ -17,7 +17,9 @@ from pytest_django import Settings
 from config.common.errors import ApiError
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import CompiledSchema, Field, field_problems
+from datasets.schemas.declarations import field_problems
+from datasets.schemas.fields import Field
+from datasets.schemas.schema import CompiledSchema
 from datasets.tables.table import DatasetTable
 from ingest.queue.formats import Payload
 from ingest.queue.stream import Entry

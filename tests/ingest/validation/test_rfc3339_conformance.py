@@ -7,7 +7,7 @@ import pytest
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from tests.conftest import Api, stored
 from tests.support.contract import oracle
 from tests.support.contract.hostile import PADDING

@@ -6,7 +6,7 @@ import pytest
 
 from datasets import services
 from datasets.models import Dataset, Project
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from tests.conftest import Api, stored
 
 SINGLE = """{

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from config.common import redis
 from datasets import services
 from datasets.contracts.keys import issue_token
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from ingest.storing.drain import drain
 from tests.support.sending.asgi import Transport
 

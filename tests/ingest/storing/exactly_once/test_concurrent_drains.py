@@ -9,7 +9,7 @@ from django.conf import settings
 from config.common import redis
 from datasets import installation, services
 from datasets.models import Dataset
-from datasets.schemas.schema import Field
+from datasets.schemas.fields import Field
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry

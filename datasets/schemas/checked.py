@@ -1,0 +1,45 @@
+"""Types for msgspec that it has no check for: a function of ours checks each value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import msgspec
+
+Check = Callable[[Any], bool]
+
+
+class NumberText(str):
+    """A JSON number with a fraction or an exponent, as it is written. Other numbers are integers."""
+
+    __slots__ = ()
+
+
+class _Checked:
+    """The base of types whose values a function checks. Validation needs no value, so all share one object."""
+
+    check: ClassVar[Check]
+    accepted: ClassVar[_Checked]
+
+
+def checked(check: Check) -> Any:
+    """Return a type for msgspec that accepts the values for which `check` returns True.
+
+    `check` gets what JSON holds: a text, an int, a NumberText, a bool, None, a list or a dict.
+    """
+    kind: Any = type("Checked", (_Checked,), {"check": staticmethod(check)})
+    kind.accepted = kind()
+    return kind
+
+
+def _decoded(kind: Any, value: Any) -> _Checked:
+    if not kind.check(value):
+        raise ValueError("The value is not accepted.")  # msgspec makes a ValidationError of it
+    accepted: _Checked = kind.accepted
+    return accepted
+
+
+def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """Return a decoder for validation, which may meet types from `checked`."""
+    return msgspec.json.Decoder(kind, dec_hook=_decoded, float_hook=NumberText)

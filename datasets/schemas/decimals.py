@@ -1,0 +1,72 @@
+"""Exact decimal numbers: `decimal(p,s)` has up to p digits, s of them after the point.
+
+A value is a JSON number, or a string that is spelled like one. It is never rounded: a value that does not fit is
+invalid. Zeros at the end of a fraction do not count, because the value is the same without them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from config.lazy import pyarrow as pa
+from datasets.schemas.checked import NumberText
+
+MAX_DIGITS = 38  # what 128 bits hold
+
+# RFC 8259, section 6
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
+
+
+class Decimals:
+    """The numbers of one `decimal(p,s)`."""
+
+    def __init__(self, digits: int, scale: int) -> None:
+        self.digits, self.scale = digits, scale
+        self._unit = Decimal(1).scaleb(-scale)
+        self._exactly = Context(prec=digits, traps=[Inexact, InvalidOperation])
+
+    def fit(self, value: Any) -> Decimal | None:
+        """Return a value from JSON as a number of these, or None if it is not one."""
+        kind = type(value)
+        if kind is not int and kind is not NumberText and (kind is not str or _NUMBER(value) is None):
+            return None
+        try:
+            return self._fitted(Decimal(value))
+        except ArithmeticError:
+            return None
+
+    def _fitted(self, number: Decimal) -> Decimal:
+        """Return a number with the scale's digits after the point. Raise ArithmeticError if it does not fit."""
+        return number.quantize(self._unit, None, self._exactly)
+
+    def column(self, numbers: Sequence[Decimal | None]) -> pa.Array:
+        """Return an Arrow column of numbers that fit."""
+        kind = pa.decimal128(self.digits, self.scale)
+        try:
+            return pa.array(numbers, kind)
+        except pa.ArrowInvalid:  # Arrow does not read zeros with large exponents, like 0e99
+            return pa.array([None if each is None else self._fitted(each) for each in numbers], kind)
+
+    def why_not(self, value: bytes) -> str | None:
+        """Return what is wrong with a JSON value that is not one of these numbers, if it is a number or a string."""
+        text = value.decode()
+        if text.startswith('"'):
+            text = msgspec.json.decode(value, type=str)
+            if _NUMBER(text) is None:
+                return "Write it like 12.50: digits and a point, without spaces, signs of currency or thousands."
+        elif _NUMBER(text) is None:
+            return None
+        try:
+            number = Decimal(text)
+        except ArithmeticError:  # the exponent has 19 digits or more
+            number = Decimal(0) if "-" in text[1:] else Decimal("Infinity")
+        if number.copy_abs() >= Decimal(10) ** (self.digits - self.scale):
+            return f"It has more than {self.digits - self.scale} digits before the point."
+        if self.scale == 0:
+            return "It has a fraction, and nothing is rounded."
+        return f"It has more than {self.scale} digits after the point, and nothing is rounded."

@@ -1,0 +1,63 @@
+"""A declared field, as a schema version stores it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Every record has these, so they are not declared.
+ALWAYS_THERE = ("timestamp", "context")
+
+# PostgreSQL cannot store NUL or a lone surrogate in a text.
+_TEXT = re.compile("[^\\x00\\ud800-\\udfff]*").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One declared field of a schema version.
+
+    Attributes:
+        name: The name in records and of the column.
+        type: The type as it is written in the schema, like `string`, `decimal(10,2)` or `integer[]`.
+        description: For people.
+        optional: Whether a record may leave the field out, or have null.
+        values: The texts that an enum accepts.
+        unit: The unit of the values, for people.
+    """
+
+    name: str
+    type: str
+    description: str = ""
+    optional: bool = False
+    values: tuple[str, ...] = ()
+    unit: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a schema version stores: the name, type and description, and what is not the default."""
+        always = {"name": self.name, "type": self.type, "description": self.description}
+        others = {name: getattr(self, name) for name, default in _DEFAULTS.items() if getattr(self, name) != default}
+        return always | {name: list(value) if isinstance(value, tuple) else value for name, value in others.items()}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Field:
+        """Return the field that `as_json` has described."""
+        said: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        return cls(**said)
+
+
+_DEFAULTS = {
+    each.name: each.default for each in dataclasses.fields(Field) if each.name not in ("name", "type", "description")
+}
+
+
+def is_storable(text: str) -> bool:
+    """Return whether the database can store a text."""
+    return _TEXT(text) is not None
+
+
+def shown(name: str) -> str:
+    """Return a name for a page: at most 100 characters, with lone surrogates escaped, which UTF-8 cannot encode."""
+    return name[:100].encode(errors="backslashreplace").decode()
