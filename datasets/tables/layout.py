@@ -28,6 +28,11 @@ TABLE_ID = "datasetIngest.tableId"
 COMMITS_PER_CHECKPOINT = 50
 
 
+def is_due_for_checkpoint(version: int) -> bool:
+    """Return whether delta-rs writes a checkpoint after the commit of this version."""
+    return (version + 1) % COMMITS_PER_CHECKPOINT == 0
+
+
 @lru_cache(maxsize=1)
 def base_columns() -> tuple[pa.Field, ...]:
     """Return the columns that every table has, with their Arrow types."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +12,14 @@ from config.lazy import deltalake
 from config.lazy import pyarrow as pa
 from datasets.models import Dataset
 from datasets.schemas.fields import Field
-from datasets.tables import commits, layout
+from datasets.tables import commits, data_files, layout, log
 from datasets.tables.commits import ConcurrentCommit
-from datasets.tables.storage import ForeignTable, TableGone, storage_options, table_uri
+from datasets.tables.log import Head
+from datasets.tables.storage import ForeignTable, TableGone, is_directory, storage_options, table_uri
 
-# Handles of tables that a process keeps open.
-_MAX_OPEN = 1000
+# Tables that a process keeps open. One in a directory takes 2 KB, one in an object store 100 KB for delta-rs's handle.
+_MAX_HEADS = 20_000
+_MAX_HANDLES = 1000
 
 
 class DatasetTable:
@@ -26,9 +28,10 @@ class DatasetTable:
     def __init__(self, project_id: int, dataset_id: int) -> None:
         self.uri = table_uri(project_id, dataset_id)
         self.dataset: Dataset | None = None  # without a dataset, nothing checks whose table it is
-        self._delta: deltalake.DeltaTable | None = None
-        self._seen: tuple[int, tuple[int, ...] | None] = (0, None)  # the last version, and its file's identity
+        self._head: Head | None = None  # None: only delta-rs may append
+        self._delta: deltalake.DeltaTable | None = None  # may be older than the head
         self._opened_at = 0  # the version at which the handle was opened
+        self._identity: log.Identity | None = None  # of that version's file; None in an object store
 
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetTable:
@@ -44,18 +47,23 @@ class DatasetTable:
             TableGone: The dataset had a table, and it is missing.
             ForeignTable: The table was made for another dataset.
         """
-        if self._delta is not None and self._is_young(self._delta) and self._is_in_place():
-            self._delta.update_incremental()
-        elif not self._open():
+        if not self._follow() and not self._open():
             return False
         self._check_owner()
-        version = self.delta.version()
-        self._seen = version, self._file_identity(version)
+        return True
+
+    def _follow(self) -> bool:
+        """Read what is new since the last refresh. Return False if the table must be opened again."""
+        if self._head is not None:
+            return self._head.follow()
+        if self._delta is None or is_directory() or not self._is_young(self._delta):
+            return False
+        self._delta.update_incremental()
         return True
 
     def _open(self) -> bool:
         """Open a new handle. Return whether the table exists. Raise TableGone if the dataset had a table."""
-        self._delta = None
+        self._close()
         try:
             self._delta = deltalake.DeltaTable(self.uri, storage_options=storage_options())
         except deltalake.exceptions.TableNotFoundError as failure:
@@ -64,7 +72,19 @@ class DatasetTable:
                 raise TableGone(text) from failure
             return False
         self._opened_at = self._delta.version()
+        self._identity = log.identity_of(self.uri, self._opened_at)
+        self._head = Head.of(self.uri, self._delta) if is_directory() else None
         return True
+
+    def _place(self) -> tuple[int, log.Identity | None]:
+        """Return the last version that was read, and the identity of its file (None in an object store)."""
+        if self._head is not None:
+            return self._head.version, self._head.identity
+        return self._opened_at, self._identity
+
+    def _close(self) -> None:
+        """Forget what is known of the table. The next refresh reads it anew."""
+        self._delta = self._head = None
 
     def _check_owner(self) -> None:
         """Raise ForeignTable if the table was not made for the dataset.
@@ -77,12 +97,14 @@ class DatasetTable:
         found = self.table_id
         is_from_before = found is None and (dataset.has_table or dataset.table_id is None)
         if not is_from_before and found != str(dataset.table_id):
-            self._delta = None
+            self._close()
             raise ForeignTable(f"{ForeignTable.text} {self.uri}")
 
     @property
     def table_id(self) -> str | None:
         """The `Dataset.table_id` that the table was made with, None in a table from before table IDs."""
+        if self._head is not None:
+            return self._head.table_id
         return self.delta.metadata().configuration.get(layout.TABLE_ID)
 
     def set_table_id(self, table_id: UUID) -> None:
@@ -112,34 +134,19 @@ class DatasetTable:
         """Return whether few commits, by all writers, were made since the handle was opened."""
         return delta.version() - self._opened_at < layout.COMMITS_PER_CHECKPOINT
 
-    def _is_in_place(self) -> bool:
-        """Return whether the last version that was read is still there.
-
-        When a disk is unmounted, its mount point remains as an empty directory. That directory has no newer version, so
-        it looks up to date, and it would accept commits.
-        """
-        version, identity = self._seen
-        return self._file_identity(version) == identity
-
-    def _file_identity(self, version: int) -> tuple[int, ...] | None:
-        """Return what tells a commit's file from another file at the same path.
-
-        Return None if there is no such file, and always for an object store.
-        """
-        try:
-            found = os.stat(f"{self.uri}/_delta_log/{version:020}.json")
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino, found.st_mtime_ns
-
     @property
     def exists(self) -> bool:
         """Whether there was a table at the last `refresh`."""
-        return self._delta is not None
+        return self._head is not None or self._delta is not None
 
     @property
     def delta(self) -> deltalake.DeltaTable:
-        """delta-rs's handle of the table as of the last `refresh`."""
+        """delta-rs's handle of the table as of the last `refresh`.
+
+        It is never newer: delta-rs would not refuse to append after a commit that our watermark does not know.
+        """
+        if self._head is not None and (self._delta is None or self._delta.version() != self._head.version):
+            self._delta = deltalake.DeltaTable(self.uri, version=self._head.version)
         if self._delta is None:
             raise deltalake.exceptions.TableNotFoundError(f"no table at {self.uri}")
         return self._delta
@@ -166,7 +173,7 @@ class DatasetTable:
         except deltalake.exceptions.CommitFailedError:
             if not self.refresh():
                 raise
-        self._delta = None
+        self._close()
         self.refresh()
 
     def _owner(self) -> dict[str, str]:
@@ -175,17 +182,27 @@ class DatasetTable:
             return {}
         return {layout.TABLE_ID: str(self.dataset.table_id)}
 
-    def columns(self) -> dict[str, pa.DataType]:
+    def columns(self) -> Mapping[str, pa.DataType]:
         """Return the Arrow types of the table's columns by name."""
+        if self._head is not None:
+            return self._head.columns
         return {field.name: field.type for field in pa.schema(self.delta.schema())}
 
     def watermark(self, generation: str) -> int:
         """Return the position of the last entry that drains have handled, 0 if there is none of this generation."""
-        return self.delta.transaction_version(commits.watermark_id(generation)) or 0
+        return self._transaction(commits.watermark_id(generation))
 
     def stored(self, generation: str) -> int:
         """Return the number of rows ever written from this generation of the queue."""
-        return self.delta.transaction_version(commits.stored_id(generation)) or 0
+        return self._transaction(commits.stored_id(generation))
+
+    def _transaction(self, name: str) -> int:
+        """Return the number that the newest commit with this transaction has noted, 0 if there is no such commit."""
+        if self._head is None:
+            return self.delta.transaction_version(name) or 0
+        if name not in self._head.transactions:
+            self._head.transactions[name] = self.delta.transaction_version(name)
+        return self._head.transactions[name] or 0
 
     def has_renumbered(self, generation: str, first_id: str, trace_id: str) -> bool:
         """Return whether a commit has stored an entry under a new stream ID."""
@@ -210,33 +227,61 @@ class DatasetTable:
             renumbered: The original stream ID and the trace ID of each entry that has got a new stream ID.
 
         Raises:
-            ConcurrentCommit: Another writer committed for the same queue since the last `refresh`.
-            TableGone: The table was deleted during the commit.
+            ConcurrentCommit: Another writer committed since the last `refresh`.
+            TableGone: The table was deleted since the last `refresh`, or during the commit.
         """
         noted = [
             *commits.watermark_transactions(generation, watermark, stored),
             *commits.renumbered_transactions(generation, renumbered),
         ]
-        properties = deltalake.CommitProperties(app_transactions=noted)
+        version, identity = self._place()
         try:
-            self._commit(rows, properties)
-        except deltalake.exceptions.CommitFailedError as failure:
-            self._delta = None
-            if commits.is_concurrent(failure):
+            self._commit(rows, noted)
+        except (deltalake.exceptions.CommitFailedError, FileExistsError) as failure:
+            self._close()
+            if isinstance(failure, FileExistsError) or commits.is_concurrent(failure):
                 raise ConcurrentCommit from failure
             raise
+        except FileNotFoundError as failure:
+            self._close()
+            raise TableGone(f"{self.uri} was deleted, or its disk was unmounted") from failure
         except BaseException:
-            self._delta = None  # the handle may be wrong now, the table is right
+            self._close()  # what is known may be wrong now, the table is right
             raise
-        if not self._is_in_place():
-            self._delta = None
+        if log.identity_of(self.uri, version) != identity:
+            self._close()
             if not self.refresh() or self.watermark(generation) < watermark:
                 raise TableGone(f"{self.uri} was deleted while rows were written to it")
 
-    def _commit(self, rows: pa.Table | None, properties: deltalake.CommitProperties) -> None:
+    def _commit(self, rows: pa.Table | None, noted: Sequence[deltalake.Transaction]) -> None:
+        """Commit without delta-rs if that is possible. A commit that is due for a checkpoint is left to delta-rs."""
+        head = self._head
+        if (
+            head is not None
+            and not layout.is_due_for_checkpoint(head.version + 1)
+            and (rows is None or data_files.is_writable(rows, head.columns))
+        ):
+            self._add(head, rows, noted)
+        else:
+            self._commit_by_delta_rs(rows, noted)
+
+    def _add(self, head: Head, rows: pa.Table | None, noted: Sequence[deltalake.Transaction]) -> None:
+        """Commit without delta-rs."""
+        added = [] if rows is None else [data_files.write(self.uri, rows, head.columns)]
+        transactions = [{"txn": {"appId": each.app_id, "version": each.version}} for each in noted]
+        try:
+            head.add([*added, *transactions])
+        except FileExistsError:
+            for action in added:
+                with suppress(OSError):
+                    data_files.delete(self.uri, action)
+            raise
+        self._delta = None
+
+    def _commit_by_delta_rs(self, rows: pa.Table | None, noted: Sequence[deltalake.Transaction]) -> None:
         options: Any = {
             "mode": "append",
-            "commit_properties": properties,
+            "commit_properties": deltalake.CommitProperties(app_transactions=list(noted)),
             # Only appends delete expired log files. If two writers did so together, one would find a file missing and
             # report its commit as failed. Compaction ignores this argument, hence `enableExpiredLogCleanup` in the
             # table's properties.
@@ -246,6 +291,8 @@ class DatasetTable:
             self.delta.create_write_transaction([], schema=self.delta.schema(), **options)
         else:
             deltalake.write_deltalake(self.delta, rows, schema_mode="merge", **options)
+        if is_directory():
+            self._close()
 
 
 _open: OrderedDict[int, DatasetTable] = OrderedDict()
@@ -256,6 +303,6 @@ def warm_table(dataset: Dataset) -> DatasetTable:
     table = _open.pop(dataset.pk, None) or DatasetTable.of(dataset)
     table.dataset = dataset
     _open[dataset.pk] = table
-    if len(_open) > _MAX_OPEN:
+    if len(_open) > (_MAX_HEADS if is_directory() else _MAX_HANDLES):
         _open.popitem(last=False)
     return table

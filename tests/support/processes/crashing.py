@@ -7,7 +7,6 @@ one that has imported everything and opened nothing, so each starts within milli
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from django.db import connection
 from config.common import redis
 from datasets import services
 from datasets.models import Dataset
+from datasets.tables import data_files as table_files
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
@@ -88,19 +88,6 @@ def _after(owner: Any, name: str) -> None:
     setattr(owner, name, dying)
 
 
-def _when_a_file_is_written() -> None:
-    """Die as soon as there is a new data file. The commit that names the file comes after that."""
-    root = Path(settings.STORAGE_URL)
-    before = len(data_files(root))
-
-    def watch() -> None:
-        while len(data_files(root)) == before:
-            pass
-        _die()
-
-    threading.Thread(target=watch, daemon=False).start()  # if the drain ends first, the process waits for this thread
-
-
 def data_files(root: Path) -> list[Path]:
     """Return every Parquet file under a directory, whether or not a commit names it."""
     return [path for path in root.glob("project_*/dataset_*/*/*.parquet") if "_delta_log" not in path.parts]
@@ -120,7 +107,9 @@ STEPS: dict[str, Callable[[], None]] = {
     "before the renumbering": lambda: _before(stream, "renumber"),
     "after the renumbering": lambda: _after(stream, "renumber"),
     "before the write": lambda: _before(DatasetTable, "append"),
-    "between write and commit": _when_a_file_is_written,
+    "between write and commit": lambda: _after(table_files, "write"),
+    "before the draft is committed": lambda: _before(os, "link"),
+    "after the draft was committed": lambda: _after(os, "link"),
     "after the commit": lambda: _after(DatasetTable, "append"),
     "after the trim": lambda: _after(stream, "trim"),
     "before the turn is settled": lambda: _before(turns, "settle"),
