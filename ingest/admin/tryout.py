@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from config.common.requests import request_id
 from datasets.contracts.contract import DatasetNotFound
 from datasets.contracts.keys import InvalidApiKey, issue_token
 from datasets.models import ApiKey, Dataset
-from ingest.api.bypasses import ApiRequest
+from ingest.api.bypasses import Accepted, ApiRequest
 from ingest.api.views import BatchView, IngestView, SingleView
 from ingest.errors import BodyTooLarge
 from ingest.queue.admission import Admission
@@ -102,17 +103,16 @@ def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:
         return {"type": "http.request", "body": body, "more_body": False}
 
     request = ApiRequest(scope, receive)
-    response: HttpResponse = loop.run(form.view.as_view()(request, dataset_id=str(dataset.pk)))
-    response.headers["X-Request-Id"] = request_id(request)
-    return _answer(response)
+    response: HttpResponse | Accepted = loop.run(form.view.as_view()(request, dataset_id=str(dataset.pk)))
+    return _answer(response, ("X-Request-Id", request_id(request)))
 
 
-def _answer(response: Any) -> Answer:
+def _answer(response: HttpResponse | Accepted, *more_headers: tuple[str, str]) -> Answer:
     content = msgspec.json.decode(response.content)
     return Answer(
         status=response.status_code,
-        reason=response.reason_phrase,
-        headers=list(response.items()),
+        reason=HTTPStatus(response.status_code).phrase,
+        headers=[*response.items(), *more_headers],
         body=response.content.decode(),
         problems=content.get("errors", ()),
         detail=content.get("detail", ""),

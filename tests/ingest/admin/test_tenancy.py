@@ -148,7 +148,7 @@ def addresses_of(tenant: Tenant) -> Iterator[tuple[str, str]]:
             "object_id": about.pk if about else None,
             "id": tenant.user.pk,
             "project_id": tenant.project.pk,
-            "form": "ndjson",
+            "file_format": "ndjson",
             "record_id": tenant.record_id,
         }
         assert arguments <= set(filled), f"{written}: say in this test what {arguments} is"
