@@ -107,7 +107,7 @@ def _refuse_unusable_data(**_: Any) -> None:
     except (RedisError, DatabaseError, OSError):
         pass
     finally:
-        connections.close_all()  # the processes of the pool open connections of their own
+        connections.close_all()  # the processes of the pool must open their own connections
 
 
 @celeryd_after_setup.connect

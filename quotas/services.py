@@ -131,7 +131,8 @@ def _put_in_force(user_id: int, limit: int) -> None:
 def flush() -> int:
     """Write the usage that Redis counted since the last flush to the database.
 
-    A flush writes absolute totals and never lowers one, so it does no harm if it is repeated or runs beside another.
+    A flush writes absolute totals and never lowers one. So it does no harm if it is repeated, or if two run at the same
+    time.
     If it fails for one user, it goes on with the others.
 
     Returns:

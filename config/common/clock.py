@@ -1,4 +1,4 @@
-"""Read the time of day. Nothing else in the service does, so a test can set the time here."""
+"""Read the time of day. The whole service reads it here, so that a test can set it."""
 
 import time
 from datetime import UTC, datetime

@@ -29,7 +29,7 @@ def sockets() -> Iterator[tuple[int, socket.socket]]:
     """Yield this process's TCP sockets by their number, each open until the next one."""
     for number in map(int, os.listdir("/dev/fd")):
         with contextlib.suppress(OSError):
-            # Duplicate only sockets: nothing would close the duplicate of anything else.
+            # Duplicate only sockets: `socket.socket` refuses other files, and their duplicates would stay open.
             if stat.S_ISSOCK(os.fstat(number).st_mode):
                 with socket.socket(fileno=os.dup(number)) as found:
                     if found.family != socket.AF_UNIX:

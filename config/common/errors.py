@@ -62,7 +62,7 @@ def json_response(body: Mapping[str, Any], **kwargs: Any) -> JsonResponse:
 
 
 def exception_handler(raised: Exception, context: Mapping[str, Any]) -> JsonResponse:
-    """Return the response for an exception of a view: an ApiError in its form, anything else as a 500.
+    """Return the response for an exception of a view: the answer of an ApiError, or a 500 for anything else.
 
     DRF calls it, by the setting EXCEPTION_HANDLER.
     """

@@ -23,7 +23,7 @@ def remember() -> None:
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in this process's loop and wait for its result. Do not call it in the loop's own thread.
 
-    A process without a server, such as a management command or the tests, gets a loop in a thread of its own.
+    A process without a server, such as a management command or the tests, gets a loop in its own thread.
     """
     with _lock:
         if _Process.loop is None:

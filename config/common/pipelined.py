@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from config.common.redis import Argument, RedisUnavailable, Script, client
 
-# The pause between two attempts to reach a Redis that is away.
+# The pause between two attempts to reach Redis, while it does not answer.
 _PAUSE_SECONDS = 0.05
 # How often within REDIS_TIMEOUT_SECONDS we look whether Redis still answers.
 _WATCHES = 4
@@ -33,7 +33,7 @@ _UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadO
 _NOT_RUN = (BusyLoadingError, ReadOnlyError)
 _ERRORS = {b"NOSCRIPT": NoScriptError, b"LOADING": BusyLoadingError, b"READONLY": ReadOnlyError}
 # Redis reads 16 KB of a connection at a time, and then syncs its append-only file. So large commands go over several
-# connections side by side. Over one connection, each of them would wait for a sync of its own.
+# connections side by side. Over one connection, each of them would wait for its own sync.
 _LARGE_BYTES = 4096
 _FOR_LARGE = 16
 # The settings of django-redis's pool that our connection takes over.
@@ -53,7 +53,7 @@ _pack: Any = hiredis.pack_command  # hiredis annotates a one-element tuple, whic
 
 
 def _elements(*arguments: Argument) -> memoryview:
-    """Return arguments as they stand in a packed command, without the number of elements in front of them."""
+    """Return arguments as they are in a packed command, without the number of elements in front of them."""
     packed: bytes = _pack(arguments)
     return memoryview(packed)[packed.index(b"\n") + 1 :]
 

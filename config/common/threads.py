@@ -1,6 +1,6 @@
 """Threads beside the event loop, for work that waits or takes long.
 
-Each kind has its own, so that work of one kind never waits for another kind.
+Each kind of work has its own threads, so that work of one kind never waits for another kind.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Lane:
 
 
 class DatabaseLane(Lane):
-    """Threads whose work asks the database. Each keeps its connection for a while, as Django's settings say."""
+    """Threads for work that reads the database. Each keeps its connection for a while, as Django's settings say."""
 
     async def run(self, function: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
         """Call a function in one of the threads, with a connection that works."""

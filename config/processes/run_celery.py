@@ -14,7 +14,8 @@ from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE, app
 def run_worker(name: str, queue: str, processes: int) -> int:
     """Run a worker of one queue until it is stopped. Return its exit code.
 
-    A single process runs its tasks itself. A second one beside it, which only hands them over, would double the memory.
+    A single process runs its tasks itself. Otherwise Celery would run a second process that only hands over tasks, and
+    the memory would double.
     If it dies at its work, the supervisor starts another, as Celery would.
     """
     worker = app.Worker(

@@ -118,7 +118,7 @@ def _whole_or_stream(environ: dict[str, Any]) -> Answer:
     if not answer.stream.streaming:
         answer = _read(answer)
     else:
-        close_old_connections()  # Django looks after them when the stream is closed, but in another thread
+        close_old_connections()  # Django closes them when the stream is closed, but in another thread
     if environ.get("CONTENT_LENGTH", "0") not in ("", "0") and not environ["wsgi.input"].getbuffer().nbytes:
         answer.headers.append((b"connection", b"close"))  # the body was not read
     answer.seconds = time.thread_time() - began

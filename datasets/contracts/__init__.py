@@ -1,1 +1,1 @@
-"""Contracts: what a request with a given API key, for a given dataset, is held to."""
+"""Contracts: what holds for a request with a given API key, for a given dataset."""

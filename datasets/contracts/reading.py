@@ -59,7 +59,7 @@ def read(revision: bytes, claims: Claims, dataset_id: int | None) -> Entry:
 
 
 def read_without_key(revision: bytes, project_id: int, dataset_id: int) -> Contract:
-    """Return what records of a dataset are held to that a command sends, without an API key.
+    """Return the contract for records that a command sends to a dataset, without an API key.
 
     Raises InactiveProject, DatasetNotFound if there is no schema, or DatabaseError.
     """

@@ -17,8 +17,8 @@ _STORAGE_AWAY = "The storage does not answer, and only it knows whether the reco
 def look_up(receipt: Receipt) -> dict[str, Any]:
     """Return `{"status": "queued" | "stored" | "quarantined", ...}`.
 
-    The status is `stored` only if the records are in the table for good. Between the commit and the trim, it may still
-    be `queued`.
+    If the status is `stored`, the records are in the table and stay there. Between the commit and the trim, the status
+    may still be `queued`.
 
     Raises:
         ReceiptNotFound: The entry was lost when Redis was wiped.

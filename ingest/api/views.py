@@ -269,7 +269,7 @@ class BatchView(IngestView):
 
 
 class ValidateView(IngestView):
-    """`POST /datasets/<id>/validate`: what ingest would say; charges and queues nothing."""
+    """`POST /datasets/<id>/validate`: what ingest would answer. Charges and queues nothing."""
 
     takes_batches = True
 

@@ -137,7 +137,7 @@ async def note(code: str) -> None:
 
 
 def log(status: int, code: str, *, trace_id: str, project_id: int | None, dataset_id: int) -> None:
-    """Write a line to the log. Under a flood some lines are left out, and the next line says how many."""
+    """Write a line to the log. If there are too many, some are left out, and the next line says how many."""
     project, dataset = project_id or "unknown", dataset_id or "none"
     _log("refused: %s %s, project %s, dataset %s, trace ID %s", status, code, project, dataset, trace_id)
 

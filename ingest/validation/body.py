@@ -52,7 +52,7 @@ _SMALL_COMPRESSED_BYTES = 4096
 # Compressed bytes that are decompressed before the limit is checked again. A slice of 256 compressed bytes decompresses
 # to at most 8 MiB, because 4 bytes of zstd can hold a block of 128 KiB.
 _SLICE = 256
-# Longer Content-Type headers are refused, because the cache below keeps what it is asked for.
+# Longer Content-Type headers are refused, because the cache below keeps each header.
 _MAX_MEDIA_TYPE_CHARACTERS = 200
 # A sender decides how much memory its zstd window takes. The format asks every decoder to support 8 MiB.
 _MAX_ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
@@ -93,8 +93,8 @@ async def read_body(request: Any, hold: Hold) -> bytes:
     encoding = _encoding(meta.get("HTTP_CONTENT_ENCODING", ""))
     announced = meta.get("CONTENT_LENGTH") or ""
     if not announced and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and "HTTP_TRANSFER_ENCODING" in meta:
-        # Not every server and proxy tells a chunked body whose connection was lost from a complete one. A JSON document
-        # proves its own end. Lines do not, compressed or not: the lost part may be a gzip member of its own.
+        # Some servers and proxies report a chunked body as complete although its connection was lost. The text of a
+        # JSON document shows where it ends. Lines do not, compressed or not: the lost part may be a whole gzip member.
         raise LengthRequired(
             {
                 "detail": "NDJSON needs a Content-Length, because nothing else proves that all lines have arrived. "
