@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ import msgspec
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_csv, pyarrow_parquet
+from datasets.models import Dataset
 from datasets.tables.layout import is_version
 
 Batches = Iterator["pa.RecordBatch"]
@@ -30,8 +32,18 @@ def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def _with_timestamps_as_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [_timestamp_texts(column) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    return pa.RecordBatch.from_arrays(list(map(_with_texts, batch.columns)), names=batch.schema.names)
+
+
+def _with_texts(column: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(column.type):
+        return _timestamp_texts(column)
+    if not pa.types.is_list(column.type) or not pa.types.is_timestamp(column.type.value_type):
+        return column
+    texts = iter(_timestamp_texts(column.flatten()).to_pylist())
+    lengths = column.value_lengths().to_pylist()
+    lists = [None if length is None else list(itertools.islice(texts, length)) for length in lengths]
+    return pa.array(lists, pa.list_(pa.string()))
 
 
 def _timestamp_texts(stamps: pa.Array) -> pa.Array:
@@ -65,25 +77,35 @@ def _escaped(match: re.Match[bytes]) -> bytes:
     return b"\\u%04x" % ord(match[0].decode())
 
 
-def ndjson_to_send(source: Batches) -> Iterator[bytes]:
+def ndjson_to_send(source: Batches, json_columns: Collection[str] = ()) -> Iterator[bytes]:
     """Yield one JSON object per line with what a client sends: `timestamp`, `context` and fields that have a value.
 
     The batch endpoint accepts such lines again if the schema is still the same.
+
+    Args:
+        source: The records.
+        json_columns: The columns whose texts are JSON, beside `context`.
     """
     for batch in source:
         ours = [each.name for each in batch.schema if each.name in _NOT_SENT or is_version(each.name, each.type)]
-        sent = [_as_sent(row) for row in rows(batch.drop_columns(ours))]
+        sent = [_as_sent(row, ("context", *json_columns)) for row in rows(batch.drop_columns(ours))]
         yield _without_controls(_encoder.encode_lines(sent))
 
 
 _NOT_SENT = {"id", "project_id", "dataset_id", "ingested_at", "__traceId"}
 
 
-def _as_sent(row: dict[str, Any]) -> dict[str, Any]:
-    context = row["context"].replace("\n", " ").replace("\r", " ")  # in JSON, raw line breaks occur only between values
-    return {name: value for name, value in row.items() if value is not None} | {
-        "context": msgspec.Raw(context.encode())
-    }
+def _as_sent(row: dict[str, Any], json_columns: Collection[str]) -> dict[str, Any]:
+    sent = {name: value for name, value in row.items() if value is not None}
+    for name in json_columns:
+        if name in sent:  # in JSON, raw line breaks occur only between values
+            sent[name] = msgspec.Raw(sent[name].replace("\n", " ").replace("\r", " ").encode())
+    return sent
+
+
+def json_columns(dataset: Dataset) -> set[str]:
+    """Return the columns of fields of the type json, also of removed ones."""
+    return {field.name for version in dataset.versions.all() for field in version.field_list() if field.type == "json"}
 
 
 def csv(source: Batches, *, raw: bool = False, bom: bool = False) -> Iterator[bytes]:
@@ -101,10 +123,18 @@ def csv(source: Batches, *, raw: bool = False, bom: bool = False) -> Iterator[by
 
 def _for_csv(batch: pa.RecordBatch, *, raw: bool) -> pa.RecordBatch:
     columns = [
-        _without_formulas(column) if pa.types.is_string(kind) and not raw else column
+        _without_formulas(column) if pa.types.is_string(kind) and not raw else _without_lists(column)
         for column, kind in zip(_with_timestamps_as_texts(batch).columns, batch.schema.types, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _without_lists(column: pa.Array) -> pa.Array:
+    """Return arrays as JSON texts, because CSV has no arrays. They begin with a bracket, so they are no formulas."""
+    if not pa.types.is_list(column.type):
+        return column
+    texts = [None if each is None else _encoder.encode(each).decode() for each in column.to_pylist()]
+    return pa.array(texts, pa.string())
 
 
 def _without_formulas(texts: pa.Array) -> pa.Array:
@@ -172,9 +202,11 @@ OPTIONS: dict[str, str] = {
 }
 
 
-def writer(file_format: str, options: Collection[str] = ()) -> tuple[str, Writer]:
-    """Return the content type of a format, and the function that writes it with the given OPTIONS."""
+def writer(dataset: Dataset, file_format: str, options: Collection[str] = ()) -> tuple[str, Writer]:
+    """Return the content type of a format, and the function that writes a dataset's records with the given OPTIONS."""
     content_type, write = FORMATS[file_format]
     if file_format == "csv":
         return content_type, partial(csv, raw="raw" in options, bom="bom" in options)
-    return content_type, ndjson_to_send if file_format == "ndjson" and "to_send" in options else write
+    if file_format == "ndjson" and "to_send" in options:
+        return content_type, partial(ndjson_to_send, json_columns=json_columns(dataset))
+    return content_type, write

@@ -171,12 +171,19 @@ def _columns(delta: deltalake.DeltaTable, max_characters: int | None = None) -> 
 
     The cast copies texts. Without it they would be views that keep a whole page of the file in memory.
     """
-    parts = []
-    for field in _whole_schema(delta):
-        name = f'"{field.name}"'
-        value = name if max_characters is None else f"left({name}, {max_characters})"
-        parts.append(f"arrow_cast({value}, 'Utf8') AS {name}" if _is_text(field.type) else name)
-    return ", ".join(parts)
+    return ", ".join(f'{_value(field, max_characters)} AS "{field.name}"' for field in _whole_schema(delta))
+
+
+def _value(field: pa.Field, max_characters: int | None) -> str:
+    """Return the expression for a column's values. With `max_characters`, an array is a text, too."""
+    name = f'"{field.name}"'
+    if pa.types.is_list(field.type) and max_characters is None:
+        return f"arrow_cast({name}, 'List(Utf8)')" if _is_text(field.type.value_type) else name
+    if pa.types.is_list(field.type):
+        return f"arrow_cast(left(arrow_cast({name}, 'Utf8'), {max_characters}), 'Utf8')"
+    if not _is_text(field.type):
+        return name
+    return f"arrow_cast({name if max_characters is None else f'left({name}, {max_characters})'}, 'Utf8')"
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -144,7 +144,9 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         found = search.search(request, dataset)
         if found.problems:
             return self._not_exported(request, dataset, " ".join(found.problems), status=400)
-        content_type, write = exports.writer(file_format, {name for name in exports.OPTIONS if request.GET.get(name)})
+        content_type, write = exports.writer(
+            dataset, file_format, {name for name in exports.OPTIONS if request.GET.get(name)}
+        )
         try:
             export = Export(_user_id(request), request.META)
         except TooManyExports as refusal:

@@ -95,6 +95,11 @@ def _record(fields: Sequence[str]) -> type[Struct]:
     )
 
 
+def holds_json(field: str, schema: CompiledSchema) -> bool:
+    """Return whether an export has a field's value as a text in JSON."""
+    return field == "context" or (field in schema.types and schema.types[field].name == "json")
+
+
 def is_literal(field: str, schema: CompiledSchema) -> bool:
     """Return whether a field's value is JSON in a CSV cell, such as 12.5 or true. Other cells are texts."""
     return field == "context" or (field in schema.types and schema.types[field].is_literal)

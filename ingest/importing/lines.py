@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from config.common.errors import Refused
 from datasets.schemas.schema import CompiledSchema
-from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, is_export, left_out
+from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, holds_json, is_export, left_out
 from ingest.importing.files import DataFile
 from ingest.importing.rows import SHOWN_BYTES, Options, Row, names, too_large
 from ingest.validation.json_text import PARSE_ERRORS
@@ -30,7 +30,7 @@ class LinesSource:
 
     def __init__(self, file: DataFile, options: Options, schema: CompiledSchema) -> None:
         self.notes: list[str] = []
-        self._file, self._options = file, options
+        self._file, self._options, self._schema = file, options, schema
         self._is_export = self._adds_context = False
         first = next((_members_of(row.text) for row in self._lines(0)), None)
         if first is not None:
@@ -81,7 +81,7 @@ class LinesSource:
             if field in sent:
                 error = f"Two members of the record are called “{field}” after --map"
                 return Row(row.position, row.text, {"error": error, "code": "two_members"})
-            sent[field] = _unpacked(value) if self._is_export and field == "context" else value
+            sent[field] = _unpacked(value) if self._is_export and holds_json(field, self._schema) else value
         if self._adds_context:
             sent.setdefault("context", _EMPTY_CONTEXT)
         return Row(row.position, _encode(sent))

@@ -17,7 +17,7 @@ from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_parquet
 from datasets.schemas.schema import CompiledSchema
-from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, assign, is_literal
+from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, assign, holds_json, is_literal
 from ingest.importing.files import DataFile
 from ingest.importing.rows import Options, Row
 
@@ -41,6 +41,7 @@ class ParquetSource:
             reader.close()
         self._columns = assign(found.names, schema, options)
         self._literals = {field for _, field in self._columns.used() if is_literal(field, schema)}
+        self._packed = {field for _, field in self._columns.used() if holds_json(field, schema)}
         problems = [
             f"“{found.names[index]}” ({problem})"
             for index, _ in self._columns.used()
@@ -84,7 +85,7 @@ class ParquetSource:
             column = column.dictionary_decode()
             kind = column.type
         if _is_text(kind):
-            as_json = Raw if field == "context" else str
+            as_json = Raw if field == "context" or (self._columns.is_export and field in self._packed) else str
             return [UNSET if value is None else as_json(value) for value in column.to_pylist()]
         if pa.types.is_timestamp(kind):
             column = pc.strftime(column.cast(pa.timestamp(kind.unit)), "%Y-%m-%dT%H:%M:%SZ")

@@ -68,7 +68,7 @@ class Command(ServiceCommand):
         total = total if limit is None else min(limit, total)
         source = records.batches(dataset) if limit is None else records.latest_batches(dataset, limit)
         with _sink(options["output"]) as out:
-            _, write = exports.writer(file_format, {name for name in exports.OPTIONS if options[name]})
+            _, write = exports.writer(dataset, file_format, {name for name in exports.OPTIONS if options[name]})
             shown = file_format == "csv" and out.isatty()
             for part in write(_progress(source, total, shown=options["output"] is not None)):
                 out.write(visible_lines(part.decode()).encode() if shown else part)

@@ -89,6 +89,50 @@ def test_an_imported_export_is_equal(
     assert after == before
 
 
+TYPED = [
+    Field(f"f{n}", name, optional=True, values=("a", "2") if name == "enum" else ())
+    for n, name in enumerate(
+        [
+            "integer",
+            "decimal(38,10)",
+            "date",
+            "uuid",
+            "json",
+            "enum",
+            "string[]",
+            "number[]",
+            "integer[]",
+            "timestamp[]",
+        ]
+    )
+]
+TYPED_RECORDS: list[dict[str, Any]] = [
+    {},
+    {"f0": 2**63 - 1, "f1": "1234567890123456789012345678.0123456789", "f2": "0001-01-01", "f5": "2"},
+    {"f3": "F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6", "f4": {"a": [1, None, "\n"]}, "f6": ["", "a,b", "=1"]},
+    {"f4": "a text", "f7": [0.1, -0.0, 1e300], "f8": [-(2**63)], "f9": ["9999-12-31T23:59:59.999999Z", STAMPS[2]]},
+    {"f4": 1, "f6": [], "f7": [], "f8": [], "f9": []},
+    {"f4": "1", "f5": "a"},
+]
+
+
+@pytest.mark.parametrize(("form", "words"), [("ndjson", ()), ("ndjson", ("--to-send",)), ("csv", ()), ("parquet", ())])
+def test_an_imported_export_of_every_type_is_equal(
+    api: Api, project: Project, tmp_path: Path, form: str, words: tuple[str, ...]
+) -> None:
+    datasets = [services.create_dataset(project=project, name=name, fields=TYPED) for name in ("From", "To")]
+    api.dataset = datasets[0]
+    base = {"timestamp": "2026-06-10T10:58:00Z", "context": {}}
+    answer = api.batch([base | each for each in TYPED_RECORDS])
+    assert answer.status_code == 202, answer.text
+    before = values(datasets[0])
+    path = tmp_path / f"export.{form}"
+    call_command("records", str(datasets[0].pk), "--format", form, "-o", str(path), *words)
+    done = import_file(datasets[1], path)
+    assert done.code == 0, done.err
+    assert values(datasets[1]) == before
+
+
 @pytest.mark.parametrize("form", ["ndjson", "csv", "parquet"])
 def test_columns_of_removed_fields_are_left_out_if_they_are_empty(
     api: Api, dataset: Dataset, copy: Dataset, tmp_path: Path, form: str

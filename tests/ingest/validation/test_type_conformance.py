@@ -16,6 +16,7 @@ from datasets import services
 from datasets.models import Dataset, Project
 from datasets.schemas.derived_types import type_of
 from datasets.schemas.fields import Field
+from datasets.tables import records
 from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.support.entries import table_of
@@ -250,3 +251,12 @@ def test_columns_have_the_documented_types(api: Api, dataset: Dataset) -> None:
         "integers": pa.list_(pa.int64()),
         "timestamps": pa.list_(pa.timestamp("us", "UTC")),
     }
+
+
+def test_pages_get_arrays_as_texts_that_are_cut(api: Api, dataset: Dataset) -> None:
+    send(api, "object", [with_examples(strings='["a","b"]', timestamps="[]", integers="[1,2]")])
+    drain(dataset.pk)
+    found = records.latest(dataset, 1, max_characters=5)
+    assert found is not None
+    (row,) = found.to_pylist()
+    assert (row["strings"], row["integers"], row["timestamps"]) == ("[a, b", "[1, 2", "[]")
