@@ -1,8 +1,8 @@
 """Keep room for new connections when clients hold nearly as many as a process may have.
 
-Any client can open connections and use them slowly or not at all: half a head, a body that trickles in, no request.
-When it gets crowded, the process ends the connections over which it has sent nothing for the longest time. An answered
-request makes a connection young again, so clients that are served stay.
+Any client can open connections and use them slowly or not at all: it sends half of a head, a very slow body, or nothing.
+If a process is crowded, it ends the connections over which it has sent nothing for the longest time. Clients that get
+answers keep their connections.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _MIN_SECONDS = 2.0
 _TCP_INFO = struct.Struct("=B43xI")
 _ESTABLISHED = 1
 
-Client = tuple[int, Peer]  # the socket's number, and where it leads
+Client = tuple[int, Peer]  # the socket's number, and the client's address
 
 
 class _Seen:

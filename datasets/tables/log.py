@@ -6,7 +6,7 @@ knows a table's newest version needs only the commits since then. So `Head` keep
 table, and `write_commit` adds a commit. docs/decisions/0019-appends-without-delta-rs.md says why that is safe.
 
 Everything else is delta-rs's work: the creation of tables, new columns, checkpoints, compaction, object stores, and
-tables that somebody has changed by other means.
+tables that another program has changed.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Head:
     def follow(self) -> bool:
         """Read the commits since the last look. Return False if the table must be opened again.
 
-        That is so if another table has taken its place, if its columns or properties have changed, or if there are
-        many commits to read.
+        It must be opened again if another table is in its place, if its columns or properties have changed, or if there
+        are many commits to read.
         """
         newest = newest_version(self.uri)
         if newest is None or identity_of(self.uri, self.version) != self.identity:
@@ -99,7 +99,7 @@ class Head:
 
 
 def _is_plain(delta: deltalake.DeltaTable) -> bool:
-    """Return whether a table is as we make them: an append need not heed constraints, defaults or table features."""
+    """Return whether a table has no constraints, defaults or features, which an append would have to respect."""
     protocol, metadata, schema = delta.protocol(), delta.metadata(), delta.schema().to_json()
     return (
         protocol.min_reader_version == 1

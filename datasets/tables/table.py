@@ -83,13 +83,13 @@ class DatasetTable:
         return self._opened_at, self._identity
 
     def _close(self) -> None:
-        """Forget what is known of the table. The next refresh reads it anew."""
+        """Forget the state of the table. The next refresh reads all of it."""
         self._delta = self._head = None
 
     def _check_owner(self) -> None:
         """Raise ForeignTable if the table was not made for the dataset.
 
-        A table from a release without table ids has none: `services.adopt_table` gives it one.
+        A table from a release without table IDs has none: `services.adopt_table` gives it one.
         """
         dataset = self.dataset
         if dataset is None:
@@ -116,7 +116,7 @@ class DatasetTable:
         self.refresh()
 
     def is_there(self, seconds: float | None = None) -> bool:
-        """Return whether the storage has the table, in whatever state. `seconds` limits the wait for the storage."""
+        """Return whether the storage has the table, even if it cannot be read. `seconds` limits the wait."""
         return deltalake.DeltaTable.is_deltatable(self.uri, storage_options(seconds))
 
     def is_ours(self, seconds: float | None = None) -> bool:
@@ -143,7 +143,8 @@ class DatasetTable:
     def delta(self) -> deltalake.DeltaTable:
         """delta-rs's handle of the table as of the last `refresh`.
 
-        It is never newer: delta-rs would not refuse to append after a commit that our watermark does not know.
+        It is never newer. With a newer handle, delta-rs would accept an append after a commit of another writer whose
+        watermark we have not read.
         """
         if self._head is not None and (self._delta is None or self._delta.version() != self._head.version):
             self._delta = deltalake.DeltaTable(self.uri, version=self._head.version)
@@ -298,7 +299,7 @@ class DatasetTable:
 _open: OrderedDict[int, DatasetTable] = OrderedDict()
 
 
-def warm_table(dataset: Dataset) -> DatasetTable:
+def cached_table(dataset: Dataset) -> DatasetTable:
     """Return this process's handle of a table, kept open from one drain to the next. Only one thread may use it."""
     table = _open.pop(dataset.pk, None) or DatasetTable.of(dataset)
     table.dataset = dataset

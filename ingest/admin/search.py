@@ -23,7 +23,7 @@ from ingest.storing.conversion import row_id_prefix
 ROWS = 50
 _MAX_CELL = 200  # characters of a value in the list
 _MAX_VALUE = 10_000  # characters of a value on a record's own page
-# Columns beside the declared fields: the first comes before them, the others after.
+# Columns beside the declared fields: the first one is shown before them, the others after them.
 _BASE = ("timestamp", "context", "__traceId", "__schemaVersion", "ingested_at", "id")
 _HIDDEN = ("project_id", "dataset_id")
 _INPUTS = ("since", "until", "trace", "record", "receipt")

@@ -31,7 +31,7 @@ from datasets.models import Dataset, SchemaVersion
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.storage import is_directory
 from datasets.tables.storage_check import check_storage, mark_storage
-from datasets.tables.table import DatasetTable, warm_table
+from datasets.tables.table import DatasetTable, cached_table
 from ingest.queue import stream, turns
 from ingest.queue.stream import Entry
 from ingest.storing import already_stored, ledger, quarantine, untidy
@@ -111,7 +111,7 @@ def drain_once(dataset: Dataset) -> Stored | None:
 
 def _open_table(dataset: Dataset) -> DatasetTable:
     """Return the dataset's table as it is now. It may not exist yet."""
-    table = warm_table(dataset)
+    table = cached_table(dataset)
     exists = table.refresh()
     if dataset.table_id is None or (exists and table.table_id is None):  # made before there were table IDs
         services.adopt_table(dataset, is_there=table.exists)

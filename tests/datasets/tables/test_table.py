@@ -15,7 +15,7 @@ from django.conf import settings
 from datasets.models import Dataset
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.layout import COMMITS_PER_CHECKPOINT, PARTITION, base_columns, configuration
-from datasets.tables.table import DatasetTable, warm_table
+from datasets.tables.table import DatasetTable, cached_table
 from tests.support.tables import FIELDS, GENERATION, a_table, append, ids, rows
 
 # -- the log ------------------------------------------------------------------------------------------
@@ -231,15 +231,15 @@ def test_a_handle_in_an_object_store_is_reopened_after_many_commits(
 
 def test_a_handle_stays_open_between_drains(table: DatasetTable) -> None:
     one, another = (Dataset(pk=number, project_id=7) for number in (999, 998))
-    warm = warm_table(one)
-    assert warm_table(one) is warm
-    assert warm_table(another) is not warm
+    cached = cached_table(one)
+    assert cached_table(one) is cached
+    assert cached_table(another) is not cached
 
 
 def test_a_refresh_reads_commits_of_other_processes(table: DatasetTable) -> None:
-    warm = DatasetTable(7, 13)
-    warm.refresh()
+    cached = DatasetTable(7, 13)
+    cached.refresh()
     append(a_table(), rows("a"), 5)
-    assert warm.watermark(GENERATION) == 0
-    warm.refresh()
-    assert warm.watermark(GENERATION) == 5
+    assert cached.watermark(GENERATION) == 0
+    cached.refresh()
+    assert cached.watermark(GENERATION) == 5
