@@ -13,7 +13,7 @@ from datasets.schemas.schema import CompiledSchema, compile_schema
 
 
 class Installation(models.Model):
-    """One row with the id of this database: see `datasets.installation`."""
+    """One row with the ID of this database: see `datasets.installation`."""
 
     uuid = models.UUIDField(default=uuid.uuid4, editable=False)
     # The storage has our marker file: see `datasets.tables.storage_check`.
@@ -77,7 +77,7 @@ class Dataset(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     # Set before the first row is written. Without it, a storage that is not mounted would look like a new dataset.
     has_table = models.BooleanField(default=False, editable=False)
-    # The table has the same id as a property. None: an older release made the dataset. See `services.adopt_table`.
+    # The table has the same ID as a property. None: an older release made the dataset. See `services.adopt_table`.
     table_id = models.UUIDField(default=uuid.uuid4, null=True, editable=False)
 
     class Meta:

@@ -126,13 +126,13 @@ def _lock(model: type[Model], pk: int) -> None:
 
 
 def adopt_table(dataset: Dataset, *, is_there: bool) -> None:
-    """Give a table id to a dataset from a release that had no table ids.
+    """Give a table ID to a dataset from a release that had no table IDs.
 
-    The database gets the id first, then the caller writes it to the table. So a table without an id always belongs to
+    The database gets the ID first, then the caller writes it to the table. So a table without an ID always belongs to
     the dataset whose `has_table` is set.
 
     Args:
-        dataset: A dataset without a table id.
+        dataset: A dataset without a table ID.
         is_there: Whether its table exists.
     """
     unbound = Dataset.objects.filter(pk=dataset.pk, table_id=None)
@@ -142,7 +142,7 @@ def adopt_table(dataset: Dataset, *, is_there: bool) -> None:
 
 
 def bind_table(dataset: Dataset, table_id: uuid.UUID) -> None:
-    """Bind a dataset to the table with this id. Any other table in its place is foreign."""
+    """Bind a dataset to the table with this ID. Any other table in its place is foreign."""
     dataset.table_id, dataset.has_table = table_id, True
     Dataset.objects.filter(pk=dataset.pk).update(table_id=table_id, has_table=True)
 
@@ -199,7 +199,7 @@ def revoke_keys(keys: Sequence[ApiKey]) -> None:
 
 
 def newest_namesake(key: ApiKey) -> int:
-    """Return the id of the newest key of the project that has this key's name."""
+    """Return the ID of the newest key of the project that has this key's name."""
     namesakes = ApiKey.objects.filter(project=key.project_id, name=key.name)
     return namesakes.values_list("pk", flat=True).latest("pk")
 
@@ -212,7 +212,7 @@ def rotate_key(key: ApiKey, *, grace: timedelta, newest: int | None = None) -> A
     Args:
         key: The key to replace.
         grace: How long the old key still works. If it is zero, the old key is revoked immediately.
-        newest: The id of the newest key with this name that the admin saw. A form that is sent twice must not issue two
+        newest: The ID of the newest key with this name that the admin saw. A form that is sent twice must not issue two
             keys.
 
     Raises:

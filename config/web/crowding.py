@@ -1,8 +1,8 @@
 """Keep room for new connections when clients hold nearly as many as a process may have.
 
-Any client can open connections and use them slowly or not at all: it sends half of a head, a very slow body, or nothing.
-If a process is crowded, it ends the connections over which it has sent nothing for the longest time. Clients that get
-answers keep their connections.
+Any client can open connections and use them slowly or not at all: it sends half of a head, a very slow body, or
+nothing. If a process is crowded, it ends the connections over which it has sent nothing for the longest time. Clients
+that get answers keep their connections.
 """
 
 import contextlib

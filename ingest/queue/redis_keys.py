@@ -9,14 +9,14 @@ Glossary
     queued bytes    bytes of the bodies in a dataset's stream
     total bytes     sum of the queued bytes of all datasets
     total accepted  sum of `accepted` of all datasets
-    pending         sorted set of a project: dataset id -> when its next drain is due, in ms since the epoch
-    turns           sorted set: project id -> when its last drain began, or when its next one is due, in ms since the
+    pending         sorted set of a project: dataset ID -> when its next drain is due, in ms since the epoch
+    turns           sorted set: project ID -> when its last drain began, or when its next one is due, in ms since the
                     epoch. The first project has the next turn. Every project with a pending dataset is in the set
-    slot            number and stream id of the last admission that used it. If the reply to one is lost, it can be sent
+    slot            number and stream ID of the last admission that used it. If the reply to one is lost, it can be sent
                     again without being admitted twice
     slots           set of all slots. A slot lives until `slots.forget_slots` deletes it
     idempotency     the first answer to an Idempotency-Key: 8 bytes of a digest of the body, then
-                    `<generation> <stream id> <number of records>`. For a lenient batch, a space and the compressed
+                    `<generation> <stream ID> <number of records>`. For a lenient batch, a space and the compressed
                     answer about refused records follow. The name of this key is a digest: clients choose
                     Idempotency-Keys, and a long one must not take more memory than a short one
     known keys      hash of a project: time when Idempotency-Keys are forgotten (s since the epoch) -> how many
@@ -32,7 +32,7 @@ Glossary
     swept           present for six hours after a sweep of all tables: until it is gone, no sweep is due
     refused         hash: error code -> requests refused with it
     refusal log     list of a project: its latest refusals, newest first (`ingest.monitoring.refusals.Refusal`, packed)
-    refusal logs    sorted set: project id -> when its refusal log was last written, in ms since the epoch
+    refusal logs    sorted set: project ID -> when its refusal log was last written, in ms since the epoch
     heartbeat       of a process or of the storage: `ok`, or what is wrong (see heartbeat.py)
 
 Fields of a stream entry

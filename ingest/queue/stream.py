@@ -22,7 +22,7 @@ _MAX_BYTES = 256 * 1024 * 1024
 _SEQUENCE_BITS = 20
 _MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
 _MAX_MS = (1 << 43) - 1
-# While Redis's clock is behind the last stream id, Redis only raises the sequence number. From this number on, the
+# While Redis's clock is behind the last stream ID, Redis only raises the sequence number. From this number on, the
 # stream is moved to the next millisecond.
 _HIGH_SEQUENCE = 1 << 19
 _HOUR_MS = 3_600_000
@@ -55,12 +55,12 @@ class Entry:
 
     @property
     def mark(self) -> str:
-        """The trace id, which tells it from another entry with the same id. Empty if the trace id is damaged."""
+        """The trace ID, which tells it from another entry with the same ID. Empty if the trace ID is damaged."""
         return "" if "\N{REPLACEMENT CHARACTER}" in self.trace_id else self.trace_id
 
     @property
     def first_id(self) -> str:
-        """The stream id under which it was accepted, even if it was replayed or renumbered since."""
+        """The stream ID under which it was accepted, even if it was replayed or renumbered since."""
         return self.renumbered_from or self.origin
 
     @property
@@ -74,9 +74,9 @@ class AnotherGeneration(Exception):
 
 
 def position_of(stream_id: str) -> int:
-    """Return a stream id as one integer that fits the table: ms << 20 | seq.
+    """Return a stream ID as one integer that fits the table: ms << 20 | seq.
 
-    Positions keep the order of ids. Beyond 2**20 entries in one millisecond, ids share the last position of that
+    Positions keep the order of IDs. Beyond 2**20 entries in one millisecond, IDs share the last position of that
     millisecond. So only an entry above the table's watermark is certainly new. The drain looks up all others.
     """
     ms, _, seq = stream_id.partition("-")
@@ -84,7 +84,7 @@ def position_of(stream_id: str) -> int:
 
 
 def last_id_of(position: int) -> str:
-    """Return the highest stream id that has this position, as the end of a range for Redis."""
+    """Return the highest stream ID that has this position, as the end of a range for Redis."""
     ms, seq = position >> _SEQUENCE_BITS, position & _MAX_SEQUENCE
     if seq < _MAX_SEQUENCE:
         return f"{ms}-{seq}"
@@ -214,9 +214,9 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
 
 
 def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) -> None:
-    """Raise the stream's last id, so that the next entry gets a position above the table's watermark.
+    """Raise the stream's last ID, so that the next entry gets a position above the table's watermark.
 
-    Redis takes the next id from its clock, which may be behind after a failover, or if it was set back. Also move on to
+    Redis takes the next ID from its clock, which may be behind after a failover, or if it was set back. Also move on to
     the next millisecond long before the sequence numbers of this one are used up.
 
     Args:
@@ -234,7 +234,7 @@ def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) 
 
 
 def renumber(dataset_id: int, in_generation: str, entry: Entry) -> None:
-    """Move an entry to the end of the stream, where it gets a new id that no other record has. It keeps `first_id`."""
+    """Move an entry to the end of the stream, where it gets a new ID that no other record has. It keeps `first_id`."""
     keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
     script("renumber")(keys=keys, args=[in_generation, entry.stream_id, entry.mark])
 

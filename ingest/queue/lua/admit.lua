@@ -4,7 +4,7 @@
 -- The keys and arguments of the Idempotency-Key are absent if the client sent none.
 --
 -- RETURN {outcome, server time in ms, ...}
---      accepted, time, generation, stream id, number of records, limit, used
+--      accepted, time, generation, stream ID, number of records, limit, used
 --      repeated, the same, and the `rejected` of the first request with this Idempotency-Key
 --      stale               the contract has changed: read it again
 --      late                the deadline has passed, or the slot has had a later request: nothing was changed
@@ -133,7 +133,7 @@ local max_backlog = math.min(max_total_bytes, room)
 if new_total_bytes > share * max_backlog then
     local of_project = size
     local dataset_ids = redis.call('ZRANGE', pending_key, 0, -1)
-    local prefix = string.gsub(bytes_key, '%d+$', '') -- the name of a counter is this and the dataset's id
+    local prefix = string.gsub(bytes_key, '%d+$', '') -- the name of a counter is this and the dataset's ID
     for from = 1, #dataset_ids, 1000 do
         local keys = {}
         for at = from, math.min(from + 999, #dataset_ids) do

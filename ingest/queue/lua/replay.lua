@@ -1,6 +1,6 @@
 -- Put a quarantined entry back into its dataset's stream, once.
 --
--- RETURN the place of the replay, <generation>-<stream id>; a repeated call returns the place of the first replay.
+-- RETURN the place of the replay, <generation>-<stream ID>; a repeated call returns the place of the first replay.
 --        False if the present generation is another: then nothing was queued
 --
 -- An entry of an earlier generation counts as accepted in the present one, because the ledger of its own is closed.
@@ -16,7 +16,7 @@ local row_id, -- of the quarantine
     count, -- number of records
     version_id, -- of the schema
     trace_id,
-    origin, -- stream id of its acceptance
+    origin, -- stream ID of its acceptance
     generation, -- the present one, as the caller knows it
     project_id
     = unpack(ARGV)
