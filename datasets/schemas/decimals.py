@@ -19,7 +19,8 @@ from datasets.schemas.checked import NumberText
 MAX_DIGITS = 38  # what 128 bits hold
 
 # RFC 8259, section 6
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
+NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_NUMBER = re.compile(NUMBER).fullmatch
 
 
 class Decimals:

@@ -69,6 +69,7 @@ def _enum(values: Sequence[str]) -> FieldType:
         decodes_to=Literal[tuple(values)],
         expected=f"one of {_listed(values)}",
         example=values[0],
+        json_schema={"enum": list(values)},
         why_not=why_not,
     )
 
@@ -94,6 +95,7 @@ def _optional(found: FieldType) -> FieldType:
         decodes_to=found.decodes_to if is_json else found.decodes_to | None,
         read_as=found.read if is_json else found.read | None,
         expected=f"{found.expected}, or null",
+        json_schema={} if is_json else {"anyOf": [found.json_schema, {"type": "null"}]},
         to_column=_json_texts_or_null if is_json else found.to_column,
         optional=True,
     )

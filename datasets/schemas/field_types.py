@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from functools import cached_property
@@ -19,6 +19,7 @@ from config.lazy import pyarrow_compute as pc
 from datasets.schemas import explanations
 from datasets.schemas.checked import decoder
 from datasets.schemas.date_times import EXAMPLE, Timestamp, is_date_time
+from datasets.schemas.decimals import NUMBER
 from datasets.schemas.explanations import EXAMPLE_DATE, EXAMPLE_UUID, MAX_INTEGER, MIN_INTEGER, json_type
 
 
@@ -62,6 +63,7 @@ class FieldType:
     expected: str  # the type's name in errors
     help: str  # the explanation in the admin
     example: Any  # a value of the type
+    json_schema: Mapping[str, Any] = field(kw_only=True)  # describes the values in JSON Schema
     spelled: Callable[[str], bool] | None = None  # checks the JSON strings that the decoder has accepted
     why_not: Callable[[bytes], str | None] = lambda value: None  # explains why a JSON value is not of this type
     read_as: Any = None  # the type for msgspec in workers, if it is not `decodes_to`
@@ -127,6 +129,7 @@ def _array_of(element: FieldType, to_column: Callable[[Sequence[Any]], pa.Array]
         f"array, each element: {element.expected}",
         f"a list of values, each of the type {element.name}, without null",
         [element.example],
+        json_schema={"type": "array", "items": element.json_schema},
         spelled=element.spelled,
         why_not=_why_no_array(element),
         read_as=GenericAlias(list, (element.read,)),
@@ -145,7 +148,9 @@ def _lists_of_timestamps(lists: Sequence[list[str] | None]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), timestamps(texts), mask=missing)
 
 
-_STRING = FieldType("string", str, _arrow("string"), "string", "Unicode text, of any length", "text")
+_STRING = FieldType(
+    "string", str, _arrow("string"), "string", "Unicode text, of any length", "text", json_schema={"type": "string"}
+)
 _NUMBER = FieldType(
     "number",
     float,
@@ -153,6 +158,7 @@ _NUMBER = FieldType(
     "number",
     "an IEEE 754 double: 12.5, -3, 1e6",
     42.5,
+    json_schema={"type": "number"},
     why_not=explanations.why_no_number,
     is_literal=True,
 )
@@ -163,6 +169,7 @@ _TIMESTAMP = FieldType(
     "RFC 3339 date-time with an offset",
     f"date and time with an offset, like {EXAMPLE}; kept to the microsecond",
     "2026-06-01T08:00:00Z",
+    json_schema={"type": "string", "format": "date-time"},
     spelled=is_date_time,
     why_not=explanations.why_no_timestamp,
     read_as=str,
@@ -175,6 +182,7 @@ _INTEGER = FieldType(
     "integer",
     "a whole number of 64 bits: 42, -3; not 1.0 or 1e6",
     42,
+    json_schema={"type": "integer", "minimum": MIN_INTEGER, "maximum": MAX_INTEGER},
     why_not=explanations.why_no_integer,
     read_as=int,
     is_literal=True,
@@ -189,7 +197,16 @@ FIELD_TYPES: dict[str, FieldType] = {
     for each in (
         _STRING,
         _NUMBER,
-        FieldType("boolean", bool, _arrow("bool"), "boolean", "true or false; not 0 or 1", True, is_literal=True),
+        FieldType(
+            "boolean",
+            bool,
+            _arrow("bool"),
+            "boolean",
+            "true or false; not 0 or 1",
+            True,
+            json_schema={"type": "boolean"},
+            is_literal=True,
+        ),
         _TIMESTAMP,
         _INTEGER,
         FieldType(
@@ -199,6 +216,7 @@ FIELD_TYPES: dict[str, FieldType] = {
             DECIMAL,
             "an exact number of up to p digits, s of them after the point: decimal(10,2) for 12345678.90",
             None,
+            json_schema={"type": ["number", "string"], "pattern": f"^{NUMBER}$"},  # the pattern holds for strings
             read_as=Decimal,
         ),
         FieldType(
@@ -208,6 +226,7 @@ FIELD_TYPES: dict[str, FieldType] = {
             "RFC 3339 full-date",
             f"a day, like {EXAMPLE_DATE}",
             EXAMPLE_DATE,
+            json_schema={"type": "string", "format": "date"},
             why_not=explanations.why_no_date,
         ),
         FieldType(
@@ -217,6 +236,7 @@ FIELD_TYPES: dict[str, FieldType] = {
             "UUID",
             f"32 hexadecimal digits with hyphens, like {EXAMPLE_UUID}; stored as sent",
             EXAMPLE_UUID,
+            json_schema={"type": "string", "format": "uuid"},
             why_not=explanations.why_no_uuid,
             read_as=str,
         ),
@@ -227,11 +247,19 @@ FIELD_TYPES: dict[str, FieldType] = {
             "JSON value",
             "any JSON value, null too, of any depth; stored as the text that was sent",
             {"any": ["value"]},
+            json_schema={},
             to_column=json_texts,
             is_literal=True,
         ),
         FieldType(
-            ENUM, None, _arrow("string"), "one of its values", "a text of a list in the schema", None, read_as=str
+            ENUM,
+            None,
+            _arrow("string"),
+            "one of its values",
+            "a text of a list in the schema",
+            None,
+            json_schema={"type": "string"},
+            read_as=str,
         ),
         _array_of(_STRING),
         _array_of(_NUMBER),

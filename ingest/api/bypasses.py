@@ -31,7 +31,8 @@ Receive = Callable[[], Awaitable[Message]]
 _HEADERS = {
     name.encode(): f"HTTP_{name.upper().replace('-', '_')}"
     for name in (
-        *("accept", "authorization", "content-encoding", "expect", "host", "idempotency-key", "prefer"),
+        *("accept", "authorization", "content-encoding", "expect", "host", "idempotency-key"),
+        *("if-none-match", "prefer"),
         *("transfer-encoding", "x-loguro-dataset-id", "x-request-id"),
     )
 } | {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}

@@ -2,7 +2,7 @@
 
 from django.urls import re_path
 
-from ingest.api import views
+from ingest.api import schemas, views
 
 urlpatterns = [
     re_path(r"^$", views.RootView.as_view()),
@@ -11,6 +11,7 @@ urlpatterns = [
     re_path(r"^datasets/(?P<dataset_id>[^/]+)/?$", views.SingleView.as_view()),
     re_path(r"^datasets/(?P<dataset_id>[^/]+)/batch/?$", views.BatchView.as_view()),
     re_path(r"^datasets/(?P<dataset_id>[^/]+)/validate/?$", views.ValidateView.as_view()),
+    re_path(r"^datasets/(?P<dataset_id>[^/]+)/schema/?$", schemas.SchemaView.as_view()),
     re_path(r"^datasets/(?P<dataset_id>[^/]+)/receipts/(?P<receipt>[^/]+)/?$", views.ReceiptView.as_view()),
     re_path(r"^healthz/?$", views.HealthView.as_view()),
     re_path(r"^readyz/?$", views.ReadyView.as_view()),
