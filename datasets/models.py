@@ -105,7 +105,7 @@ class Dataset(models.Model):
 
 
 class SchemaVersion(models.Model):
-    """One version of a dataset's fields. Versions never change: a change publishes the next version."""
+    """One version of a dataset's fields. Its fields never change: a change publishes the next version."""
 
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField(help_text="The first version of a dataset is 1.")
@@ -113,6 +113,12 @@ class SchemaVersion(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    # The grace period of the version directly before. It counts only while this version is the latest.
+    previous_valid_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Until this time, records of the version before are accepted, too. If empty, they are refused.",
     )
 
     class Meta:
@@ -125,6 +131,10 @@ class SchemaVersion(models.Model):
     def field_list(self) -> list[Field]:
         """Return the fields in their order."""
         return [Field.from_json(row) for row in self.fields]
+
+    def previous(self) -> "SchemaVersion | None":
+        """Return the version directly before, None for the first one."""
+        return SchemaVersion.objects.filter(dataset=self.dataset_id, number=self.number - 1).first()
 
     def compiled(self) -> CompiledSchema:
         """Return the schema that validates and decodes records of this version."""

@@ -84,6 +84,7 @@ def save_dataset(
     changed: Collection[str] = (),
     fields: Sequence[Field] | None = None,
     author: AbstractBaseUser | None = None,
+    previous_valid_until: datetime | None = None,
 ) -> None:
     """Save a new dataset, or the changed fields of an existing one.
 
@@ -95,9 +96,11 @@ def save_dataset(
         changed: The names of the model fields to write.
         fields: The declared fields to publish if they differ from the latest schema version.
         author: The user who publishes the fields.
+        previous_valid_until: If fields are published, the end of the grace period of the version before. Until then,
+            records that match it are accepted, too. A running grace period of an older version ends.
 
     Raises:
-        ValidationError: The table could not follow the change of the schema.
+        ValidationError: The table could not follow the change of the schema, or the grace period is wrong.
     """
     with changing(dataset.project_id):
         if dataset.pk is None:
@@ -106,7 +109,14 @@ def save_dataset(
             _lock(Dataset, dataset.pk)
             dataset.save(update_fields=changed)
         if fields is not None:
-            _publish(dataset, fields, author)
+            _publish(dataset, fields, author, previous_valid_until)
+
+
+def end_grace(version: SchemaVersion) -> None:
+    """End the grace period of the version before: its records are refused from the next request on."""
+    with changing(version.dataset.project_id):
+        SchemaVersion.objects.filter(pk=version.pk).update(previous_valid_until=None)
+    version.refresh_from_db()
 
 
 def note_table(dataset: Dataset) -> None:
@@ -147,18 +157,30 @@ def bind_table(dataset: Dataset, table_id: uuid.UUID) -> None:
     Dataset.objects.filter(pk=dataset.pk).update(table_id=table_id, has_table=True)
 
 
-def _publish(dataset: Dataset, fields: Sequence[Field], author: AbstractBaseUser | None) -> None:
+def _publish(
+    dataset: Dataset,
+    fields: Sequence[Field],
+    author: AbstractBaseUser | None,
+    previous_valid_until: datetime | None = None,
+) -> None:
     """Publish fields as the next schema version, unless the latest version has the same fields."""
     _lock(Dataset, dataset.pk)  # one publisher at a time
     versions = list(dataset.versions.order_by("number"))
     if versions and versions[-1].field_list() == list(fields):
         return
-    check_successor([version.field_list() for version in versions], fields)
+    with_grace = previous_valid_until is not None
+    check_successor([version.field_list() for version in versions], fields, with_grace=with_grace)
+    if previous_valid_until is not None:
+        if not versions:
+            raise ValidationError("There is no version before the first one, so it cannot stay valid.")
+        if previous_valid_until <= clock.now():
+            raise ValidationError(f"{previous_valid_until:%Y-%m-%d %H:%M} UTC is in the past. Choose a later time.")
     SchemaVersion.objects.create(
         dataset=dataset,
         number=versions[-1].number + 1 if versions else 1,
         fields=[field.as_json() for field in fields],
         created_by=author,  # type: ignore[misc]
+        previous_valid_until=previous_valid_until,
     )
 
 

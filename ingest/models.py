@@ -29,6 +29,8 @@ class QuarantinedEntry(models.Model):
     body = models.BinaryField()
     format = models.CharField(max_length=1)
     schema_version_id = models.BigIntegerField()
+    # The records of an earlier version than `schema_version_id`: see `formats.Earlier`. Empty if there are none.
+    earlier = models.TextField(blank=True, default="")
     trace_id = models.CharField(max_length=128)
     reason = models.TextField()
     state = models.CharField(max_length=10, choices=State.choices, default=State.HELD)

@@ -14,7 +14,9 @@ from django.urls import path, reverse
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from datasets import services
+from datasets.admin import grace
 from datasets.admin.edits import edited
+from datasets.admin.grace import GraceForm
 from datasets.admin.pages import AuditedAdmin, base_url
 from datasets.admin.tenancy import ScopedFilter
 from datasets.models import Dataset, SchemaVersion
@@ -31,7 +33,7 @@ def _as_text(fields: Sequence[Field]) -> str:
     return json.dumps({"fields": [field.as_json() for field in fields]}, indent=2, ensure_ascii=False)
 
 
-class DatasetForm(forms.ModelForm[Dataset]):
+class DatasetForm(GraceForm):
     """A dataset with its current schema. Saving another schema publishes the next version.
 
     The schema field is JSON text, which the page's editor writes from its rows.
@@ -90,8 +92,18 @@ class DatasetForm(forms.ModelForm[Dataset]):
         fields = read_fields(text, {field.name for version in earlier for field in version}) if text else []
         if not versions and not fields:
             return None
-        check_successor(earlier, fields)
+        check_successor(earlier, fields, with_grace=bool(self.cleaned_data.get("grace")))
         return fields
+
+    def clean(self) -> dict[str, Any]:
+        """Raise ValidationError if the user chose a grace period that is wrong, or without a new version."""
+        data: dict[str, Any] = super().clean() or {}
+        self.grace_ends = self.chosen_end()
+        if self.grace_ends and data.get("schema") == self.current:
+            raise ValidationError(
+                {"grace": "The fields have not changed, so no version is published and no grace period begins."}
+            )
+        return data
 
     def describe_schema(self) -> str:
         """Return the change of the schema for the log."""
@@ -139,7 +151,8 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
 
     def save_model(self, request: HttpRequest, obj: Dataset, form: DatasetForm, change: bool) -> None:
         author: Any = request.user
-        services.save_dataset(obj, changed=edited(form), fields=form.cleaned_data["schema"], author=author)
+        fields, until = form.cleaned_data["schema"], form.grace_ends
+        services.save_dataset(obj, changed=edited(form), fields=fields, author=author, previous_valid_until=until)
 
     def response_add(self, request: HttpRequest, obj: Dataset, post_url_continue: str | None = None) -> HttpResponse:
         """Continue to a new API key if the project has no active one, otherwise to the dataset's page.
@@ -158,6 +171,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         return [
             path("infer/", view(self.infer_view), name="datasets_dataset_infer"),
             path("check/", view(self.check_view), name="datasets_dataset_check_new"),
+            path("<int:object_id>/end-grace/", view(self.end_grace_view), name="datasets_dataset_end_grace"),
             path("<int:object_id>/check/", view(self.check_view), name="datasets_dataset_check"),
             *super().get_urls(),
         ]
@@ -167,10 +181,15 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         current = versions[0].field_list() if versions else []
         return {
             "field_types": [{"name": each.name, "help": each.help} for each in FIELD_TYPES.values() if each.decodes_to],
+            "grace": grace.card(versions[0] if versions else None),
             "history": _history(versions[: _MAX_VERSIONS + 1])[:_MAX_VERSIONS],
             "panel": _panel(request, obj, current, request.POST.get("_sample", "")),
             "sample": request.POST.get("_sample", ""),
         }
+
+    def end_grace_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Ask for confirmation on GET. End the grace period on POST."""
+        return grace.end(request, self, self.get_object_or_404(request, object_id))
 
     def infer_view(self, request: HttpRequest) -> HttpResponse:
         """Return the fields of a pasted sample as JSON, for the user to check."""
@@ -202,7 +221,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
             raise BadRequest("The fields are not a list of names, types and descriptions.") from None
         earlier = [version.field_list() for version in dataset.versions.order_by("number")] if dataset else []
         unread = [Problem(index, text) for index, text in enumerate(read) if isinstance(text, str)]
-        found = unread or problems(earlier, fields)
+        found = unread or problems(earlier, fields, with_grace=bool(request.POST.get("grace")))
         preview = {
             "changes": list(differences(earlier[-1] if earlier else (), fields)) if len(fields) <= MAX_FIELDS else [],
             "next": len(earlier) + 1,

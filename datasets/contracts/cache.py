@@ -38,6 +38,7 @@ class DatasetRow(NamedTuple):
     id: int
     is_archived: bool
     version_id: int | None
+    previous_valid_until: datetime | None  # see SchemaVersion
 
 
 @dataclass(slots=True)

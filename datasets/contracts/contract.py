@@ -26,6 +26,14 @@ class StaleContract(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Grace:
+    """The grace period of the schema version directly before the latest one."""
+
+    schema: CompiledSchema
+    ends_ms: int  # in ms since the epoch, by Redis's clock: from then on, its records are refused
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """What holds for a request: its project, owner, key and dataset, and the schema in force."""
 
@@ -36,6 +44,7 @@ class Contract:
     dataset_id: int
     is_archived: bool
     declared: CompiledSchema
+    grace: Grace | None = None  # None: only records of the latest version are accepted
 
     @property
     def schema(self) -> CompiledSchema:

@@ -9,13 +9,14 @@ from typing import Any
 from django.conf import settings
 from django.db import close_old_connections, connection
 
+from config.common import clock
 from config.common.errors import ApiError
 from datasets.contracts.cache import DatasetRow, Entry, KeyRow
-from datasets.contracts.contract import Contract, DatasetNotFound, InactiveProject
+from datasets.contracts.contract import Contract, DatasetNotFound, Grace, InactiveProject
 from datasets.contracts.keys import Claims, InvalidApiKey
 from datasets.models import ApiKey
 from datasets.schemas.fields import Field
-from datasets.schemas.schema import compile_schema
+from datasets.schemas.schema import CompiledSchema, compile_schema
 
 # Plain SQL: compiling a query in Django costs ten times as much as running it, and every change of a project makes its
 # contracts be read again.
@@ -30,12 +31,17 @@ FROM datasets_dataset d
 LEFT JOIN datasets_schemaversion v ON v.dataset_id = d.id
     AND v.number = (SELECT max(number) FROM datasets_schemaversion WHERE dataset_id = d.id)
 WHERE """
-_DATASET_ROW = "SELECT d.project_id, d.id, d.is_archived, v.id"
+_DATASET_ROW = "SELECT d.project_id, d.id, d.is_archived, v.id, v.previous_valid_until"
+_PREVIOUS_VERSION = """
+SELECT v.id, v.fields FROM datasets_schemaversion v
+WHERE v.dataset_id = %s AND v.id <> %s ORDER BY v.number DESC LIMIT 1"""
 _KEY_OF_TOKEN = _KEYS + "k.token_id = %s AND k.project_id = %s"
 _OWNER = """
 SELECT p.owner_id FROM datasets_project p JOIN auth_user u ON u.id = p.owner_id
 WHERE p.is_active AND u.is_active AND p.id = %s"""
 _DATASET_WITH_FIELDS = _DATASET_ROW + ", v.fields" + _DATASETS + "d.id = %s AND d.project_id = %s"
+# No clock of the installation differs from Redis's by as much. Later, requests need not look at the time any more.
+_LONG_OVER_SECONDS = 86_400.0
 _TOKEN_ID = ApiKey._meta.get_field("token_id")
 
 
@@ -76,6 +82,7 @@ def _contract(revision: bytes, owner_id: int, key_id: int | None, found: tuple[A
     """Return the contract of a row of `_DATASET_WITH_FIELDS` with a schema."""
     *row, fields = found
     dataset = DatasetRow(*row)
+    version_id: Any = dataset.version_id
     return Contract(
         revision=revision,
         project_id=dataset.project_id,
@@ -83,8 +90,24 @@ def _contract(revision: bytes, owner_id: int, key_id: int | None, found: tuple[A
         key_id=key_id,
         dataset_id=dataset.id,
         is_archived=dataset.is_archived,
-        declared=compile_schema(row[-1], tuple(map(Field.from_json, json.loads(fields)))),
+        declared=_compiled(version_id, fields),
+        grace=_grace(dataset),
     )
+
+
+def _compiled(version_id: int, fields: str) -> CompiledSchema:
+    return compile_schema(version_id, tuple(map(Field.from_json, json.loads(fields))))
+
+
+def _grace(dataset: DatasetRow) -> Grace | None:
+    """Return a dataset's grace period, None if there is none or if it is long over, by whatever clock."""
+    if dataset.previous_valid_until is None:
+        return None
+    ends = _timestamp(dataset.previous_valid_until)
+    if ends < clock.seconds() - _LONG_OVER_SECONDS:
+        return None
+    ((version_id, fields),) = _select(_PREVIOUS_VERSION, (dataset.id, dataset.version_id))
+    return Grace(_compiled(version_id, fields), int(ends * 1000))
 
 
 def _timestamp(moment: datetime) -> float:

@@ -13,16 +13,19 @@ from msgspec import Raw
 
 from config.common import clock, loop
 from config.common.errors import ApiError, to_response
+from config.common.redis import RedisUnavailable
 from config.common.requests import request_id
 from datasets.contracts.contract import DatasetNotFound
 from datasets.contracts.keys import InvalidApiKey, issue_token
-from datasets.models import ApiKey, Dataset
+from datasets.models import ApiKey, Dataset, SchemaVersion
+from datasets.schemas.schema import CompiledSchema
 from ingest.api.bypasses import Accepted, ApiRequest
 from ingest.api.views import BatchView, IngestView, SingleView
-from ingest.errors import BodyTooLarge
+from ingest.errors import NOTHING_HAPPENED, BodyTooLarge, QueueUnavailable
 from ingest.queue.admission import Admission
 from ingest.queue.formats import Payload, lines_of
 from ingest.queue.quota_answers import over_quota, quota_headers
+from ingest.queue.redis_clock import RedisClock
 from ingest.validation.body import JSON, NDJSON
 from ingest.validation.record_errors import MAX_CHARACTERS
 from quotas import services as quotas
@@ -81,7 +84,20 @@ def _read(dataset: Dataset, body: bytes, form: Form) -> Payload:
         raise DatasetNotFound
     if len(body) > settings.MAX_BODY_BYTES:
         raise BodyTooLarge({"limit": settings.MAX_BODY_BYTES})
-    return form.view().validator(form.content_type)(version.compiled(), body)
+    return form.view().validator(form.content_type)(version.compiled(), body, earlier=_earlier(version))
+
+
+def _earlier(version: SchemaVersion) -> CompiledSchema | None:
+    """Return the schema of the version before if its grace period runs. Raises QueueUnavailable."""
+    ends = version.previous_valid_until
+    if ends is None:
+        return None
+    try:
+        is_over = loop.run(RedisClock.now_ms()) >= ends.timestamp() * 1000
+    except RedisUnavailable as failure:
+        raise QueueUnavailable(NOTHING_HAPPENED) from failure
+    previous = None if is_over else version.previous()
+    return previous.compiled() if previous else None
 
 
 def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:

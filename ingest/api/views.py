@@ -35,6 +35,7 @@ from ingest.monitoring.refusals import Sent
 from ingest.queue.admission import Admission, Retryable, accepted_before, admit
 from ingest.queue.formats import Payload, Rejected, packed
 from ingest.queue.quota_answers import quota_headers
+from ingest.queue.redis_clock import earlier_schema
 from ingest.validation import lenient
 from ingest.validation.body import JSON, NDJSON, media_type, read_body
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
@@ -57,7 +58,7 @@ _ROOT_PAGE = (
     '<a href="/openapi.json">description of the API</a> or the <a href="/admin/">admin</a>.</p></main></html>'
 )
 
-Validator = Callable[[Any, bytes], Payload]
+Validator = Callable[..., Payload]
 
 
 class ApiView(AsyncApiView):
@@ -198,6 +199,8 @@ class IngestView(KeyView):
         validate, body = self.validator(content_type), await self.body(contract)
         if self.takes_batches and lenient.is_preferred(meta.get("HTTP_PREFER", "")):
             validate = partial(lenient.validate_leniently, validate, content_type)
+        if contract.grace is not None:
+            validate = partial(validate, earlier=await earlier_schema(contract))
         if len(body) < _LARGE_BYTES:
             return validate(schema, body)
         return await LARGE.run(_validated, validate, schema, body)
@@ -234,6 +237,11 @@ def _validated(validate: Validator, schema: Any, body: bytes) -> Payload:
         raise BodyTooLarge({"limit": _MAX_COMMAS, "detail": detail})
     payload = validate(schema, body)
     return msgspec.structs.replace(payload, queued=packed(payload.body))
+
+
+def _validate_either(schema: Any, body: bytes, **options: Any) -> Payload:
+    """Return the payload of a body that is one record or a batch."""
+    return (validate_array if body.lstrip()[:1] == b"[" else validate_one)(schema, body, **options)
 
 
 class SingleView(IngestView):
@@ -276,7 +284,7 @@ class ValidateView(IngestView):
     def validator(self, content_type: str) -> Validator:
         if content_type == NDJSON:
             return validate_lines
-        return lambda schema, body: (validate_array if body.lstrip()[:1] == b"[" else validate_one)(schema, body)
+        return _validate_either
 
     def form(self, content_type: str, body: bytes) -> str:
         if content_type == NDJSON:

@@ -8,11 +8,11 @@ from msgspec import Struct
 from datasets.schemas.schema import CompiledSchema
 from ingest.errors import InvalidJson, InvalidRecords
 from ingest.importing.rows import Chunk, Row
-from ingest.queue.formats import ARRAY, Payload
+from ingest.queue.formats import Payload
 from ingest.validation.json_errors import check_json
 from ingest.validation.lenient import examined
-from ingest.validation.payloads import validate_array, validate_lines
-from ingest.validation.record_errors import Problem
+from ingest.validation.payloads import payload_of, validate_array, validate_lines
+from ingest.validation.record_errors import Good, Problem
 
 
 class Refusal(Struct):
@@ -29,27 +29,29 @@ class Checked(Struct):
     refused: list[Refusal]
 
 
-def check(schema: CompiledSchema, chunk: Chunk, *, are_lines: bool) -> Checked:
-    """Check the rows of a chunk as the API checks a batch with `Prefer: handling=lenient`."""
+def check(schema: CompiledSchema, earlier: CompiledSchema | None, chunk: Chunk, *, are_lines: bool) -> Checked:
+    """Check the rows of a chunk as the API checks a batch with `Prefer: handling=lenient`.
+
+    In its grace period, the `earlier` schema version takes a row that does not match `schema`.
+    """
     refused = [Refusal(row, [row.problem] if row.problem else []) for row in chunk.refused]
     texts = [row.text for row in chunk.records]
     if not texts:
         return Checked(None, refused)
     try:
         if are_lines:
-            return Checked(validate_lines(schema, b"\n".join(texts)), refused)
-        return Checked(validate_array(schema, b"[%b]" % b",".join(texts)), refused)
+            return Checked(validate_lines(schema, b"\n".join(texts), earlier=earlier), refused)
+        return Checked(validate_array(schema, b"[%b]" % b",".join(texts), earlier=earlier), refused)
     except (InvalidJson, InvalidRecords):
-        good: list[bytes] = []
+        good: list[Good] = []
         for row in chunk.records:
-            problems, text = examined(schema, row.text, partial(check_json, row.text))
-            if text is None:
+            problems, taken = examined(schema, earlier, row.text, partial(check_json, row.text))
+            if taken is None:
                 refused.append(Refusal(row, problems))
             else:
-                good.append(text)
+                good.append(taken)
     refused.sort(key=lambda each: each.row.position)
     if not good:
         return Checked(None, refused)
-    taken = b"[%b]" % b",".join(good)
-    schema.many.decode(taken)  # if the two readings disagree, fail here and not in a worker
-    return Checked(Payload(taken, ARRAY, len(good)), refused)
+    payload = payload_of(schema, [each.text for each in good], earlier, [each.by_earlier for each in good])
+    return Checked(payload, refused)

@@ -1,9 +1,10 @@
 """Send a chunk: check it under the contract in force and admit it, as the API does with a client's batch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -26,11 +27,14 @@ from ingest.errors import (
     TooManyKeys,
     TooManyRecords,
 )
-from ingest.importing.checking import Refusal, check
+from ingest.importing.checking import Checked, Refusal, check
 from ingest.importing.earlier import accepted_before
 from ingest.importing.journal import Description, Journal
 from ingest.importing.rows import Chunk
 from ingest.queue.admission import Retryable, admit
+from ingest.queue.redis_clock import earlier_schema
+
+T = TypeVar("T")
 
 # A failure that may be over after a while, if it does not say itself when to try again.
 _RETRY_SECONDS = 1.0
@@ -66,9 +70,12 @@ class Sender:
             return contract.schema
 
         try:
-            return loop.run(under_contract_without_key(self._dataset.project_id, self._dataset.pk, declared))
+            return self._under_contract(declared)
         except DatasetNotFound:
             raise self._not_found() from None
+
+    def _under_contract(self, use: Callable[[Contract], Awaitable[T]]) -> T:
+        return loop.run(under_contract_without_key(self._dataset.project_id, self._dataset.pk, use))
 
     def send(self, chunk: Chunk, *, are_lines: bool) -> Sent:
         """Send a chunk until it is accepted. Raises Refused if waiting does not help."""
@@ -95,12 +102,14 @@ class Sender:
         if self._keys_may_be_forgotten():
             accepted = accepted_before(self._dataset, self._trace_id(chunk), self._description.began)
             if accepted:
-                checked = check(self.schema(), chunk, are_lines=are_lines)
-                return Sent(accepted, checked.refused)
-        return loop.run(under_contract_without_key(self._dataset.project_id, self._dataset.pk, use))
+                return Sent(accepted, self._under_contract(partial(self._check, chunk, are_lines)).refused)
+        return self._under_contract(use)
+
+    async def _check(self, chunk: Chunk, are_lines: bool, contract: Contract) -> Checked:
+        return check(contract.schema, await earlier_schema(contract), chunk, are_lines=are_lines)
 
     async def _send_under(self, chunk: Chunk, are_lines: bool, contract: Contract) -> Sent:
-        checked = check(contract.schema, chunk, are_lines=are_lines)
+        checked = await self._check(chunk, are_lines, contract)
         if checked.payload is None:
             await check_in_force(contract)
             return Sent(0, checked.refused)

@@ -18,7 +18,7 @@ from config.common import clock
 from config.common.pipelined import SharedKeys, execute, run
 from config.common.redis import Argument, RedisUnavailable
 from config.common.threads import READING
-from datasets.contracts import revisions
+from datasets.contracts import old_form, revisions
 from datasets.contracts.contract import Contract, StaleContract
 from datasets.installation import UnusableData
 from ingest.errors import (
@@ -32,8 +32,9 @@ from ingest.errors import (
     TooManyKeys,
 )
 from ingest.queue import formats, generations, redis_keys
-from ingest.queue.formats import Payload
+from ingest.queue.formats import Earlier, Payload
 from ingest.queue.quota_answers import MAX_RETRY_AFTER_SECONDS, over_quota
+from ingest.queue.redis_clock import RedisClock
 from ingest.queue.scripts import script
 from quotas import counters
 from quotas import services as quotas
@@ -133,16 +134,6 @@ class _InFlight:
 
 _last_use_noted: dict[int | None, float] = {}
 _keys_in_progress: set[tuple[int, str]] = set()
-
-
-class _RedisClock:
-    """How many ms Redis's clock is ahead of ours. Deadlines are in Redis's time, because Redis checks them."""
-
-    ahead_ms: float | None = None
-
-    @classmethod
-    def learn(cls, server_ms: int) -> None:
-        cls.ahead_ms = server_ms - clock.seconds() * 1000
 
 
 class _Queue:
@@ -286,8 +277,8 @@ async def _call(
     """Run admit.lua, with a slot that no other admission uses meanwhile. Return its reply."""
     if _InFlight.count >= MAX_IN_FLIGHT:
         raise QueueUnavailable(_TOO_MANY)
-    if _RedisClock.ahead_ms is None:
-        _RedisClock.learn(await _server_time(_settings().timeout))
+    if RedisClock.ahead_ms is None:
+        await RedisClock.ask(_settings().timeout)
     slot = _free_slots.pop() if _free_slots else _Slot()
     slot.number += 1
     shared = _shared_keys(contract.project_id, contract.owner_id, contract.dataset_id, period)
@@ -298,6 +289,9 @@ async def _call(
         keys += (redis_keys.idempotency(contract.dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
         args += (retryable.digest, ours.idempotency_seconds, ours.idempotency_keys)
         args.append(zlib.compress(payload.rejected.answer, 1) if payload.rejected else b"")
+    if payload.earlier is not None:
+        keys.append(old_form.key(contract.schema.version_id))
+        args += _of_grace(contract, payload.earlier)
     _InFlight.count += 1
     try:
         reply: list[Any] = await run(_admit, keys, args, timeout=_settings().timeout, shared=shared)
@@ -312,7 +306,7 @@ async def _call(
         _InFlight.count -= 1
         # Also after a lost reply: its late copy has an earlier number than the next admission in this slot.
         _free_slots.append(slot)
-    _RedisClock.learn(reply[1])
+    RedisClock.learn(reply[1])
     return reply
 
 
@@ -322,11 +316,11 @@ def _arguments(contract: Contract, payload: Payload, trace_id: str, period: str,
     return [
         contract.revision,
         slot.number,
-        int(clock.seconds() * 1000 + (_RedisClock.ahead_ms or 0) + ours.timeout * 1000),
+        int(clock.seconds() * 1000 + (RedisClock.ahead_ms or 0) + ours.timeout * 1000),
         payload.count,
         contract.dataset_id,
         f"{contract.owner_id}:{period}",
-        contract.schema.version_id,
+        contract.schema.version_id if payload.earlier is None else _version_of(contract, payload.earlier),
         payload.format,
         trace_id,
         payload.queued or formats.packed(payload.body),
@@ -337,6 +331,18 @@ def _arguments(contract: Contract, payload: Payload, trace_id: str, period: str,
         ours.share,
         _Queue.generation,
     ]
+
+
+def _version_of(contract: Contract, earlier: Earlier) -> int:
+    """Return the schema version of an entry. If its records are of two versions, this is the latest."""
+    return earlier.version_id if earlier.has_all else contract.schema.version_id
+
+
+def _of_grace(contract: Contract, earlier: Earlier) -> list[Argument]:
+    """Return the arguments of admit.lua for records that were taken in a grace period."""
+    ends_ms = contract.grace.ends_ms if contract.grace else 0
+    marks = "" if earlier.has_all else earlier.text
+    return [ends_ms, contract.key_id or 0, earlier.count, marks, old_form.KEPT_SECONDS]
 
 
 @lru_cache(maxsize=16_384)
@@ -384,8 +390,3 @@ def _key_to_note(key_id: int | None) -> int | str:
         _last_use_noted.clear()
     _last_use_noted[key_id] = moment
     return key_id
-
-
-async def _server_time(timeout: float) -> int:
-    seconds, micros = await execute("TIME", timeout=timeout)
-    return int(seconds) * 1000 + int(micros) // 1000

@@ -1,7 +1,7 @@
 """How the queue holds bodies: as one JSON object, a JSON array, or NDJSON lines. Large bodies are compressed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import lz4.block
@@ -19,6 +19,7 @@ _COMPRESS_BYTES = 8192
 # A body that shrinks more than this hardly contains data, and is queued as it is. Otherwise 10 MB of spaces would be
 # queued as 41 KB, and the limit of the backlog would not limit what a worker has to read.
 _MAX_COMPRESSION_RATIO = 32
+_EARLIER = re.compile(r"([1-9][0-9]{0,18}) ([01]+)").fullmatch
 _COMPRESSED = b"\0"  # comes before an LZ4 block. No JSON text begins with this byte
 
 
@@ -31,6 +32,39 @@ class Rejected(Struct, frozen=True):
     first: list[tuple[dict[str, object], bytes]]
 
 
+class Earlier(Struct, frozen=True):
+    """Which records of a payload were taken in the grace period of the schema version before the latest one."""
+
+    version_id: int
+    marks: str  # for each record in order: 1 if the earlier version takes it, 0 if the latest does. At least one 1
+
+    @property
+    def count(self) -> int:
+        return self.marks.count("1")
+
+    @property
+    def has_all(self) -> bool:
+        """Whether no record is of the latest version."""
+        return "0" not in self.marks
+
+    @property
+    def text(self) -> str:
+        """It as text, for a stream entry and for the quarantine."""
+        return f"{self.version_id} {self.marks}"
+
+    @classmethod
+    def of(cls, version_id: int, marks: Iterable[bool]) -> "Earlier | None":
+        """Return None if no record is marked."""
+        text = "".join("1" if mark else "0" for mark in marks)
+        return cls(version_id, text) if "1" in text else None
+
+    @classmethod
+    def read(cls, text: str) -> "Earlier | None":
+        """Return what `text` was made from, None for anything else."""
+        match = _EARLIER(text)
+        return cls(int(match[1]), match[2]) if match else None
+
+
 class Payload(Struct, frozen=True):
     """A valid body, ready to be queued."""
 
@@ -39,6 +73,7 @@ class Payload(Struct, frozen=True):
     count: int
     rejected: Rejected | None = None  # None unless the client asked for lenient handling
     queued: bytes = b""  # the body as `packed` makes it, if that was done in advance
+    earlier: Earlier | None = None  # None: the latest schema version takes all records
 
 
 def lines_of(body: bytes, most: int | None = None) -> list[bytes]:

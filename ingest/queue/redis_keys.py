@@ -1,5 +1,7 @@
 """Every Redis key of the queue. Quota keys are in `quotas.counters`, revisions in `datasets.contracts.revisions`.
 
+The counts of grace periods are in `datasets.contracts.old_form`.
+
 Glossary
     generation      name of the present set of Redis data. A wiped Redis gets a new one, so that new stream IDs
                     are never mistaken for old ones
@@ -39,6 +41,8 @@ Fields of a stream entry
     b body, as `formats.packed` returns it  f format: o object, a array, l lines (NDJSON)
     n number of records                     v schema version id
     t trace id                              o original stream id (only after a replay)
+    e the earlier schema version's id, and which records it took (only if the records are of two versions; then `v` is
+      the later one): see `formats.Earlier`
     r original stream id of an entry that was renumbered, because another record has that id. The entry is stored under
       its new id, and the table's log keeps the original one: see `ingest.storing.already_stored`
 """

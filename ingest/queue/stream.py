@@ -10,7 +10,7 @@ from django.conf import settings
 
 from config.common import redis
 from ingest.queue import redis_keys
-from ingest.queue.formats import unpacked
+from ingest.queue.formats import Earlier, unpacked
 from ingest.queue.scripts import script
 
 # About how many bytes one read of the stream returns. Redis serves no other client meanwhile.
@@ -43,6 +43,7 @@ class Entry:
     origin: str  # the stream id of its acceptance. A replay has another stream_id
     queued_bytes: int  # of the body in the stream, which may be compressed
     renumbered_from: str = ""  # its original id, if it was renumbered because another record has that id
+    earlier: Earlier | None = None  # the records that are of an earlier version than `version_id`
 
     @property
     def position(self) -> int:
@@ -164,6 +165,7 @@ def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
         origin=fields.get(b"o", stream_id.encode()).decode(),
         queued_bytes=len(queued),
         renumbered_from=fields.get(b"r", b"").decode(),
+        earlier=Earlier.read(fields[b"e"].decode(errors="replace")) if b"e" in fields else None,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -26,6 +29,7 @@ _PIECE_BYTES = 4 * 1024 * 1024
 # How much deeper than usual Python may recurse while it parses a body. That takes about 100 KB of C stack.
 _EXTRA_RECURSION = 1000
 
+_texts_of_records = msgspec.json.Decoder(list[msgspec.Raw])
 _PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -60,7 +64,7 @@ def convert(
     columns: Mapping[str, pa.DataType],
     entries: Sequence[Entry],
 ) -> Converted:
-    """Convert entries to rows, each by the schema version that it was accepted under.
+    """Convert entries to rows, each record by the schema version that has taken it.
 
     Args:
         dataset: The dataset of the entries.
@@ -68,29 +72,37 @@ def convert(
         columns: The columns that the table has.
         entries: The entries, in the order of the queue.
     """
-    by_version: dict[int, list[Entry]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
-        by_version[entry.version_id].append(entry)
+        groups[_version_ids(entry)].append(entry)
     names = (field.name for version in versions.values() for field in version.schema.fields)
     has_number = keeps_version(names, columns)
     tables: list[pa.Table] = []
     failures: list[Failure] = []
-    for version_id, group in by_version.items():
-        version = versions.get(version_id)
-        if version is None:
-            failures.append(Failure(group, f"there is no schema version {version_id} of this dataset"))
-        elif changed := _changed_column(version.schema, columns):
-            failures.append(Failure(group, changed))
-        else:
-            number = version.number if has_number else None
-            for piece in _pieces(group):
-                tables += _convert_piece(dataset, version.schema, number, piece, failures)
+    for version_ids, group in groups.items():
+        found = [versions[version_id] for version_id in version_ids if version_id in versions]
+        if reason := _missing(version_ids, versions) or _changed_column(found, columns):
+            failures.append(Failure(group, reason))
+            continue
+        make = partial(_tables, dataset, found, has_number)
+        for piece in _pieces(group):
+            tables += _convert_piece(make, piece, failures)
     return Converted(pa.concat_tables(tables, promote_options="default") if tables else None, failures)
 
 
-def _changed_column(schema: CompiledSchema, columns: Mapping[str, pa.DataType]) -> str | None:
-    """Return the reason if a column has another type than the schema asks for: something else changed the table."""
-    for name, arrow_type in schema.columns().items():
+def _version_ids(entry: Entry) -> tuple[int, ...]:
+    """Return the ID of the version that has taken the entry's records, or of the later and the earlier one."""
+    return (entry.version_id, entry.earlier.version_id) if entry.earlier else (entry.version_id,)
+
+
+def _missing(version_ids: Sequence[int], versions: Mapping[int, Version]) -> str | None:
+    missing = [version_id for version_id in version_ids if version_id not in versions]
+    return f"there is no schema version {missing[0]} of this dataset" if missing else None
+
+
+def _changed_column(versions: Sequence[Version], columns: Mapping[str, pa.DataType]) -> str | None:
+    """Return the reason if a column has another type than a schema asks for: something else changed the table."""
+    for name, arrow_type in chain.from_iterable(version.schema.columns().items() for version in versions):
         if columns.get(name, arrow_type) != arrow_type:
             return f"column {name} of the table is {columns[name]}, not {arrow_type}"
     return None
@@ -107,44 +119,105 @@ def _pieces(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
 
 
 def _convert_piece(
-    dataset: Dataset, schema: CompiledSchema, number: int | None, entries: Sequence[Entry], failures: list[Failure]
+    make: Callable[[Sequence[Entry]], list[pa.Table]], entries: Sequence[Entry], failures: list[Failure]
 ) -> list[pa.Table]:
-    """Return the rows of entries of one version. Add entries that cannot be decoded to `failures`.
+    """Return the rows that `make` makes of entries. Add entries that cannot be decoded to `failures`.
 
     All entries are decoded together. If that fails, each half is tried, and so on, until the bad entries are found.
     """
     try:
-        return [to_table(schema, entries, project_id=dataset.project_id, dataset_id=dataset.pk, number=number)]
+        return make(entries)
     except Undecodable as reason:
         if len(entries) == 1:
             failures.append(Failure(entries, str(reason)))
             return []
     middle = len(entries) // 2
     halves = (entries[:middle], entries[middle:])
-    return [table for half in halves for table in _convert_piece(dataset, schema, number, half, failures)]
+    return [table for half in halves for table in _convert_piece(make, half, failures)]
+
+
+def _tables(
+    dataset: Dataset, versions: Sequence[Version], has_number: bool, entries: Sequence[Entry]
+) -> list[pa.Table]:
+    """Return the rows of entries, with a table for each version. Raises Undecodable."""
+    parts = [Part(entries, None)] if len(versions) == 1 else _parts(entries)
+    return [
+        to_table(
+            version.schema,
+            part.entries,
+            project_id=dataset.project_id,
+            dataset_id=dataset.pk,
+            number=version.number if has_number else None,
+            places=part.places,
+        )
+        for version, part in zip(versions, parts, strict=True)
+        if part.entries
+    ]
+
+
+class Part(NamedTuple):
+    """Entries with only the records of one version, and the places that these had in their entries.
+
+    The places are those of all entries in a row. None: the entries have all of their records.
+    """
+
+    entries: Sequence[Entry]
+    places: np.ndarray | None
+
+
+def _parts(entries: Sequence[Entry]) -> list[Part]:
+    """Return the records of the latest version and those of the earlier one. Raises Undecodable."""
+    parts: list[tuple[list[Entry], list[np.ndarray]]] = [([], []), ([], [])]
+    for entry in entries:
+        records = _parse(_texts_of_records, _as_array(entry))
+        _check_count(records, entry.count)
+        marks = np.frombuffer((entry.earlier.marks if entry.earlier else "").encode(), np.uint8) == ord("1")
+        if len(marks) != len(records):
+            raise Undecodable(f"the versions of {len(marks)} records are known, not of {len(records)}")
+        for (of_part, indexes), is_in_part in zip(parts, (~marks, marks), strict=True):
+            index = np.flatnonzero(is_in_part)
+            if len(index):
+                body = b"[%b]" % b",".join([records[at] for at in index])
+                of_part.append(dataclasses.replace(entry, body=body, format=ARRAY, count=len(index)))
+                indexes.append(index)
+    return [Part(of_part, np.concatenate([np.empty(0, np.int64), *indexes])) for of_part, indexes in parts]
 
 
 def to_table(
-    schema: CompiledSchema, entries: Sequence[Entry], *, project_id: int, dataset_id: int, number: int | None
+    schema: CompiledSchema,
+    entries: Sequence[Entry],
+    *,
+    project_id: int,
+    dataset_id: int,
+    number: int | None,
+    places: np.ndarray | None = None,
 ) -> pa.Table:
     """Return the rows of entries of one schema version, in their order. Raises Undecodable.
 
     `id` is the stream ID of the acceptance and the record's index: `<ms>-<seq>-<index>`, padded so that text order is
     the order of acceptance. `ingested_at` is the time of acceptance. The partition is the day of that time, in UTC. All
-    three follow from the entry, so a repeated drain writes the same rows. `number` is the number of the version, or
-    None if the table has no column for it.
+    three follow from the entry, so a repeated drain writes the same rows.
+
+    Args:
+        schema: The schema version.
+        entries: The entries.
+        project_id: The project of the dataset.
+        dataset_id: The dataset of the entries.
+        number: The number of the schema version, None if the table has no column for it.
+        places: The index of each record in its entry, None if the entries have all of their records.
     """
     records = _decode(schema, entries)
     total = len(records)
     counts = np.fromiter((entry.count for entry in entries), np.int64, len(entries))
     of_entry = pa.array(np.repeat(np.arange(len(entries)), counts))
-    index = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    if places is None:
+        places = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     accepted = [entry.origin.split("-") for entry in entries]
     prefix = pa.array([row_id_prefix(ms, seq) for ms, seq in accepted], pa.string())
     ingested = pa.array([int(ms) * 1000 for ms, _ in accepted], pa.int64()).cast(arrow_timestamp())
     base: dict[str, Any] = {
         "id": pc.binary_join_element_wise(
-            prefix.take(of_entry), pc.utf8_lpad(pa.array(index).cast(pa.string()), 5, "0"), ""
+            prefix.take(of_entry), pc.utf8_lpad(pa.array(places).cast(pa.string()), 5, "0"), ""
         ),
         "project_id": pa.array(np.full(total, project_id)),
         "dataset_id": pa.array(np.full(total, dataset_id)),
@@ -180,12 +253,12 @@ def row_id_prefix(milliseconds: str, sequence: str) -> str:
 def _decode(schema: CompiledSchema, entries: Sequence[Entry]) -> list[Any]:
     """Return the records of entries, in their order. Raises Undecodable."""
     if len(entries) > 1 and all(entry.format == OBJECT and entry.count == 1 for entry in entries):
-        records = _parse(schema, b"[%b]" % b",".join([entry.body for entry in entries]))
+        records = _parse(schema.queued, b"[%b]" % b",".join([entry.body for entry in entries]))
         _check_count(records, len(entries))
         return records
     records = []
     for entry in entries:
-        of_entry = _parse(schema, _as_array(entry))
+        of_entry = _parse(schema.queued, _as_array(entry))
         _check_count(of_entry, entry.count)
         records += of_entry
     return records
@@ -201,13 +274,13 @@ def _as_array(entry: Entry) -> bytes:
     raise Undecodable(f"unknown format {entry.format!r}")
 
 
-def _parse(schema: CompiledSchema, body: bytes) -> list[Any]:
+def _parse(decoder: msgspec.json.Decoder[list[Any]], body: bytes) -> list[Any]:
     # The stack that is in use already counts for the recursion limit. A worker's stack may be deeper than a web
     # process's was, so allow more: a body that was accepted must not be too deep here.
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + _EXTRA_RECURSION)
     try:
-        return schema.queued.decode(body)
+        return decoder.decode(body)
     except _PARSE_ERRORS as failure:
         raise Undecodable(f"the body does not match its schema version: {failure}") from failure
     finally:

@@ -159,7 +159,9 @@ def _plan(dataset: Dataset, table: DatasetTable, generation: str) -> Plan | None
 
 def _versions(dataset: Dataset, entries: list[Entry]) -> dict[int, Version]:
     """Return each schema version that the entries were accepted under, by its ID."""
-    version_ids = {entry.version_id for entry in entries}
+    version_ids = {entry.version_id for entry in entries} | {
+        entry.earlier.version_id for entry in entries if entry.earlier
+    }
     versions = SchemaVersion.objects.filter(dataset=dataset, pk__in=version_ids)
     return {version.pk: Version(version.number, version.compiled()) for version in versions}
 

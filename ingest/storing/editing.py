@@ -12,7 +12,7 @@ from datasets.models import SchemaVersion
 from ingest.errors import InvalidRecords
 from ingest.models import QuarantinedEntry, QuarantineEdit
 from ingest.queue import redis_keys
-from ingest.queue.formats import LINES, OBJECT, Payload
+from ingest.queue.formats import LINES, OBJECT, Earlier, Payload
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
 
 # The admin does not edit larger bodies: they can only be exported.
@@ -31,8 +31,9 @@ class EditRefused(Refused):
 
 def versions(entry: QuarantinedEntry) -> list[tuple[SchemaVersion, str]]:
     """Return the schema versions that an edited body can be checked against, each with its label."""
-    accepted, latest = _accepted_under(entry), entry.dataset.latest_version()
-    offered = [(accepted, f"{accepted} (this entry's version)")] if accepted else []
+    accepted, latest, earlier = _accepted_under(entry), entry.dataset.latest_version(), _earlier(entry)
+    label = f"{accepted} or {earlier} (this entry's versions)" if earlier else f"{accepted} (this entry's version)"
+    offered = [(accepted, label)] if accepted else []
     if latest and latest != accepted:
         offered.append((latest, f"{latest} (in force now)"))
     return offered
@@ -44,6 +45,12 @@ def _accepted_under(entry: QuarantinedEntry) -> SchemaVersion | None:
     Return None if the database does not have it.
     """
     return SchemaVersion.objects.filter(dataset=entry.dataset_id, pk=entry.schema_version_id).first()
+
+
+def _earlier(entry: QuarantinedEntry) -> SchemaVersion | None:
+    """Return the earlier of two schema versions that have taken an entry's records, None if only one has."""
+    earlier = Earlier.read(entry.earlier)
+    return SchemaVersion.objects.filter(dataset=entry.dataset_id, pk=earlier.version_id).first() if earlier else None
 
 
 def explain(entry: QuarantinedEntry) -> list[str]:
@@ -94,28 +101,29 @@ def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: Abs
                 f"The body holds {counted(payload.count)}, but the request was accepted with {counted(locked.count)}. "
                 "Keep the number of records: the ledger counts on it."
             )
+        by = version.pk if payload.earlier is None or not payload.earlier.has_all else payload.earlier.version_id
         QuarantineEdit.objects.create(
             entry=locked,
             author=author,  # type: ignore[misc]
             before=bytes(locked.body),
             after=payload.body,
             version_before=locked.schema_version_id,
-            version_after=version.pk,
+            version_after=by,
         )
         locked.body, locked.format = payload.body, payload.format.decode()
-        locked.schema_version_id = version.pk
-        locked.save(update_fields=["body", "format", "schema_version_id"])
+        locked.schema_version_id = by
+        locked.earlier = payload.earlier.text if payload.earlier and not payload.earlier.has_all else ""
+        locked.save(update_fields=["body", "format", "schema_version_id", "earlier"])
     entry.refresh_from_db()
 
 
 def _checked(entry: QuarantinedEntry, body: bytes, version: SchemaVersion) -> Payload:
     """Check a body as the API would, and return it as a payload. Raises ApiError."""
-    schema = version.compiled()
-    if entry.format.encode() == OBJECT:
-        return validate_one(schema, body)
-    if entry.format.encode() == LINES and not body.lstrip().startswith(b"["):
-        return validate_lines(schema, body)
-    return validate_array(schema, body)
+    earlier = _earlier(entry) if version.pk == entry.schema_version_id else None
+    form = entry.format.encode()
+    is_lines = form == LINES and not body.lstrip().startswith(b"[")
+    validate = validate_one if form == OBJECT else validate_lines if is_lines else validate_array
+    return validate(version.compiled(), body, earlier=earlier.compiled() if earlier else None)
 
 
 def _in_words(refusal: ApiError) -> list[str]:

@@ -29,6 +29,7 @@ def put(dataset: Dataset, generation: str, entries: Sequence[Entry], reason: str
                 body=entry.body,
                 format=printable(entry.format.decode(errors="replace"))[:1],
                 schema_version_id=entry.version_id,
+                earlier=entry.earlier.text if entry.earlier else "",
                 trace_id=stored_trace_id(entry),
                 reason=printable(reason),
                 created_at=clock.now(),
@@ -111,6 +112,7 @@ def _queue_again(entry: QuarantinedEntry, generation: str) -> bytes | None:
             entry.origin,
             generation,
             project_id,
+            entry.earlier,
         ],
     )
     return place

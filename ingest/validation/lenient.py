@@ -18,7 +18,8 @@ from ingest.queue.formats import ARRAY, OBJECT, Payload, Rejected, lines_of, sta
 from ingest.validation.body import NDJSON
 from ingest.validation.json_errors import TOO_DEEP, check_line
 from ingest.validation.json_text import elements, is_json
-from ingest.validation.record_errors import MAX_PROBLEMS, Problem, examine, good_text
+from ingest.validation.payloads import payload_of
+from ingest.validation.record_errors import MAX_PROBLEMS, Good, Problem, examine, good
 
 APPLIED = {"Preference-Applied": "handling=lenient"}
 
@@ -42,7 +43,12 @@ def is_preferred(header: str) -> bool:
 
 
 def validate_leniently(
-    validate: Callable[[CompiledSchema, bytes], Payload], content_type: str, schema: CompiledSchema, body: bytes
+    validate: Callable[..., Payload],
+    content_type: str,
+    schema: CompiledSchema,
+    body: bytes,
+    *,
+    earlier: CompiledSchema | None = None,
 ) -> Payload:
     """Return a payload of the good records of a batch. Its `rejected` describes the bad ones.
 
@@ -50,12 +56,12 @@ def validate_leniently(
     handled leniently.
     """
     try:
-        payload = validate(schema, body)
+        payload = validate(schema, body, earlier=earlier)
     except (InvalidJson, InvalidRecords) as refusal:
         records = _records(content_type, body, refusal)
         if records is None:
             raise
-        payload = _taken(schema, body, records)
+        payload = _taken(schema, earlier, body, records)
         if payload.count == 0:
             raise
         return payload
@@ -72,47 +78,50 @@ def _records(content_type: str, body: bytes, refusal: InvalidJson | InvalidRecor
     return elements(body) if is_batch else None
 
 
-def _taken(schema: CompiledSchema, body: bytes, records: Iterable[bytes]) -> Payload:
+def _taken(schema: CompiledSchema, earlier: CompiledSchema | None, body: bytes, records: Iterable[bytes]) -> Payload:
     starts = enumerate(starts_of_lines(body))
-    good: list[bytes] = []
+    texts: list[bytes] = []
+    marks: list[bool] = []
     problems: list[Problem] = []
     first: list[tuple[Problem, bytes]] = []
     count = 0
     for index, record in enumerate(records):
         # Once the answer is full, only find out whether a record is good.
         if len(problems) <= MAX_PROBLEMS:
-            found, text = examined(schema, record, partial(check_line, body, record, index, starts))
+            found, taken = examined(schema, earlier, record, partial(check_line, body, record, index, starts))
         else:
-            found, text = [], _good_text(schema, record)
-        if text is not None:
-            good.append(text)
+            found, taken = [], _good(schema, earlier, record)
+        if taken is not None:
+            texts.append(taken.text)
+            marks.append(taken.by_earlier)
             continue
         count += 1
         if found:
             told = [{"error": each["error"], "code": each["code"], "index": index, **each} for each in found]
             problems += told
             first.append((told[0], record))
-    taken = b"[%b]" % b",".join(good)
-    if good:
-        schema.many.decode(taken)  # if the two readings disagree, fail here and not in a worker
-    return Payload(taken, ARRAY, len(good), Rejected(count, _answer(count, problems), first[:MAX_PROBLEMS]))
+    rejected = Rejected(count, _answer(count, problems), first[:MAX_PROBLEMS])
+    payload = payload_of(schema, texts, earlier, marks) if texts else Payload(b"[]", ARRAY, 0)
+    return msgspec.structs.replace(payload, rejected=rejected)
 
 
-def examined(schema: CompiledSchema, record: bytes, check: Callable[[], None]) -> tuple[list[Problem], bytes | None]:
-    """Return the problems of a record, and its text for the queue, or None if it is bad."""
+def examined(
+    schema: CompiledSchema, earlier: CompiledSchema | None, record: bytes, check: Callable[[], None]
+) -> tuple[list[Problem], Good | None]:
+    """Return the problems of a record and None; or no problems, and it as a good one."""
     try:
         check()
-        (examined,) = examine(schema, [record], indexed=False)
+        (examined,) = examine(schema, [record], indexed=False, earlier=earlier)
     except InvalidJson as refusal:
         return [refusal.body()], None
     except RecursionError:
         return [InvalidJson({"detail": TOO_DEEP}).body()], None
-    return examined.problems, None if examined.problems else examined.text
+    return examined.problems, None if examined.problems else Good(examined.text, examined.by_earlier)
 
 
-def _good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
+def _good(schema: CompiledSchema, earlier: CompiledSchema | None, record: bytes) -> Good | None:
     try:
-        return good_text(schema, record) if is_json(record) else None
+        return good(schema, earlier, record) if is_json(record) else None
     except RecursionError:
         return None
 

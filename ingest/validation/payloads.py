@@ -3,24 +3,28 @@
 The first reading is one typed decode of whole records. Only if it refuses does a second reading look at each field and
 find every problem (`ingest.validation.record_errors`). Both read values with the decoders of
 `datasets.schemas.field_types`, so they agree on every input.
+
+In a grace period, `earlier` is the schema version before the latest one. Each record is taken by the latest version
+that it matches. Only the second reading tries the earlier version, so records of the latest version cost nothing more.
 """
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import compress, islice
 
+import msgspec
 from django.conf import settings
 
 from datasets.schemas.explanations import json_type
 from datasets.schemas.schema import CompiledSchema
 from ingest.errors import EmptyBatch, InvalidJson, InvalidRecords, TooManyRecords
-from ingest.queue.formats import ARRAY, LINES, OBJECT, Payload, lines_of, starts_of_lines
+from ingest.queue.formats import ARRAY, LINES, OBJECT, Earlier, Payload, lines_of, starts_of_lines
 from ingest.validation.json_errors import EMPTY, TOO_DEEP, check_json, check_line
 from ingest.validation.json_text import PARSE_ERRORS, elements
 from ingest.validation.msgspec_gaps import has_date_times, is_utf8, may_be_misread
 from ingest.validation.record_errors import MAX_PROBLEMS, Problem, examine
 
 
-def validate_one(schema: CompiledSchema, body: bytes) -> Payload:
+def validate_one(schema: CompiledSchema, body: bytes, *, earlier: CompiledSchema | None = None) -> Payload:
     """Return the payload of a body that must be one record.
 
     Raises:
@@ -35,10 +39,11 @@ def validate_one(schema: CompiledSchema, body: bytes) -> Payload:
         if is_utf8(body) and (not may_be_misread(body) or has_date_times(schema, b"[%b]" % body)):
             return Payload(body, OBJECT, 1)
     check_json(body)
-    return Payload(_second_reading(schema, [body], indexed=False)[1:-1], OBJECT, 1)
+    payload = _second_reading(schema, [body], earlier, indexed=False)
+    return msgspec.structs.replace(payload, body=payload.body[1:-1], format=OBJECT)
 
 
-def validate_array(schema: CompiledSchema, body: bytes) -> Payload:
+def validate_array(schema: CompiledSchema, body: bytes, *, earlier: CompiledSchema | None = None) -> Payload:
     """Return the payload of a body that must be a JSON array of records.
 
     Raises:
@@ -66,10 +71,10 @@ def validate_array(schema: CompiledSchema, body: bytes) -> Payload:
         raise EmptyBatch
     if len(records) > most:
         raise TooManyRecords({"limit": most})
-    return Payload(_second_reading(schema, records, indexed=True), ARRAY, len(records))
+    return _second_reading(schema, records, earlier, indexed=True)
 
 
-def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
+def validate_lines(schema: CompiledSchema, body: bytes, *, earlier: CompiledSchema | None = None) -> Payload:
     """Return the payload of a body that must be NDJSON: one record a line. Blank lines are ignored.
 
     Raises:
@@ -95,10 +100,12 @@ def validate_lines(schema: CompiledSchema, body: bytes) -> Payload:
     starts = enumerate(starts_of_lines(body))
     for index, line in enumerate(lines):
         check_line(body, line, index, starts)
-    return Payload(_second_reading(schema, lines, indexed=True), ARRAY, len(lines))
+    return _second_reading(schema, lines, earlier, indexed=True)
 
 
-def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed: bool) -> bytes:
+def _second_reading(
+    schema: CompiledSchema, records: Sequence[bytes], earlier: CompiledSchema | None, *, indexed: bool
+) -> Payload:
     """Return the records as an array that the typed decode accepts.
 
     This succeeds if a name occurs twice in a record, first with a wrong value: the last value counts, and only it is
@@ -109,17 +116,36 @@ def _second_reading(schema: CompiledSchema, records: Sequence[bytes], *, indexed
     """
     found: list[Problem] = []
     texts: list[bytes] = []
+    marks: list[bool] = []
     try:
-        for examined in examine(schema, records, indexed=indexed):
+        for examined in examine(schema, records, indexed=indexed, earlier=earlier):
             found += examined.problems
             texts.append(examined.text)
+            marks.append(examined.by_earlier)
             if len(found) > MAX_PROBLEMS:
                 break
         if found:
             first = records[int(str(found[0].get("index", 0)))]
             raise InvalidRecords(found[:MAX_PROBLEMS], truncated=len(found) > MAX_PROBLEMS, record=first)
-        body = b"[%b]" % b",".join(texts)
-        schema.many.decode(body)  # if the two readings disagree, fail here and not in a worker
+        return payload_of(schema, texts, earlier, marks)
     except RecursionError:  # `check_json` can parse it because its stack is less deep; this code cannot
         raise InvalidJson({"detail": TOO_DEEP}) from None
-    return body
+
+
+def payload_of(
+    schema: CompiledSchema, texts: Sequence[bytes], earlier: CompiledSchema | None, marks: Sequence[bool]
+) -> Payload:
+    """Return a payload of good records. `earlier` has taken those that are marked.
+
+    Raises:
+        msgspec.DecodeError: The two readings disagree. So this fails here and not in a worker.
+        RecursionError: A record nests too deep.
+    """
+    body = b"[%b]" % b",".join(texts)
+    by_earlier = Earlier.of(earlier.version_id, marks) if earlier else None
+    if earlier is None or by_earlier is None:
+        schema.many.decode(body)
+        return Payload(body, ARRAY, len(texts))
+    for version, is_earlier in ((schema, False), (earlier, True)):
+        version.many.decode(b"[%b]" % b",".join(compress(texts, (mark == is_earlier for mark in marks))))
+    return Payload(body, ARRAY, len(texts), earlier=by_earlier)

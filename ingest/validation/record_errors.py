@@ -6,6 +6,7 @@ answer can name.
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -37,23 +38,28 @@ class Examined(Struct, frozen=True):
     index: int
     problems: list[Problem]
     text: bytes
+    by_earlier: bool = False  # whether only the earlier schema version takes it
 
 
-def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) -> Iterator[Examined]:
+def examine(
+    schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool, earlier: CompiledSchema | None = None
+) -> Iterator[Examined]:
     """Yield each record with its problems.
 
     Args:
         schema: The schema that the records must match.
         records: JSON texts that `check_json` has accepted.
         indexed: Whether each problem gets the index of its record in the batch.
+        earlier: The schema version before, in its grace period. It takes a record that does not match `schema`. The
+            problems of a record that neither version takes are those of `schema`.
 
     Raises:
         RecursionError: A record nests too deep.
     """
     for index, record in enumerate(records):
-        text = good_text(schema, record)
-        if text is not None:
-            yield Examined(index, [], text)
+        taken = good(schema, earlier, record)
+        if taken is not None:
+            yield Examined(index, [], *taken)
             continue
         problems = _problems(schema, record)
         if not problems:  # near the depth limit, one reading may succeed and the other may fail
@@ -61,16 +67,32 @@ def examine(schema: CompiledSchema, records: Iterable[bytes], *, indexed: bool) 
         yield Examined(index, [{"index": index, **each} for each in problems] if indexed else problems, record)
 
 
-def good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
-    """Return the text for the queue if a record has no problem, else None. This is faster than `examine`.
+class Good(NamedTuple):
+    """The text for the queue of a record without problems, and whether only the earlier schema version takes it."""
+
+    text: bytes
+    by_earlier: bool
+
+
+def good(schema: CompiledSchema, earlier: CompiledSchema | None, record: bytes) -> Good | None:
+    """Return a record as a good one, or None if it has a problem. This is faster than `examine`.
 
     Args:
         schema: The schema that the record must match.
+        earlier: The schema version before, in its grace period.
         record: A JSON text that `check_json` has accepted.
 
     Raises:
         RecursionError: The record nests too deep.
     """
+    text = _good_text(schema, record)
+    if text is not None:
+        return Good(text, by_earlier=False)
+    text = _good_text(earlier, record) if earlier is not None else None
+    return None if text is None else Good(text, by_earlier=True)
+
+
+def _good_text(schema: CompiledSchema, record: bytes) -> bytes | None:
     if _is_valid(schema, record):
         return record
     if json_type(record) != "object":

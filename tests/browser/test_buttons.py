@@ -19,7 +19,7 @@ from tests.browser.support.pages import addresses
 from tests.browser.support.scene import Scene
 
 # Pages that delete or end something come last, because the pages of that object change then.
-_LAST = ("edit", "replay", "rotate", "revoke", "discard", "delete", "password")
+_LAST = ("grace-end", "edit", "replay", "rotate", "revoke", "discard", "delete", "password")
 _FRAME = "nav, header, aside#nav-sidebar, #nav-sidebar, #header-inner, [data-command]"
 _SKIPPED = re.compile("log ?out", re.IGNORECASE)
 _NUMBER = count()

@@ -175,12 +175,16 @@ function changed() {
   timer = setTimeout(check, 200);
 }
 
+function grace() {
+  return document.querySelector("[name=grace]:checked")?.value ?? "";
+}
+
 async function check() {
   const number = ++asked;
   const all = rows();
   const indexes = all.flatMap((field, index) => (field.name || field.description ? [index] : []));
   const sample = document.getElementById("sample").value;
-  const response = await post(root.dataset.check, { schema: source.value, sample }).catch(() => null);
+  const response = await post(root.dataset.check, { schema: source.value, sample, grace: grace() }).catch(() => null);
   if (number !== asked) return; // a later request is running
   const preview = document.getElementById("schema-preview");
   if (!response?.ok) {
@@ -239,6 +243,7 @@ function begin() {
     }
     changed();
   });
+  for (const choice of document.querySelectorAll("[name=grace]")) choice.addEventListener("change", changed);
   offerSearch();
   if (source.value.trim()) check();
 }

@@ -1,12 +1,13 @@
 -- Admit one request to a dataset's queue: check everything that must hold, then charge, queue and mark the dataset as
 -- pending. All or nothing: every check comes before the first write. (`room` is only a cached value, see below.)
 --
--- The keys and arguments of the Idempotency-Key are absent if the client sent none.
+-- The keys and arguments of the Idempotency-Key are absent if the client sent none. If the schema version before the
+-- latest takes records in its grace period, one key and five arguments are added at the end.
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted, time, generation, stream ID, number of records, limit, used
 --      repeated, the same, and the `rejected` of the first request with this Idempotency-Key
---      stale               the contract has changed: read it again
+--      stale               the contract has changed, or the grace period has ended: read the contract again
 --      late                the deadline has passed, or the slot has had a later request: nothing was changed
 --      unseeded            a quota counter is missing, or the generation is another: seed both and call again
 --      key_reused          the Idempotency-Key came with another body before
@@ -30,11 +31,14 @@
 -- Example: 2 records for dataset 13 of user 7, who has used 10 of 1000 records, return
 --      {'accepted', 1764000000123, 'b61c…', '1764000000123-0', 2, 1000, 12}
 
-assert((#KEYS == 18 and #ARGV == 16) or (#KEYS == 20 and #ARGV == 20), 'admit.lua: wrong number of KEYS or ARGV')
+local has_key = #KEYS >= 20 -- an Idempotency-Key
+local in_grace = #KEYS % 2 == 1
+assert(#ARGV == (has_key and 20 or 16) + (in_grace and 5 or 0), 'admit.lua: wrong number of KEYS or ARGV')
+assert(#KEYS >= 18 and #KEYS <= 21, 'admit.lua: wrong number of KEYS or ARGV')
 
 local revision_key, limit_key, used_key, delta_key, generation_key, accepted_key, queued_key, bytes_key,
     total_bytes_key, total_accepted_key, stream_key, pending_key, dirty_key, last_used_key, slots_key, room_key,
-    turns_key, slot_key, idempotency_key, known_keys_key = unpack(KEYS)
+    turns_key, slot_key, idempotency_key, known_keys_key = unpack(KEYS, 1, has_key and 20 or 18)
 
 local known_revision, -- under which the web process has read the contract
     number, -- of this request in its slot; rises by one with each request
@@ -56,7 +60,17 @@ local known_revision, -- under which the web process has read the contract
     key_seconds, -- for which an Idempotency-Key is remembered
     max_keys, -- Idempotency-Keys that a project may use in this time
     rejected -- what the answer says about the records that a lenient batch leaves out; '' for any other request
-    = unpack(ARGV)
+    = unpack(ARGV, 1, has_key and 20 or 16)
+local grace_key, grace_ends, sender, by_earlier, earlier, counted_seconds
+if in_grace then
+    grace_key = KEYS[#KEYS]
+    grace_ends, -- in ms, by this server's clock
+        sender, -- ID of the API key
+        by_earlier, -- number of records that the earlier version takes
+        earlier, -- its ID and the marks of its records (formats.Earlier); '' if it takes all, so `version_id` names it
+        counted_seconds -- after which the counts of senders are deleted
+        = unpack(ARGV, #ARGV - 4)
+end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -81,7 +95,7 @@ end
 if now > tonumber(deadline) then
     return {'late', now}
 end
-if revision ~= known_revision then
+if revision ~= known_revision or in_grace and now >= tonumber(grace_ends) then
     return {'stale', now}
 end
 if not limit or not used or generation ~= known_generation then
@@ -170,9 +184,14 @@ end
 
 -- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It does not refuse
 -- a later one.
-local id = redis.call(
-    'XADD', stream_key, '*', 'b', body, 'f', format, 'n', count, 'v', version_id, 't', trace_id
-)
+local id
+if in_grace and earlier ~= '' then
+    id = redis.call(
+        'XADD', stream_key, '*', 'b', body, 'f', format, 'n', count, 'v', version_id, 't', trace_id, 'e', earlier
+    )
+else
+    id = redis.call('XADD', stream_key, '*', 'b', body, 'f', format, 'n', count, 'v', version_id, 't', trace_id)
+end
 used = used + records
 -- MSET removes the time to live of the month's total. The next flush sets it again.
 redis.call(
@@ -191,6 +210,11 @@ if not slot then
 end
 if api_key_id ~= '' then
     redis.call('HSET', last_used_key, api_key_id, now)
+end
+if in_grace then
+    redis.call('HINCRBY', grace_key, 'records:' .. sender, by_earlier)
+    redis.call('HSET', grace_key, 'last:' .. sender, now)
+    redis.call('EXPIRE', grace_key, counted_seconds)
 end
 if idempotency_key then
     local first = digest .. generation .. ' ' .. id .. ' ' .. count

@@ -5,7 +5,7 @@
 --
 -- An entry of an earlier generation counts as accepted in the present one, because the ledger of its own is closed.
 
-assert(#KEYS == 9 and #ARGV == 11, 'replay.lua: wrong number of KEYS or ARGV')
+assert(#KEYS == 9 and #ARGV == 12, 'replay.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, accepted_key, queued_key, bytes_key, total_bytes_key, pending_key, replayed_key,
     turns_key = unpack(KEYS)
 local row_id, -- of the quarantine
@@ -18,7 +18,8 @@ local row_id, -- of the quarantine
     trace_id,
     origin, -- stream ID of its acceptance
     generation, -- the present one, as the caller knows it
-    project_id
+    project_id,
+    earlier -- the records of an earlier schema version (formats.Earlier); '' if all are of `version_id`
     = unpack(ARGV)
 
 local place = redis.call('HGET', replayed_key, row_id)
@@ -28,9 +29,12 @@ end
 if redis.call('GET', generation_key) ~= generation then
     return false
 end
-local id = redis.call(
-    'XADD', stream_key, '*', 'b', body, 'f', format, 'n', count, 'v', version_id, 't', trace_id, 'o', origin
-)
+local entry = {'b', body, 'f', format, 'n', count, 'v', version_id, 't', trace_id, 'o', origin}
+if earlier ~= '' then
+    entry[#entry + 1] = 'e'
+    entry[#entry + 1] = earlier
+end
+local id = redis.call('XADD', stream_key, '*', unpack(entry))
 place = generation .. '-' .. id
 redis.call('HSET', replayed_key, row_id, place)
 if generation ~= accepted_in then

@@ -36,6 +36,8 @@ def addresses(scene: Scene) -> dict[str, str]:
         "project-add": reverse("admin:datasets_project_add"),
         "datasets": reverse("admin:datasets_dataset_changelist"),
         "dataset": reverse("admin:datasets_dataset_change", args=dataset),
+        "dataset-grace": reverse("admin:datasets_dataset_change", args=(scene.visits.pk,)),
+        "dataset-grace-end": reverse("admin:datasets_dataset_end_grace", args=(scene.visits.pk,)),
         "dataset-add": reverse("admin:datasets_dataset_add"),
         "keys": reverse("admin:datasets_apikey_changelist"),
         "key": reverse("admin:datasets_apikey_change", args=(scene.key.pk,)),

@@ -12,6 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 
 from config.common import clock, redis
 from datasets import services
+from datasets.contracts import old_form
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.fields import Field
@@ -34,6 +35,7 @@ class Scene:
     alice: User
     project: Project
     dataset: Dataset
+    visits: Dataset  # in a grace period
     key: ApiKey
     entry: QuarantinedEntry
     limit_id: int
@@ -51,11 +53,12 @@ def furnish() -> Scene:
     orders = services.create_dataset(project=shop, name="Orders", fields=fields[:4])
     services.save_dataset(orders, fields=fields, author=alice)
     services.save_dataset(orders, fields=[*fields[1:], Field("source", "string", "web or app")], author=admin)
-    services.create_dataset(project=shop, name="Visits", fields=[Field("page", "string"), Field("ms", "number")])
+    visits = services.create_dataset(project=shop, name="Visits", fields=[Field("page", "string")])
     invoices = services.create_dataset(project=billing, name="Invoices", fields=[Field("total", "number")])
     key = services.create_key(project=shop, name="checkout service")
     services.create_key(project=shop, name="analytics", expires_at=clock.now() + timedelta(days=20))
     services.revoke_key(services.create_key(project=shop, name="old laptop"))
+    _grace(visits, alice, key)
     _traffic(orders, 400)
     _traffic(invoices, 90)
     _refusals(shop)
@@ -76,10 +79,21 @@ def furnish() -> Scene:
             change_message=what,
         )
     limit: Any = alice
-    return Scene(admin, alice, shop, orders, key, entry, limit.dataset_quota.pk, refusal_id)
+    return Scene(admin, alice, shop, orders, visits, key, entry, limit.dataset_quota.pk, refusal_id)
 
 
 _ABOUT = ("ISO 3166 code", "free or pro", "in EUR", "", "when the customer came")
+
+
+def _grace(dataset: Dataset, author: User, *keys: ApiKey) -> None:
+    """Publish a version with a grace period, in which each key has sent records of the version before."""
+    fields = [Field("page", "string"), Field("ms", "number")]
+    until = clock.now() + timedelta(days=7)
+    services.save_dataset(dataset, fields=fields, author=author, previous_valid_until=until)
+    version = dataset.latest_version()
+    assert version is not None
+    counts = {f"records:{key.pk}": 12_345 for key in keys} | {f"last:{key.pk}": clock.milliseconds() for key in keys}
+    redis.client().hset(old_form.key(version.pk), mapping=counts)
 
 
 def _traffic(dataset: Dataset, most: int) -> None:

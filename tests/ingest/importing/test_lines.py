@@ -3,13 +3,16 @@
 import gzip
 import json
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import zstandard
 from pytest_django import Settings
 
+from config.common import clock
 from datasets import services
+from datasets.contracts import old_form
 from datasets.models import Dataset
 from datasets.schemas.fields import Field
 from quotas.services import set_limit
@@ -228,3 +231,17 @@ def test_a_dataset_that_takes_no_records_is_explained(dataset: Dataset, tmp_path
     empty = services.create_dataset(project=project, name="Without a schema")
     assert "takes no records: it is archived, or has no schema yet." in import_file(empty, path).err
     assert books(project.owner, this_month()).total in (None, 0)
+
+
+def test_in_a_grace_period_a_file_may_mix_both_forms(dataset: Dataset, tmp_path: Path) -> None:
+    until = clock.now() + timedelta(hours=1)
+    services.save_dataset(dataset, fields=[*FIELDS, Field("source", "string")], previous_valid_until=until)
+    version = dataset.latest_version()
+    assert version is not None
+    mixed = [record(source="web"), record(), record(amount="x"), record()]
+    done = import_file(dataset, write_lines(tmp_path / "a.ndjson", *mixed))
+    assert done.out.startswith(f"Dataset {dataset.pk} has accepted 3 records of 4 rows.")
+    assert [row["__schemaVersion"] for row in stored(dataset)] == [2, 1, 1]
+    assert [(sender.key_id, sender.records) for sender in old_form.senders(version)] == [(0, 2)]
+    services.end_grace(version)
+    assert "accepted 0 records of 1" in import_file(dataset, write_lines(tmp_path / "b.ndjson", record())).out

@@ -51,14 +51,20 @@ ARGS = {
 OF_IDEMPOTENCY = {"digest", "remember", "max_keys", "rejected"}  # arguments that are absent without the key
 
 
-def admit(idempotency: str | None = None, slot: str = "slot", **changes: Any) -> list[Any]:
+# For records that the schema version before takes: when its grace period ends, the API key, how many records, their
+# marks, and how long the counts are kept.
+GRACE = (2**53, 3, 1, "4 01", 3600)
+
+
+def admit(idempotency: str | None = None, slot: str = "slot", grace: tuple[Any, ...] = (), **changes: Any) -> list[Any]:
     """Run the script with the example's arguments and these changes. Return its reply as text and numbers."""
     assert changes.keys() <= ARGS.keys()
     keys = [*{**KEYS, "slot": slot}.values(), *([idempotency, "known_keys"] if idempotency else [])]
     args = {**ARGS, **changes}
     if idempotency is None:
         args = {name: value for name, value in args.items() if name not in OF_IDEMPOTENCY}
-    reply = script("admit")(keys=keys, args=[*args.values()])
+    keys += ["grace"] if grace else []
+    reply = script("admit")(keys=keys, args=[*args.values(), *grace])
     return [value.decode() if isinstance(value, bytes) else value for value in reply]
 
 

@@ -38,5 +38,5 @@ def now_ms() -> int:
 
 
 def replay(row: int, accepted_in: str) -> str:
-    reply: bytes = call("replay", REPLAY, row, accepted_in, 13, b"body", "o", 2, 5, "trace", "1-1", "now", 4)
+    reply: bytes = call("replay", REPLAY, row, accepted_in, 13, b"body", "o", 2, 5, "trace", "1-1", "now", 4, "")
     return reply.decode()

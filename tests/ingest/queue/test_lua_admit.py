@@ -4,9 +4,10 @@ import time
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from config.common import redis
-from tests.ingest.queue.admitting import KEYS, admit, entries, set_up, state
+from tests.ingest.queue.admitting import GRACE, KEYS, admit, entries, set_up, state
 
 # -- accepted -----------------------------------------------------------------------------------------
 
@@ -83,6 +84,39 @@ def test_the_last_byte_of_a_backlog_fits() -> None:
     assert admit()[0] == "accepted"
     assert admit(number=2, body="")[0] == "accepted"
     assert admit(number=3, body="x")[0] == "full"
+
+
+@pytest.mark.parametrize("key", [None, "once"])
+def test_records_of_a_grace_period_are_marked_and_counted(key: str | None) -> None:
+    client = redis.client()
+    set_up()
+    first = admit(idempotency=key, grace=GRACE)
+    assert (first[0], first[4], first[6]) == ("accepted", 2, 12)
+    fields = {b"b": b"[{},{}]", b"f": b"a", b"n": b"2", b"v": b"5", b"t": b"req_123"}
+    assert entries() == [(first[3], {**fields, b"e": b"4 01"})]
+    assert client.hgetall("grace") == {b"records:3": b"1", b"last:3": str(first[1]).encode()}
+    assert 3590 <= client.ttl("grace") <= 3600
+    assert admit(idempotency=key, grace=GRACE)[3] == first[3], "the same, of its slot"
+    second = admit(number=2, key="", grace=(*GRACE[:2], 2, "", 60))
+    assert entries()[1] == (second[3], fields)
+    assert client.hgetall("grace") == {b"records:3": b"3", b"last:3": str(second[1]).encode()}
+
+
+def test_end_of_a_grace_period_changes_nothing() -> None:
+    set_up()
+    at = admit(count=0, key="")[1]
+    before = state()
+    for ends in (1, at):
+        assert admit(number=2, grace=(ends, *GRACE[1:]))[0] == "stale"
+    assert state() == before
+    assert admit(number=2, grace=(at + 60_000, *GRACE[1:]))[0] == "accepted"
+
+
+@pytest.mark.parametrize("grace", [GRACE[:4], (*GRACE, 1)])
+def test_wrong_number_of_arguments_is_refused(grace: tuple[Any, ...]) -> None:
+    set_up()
+    with pytest.raises(ResponseError, match="wrong number"):
+        admit(grace=grace)
 
 
 # -- not accepted -------------------------------------------------------------------------------------

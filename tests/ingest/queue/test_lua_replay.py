@@ -51,7 +51,7 @@ def test_replay_in_another_generation_does_nothing() -> None:
         if generation:
             redis.client().set(GENERATION, generation)
         before = everything()
-        assert call("replay", REPLAY, 7, "now", 13, b"body", "o", 2, 5, "trace", "1-1", "now", 4) is None
+        assert call("replay", REPLAY, 7, "now", 13, b"body", "o", 2, 5, "trace", "1-1", "now", 4, "") is None
         assert everything() == before
 
 

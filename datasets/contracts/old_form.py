@@ -1,0 +1,47 @@
+"""Which API keys still send records in the form of the schema version before the latest one.
+
+`admit.lua` counts the records that it takes in a grace period.
+
+Redis keys
+    grace:<id of the latest schema version>   hash: `records:<key id>` -> how many records of the version before,
+                                              `last:<key id>` -> when the last one came, in ms since the epoch
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from config.common import redis
+from datasets.models import ApiKey, SchemaVersion
+
+# The counts are deleted this long after the last such record.
+KEPT_SECONDS = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """An API key that has sent records in the earlier form."""
+
+    key_id: int  # 0: imports, which need no key
+    key: ApiKey | None  # None: it was deleted, or there was none
+    records: int
+    last: datetime
+
+
+def key(version_id: int) -> str:
+    """Return the Redis key of the counts for the grace period that a schema version has begun."""
+    return f"grace:{version_id}"
+
+
+def senders(version: SchemaVersion) -> list[Sender]:
+    """Return who has sent records of the version before `version`, the latest one first. Raises RedisError."""
+    counts = {name.decode(): int(value) for name, value in redis.client().hgetall(key(version.pk)).items()}
+    return sorted(_senders(counts), key=lambda sender: sender.last, reverse=True)
+
+
+def _senders(counts: dict[str, int]) -> Iterator[Sender]:
+    ids = [int(name.partition(":")[2]) for name in counts if name.startswith("records:")]
+    keys = ApiKey.objects.in_bulk(ids)
+    for key_id in ids:
+        last = datetime.fromtimestamp(counts[f"last:{key_id}"] / 1000, UTC)
+        yield Sender(key_id, keys.get(key_id), counts[f"records:{key_id}"], last)
