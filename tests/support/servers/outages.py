@@ -34,7 +34,7 @@ def _hidden() -> Path:
 
 @contextmanager
 def redis_away() -> Iterator[Any]:
-    """Make Redis refuse connections, as a server that is down. Yield a client that is connected all the same."""
+    """Make Redis refuse connections, as a server that is down. Yield a client that stays connected."""
     client = own_client()
     client.ping()
     _socket().rename(_hidden())
