@@ -16,11 +16,11 @@ from config.common.errors import Refused
 from datasets import services
 from datasets.admin.edits import edited
 from datasets.admin.pages import AuditedAdmin, base_url, number, page
+from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.contracts.keys import issue_token
 from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset
-from datasets.schemas.samples import snippets
 
 _ENDS = (
     ("", "Never"),

@@ -13,6 +13,7 @@ from datasets.schemas.derived_types import type_problem
 from datasets.schemas.fields import Field, is_storable, shown
 
 MAX_FIELDS = 200
+MAX_NAME_CHARACTERS = 63
 # The maximum length of a schema's text or a sample. A longer one is refused before it is parsed.
 MAX_CHARACTERS = 1_000_000
 RESERVED_NAMES = (
