@@ -90,7 +90,7 @@ class _Settings(NamedTuple):
     timeout: float  # seconds
     dataset_bytes: int
     total_bytes: int
-    share: float  # of what other projects leave of total_bytes, that one project may use
+    share: float  # one project may use this share of what other projects leave of total_bytes
     idempotency_seconds: int
     idempotency_keys: int  # of a project
 
@@ -114,7 +114,7 @@ def _forget_settings(**_: Any) -> None:
 
 
 class _Slot:
-    """A slot belongs to one admission in flight: its name, and the number of its last admission."""
+    """A slot, which one admission in flight uses: its name, and the number of its last admission."""
 
     __slots__ = ("name", "number")
 
@@ -137,7 +137,7 @@ _keys_in_progress: set[tuple[int, str]] = set()
 
 
 class _Queue:
-    """The generation that this process has last seen as its installation's. admit.lua accepts no other."""
+    """The generation that this process read last, after it had checked the data. admit.lua accepts no other."""
 
     generation = ""
 

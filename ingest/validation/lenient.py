@@ -108,7 +108,7 @@ def _taken(schema: CompiledSchema, earlier: CompiledSchema | None, body: bytes, 
 def examined(
     schema: CompiledSchema, earlier: CompiledSchema | None, record: bytes, check: Callable[[], None]
 ) -> tuple[list[Problem], Good | None]:
-    """Return the problems of a record and None; or no problems, and it as a good one."""
+    """Return the problems of a record and None, or no problems and the good record."""
     try:
         check()
         (examined,) = examine(schema, [record], indexed=False, earlier=earlier)
