@@ -78,7 +78,7 @@ def check_line(body: bytes, line: bytes, index: int, starts: Iterator[tuple[int,
         body: The whole body.
         line: The line to check. Check the lines in their order.
         index: The index of the line, for the error.
-        starts: `enumerate(starts_of_lines(body))`, the same iterator for all lines. For a fault, it is moved to this line.
+        starts: `enumerate(starts_of_lines(body))`, the same iterator for all lines. A fault moves it to its line.
     """
     fault = _fault(line, is_line=True)
     if fault is None:
