@@ -7,6 +7,7 @@ trace ID, which no other chunk has.
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import close_old_connections
 from django.db.models import Sum
 
 from config.common import clock
@@ -26,6 +27,7 @@ def accepted_before(dataset: Dataset, trace_id: str, began: datetime) -> int:
 
     Raises Refused if that cannot be known now.
     """
+    close_old_connections()  # the database may have been away
     days: int = settings.RETENTION_DAYS
     if days and began - _CLOCKS_DIFFER < clock.now() - timedelta(days=days):
         raise Refused(

@@ -168,11 +168,21 @@ def test_a_file_without_rows_has_no_records(dataset: Dataset, tmp_path: Path) ->
         assert (done.code, done.out) == (0, f"Dataset {dataset.pk} has accepted 0 records of 0 rows.\n")
 
 
-def test_a_row_that_is_larger_than_a_block_stops_the_import(
+def test_a_large_row_is_read(dataset: Dataset, tmp_path: Path) -> None:
+    large = row(country="x" * 5_000_000)
+    path = write(tmp_path / "a.csv", "\n".join([HEADER, ROW, "too,few", large, row(plan="last")]))
+    assert import_file(dataset, path).out == f"Dataset {dataset.pk} has accepted 3 records of 4 rows.\n"
+    assert [(len(each["country"]), each["plan"]) for each in stored(dataset)] == [
+        *((2, "pro"), (5_000_000, "pro"), (2, "last"))
+    ]
+    assert [each["row"] for each in refused(path)] == [3]
+
+
+def test_a_quotation_mark_that_is_not_closed_stops_the_import(
     dataset: Dataset, tmp_path: Path, settings: Settings
 ) -> None:
     settings.MAX_BODY_BYTES = 1000
-    path = write(tmp_path / "a.csv", "\n".join([HEADER, ROW, row(country='"' + "x" * 3_000_000), ROW]))
+    path = write(tmp_path / "a.csv", "\n".join([HEADER, ROW, row(country='"' + "x" * 5_000_000), ROW]))
     done = import_file(dataset, path)
     assert (done.code, done.err) == (1, "A row of the file is too large, or a quotation mark is not closed.")
 
