@@ -57,7 +57,7 @@ def is_version(name: str, kind: pa.DataType) -> bool:
 
 
 def keeps_version(names: Iterable[str], columns: Mapping[str, pa.DataType]) -> bool:
-    """Return whether rows get our VERSION. Not if a field has this name, declared before the name was reserved.
+    """Return whether rows get our VERSION. They do not if a field has this name, from before it was reserved.
 
     Args:
         names: The names of declared fields.
