@@ -17,10 +17,10 @@ from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_csv
 from datasets.schemas.schema import CompiledSchema
 from ingest.errors import InvalidJson
-from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, assign, is_literal
+from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, assign, holds_json, is_literal
 from ingest.importing.files import DataFile
 from ingest.importing.rows import Options, Row
-from ingest.validation.json_text import is_json
+from ingest.validation.json_text import is_json, not_utf8
 from ingest.validation.record_errors import Problem
 
 # An export puts a ' before texts that a spreadsheet would run as a formula: see `datasets.tables.exports.csv`.
@@ -38,13 +38,6 @@ _BOM = b"\xef\xbb\xbf"
 _encode = msgspec.json.Encoder().encode
 
 
-class _NotUtf8:
-    """Stands for a cell that is not UTF-8."""
-
-
-_NOT_UTF8 = _NotUtf8()
-
-
 class CsvSource:
     """A CSV file in UTF-8, whose first row has the names of the columns."""
 
@@ -56,6 +49,7 @@ class CsvSource:
         self._names = self._header()
         self._columns = assign(self._names, schema, options)
         self._literals = {field for _, field in self._columns.used() if is_literal(field, schema)}
+        self._json = {field for field in self._literals if field in schema.types and holds_json(field, schema)}
         self._undoes_quotes = self._columns.is_export and not options.raw
         self.notes = [IS_EXPORT] if self._columns.is_export else []
         self.notes += [_UNDOES_QUOTES] if self._undoes_quotes else []
@@ -150,40 +144,47 @@ class CsvSource:
 
     def _records(self, batch: pa.RecordBatch) -> Iterator[tuple[bytes | None, Problem | None]]:
         """Yield each row as the text of a record and its problem. A row without any value is None."""
-        used = self._columns.used()
-        columns = [self._values(batch.column(index), field) for index, field in used]
+        problems: dict[int, Problem] = {}
+        columns = [
+            self._values(batch.column(index), field, self._names[index], problems)
+            for index, field in self._columns.used()
+        ]
         record = self._columns.record
-        for values in zip(*columns, strict=True):
-            if _NOT_UTF8 in values:
-                name = self._names[used[values.index(_NOT_UTF8)][0]]
-                yield b"", InvalidJson({"detail": f"The cell of the column “{name}” is not UTF-8."}).body()
-            elif all(value is UNSET for value in values):
+        for number, values in enumerate(zip(*columns, strict=True)):
+            if all(value is UNSET for value in values):
                 yield None, None
             else:
-                yield _encode(record(*values)), None
+                yield _encode(record(*values)), problems.get(number)
 
-    def _values(self, column: pa.Array, field: str) -> list[Any]:
-        if field in self._literals:
-            return [UNSET if cell is None else _literal(cell) for cell in column.to_pylist()]
-        try:
-            texts = column.cast(pa.string())
-        except pa.ArrowInvalid:
-            return [UNSET if cell is None else _text(cell) for cell in column.to_pylist()]
-        if self._undoes_quotes:
-            texts = pc.replace_substring_regex(texts, _QUOTED, r"\1")
-        return [UNSET if cell is None else cell for cell in texts.to_pylist()]
+    def _values(self, column: pa.Array, field: str, name: str, problems: dict[int, Problem]) -> list[Any]:
+        """Return the values of cells, UNSET for each empty one. Add the problems of cells that are no value."""
+        if field not in self._literals:
+            try:
+                texts = column.cast(pa.string())
+            except pa.ArrowInvalid:
+                pass
+            else:
+                if self._undoes_quotes:
+                    texts = pc.replace_substring_regex(texts, _QUOTED, r"\1")
+                return [UNSET if cell is None else cell for cell in texts.to_pylist()]
+        is_literal, is_json_field = field in self._literals, field in self._json
+        values: list[Any] = []
+        for number, cell in enumerate(column.to_pylist()):
+            if cell is None:
+                values.append(UNSET)
+            elif is_literal and is_json(cell):
+                values.append(Raw(cell))
+            else:
+                if not_utf8(cell) is not None:
+                    problems[number] = _problem(name, "is not UTF-8")
+                elif is_json_field:  # any text would be a value of this type
+                    problems[number] = _problem(name, "is not JSON. There, a text needs double quotes")
+                values.append(cell.decode(errors="replace"))  # a literal's type refuses a text
+        return values
 
 
-def _literal(cell: bytes) -> Any:
-    """Return a cell as the JSON value that it holds, or as a text, which its type will refuse."""
-    return Raw(cell) if is_json(cell) else _text(cell)
-
-
-def _text(cell: bytes) -> Any:
-    try:
-        return cell.decode()
-    except UnicodeDecodeError:
-        return _NOT_UTF8
+def _problem(name: str, what: str) -> Problem:
+    return InvalidJson({"detail": f"The cell of the column “{name}” {what}."}).body()
 
 
 @contextmanager

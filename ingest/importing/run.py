@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,11 @@ from ingest.importing.sending import Sender
 
 _DIGEST_CHARACTERS = 32
 _BLOCK_BYTES = 1024 * 1024
+_SOURCES: dict[str, Callable[[DataFile, Options, CompiledSchema], Source]] = {
+    "ndjson": LinesSource,
+    "csv": CsvSource,
+    "parquet": ParquetSource,
+}
 _DONE = (
     "{file} was imported before, so nothing was sent. To import it a second time, wait for a day after the first, and "
     "delete {progress}."
@@ -85,7 +90,7 @@ def import_file(dataset: Dataset, places: Places, options: Options, view: View) 
             view.note(_DONE.format(file=places.file, progress=places.progress))
             return journal.progress
         sender = Sender(dataset, journal, description, view.waiting)
-        source = _source(file, options, sender.schema())
+        source = _source(file, options, sender.schemas())
         refused = RefusedRows(places.refused, size=journal.progress.refused_bytes, is_new=is_new)
         stack.enter_context(closing(refused))
         if is_new:
@@ -135,12 +140,16 @@ def _one_ahead(found: Iterator[Chunk]) -> Iterator[Chunk]:
             yield chunk
 
 
-def _source(file: DataFile, options: Options, schema: CompiledSchema) -> Source:
-    if file.format == "csv":
-        return CsvSource(file, options, schema)
-    if file.format == "parquet":
-        return ParquetSource(file, options, schema)
-    return LinesSource(file, options, schema)
+def _source(file: DataFile, options: Options, schemas: list[CompiledSchema]) -> Source:
+    """Return the source that reads a file. Its columns must fit one of the schemas."""
+    latest, *earlier = schemas
+    try:
+        return _SOURCES[file.format](file, options, latest)
+    except Refused:
+        for schema in earlier:
+            with suppress(Refused):
+                return _SOURCES[file.format](file, options, schema)
+        raise
 
 
 def _state(path: Path) -> tuple[int, int]:

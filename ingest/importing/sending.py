@@ -63,14 +63,15 @@ class Sender:
         self._dataset, self._journal, self._description = dataset, journal, description
         self._waiting = waiting  # is told why the import waits, and an empty text when it continues
 
-    def schema(self) -> CompiledSchema:
-        """Return the schema in force."""
+    def schemas(self) -> list[CompiledSchema]:
+        """Return the schema in force, and in a grace period also the one before."""
 
-        async def declared(contract: Contract) -> CompiledSchema:
-            return contract.schema
+        async def in_force(contract: Contract) -> list[CompiledSchema]:
+            earlier = await earlier_schema(contract)
+            return [contract.schema, *([earlier] if earlier else [])]
 
         try:
-            return self._under_contract(declared)
+            return self._under_contract(in_force)
         except DatasetNotFound:
             raise self._not_found() from None
 
