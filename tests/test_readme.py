@@ -12,6 +12,7 @@ from config.common.errors import ApiError
 from config.environment import Environment
 from datasets.contracts import contract, keys
 from datasets.management.commands import create_demo
+from datasets.schemas.constraints import CONSTRAINTS
 from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.schema import CompiledSchema
 from ingest import errors as ingest_errors
@@ -62,6 +63,10 @@ def test_every_field_type_is_in_the_table_with_its_column() -> None:
     columns = {name: str(each.arrow()).replace("item: ", "") for name, each in FIELD_TYPES.items() if each.decodes_to}
     columns |= {"enum": "string", "decimal(p,s)": "decimal128(p, s)"}
     assert documented == columns
+
+
+def test_every_constraint_is_in_the_table() -> None:
+    assert [row[0].strip("`") for row in table("constraints")] == list(CONSTRAINTS)
 
 
 def test_every_setting_is_in_the_table() -> None:
