@@ -10,6 +10,7 @@ from django.core.management import get_commands
 from config.common import errors as config_errors
 from config.common.errors import ApiError
 from config.environment import Environment
+from datasets.api import errors as api_errors
 from datasets.contracts import contract, keys
 from datasets.management.commands import create_demo
 from datasets.schemas.constraints import CONSTRAINTS
@@ -45,8 +46,11 @@ def commands() -> set[str]:
 
 
 def test_every_error_of_the_code_is_in_the_table() -> None:
-    assert {module.__name__ for module in (config_errors, contract, keys, ingest_errors)}  # all are imported
-    documented = {(int(status), text, code.strip("`")) for status, text, code, _ in table("errors")}
+    assert {
+        module.__name__ for module in (config_errors, contract, keys, api_errors, ingest_errors)
+    }  # all are imported
+    both = table("errors") + table("management-errors")
+    documented = {(int(status), text, code.strip("`")) for status, text, code, _ in both}
     raised = {(error.status, error.error, error.code) for error in errors() if error is not InvalidRecords}
     raised.add((ApiError.status, ApiError.error, ApiError.code))
     record_codes = {"not_an_object", "invalid_timestamp", "invalid_context", "extra_field", "missing_field"}

@@ -10,26 +10,25 @@ from django.db import DatabaseError
 from django.http import HttpResponse
 from redis.exceptions import RedisError
 
-from config.common.errors import ApiError, InternalError, json_response
+from config.common.errors import (
+    ApiError,
+    BodyTooLarge,
+    InternalError,
+    InvalidIdempotencyKey,
+    UnsupportedMediaType,
+    json_response,
+)
 from config.common.redis import RedisUnavailable
 from config.common.requests import request_id
 from config.common.threads import CHECKING, LARGE, READING
 from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under_contract
-from datasets.contracts.contract import Contract, DatasetNotFound
+from datasets.contracts.contract import Contract, DatasetNotFound, InvalidDatasetId
 from datasets.contracts.keys import Claims, read_token
 from ingest.api import openapi, receipts
 from ingest.api.authentication import ApiKeyAuthentication
 from ingest.api.bypasses import Accepted, Answer, ApiRequest, AsyncApiView
 from ingest.api.lookup import look_up
-from ingest.errors import (
-    NOTHING_HAPPENED,
-    BodyTooLarge,
-    InvalidDatasetId,
-    InvalidIdempotencyKey,
-    InvalidRecords,
-    QueueUnavailable,
-    UnsupportedMediaType,
-)
+from ingest.errors import NOTHING_HAPPENED, InvalidRecords, QueueUnavailable
 from ingest.monitoring import health, metrics, refusals
 from ingest.monitoring.refusals import Sent
 from ingest.queue.admission import Admission, Retryable, accepted_before, admit

@@ -11,12 +11,11 @@ import msgspec
 from django.conf import settings
 from msgspec import UNSET, Raw
 
-from config.common.errors import Refused
+from config.common.errors import InvalidJson, Refused
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_csv
 from datasets.schemas.schema import CompiledSchema
-from ingest.errors import InvalidJson
 from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, assign, holds_json, is_literal
 from ingest.importing.files import DataFile
 from ingest.importing.rows import Options, Row

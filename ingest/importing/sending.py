@@ -12,21 +12,13 @@ from msgspec import Struct
 from redis.exceptions import RedisError
 
 from config.common import clock, loop
-from config.common.errors import ApiError, Refused
+from config.common.errors import ApiError, BodyTooLarge, KeyReused, Refused
 from config.common.redis import RedisUnavailable
 from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under_contract_without_key
 from datasets.contracts.contract import Contract, DatasetNotFound
 from datasets.models import Dataset
 from datasets.schemas.schema import CompiledSchema
-from ingest.errors import (
-    BodyTooLarge,
-    KeyReused,
-    QueueFull,
-    QueueUnavailable,
-    QuotaExceeded,
-    TooManyKeys,
-    TooManyRecords,
-)
+from ingest.errors import QueueFull, QueueUnavailable, QuotaExceeded, TooManyKeys, TooManyRecords
 from ingest.importing.checking import Checked, Refusal, check
 from ingest.importing.earlier import accepted_before
 from ingest.importing.journal import Description, Journal

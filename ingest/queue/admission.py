@@ -15,22 +15,14 @@ from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from config.common import clock
+from config.common.errors import BodyTooLarge, KeyReused
 from config.common.pipelined import SharedKeys, execute, run
 from config.common.redis import Argument, RedisUnavailable
 from config.common.threads import READING
 from datasets.contracts import old_form, revisions
 from datasets.contracts.contract import Contract, StaleContract
 from datasets.installation import UnusableData
-from ingest.errors import (
-    NOTHING_HAPPENED,
-    OUTCOME_UNKNOWN,
-    BodyTooLarge,
-    KeyInProgress,
-    KeyReused,
-    QueueFull,
-    QueueUnavailable,
-    TooManyKeys,
-)
+from ingest.errors import NOTHING_HAPPENED, OUTCOME_UNKNOWN, KeyInProgress, QueueFull, QueueUnavailable, TooManyKeys
 from ingest.queue import formats, generations, redis_keys
 from ingest.queue.formats import Earlier, Payload
 from ingest.queue.quota_answers import MAX_RETRY_AFTER_SECONDS, over_quota

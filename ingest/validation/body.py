@@ -10,15 +10,9 @@ import zstandard
 from django.conf import settings
 from django.utils.http import parse_header_parameters
 
+from config.common.errors import BodyTooLarge, InvalidJson, LengthRequired, UnsupportedMediaType
 from config.common.threads import LARGE
-from ingest.errors import (
-    BodyTooLarge,
-    BodyTooSlow,
-    InvalidJson,
-    LengthRequired,
-    UnsupportedEncoding,
-    UnsupportedMediaType,
-)
+from ingest.errors import BodyTooSlow, UnsupportedEncoding
 from ingest.validation.room import Hold
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]  # ASGI's

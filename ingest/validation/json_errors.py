@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from django.conf import settings
 
-from ingest.errors import InvalidJson
+from config.common.errors import InvalidJson
 from ingest.validation.json_text import followed_at, not_utf8, skip_value, spans
 
 EMPTY = "The body is empty."
