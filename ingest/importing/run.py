@@ -68,9 +68,10 @@ def import_file(dataset: Dataset, places: Places, options: Options, view: View) 
 
     Each chunk takes these steps. A process that is killed between them repeats them, and nothing counts twice:
 
-    1. Admit the good records, under an Idempotency-Key made of the file's digest and the chunk's place.
-    2. Write the refused rows. What a killed run has written is written again in its place.
-    3. Write the progress.
+    1. Write the refused rows. What a killed run has written is written again in its place.
+    2. Write to the progress file what is expected.
+    3. Admit the good records, under an Idempotency-Key made of the file's digest and the chunk's place.
+    4. Write to the progress file that they were accepted.
 
     Raises Refused if the import stops before the end of the file. The same command continues it.
     """
@@ -86,19 +87,19 @@ def import_file(dataset: Dataset, places: Places, options: Options, view: View) 
         is_new = journal.description is None
         if not is_new:
             _check_same(journal.path, description, ours, journal.progress.rows)
-        if journal.progress.done:
+        if journal.progress.is_done:
             view.note(_DONE.format(file=places.file, progress=places.progress))
             return journal.progress
-        sender = Sender(dataset, journal, description, view.waiting)
-        source = _source(file, options, sender.schemas())
         refused = RefusedRows(places.refused, size=journal.progress.refused_bytes, is_new=is_new)
         stack.enter_context(closing(refused))
+        sender = Sender(dataset, journal, description, refused, view.waiting)
+        source = _source(file, options, sender.schemas())
         if is_new:
             journal.begin(description)
         for note in [*source.notes, *([] if is_new else [f"Continuing after {journal.progress.rows:,} rows."])]:
             view.note(note)
         check_unchanged = partial(_check_unchanged, places.file, as_it_was)
-        _send_all(source, sender, journal, description, refused, view, check_unchanged)
+        _send_all(source, sender, journal, description, view, check_unchanged)
         return journal.progress
 
 
@@ -107,25 +108,13 @@ def _send_all(
     sender: Sender,
     journal: Journal,
     description: Description,
-    refused: RefusedRows,
     view: View,
     check_unchanged: Callable[[], None],
 ) -> None:
     begin, most_records, most_bytes = journal.progress.end, description.most_records, description.most_bytes
     for chunk in _one_ahead(chunks(source.rows(begin), begin, most_records=most_records, most_bytes=most_bytes)):
         check_unchanged()
-        sent = sender.send(chunk, are_lines=source.are_lines)
-        refused.add(sent.refused, source.first_number)
-        before = journal.progress
-        journal.add(
-            Progress(
-                end=chunk.end,
-                rows=before.rows + chunk.rows,
-                accepted=before.accepted + sent.accepted,
-                refused=before.refused + len(sent.refused),
-                refused_bytes=refused.size,
-            )
-        )
+        sender.send(chunk, source)
         view.sending(source.fraction(), journal.progress)
     check_unchanged()
     journal.finish()
