@@ -76,7 +76,7 @@ class QuarantineEdit(models.Model):
 
 
 class DatasetRecords(Dataset):
-    """A dataset, for the admin's page of its records."""
+    """A dataset, as the admin's page of its records sees it."""
 
     class Meta:
         proxy = True

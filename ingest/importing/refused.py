@@ -22,9 +22,9 @@ class RefusedRows:
 
         Raises Refused if the file is another one.
         """
-        self.path = path
+        self.path, self.size = path, size
         self._file: BinaryIO | None = None
-        self._size = found = path.stat().st_size if path.exists() else 0
+        found = path.stat().st_size if path.exists() else 0
         if is_new and found:
             raise Refused(f"{path} exists. Move it away, or name another file for refused rows with --refused.")
         if found < size:
@@ -33,24 +33,19 @@ class RefusedRows:
                 "or name it with --refused."
             )
 
-    def write(self, refused: list[Refusal], first_number: int, at: int) -> int:
-        """Write rows from this size of the file on, and cut what follows. Return the new size.
-
-        `first_number` is the number of the row at position 0.
-        """
+    def add(self, refused: list[Refusal], first_number: int) -> None:
+        """Write rows. `first_number` is the number of the row at position 0."""
+        if not refused:
+            return
         if self._file is None:
-            if not refused and not self.path.exists():
-                return at
-            self._file = self.path.open("r+b" if self.path.exists() else "w+b")
+            self._file = self.path.open("r+b" if self.size else "w+b")
+            self._file.truncate(self.size)
+            self._file.seek(self.size)
         lines = b"".join(_line(each, first_number) for each in refused)
-        if lines or self._size != at:
-            self._file.seek(at)
-            self._file.write(lines)
-            self._file.truncate()
-            self._file.flush()
-            os.fdatasync(self._file.fileno())
-        self._size = at + len(lines)
-        return self._size
+        self._file.write(lines)
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        self.size += len(lines)
 
     def close(self) -> None:
         if self._file is not None:

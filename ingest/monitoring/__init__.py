@@ -1,1 +1,1 @@
-"""Show the state of the service: statistics, refusals, health, metrics and diagnosis."""
+"""Show how the service does: statistics, refusals, health, metrics and diagnosis."""
