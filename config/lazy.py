@@ -1,14 +1,15 @@
 """Large packages that are imported when they are first used, not when a module that uses them is imported.
 
 pyarrow, numpy and delta-rs take about 25 MB in each process. Beat never uses them. A web process uses them only for
-pages and receipts that read a table. Import them from here: `from config.lazy import pyarrow as pa`. A module that
-names their classes in annotations needs `from __future__ import annotations`.
+pages and receipts that read a table. RE2 takes 3 MB, and is used only if a schema has a pattern. Import them from here:
+`from config.lazy import pyarrow as pa`. A module that names their classes in annotations needs `from __future__ import
+annotations`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["deltalake", "numpy", "pyarrow", "pyarrow_compute", "pyarrow_csv", "pyarrow_parquet"]
+__all__ = ["deltalake", "numpy", "pyarrow", "pyarrow_compute", "pyarrow_csv", "pyarrow_parquet", "re2"]
 
 if TYPE_CHECKING:
     import deltalake
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow.compute as pyarrow_compute
     import pyarrow.csv as pyarrow_csv
     import pyarrow.parquet as pyarrow_parquet
+    import re2
 
 
 class _LazyModule:
@@ -38,6 +40,7 @@ if not TYPE_CHECKING:
     pyarrow_compute = _LazyModule("pyarrow.compute")
     pyarrow_csv = _LazyModule("pyarrow.csv")
     pyarrow_parquet = _LazyModule("pyarrow.parquet")
+    re2 = _LazyModule("re2")
 
 
 def import_for_drains() -> None:

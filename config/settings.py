@@ -82,9 +82,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
-# Requests to these paths go through the middleware. All others are the API's, which has no cookies, forms or pages (see
-# config.web.asgi).
-SITE_PATHS = ("/admin/", "/static/")
+# Requests to these paths go through the middleware. All others are the ingest API's, which has no cookies, forms or
+# pages (see config.web.asgi).
+SITE_PATHS = ("/admin/", "/static/", "/api/")
 
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.web.asgi.application"
@@ -197,8 +197,9 @@ AXES_VERBOSE = False
 # In place of these, config.checks.check_site names our variables: an operator does not set Django's settings.
 SILENCED_SYSTEM_CHECKS = [f"security.W{number:03}" for number in (4, 5, 8, 9, 12, 16, 18, 21, 25)]
 
-# The API has no middleware, so it does not redirect to HTTPS.
+# The APIs do not redirect to HTTPS: the client has already sent its token in clear text, and should fail.
 SECURE_SSL_REDIRECT = env.HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^api/"]
 SESSION_COOKIE_SECURE = env.HTTPS
 SESSION_COOKIE_AGE = 12 * 3600
 CSRF_COOKIE_SECURE = env.HTTPS

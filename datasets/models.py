@@ -1,4 +1,7 @@
-"""Projects, datasets, schema versions and API keys. Each change of a contract goes through `datasets.services`."""
+"""Projects, datasets, schema versions, API keys and personal access tokens.
+
+Each change of a contract goes through `datasets.services`.
+"""
 
 import uuid
 
@@ -157,6 +160,32 @@ class ApiKey(models.Model):
         verbose_name = "API key"
         ordering = ("-created_at",)
         indexes = (models.Index(fields=("project",), condition=Q(revoked_at=None), name="apikey_live"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PersonalAccessToken(models.Model):
+    """A user's token for the management API. It may do what its user may do. See `datasets.personal_tokens`."""
+
+    class Scope(models.TextChoices):
+        """What a token may do with the projects of its user."""
+
+        WRITE = "write", "Read and write"
+        READ = "read", "Read only"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="personal_tokens")
+    name = models.CharField(max_length=200, help_text="The person or program that uses this token.")
+    scope = models.CharField(max_length=5, choices=Scope, default=Scope.WRITE)
+    # SHA-256 of the token, in hex. A slow hash is needless: 256 random bits cannot be found by trying.
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="If empty, the token does not expire.")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ("-created_at",)
 
     def __str__(self) -> str:
         return self.name

@@ -55,7 +55,7 @@ def save_user(user: User, *, changed: Collection[str]) -> None:
 
 
 def set_members(project: Project, members: Iterable[User]) -> None:
-    """Set the users who, besides its owner, work on a project in the admin."""
+    """Set the members of a project: the users who, like its owner, work on it in the admin."""
     project.members.set(members)
 
 

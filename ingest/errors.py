@@ -5,28 +5,10 @@ from config.common.errors import ApiError
 _RETRY = {"Retry-After": "1"}
 
 
-class InvalidDatasetId(ApiError):
-    """The dataset ID in the path or the header is not a positive integer."""
-
-    status, code, error = 400, "invalid_dataset_id", "Invalid dataset ID"
-
-
-class InvalidJson(ApiError):
-    """The body is empty, is not JSON, or did not arrive completely."""
-
-    status, code, error = 400, "invalid_json", "Invalid JSON body"
-
-
 class EmptyBatch(ApiError):
     """The body of a batch is an empty array, or no array."""
 
     status, code, error = 400, "invalid_batch", "Batch body must be a non-empty array"
-
-
-class InvalidIdempotencyKey(ApiError):
-    """The header Idempotency-Key has characters or a length that are not allowed."""
-
-    status, code, error = 400, "invalid_idempotency_key", "Idempotency-Key must be 1 to 255 visible ASCII characters"
 
 
 class InvalidRecords(ApiError):
@@ -53,19 +35,6 @@ class KeyInProgress(ApiError):
     error, headers = "Request with this Idempotency-Key is in progress", _RETRY
 
 
-class KeyReused(ApiError):
-    """An earlier request with the same Idempotency-Key had another body."""
-
-    status, code = 422, "idempotency_key_reused"
-    error, confirmed = "Idempotency-Key was used with a different body", True
-
-
-class LengthRequired(ApiError):
-    """An NDJSON body came without a Content-Length."""
-
-    status, code, error = 411, "length_required", "Length required"
-
-
 class BodyTooSlow(ApiError):
     """The client sent nothing of its body for BODY_SILENCE_SECONDS."""
 
@@ -73,22 +42,10 @@ class BodyTooSlow(ApiError):
     headers = _RETRY
 
 
-class BodyTooLarge(ApiError):
-    """The body is larger than the limit, or than the backlog could ever hold."""
-
-    status, code, error = 413, "body_too_large", "Request body too large"
-
-
 class TooManyRecords(ApiError):
     """The batch has more records than MAX_BATCH_RECORDS."""
 
     status, code, error = 413, "too_many_records", "Batch has too many records"
-
-
-class UnsupportedMediaType(ApiError):
-    """The Content-Type is not one that the operation accepts."""
-
-    status, code, error = 415, "unsupported_media_type", "Unsupported media type"
 
 
 class UnsupportedEncoding(ApiError):
@@ -126,10 +83,6 @@ class QueueUnavailable(ApiError):
 
     status, code, error = 503, "queue_unavailable", "Ingest queue unavailable"
     headers, confirmed = _RETRY, True
-
-
-class QueueOutOfReach(QueueUnavailable):
-    """Redis does not answer, or too many requests wait for it. The answer does not wait until Redis has counted it."""
 
 
 class ReceiptNotFound(ApiError):

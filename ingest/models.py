@@ -76,7 +76,7 @@ class QuarantineEdit(models.Model):
 
 
 class DatasetRecords(Dataset):
-    """A dataset, as the admin's page of its records sees it."""
+    """A dataset, for the admin's page of its records."""
 
     class Meta:
         proxy = True

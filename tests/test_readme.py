@@ -10,8 +10,10 @@ from django.core.management import get_commands
 from config.common import errors as config_errors
 from config.common.errors import ApiError
 from config.environment import Environment
+from datasets.api import errors as api_errors
 from datasets.contracts import contract, keys
 from datasets.management.commands import create_demo
+from datasets.schemas.constraints import CONSTRAINTS
 from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.schema import CompiledSchema
 from ingest import errors as ingest_errors
@@ -44,8 +46,11 @@ def commands() -> set[str]:
 
 
 def test_every_error_of_the_code_is_in_the_table() -> None:
-    assert {module.__name__ for module in (config_errors, contract, keys, ingest_errors)}  # all are imported
-    documented = {(int(status), text, code.strip("`")) for status, text, code, _ in table("errors")}
+    assert {
+        module.__name__ for module in (config_errors, contract, keys, api_errors, ingest_errors)
+    }  # all are imported
+    both = table("errors") + table("management-errors")
+    documented = {(int(status), text, code.strip("`")) for status, text, code, _ in both}
     raised = {(error.status, error.error, error.code) for error in errors() if error is not InvalidRecords}
     raised.add((ApiError.status, ApiError.error, ApiError.code))
     record_codes = {"not_an_object", "invalid_timestamp", "invalid_context", "extra_field", "missing_field"}
@@ -62,6 +67,10 @@ def test_every_field_type_is_in_the_table_with_its_column() -> None:
     columns = {name: str(each.arrow()).replace("item: ", "") for name, each in FIELD_TYPES.items() if each.decodes_to}
     columns |= {"enum": "string", "decimal(p,s)": "decimal128(p, s)"}
     assert documented == columns
+
+
+def test_every_constraint_is_in_the_table() -> None:
+    assert [row[0].strip("`") for row in table("constraints")] == list(CONSTRAINTS)
 
 
 def test_every_setting_is_in_the_table() -> None:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from typing import Any
 
@@ -32,6 +34,15 @@ class TableConsole(Console):
 def cell(text: str) -> Text:
     """Return a table cell that shows the text literally: rich reads markup and emoji names in plain strings."""
     return Text(visible(text))
+
+
+def moment(text: str) -> datetime:
+    """Return an ISO 8601 date or time as a UTC time. Raise ArgumentTypeError if it is not a time."""
+    try:
+        read = datetime.fromisoformat(text)
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError(f"“{text}” is not a time. Write 2027-01-31 or 2027-01-31T12:00:00Z.") from None
 
 
 class ServiceCommand(BaseCommand):

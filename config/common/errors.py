@@ -45,6 +45,43 @@ class MethodNotAllowed(ApiError):
     status, code, error = 405, "method_not_allowed", "Method not allowed"
 
 
+class InvalidJson(ApiError):
+    """The body is empty, is not JSON, or did not arrive completely."""
+
+    status, code, error = 400, "invalid_json", "Invalid JSON body"
+
+
+class InvalidIdempotencyKey(ApiError):
+    """The header Idempotency-Key has characters or a length that are not allowed."""
+
+    status, code, error = 400, "invalid_idempotency_key", "Idempotency-Key must be 1 to 255 visible ASCII characters"
+
+
+class LengthRequired(ApiError):
+    """An NDJSON body, or a body of the management API, came without a Content-Length."""
+
+    status, code, error = 411, "length_required", "Length required"
+
+
+class BodyTooLarge(ApiError):
+    """The body is larger than the limit, or than the backlog could ever hold."""
+
+    status, code, error = 413, "body_too_large", "Request body too large"
+
+
+class UnsupportedMediaType(ApiError):
+    """The Content-Type is not one that the operation accepts."""
+
+    status, code, error = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class KeyReused(ApiError):
+    """An earlier request with the same Idempotency-Key had another body."""
+
+    status, code = 422, "idempotency_key_reused"
+    error, confirmed = "Idempotency-Key was used with a different body", True
+
+
 class InternalError(ApiError):
     """A defect of the service. The details go to the log, and never to the client."""
 

@@ -7,7 +7,8 @@ from ipaddress import ip_address
 from django.conf import settings
 from django.http import HttpRequest
 
-# In a request's environ if its user is logged in, or has just logged in: the session's key. See config.web.share.
+# In a request's environ if its user is logged in, or has just logged in: the session's key, or the digest of the
+# personal access token. See config.web.share.
 LOGGED_IN = "admin.logged_in"
 
 # Visible ASCII only: an ID goes into a header and a column, which must not hold line breaks or controls.

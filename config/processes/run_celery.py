@@ -16,7 +16,7 @@ def run_worker(name: str, queue: str, processes: int) -> int:
 
     A single process runs its tasks itself. Otherwise Celery would run a second process that only hands over tasks, and
     the memory would double.
-    If it dies at its work, the supervisor starts another, as Celery would.
+    If it dies while it works, the supervisor starts another, as Celery would.
     """
     worker = app.Worker(
         hostname=f"{name}@{socket.gethostname()}",

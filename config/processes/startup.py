@@ -96,8 +96,8 @@ def is_healthy(address: Address, port: int) -> bool:
 class Claim:
     """A locked file, which allows one `up` at a time in a data directory. The supervisor inherits the lock.
 
-    The lock becomes free when `up` and its supervisor have ended, in whatever way. If `up` was killed, its process ID
-    stays in the file.
+    The lock becomes free when `up` and its supervisor have ended, even if they were killed. If `up` was killed, its
+    process ID stays in the file.
     """
 
     def __init__(self, directory: Path) -> None:

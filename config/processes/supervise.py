@@ -44,7 +44,7 @@ class Program:
     rank: int
     stop_seconds: int = 20
     umask: int = UMASK
-    environment: Mapping[str, str] = field(default_factory=dict)  # defaults: the operator's own variables win
+    environment: Mapping[str, str] = field(default_factory=dict)  # the operator's own variables override these
 
 
 def log_dir() -> Path:

@@ -16,6 +16,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, bool], ...]], ...] = (
             ("datasets.Project", "folder", False),
             ("datasets.Dataset", "dataset", False),
             ("datasets.ApiKey", "key", False),
+            ("datasets.PersonalAccessToken", "passkey", False),
         ),
     ),
     (

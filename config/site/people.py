@@ -77,7 +77,7 @@ class FailedLoginsAdmin(ReadOnlyAdmin[AccessAttempt]):
 
 
 def tried_username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
-    """Return the username of a login, cut to what the database holds: only the browser limits its length."""
+    """Return the username of a login, cut to the length of its column: only the browser limits the length."""
     tried: str = (credentials or {}).get("username") or request.POST.get("username", "")
     return tried[:255].replace("\0", "")
 

@@ -16,7 +16,7 @@ from django.template.loader import render_to_string
 from redis.exceptions import RedisError
 
 from config.common import clock
-from datasets.admin.tenancy import projects_of
+from datasets.access import projects_of
 from datasets.models import Dataset, Project
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import health, heartbeat, statistics

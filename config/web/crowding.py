@@ -53,7 +53,7 @@ def make_room() -> int:
 
 
 def _silent_seconds() -> dict[Client, float]:
-    """Return for each client's connection how long ago we sent something over it, or else the client opened it."""
+    """Return, for each client's connection, the seconds since we sent something over it, or since it was opened."""
     ports = {_port(each) for _, each in sockets() if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)}
     found = {}
     for number, each in sockets():

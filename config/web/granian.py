@@ -4,7 +4,7 @@
 - It keeps room for new connections.
 - It ends when granian's main process is gone. A main process that was killed cannot stop its workers, and they would
   hold the port forever.
-- It sets options of the listening socket, which notice lost clients.
+- It sets options of the listening socket, so that the kernel notices lost clients.
 - It tunes Python's garbage collector and the switch between threads.
 """
 

@@ -46,7 +46,7 @@ async def was_discarded(receive: Receive, announced: str) -> bool:
 
 
 async def keep_open(scope: Mapping[str, Any], *, sender: int | None) -> None:
-    """Keep a client's connection open beyond the server's use of it, and discard what comes.
+    """Keep a client's connection open when the server closes it, and discard what comes.
 
     The sender is a project, or None for everyone without a good key. A stranger may send as much as one body may have,
     and a project four times as much.

@@ -1,9 +1,10 @@
-"""Limit the admin's share of a web process, so that requests to /admin/ cannot take the API's processor time.
+"""Limit what the admin and the management API take of a web process, so that clients can still send records.
 
-- ADMIN_THREADS threads serve the admin. The same number of requests may wait for one of them, for at most a second.
-- Requests of people who are not logged in may use a fifth of one core, and up to two seconds of processor time in one
-  burst. Further requests get 503 before Django sees them. Anyone can ask for a password check, which costs a third of
-  a second.
+- ADMIN_THREADS threads serve the admin. The same number of requests may wait for one of them, for at most a second. The
+  management API has threads of its own, half as many: a program that sends many requests does not keep people out.
+- Requests of people who are not logged in, and of programs without a valid token, may use a fifth of one core, and up
+  to two seconds of processor time in one burst. Further requests get 503 before Django sees them. Anyone can ask for a
+  password check, which costs a third of a second.
 """
 
 import asyncio
@@ -16,10 +17,11 @@ from typing import Any
 from django.conf import settings
 
 from config.common.requests import LOGGED_IN
+from datasets import personal_tokens
 
 _WAIT_SECONDS = 1.0
 _RETRY_SECONDS = 5
-_MAX_SESSIONS = 1_000
+_MAX_KNOWN = 1_000
 _SESSION = re.compile(rf"(?:^|;\s*){settings.SESSION_COOKIE_NAME}=([^;]+)").search
 PAGE = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Busy</title>'
@@ -51,54 +53,63 @@ class Budget:
 
 
 _strangers = Budget(share=0.2, burst=2.0)
-_sessions: dict[str, None] = {}  # of people who were logged in when this process last served them
-_threads = asyncio.Semaphore(settings.ADMIN_THREADS)
+# Sessions of people who were logged in when this process last served them, and digests of tokens that were valid.
+_known: dict[str, None] = {}
 
 
-class _Line:
-    """Requests that are served by a thread, or wait for one."""
+class Places:
+    """The threads for one kind of request, and the line of those that wait for one."""
 
-    length = 0
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._free = asyncio.Semaphore(threads)
+        self._in_line = 0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[bool]:
+        """Take one of the threads while the block runs. Yields False if none is free in time."""
+        if self._in_line >= 2 * self.threads:
+            yield False
+            return
+        self._in_line += 1
+        try:
+            try:
+                await asyncio.wait_for(self._free.acquire(), _WAIT_SECONDS)
+            except TimeoutError:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                self._free.release()
+        finally:
+            self._in_line -= 1
+
+
+ADMIN = Places(settings.ADMIN_THREADS)
+MANAGEMENT_API = Places(max(2, settings.ADMIN_THREADS // 2))
 
 
 class Visitor:
-    """The sender of a request to the admin: a user who is logged in, or a stranger."""
+    """The sender of a request: a user who is logged in, a program with a valid token, or a stranger."""
 
-    def __init__(self, environ: Mapping[str, Any]) -> None:
-        found = _SESSION(environ.get("HTTP_COOKIE", ""))
-        self._session = found[1] if found else ""
+    def __init__(self, environ: Mapping[str, Any], *, of_api: bool) -> None:
+        if of_api:
+            self._pass = personal_tokens.digest_of(environ.get("HTTP_AUTHORIZATION", "").partition(" ")[2].strip())
+        else:
+            found = _SESSION(environ.get("HTTP_COOKIE", ""))
+            self._pass = found[1] if found else ""
 
     def is_welcome(self) -> bool:
         """Return whether there is processor time for this visitor."""
-        return self._session in _sessions or _strangers.spend(0)
+        return self._pass in _known or _strangers.spend(0)
 
     def charge(self, environ: Mapping[str, Any], seconds: float) -> None:
-        """Charge a served request to strangers, or remember the session of a person who is or was just logged in."""
-        session = environ.get(LOGGED_IN)
-        if session is None:
+        """Charge a served request to strangers, or remember who is or was just logged in."""
+        shown = environ.get(LOGGED_IN)
+        if shown is None:
             _strangers.spend(seconds)
-        elif session not in _sessions:
-            while len(_sessions) >= _MAX_SESSIONS:
-                _sessions.pop(next(iter(_sessions)), None)
-            _sessions[session] = None
-
-
-@asynccontextmanager
-async def place() -> AsyncIterator[bool]:
-    """Take one of the admin's threads while the block runs. Yields False if none is free in time."""
-    if _Line.length >= 2 * settings.ADMIN_THREADS:
-        yield False
-        return
-    _Line.length += 1
-    try:
-        try:
-            await asyncio.wait_for(_threads.acquire(), _WAIT_SECONDS)
-        except TimeoutError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            _threads.release()
-    finally:
-        _Line.length -= 1
+        elif shown not in _known:
+            while len(_known) >= _MAX_KNOWN:
+                _known.pop(next(iter(_known)), None)
+            _known[shown] = None

@@ -1,4 +1,4 @@
-"""The admin and its static files: Django's own WSGI handler, called in threads."""
+"""The admin, its static files and the management API: Django's own WSGI handler, called in threads."""
 
 import asyncio
 import time
@@ -11,19 +11,24 @@ from urllib.parse import unquote_to_bytes
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import close_old_connections
+from django.http import HttpRequest
 
 from config.common import loop
-from config.common.errors import ApiError
+from config.common.errors import ApiError, to_response
+from config.common.requests import request_id
 from config.common.threads import Lane
 from config.web import share
+from datasets.api.errors import ServiceUnavailable
 from ingest.validation.body import arrive
 from ingest.validation.room import Hold
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
+_BUSY = {"detail": "More requests arrive than this server can serve now. Nothing was done. Send the request again."}
 _handler = WSGIHandler()
 _PAGES = Lane("admin", settings.ADMIN_THREADS)
+_CALLS = Lane("management", share.MANAGEMENT_API.threads)
 _FILES = Lane("static", 2)
 _STREAMS = Lane("streams", max(2, settings.ADMIN_THREADS // 2))
 
@@ -46,6 +51,8 @@ async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         environ = _environ(scope)
         if scope["path"].startswith(settings.STATIC_URL):
             answer = await _FILES.run(_file, environ)
+        elif scope["path"].startswith("/api/"):
+            answer = await _call_of_api(environ, receive, hold)
         else:
             answer = await _page(environ, receive, hold)
     await _send(answer, receive, send)
@@ -54,18 +61,43 @@ async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
 async def _page(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer:
     """Return Django's answer if the admin's share allows it, else a page that asks to try again."""
     busy = Answer(503, [*share.HEADERS, (b"content-length", b"%d" % len(share.PAGE))], share.PAGE)
-    visitor = share.Visitor(environ)
+    visitor = share.Visitor(environ, of_api=False)
     if not visitor.is_welcome():
         return busy
     try:
         environ["wsgi.input"] = BytesIO(await _body(environ, receive, hold))
     except ApiError:  # the body came too slowly, its connection was lost, or there is no memory for it
         return busy
-    async with share.place() as place:
+    async with share.ADMIN.place() as place:
         if not place:
             return busy
         answer = await _PAGES.run(_whole_or_stream, environ)
     visitor.charge(environ, answer.seconds)
+    return answer
+
+
+async def _call_of_api(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer:
+    """Return Django's answer to a request of the management API, or an error in JSON."""
+    visitor = share.Visitor(environ, of_api=True)
+    try:
+        if not visitor.is_welcome():
+            raise ServiceUnavailable(_BUSY)
+        environ["wsgi.input"] = BytesIO(await _body(environ, receive, hold))
+        async with share.MANAGEMENT_API.place() as place:
+            if not place:
+                raise ServiceUnavailable(_BUSY)
+            answer = await _CALLS.run(_whole_or_stream, environ)
+    except ApiError as refusal:
+        return _refused(environ, refusal)
+    visitor.charge(environ, answer.seconds)
+    return answer
+
+
+def _refused(environ: dict[str, Any], refusal: ApiError) -> Answer:
+    request = HttpRequest()
+    request.META = environ
+    answer = _read(_answer_of(to_response(refusal)))
+    answer.headers += [(b"connection", b"close"), (b"x-request-id", request_id(request).encode())]
     return answer
 
 
@@ -136,7 +168,10 @@ def _start_response(status: str, headers: Any, error: Any = None, /) -> Callable
 
 
 def _call(environ: dict[str, Any]) -> Answer:
-    response: Any = _handler(environ, _start_response)
+    return _answer_of(_handler(environ, _start_response))
+
+
+def _answer_of(response: Any) -> Answer:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
     headers += [(b"set-cookie", cookie.OutputString().encode("latin-1")) for cookie in response.cookies.values()]
     return Answer(response.status_code, headers, b"", response)

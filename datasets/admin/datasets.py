@@ -18,13 +18,14 @@ from datasets.admin import grace
 from datasets.admin.edits import edited
 from datasets.admin.grace import GraceForm
 from datasets.admin.pages import AuditedAdmin, base_url
+from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.models import Dataset, SchemaVersion
 from datasets.schemas.changes import Problem, check_successor, differences, problems
 from datasets.schemas.declarations import MAX_FIELDS, check_size, read_fields, read_row
 from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.fields import Field
-from datasets.schemas.samples import example_record, infer, snippets
+from datasets.schemas.samples import example_record, infer
 
 _MAX_VERSIONS = 50
 

@@ -9,27 +9,18 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path, reverse
-from django.utils.timesince import timesince, timeuntil
 
-from config.common import clock
 from config.common.errors import Refused
 from datasets import services
 from datasets.admin.edits import edited
+from datasets.admin.expiring import ExpiringForm, last_used, state_of
 from datasets.admin.pages import AuditedAdmin, base_url, number, page
+from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.contracts.keys import issue_token
 from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset
-from datasets.schemas.samples import snippets
 
-_ENDS = (
-    ("", "Never"),
-    ("7", "In 7 days"),
-    ("30", "In 30 days"),
-    ("90", "In 90 days"),
-    ("365", "In a year"),
-    ("date", "On a date"),
-)
 # For each choice: hours, and its label after “The old key expires”.
 _GRACES = ((0, "immediately"), (1, "in 1 hour"), (24, "in 24 hours"), (168, "in 7 days"))
 
@@ -37,40 +28,21 @@ _GRACES = ((0, "immediately"), (1, "in 1 hour"), (24, "in 24 hours"), (168, "in 
 _SHOWN = ("id", "state", "last_used", "created_at", "expires_at", "revoked_at")
 
 
-class KeyForm(forms.ModelForm[ApiKey]):
+class KeyForm(ExpiringForm):
     """A new key: its project, its name, and when it expires."""
-
-    ends = forms.ChoiceField(
-        label="Expires", choices=_ENDS, required=False, widget=forms.Select(attrs={"class": "ours-input"})
-    )
-    ends_on = forms.DateField(
-        label="Expires on",
-        required=False,
-        widget=forms.DateInput(attrs={"type": "date", "class": "ours-input"}),
-        help_text="The first day (UTC) on which the key no longer works.",
-    )
 
     class Meta:
         model = ApiKey
         fields = ("project", "name")
 
     def clean(self) -> dict[str, Any]:
-        data: dict[str, Any] = super().clean() or {}
+        data = super().clean()
         project, name = data.get("project"), data.get("name")
         # This also stops a second key when a browser reloads the page with the token, which sends the form again.
         if self.instance._state.adding and project and project.keys_in_force().filter(name=name).exists():
             raise ValidationError(
                 {"name": "The project has an active key with this name. Choose another name, or rotate that key."}
             )
-        chosen, moment = data.get("ends"), clock.now()
-        if chosen == "date":
-            day = data.get("ends_on")
-            end = day and moment.replace(year=day.year, month=day.month, day=day.day, hour=0, minute=0, second=0)
-            if end is None or end <= moment:
-                raise ValidationError({"ends_on": "Choose a day in the future."})
-            self.instance.expires_at = end.replace(microsecond=0)
-        elif chosen:
-            self.instance.expires_at = moment + timedelta(days=int(chosen))
         return data
 
 
@@ -102,21 +74,11 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> str:
-        if key.revoked_at is not None:
-            return "revoked"
-        if key.expires_at is None:
-            return "active"
-        if key.expires_at <= clock.now():
-            return "expired"
-        return f"active, expires in {timeuntil(key.expires_at, depth=1)}"
+        return state_of(key.expires_at, key.revoked_at)
 
     @admin.display(description="last used", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> str:
-        if key.last_used_at is None:
-            return "never"
-        if clock.now() - key.last_used_at < timedelta(minutes=1):
-            return "in the last minute"
-        return f"{timesince(key.last_used_at, depth=1)} ago"
+        return last_used(key.last_used_at)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
         services.save_key(obj, changed=edited(form))

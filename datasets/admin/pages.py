@@ -11,8 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
 
+from datasets.access import projects_of
 from datasets.admin.edits import GuardedAdmin
-from datasets.admin.tenancy import projects_of
 from datasets.models import Project
 
 _Model = TypeVar("_Model", bound=Model)

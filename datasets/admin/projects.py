@@ -13,6 +13,7 @@ from django.urls import reverse
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from datasets import services
+from datasets.access import may_create_projects
 from datasets.admin.edits import edited
 from datasets.admin.pages import AuditedAdmin
 from datasets.admin.tenancy import ITSELF, scope
@@ -115,7 +116,7 @@ class ProjectAdmin(AuditedAdmin[Project]):
         return int(project.datasets_in)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return super().has_add_permission(request) and request.user.has_perm("datasets.add_project")
+        return may_create_projects(request.user)
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Project | None = None) -> dict[str, Any]:
         return {} if obj else {"slug": ("name",)}

@@ -14,12 +14,12 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import BadRequest
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.html import strip_tags
 from django.utils.text import capfirst
 
-from datasets.models import Project
+from datasets.access import projects_of
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -30,17 +30,6 @@ _Model = TypeVar("_Model", bound=Model)
 
 # The `tenant_path` of the project itself.
 ITSELF = ""
-
-
-def projects_of(user: User | AnonymousUser) -> QuerySet[Project]:
-    """Return the projects that a user sees."""
-    if user.is_superuser:
-        return Project.objects.all()
-    if not (user.is_active and user.is_staff):
-        return Project.objects.none()
-    # A subquery, not a join: an owner who is also a member must not see the project twice.
-    shared = Project.members.through._default_manager.filter(user=user.pk).values("project")
-    return Project.objects.filter(Q(owner_id=user.pk) | Q(pk__in=shared))
 
 
 def scope(queryset: QuerySet[_Model], user: User | AnonymousUser) -> QuerySet[_Model]:

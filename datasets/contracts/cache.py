@@ -1,4 +1,4 @@
-"""The contracts that this process has read, and the refusals. The event loop and threads use them at the same time."""
+"""The contracts and refusals that this process has read. The event loop and threads use them at the same time."""
 
 import threading
 import time

@@ -6,6 +6,12 @@ from config.common.errors import ApiError, Refused
 from datasets.schemas.schema import CompiledSchema
 
 
+class InvalidDatasetId(ApiError):
+    """The dataset ID in the path or the header is not a positive integer."""
+
+    status, code, error = 400, "invalid_dataset_id", "Invalid dataset ID"
+
+
 class DatasetNotFound(ApiError):
     """No such dataset, another project's, archived, or without a schema: one answer for all."""
 

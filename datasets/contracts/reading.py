@@ -18,8 +18,8 @@ from datasets.models import ApiKey
 from datasets.schemas.fields import Field
 from datasets.schemas.schema import CompiledSchema, compile_schema
 
-# Plain SQL: compiling a query in Django costs ten times as much as running it, and every change of a project makes its
-# contracts be read again.
+# Plain SQL: to compile a query in Django costs ten times as much as to run it, and after every change of a project, its
+# contracts are read again.
 _KEYS = """
 SELECT k.project_id, k.token_id, k.id, k.expires_at, p.owner_id, p.default_dataset_id
 FROM datasets_apikey k
@@ -111,7 +111,7 @@ def _grace(dataset: DatasetRow) -> Grace | None:
 
 
 def _timestamp(moment: datetime) -> float:
-    """SQLite has no time zones; Django writes UTC."""
+    """Return a time as a Unix timestamp. SQLite returns it without a time zone, and Django writes UTC."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
 
+from datasets.schemas.constraints import CONSTRAINTS
 from datasets.schemas.declarations import MAX_FIELDS, field_problems
 from datasets.schemas.fields import Field
 
@@ -66,6 +67,11 @@ def _changes(before: Field, after: Field) -> Iterator[Change]:
         yield Change("changed", name, f"Also accepts {_quoted(more)}.")
     if less:
         yield Change("changed", name, f"Records with {_quoted(less)} are refused from now on. Older rows keep it.")
+    for what in CONSTRAINTS:
+        old, new = getattr(before, what), getattr(after, what)
+        if old != new:
+            was, now = ("none" if value is None else f"“{value}”" for value in (old, new))
+            yield Change("changed", name, f"{what}: {was} becomes {now} for new records. Older rows stay.")
     for what in ("description", "unit"):
         old, new = getattr(before, what), getattr(after, what)
         if old != new:

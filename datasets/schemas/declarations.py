@@ -9,10 +9,12 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from datasets.schemas.constraints import MAX_MATCHED_CHARACTERS
 from datasets.schemas.derived_types import type_problem
 from datasets.schemas.fields import Field, is_storable, shown
 
 MAX_FIELDS = 200
+MAX_NAME_CHARACTERS = 63
 # The maximum length of a schema's text or a sample. A longer one is refused before it is parsed.
 MAX_CHARACTERS = 1_000_000
 RESERVED_NAMES = (
@@ -114,6 +116,8 @@ def read_row(row: Any) -> Field | str:
     type_name = said["type"].replace(", ", ",")
     if type_name.endswith("?"):
         said["optional"], type_name = True, type_name[:-1]
+    if "pattern" in said:
+        said.setdefault("max_length", MAX_MATCHED_CHARACTERS)
     return Field.from_json({**said, "type": type_name})
 
 
@@ -125,6 +129,14 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _is_limit(value: Any) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
 # What a row may say about a field: the check of its form, and the form in words.
 _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (_is_text, "a text"),
@@ -133,6 +145,11 @@ _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "unit": (_is_text, "a text"),
     "optional": (lambda value: isinstance(value, bool), "true or false"),
     "values": (_are_texts, "a list of texts"),
+    "minimum": (_is_limit, "a number or a text"),
+    "maximum": (_is_limit, "a number or a text"),
+    "min_length": (_is_length, "a whole number from 0"),
+    "max_length": (_is_length, "a whole number from 0"),
+    "pattern": (_is_text, "a text"),
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from datasets.schemas.checked import checked
+from datasets.schemas.constraints import constrained, constraint_problem
 from datasets.schemas.decimals import MAX_DIGITS, Decimals
 from datasets.schemas.explanations import json_type
 from datasets.schemas.field_types import DECIMAL, ENUM, FIELD_TYPES, FieldType, json_texts
@@ -26,23 +27,23 @@ MAX_VALUE_CHARACTERS = 200
 
 def type_of(field: Field) -> FieldType:
     """Return the type of a field that `type_problem` has no problem with."""
-    plain = FIELD_TYPES.get(field.type)
-    if plain is not None and not field.optional and not field.values:
-        return plain
-    # Fields with other names or descriptions have the same type.
-    return _derived(dataclasses.replace(field, name="", description="", unit=""))
+    said = dataclasses.replace(field, name="", description="", unit="")  # these do not change the type
+    is_plain = said == Field("", field.type) and field.type in FIELD_TYPES
+    return FIELD_TYPES[field.type] if is_plain else _derived(said)
 
 
 @lru_cache(maxsize=4096)
 def _derived(field: Field) -> FieldType:
+    found = constrained(_unconstrained(field), field)
+    return _optional(found) if field.optional else found
+
+
+def _unconstrained(field: Field) -> FieldType:
+    """Return the type of a field as if it were required and had no constraints."""
     decimal = _DECIMAL(field.type)
     if decimal:
-        found = _decimal(field.type, Decimals(int(decimal[1]), int(decimal[2])))
-    elif field.type == ENUM:
-        found = _enum(field.values)
-    else:
-        found = FIELD_TYPES[field.type]
-    return _optional(found) if field.optional else found
+        return _decimal(field.type, Decimals(int(decimal[1]), int(decimal[2])))
+    return _enum(field.values) if field.type == ENUM else FIELD_TYPES[field.type]
 
 
 def _decimal(name: str, numbers: Decimals) -> FieldType:
@@ -117,9 +118,11 @@ def type_problem(field: Field) -> str | None:
         if field.type.startswith("decimal"):
             return f"write how many digits in all, and after the point, like decimal(10,2), not {field.type}."
         return f"there is no type “{shown(field.type)}”. Types: {', '.join(FIELD_TYPES)}."
-    if field.type == ENUM:
-        return _values_problem(field.values)
-    return f"only an {ENUM} has values, {field.type} has none." if field.values else None
+    if field.type == ENUM and (problem := _values_problem(field.values)):
+        return problem
+    if field.values and field.type != ENUM:
+        return f"only an {ENUM} has values, {field.type} has none."
+    return constraint_problem(_unconstrained(field), field)
 
 
 def _values_problem(values: Sequence[str]) -> str | None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+Limit = int | float | str
+
 # Every record has these, so they are not declared.
 ALWAYS_THERE = ("timestamp", "context")
 
@@ -26,6 +28,11 @@ class Field:
         optional: Whether a record may leave the field out, or have null.
         values: The texts that an enum accepts.
         unit: The unit of the values, for people.
+        minimum: The least value of a number, integer, decimal, date or timestamp, as JSON holds it.
+        maximum: The greatest value.
+        min_length: The least number of characters of a string, or of elements of an array.
+        max_length: The greatest number of them.
+        pattern: A regular expression of RE2 that is found in each string.
     """
 
     name: str
@@ -34,6 +41,11 @@ class Field:
     optional: bool = False
     values: tuple[str, ...] = ()
     unit: str = ""
+    minimum: Limit | None = None
+    maximum: Limit | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    pattern: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what a schema version stores: the name, type and description, and what is not the default."""

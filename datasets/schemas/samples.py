@@ -1,8 +1,10 @@
-"""Infer fields from sample records, and make a sample record and code snippets from fields."""
+"""Infer fields from sample records, suggest names for them, and make an example record from fields."""
 
 import json
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +12,22 @@ import msgspec
 from django.core.exceptions import ValidationError
 from msgspec import Raw
 
-from datasets.schemas.declarations import MAX_FIELDS, check_size
+from datasets.schemas.declarations import MAX_FIELDS, MAX_NAME_CHARACTERS, check_size, field_problems
 from datasets.schemas.derived_types import type_of
 from datasets.schemas.explanations import json_type
 from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.fields import ALWAYS_THERE, Field, shown
 
 MAX_SAMPLE_RECORDS = 1000
-PLACEHOLDER = "YOUR_API_KEY"
-_MAX_VALUE_BYTES = 500  # longer values of a sample are left out of snippets
+_MAX_VALUE_BYTES = 500  # longer values of a sample are left out of examples
+_MAX_EXACT = 2**53  # a double holds every whole number up to this one
+
+# What a value may be guessed to be: a type, or one of these. Each kind of a chain also holds the kinds before it.
+_NUMBERS = ("whole", "long", "huge", "number")  # whole numbers: up to 2^53, up to 64 bits, larger; and any number
+_TEXTS = ("timestamp", "date", "uuid", "string")
+_EMPTY = "[]"  # an array without elements
+# A whole number in a field with such a name is an ID, which never gets a fraction: `id`, `order_id`, `orderId`, `IDs`.
+_ID = re.compile(r"(?:^|[^A-Za-z])[Ii][Dd]s?$|[a-z0-9]I[Dd]s?$").search
 
 
 @dataclass(slots=True)
@@ -32,54 +41,139 @@ class Inferred:
 def infer(text: str) -> Inferred:
     """Return the fields of one record, an array of records, or NDJSON.
 
+    A name stays as it is in the sample, even if no field can have it: see `suggested_names`.
+
     Raises:
         ValidationError: The text is none of these, or it has too many names.
     """
-    inferred = Inferred()
-    seen: dict[str, dict[str, int]] = {}
     records = _records(text)
+    seen: dict[str, dict[str, int]] = {}  # the first record with each kind of value, by name
     present: Counter[str] = Counter()
     for number, record in enumerate(records, 1):
         present.update(record.keys())
         for name, value in record.items():
             if name not in ALWAYS_THERE:
-                seen.setdefault(name, {}).setdefault(_type_of(bytes(value)), number)
+                seen.setdefault(name, {}).setdefault(_kind(bytes(value)), number)
     if len(seen) > MAX_FIELDS:
         raise ValidationError(
             f"The sample has {len(seen)} fields besides timestamp and context. The limit is {MAX_FIELDS}. "
             "Move the others into context."
         )
-    for name, types in seen.items():
-        known = [each for each in types if each in FIELD_TYPES]
-        missing = len(records) - present[name]
-        if not known:
-            inferred.notes.append(_unknown_type(name, types))
-            continue
-        # A field that looks like a time in only some records is a string.
-        chosen = "string" if set(known) == {"string", "timestamp"} else known[0]
-        inferred.fields.append(Field(name, chosen))
-        is_text = set(types) <= {"string", "timestamp"}
-        others = [] if is_text else [f"{each} in record {types[each]}" for each in types if each != chosen]
-        if others:
-            inferred.notes.append(
-                f"“{shown(name)}” is {chosen} in record {types.get(chosen, 1)}, but {_and(others)}: "
-                "a field has one type."
-            )
-        elif missing:
-            inferred.notes.append(
-                f"“{shown(name)}” is missing in {missing} of {len(records)} records: every field is required."
-            )
+    inferred = Inferred(notes=list(_always_there(records)))
+    for name, kinds in seen.items():
+        is_optional = "null" in kinds or present[name] < len(records)
+        kinds.pop("null", None)
+        inferred.fields.append(Field(name, _type(name, kinds), optional=is_optional))
+        inferred.notes += _notes(name, kinds)
+    optional = [shown(each.name) for each in inferred.fields if each.optional]
+    if optional:
+        inferred.notes.append(f"Optional, because a record lacks the field or has null: {', '.join(optional)}.")
     return inferred
 
 
-def _unknown_type(name: str, types: Collection[str]) -> str:
-    """Return the note on a field whose values are of no field type."""
-    if set(types) == {"null"}:
-        return (
-            f"“{shown(name)}” is null in every sample, so its type is unknown. "
-            "Add the field yourself, or move it into context."
+def _kind(value: bytes) -> str:
+    """Return the narrowest kind of a sample's value."""
+    found = json_type(value)
+    if found == "string":
+        return next(each for each in _TEXTS if FIELD_TYPES[each].accepts(value))
+    if found == "number":
+        return _kind_of_number(value)
+    if found == "array":
+        return _kind_of_array(value)
+    return "json" if found == "object" else found
+
+
+def _kind_of_number(value: bytes) -> str:
+    if FIELD_TYPES["integer"].accepts(value):
+        return "whole" if abs(int(value)) <= _MAX_EXACT else "long"
+    if not FIELD_TYPES["number"].accepts(value):
+        return "json"
+    return "huge" if value.strip().removeprefix(b"-").isdigit() else "number"
+
+
+def _kind_of_array(value: bytes) -> str:
+    if FIELD_TYPES["integer[]"].accepts(value):
+        numbers = msgspec.json.decode(value, type=list[int])
+        if not numbers:
+            return _EMPTY
+        return "whole[]" if max(map(abs, numbers)) <= _MAX_EXACT else "long[]"
+    return next((each for each in ("number[]", "timestamp[]", "string[]") if FIELD_TYPES[each].accepts(value)), "json")
+
+
+def _type(name: str, kinds: Collection[str]) -> str:
+    """Return the type for values of these kinds. Values of several types get the first one, or json if it holds all."""
+    kinds = [each for each in kinds if each != _EMPTY] or kinds
+    elements = [each.removesuffix("[]") for each in kinds if each.endswith("[]") and each != _EMPTY]
+    if kinds and len(elements) == len(kinds):
+        widest = _widest(elements)
+        return f"{_typed(name, widest)}[]" if widest else "json"
+    if elements or not kinds or {"json", _EMPTY} & set(kinds):
+        return "json"
+    return _typed(name, _widest(kinds) or next(iter(kinds)))
+
+
+def _widest(kinds: Collection[str]) -> str | None:
+    """Return the one kind that holds values of all these kinds, or None."""
+    if len(set(kinds)) == 1:
+        return next(iter(kinds))
+    if set(kinds) <= set(_NUMBERS):
+        return max(kinds, key=_NUMBERS.index)
+    return "string" if set(kinds) <= set(_TEXTS) else None
+
+
+def _typed(name: str, kind: str) -> str:
+    """Return the type of a kind. A small whole number is only an integer if its field's name says that it is an ID.
+
+    A column keeps its type forever, and a number that happens to be whole in a sample may get a fraction later.
+    """
+    if kind == "long" or (kind == "whole" and _ID(name)):
+        return "integer"
+    return "number" if kind in _NUMBERS else kind
+
+
+def _notes(name: str, kinds: Mapping[str, int]) -> Iterator[str]:
+    """Yield what an admin should know about the type that was chosen."""
+    chosen = _type(name, kinds)
+    if not kinds:
+        yield (
+            f"“{shown(name)}” is null in every sample, so its type is unknown. The type json takes any value. "
+            "Choose another type if you know it: it cannot be changed later."
         )
-    return f"“{shown(name)}” is {_and(types)}, which no field type holds. Move it into context."
+    elif set(kinds) == {_EMPTY}:
+        yield (
+            f"“{shown(name)}” is an empty array in every sample, so the type of its elements is unknown. The type json "
+            "takes any value. Choose another type if you know it: it cannot be changed later."
+        )
+    elif chosen == "number" and {"long", "huge"} & set(kinds):
+        first = min(number for kind, number in kinds.items() if kind in ("long", "huge"))
+        yield (
+            f"“{shown(name)}” has more digits in record {first} than a number keeps. "
+            "Choose decimal with enough digits to keep it exactly."
+        )
+    if chosen != "json" and not chosen.endswith("[]") and _widest(kinds) is None:
+        (_, first), *others = kinds.items()
+        differing = [
+            f"{_typed(name, kind)} in record {number}" for kind, number in others if _typed(name, kind) != chosen
+        ]
+        yield f"“{shown(name)}” is {chosen} in record {first}, but {_and(differing)}: a field has one type."
+
+
+def _always_there(records: Sequence[Mapping[str, Raw]]) -> Iterator[str]:
+    """Yield what clients must change about the timestamp and the context of their records."""
+    missing = [name for name in ALWAYS_THERE if any(name not in record for record in records)]
+    if missing:
+        forms = {"timestamp": "“timestamp”, like 2026-06-10T10:58:00Z", "context": "“context”, an object like {}"}
+        yield f"Clients must also send {_and(forms[name] for name in missing)} with each record."
+    for number, record in enumerate(records, 1):
+        sent = bytes(record.get("timestamp", b'""'))
+        if "timestamp" in record and not FIELD_TYPES["timestamp"].accepts(sent):
+            why = FIELD_TYPES["timestamp"].why_not(sent)
+            yield f"The “timestamp” of record {number} is not valid, and clients must send it differently. {why}"
+            break
+    for number, record in enumerate(records, 1):
+        if json_type(bytes(record.get("context", b"{}"))) != "object":
+            yield f"The “context” of record {number} is not an object, and clients must send an object."
+            break
 
 
 def _records(text: str) -> list[dict[str, Raw]]:
@@ -106,13 +200,44 @@ def _records(text: str) -> list[dict[str, Raw]]:
     return records[:MAX_SAMPLE_RECORDS]
 
 
-def _type_of(value: bytes) -> str:
-    found = json_type(value)
-    return "timestamp" if found == "string" and FIELD_TYPES["timestamp"].accepts(value) else found
-
-
 def _and(words: Any) -> str:
     return " and ".join(words)
+
+
+def suggested_names(names: Sequence[str], earlier: Collection[str] = ()) -> dict[int, str]:
+    """Return a name to use instead, by index, for each name that no field can have, or that another field has.
+
+    `Customer Name` becomes `customer_name`, and `2fa` and reserved names get a `_` in front.
+    """
+    unusable = {index for index, name in enumerate(names) if list(field_problems([Field(name, "string")], earlier))}
+    taken = {name.lower() for index, name in enumerate(names) if index not in unusable}
+    seen: set[str] = set()
+    suggested: dict[int, str] = {}
+    for index, name in enumerate(names):
+        if name not in ALWAYS_THERE and (index in unusable or name.lower() in seen):
+            suggested[index] = _free(_usable(name, index), taken)
+            taken.add(suggested[index])
+        seen.add(name.lower())
+    return suggested
+
+
+def _usable(name: str, index: int) -> str:
+    """Return a valid name that is like another: `Größe (m)` becomes `grosse_m`."""
+    plain = "".join(each for each in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(each))
+    usable = re.sub(r"[^a-z0-9_]+", "_", plain)
+    if not usable.strip("_"):
+        return f"field_{index + 1}"
+    usable = usable if usable == plain else usable.strip("_")
+    is_valid = not list(field_problems([Field(usable[:MAX_NAME_CHARACTERS], "string")]))
+    return (usable if is_valid else f"_{usable}")[:MAX_NAME_CHARACTERS]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    number, free = 1, name
+    while free.lower() in taken:
+        number += 1
+        free = f"{name[: MAX_NAME_CHARACTERS - 4]}_{number}"
+    return free
 
 
 def example_record(fields: Sequence[Field], sample: str = "") -> str:
@@ -121,9 +246,15 @@ def example_record(fields: Sequence[Field], sample: str = "") -> str:
     types = {each.name: type_of(each) for each in fields}
     record |= {name: each.example for name, each in types.items()}
     types["timestamp"] = FIELD_TYPES["timestamp"]
-    for name, value in _first(sample).items():
+    given = _first(sample)
+    names = [name for name in given if name not in ALWAYS_THERE][:MAX_FIELDS]
+    renamed = {names[index]: name for index, name in suggested_names(names).items()}
+    for sent, value in given.items():
+        name = sent if sent in types else renamed.get(sent, sent)
         if name in types and len(value) <= _MAX_VALUE_BYTES and types[name].accepts(value):
-            record[name] = json.loads(value)
+            # As a string, a decimal stays exact in every language.
+            is_text = types[name].name.startswith("decimal") and json_type(value) == "number"
+            record[name] = value.decode().strip() if is_text else json.loads(value)
     return json.dumps(record, ensure_ascii=False)
 
 
@@ -133,59 +264,3 @@ def _first(sample: str) -> dict[str, bytes]:
         return {name: bytes(value) for name, value in _records(sample)[0].items()} if sample.strip() else {}
     except ValidationError:
         return {}
-
-
-@dataclass(frozen=True, slots=True)
-class Snippet:
-    """Code in one language that sends a record."""
-
-    language: str
-    text: str
-
-
-def snippets(
-    base_url: str, dataset_id: int | str, fields: Sequence[Field], token: str = PLACEHOLDER, sample: str = ""
-) -> list[Snippet]:
-    """Return code that sends an example record, with the values of a sample if there is one."""
-    record = example_record(fields, sample)
-    url = f"{base_url}/datasets/{dataset_id}"
-    shell = record.replace("'", "'\\''")
-    return [
-        Snippet(
-            "curl",
-            f"curl -X POST {url} \\\n  -H 'Authorization: Bearer {token}' \\\n"
-            f"  -H 'Content-Type: application/json' \\\n  --data '{shell}'",
-        ),
-        Snippet("Python", _PYTHON.format(url=url, token=token, record=_python(json.loads(record)))),
-        Snippet("JavaScript", _JAVASCRIPT.format(url=json.dumps(url), token=token, record=_indented(record))),
-    ]
-
-
-# It needs only the standard library. It prints a refusal like any other answer.
-_PYTHON = """import json, urllib.error, urllib.request
-
-request = urllib.request.Request(
-    {url!r},
-    headers={{'Authorization': 'Bearer {token}', 'Content-Type': 'application/json'}},
-    data=json.dumps({record}).encode(),
-)
-try:
-    answer = urllib.request.urlopen(request)
-except urllib.error.HTTPError as refusal:
-    answer = refusal
-print(answer.status, answer.read().decode())"""
-# Without a top-level `await`, which works in modules only, not in scripts.
-_JAVASCRIPT = """fetch({url}, {{
-  method: 'POST',
-  headers: {{ Authorization: 'Bearer {token}', 'Content-Type': 'application/json' }},
-  body: JSON.stringify({record}),
-}}).then(async (answer) => console.log(answer.status, await answer.text()));"""
-
-
-def _indented(record: str) -> str:
-    return json.dumps(json.loads(record), indent=2, ensure_ascii=False).replace("\n", "\n  ")
-
-
-def _python(record: dict[str, Any]) -> str:
-    rows = "".join(f"        {name!r}: {value!r},\n" for name, value in record.items())
-    return f"{{\n{rows}    }}"

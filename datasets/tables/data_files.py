@@ -21,7 +21,7 @@ from datasets.tables.layout import PARTITION
 _MAX_COLUMNS = 32
 # Longer texts are left out of the statistics, so that the log stays small.
 _MAX_TEXT = 64
-# Columns in which a value rarely comes twice. A dictionary of their values would only cost time.
+# Columns in which a value rarely occurs twice. A dictionary of their values would only cost time.
 _WITHOUT_DICTIONARY = {"id", "context"}
 
 

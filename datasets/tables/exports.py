@@ -113,7 +113,7 @@ def csv(source: Batches, *, raw: bool = False, bom: bool = False) -> Iterator[by
 
     Args:
         source: The records.
-        raw: Leave texts that a spreadsheet would run as a formula as they are. Otherwise they get a `'` in front.
+        raw: Do not change texts that a spreadsheet would run as formulas. Otherwise they get a `'` in front.
         bom: Begin with a byte order mark, which tells spreadsheets that the file is UTF-8.
     """
     if bom:
@@ -197,7 +197,7 @@ FORMATS: dict[str, tuple[str, Writer]] = {
 # Options of some formats; other formats ignore them.
 OPTIONS: dict[str, str] = {
     "to_send": "ndjson: only what clients send, so that it can be sent again",
-    "raw": "csv: leave texts that a spreadsheet would run as a formula as they are",
+    "raw": "csv: do not change texts that a spreadsheet would run as formulas",
     "bom": "csv: begin with a byte order mark, so that spreadsheets read UTF-8",
 }
 

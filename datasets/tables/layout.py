@@ -19,6 +19,9 @@ PARTITION = "ingested-on"
 # The number of the schema version that took the record. Rows from before this column are null.
 VERSION = "__schemaVersion"
 
+# The member of a column's metadata that readers of Delta Lake show as its comment.
+COMMENT = "comment"
+
 # The table property with the `Dataset.table_id` that the table was made for. A primary key is not enough: a database
 # that was restored from a backup may give the same key to another dataset.
 TABLE_ID = "datasetIngest.tableId"
@@ -54,7 +57,7 @@ def is_version(name: str, kind: pa.DataType) -> bool:
 
 
 def keeps_version(names: Iterable[str], columns: Mapping[str, pa.DataType]) -> bool:
-    """Return whether rows get our VERSION. Not if a field has this name, declared before the name was reserved.
+    """Return whether rows get our VERSION. They do not if a field has this name, from before it was reserved.
 
     Args:
         names: The names of declared fields.
@@ -67,8 +70,19 @@ def keeps_version(names: Iterable[str], columns: Mapping[str, pa.DataType]) -> b
 def table_schema(fields: Sequence[Field]) -> pa.Schema:
     """Return the Arrow schema of a table with these fields."""
     base = base_columns() if keeps_version((field.name for field in fields), {}) else base_columns()[:-1]
-    columns = [*base, *(pa.field(field.name, type_of(field).arrow()) for field in fields)]
+    columns = [*base, *(_column(field) for field in fields)]
     return pa.schema([*columns, pa.field(PARTITION, pa.date32())])
+
+
+def _column(field: Field) -> pa.Field:
+    said = comment(field)
+    return pa.field(field.name, type_of(field).arrow(), metadata={COMMENT: said} if said else None)
+
+
+def comment(field: Field) -> str:
+    """Return the comment of a field's column: its description, and its unit in brackets."""
+    unit = f"[{field.unit}]" if field.unit else ""
+    return " ".join(filter(None, (field.description, unit)))
 
 
 def configuration() -> dict[str, str]:

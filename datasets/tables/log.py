@@ -12,6 +12,7 @@ tables that another program has changed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ Identity = tuple[int, int, int]
 
 _SUFFIX = ".json"
 _VERSION_DIGITS = 20
+_COMMENT = re.compile(r'"metadata":\{"comment":"(?:[^"\\]|\\.)*"\}')
 # Actions that change neither the columns nor the properties of a table.
 _HARMLESS = {"add", "remove", "txn", "commitInfo"}
 
@@ -106,7 +108,7 @@ def _is_plain(delta: deltalake.DeltaTable) -> bool:
         and protocol.min_writer_version <= 2
         and metadata.partition_columns == [PARTITION]
         and metadata.configuration.keys() <= {*layout.configuration(), layout.TABLE_ID}
-        and '"metadata":{"' not in schema
+        and '"metadata":{"' not in _COMMENT.sub('"metadata":{}', schema)
         and '"nullable":false' not in schema
     )
 

@@ -1,8 +1,9 @@
-"""Maintenance of a table: merge small files, delete old days, delete files that no reader needs."""
+"""Maintenance of a table: merge small files, delete old days and files that no reader needs, comment columns."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.conf import settings
 from config.common import clock
 from config.lazy import deltalake
 from config.lazy import pyarrow as pa
+from datasets.schemas.fields import Field
 from datasets.tables import layout
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.layout import PARTITION
@@ -19,11 +21,12 @@ from datasets.tables.table import DatasetTable
 _FILE_BYTES = 100 * 1024 * 1024
 
 
-def tidy(table: DatasetTable, *, sweep: bool = False) -> None:
-    """Compact a table, delete days older than RETENTION_DAYS, and vacuum.
+def tidy(table: DatasetTable, fields: Sequence[Field] = (), *, sweep: bool = False) -> None:
+    """Compact a table, delete days older than RETENTION_DAYS, write the comments of columns, and vacuum.
 
     Args:
         table: A table that need not exist yet.
+        fields: The declared fields, whose descriptions and units become the columns' comments.
         sweep: Also delete files that dead writers left behind. This lists all files of the table.
 
     Raises:
@@ -33,6 +36,7 @@ def tidy(table: DatasetTable, *, sweep: bool = False) -> None:
         return
     delta = table.delta
     try:
+        _comment(delta, fields)
         if _has_files_to_merge(delta):
             _claim(delta)
             _compact(delta)
@@ -47,6 +51,15 @@ def tidy(table: DatasetTable, *, sweep: bool = False) -> None:
         enforce_retention_duration=False,
         full=sweep,
     )
+
+
+def _comment(delta: deltalake.DeltaTable, fields: Sequence[Field]) -> None:
+    """Make the comments of columns what the fields say now. Each change is a commit."""
+    comments = {column.name: column.metadata.get(layout.COMMENT, "") for column in delta.schema().fields}
+    for field in fields:
+        said = layout.comment(field)
+        if comments.get(field.name, said) != said:
+            delta.alter.set_column_metadata(field.name, {layout.COMMENT: said})
 
 
 def _compact(delta: deltalake.DeltaTable) -> None:

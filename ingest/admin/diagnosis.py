@@ -4,8 +4,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from redis.exceptions import RedisError
 
+from datasets.access import projects_of
 from datasets.admin.pages import page
-from datasets.admin.tenancy import projects_of
 from datasets.models import Project
 from ingest.monitoring import diagnosis
 from ingest.monitoring.diagnosis import Finding

@@ -12,8 +12,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from redis.exceptions import RedisError
 
+from datasets.access import projects_of
 from datasets.admin.pages import number, page
-from datasets.admin.tenancy import projects_of
 from datasets.models import ApiKey, Dataset, Project
 from ingest.monitoring import refusals
 from ingest.monitoring.refusals import Refusal

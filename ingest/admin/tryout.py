@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from msgspec import Raw
 
 from config.common import clock, loop
-from config.common.errors import ApiError, to_response
+from config.common.errors import ApiError, BodyTooLarge, to_response
 from config.common.redis import RedisUnavailable
 from config.common.requests import request_id
 from datasets.contracts.contract import DatasetNotFound
@@ -21,7 +21,7 @@ from datasets.models import ApiKey, Dataset, SchemaVersion
 from datasets.schemas.schema import CompiledSchema
 from ingest.api.bypasses import Accepted, ApiRequest
 from ingest.api.views import BatchView, IngestView, SingleView
-from ingest.errors import NOTHING_HAPPENED, BodyTooLarge, QueueUnavailable
+from ingest.errors import NOTHING_HAPPENED, QueueUnavailable
 from ingest.queue.admission import Admission
 from ingest.queue.formats import Payload, lines_of
 from ingest.queue.quota_answers import over_quota, quota_headers

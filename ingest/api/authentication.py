@@ -7,6 +7,10 @@ from datasets.contracts.keys import PERSONAL_PREFIX, InvalidApiKey, MissingApiKe
 
 # Our signed tokens have about 250 characters. A much longer one is refused unread.
 _MAX_TOKEN_LENGTH = 4096
+_WHERE_THEY_WORK = {
+    "detail": "Personal access tokens work at /api/. To send records, use an API key of the project: make one in the "
+    "admin, or with POST /api/keys/<project>."
+}
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -18,7 +22,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer" or not token:
             raise MissingApiKey
         if token.startswith(PERSONAL_PREFIX):
-            raise PersonalTokenUsed
+            raise PersonalTokenUsed(_WHERE_THEY_WORK)
         if len(token) > _MAX_TOKEN_LENGTH:
             raise InvalidApiKey
         return None, token

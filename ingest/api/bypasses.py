@@ -100,7 +100,7 @@ Answer = HttpResponse | Accepted
 
 
 class AsyncApiView(APIView):
-    """DRF's view, asynchronous: its methods and `handle_exception` are coroutines."""
+    """DRF's view, asynchronous: its methods and `refuse` are coroutines."""
 
     options = None  # type: ignore[assignment]  # 405, like every other method that a view does not have
     allowed_methods: list[str]

@@ -10,27 +10,25 @@ from django.db import DatabaseError
 from django.http import HttpResponse
 from redis.exceptions import RedisError
 
-from config.common.errors import ApiError, InternalError, json_response
+from config.common.errors import (
+    ApiError,
+    BodyTooLarge,
+    InternalError,
+    InvalidIdempotencyKey,
+    UnsupportedMediaType,
+    json_response,
+)
 from config.common.redis import RedisUnavailable
 from config.common.requests import request_id
 from config.common.threads import CHECKING, LARGE, READING
 from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under_contract
-from datasets.contracts.contract import Contract, DatasetNotFound
+from datasets.contracts.contract import Contract, DatasetNotFound, InvalidDatasetId
 from datasets.contracts.keys import Claims, read_token
 from ingest.api import openapi, receipts
 from ingest.api.authentication import ApiKeyAuthentication
 from ingest.api.bypasses import Accepted, Answer, ApiRequest, AsyncApiView
 from ingest.api.lookup import look_up
-from ingest.errors import (
-    NOTHING_HAPPENED,
-    BodyTooLarge,
-    InvalidDatasetId,
-    InvalidIdempotencyKey,
-    InvalidRecords,
-    QueueOutOfReach,
-    QueueUnavailable,
-    UnsupportedMediaType,
-)
+from ingest.errors import NOTHING_HAPPENED, InvalidRecords, QueueUnavailable
 from ingest.monitoring import health, metrics, refusals
 from ingest.monitoring.refusals import Sent
 from ingest.queue.admission import Admission, Retryable, accepted_before, admit
@@ -79,8 +77,6 @@ class ApiView(AsyncApiView):
             project_id=project_id,
             dataset_id=self.asked_dataset,
         )
-        if isinstance(raised, QueueOutOfReach):
-            return response
         if claims is None:
             await refusals.note(code)
         else:
@@ -128,9 +124,7 @@ class KeyView(ApiView):
         """Call `datasets.contracts.catalog.under_contract`. Raise QueueUnavailable if Redis or the database fails."""
         try:
             return await under_contract(self.token, dataset_id, use)
-        except (RedisUnavailable, RedisError) as failure:
-            raise QueueOutOfReach(NOTHING_HAPPENED) from failure
-        except (CatalogUnavailable, DatabaseError) as failure:
+        except (RedisUnavailable, CatalogUnavailable, RedisError, DatabaseError) as failure:
             raise QueueUnavailable(NOTHING_HAPPENED) from failure
 
 

@@ -5,8 +5,9 @@ from functools import partial
 
 from msgspec import Struct
 
+from config.common.errors import InvalidJson
 from datasets.schemas.schema import CompiledSchema
-from ingest.errors import InvalidJson, InvalidRecords
+from ingest.errors import InvalidRecords
 from ingest.importing.rows import Chunk, Row
 from ingest.queue.formats import Payload
 from ingest.validation.json_errors import check_json

@@ -7,7 +7,6 @@ trace ID, which no other chunk has.
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Sum
 
 from config.common import clock
 from config.common.errors import Refused
@@ -21,8 +20,8 @@ from ingest.queue import stream
 _CLOCKS_DIFFER = timedelta(days=1)
 
 
-def accepted_before(dataset: Dataset, trace_id: str, began: datetime) -> int:
-    """Return how many records with this trace ID were accepted since an import began.
+def is_in_dataset(dataset: Dataset, trace_id: str, began: datetime) -> bool:
+    """Return whether records with this trace ID were accepted since an import began.
 
     Raises Refused if that cannot be known now.
     """
@@ -39,5 +38,4 @@ def accepted_before(dataset: Dataset, trace_id: str, began: datetime) -> int:
             f"again when `manage.py ledger --dataset {dataset.pk}` shows no queued records."
         )
     entries = QuarantinedEntry.objects.filter(dataset=dataset, trace_id=trace_id)
-    held = entries.exclude(state=QuarantinedEntry.State.REPLAYED).aggregate(Sum("count"))["count__sum"] or 0
-    return held + records.count(dataset, Selection(since=began - _CLOCKS_DIFFER, trace_id=trace_id))
+    return entries.exists() or records.count(dataset, Selection(since=began - _CLOCKS_DIFFER, trace_id=trace_id)) > 0

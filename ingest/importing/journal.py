@@ -1,8 +1,8 @@
 """The progress file of an import: what it is, and how far it has come. The command continues from its last line.
 
-The first line describes the import. Each further line says which rows were sent, and what became of all rows up to
-there. A line that was not written completely counts as missing. Then its rows are sent again, and the service
-recognizes their Idempotency-Key.
+The first line describes the import. Before a chunk is sent, a line says what will have become of all rows up to its
+end. After it was accepted, the same line says that this is certain. A line that was not written completely counts as
+missing.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ class Description(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """What became of all rows before `end`."""
+    """What became of all rows before `end`, or what will have become of them if the last chunk is accepted."""
 
     end: int = 0
     rows: int = 0
@@ -44,7 +44,8 @@ class Progress(Struct, frozen=True):
     refused: int = 0
     refused_bytes: int = 0  # of the file of refused rows
     at: datetime | None = None
-    done: bool = False
+    is_certain: bool = False
+    is_done: bool = False
 
 
 class Journal:
@@ -62,7 +63,8 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Refused(f"Another process is running this import: it holds {path}.") from None
-        self.progress = Progress()
+        self.progress = Progress()  # certain
+        self.expected: Progress | None = None  # with a chunk that may have been accepted
         self.description: Description | None = None
         self._read()
 
@@ -77,7 +79,7 @@ class Journal:
                 if number == 0:
                     self.description = msgspec.json.decode(line, type=Description)
                 else:
-                    self.progress = msgspec.json.decode(line, type=Progress)
+                    self._keep(msgspec.json.decode(line, type=Progress))
             except msgspec.DecodeError as failure:
                 raise Refused(
                     f"{self.path} is not a progress file of this release. Name another place with --progress."
@@ -90,14 +92,28 @@ class Journal:
         self.description = description
         self._append(description)
 
+    def expect(self, progress: Progress) -> None:
+        """Write how far the import will have come if the next chunk is accepted. Then it may be sent."""
+        self._add(msgspec.structs.replace(progress, at=clock.now()))
+
+    def confirm(self) -> None:
+        """Write that the chunk was accepted."""
+        if self.expected is not None:
+            self._add(msgspec.structs.replace(self.expected, at=clock.now(), is_certain=True))
+
     def finish(self) -> None:
         """Write that the whole file was sent."""
-        self.add(msgspec.structs.replace(self.progress, done=True))
+        self._add(msgspec.structs.replace(self.progress, is_done=True, is_certain=True))
 
-    def add(self, progress: Progress) -> None:
-        """Write how far the import has come."""
-        self.progress = msgspec.structs.replace(progress, at=clock.now())
-        self._append(self.progress)
+    def _add(self, progress: Progress) -> None:
+        self._keep(progress)
+        self._append(progress)
+
+    def _keep(self, progress: Progress) -> None:
+        if progress.is_certain:
+            self.progress, self.expected = progress, None
+        else:
+            self.expected = progress
 
     def _append(self, line: Struct) -> None:
         self._file.write(msgspec.json.encode(line) + b"\n")

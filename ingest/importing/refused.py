@@ -22,9 +22,9 @@ class RefusedRows:
 
         Raises Refused if the file is another one.
         """
-        self.path, self.size = path, size
+        self.path = path
         self._file: BinaryIO | None = None
-        found = path.stat().st_size if path.exists() else 0
+        self._size = found = path.stat().st_size if path.exists() else 0
         if is_new and found:
             raise Refused(f"{path} exists. Move it away, or name another file for refused rows with --refused.")
         if found < size:
@@ -33,19 +33,24 @@ class RefusedRows:
                 "or name it with --refused."
             )
 
-    def add(self, refused: list[Refusal], first_number: int) -> None:
-        """Write rows. `first_number` is the number of the row at position 0."""
-        if not refused:
-            return
+    def write(self, refused: list[Refusal], first_number: int, at: int) -> int:
+        """Write rows from this size of the file on, and cut what follows. Return the new size.
+
+        `first_number` is the number of the row at position 0.
+        """
         if self._file is None:
-            self._file = self.path.open("r+b" if self.size else "w+b")
-            self._file.truncate(self.size)
-            self._file.seek(self.size)
+            if not refused and not self.path.exists():
+                return at
+            self._file = self.path.open("r+b" if self.path.exists() else "w+b")
         lines = b"".join(_line(each, first_number) for each in refused)
-        self._file.write(lines)
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
-        self.size += len(lines)
+        if lines or self._size != at:
+            self._file.seek(at)
+            self._file.write(lines)
+            self._file.truncate()
+            self._file.flush()
+            os.fdatasync(self._file.fileno())
+        self._size = at + len(lines)
+        return self._size
 
     def close(self) -> None:
         if self._file is not None:

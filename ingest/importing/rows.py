@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from ingest.errors import BodyTooLarge
+from config.common.errors import BodyTooLarge
 from ingest.validation.record_errors import Problem
 
 # How much of a row that is too large is kept.

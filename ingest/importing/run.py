@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,11 @@ from ingest.importing.sending import Sender
 
 _DIGEST_CHARACTERS = 32
 _BLOCK_BYTES = 1024 * 1024
+_SOURCES: dict[str, Callable[[DataFile, Options, CompiledSchema], Source]] = {
+    "ndjson": LinesSource,
+    "csv": CsvSource,
+    "parquet": ParquetSource,
+}
 _DONE = (
     "{file} was imported before, so nothing was sent. To import it a second time, wait for a day after the first, and "
     "delete {progress}."
@@ -63,9 +68,10 @@ def import_file(dataset: Dataset, places: Places, options: Options, view: View) 
 
     Each chunk takes these steps. A process that is killed between them repeats them, and nothing counts twice:
 
-    1. Admit the good records, under an Idempotency-Key made of the file's digest and the chunk's place.
-    2. Write the refused rows. What a killed run has written is written again in its place.
-    3. Write the progress.
+    1. Write the refused rows. What a killed run has written is written again in its place.
+    2. Write to the progress file what is expected.
+    3. Admit the good records, under an Idempotency-Key made of the file's digest and the chunk's place.
+    4. Write to the progress file that they were accepted.
 
     Raises Refused if the import stops before the end of the file. The same command continues it.
     """
@@ -81,19 +87,19 @@ def import_file(dataset: Dataset, places: Places, options: Options, view: View) 
         is_new = journal.description is None
         if not is_new:
             _check_same(journal.path, description, ours, journal.progress.rows)
-        if journal.progress.done:
+        if journal.progress.is_done:
             view.note(_DONE.format(file=places.file, progress=places.progress))
             return journal.progress
-        sender = Sender(dataset, journal, description, view.waiting)
-        source = _source(file, options, sender.schema())
         refused = RefusedRows(places.refused, size=journal.progress.refused_bytes, is_new=is_new)
         stack.enter_context(closing(refused))
+        sender = Sender(dataset, journal, description, refused, view.waiting)
+        source = _source(file, options, sender.schemas())
         if is_new:
             journal.begin(description)
         for note in [*source.notes, *([] if is_new else [f"Continuing after {journal.progress.rows:,} rows."])]:
             view.note(note)
         check_unchanged = partial(_check_unchanged, places.file, as_it_was)
-        _send_all(source, sender, journal, description, refused, view, check_unchanged)
+        _send_all(source, sender, journal, description, view, check_unchanged)
         return journal.progress
 
 
@@ -102,25 +108,13 @@ def _send_all(
     sender: Sender,
     journal: Journal,
     description: Description,
-    refused: RefusedRows,
     view: View,
     check_unchanged: Callable[[], None],
 ) -> None:
     begin, most_records, most_bytes = journal.progress.end, description.most_records, description.most_bytes
     for chunk in _one_ahead(chunks(source.rows(begin), begin, most_records=most_records, most_bytes=most_bytes)):
         check_unchanged()
-        sent = sender.send(chunk, are_lines=source.are_lines)
-        refused.add(sent.refused, source.first_number)
-        before = journal.progress
-        journal.add(
-            Progress(
-                end=chunk.end,
-                rows=before.rows + chunk.rows,
-                accepted=before.accepted + sent.accepted,
-                refused=before.refused + len(sent.refused),
-                refused_bytes=refused.size,
-            )
-        )
+        sender.send(chunk, source)
         view.sending(source.fraction(), journal.progress)
     check_unchanged()
     journal.finish()
@@ -135,12 +129,16 @@ def _one_ahead(found: Iterator[Chunk]) -> Iterator[Chunk]:
             yield chunk
 
 
-def _source(file: DataFile, options: Options, schema: CompiledSchema) -> Source:
-    if file.format == "csv":
-        return CsvSource(file, options, schema)
-    if file.format == "parquet":
-        return ParquetSource(file, options, schema)
-    return LinesSource(file, options, schema)
+def _source(file: DataFile, options: Options, schemas: list[CompiledSchema]) -> Source:
+    """Return the source that reads a file. Its columns must fit one of the schemas."""
+    latest, *earlier = schemas
+    try:
+        return _SOURCES[file.format](file, options, latest)
+    except Refused:
+        for schema in earlier:
+            with suppress(Refused):
+                return _SOURCES[file.format](file, options, schema)
+        raise
 
 
 def _state(path: Path) -> tuple[int, int]:

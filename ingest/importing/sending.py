@@ -8,30 +8,23 @@ from typing import TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError
-from msgspec import Struct
 from redis.exceptions import RedisError
 
 from config.common import clock, loop
-from config.common.errors import ApiError, Refused
+from config.common.errors import ApiError, BodyTooLarge, KeyReused, Refused
 from config.common.redis import RedisUnavailable
+from config.common.threads import READING
 from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under_contract_without_key
 from datasets.contracts.contract import Contract, DatasetNotFound
 from datasets.models import Dataset
 from datasets.schemas.schema import CompiledSchema
-from ingest.errors import (
-    BodyTooLarge,
-    KeyReused,
-    QueueFull,
-    QueueUnavailable,
-    QuotaExceeded,
-    TooManyKeys,
-    TooManyRecords,
-)
-from ingest.importing.checking import Checked, Refusal, check
-from ingest.importing.earlier import accepted_before
-from ingest.importing.journal import Description, Journal
-from ingest.importing.rows import Chunk
-from ingest.queue.admission import Retryable, admit
+from ingest.errors import QueueFull, QueueUnavailable, QuotaExceeded, TooManyKeys, TooManyRecords
+from ingest.importing.checking import Checked, check
+from ingest.importing.earlier import is_in_dataset
+from ingest.importing.journal import Description, Journal, Progress
+from ingest.importing.refused import RefusedRows
+from ingest.importing.rows import Chunk, Source
+from ingest.queue.admission import Retryable, accepted_before, admit
 from ingest.queue.redis_clock import earlier_schema
 
 T = TypeVar("T")
@@ -40,14 +33,11 @@ T = TypeVar("T")
 _RETRY_SECONDS = 1.0
 # A key that is older than this part of its life may be forgotten by the time it is used.
 _LIFE = 0.9
+_WITHOUT_PROGRESS = (
+    "The chunk of rows from row {number} on was accepted before, under another schema version, and the progress file "
+    "of that run is gone. So this command cannot tell which of its rows were accepted then."
+)
 _AGAIN = "Then run the same command again: it continues where it stopped."
-
-
-class Sent(Struct):
-    """What became of a chunk."""
-
-    accepted: int
-    refused: list[Refusal]
 
 
 class Sender:
@@ -58,31 +48,34 @@ class Sender:
         dataset: Dataset,
         journal: Journal,
         description: Description,
+        refused: RefusedRows,
         waiting: Callable[[str], None],
     ) -> None:
         self._dataset, self._journal, self._description = dataset, journal, description
+        self._refused = refused
         self._waiting = waiting  # is told why the import waits, and an empty text when it continues
 
-    def schema(self) -> CompiledSchema:
-        """Return the schema in force."""
+    def schemas(self) -> list[CompiledSchema]:
+        """Return the schema in force, and in a grace period also the one before."""
 
-        async def declared(contract: Contract) -> CompiledSchema:
-            return contract.schema
+        async def in_force(contract: Contract) -> list[CompiledSchema]:
+            earlier = await earlier_schema(contract)
+            return [contract.schema, *([earlier] if earlier else [])]
 
         try:
-            return self._under_contract(declared)
+            return self._under_contract(in_force)
         except DatasetNotFound:
             raise self._not_found() from None
 
     def _under_contract(self, use: Callable[[Contract], Awaitable[T]]) -> T:
         return loop.run(under_contract_without_key(self._dataset.project_id, self._dataset.pk, use))
 
-    def send(self, chunk: Chunk, *, are_lines: bool) -> Sent:
-        """Send a chunk until it is accepted. Raises Refused if waiting does not help."""
+    def send(self, chunk: Chunk, source: Source) -> None:
+        """Send a chunk until it is accepted, and note that. Raises Refused if waiting does not help."""
         waits = False
         while True:
             try:
-                sent = self._attempt(chunk, are_lines)
+                self._under_contract(partial(self._send_under, chunk, source))
             except (QueueFull, QueueUnavailable, TooManyKeys) as refusal:
                 reason, seconds = _in_words(refusal), float(refusal.headers["Retry-After"])
             except (RedisUnavailable, RedisError, CatalogUnavailable, DatabaseError) as failure:
@@ -90,33 +83,57 @@ class Sender:
             except (ApiError, Refused) as refusal:
                 raise self._stop(refusal) from refusal
             else:
-                if waits:
-                    self._waiting("")
-                return sent
+                break
             waits = True
             self._waiting(f"{reason.rstrip('.')}. Trying again after {seconds:g} s.")
             time.sleep(seconds)
+        if waits:
+            self._waiting("")
+        self._journal.confirm()
 
-    def _attempt(self, chunk: Chunk, are_lines: bool) -> Sent:
-        use = partial(self._send_under, chunk, are_lines)
-        if self._keys_may_be_forgotten():
-            accepted = accepted_before(self._dataset, self._trace_id(chunk), self._description.began)
-            if accepted:
-                return Sent(accepted, self._under_contract(partial(self._check, chunk, are_lines)).refused)
-        return self._under_contract(use)
-
-    async def _check(self, chunk: Chunk, are_lines: bool, contract: Contract) -> Checked:
-        return check(contract.schema, await earlier_schema(contract), chunk, are_lines=are_lines)
-
-    async def _send_under(self, chunk: Chunk, are_lines: bool, contract: Contract) -> Sent:
-        checked = await self._check(chunk, are_lines, contract)
+    async def _send_under(self, chunk: Chunk, source: Source, contract: Contract) -> None:
+        retryable = self._retryable(chunk)
+        if await self._was_accepted(chunk, contract, retryable):
+            return
+        checked = check(contract.schema, await earlier_schema(contract), chunk, are_lines=source.are_lines)
+        self._expect(chunk, checked, source.first_number)
         if checked.payload is None:
             await check_in_force(contract)
-            return Sent(0, checked.refused)
-        admission = await admit(
-            contract, checked.payload, trace_id=self._trace_id(chunk), retryable=self._retryable(chunk)
+            count = 0
+            first = await accepted_before(contract, retryable)
+        else:
+            count = checked.payload.count
+            first = await admit(contract, checked.payload, trace_id=self._trace_id(chunk), retryable=retryable)
+        if first is not None and first.count != count:
+            raise Refused(_WITHOUT_PROGRESS.format(number=chunk.begin + source.first_number))
+
+    async def _was_accepted(self, chunk: Chunk, contract: Contract, retryable: Retryable) -> bool:
+        """Return whether an earlier attempt, of this run or of one before, was accepted."""
+        expected = self._journal.expected
+        if expected is None or expected.end != chunk.end or expected.at is None:
+            return False
+        if expected.accepted == self._journal.progress.accepted:
+            return False  # no row was good, so nothing was sent
+        if await accepted_before(contract, retryable) is not None:
+            return True
+        if clock.now() - expected.at <= timedelta(seconds=_LIFE * settings.IDEMPOTENCY_TTL_SECONDS):
+            return False
+        began = self._description.began
+        return await READING.run(is_in_dataset, self._dataset, self._trace_id(chunk), began)
+
+    def _expect(self, chunk: Chunk, checked: Checked, first_number: int) -> None:
+        """Write the refused rows of a chunk, and what will have become of its rows when it is accepted."""
+        before = self._journal.progress
+        size = self._refused.write(checked.refused, first_number, before.refused_bytes)
+        self._journal.expect(
+            Progress(
+                end=chunk.end,
+                rows=before.rows + chunk.rows,
+                accepted=before.accepted + chunk.rows - len(checked.refused),
+                refused=before.refused + len(checked.refused),
+                refused_bytes=size,
+            )
         )
-        return Sent(admission.count, checked.refused)
 
     def _retryable(self, chunk: Chunk) -> Retryable:
         """Return what identifies a chunk: the file, its place in the file, and how the file is read."""
@@ -125,11 +142,6 @@ class Sender:
 
     def _trace_id(self, chunk: Chunk) -> str:
         return f"import-{self._description.digest[:16]}-{chunk.begin}"
-
-    def _keys_may_be_forgotten(self) -> bool:
-        """Return whether an earlier attempt may be older than the life of its Idempotency-Key."""
-        last = self._journal.progress.at or self._description.began
-        return clock.now() - last > timedelta(seconds=_LIFE * settings.IDEMPOTENCY_TTL_SECONDS)
 
     def _not_found(self) -> Refused:
         return Refused(

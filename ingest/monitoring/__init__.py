@@ -1,1 +1,1 @@
-"""Show how the service does: statistics, refusals, health, metrics and diagnosis."""
+"""Show the state of the service: statistics, refusals, health, metrics and diagnosis."""

@@ -29,7 +29,7 @@ def write(name: str, state: str = "ok") -> None:
 
 
 def read() -> dict[str, Heartbeat | None]:
-    """Return the last heartbeat of each process and of the storage, None where it has expired. Raises RedisError."""
+    """Return the last heartbeat of each process and of the storage, None if it has expired. Raises RedisError."""
     names = (*PROCESSES, STORAGE)
     with redis.client().pipeline(transaction=False) as pipe:
         for name in names:

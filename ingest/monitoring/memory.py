@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from config.common import redis
 
-# `admit.lua` refuses requests at this share of `maxmemory`, in percent.
+# `admit.lua` refuses requests at about this share of `maxmemory`, in percent.
 ADMISSION_STOPS_PERCENT = 80
 # The memory that Redis uses for its clients varies by about this share.
 _MARGIN_PERCENT = 2
@@ -18,7 +18,7 @@ class Memory(NamedTuple):
 
     @property
     def percent(self) -> int:
-        """Which share of the limit is used."""
+        """The share of the limit that is used."""
         return self.used * 100 // self.limit if self.limit else 0
 
     @property

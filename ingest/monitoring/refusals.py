@@ -31,7 +31,7 @@ _refuse = script("refuse")
 # Refused records of lenient batches are counted under this code, next to the error codes of requests.
 REJECTED_RECORDS = "rejected_records"
 
-# Of the body of a refusal, its log keeps the first bytes.
+# A refusal log keeps this number of bytes of each body.
 MAX_KEPT_BYTES = 2048
 _MAX_TEXT = 200  # characters
 _MAX_LOGS = 200

@@ -15,28 +15,19 @@ from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from config.common import clock
+from config.common.errors import BodyTooLarge, KeyReused
 from config.common.pipelined import SharedKeys, execute, run
 from config.common.redis import Argument, RedisUnavailable
 from config.common.threads import READING
 from datasets.contracts import old_form, revisions
 from datasets.contracts.contract import Contract, StaleContract
-from ingest.errors import (
-    NOTHING_HAPPENED,
-    OUTCOME_UNKNOWN,
-    BodyTooLarge,
-    KeyInProgress,
-    KeyReused,
-    QueueFull,
-    QueueOutOfReach,
-    QueueUnavailable,
-    TooManyKeys,
-)
-from ingest.queue import formats, redis_keys
+from datasets.installation import UnusableData
+from ingest.errors import NOTHING_HAPPENED, OUTCOME_UNKNOWN, KeyInProgress, QueueFull, QueueUnavailable, TooManyKeys
+from ingest.queue import formats, generations, redis_keys
 from ingest.queue.formats import Earlier, Payload
 from ingest.queue.quota_answers import MAX_RETRY_AFTER_SECONDS, over_quota
 from ingest.queue.redis_clock import RedisClock
 from ingest.queue.scripts import script
-from ingest.queue.seeding import seeded
 from quotas import counters
 from quotas import services as quotas
 from quotas.period import period_of
@@ -66,6 +57,9 @@ _TOO_MANY = {
     "detail": "This web process already has the maximum number of requests that wait for Redis. Nothing was queued or "
     "charged."
 }
+_UNUSABLE = {
+    "detail": "Redis holds data of another installation or release (see /readyz). Nothing was queued or charged."
+}
 
 
 class Admission(Struct, frozen=True):
@@ -88,7 +82,7 @@ class _Settings(NamedTuple):
     timeout: float  # seconds
     dataset_bytes: int
     total_bytes: int
-    share: float  # of what other projects leave of total_bytes, that one project may use
+    share: float  # one project may use this share of what other projects leave of total_bytes
     idempotency_seconds: int
     idempotency_keys: int  # of a project
 
@@ -112,7 +106,7 @@ def _forget_settings(**_: Any) -> None:
 
 
 class _Slot:
-    """A slot belongs to one admission in flight: its name, and the number of its last admission."""
+    """A slot, which one admission in flight uses: its name, and the number of its last admission."""
 
     __slots__ = ("name", "number")
 
@@ -135,7 +129,7 @@ _keys_in_progress: set[tuple[int, str]] = set()
 
 
 class _Queue:
-    """The generation that this process has last seen as its installation's. admit.lua accepts no other."""
+    """The generation that this process read last, after it had checked the data. admit.lua accepts no other."""
 
     generation = ""
 
@@ -234,7 +228,7 @@ async def _admit_or_refuse(
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":
-            _Queue.generation = await seeded(contract.owner_id, period)
+            await READING.run(_seed, contract, period)
         elif outcome == b"over_quota":
             raise over_quota(reply[2], reply[3], payload.count, period)
         elif outcome == b"key_reused":
@@ -245,6 +239,16 @@ async def _admit_or_refuse(
             raise _too_many_keys(reply[2])
         else:
             raise QueueUnavailable(NOTHING_HAPPENED)
+
+
+def _seed(contract: Contract, period: str) -> None:
+    """Restore the counters and the generation that Redis lacks. Raise QueueUnavailable if its data is not ours."""
+    try:
+        _Queue.generation = generations.begin()
+    except UnusableData as refusal:
+        logger.error("%s", refusal)
+        raise QueueUnavailable(_UNUSABLE) from refusal
+    counters.seed(contract.owner_id, period)
 
 
 def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
@@ -263,10 +267,10 @@ async def _call(
     contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str
 ) -> list[Any]:
     """Run admit.lua, with a slot that no other admission uses meanwhile. Return its reply."""
+    if _InFlight.count >= MAX_IN_FLIGHT:
+        raise QueueUnavailable(_TOO_MANY)
     if RedisClock.ahead_ms is None:
         await RedisClock.ask(_settings().timeout)
-    if _InFlight.count >= MAX_IN_FLIGHT:
-        raise QueueOutOfReach(_TOO_MANY)
     slot = _free_slots.pop() if _free_slots else _Slot()
     slot.number += 1
     shared = _shared_keys(contract.project_id, contract.owner_id, contract.dataset_id, period)
@@ -284,7 +288,7 @@ async def _call(
     try:
         reply: list[Any] = await run(_admit, keys, args, timeout=_settings().timeout, shared=shared)
     except RedisUnavailable as failure:
-        raise QueueOutOfReach(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
+        raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
         # Redis refuses the script itself or, in Redis 6, a command in it.
         if "command not allowed when used memory" in str(failure):

@@ -49,7 +49,7 @@ class Earlier(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """It as text, for a stream entry and for the quarantine."""
+        """The ID and the marks as text, for a stream entry and for the quarantine."""
         return f"{self.version_id} {self.marks}"
 
     @classmethod

@@ -39,12 +39,12 @@ Glossary
 
 Fields of a stream entry
     b body, as `formats.packed` returns it  f format: o object, a array, l lines (NDJSON)
-    n number of records                     v schema version id
-    t trace id                              o original stream id (only after a replay)
-    e the earlier schema version's id, and which records it took (only if the records are of two versions; then `v` is
+    n number of records                     v schema version ID
+    t trace ID                              o original stream ID (only after a replay)
+    e the earlier schema version's ID, and which records it took (only if the records are of two versions; then `v` is
       the later one): see `formats.Earlier`
-    r original stream id of an entry that was renumbered, because another record has that id. The entry is stored under
-      its new id, and the table's log keeps the original one: see `ingest.storing.already_stored`
+    r original stream ID of an entry that was renumbered, because another record has that ID. The entry is stored under
+      its new ID, and the table's log keeps the original one: see `ingest.storing.already_stored`
 """
 
 import hashlib

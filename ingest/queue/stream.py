@@ -40,9 +40,9 @@ class Entry:
     count: int
     version_id: int
     trace_id: str
-    origin: str  # the stream id of its acceptance. A replay has another stream_id
+    origin: str  # the stream ID of its acceptance. A replay has another stream_id
     queued_bytes: int  # of the body in the stream, which may be compressed
-    renumbered_from: str = ""  # its original id, if it was renumbered because another record has that id
+    renumbered_from: str = ""  # its original ID, if it was renumbered because another record has that ID
     earlier: Earlier | None = None  # the records that are of an earlier version than `version_id`
 
     @property

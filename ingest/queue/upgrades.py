@@ -1,7 +1,7 @@
 """Upgrade the data in Redis that an earlier release has written to the present version.
 
 Each step is safe to repeat: if a step dies, run it again. No other process of the service may run at the same time. If
-the earlier release cannot read the data after a step, write it into CHANGELOG.md.
+the earlier release cannot read the data after a step, say so in CHANGELOG.md.
 """
 
 import math
@@ -126,7 +126,7 @@ def _digest(key: bytes, projects: dict[int, int]) -> None:
 
 
 def _recount() -> None:
-    """Count what is queued again. A release that ran without its step may have left wrong or negative counters."""
+    """Set the counters to what is queued. A release that ran without its step may have left wrong or negative ones."""
     client, total = redis.client(), 0
     for dataset_id, _ in _datasets():
         records = size = 0

@@ -63,7 +63,7 @@ def _no_drain(dataset: Dataset) -> Iterator[None]:
 
 
 def _position_before_queue(dataset_id: int) -> int:
-    """Return the position just before the stream's first entry, or of its last entry ever if the stream is empty."""
+    """Return the position before the stream's first entry, or that of the last entry it ever had if it is empty."""
     client, key = redis.client(), redis_keys.stream(dataset_id)
     first = client.xrange(key, count=1)
     if first:

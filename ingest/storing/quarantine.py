@@ -119,7 +119,7 @@ def _queue_again(entry: QuarantinedEntry, generation: str) -> bytes | None:
 
 
 def discard(entry: QuarantinedEntry) -> bool:
-    """Delete an entry's body and its edits for good. Return False if the entry was replayed or discarded before.
+    """Delete an entry's body and its edits forever. Return False if the entry was replayed or discarded before.
 
     The row stays: the ledger counts its records as quarantined forever.
     """

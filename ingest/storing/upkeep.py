@@ -29,7 +29,8 @@ def tidy_tables(*, everything: bool) -> None:
     for dataset in datasets.iterator():
         untidy.clear(dataset.pk)
         try:
-            tidy(DatasetTable.of(dataset), sweep=everything)
+            latest = dataset.latest_version()
+            tidy(DatasetTable.of(dataset), latest.field_list() if latest else (), sweep=everything)
         except ConcurrentCommit:
             logger.info("dataset %s: another run tidies the table at the same time", dataset.pk)
             untidy.mark(dataset.pk)  # the other run may have missed the latest commits

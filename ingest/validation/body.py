@@ -10,15 +10,9 @@ import zstandard
 from django.conf import settings
 from django.utils.http import parse_header_parameters
 
+from config.common.errors import BodyTooLarge, InvalidJson, LengthRequired, UnsupportedMediaType
 from config.common.threads import LARGE
-from ingest.errors import (
-    BodyTooLarge,
-    BodyTooSlow,
-    InvalidJson,
-    LengthRequired,
-    UnsupportedEncoding,
-    UnsupportedMediaType,
-)
+from ingest.errors import BodyTooSlow, UnsupportedEncoding
 from ingest.validation.room import Hold
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]  # ASGI's
@@ -41,7 +35,7 @@ _CHARSETS = ("utf-8", "utf8")
 # A body of up to this size counts against BODY_MEMORY_BYTES only if it arrives in pieces or is compressed.
 _SMALL_BYTES = 64 * 1024
 # After a smaller piece, we do not read for a share of the time that the body has taken so far. Meanwhile the kernel
-# collects what comes, so a body that trickles in costs few reads. It is complete at most 5 seconds later, and at most
+# collects what comes, so a slow body costs few reads. It is complete at most 5 seconds later, and at most
 # half as much time later as it has taken. There is no pause in a chunked body: the server hands over each chunk by
 # itself, so the pauses for many small ones would add up.
 _SLOW_PIECE_BYTES = 1024
@@ -151,7 +145,7 @@ async def arrive(receive: Receive, size: int | None, limit: int, hold: Hold) -> 
 
 
 async def _next(receive: Receive) -> Mapping[str, Any]:
-    """Return the next piece of a body. This is `asyncio.timeout`, which takes 4 microseconds longer."""
+    """Return the next piece of a body. `asyncio.timeout` would do the same, and take 4 microseconds more."""
     task: Any = asyncio.current_task()
     seconds: float = settings.BODY_SILENCE_SECONDS
     timer = asyncio.get_running_loop().call_later(seconds, task.cancel, _SILENCE)

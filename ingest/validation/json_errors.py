@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from django.conf import settings
 
-from ingest.errors import InvalidJson
+from config.common.errors import InvalidJson
 from ingest.validation.json_text import followed_at, not_utf8, skip_value, spans
 
 EMPTY = "The body is empty."
@@ -78,7 +78,7 @@ def check_line(body: bytes, line: bytes, index: int, starts: Iterator[tuple[int,
         body: The whole body.
         line: The line to check. Check the lines in their order.
         index: The index of the line, for the error.
-        starts: `enumerate(starts_of_lines(body))`, the same iterator for all lines. A fault moves it on to its line.
+        starts: `enumerate(starts_of_lines(body))`, the same iterator for all lines. A fault moves it to its line.
     """
     fault = _fault(line, is_line=True)
     if fault is None:

@@ -11,9 +11,10 @@ from urllib.request import parse_http_list
 
 import msgspec
 
+from config.common.errors import InvalidJson
 from datasets.schemas.explanations import json_type
 from datasets.schemas.schema import CompiledSchema
-from ingest.errors import InvalidJson, InvalidRecords
+from ingest.errors import InvalidRecords
 from ingest.queue.formats import ARRAY, OBJECT, Payload, Rejected, lines_of, starts_of_lines
 from ingest.validation.body import NDJSON
 from ingest.validation.json_errors import TOO_DEEP, check_line
@@ -108,7 +109,7 @@ def _taken(schema: CompiledSchema, earlier: CompiledSchema | None, body: bytes, 
 def examined(
     schema: CompiledSchema, earlier: CompiledSchema | None, record: bytes, check: Callable[[], None]
 ) -> tuple[list[Problem], Good | None]:
-    """Return the problems of a record and None; or no problems, and it as a good one."""
+    """Return the problems of a record and None, or no problems and the good record."""
     try:
         check()
         (examined,) = examine(schema, [record], indexed=False, earlier=earlier)

@@ -14,9 +14,10 @@ from itertools import compress, islice
 import msgspec
 from django.conf import settings
 
+from config.common.errors import InvalidJson
 from datasets.schemas.explanations import json_type
 from datasets.schemas.schema import CompiledSchema
-from ingest.errors import EmptyBatch, InvalidJson, InvalidRecords, TooManyRecords
+from ingest.errors import EmptyBatch, InvalidRecords, TooManyRecords
 from ingest.queue.formats import ARRAY, LINES, OBJECT, Earlier, Payload, lines_of, starts_of_lines
 from ingest.validation.json_errors import EMPTY, TOO_DEEP, check_json, check_line
 from ingest.validation.json_text import PARSE_ERRORS, elements

@@ -185,7 +185,7 @@ def send_forms(page: Page, watch: Watch, pages: list[tuple[str, str]], choices: 
     return sent
 
 
-_CHANGED = ("project", "dataset", "key", "quota", "user", "group")
+_CHANGED = ("project", "dataset", "key", "token", "quota", "user", "group")
 
 
 @pytest.mark.parametrize("username", ["admin", "alice"])

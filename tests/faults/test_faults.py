@@ -10,9 +10,10 @@ from collections.abc import Iterable
 import pytest
 
 from ingest.queue.formats import packed
-from tests.faults.actors.workload import OPTIONAL_FIELDS, Batch, Record, Sent
+from tests.faults.actors.workload import OPTIONAL_FIELDS, Batch, Record, Reign, Sent
 from tests.faults.causes.restoring import Restore, forgotten, repeated
 from tests.faults.run import run
+from tests.faults.versions import problem
 
 FAULTS = 44
 
@@ -33,6 +34,30 @@ def test_fault_run_loses_and_doubles_nothing() -> None:
     assert not report.wrong, "\n".join([*report.history, report.text()])
     assert report.tally.acknowledged > 500, report.text()
     assert report.injected == FAULTS, report.text()
+
+
+@pytest.mark.parametrize(
+    ("row", "tried", "known_at", "wrong"),
+    [
+        ((1, []), 2.0, 3.0, ""),
+        ((1, []), 5.0, 6.0, ""),  # sent before the end
+        ((1, []), 9.0, 9.5, "which had ended"),
+        ((2, ["note"]), 5.0, 6.0, ""),
+        ((2, ["note"]), 1.0, 3.0, "which was not published"),
+        ((2, []), 5.0, 6.0, "with [], not ['note']"),
+        ((1, ["note"]), 5.0, 6.0, "with ['note'], not []"),
+        ((3, ["note"]), 5.0, 6.0, "which was never published"),
+    ],
+)
+def test_version_of_a_row_must_be_in_force(
+    row: tuple[int, list[str]], tried: float, known_at: float, wrong: str
+) -> None:
+    reigns = {1: Reign(frozenset(), 0.0, 8.0), 2: Reign(frozenset({"note"}), 4.0, 99.0)}
+    number, optional = row
+    sent = Sent(1, [("a", 1)], tried, known_at, tried)
+    said = problem((("a", 1), number, frozenset(optional)), reigns, sent, [])
+    assert (wrong in said) if wrong else not said
+    assert not problem((("a", 1), 1, frozenset()), reigns, sent, [Restore(tried, known_at, {})])
 
 
 @pytest.mark.parametrize(

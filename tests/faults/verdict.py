@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from deltalake.exceptions import DeltaError
 
+from tests.faults import versions
 from tests.faults.actors.operators import OperatorFailed
 from tests.faults.actors.workload import Record, Truth, World
 from tests.faults.causes import restoring
@@ -94,6 +95,7 @@ def reach(stack: Stack, world: World, truth: Truth, nemesis: Nemesis) -> Tally:
         tally.accepted += int(_balance(nemesis, dataset).get("accepted", 0))
         seen = _found(stack, project, dataset, truth)
         _count(seen, truth, dataset, tally, forgotten.get(dataset, set()), repeated.get(dataset, set()))
+        versions.check(stack, project, dataset, world, truth, nemesis.restores)
     expect(lambda: _unflushed(nemesis, world, tally))
     _judge(tally, truth, exact=not nemesis.restores)
     return tally

@@ -16,8 +16,8 @@
 --      too_many_keys, time, seconds until some are forgotten
 --
 -- A web process that loses the reply sends the command again with the same number. It gets the reply of the first
--- attempt, but with the present quota. A number below the slot's comes from an admission that the process has given up.
--- It must not act.
+-- attempt, but with the present quota. A number below the slot's comes from an admission that the process has given up,
+-- so the script changes nothing.
 --
 -- Admission stops when Redis uses about 80 % of `maxmemory`, so that drains and the changes of admins always fit. INFO
 -- costs half as much as the rest of the script, so the script calls it once a second and keeps the result as `room`: the
@@ -55,7 +55,7 @@ local known_revision, -- under which the web process has read the contract
     api_key_id, -- '' if the use of the API key is not to be noted now
     project_id,
     share, -- that a project may take of the backlog that other projects leave free
-    known_generation, -- that the web process knows to be its installation's
+    known_generation, -- the generation that the web process read last
     digest, -- 8 bytes: a digest of the body and its kind
     key_seconds, -- for which an Idempotency-Key is remembered
     max_keys, -- Idempotency-Keys that a project may use in this time

@@ -3,7 +3,8 @@
 -- RETURN the place of the replay, <generation>-<stream ID>; a repeated call returns the place of the first replay.
 --        False if the present generation is another: then nothing was queued
 --
--- An entry of an earlier generation counts as accepted in the present one, because the ledger of its own is closed.
+-- An entry of an earlier generation counts as accepted in the present one, because the ledger of its own generation
+-- is closed.
 
 assert(#KEYS == 9 and #ARGV == 12, 'replay.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, accepted_key, queued_key, bytes_key, total_bytes_key, pending_key, replayed_key,

@@ -6,9 +6,9 @@
 --      -1      the stream may begin with other entries. Nothing was changed; the caller must call trim_each.lua
 --
 -- Two drains may trim the same entries. So removing and counting are one step.
--- Ids only rise, and entries are only removed from the head of the stream. So if the first entry is at the head and the
--- last one is there, exactly the entries between them were read with them. This also holds if Redis was restored from
--- an older copy in the meantime.
+-- IDs only rise, and entries are only removed from the head of the stream. So if the first entry is at the head and the
+-- last one is there, the entries between them are exactly those that were read. This also holds if Redis was restored
+-- from an older copy in the meantime.
 -- `trimmed` follows the table only if it was right before. If it was not, this Redis has forgotten records, and a drain
 -- must count them.
 

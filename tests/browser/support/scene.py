@@ -11,10 +11,10 @@ from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
 
 from config.common import clock, redis
-from datasets import services
+from datasets import personal_tokens, services
 from datasets.contracts import old_form
 from datasets.contracts.keys import issue_token
-from datasets.models import ApiKey, Dataset, Project
+from datasets.models import ApiKey, Dataset, PersonalAccessToken, Project
 from datasets.schemas.fields import Field
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import refusals, statistics
@@ -37,6 +37,7 @@ class Scene:
     dataset: Dataset
     visits: Dataset  # in a grace period
     key: ApiKey
+    token: PersonalAccessToken
     entry: QuarantinedEntry
     limit_id: int
     refusal_id: str
@@ -59,6 +60,8 @@ def furnish() -> Scene:
     services.create_key(project=shop, name="analytics", expires_at=clock.now() + timedelta(days=20))
     services.revoke_key(services.create_key(project=shop, name="old laptop"))
     _grace(visits, alice, key)
+    token, _ = personal_tokens.create(user=alice, name="deployment", expires_at=clock.now() + timedelta(days=80))
+    personal_tokens.create(user=alice, name="dashboard", scope="read")
     _traffic(orders, 400)
     _traffic(invoices, 90)
     _refusals(shop)
@@ -79,7 +82,7 @@ def furnish() -> Scene:
             change_message=what,
         )
     limit: Any = alice
-    return Scene(admin, alice, shop, orders, visits, key, entry, limit.dataset_quota.pk, refusal_id)
+    return Scene(admin, alice, shop, orders, visits, key, token, entry, limit.dataset_quota.pk, refusal_id)
 
 
 _ABOUT = ("ISO 3166 code", "free or pro", "in EUR", "", "when the customer came")

@@ -13,9 +13,9 @@ from django.db.models import Model
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
-from datasets import services
+from datasets import personal_tokens, services
 from datasets.admin.edits import GuardedAdmin
-from datasets.models import ApiKey, Dataset, Project
+from datasets.models import ApiKey, Dataset, PersonalAccessToken, Project
 from datasets.schemas.fields import Field
 from quotas.models import QuotaLimit
 from tests.conftest import FIELDS
@@ -121,7 +121,9 @@ def things(project: Project, dataset: Dataset, key: ApiKey) -> dict[type[Model],
     user = User.objects.create_user("carol")
     limit = QuotaLimit.objects.create(user=user, records_per_month=10_000)
     group = Group.objects.create(name="readers")
-    return {Project: project, Dataset: dataset, ApiKey: key, User: user, Group: group, QuotaLimit: limit}
+    token, _ = personal_tokens.create(user=User.objects.create_superuser("token owner"), name="deploy")
+    personal: dict[type[Model], Model] = {PersonalAccessToken: token, User: user, Group: group, QuotaLimit: limit}
+    return {Project: project, Dataset: dataset, ApiKey: key, **personal}
 
 
 # What one admin changes, and what another changes on a page that was loaded before.
@@ -132,6 +134,7 @@ PAIRS: list[tuple[type[Model], dict[str, str], dict[str, str]]] = [
     (Dataset, {"description": "First"}, {"schema": _schema(MORE)}),
     (Dataset, {"name": "First"}, {"name": "Second"}),
     (ApiKey, {"name": "First"}, {"name": "Second"}),
+    (PersonalAccessToken, {"name": "First"}, {"name": "Second"}),
     (User, {"email": "first@example.com"}, {"first_name": "Second"}),
     (Group, {"name": "First"}, {"name": "Second"}),
     (QuotaLimit, {"preset": "0"}, {"preset": "100000"}),

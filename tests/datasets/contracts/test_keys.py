@@ -81,7 +81,8 @@ def test_a_personal_token_is_refused_as_such(api: Api) -> None:
     for token in ("pat_", "pat_abc", f"pat_{api.token}"):
         response = with_authorization(api, f"Bearer {token}")
         answer = {"error": "Use a project API key, not a personal access token", "code": "personal_access_token"}
-        assert (response.status_code, response.json()) == (403, answer)
+        assert response.status_code == 403
+        assert answer.items() <= response.json().items()
         assert "WWW-Authenticate" not in response.headers
     assert_refused(with_authorization(api, "Bearer PAT_abc"))
 

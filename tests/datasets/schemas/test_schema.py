@@ -84,7 +84,11 @@ def test_a_version_stores_only_what_is_not_the_default() -> None:
         ({"values": "a"}, "“values” must be a list of texts."),
         ({"values": ["a", 1]}, "“values” must be a list of texts."),
         ({"unit": 5}, "“unit” must be a text."),
-        ({"required": True}, "there is no “required”. A field has: name, type, description, unit, optional, values."),
+        (
+            {"required": True},
+            "there is no “required”. A field has: name, type, description, unit, optional, values, "
+            "minimum, maximum, min_length, max_length, pattern.",
+        ),
         ({"type": "enum"}, 'an enum needs its values, like {"type": "enum", "values": ["a", "b"]}.'),
         ({"type": "enum", "values": []}, 'an enum needs its values, like {"type": "enum", "values": ["a", "b"]}.'),
         ({"type": "enum", "values": ["a", "b", "a"]}, "a value is there twice."),
@@ -97,6 +101,60 @@ def test_a_version_stores_only_what_is_not_the_default() -> None:
 )
 def test_a_wrong_member_of_a_field_is_named(said: dict[str, Any], message: str) -> None:
     assert problems({"fields": {"a": {"type": "string", **said}}}) == [f"“a”: {message}"]
+
+
+def test_a_field_says_its_constraints() -> None:
+    said: dict[str, Any] = {"type": "string", "min_length": 1, "max_length": 9, "pattern": "^[a-z]+$"}
+    assert parse_fields({"fields": {"a": said}}) == [
+        Field("a", "string", min_length=1, max_length=9, pattern="^[a-z]+$")
+    ]
+    assert parse_fields({"fields": {"a": {"type": "decimal(5,2)", "minimum": 0, "maximum": "99.5"}}}) == [
+        Field("a", "decimal(5,2)", minimum=0, maximum="99.5")
+    ]
+    # The longest text for a pattern is a part of the version, so that clients can see it.
+    assert parse_fields({"fields": {"a": {"type": "string", "pattern": "x"}}})[0].max_length == 1000
+    assert Field("a", "number", minimum=0).as_json() == {"name": "a", "type": "number", "description": "", "minimum": 0}
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"type": "boolean", "minimum": 1}, "boolean has no minimum. It is for numbers, integers, decimals, "
+         "dates and timestamps."),
+        ({"type": "number[]", "maximum": 1}, "number[] has no maximum. It is for numbers, integers, decimals, "
+         "dates and timestamps."),
+        ({"type": "number", "min_length": 1}, "number has no min_length. It is for strings and arrays."),
+        ({"type": "json", "max_length": 1}, "json has no max_length. It is for strings and arrays."),
+        ({"type": "string[]", "pattern": "x"}, "string[] has no pattern. It is for strings."),
+        ({"type": "number", "minimum": "1"}, "minimum is not a value of the field: number."),
+        ({"type": "number", "minimum": 1e309}, "minimum is not a value of the field: number."),
+        ({"type": "integer", "maximum": 1.5}, "maximum is not a value of the field: integer."),
+        ({"type": "decimal(5,2)", "minimum": 0.001}, "minimum is not a value of the field: decimal(5,2), as a number "
+         "or a string."),
+        ({"type": "date", "minimum": "2026-02-30"}, "minimum is not a value of the field: RFC 3339 full-date."),
+        ({"type": "timestamp", "maximum": "2026-02-03"}, "maximum is not a value of the field: RFC 3339 date-time with "
+         "an offset."),
+        ({"type": "number", "minimum": True}, "“minimum” must be a number or a text."),
+        ({"type": "string", "min_length": -1}, "“min_length” must be a whole number from 0."),
+        ({"type": "string", "min_length": 1.0}, "“min_length” must be a whole number from 0."),
+        ({"type": "number", "minimum": 2, "maximum": 1.5}, "no value is at least 2 and at most 1.5."),
+        ({"type": "date", "minimum": "2026-01-02", "maximum": "2026-01-01"}, "no value is at least 2026-01-02 and "
+         "at most 2026-01-01."),
+        ({"type": "string", "min_length": 2, "max_length": 1}, "nothing has at least 2 and at most 1 character."),
+        ({"type": "string", "pattern": "(a"}, "the pattern is not valid in RE2: missing ): (a."),
+        ({"type": "string", "pattern": "(?=a)b"}, "the pattern is not valid in RE2: invalid perl operator: (?=."),
+        ({"type": "string", "pattern": r"(a)\1"}, r"the pattern is not valid in RE2: invalid escape sequence: \1."),
+        ({"type": "string", "pattern": "(a{1,1000}){1,9}"}, "the pattern is not valid in RE2: invalid repetition size: "
+         "{1,9}."),
+        ({"type": "string", "pattern": "(.{1,30}){1,30}"}, "the pattern is not valid in RE2: it repeats too much: use "
+         "max_length instead of large counts, and fewer classes of Unicode."),
+        ({"type": "string", "pattern": "a" * 501}, "a pattern has at most 500 characters, and no NUL."),
+        ({"type": "string", "pattern": "a", "max_length": 1001}, "a field with a pattern needs a max_length of at most "
+         "1000."),
+    ],
+)  # fmt: skip
+def test_a_wrong_constraint_is_explained(said: dict[str, Any], message: str) -> None:
+    assert problems({"fields": {"a": said}}) == [f"“a”: {message}"]
 
 
 @pytest.mark.parametrize("type_name", ["decimal", "decimal(10)", "decimal(p,s)", "decimal()", "decimal(1.5,2)"])

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from django.conf import settings
 
+from datasets.schemas.fields import Field
 from datasets.tables import data_files, log
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.layout import COMMITS_PER_CHECKPOINT, PARTITION
@@ -102,6 +103,16 @@ def test_compaction_merges_our_files(table: DatasetTable) -> None:
     assert engines(table)[-1] == "ours"
     assert len(a_table().delta.file_uris()) == 2
     assert ids(a_table()) == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_a_column_may_have_a_comment(table: DatasetTable) -> None:
+    append(table, rows("a"), 1)
+    tidy(a_table(), [Field("Amount", "number", 'what was "paid"', unit="EUR")])
+    for name in ("b", "c"):
+        append(table, rows(name), ord(name))
+    assert engines(table) == ["delta-rs", "ours", "delta-rs", "ours", "ours"]
+    (comment,) = [each.metadata for each in a_table().delta.schema().fields if each.metadata]
+    assert comment == {"comment": 'what was "paid" [EUR]'}
 
 
 # -- tables that are not as we make them ---------------------------------------------------------------

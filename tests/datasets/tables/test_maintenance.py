@@ -12,6 +12,7 @@ from django.conf import settings
 from pytest_django import Settings
 
 from config.common import clock
+from datasets.schemas.fields import Field
 from datasets.tables import layout, maintenance
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.layout import configuration
@@ -183,3 +184,21 @@ def test_vacuum_deletes_files_that_a_dead_drain_left(table: DatasetTable, monkey
     os.utime(orphan, (days_ago, days_ago))
     tidy(table, sweep=True)
     assert files(table) == {committed}
+
+
+def comments(table: DatasetTable) -> dict[str, str]:
+    """Return the comments of a table's columns, as other readers of Delta Lake see them."""
+    columns = DeltaTable(table.uri).schema().fields
+    return {column.name: column.metadata["comment"] for column in columns if column.metadata.get("comment")}
+
+
+def test_descriptions_and_units_become_comments_of_columns() -> None:
+    table = DatasetTable(7, 15)
+    amount = Field("Amount", "number", 'what was "paid"', unit="EUR")
+    table.create([amount, Field("note", "string", optional=True)])
+    assert comments(table) == {"Amount": 'what was "paid" [EUR]'}
+    append(table, rows("a"), 1)
+    tidy(table, [amount, Field("note", "string", unit="words"), Field("not_yet", "string", "without a column")])
+    assert comments(table) == {"Amount": 'what was "paid" [EUR]', "note": "[words]"}
+    tidy(table, [Field("Amount", "number"), Field("note", "string", unit="words")])
+    assert comments(table) == {"note": "[words]"}

@@ -9,7 +9,9 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import django
 
@@ -20,10 +22,10 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
-from config.common import redis  # noqa: E402
+from config.common import clock, redis  # noqa: E402
 from datasets import services  # noqa: E402
 from datasets.contracts.keys import issue_token  # noqa: E402
-from datasets.models import ApiKey, Dataset, Project  # noqa: E402
+from datasets.models import ApiKey, Dataset, Project, SchemaVersion  # noqa: E402
 from datasets.schemas.fields import Field  # noqa: E402
 from datasets.tables.table import DatasetTable  # noqa: E402
 from ingest.queue import generations, redis_keys  # noqa: E402
@@ -57,8 +59,30 @@ def make_project(slug: str, owner: str, limit: int, schemas: list[dict[str, str]
     return {"project": project.pk, "datasets": datasets, "owner": user.pk}
 
 
-def publish(dataset: int, schema: dict[str, str]) -> None:
-    services.save_dataset(Dataset.objects.get(pk=dataset), fields=_fields(schema))
+def publish(dataset: int, schema: dict[str, str], grace: float) -> int:
+    """Publish a schema, with a grace period of some seconds if they are not 0. Return the number of the version."""
+    # The service's clock may be ahead by months. Grace periods end by Redis's clock, which is not.
+    with patch.object(clock, "now", lambda: datetime.now(UTC)):
+        until = clock.now() + timedelta(seconds=grace) if grace else None
+        services.save_dataset(Dataset.objects.get(pk=dataset), fields=_fields(schema), previous_valid_until=until)
+    return _latest(dataset).number
+
+
+def schema(dataset: int) -> dict[str, Any]:
+    """Return the number and the fields of the latest version."""
+    version = _latest(dataset)
+    return {"number": version.number, "fields": [field.name for field in version.field_list()]}
+
+
+def end_grace(dataset: int, number: int) -> None:
+    """End the grace period that a version has begun, if it is still the latest."""
+    version = _latest(dataset)
+    if version.number == number:
+        services.end_grace(version)
+
+
+def _latest(dataset: int) -> SchemaVersion:
+    return SchemaVersion.objects.filter(dataset=dataset).latest("number")
 
 
 def new_key(project: int) -> dict[str, Any]:
@@ -121,7 +145,10 @@ def _fields(schema: dict[str, str]) -> list[Field]:
 
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
-    for task in (ready, command, make_project, publish, new_key, revoke, race, tidy, put_ahead, use_up, balance, usage)
+    for task in (
+        *(ready, command, make_project, schema, publish, end_grace, new_key, revoke),
+        *(race, tidy, put_ahead, use_up, balance, usage),
+    )
 }
 
 

@@ -26,10 +26,35 @@ Record = tuple[str, int]  # client, sequence
 
 @dataclass
 class Asked:
-    """The schema that a dataset's clients must follow, and since when that is certain (monotonic clock)."""
+    """The schema that a dataset's clients must follow, and since when that is certain (monotonic clock).
+
+    In a grace period, the form of the version before is accepted, too: certainly until `earlier_surely_until`, and
+    certainly not after `earlier_until`.
+    """
 
     optional: frozenset[str] = frozenset()
     certain_since: float = 0.0
+    number: int = 1  # of the schema version
+    earlier: frozenset[str] | None = None
+    earlier_surely_until: float = 0.0
+    earlier_until: float = 0.0
+
+    def accepts(self, form: frozenset[str], began: float) -> bool:
+        """Return whether a request that began at this time may have this form, if what is asked is certain then."""
+        return form == self.optional or (form == self.earlier and began < self.earlier_until)
+
+    def surely_accepts(self, form: frozenset[str], answered: float) -> bool:
+        """Return whether a request that was answered at this time may certainly have this form."""
+        return form == self.optional or (form == self.earlier and answered < self.earlier_surely_until)
+
+
+@dataclass
+class Reign:
+    """When a schema version may have taken records (monotonic clock), and the optional fields that it has."""
+
+    optional: frozenset[str]
+    began: float
+    ended: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +65,7 @@ class Sent:
     records: list[Record]
     began: float
     known_at: float
+    tried: float = 0.0  # when the first attempt began that may have been accepted
 
 
 @dataclass
@@ -66,6 +92,7 @@ class World:
 
     projects: dict[int, int] = field(default_factory=dict)  # dataset -> project
     asked: dict[int, Asked] = field(default_factory=dict)  # by dataset
+    reigns: dict[int, dict[int, Reign]] = field(default_factory=dict)  # by dataset and number of the version
     tokens: dict[int, str] = field(default_factory=dict)  # by project
     keys: dict[int, int] = field(default_factory=dict)  # by project
     revoking: set[str] = field(default_factory=set)  # tokens that are being revoked, or are revoked
@@ -84,7 +111,9 @@ class Batch:
     form: str  # object, array or lines
     records: list[Record]
     optional: frozenset[str]
+    other: frozenset[str] | None = None  # the optional fields of every second record, if they are others
     key: str = ""
+    tried: float = 0.0  # when the first attempt began that may have been accepted
     unknown: bool = False  # whether the service may have accepted it already
 
     def __post_init__(self) -> None:
@@ -92,7 +121,7 @@ class Batch:
 
     def request(self) -> tuple[str, bytes, dict[str, str]]:
         """Return the path, body and headers of the request."""
-        rows = [self._row(client, sequence) for client, sequence in self.records]
+        rows = [self._row(*record, self._form(at)) for at, record in enumerate(self.records)]
         kind = "application/x-ndjson" if self.form == "lines" else "application/json"
         headers = {"Content-Type": kind, "Idempotency-Key": self.key}
         path = f"/datasets/{self.dataset}"
@@ -102,8 +131,16 @@ class Batch:
             return f"{path}/batch", json.dumps(rows).encode(), headers
         return f"{path}/batch", "\n".join(map(json.dumps, rows)).encode(), headers
 
-    def _row(self, client: str, sequence: int) -> dict[str, Any]:
-        optional = {name: _VALUES[OPTIONAL_FIELDS[name]] for name in sorted(self.optional)}
+    @property
+    def forms(self) -> list[frozenset[str]]:
+        """The optional fields of its records."""
+        return [self.optional] if self.other is None else [self.optional, self.other]
+
+    def _form(self, at: int) -> frozenset[str]:
+        return self.forms[at % len(self.forms)]
+
+    def _row(self, client: str, sequence: int, form: frozenset[str]) -> dict[str, Any]:
+        optional = {name: _VALUES[OPTIONAL_FIELDS[name]] for name in sorted(form)}
         return {
             "timestamp": "2026-06-10T10:58:00Z",
             # The same each time it is sent, and different enough from others that a batch compresses like real data.
@@ -145,7 +182,14 @@ class Client(threading.Thread):
         count = 1 if form == "object" else self.random.choice((1, 5, 40, 200))
         first, self.sequence = self.sequence, self.sequence + count
         records = [(self.name, number) for number in range(first, self.sequence)]
-        return Batch(dataset, form, records, self.optional[dataset])
+        return Batch(dataset, form, records, self.optional[dataset], self._other(dataset))
+
+    def _other(self, dataset: int) -> frozenset[str] | None:
+        """In a grace period, mix both forms in some batches."""
+        asked, own = self.world.asked[dataset], self.optional[dataset]
+        if asked.earlier is None or time.monotonic() > asked.earlier_until or self.random.random() < 0.6:
+            return None
+        return asked.earlier if own == asked.optional else asked.optional
 
     def _send(self, http: httpx.Client, batch: Batch) -> None:
         began = time.monotonic()
@@ -153,7 +197,7 @@ class Client(threading.Thread):
             known = self._once(http, batch)
             if known is not None:
                 with self.truth.lock:
-                    self.truth.sent.append(Sent(batch.dataset, batch.records, began, time.monotonic()))
+                    self.truth.sent.append(Sent(batch.dataset, batch.records, began, time.monotonic(), batch.tried))
                     fate = self.truth.acknowledged if known else self.truth.unresolved
                     fate[batch.dataset].update(batch.records)
                 return
@@ -161,7 +205,7 @@ class Client(threading.Thread):
                 self.truth.found_wrong(f"{self.name}: {len(batch.records)} records not acknowledged after healing")
                 batch.unknown = True
                 with self.truth.lock:
-                    self.truth.sent.append(Sent(batch.dataset, batch.records, began, time.monotonic()))
+                    self.truth.sent.append(Sent(batch.dataset, batch.records, began, time.monotonic(), batch.tried))
                     self.truth.unresolved[batch.dataset].update(batch.records)
                 return
             time.sleep(self.random.uniform(0.05, 0.4))
@@ -172,6 +216,8 @@ class Client(threading.Thread):
         token = self.tokens[project]
         path, body, headers = batch.request()
         began = time.monotonic()
+        if not batch.unknown:
+            batch.tried = began
         try:
             answer = http.post(path, content=body, headers={**headers, "Authorization": f"Bearer {token}"})
         except httpx.ConnectError:
@@ -198,9 +244,10 @@ class Client(threading.Thread):
             return
         if began > self.world.revoked.get(token, _AFTER_LONG):
             self.truth.found_wrong(f"let in: {answer.request.url} with a revoked key")
-        asked = self.world.asked[batch.dataset]
-        if began > asked.certain_since and batch.optional != asked.optional:
-            self.truth.found_wrong(f"let in: fields {sorted(batch.optional)}, not {sorted(asked.optional)}")
+        asked, replayed = self.world.asked[batch.dataset], "Idempotent-Replayed" in answer.headers
+        for form in batch.forms if began > asked.certain_since and not replayed else ():
+            if not asked.accepts(form, began):
+                self.truth.found_wrong(f"let in: fields {sorted(form)}, not {sorted(asked.optional)}")
         if batch.form != "object" and answer.json()["count"] != len(batch.records):
             self.truth.found_wrong(f"{answer.text} for {len(batch.records)} records")
 
@@ -228,7 +275,8 @@ class Client(threading.Thread):
     def _adapt(self, batch: Batch, told: Mapping[str, Any], began: float) -> bool | None:
         """The schema has changed: send the same records with the new fields, if that is safe."""
         asked = self.world.asked[batch.dataset]
-        if began > asked.certain_since and batch.optional == asked.optional:
+        now = time.monotonic()
+        if began > asked.certain_since and all(asked.surely_accepts(form, now) for form in batch.forms):
             self.truth.found_wrong(f"refused by mistake: {told}")
         problems = told.get("errors", [told])
         missing = {problem["field"] for problem in problems if problem["code"] == "missing_field"}
@@ -237,7 +285,7 @@ class Client(threading.Thread):
         self.optional[batch.dataset] = fields
         if batch.unknown:
             return False
-        batch.optional = fields
+        batch.optional, batch.other = fields, None
         batch.key = secrets.token_hex(8)
         return None
 

@@ -24,6 +24,7 @@ DECK = (
     *["storage: worker cannot write"] * 2,
     "storage: full",
     *["schema"] * 2,
+    *["schema with grace"] * 2,
     *["key revoked"] * 2,
     *["raced drains"] * 3,
     *["tidy"] * 2,

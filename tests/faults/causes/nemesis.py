@@ -13,16 +13,14 @@ from typing import Any
 import psutil
 
 from tests.faults.actors.operators import Operator, OperatorFailed
-from tests.faults.actors.workload import BASE_SCHEMA, OPTIONAL_FIELDS, Asked, World
+from tests.faults.actors.workload import OPTIONAL_FIELDS, World
 from tests.faults.causes.deck import Fault
 from tests.faults.causes.restoring import RedisFiles, Restore
+from tests.faults.causes.schemas import UNCERTAIN_SECONDS, Change, Schemas
 from tests.faults.causes.storage import Disk, exchange
 from tests.support.processes.roles import families
 from tests.support.processes.stack import Stack
 
-# If the announcement of a change is lost, the catalog's time limit (set in `run`) repairs that after this time.
-CATALOG_TTL_SECONDS = 5
-_UNCERTAIN_SECONDS = CATALOG_TTL_SECONDS + 5
 _SEARCH_SECONDS = 2.0
 _ERRAND_SECONDS = 300  # a longer errand hangs; a shorter one may only wait for a busy machine
 
@@ -60,6 +58,7 @@ class Nemesis:
         self.ahead, self.disk, self.kill_database = ahead, disk, kill_database
         self.admin, self.tidier = Operator(stack), Operator(stack)
         self.racers = (Operator(stack), Operator(stack))
+        self.schemas = Schemas(self.admin, world, history.note)
         self.errands: list[threading.Thread] = []
         self.undoing: list[threading.Timer] = []
         self.redis = RedisFiles(stack.data_dir / "redis", self._tables, lambda: self._find("redis", "parent", 0))
@@ -107,6 +106,7 @@ class Nemesis:
             "storage: worker cannot write": self._worker_cannot_write,
             "storage: full": self._full,
             "schema": self._schema,
+            "schema with grace": self._schema,
             "key revoked": self._revoke,
             "raced drains": self._race,
             "tidy": self._tidy,
@@ -202,28 +202,10 @@ class Nemesis:
             return None
         dataset, _ = self._dataset(fault)
         name = list(OPTIONAL_FIELDS)[int(fault.draw * 997) % len(OPTIONAL_FIELDS)]
-        self._errand(fault, lambda: self._publish(dataset, name))
-        return f"dataset {dataset}: {name}"
-
-    def _publish(self, dataset: int, name: str) -> None:
-        before = self.world.asked[dataset]
-        wanted = before.optional ^ {name}
-        self.world.asked[dataset] = Asked(before.optional, float("inf"))
-        fields = {**BASE_SCHEMA, **{each: OPTIONAL_FIELDS[each] for each in sorted(wanted)}}
-        certain_since = time.monotonic() + _UNCERTAIN_SECONDS
-        try:
-            for failures in range(8):  # if saving fails, an admin saves again
-                try:
-                    self.admin.do("publish", dataset=dataset, schema=fields)
-                    certain_since = time.monotonic() + (_UNCERTAIN_SECONDS if failures else 0)
-                    before = Asked(wanted)
-                    return
-                except OperatorFailed as failure:
-                    self.history.note(str(failure))
-                    time.sleep(1)
-            raise OperatorFailed(f"publish {dataset}: gave up")
-        finally:
-            self.world.asked[dataset] = Asked(before.optional, certain_since if before.optional == wanted else 1e12)
+        grace = 2 * fault.seconds if fault.kind == "schema with grace" else 0.0
+        change = Change(dataset, name, grace, ends_early=grace > 0 and fault.draw < 0.5)
+        self._errand(fault, lambda: self.schemas.change(change))
+        return f"dataset {dataset}: {name}" + (f", {grace} s of grace" if grace else "")
 
     def _revoke(self, fault: Fault) -> str | None:
         if self.admin.busy:
@@ -291,7 +273,7 @@ class Nemesis:
                 if restored is not None:
                     self.restores.append(restored)
             finally:
-                self.world.uncertain_until = time.monotonic() + _UNCERTAIN_SECONDS
+                self.world.uncertain_until = time.monotonic() + UNCERTAIN_SECONDS
 
         self._undo_after(fault.seconds, restore, "Redis is as it was")
         return f"after {fault.seconds} s"

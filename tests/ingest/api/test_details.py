@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from config.common.errors import ApiError
+from config.common.errors import ApiError, InvalidJson
 from datasets.schemas.schema import CompiledSchema
-from ingest.errors import InvalidJson
 from ingest.validation.body import JSON, NDJSON
 from ingest.validation.payloads import validate_array, validate_lines, validate_one
 from tests.conftest import FIELDS, Api, record

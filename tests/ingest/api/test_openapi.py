@@ -75,7 +75,7 @@ def test_it_describes_every_error_with_its_status_and_text() -> None:
     schemas = description()["components"]["schemas"]
     every_error: list[type[ApiError]] = [ApiError, *(error for error in errors() if error is not InvalidRecords)]
     for error in every_error:
-        if error.__module__.startswith("tests.") or error.code == "method_not_allowed":
+        if error.__module__.startswith(("tests.", "datasets.api.")) or error.code == "method_not_allowed":
             continue  # a 405 is of the methods that are not described
         said = schemas[error.__name__]["properties"]
         assert (said["error"]["const"], said["code"]["const"]) == (error.error, error.code)
@@ -84,7 +84,7 @@ def test_it_describes_every_error_with_its_status_and_text() -> None:
             for operations in description()["paths"].values()
             for operation in operations.values()
             for status, response in responses(operation).items()
-            if f"/{error.__name__}'" in str(response["content"])
+            if f"/{error.__name__}'" in str(response.get("content"))
         ]
         assert used, f"no operation answers {error.__name__}"
         assert set(used) == {str(error.status)}

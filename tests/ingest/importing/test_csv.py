@@ -1,15 +1,19 @@
 """`manage.py import` of CSV: cells become values by the types of their fields, and nothing is guessed."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from pytest_django import Settings
 
-from datasets.models import Dataset
+from config.common import clock
+from datasets import services
+from datasets.models import Dataset, Project
 from datasets.schemas.field_types import FIELD_TYPES
-from tests.conftest import stored
+from datasets.schemas.fields import Field
+from tests.conftest import FIELDS, stored
 from tests.ingest.importing.importing import import_file, refused
 
 HEADER = "timestamp,context,country,plan,amount,active,signup_at"
@@ -39,8 +43,65 @@ def test_cells_become_values_of_their_fields(dataset: Dataset, tmp_path: Path) -
 
 def test_every_field_type_says_how_a_cell_is_read() -> None:
     literals = {name for name, each in FIELD_TYPES.items() if each.is_literal}
-    assert {"number", "boolean"} <= literals
-    assert not literals & {"string", "timestamp"}
+    texts = {"string", "timestamp", "decimal(p,s)", "date", "uuid", "enum"}
+    assert literals == set(FIELD_TYPES) - texts
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "value"),
+    [
+        ("integer", "9223372036854775807", 2**63 - 1),
+        ("integer", "1.0", "Invalid integer field: value"),
+        ("integer", "1e3", "Invalid integer field: value"),
+        ("decimal(10,2)", "12.50", Decimal("12.50")),
+        ("decimal(10,2)", '"12,50"', "Invalid decimal(10,2) field: value"),
+        ("decimal(10,2)", "12.505", "Invalid decimal(10,2) field: value"),
+        ("date", "2026-06-10", date(2026, 6, 10)),
+        ("date", "10.06.2026", "Invalid date field: value"),
+        ("uuid", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
+        ("uuid", "f81d4fae", "Invalid uuid field: value"),
+        ("enum", "a", "a"),
+        ("enum", "c", "Invalid enum field: value"),
+        ("json", '"{""a"": [1]}"', '{"a": [1]}'),
+        ("json", '"""a"""', '"a"'),
+        ("json", "12.50", "12.50"),
+        ("json", "a", "Invalid JSON body"),
+        ("json", '"1,""value"":2"', "Invalid JSON body"),
+        ("string[]", '"[""a"",""b,c""]"', ["a", "b,c"]),
+        ("string[]", '"a,b"', "Invalid string[] field: value"),
+        ("number[]", '"[1,2.5]"', [1.0, 2.5]),
+        ("integer[]", "[]", []),
+        ("timestamp[]", '"[""2026-06-10""]"', "Invalid timestamp[] field: value"),
+    ],
+)
+def test_a_cell_of_each_type(project: Project, tmp_path: Path, kind: str, cell: str, value: object) -> None:
+    field = Field("value", kind, values=("a", "b") if kind == "enum" else ())
+    dataset = services.create_dataset(project=project, name="Typed", fields=[field])
+    path = write(tmp_path / "a.csv", f"timestamp,value\n2026-06-10T10:58:00Z,{cell}\n")
+    if import_file(dataset, path).code == 0:
+        assert [each["value"] for each in stored(dataset)] == [value]
+    else:
+        (found,) = refused(path)
+        assert (found["error"], found["record"]["timestamp"]) == (value, "2026-06-10T10:58:00Z")
+
+
+def test_an_optional_field_may_be_empty_or_have_no_column(project: Project, tmp_path: Path) -> None:
+    fields = [Field("note", "string", optional=True), Field("score", "integer", optional=True)]
+    dataset = services.create_dataset(project=project, name="Optional", fields=fields)
+    path = write(tmp_path / "a.csv", 'timestamp,note\n2026-06-10T10:58:00Z,\n2026-06-10T10:58:00Z,""\n')
+    assert import_file(dataset, path).code == 0
+    assert [(each["note"], each["score"]) for each in stored(dataset)] == [(None, None), ("", None)]
+
+
+def test_in_a_grace_period_the_columns_may_be_those_of_the_version_before(dataset: Dataset, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", f"{HEADER}\n{ROW}\n")
+    until = clock.now() + timedelta(hours=1)
+    services.save_dataset(dataset, fields=[*FIELDS, Field("note", "string")], previous_valid_until=until)
+    assert import_file(dataset, path).code == 0
+    services.end_grace(dataset.versions.get(number=2))
+    other = write(tmp_path / "b.csv", f"{HEADER}\n{ROW}\n\n")
+    assert "The file has no column for the field “note”." in import_file(dataset, other).err
+    assert [each["__schemaVersion"] for each in stored(dataset)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -168,11 +229,21 @@ def test_a_file_without_rows_has_no_records(dataset: Dataset, tmp_path: Path) ->
         assert (done.code, done.out) == (0, f"Dataset {dataset.pk} has accepted 0 records of 0 rows.\n")
 
 
-def test_a_row_that_is_larger_than_a_block_stops_the_import(
+def test_a_large_row_is_read(dataset: Dataset, tmp_path: Path) -> None:
+    large = row(country="x" * 5_000_000)
+    path = write(tmp_path / "a.csv", "\n".join([HEADER, ROW, "too,few", large, row(plan="last")]))
+    assert import_file(dataset, path).out == f"Dataset {dataset.pk} has accepted 3 records of 4 rows.\n"
+    assert [(len(each["country"]), each["plan"]) for each in stored(dataset)] == [
+        *((2, "pro"), (5_000_000, "pro"), (2, "last"))
+    ]
+    assert [each["row"] for each in refused(path)] == [3]
+
+
+def test_a_quotation_mark_that_is_not_closed_stops_the_import(
     dataset: Dataset, tmp_path: Path, settings: Settings
 ) -> None:
     settings.MAX_BODY_BYTES = 1000
-    path = write(tmp_path / "a.csv", "\n".join([HEADER, ROW, row(country='"' + "x" * 3_000_000), ROW]))
+    path = write(tmp_path / "a.csv", "\n".join([HEADER, ROW, row(country='"' + "x" * 5_000_000), ROW]))
     done = import_file(dataset, path)
     assert (done.code, done.err) == (1, "A row of the file is too large, or a quotation mark is not closed.")
 

@@ -16,11 +16,13 @@ from pytest_django import Settings
 
 from config.common import redis
 from config.common.env import BASE_DIR
+from datasets import services
 from datasets.models import Dataset
+from datasets.schemas.fields import Field
 from ingest.models import QuarantinedEntry
 from ingest.storing.drain import drain
 from quotas.services import set_limit
-from tests.conftest import record, stored
+from tests.conftest import FIELDS, record, stored
 from tests.ingest.importing.importing import import_file, refused, write_lines
 from tests.support.books import books
 from tests.support.servers.outages import redis_away
@@ -99,6 +101,32 @@ def test_without_the_progress_file_every_chunk_is_recognized_for_a_day(dataset: 
     progress(path, dataset).unlink()
     path.with_name("a.ndjson.refused.ndjson").unlink()
     assert "with other options or limits" in import_file(dataset, path, "--map", "a=b").err
+    assert amounts(dataset) == [n for n in range(100) if n % 10]
+
+
+def test_an_accepted_chunk_stays_accepted_after_a_change_of_the_schema(
+    dataset: Dataset, tmp_path: Path, settings: Settings
+) -> None:
+    settings.MAX_BATCH_RECORDS = 20
+    path = tmp_path / "a.ndjson"
+    interrupted(dataset, path)
+    services.save_dataset(dataset, fields=[*FIELDS, Field("note", "string")])
+    assert import_file(dataset, path).out == f"Dataset {dataset.pk} has accepted 90 records of 100 rows.\n"
+    assert_each_row_once(dataset, path, 100)
+
+
+@pytest.mark.parametrize("fields", [[*FIELDS, Field("note", "string")], [*FIELDS[:2], *FIELDS[3:]]])
+def test_without_the_progress_file_a_change_of_the_schema_is_not_guessed_away(
+    dataset: Dataset, tmp_path: Path, fields: list[Field]
+) -> None:
+    path = numbered(tmp_path / "a.ndjson", 100)
+    import_file(dataset, path)
+    progress(path, dataset).unlink()
+    path.with_name("a.ndjson.refused.ndjson").unlink()
+    services.save_dataset(dataset, fields=fields)
+    done = import_file(dataset, path)
+    assert (done.code, done.out) == (1, "")
+    assert "The chunk of rows from row 1 on was accepted before, under another schema version" in done.err
     assert amounts(dataset) == [n for n in range(100) if n % 10]
 
 

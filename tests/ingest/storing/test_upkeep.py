@@ -1,6 +1,7 @@
 """Upkeep: tables are compacted and vacuumed while records arrive, and the last use of API keys is noted."""
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from config.common import clock, redis
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
+from datasets.schemas.fields import Field
 from datasets.tables import records
 from datasets.tables.layout import PARTITION
 from datasets.tables.maintenance import tidy
@@ -72,8 +74,8 @@ def test_table_written_to_during_compaction_is_tidied_again(
 ) -> None:
     store(api, dataset, 1, 2)
 
-    def tidy_while_records_arrive(table: DatasetTable, *, sweep: bool) -> None:
-        tidy(table, sweep=sweep)
+    def tidy_while_records_arrive(table: DatasetTable, fields: Sequence[Field], *, sweep: bool) -> None:
+        tidy(table, fields, sweep=sweep)
         store(api, dataset, 3)
 
     monkeypatch.setattr(upkeep, "tidy", tidy_while_records_arrive)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -71,6 +72,23 @@ def _refuse_lone_surrogates(found: Any) -> None:
 def _value(field: Field, value: Any) -> Any:
     if field.optional and value is None:
         return None
+    found = _unconstrained(field, value)
+    for limit, keeps in ((field.minimum, operator.ge), (field.maximum, operator.le)):
+        if limit is not None and not keeps(found, _scalar(field.type, _as_read(limit))):
+            raise Refused
+    for length, keeps in ((field.min_length, operator.ge), (field.max_length, operator.le)):
+        if length is not None and not keeps(len(found), length):
+            raise Refused
+    if field.pattern is not None and not re.search(field.pattern, found):
+        raise Refused
+    return found
+
+
+def _as_read(limit: Any) -> Any:
+    return limit if isinstance(limit, str) else Number(limit)
+
+
+def _unconstrained(field: Field, value: Any) -> Any:
     if field.type.endswith("[]"):
         if type(value) is not list:
             raise Refused

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from functools import partial
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -226,10 +227,27 @@ for kind in ("string", "number", "integer", "timestamp"):
 space = st.text(" \t\r\n", max_size=2)
 KINDS = [kind for kind in USUAL if kind != "context"]
 OLD = ["string", "number", "boolean", "timestamp"]
+# What a field of a type may say beside its type.
+CONSTRAINTS: dict[str, list[dict[str, Any]]] = {
+    "number": [{"minimum": -5}, {"maximum": 1e6}, {"minimum": 0, "maximum": 2.5}],
+    "integer": [{"minimum": -5}, {"maximum": 2**62}],
+    "decimal(5,2)": [{"minimum": 0.5}, {"maximum": "99.05"}],
+    "date": [{"minimum": "2000-01-01"}, {"maximum": "2026-06-10"}],
+    "timestamp": [{"minimum": "2026-06-10T10:58:00Z"}, {"maximum": "2026-06-10T10:58:00+05:30"}],
+    "string": [{"min_length": 1, "max_length": 3}, {"max_length": 99, "pattern": "^[^a]*$"}],
+    "string[]": [{"min_length": 1}],
+    "timestamp[]": [{"max_length": 1}],
+}
+
+
+def _declared(kind: str, optional: bool, chosen: int) -> Field:
+    values = tuple(VALUES) if kind == "enum" else ()
+    choices = [{}, *CONSTRAINTS.get(kind, [])]
+    return Field("", kind, optional=optional, values=values, **choices[chosen % len(choices)])
+
+
 declared = st.builds(
-    lambda kind, optional: Field("", kind, optional=optional, values=tuple(VALUES) if kind == "enum" else ()),
-    st.one_of(st.sampled_from(OLD), st.sampled_from(KINDS)),
-    st.booleans(),
+    _declared, st.one_of(st.sampled_from(OLD), st.sampled_from(KINDS)), st.booleans(), st.sampled_from([0, 0, 1, 2, 3])
 )
 schemas = st.dictionaries(st.sampled_from(NAMES), declared, max_size=5).map(
     lambda found: [dataclasses.replace(field, name=name) for name, field in found.items()]

@@ -1,0 +1,143 @@
+"""What all views of the management API share."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import IO, Any, cast
+
+from django.contrib.auth.models import User
+from rest_framework.exceptions import NotFound as InvalidCursor
+from rest_framework.generics import GenericAPIView
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from config.common.errors import InvalidJson, LengthRequired
+from datasets.access import projects_of
+from datasets.api.authentication import PersonalTokenAuthentication, ScopePermission
+from datasets.api.errors import InvalidRequest, ProjectNotFound, exception_handler
+from datasets.models import PersonalAccessToken, Project
+
+_SLUG = re.compile(r"[-\w]{1,100}", re.ASCII).fullmatch
+_POSITION = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
+
+
+class AlwaysJson(DefaultContentNegotiation):
+    """Answers in JSON, whatever the client accepts: errors must be readable, too."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class JsonParser(BaseParser):
+    """Reads JSON strictly: UTF-8, and each name once."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
+        """Return the body. Raises InvalidJson."""
+        try:
+            return json.loads(stream.read().decode(), object_pairs_hook=_each_name_once, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
+            raise InvalidJson({"detail": f"{error}."[:300]}) from error
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise ValueError("An object has a name twice")
+    return read
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+class Pages(CursorPagination):
+    """Pages in the order of creation: `?limit=` and `?cursor=`, and the path of the next page in `next`."""
+
+    page_size = 100  # if the client sends no limit
+    max_page_size = 1000
+    page_size_query_param = "limit"
+    ordering = "pk"
+
+    def get_page_size(self, request: Request) -> int:
+        """Return the limit. Raises InvalidRequest if it is not between 1 and the maximum."""
+        given = request.query_params.get("limit", "100")
+        if not _POSITION(given) or not 1 <= int(given) <= self.max_page_size:
+            raise InvalidRequest({"errors": [{"field": "limit", "detail": f"Send 1 to {self.max_page_size}."}]})
+        return int(given)
+
+    def decode_cursor(self, request: Request) -> Any:
+        """Return the place that the cursor means. Raises InvalidRequest if it is none of ours."""
+        refusal = InvalidRequest({"errors": [{"field": "cursor", "detail": "Follow `next` of an earlier answer."}]})
+        try:
+            cursor = super().decode_cursor(request)
+        except InvalidCursor as error:
+            raise refusal from error
+        if cursor is not None and cursor.position is not None and not _POSITION(str(cursor.position)):
+            raise refusal
+        return cursor
+
+
+class ManagementView(GenericAPIView[Any]):
+    """A view that personal access tokens open, and whose errors have the form of the ingest API's."""
+
+    authentication_classes = (PersonalTokenAuthentication,)
+    permission_classes = (ScopePermission,)
+    parser_classes = (JsonParser,)
+    content_negotiation_class = AlwaysJson
+    pagination_class = Pages
+    metadata_class = None
+    http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
+    project: Project  # that the path names
+    plural = ""  # the name of a list of this view's objects in the answer
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check token, scope and project before anything else, so that nothing tells what a stranger may not see."""
+        super().initial(request, *args, **kwargs)
+        if "project_slug" in kwargs:
+            self.project = self._find_project(kwargs["project_slug"])
+        if "HTTP_TRANSFER_ENCODING" in request.META:
+            raise LengthRequired
+        request._request.body  # noqa: B018  # raises RequestDataTooBig; later, DRF reads this copy
+
+    @property
+    def user(self) -> User:
+        """The user of the token."""
+        user: User = cast(Any, self.request).user
+        return user
+
+    @property
+    def token(self) -> PersonalAccessToken:
+        """The token of the request."""
+        token: PersonalAccessToken = cast(Any, self.request).auth
+        return token
+
+    def _find_project(self, slug: str) -> Project:
+        """Return the project that the path names. Raises ProjectNotFound if the user may not see it."""
+        found = projects_of(self.user).filter(slug=slug).select_related("owner").first() if _SLUG(slug) else None
+        if found is None:
+            raise ProjectNotFound
+        return found
+
+    def page_of(self, queryset: Any) -> Response:
+        """Return one page of objects, each as the view's serializer shows it."""
+        pages: Any = self.paginator
+        rows = pages.paginate_queryset(queryset, self.request, view=self)
+        shown = self.get_serializer(rows, many=True).data
+        following = pages.get_next_link()
+        return Response({self.plural: shown, "next": following and _path_of(following)})
+
+    def get_exception_handler(self) -> Any:
+        return exception_handler
+
+
+def _path_of(url: str) -> str:
+    """Return a URL without scheme and host: behind a proxy, ours may be wrong."""
+    return "/" + url.split("/", 3)[3]

@@ -1,0 +1,171 @@
+"""The errors of the management API, and how exceptions of Django and DRF become errors of our form."""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import NON_FIELD_ERRORS, RequestDataTooBig, ValidationError
+from django.db import IntegrityError, InterfaceError, OperationalError
+from django.http import Http404, JsonResponse
+from django_redis.exceptions import ConnectionInterrupted
+from redis.exceptions import RedisError
+from rest_framework import exceptions as drf
+
+from config.common import errors
+from config.common.errors import ApiError, Refused
+
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_WRITE_NEEDED = {"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="write"'}  # RFC 6750, 3.1
+_RETRY = {"Retry-After": "5"}
+
+
+class MissingToken(ApiError):
+    """The request has no usable Authorization header."""
+
+    status, code, error = 401, "missing_personal_access_token", "Missing personal access token"
+    headers = _CHALLENGE
+
+
+class InvalidToken(ApiError):
+    """The token is unknown, expired or revoked, or its user is inactive. All get the same answer."""
+
+    status, code, error = 401, "invalid_personal_access_token", "Invalid personal access token"
+    headers = _CHALLENGE
+
+
+class ProjectKeyUsed(ApiError):
+    """The token belongs to a project, but a person's token is needed."""
+
+    status, code = 403, "project_api_key"
+    error = "Use a personal access token, not a project API key"
+
+
+class InsufficientScope(ApiError):
+    """The token may only read."""
+
+    status, code, error = 403, "insufficient_scope", "Insufficient scope"
+    headers = _WRITE_NEEDED
+
+
+class NotAllowed(ApiError):
+    """The token's user may not do this."""
+
+    status, code, error = 403, "not_allowed", "Not allowed"
+
+
+class TooManyFailedTokens(ApiError):
+    """This address has sent too many tokens that are not valid."""
+
+    status, code, error = 429, "too_many_failed_tokens", "Too many failed tokens"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(headers={"Retry-After": str(max(1, ceil(seconds)))})
+
+
+class ProjectNotFound(ApiError):
+    """No such project, or one that the token's user may not see: one answer for both."""
+
+    status, code, error = 404, "project_not_found", "Project not found"
+
+
+class DatasetMissing(ApiError):
+    """The project has no such dataset, or no default dataset."""
+
+    status, code, error = 404, "dataset_not_found", "Dataset not found"
+
+
+class ApiKeyNotFound(ApiError):
+    """The project has no such API key."""
+
+    status, code, error = 404, "api_key_not_found", "API key not found"
+
+
+class InvalidRequest(ApiError):
+    """A value in the body or the query is wrong. `errors` names each field and what is wrong with it."""
+
+    status, code, error = 400, "invalid_request", "Invalid request"
+
+
+class SlugConflict(ApiError):
+    """The slug is taken. For a project, the other one may be of a stranger, so the answer does not name it."""
+
+    status, code, error = 409, "slug_conflict", "Slug cannot be used"
+
+
+class IncompatibleSchema(ApiError):
+    """The dataset's table could not follow the change of the schema."""
+
+    status, code, error = 409, "incompatible_schema", "Incompatible schema"
+
+
+class PreconditionFailed(ApiError):
+    """If-Match names another state than the present one: somebody else has changed it."""
+
+    status, code, error = 412, "precondition_failed", "Precondition failed"
+
+
+class ServiceUnavailable(ApiError):
+    """Redis, the database or the storage does not answer, or too many requests wait. Nothing was changed."""
+
+    status, code, error = 503, "service_unavailable", "Service unavailable"
+    headers = _RETRY
+
+
+_AWAY = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
+
+
+def exception_handler(raised: Exception, context: Mapping[str, Any]) -> JsonResponse:
+    """Return the answer for an exception of a view. It has the form of the ingest API's errors."""
+    return errors.exception_handler(_as_ours(raised), context)
+
+
+def _as_ours(raised: Exception) -> Exception:
+    """Return an exception of Django, DRF or a service as one of our errors, or as it is."""
+    match raised:
+        case drf.ValidationError(detail=detail):
+            return InvalidRequest({"errors": _problems(detail)})
+        case ValidationError():
+            return _refused(raised)
+        case IntegrityError():  # another request has just taken the name
+            return SlugConflict()
+        case drf.UnsupportedMediaType():
+            return errors.UnsupportedMediaType({"expected": "application/json"})
+        case drf.MethodNotAllowed():
+            return errors.MethodNotAllowed()
+        case RequestDataTooBig():
+            return errors.BodyTooLarge({"limit": settings.DATA_UPLOAD_MAX_MEMORY_SIZE})
+        case Http404() | drf.NotFound():
+            return errors.NotFound()
+        case Refused():
+            return ServiceUnavailable({"detail": str(raised)})
+    return ServiceUnavailable() if isinstance(raised, _AWAY) else raised
+
+
+def _refused(raised: ValidationError) -> ApiError:
+    """Return what a model or a service has found wrong."""
+    by_field = raised.error_dict if hasattr(raised, "error_dict") else {"": raised.error_list}
+    if any(each.code == "unique" for found in by_field.values() for each in found):
+        return SlugConflict()
+    return InvalidRequest(
+        {
+            "errors": [
+                _problem(name, text)
+                for name, found in by_field.items()
+                for each in found
+                for text in ValidationError(each).messages
+            ]
+        }
+    )
+
+
+def _problems(detail: Any) -> list[dict[str, str]]:
+    """Return what DRF's serializers have found wrong, as a list."""
+    if isinstance(detail, Mapping):
+        return [_problem(str(name), str(text)) for name, texts in detail.items() for text in texts]
+    return [_problem("", str(text)) for text in detail]
+
+
+def _problem(name: str, text: str) -> dict[str, str]:
+    whole = name in ("", "non_field_errors", NON_FIELD_ERRORS)
+    return {"detail": text} if whole else {"field": name[:100], "detail": text}
