@@ -255,7 +255,12 @@ def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field
 def _history(versions: Sequence[SchemaVersion]) -> list[dict[str, Any]]:
     """Return each version, latest first, with what it changed."""
     before = [*(version.field_list() for version in versions[1:]), []]
+    later = [None, *versions]
     return [
-        {"version": version, "changes": list(differences(earlier, version.field_list()))}
-        for version, earlier in zip(versions, before, strict=False)  # without versions, `before` has one too many
+        {
+            "version": version,
+            "changes": list(differences(earlier, version.field_list())),
+            "previous_valid_until": grace.ended(version, successor),
+        }
+        for version, earlier, successor in zip(versions, before, later, strict=False)  # the others may be longer
     ]

@@ -63,6 +63,12 @@ class GraceForm(forms.ModelForm[Dataset]):
         return ""
 
 
+def ended(version: SchemaVersion, successor: SchemaVersion | None) -> datetime | None:
+    """Return the end of the grace period that a version has begun, None if it has not begun one."""
+    ends = version.previous_valid_until
+    return min(ends, successor.created_at) if ends and successor else ends
+
+
 def card(version: SchemaVersion | None) -> dict[str, Any] | None:
     """Return what the page shows about the grace period that a version has begun, None if it has not begun one."""
     if version is None or version.number == 1:

@@ -102,6 +102,14 @@ def test_time_that_is_not_in_the_future_is_refused(client: Client, dataset: Data
     assert latest(dataset).number == 1
 
 
+def test_history_shows_when_a_grace_period_really_ended(client: Client, dataset: Dataset) -> None:
+    until = publish(dataset, hours=48)
+    assert f"version before valid until {until:%Y-%m-%d %H:%M} UTC" in shown(client, dataset)
+    services.save_dataset(dataset, fields=FIELDS)
+    at = latest(dataset).created_at
+    assert f"version before valid until {at:%Y-%m-%d %H:%M} UTC" in shown(client, dataset)
+
+
 def test_grace_period_without_a_change_is_refused(client: Client, dataset: Dataset) -> None:
     assert "no version is published and no grace period begins" in save(client, dataset, grace="1")
     assert latest(dataset).previous_valid_until is None

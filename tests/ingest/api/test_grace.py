@@ -94,6 +94,29 @@ def test_removed_field_is_taken_and_stored_in_the_grace_period(api: Api, dataset
     assert [(row["plan"], row["__schemaVersion"]) for row in stored(dataset)] == [("pro", 1), (None, 2)]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "old", "new"),
+    [
+        (Field("x", "string", optional=True), Field("x", "string"), None, "a"),
+        (Field("x", "number"), Field("x", "number", maximum=10.0), 11, 9),
+        (Field("x", "string"), Field("x", "string", pattern="a+"), "b", "aa"),
+        (Field("x", "enum", values=("a", "b")), Field("x", "enum", values=("a",)), "b", "a"),
+    ],
+    ids=["required", "maximum", "pattern", "enum"],
+)
+def test_value_that_only_the_version_before_allows(
+    api: Api, dataset: Dataset, before: Field, after: Field, old: object, new: object
+) -> None:
+    services.save_dataset(dataset, fields=[*FIELDS, before])
+    publish(dataset, [*FIELDS, after])
+    mixed = [record(x=old), record(x=new), record(x=old)]
+    assert [api.one(mixed[0]).status_code, api.batch(mixed).status_code] == [202, 202]
+    assert [(row["x"], row["__schemaVersion"]) for row in stored(dataset)] == [(old, 2), (old, 2), (new, 3), (old, 2)]
+    assert senders(dataset) == [("tests", 3)]
+    services.end_grace(latest(dataset))
+    assert [api.one(each).status_code for each in mixed] == [400, 202, 400]
+
+
 def test_only_the_version_directly_before_stays_valid(api: Api, dataset: Dataset) -> None:
     publish(dataset)
     widest = [*WIDER, Field("target", "string")]
