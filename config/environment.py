@@ -18,6 +18,7 @@ from config.common.env import BASE_DIR, data_directory, database, machine_memory
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0.05)]
+NotNegativeSeconds = Annotated[float, Meta(ge=0)]
 Timeout = Annotated[float, Meta(ge=0.01)]
 LongSeconds = Annotated[float, Meta(ge=1)]
 
@@ -107,6 +108,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # -- workers
 
     DISPATCH_SECONDS: Seconds = 0.5
+    # While many datasets are due, each waits for more records as long as they are in the table within this time.
+    FRESHNESS_SECONDS: NotNegativeSeconds = 2.0
     # The most that one commit takes from the queue.
     DRAIN_MAX_RECORDS: Positive = 500_000
     DRAIN_MAX_BYTES: Positive = 64 * 1024**2

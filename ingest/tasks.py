@@ -1,9 +1,11 @@
 """Celery tasks. They are triggers and carry no records: one that is lost, doubled or late costs time, never data."""
 
-import logging
+import math
+import time
 from typing import Any
 
 from celery import current_app, shared_task
+from django.conf import settings
 
 from ingest.monitoring import health, heartbeat, refusals, statistics
 from ingest.queue import turns
@@ -11,16 +13,18 @@ from ingest.queue.slots import forget_slots
 from ingest.storing import drain as drains
 from ingest.storing import upkeep
 
-logger = logging.getLogger(__name__)
-
-# At most this many drains wait in the broker. Datasets beyond that are still due at the next dispatch.
-_MAX_WAITING = 500
+# Datasets beyond this number are still due at the next dispatch.
+_MAX_COUNTED = 500
+# A task goes on with more datasets for this time. So a trigger costs little, and other tasks still have their turn.
+_TASK_SECONDS = 1.0
 
 
 @shared_task(name="ingest.dispatch")
 def dispatch() -> None:
-    """Send a drain for each dataset that is due, except for those that wait in the broker already."""
-    for _ in range(turns.count_due(_MAX_WAITING) - _waiting()):
+    """Send as many drains as the due datasets need, except for those that wait in the broker already."""
+    due = turns.count_due(_MAX_COUNTED)
+    needed = max(math.ceil(due / turns.MAX_DATASETS), min(due, settings.CELERY_WORKERS))
+    for _ in range(needed - _waiting()):
         drain.delay()
 
 
@@ -34,13 +38,12 @@ def _waiting() -> int:
 
 @shared_task(name="ingest.drain")
 def drain() -> None:
-    """Store what the queue of one dataset holds. Which one is decided now, not when the trigger was sent."""
-    dataset_id = turns.next_due()
-    if dataset_id is not None:
-        written = drains.drain(dataset_id)
-        if written:  # proof that the storage works: look_at_storage may wait behind many drains
-            heartbeat.write(heartbeat.STORAGE)
-        logger.debug("dataset %s: %s rows stored", dataset_id, written)
+    """Store what the queues of due datasets hold. Which ones is decided now, not when the trigger was sent."""
+    began, written = time.monotonic(), 0
+    while time.monotonic() - began < _TASK_SECONDS and (dataset_ids := turns.next_due()):
+        written += drains.drain(*dataset_ids)
+    if written:  # proof that the storage works: look_at_storage may wait behind many drains
+        heartbeat.write(heartbeat.STORAGE)
 
 
 @shared_task(name="ingest.tidy")

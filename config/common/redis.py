@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
@@ -48,6 +48,30 @@ class Script:
             return client().evalsha(self.digest, len(keys), *keys, *args)
         except NoScriptError:
             return client().eval(self.source, len(keys), *keys, *args)
+
+
+class Call(NamedTuple):
+    """One run of a script."""
+
+    script: Script
+    keys: Sequence[Argument]
+    args: Sequence[Argument]
+
+
+def run_all(calls: Sequence[Call]) -> list[Any]:
+    """Run scripts in one round trip, each as a step of its own. Return their replies. Raise the first error."""
+    if not calls:
+        return []
+    with client().pipeline(transaction=False) as pipe:
+        for script, keys, args in calls:
+            pipe.evalsha(script.digest, len(keys), *keys, *args)
+        replies = pipe.execute(raise_on_error=False)
+    for at, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+        if isinstance(reply, NoScriptError):
+            replies[at] = call.script(keys=call.keys, args=call.args)
+        elif isinstance(reply, Exception):
+            raise reply
+    return list(replies)
 
 
 def scripts_in(folder: Path) -> Callable[[str], Script]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -98,35 +98,49 @@ class State(NamedTuple):
     generation: str | None  # None before the first acceptance
     length: int  # entries in the stream, stored or not
     trimmed: int  # the table's watermark that Redis noted at its last trim; 0 before the first trim
+    queued_bytes: int
+    first: list[Any]  # the first entry as Redis returns it; empty if there is none
 
 
 def state(dataset_id: int) -> State:
     """Return the state of a dataset's queue at one moment."""
+    return states([dataset_id])[dataset_id]
+
+
+def states(dataset_ids: Sequence[int]) -> dict[int, State]:
+    """Return the states of several datasets' queues at one moment, by dataset."""
     with redis.client().pipeline(transaction=True) as look:
         look.get(redis_keys.GENERATION)
-        look.xlen(redis_keys.stream(dataset_id))
-        look.get(redis_keys.trimmed(dataset_id))
-        in_generation, length, trimmed = look.execute()
-    return State(in_generation and in_generation.decode(), length, int(trimmed or 0))
+        for dataset_id in dataset_ids:
+            look.xlen(redis_keys.stream(dataset_id))
+            look.get(redis_keys.trimmed(dataset_id))
+            look.get(redis_keys.queued_bytes(dataset_id))
+            look.xrange(redis_keys.stream(dataset_id), count=1)
+        in_generation, *replies = look.execute()
+    generation = in_generation and in_generation.decode()
+    found = zip(replies[::4], replies[1::4], replies[2::4], replies[3::4], strict=True)
+    return {
+        dataset_id: State(generation, length, int(trimmed or 0), int(queued or 0), first)
+        for dataset_id, (length, trimmed, queued, first) in zip(dataset_ids, found, strict=True)
+    }
 
 
-def read(dataset_id: int, in_generation: str) -> Iterator[Entry]:
+def read(dataset_id: int, in_generation: str, seen: State | None = None) -> Iterator[Entry]:
     """Yield the first entries of a stream in order, as many as one commit takes.
+
+    Args:
+        dataset_id: The dataset of the stream.
+        in_generation: The generation of the queue.
+        seen: The state of the queue, if the caller knows it. The first entry is not read again.
 
     Raises:
         AnotherGeneration: Redis was wiped in the meantime.
     """
-    client = redis.client()
-    stream = redis_keys.stream(dataset_id)
     records = size = 0
-    last, most = "0-0", 1
+    seen = seen or state(dataset_id)
+    now_generation, found, queued, most = seen.generation, seen.first, seen.queued_bytes, 1
     while True:
-        with client.pipeline(transaction=True) as both:
-            both.get(redis_keys.GENERATION)
-            both.get(redis_keys.queued_bytes(dataset_id))
-            both.xrange(stream, f"({last}", "+", count=most)
-            now_generation, queued, found = both.execute()
-        if now_generation is None or now_generation.decode() != in_generation:
+        if now_generation != in_generation:
             raise AnotherGeneration
         for raw_id, fields in found:
             entry = _entry(raw_id.decode(), fields)
@@ -135,13 +149,32 @@ def read(dataset_id: int, in_generation: str) -> Iterator[Entry]:
             yield entry
             if _is_enough(records, size):
                 return
-        if len(found) < most:
+        if len(found) < most or seen.length == 1:
             return
-        last = found[-1][0].decode()
-        mean = sum(len(fields.get(b"b", b"")) + 100 for _, fields in found) // len(found)
-        # The next bodies may be larger than these. If all queued bytes fit into one reply, that does not matter.
-        largest = settings.MAX_BODY_BYTES if int(queued or 0) > _MAX_BYTES else 1
-        most = max(1, min(_MAX_ENTRIES, most * 10, _READ_BYTES // mean, _MAX_BYTES // largest))
+        most = _next_page(found, queued, most)
+        now_generation, found, queued = _page(dataset_id, found[-1][0].decode(), most)
+
+
+def _page(dataset_id: int, last: str, most: int) -> tuple[str | None, list[Any], int]:
+    """Return the generation, the entries after the last one, and the number of queued bytes, as of one moment."""
+    with redis.client().pipeline(transaction=True) as both:
+        both.get(redis_keys.GENERATION)
+        both.xrange(redis_keys.stream(dataset_id), f"({last}", "+", count=most)
+        both.get(redis_keys.queued_bytes(dataset_id))
+        generation, found, queued = both.execute()
+    return generation and generation.decode(), found, int(queued or 0)
+
+
+def _next_page(found: Sequence[Any], queued: int, most: int) -> int:
+    """Return how many entries to read next, after a page of at most `most` entries.
+
+    The next bodies may be larger than these. If all queued bytes fit into one reply, that does not matter.
+    """
+    if queued <= _READ_BYTES:
+        return _MAX_ENTRIES
+    mean = sum(len(fields.get(b"b", b"")) + 100 for _, fields in found) // len(found)
+    largest = settings.MAX_BODY_BYTES if queued > _MAX_BYTES else 1
+    return max(1, min(_MAX_ENTRIES, most * 10, _READ_BYTES // mean, _MAX_BYTES // largest))
 
 
 def is_full(entries: Sequence[Entry]) -> bool:
@@ -169,19 +202,25 @@ def _entry(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
     )
 
 
-def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, before: int, reached: int) -> int:
-    """Remove entries that are all in the table or in quarantine. Return how many of them were still in the stream.
+class Trim(NamedTuple):
+    """Entries to remove from a dataset's stream: they are all in the table or in quarantine."""
 
-    Args:
-        dataset_id: The dataset of the stream.
-        in_generation: The generation in which the entries were read.
-        entries: The first entries of the stream, in order.
-        before: The table's watermark without these entries. `trimmed` changes only if it has this value.
-        reached: The table's watermark with them.
-    """
-    if not entries:
-        return 0
-    keys = [
+    dataset_id: int
+    generation: str  # in which the entries were read
+    entries: Sequence[Entry]  # the first entries of the stream, in order
+    before: int  # the table's watermark without these entries. `trimmed` changes only if it has this value
+    reached: int  # the table's watermark with them
+
+
+def trim(trims: Sequence[Trim]) -> int:
+    """Remove entries from streams. Return how many of them were still there."""
+    trims = [each for each in trims if each.entries]
+    removed: list[int] = redis.run_all([_trim_call(each) for each in trims])
+    return sum(count if count >= 0 else _trim_each(each) for each, count in zip(trims, removed, strict=True))
+
+
+def _trim_keys(dataset_id: int) -> list[redis.Argument]:
+    return [
         redis_keys.GENERATION,
         redis_keys.stream(dataset_id),
         redis_keys.queued(dataset_id),
@@ -190,6 +229,10 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
         redis_keys.stored_by_hour(dataset_id),
         redis_keys.trimmed(dataset_id),
     ]
+
+
+def _trim_call(each: Trim) -> redis.Call:
+    entries = each.entries
     hours: Counter[int] = Counter()
     for entry in entries:
         if not entry.is_replay:  # a replay was counted when it was accepted
@@ -197,21 +240,18 @@ def trim(dataset_id: int, in_generation: str, entries: Sequence[Entry], *, befor
     records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
     first, last = entries[0], entries[-1]
     ends = [first.stream_id, first.mark, last.stream_id, last.mark]
-    known: list[redis.Argument] = [
-        *ends,
-        len(entries),
-        records,
-        size,
-        before,
-        reached,
-        *chain.from_iterable(hours.items()),
-    ]
-    removed: int = script("trim")(keys=keys, args=[in_generation, *known])
-    if removed < 0:
-        names = [(entry.stream_id, entry.mark) for entry in entries]
-        pieces = [names[at : at + _ENTRIES_A_CALL] for at in range(0, len(names), _ENTRIES_A_CALL)]
-        args = [[in_generation, *chain.from_iterable(piece)] for piece in pieces]
-        removed = sum(script("trim_each")(keys=keys, args=each) for each in args)
+    totals = [len(entries), records, size, each.before, each.reached]
+    args: list[redis.Argument] = [each.generation, *ends, *totals, *chain.from_iterable(hours.items())]
+    return redis.Call(script("trim"), _trim_keys(each.dataset_id), args)
+
+
+def _trim_each(each: Trim) -> int:
+    """Remove the entries of a stream that may begin with other ones. Return how many were removed."""
+    names = [(entry.stream_id, entry.mark) for entry in each.entries]
+    removed = 0
+    for at in range(0, len(names), _ENTRIES_A_CALL):
+        args = [each.generation, *chain.from_iterable(names[at : at + _ENTRIES_A_CALL])]
+        removed += script("trim_each")(keys=_trim_keys(each.dataset_id), args=args)
     return removed
 
 

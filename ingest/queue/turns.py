@@ -1,8 +1,8 @@
-"""Choose the dataset that a worker drains next, and lock it while it is drained.
+"""Choose the datasets that a worker drains next, and lock them while they are drained.
 
 Two things keep a second drain away from a dataset:
 
-- `next_due` makes the dataset due again only after a lease. So a drain that died is followed by another one.
+- `next_due` makes a dataset due again only after a lease. So a drain that died is followed by another one.
 - `claim` locks the dataset while a drain runs. `new_table` uses the same lock. A drain may also begin while an earlier
   one still runs: a drain that takes longer than the lease renews its lock, but its dataset is due again.
 
@@ -10,10 +10,9 @@ Drains are correct without either of them, because the table refuses the second 
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from django.conf import settings
 
@@ -23,30 +22,44 @@ from datasets.models import Dataset
 from ingest.queue import redis_keys
 from ingest.queue.scripts import script
 
+# The most that `next_due` returns. Many small datasets share the round trips and queries of one pass of a drain, but a
+# large one has a pass of its own.
+MAX_DATASETS = 20
+_MAX_BYTES = 256 * 1024
 
-def next_due() -> int | None:
-    """Return the dataset to drain next, or None if none is due. The projects take turns.
 
-    The dataset is due again after a lease, unless its drain has ended by then.
+def next_due() -> list[int]:
+    """Return the datasets to drain next, all of one project. The list is empty if none is due. The projects take turns.
+
+    A dataset is due again after a lease, unless its drain has ended by then.
 
     Raises:
         datasets.installation.UnusableData: The data is not ours.
     """
     installation.check()
-    client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
+    client = redis.client()
+    args = [int(settings.DRAIN_LEASE_SECONDS * 1000), MAX_DATASETS, _MAX_BYTES, _rest_ms()]
     while True:
         first = client.zrange(redis_keys.TURNS, 0, 0)
         if not first:
-            return None
+            return []
         project_id = int(first[0])
-        keys = [redis_keys.TURNS, redis_keys.pending(project_id)]
-        dataset_id: int = script("take")(keys=keys, args=[project_id, lease])
-        if dataset_id:
-            return dataset_id if dataset_id > 0 else None
+        keys = [redis_keys.TURNS, redis_keys.pending(project_id), redis_keys.TOTAL_BYTES]
+        is_turn, *dataset_ids = script("take")(keys=keys, args=[project_id, *args])
+        if dataset_ids or not is_turn:
+            return list(map(int, dataset_ids))
+
+
+def _rest_ms() -> int:
+    """Return for how long a dataset waits for more records while many datasets are due.
+
+    Its records may wait one interval longer for the next dispatch, and another one for the drain.
+    """
+    return max(0, int((settings.FRESHNESS_SECONDS - 2 * settings.DISPATCH_SECONDS) * 1000))
 
 
 def count_due(limit: int) -> int:
-    """Return how many datasets are due, at most `limit`. See take.lua for when a dataset is due."""
+    """Return about how many datasets are due, at most `limit`. See take.lua for when a dataset is due."""
     client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
     seconds, micros = client.time()
     now = seconds * 1000 + micros // 1000
@@ -54,8 +67,11 @@ def count_due(limit: int) -> int:
         for project_id in client.zrange(redis_keys.TURNS, 0, limit - 1):
             pipe.zcount(redis_keys.pending(int(project_id)), "-inf", now)
             pipe.zcount(redis_keys.pending(int(project_id)), f"({now + lease}", "+inf")
-        due: int = sum(pipe.execute())
-    return min(limit, due)
+            pipe.zcount(redis_keys.pending(int(project_id)), f"({now - _rest_ms()}", now)
+        counts: list[int] = pipe.execute()
+    due = sum(counts[::3]) + sum(counts[1::3])
+    resting = sum(counts[2::3]) if due > MAX_DATASETS else 0
+    return min(limit, due - resting)
 
 
 def pending() -> dict[int, float]:
@@ -67,10 +83,18 @@ def pending() -> dict[int, float]:
         return {int(dataset_id): due for found in pipe.execute() for dataset_id, due in found}
 
 
-def settle(dataset: Dataset) -> None:
-    """End a drain. If the stream is empty, the dataset is no longer pending. If not, its next drain is due now."""
-    keys = [redis_keys.pending(dataset.project_id), redis_keys.stream(dataset.pk), redis_keys.TURNS]
-    script("end_drain")(keys=keys, args=[dataset.pk, dataset.project_id])
+def settle(datasets: Iterable[Dataset]) -> None:
+    """End drains. A dataset whose stream is empty is no longer pending. The next drain of any other one is due now."""
+    redis.run_all(
+        [
+            redis.Call(
+                script("end_drain"),
+                [redis_keys.pending(dataset.project_id), redis_keys.stream(dataset.pk), redis_keys.TURNS],
+                [dataset.pk, dataset.project_id],
+            )
+            for dataset in datasets
+        ]
+    )
 
 
 @dataclass(slots=True)
@@ -82,21 +106,22 @@ class Lock:
 
     def renew(self) -> bool:
         """Renew the claim for another lease. Return False if it was lost in the meantime."""
-        return bool(self._run("renew"))
+        return _run_all("renew", [self]) == [1]
 
-    def _run(self, what: str) -> Any:
-        args: list[redis.Argument] = [self.token, what, int(settings.DRAIN_LEASE_SECONDS * 1000)]
-        return script("lock")(keys=[redis_keys.lock(self.dataset_id)], args=args)
+
+def _run_all(action: str, locks: Sequence[Lock]) -> list[int]:
+    lease = int(settings.DRAIN_LEASE_SECONDS * 1000)
+    return redis.run_all(
+        [redis.Call(script("lock"), [redis_keys.lock(lock.dataset_id)], [lock.token, action, lease]) for lock in locks]
+    )
 
 
 @contextmanager
-def claim(dataset_id: int) -> Iterator[Lock | None]:
-    """Claim a dataset for a drain. Yield None if another drain has claimed it."""
-    lock = Lock(dataset_id, secrets.token_hex(8))
-    if not lock._run("claim"):
-        yield None
-        return
+def claim(dataset_ids: Iterable[int]) -> Iterator[dict[int, Lock]]:
+    """Claim datasets for a drain. Yield the locks by dataset, without those that another drain has claimed."""
+    locks = [Lock(dataset_id, secrets.token_hex(8)) for dataset_id in dataset_ids]
+    claimed = [lock for lock, is_ours in zip(locks, _run_all("claim", locks), strict=True) if is_ours]
     try:
-        yield lock
+        yield {lock.dataset_id: lock for lock in claimed}
     finally:
-        lock._run("release")
+        _run_all("release", claimed)

@@ -44,13 +44,31 @@ class Split(NamedTuple):
     redis_lost_entries: bool  # quarantine has entries that the stream lost: Redis was restored from an older copy
 
 
-def split(dataset: Dataset, table: DatasetTable, generation: str, watermark: int, entries: Sequence[Entry]) -> Split:
+def positions(watermark: int, entries: Sequence[Entry]) -> tuple[int, int]:
+    """Return the lowest and the highest position at which `split` needs to know the entries in quarantine."""
+    return min(watermark + 1, entries[0].position), entries[-1].position
+
+
+def split(
+    dataset: Dataset,
+    table: DatasetTable,
+    generation: str,
+    watermark: int,
+    entries: Sequence[Entry],
+    kept: quarantine.TraceIds,
+) -> Split:
     """Separate the entries that are not stored yet from the others.
 
     An entry whose ID belongs to another record is in neither list: it gets a new ID at the end of the stream.
+
+    Args:
+        dataset: The dataset of the entries.
+        table: Its table.
+        generation: The generation of the queue.
+        watermark: The watermark of the table.
+        entries: The first entries of the stream, in order.
+        kept: The entries in quarantine, read after the watermark.
     """
-    lowest = min(watermark + 1, entries[0].position)
-    kept = quarantine.trace_ids(dataset, generation, lowest, entries[-1].position)
     new = bisect_right(entries, watermark, key=attrgetter("position"))
     doubtful = [*entries[:new], *(entry for entry in entries[new:] if entry.is_replay)]
     owners = _owners(table, kept, entries, doubtful)
@@ -71,7 +89,8 @@ def split(dataset: Dataset, table: DatasetTable, generation: str, watermark: int
 
 def count_records(dataset: Dataset, table: DatasetTable, generation: str, entries: Sequence[Entry]) -> int:
     """Return how many records of these entries are stored. No entry may be above the table's watermark."""
-    kept = quarantine.trace_ids(dataset, generation, entries[0].position, entries[-1].position)
+    ends = entries[0].position, entries[-1].position
+    kept = quarantine.trace_ids(generation, {dataset.pk: ends})[dataset.pk]
     owners = _owners(table, kept, entries, entries)
     return sum(entry.count for entry in entries if _is_stored(entry, owners, table, generation))
 

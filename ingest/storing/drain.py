@@ -1,16 +1,20 @@
-"""The drain: move entries from a dataset's queue into its table, exactly once.
+"""The drain: move entries from the queues of datasets into their tables, exactly once.
 
-Each commit takes these steps, in this order:
+A drain takes one dataset, or many small ones. For each commit it takes these steps, in this order:
 
-1. Open the table: read its newest version. A table from a release without table IDs gets one.
-2. Plan: read entries from the head of the stream, and leave out those that are stored already. This may change the
-   stream: its last ID is raised to the watermark, and an entry whose ID belongs to another record gets a new one.
-3. Ensure the table: create it if the dataset has none yet.
-4. Convert: turn entries into rows.
-5. Quarantine: keep the entries that cannot be converted, each with the reason.
-6. Commit: write the rows and the new watermark to the table in one atomic step.
-7. Trim: remove the entries from the stream.
-8. Recount: if Redis was restored from an older copy, count the records that it has forgotten as accepted.
+1. Look: read the state of the stream and its first entries.
+2. Open the table: read its newest version. A table from a release without table IDs gets one.
+3. Plan: leave out the entries that are stored already. This may change the stream: its last ID is raised to the
+   watermark, and an entry whose ID belongs to another record gets a new one.
+4. Ensure the table: create it if the dataset has none yet.
+5. Convert: turn entries into rows.
+6. Quarantine: keep the entries that cannot be converted, each with the reason.
+7. Commit: write the rows and the new watermark to the table in one atomic step.
+8. Trim: remove the entries from the stream.
+9. Recount: if Redis was restored from an older copy, count the records that it has forgotten as accepted.
+
+All datasets share the round trips to Redis of steps 1 and 8, and the queries of step 3. If one dataset fails, the
+others are drained all the same.
 
 The watermark is the position of the last entry that drains have handled. The table stores it in the same commit as the
 rows. If a drain dies before the commit, nothing was stored. If it dies after the commit, the next drain finds the
@@ -21,7 +25,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,46 +41,58 @@ from ingest.queue import stream, turns
 from ingest.queue.stream import Entry
 from ingest.storing import already_stored, ledger, quarantine, untidy
 from ingest.storing.conversion import Version, convert
+from ingest.storing.failures import Failures
 
 logger = logging.getLogger(__name__)
 
 # A drain that has worked for this time lets another dataset have its turn.
 _TURN_SECONDS = 5.0
+# A pass over many datasets that has worked for this time leaves the rest of them to the next drain.
+_PASS_SECONDS = 1.0
 
 
-def drain(dataset_id: int) -> int:
-    """Store the entries that a dataset's queue holds. Return the number of rows written.
+def drain(*dataset_ids: int) -> int:
+    """Store the entries that the queues of datasets hold. Return the number of rows written.
 
     Entries that arrive meanwhile wait for the next dispatch. If the drain went on immediately, it would make many small
-    commits.
-    Do nothing if another drain has claimed the dataset.
+    commits. Leave out datasets that another drain has claimed.
 
     Raises:
-        TableGone: The dataset had a table, and it is missing.
-        ForeignTable: The table belongs to another dataset.
+        TableGone: A dataset had a table, and it is missing.
+        ForeignTable: A table belongs to another dataset.
         DeltaError, OSError: The storage failed. The queue keeps the entries; the dataset is due again after a lease.
     """
     installation.check()
-    written = 0
-    with turns.claim(dataset_id) as lock:
-        if lock is None:
-            return 0
-        dataset = Dataset.objects.get(pk=dataset_id)
-        began = time.monotonic()
+    failures = Failures()
+    with turns.claim(dataset_ids) as locks:
+        datasets = Dataset.objects.in_bulk(locks)
         try:
-            while lock.renew():
-                stored = drain_once(dataset)
-                if stored is None:
-                    break
-                written += stored.rows
-                if not stored.is_full or time.monotonic() - began > _TURN_SECONDS:
-                    break
-        except (ConcurrentCommit, stream.AnotherGeneration) as reason:
-            logger.info(
-                "dataset %s: the drain stopped at %s; the next one continues", dataset_id, type(reason).__name__
-            )
-        turns.settle(dataset)
+            written = _drain_claimed(datasets, locks, failures)
+        except BaseException:
+            # If the error belongs to one dataset, the others need not wait for their leases.
+            if failures.failed:
+                _settle(datasets, failures)
+            raise
+        _settle(datasets, failures)
+    failures.raise_first()
     return written
+
+
+def _drain_claimed(datasets: Mapping[int, Dataset], locks: Mapping[int, turns.Lock], failures: Failures) -> int:
+    """Drain datasets, and those with a backlog in several commits. Return the number of rows written."""
+    written, began, left = 0, time.monotonic(), list(datasets.values())
+    while left:
+        stored = _drain_pass(left, failures)
+        written += sum(each.rows for each in stored.values())
+        if time.monotonic() - began > _TURN_SECONDS:
+            break
+        full = [dataset for dataset in left if dataset.pk in stored and stored[dataset.pk].is_full]
+        left = [dataset for dataset in full if locks[dataset.pk].renew()]
+    return written
+
+
+def _settle(datasets: Mapping[int, Dataset], failures: Failures) -> None:
+    turns.settle(dataset for pk, dataset in datasets.items() if pk not in failures.failed)
 
 
 class Stored(NamedTuple):
@@ -86,27 +103,61 @@ class Stored(NamedTuple):
 
 
 def drain_once(dataset: Dataset) -> Stored | None:
-    """Store one commit's worth of entries. Return None if the stream is empty."""
-    state = stream.state(dataset.pk)
+    """Store one commit's worth of entries. Return None if the stream is empty. Raise ConcurrentCommit if refused."""
+    failures = Failures()
+    stored = _drain_pass([dataset], failures)
+    failures.raise_first(also_stopped=True)
+    return stored.get(dataset.pk)
+
+
+def _drain_pass(datasets: Sequence[Dataset], failures: Failures) -> dict[int, Stored]:
+    """Store one commit's worth of entries of each dataset. Return what was stored, by dataset."""
+    began = time.monotonic()
+    parts: list[Part] = []
+    committed: list[tuple[Part, Plan, int]] = []
+    states = stream.states([dataset.pk for dataset in datasets])
+    for dataset in datasets:
+        with failures.of(dataset):
+            parts += _look(dataset, states[dataset.pk])
+    kept, versions = _kept(parts), _versions(parts)
+    for part in parts:
+        if committed and time.monotonic() - began > _PASS_SECONDS:
+            break
+        with failures.of(part.dataset):
+            plan = _plan(part, kept[part.dataset.pk])
+            rows = _store(part, plan, versions)
+            committed.append((part, plan, rows))
+    _trim([(part, plan) for part, plan, _ in committed])
+    for part, plan, _ in committed:
+        if part.trimmed != plan.watermark or plan.redis_lost_entries:
+            with failures.of(part.dataset):
+                ledger.recount(part.dataset, part.generation, part.trimmed)
+    return {part.dataset.pk: Stored(rows, plan.is_full) for part, plan, rows in committed}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One dataset's part of a pass: its table, and the first entries of its stream."""
+
+    dataset: Dataset
+    table: DatasetTable
+    generation: str
+    trimmed: int  # the watermark that Redis knew
+    watermark: int  # of the table
+    entries: list[Entry]
+
+
+def _look(dataset: Dataset, state: stream.State) -> list[Part]:
+    """Return the dataset's part: nothing if its stream is empty."""
     if state.generation is None or not state.length:
-        return None
+        return []
     table = _open_table(dataset)
-    plan = _plan(dataset, table, state.generation)
-    if plan is None:
-        return None
-    written = 0
-    if plan.needs_commit:
-        versions = _versions(dataset, plan.to_store)
-        _ensure_table(table, state.generation, versions)
-        rows, failures = convert(dataset, versions, table.columns(), plan.to_store)
-        for failure in failures:
-            quarantine.put(dataset, state.generation, failure.entries, failure.reason)
-        written = rows.num_rows if rows is not None else 0
-        _commit(dataset, table, plan, rows)
-    _trim(dataset, plan)
-    if state.trimmed != plan.watermark or plan.redis_lost_entries:
-        ledger.recount(dataset, state.generation, state.trimmed)
-    return Stored(written, plan.is_full)
+    watermark = table.watermark(state.generation) if table.exists else 0
+    entries = list(stream.read(dataset.pk, state.generation, state))
+    if not entries:
+        return []
+    stream.keep_ahead(dataset.pk, state.generation, watermark, entries[-1])
+    return [Part(dataset, table, state.generation, state.trimmed, watermark, entries)]
 
 
 def _open_table(dataset: Dataset) -> DatasetTable:
@@ -124,7 +175,6 @@ def _open_table(dataset: Dataset) -> DatasetTable:
 class Plan:
     """The entries that one commit stores and trims, in the order of the queue."""
 
-    generation: str
     watermark: int  # the table's watermark before the commit
     new_watermark: int
     to_store: list[Entry]
@@ -138,32 +188,55 @@ class Plan:
         return bool(self.to_store) or self.new_watermark > self.watermark
 
 
-def _plan(dataset: Dataset, table: DatasetTable, generation: str) -> Plan | None:
-    """Read one commit's worth of entries, and find those that are not stored yet. Return None if there is no entry."""
-    watermark = table.watermark(generation) if table.exists else 0
-    entries = list(stream.read(dataset.pk, generation))
-    if not entries:
-        return None
-    stream.keep_ahead(dataset.pk, generation, watermark, entries[-1])
-    found = already_stored.split(dataset, table, generation, watermark, entries)
+def _kept(parts: Sequence[Part]) -> dict[int, quarantine.TraceIds]:
+    """Return the entries in quarantine that may be among those of the parts, by dataset.
+
+    Read them after the watermarks: so what another drain has put there before a commit that we know is among them.
+    """
+    if not parts:
+        return {}
+    ranges = {part.dataset.pk: already_stored.positions(part.watermark, part.entries) for part in parts}
+    return quarantine.trace_ids(parts[0].generation, ranges)
+
+
+def _versions(parts: Sequence[Part]) -> dict[int, dict[int, Version]]:
+    """Return each schema version that entries were accepted under, by dataset and ID."""
+    found: dict[int, dict[int, Version]] = defaultdict(dict)
+    entries = [entry for part in parts for entry in part.entries]
+    version_ids = {entry.version_id for entry in entries} | {
+        entry.earlier.version_id for entry in entries if entry.earlier
+    }
+    datasets = [part.dataset.pk for part in parts]
+    for version in SchemaVersion.objects.filter(dataset__in=datasets, pk__in=version_ids) if parts else ():
+        found[version.dataset_id][version.pk] = Version(version.number, version.compiled())
+    return found
+
+
+def _plan(part: Part, kept: quarantine.TraceIds) -> Plan:
+    """Find the entries that are not stored yet."""
+    last = part.entries[-1].position
+    found = already_stored.split(part.dataset, part.table, part.generation, part.watermark, part.entries, kept)
     return Plan(
-        generation=generation,
-        watermark=watermark,
-        new_watermark=max(watermark, entries[-1].position),
+        watermark=part.watermark,
+        new_watermark=max(part.watermark, last),
         to_store=found.to_store,
         to_trim=found.to_trim,
-        is_full=stream.is_full(entries),
+        is_full=stream.is_full(part.entries),
         redis_lost_entries=found.redis_lost_entries,
     )
 
 
-def _versions(dataset: Dataset, entries: list[Entry]) -> dict[int, Version]:
-    """Return each schema version that the entries were accepted under, by its ID."""
-    version_ids = {entry.version_id for entry in entries} | {
-        entry.earlier.version_id for entry in entries if entry.earlier
-    }
-    versions = SchemaVersion.objects.filter(dataset=dataset, pk__in=version_ids)
-    return {version.pk: Version(version.number, version.compiled()) for version in versions}
+def _store(part: Part, plan: Plan, all_versions: Mapping[int, Mapping[int, Version]]) -> int:
+    """Commit the rows of the entries, and quarantine those that cannot be converted. Return the number of rows."""
+    if not plan.needs_commit:
+        return 0
+    versions = all_versions.get(part.dataset.pk, {})
+    _ensure_table(part.table, part.generation, versions)
+    rows, failures = convert(part.dataset, versions, part.table.columns(), plan.to_store)
+    for failure in failures:
+        quarantine.put(part.dataset, part.generation, failure.entries, failure.reason)
+    _commit(part, plan, rows)
+    return rows.num_rows if rows is not None else 0
 
 
 def _ensure_table(table: DatasetTable, generation: str, versions: Mapping[int, Version]) -> None:
@@ -180,22 +253,32 @@ def _ensure_table(table: DatasetTable, generation: str, versions: Mapping[int, V
         raise ConcurrentCommit
 
 
-def _commit(dataset: Dataset, table: DatasetTable, plan: Plan, rows: pa.Table | None) -> None:
+def _commit(part: Part, plan: Plan, rows: pa.Table | None) -> None:
     """Write the rows, the new watermark and the number of rows ever written to the table, all in one commit."""
-    if not dataset.has_table:  # From our first commit on, a missing table means lost storage, not a new dataset.
-        services.note_table(dataset)
-    stored = table.stored(plan.generation) + (rows.num_rows if rows is not None else 0)
-    table.append(
+    if not part.dataset.has_table:  # From our first commit on, a missing table means lost storage, not a new dataset.
+        services.note_table(part.dataset)
+    stored = part.table.stored(part.generation) + (rows.num_rows if rows is not None else 0)
+    part.table.append(
         rows,
-        generation=plan.generation,
+        generation=part.generation,
         watermark=plan.new_watermark,
         stored=stored,
         renumbered=[(entry.first_id, entry.trace_id) for entry in plan.to_store if entry.renumbered_from],
     )
-    untidy.mark(dataset.pk)
 
 
-def _trim(dataset: Dataset, plan: Plan) -> None:
-    """Remove the entries from the stream."""
-    before = -1 if plan.redis_lost_entries else plan.watermark  # -1: Redis does not note the new watermark
-    stream.trim(dataset.pk, plan.generation, plan.to_trim, before=before, reached=plan.new_watermark)
+def _trim(done: Sequence[tuple[Part, Plan]]) -> None:
+    """Remove the entries from the streams, and note the tables that were written to."""
+    untidy.mark(*(part.dataset.pk for part, plan in done if plan.needs_commit))
+    stream.trim(
+        [
+            stream.Trim(
+                part.dataset.pk,
+                part.generation,
+                plan.to_trim,
+                before=-1 if plan.redis_lost_entries else plan.watermark,  # -1: Redis keeps the watermark that it knows
+                reached=plan.new_watermark,
+            )
+            for part, plan in done
+        ]
+    )

@@ -1,9 +1,12 @@
 """Quarantine: keep the entries that cannot be stored, replay them, or discard them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 from django.db import transaction
+from django.db.models import Q
 
 from config.common import clock
 from datasets.models import Dataset
@@ -45,12 +48,23 @@ def stored_trace_id(entry: Entry) -> str:
     return printable(entry.trace_id)[:128]
 
 
-def trace_ids(dataset: Dataset, generation: str, lowest: int, highest: int) -> dict[tuple[int, str], str]:
-    """Return the trace IDs of all entries ever put into quarantine between two positions, by position and origin."""
-    kept = QuarantinedEntry.objects.filter(
-        dataset=dataset, generation=generation, position__gte=lowest, position__lte=highest
-    )
-    return {(position, origin): trace for position, origin, trace in kept.values_list("position", "origin", "trace_id")}
+TraceIds = dict[tuple[int, str], str]  # by position and origin
+
+
+def trace_ids(generation: str, ranges: Mapping[int, tuple[int, int]]) -> dict[int, TraceIds]:
+    """Return the trace IDs of all entries ever put into quarantine between two positions, by dataset.
+
+    Args:
+        generation: The generation of the queue.
+        ranges: The lowest and the highest position, by dataset.
+    """
+    found: dict[int, TraceIds] = {dataset_id: {} for dataset_id in ranges}
+    if ranges:
+        between = [Q(dataset=dataset_id, position__range=ends) for dataset_id, ends in ranges.items()]
+        kept = QuarantinedEntry.objects.filter(reduce(or_, between), generation=generation).order_by()
+        for dataset_id, position, origin, trace in kept.values_list("dataset_id", "position", "origin", "trace_id"):
+            found[dataset_id][position, origin] = trace
+    return found
 
 
 def replay(entry: QuarantinedEntry) -> bool:

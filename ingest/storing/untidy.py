@@ -4,9 +4,10 @@ from config.common import redis
 from ingest.queue import redis_keys
 
 
-def mark(dataset_id: int) -> None:
-    """Note that a table was written to and needs a compaction."""
-    redis.client().sadd(redis_keys.UNTIDY, dataset_id)
+def mark(*dataset_ids: int) -> None:
+    """Note that tables were written to and need a compaction."""
+    if dataset_ids:
+        redis.client().sadd(redis_keys.UNTIDY, *dataset_ids)
 
 
 def dataset_ids() -> list[int]:

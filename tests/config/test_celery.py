@@ -18,7 +18,7 @@ from config.common import redis
 from datasets import services
 from datasets.models import Project
 from ingest import tasks
-from ingest.queue import redis_keys
+from ingest.queue import redis_keys, turns
 from tests.conftest import FIELDS
 from tests.support.entries import enqueue
 from tests.support.processes.celery_processes import worker
@@ -73,19 +73,31 @@ def test_triggers_are_bounded_while_no_worker_runs(scheduler: Any, broker: Any) 
     assert waiting(broker, DRAIN_QUEUE) == scheduler.max_waiting
 
 
-def test_dispatch_sends_one_drain_per_due_dataset(broker: Any, project: Project) -> None:
-    """This holds however often it runs before a worker comes. A drain chooses its dataset when it begins."""
+def test_dispatch_sends_the_drains_that_the_due_datasets_need(
+    broker: Any, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This holds however often it runs before a worker comes. A drain chooses its datasets when it begins."""
+    monkeypatch.setattr(turns, "MAX_DATASETS", 2)
     broker.flushdb()
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "c", "d", "e"):
         enqueue(services.create_dataset(project=project, name=name, fields=FIELDS), b"{}")
     for _ in range(3):
         tasks.dispatch()
         assert waiting(broker, DRAIN_QUEUE) == 3
+    monkeypatch.setattr(tasks, "_TASK_SECONDS", 0.01)
     tasks.drain()
     broker.rpop(f"{PREFIX}{DRAIN_QUEUE}")
     tasks.dispatch()
     assert waiting(broker, DRAIN_QUEUE) == 2
     broker.flushdb()
+
+
+def test_a_trigger_drains_all_that_is_due(project: Project) -> None:
+    datasets = [services.create_dataset(project=project, name=f"{n}", fields=FIELDS) for n in range(3)]
+    for dataset in datasets:
+        enqueue(dataset, b"{}")
+    tasks.drain()
+    assert turns.pending() == {}
 
 
 def test_every_trigger_has_a_task_and_a_queue(scheduler: Any) -> None:

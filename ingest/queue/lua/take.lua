@@ -1,16 +1,23 @@
--- Take the dataset of a project that has been due the longest, if it is the project's turn.
+-- Take the datasets of a project that have been due the longest, if it is the project's turn.
 --
--- RETURN the dataset's ID; 0 if no dataset of the project is due (the caller looks for another project);
---        -1 if it is not the project's turn
+-- RETURN {1, dataset id, ...}; {1} if no dataset of the project is due (look for another project); {0} if it is not its
+-- turn
 --
--- The dataset is due again one lease later. So if a drain dies or never starts, another one follows.
--- The project's turn moves to now, behind all projects that wait. So another project waits for at most one drain of it,
+-- The datasets are due again one lease later. So if a drain dies or never starts, another one follows.
+-- The project's turn moves to now, behind all projects that wait. So other projects wait for one drain of it at most,
 -- however many datasets it has.
+-- While more datasets are due than one call takes, workers are busy. Then a dataset is due only after it has rested, so
+-- that more of its records are in one commit.
 -- A time more than one lease ahead was written before the clock was set back. It counts as now.
 
-assert(#KEYS == 2 and #ARGV == 2, 'take.lua: wrong number of KEYS or ARGV')
-local turns_key, pending_key = unpack(KEYS)
-local project_id, lease_ms = unpack(ARGV)
+assert(#KEYS == 3 and #ARGV == 5, 'take.lua: wrong number of KEYS or ARGV')
+local turns_key, pending_key, total_bytes_key = unpack(KEYS)
+local project_id,
+    lease_ms,
+    max_datasets, -- to take
+    max_bytes, -- that they may have queued together; the first one may have more
+    rest_ms
+    = unpack(ARGV)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -20,16 +27,35 @@ local function is_ahead(moment)
 end
 
 if is_ahead(redis.call('ZSCORE', turns_key, project_id) or 0) then
-    return -1
+    return {0}
 end
-local dataset_id, due = unpack(redis.call('ZRANGE', pending_key, 0, 0, 'WITHSCORES'))
-if not dataset_id then
+local due = redis.call('ZRANGE', pending_key, 0, tonumber(max_datasets) - 1, 'WITHSCORES')
+if #due == 0 then
     redis.call('ZREM', turns_key, project_id)
-    return 0
-elseif is_ahead(due) then
-    redis.call('ZADD', turns_key, due, project_id)
-    return 0
+    return {1}
 end
-redis.call('ZADD', pending_key, lease_end, dataset_id)
-redis.call('ZADD', turns_key, now, project_id)
-return tonumber(dataset_id)
+local projects = redis.call('ZCOUNT', turns_key, '-inf', now) - 1 -- other ones
+local waiting = redis.call('ZCOUNT', pending_key, '-inf', now) + projects
+local rest = waiting > tonumber(max_datasets) and tonumber(rest_ms) or 0
+local taken, bytes = {1}, 0
+for at = 1, #due, 2 do
+    local dataset_id, moment = due[at], tonumber(due[at + 1])
+    local begins = moment <= now and math.min(moment + rest, lease_end) or moment
+    if is_ahead(begins) then
+        if #taken == 1 then
+            redis.call('ZADD', turns_key, begins, project_id)
+        end
+        break
+    end
+    -- The name of a dataset's counter is this and its id.
+    bytes = bytes + (redis.call('GET', total_bytes_key .. ':' .. dataset_id) or 0)
+    if #taken > 1 and bytes > tonumber(max_bytes) then
+        break
+    end
+    redis.call('ZADD', pending_key, lease_end, dataset_id)
+    taken[#taken + 1] = dataset_id
+end
+if #taken > 1 then
+    redis.call('ZADD', turns_key, now, project_id)
+end
+return taken

@@ -55,8 +55,8 @@ def working() -> Iterator[None]:
         try:
             while not stop.wait(0.1):
                 all_is_well()
-                while dataset_id := turns.next_due():
-                    drain(dataset_id)
+                while dataset_ids := turns.next_due():
+                    drain(*dataset_ids)
         finally:
             connections.close_all()
 

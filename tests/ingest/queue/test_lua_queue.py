@@ -6,6 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from config.common import redis
+from ingest.queue import redis_keys
 from tests.ingest.queue.calling import (
     ACCEPTED,
     GENERATION,
@@ -193,44 +194,69 @@ def test_recount_counts_once() -> None:
 # -- take ---------------------------------------------------------------------------------------------
 
 
-def take() -> int:
-    taken: int = call("take", [TURNS, PENDING], 4, 30_000)
-    return taken
+TOTAL_BYTES = redis_keys.TOTAL_BYTES
 
 
-def test_take_returns_the_longest_due_dataset_and_sets_a_lease() -> None:
+def take(*, datasets: int = 1, size: int = 1000, rest: int = 0) -> list[int]:
+    """Return what take.lua returns: whether it was the project's turn, and the datasets."""
+    return [int(each) for each in call("take", [TURNS, PENDING, TOTAL_BYTES], 4, 30_000, datasets, size, rest)]
+
+
+def test_take_returns_the_longest_due_datasets_and_sets_a_lease() -> None:
     client, began = redis.client(), now_ms()
     client.zadd(PENDING, {"3": began, "1": 1000, "2": 2000})
     client.zadd(TURNS, {"4": 1000})
-    assert [take(), take(), take(), take()] == [1, 2, 3, 0]
+    assert [take(datasets=2), take(datasets=2), take()] == [[1, 1, 2], [1, 3], [1]]
     scores = dict(client.zrange(PENDING, 0, -1, withscores=True))
     assert scores.keys() == {b"1", b"2", b"3"}
     assert all(began + 30_000 <= score <= now_ms() + 30_000 for score in scores.values())
+
+
+def test_take_takes_datasets_with_few_bytes_together() -> None:
+    client = redis.client()
+    sizes = {"1": 5000, "2": 400, "3": 600, "4": 1}
+    client.zadd(PENDING, {name: number for number, name in enumerate(sizes)})
+    client.mset({f"{TOTAL_BYTES}:{name}": size for name, size in sizes.items()})
+    assert [take(datasets=9), take(datasets=9), take(datasets=9)] == [[1, 1], [1, 2, 3], [1, 4]]
+
+
+def test_take_lets_datasets_rest_while_many_are_due() -> None:
+    client, began = redis.client(), now_ms()
+    client.zadd(TURNS, {"4": 1000})
+    client.zadd(PENDING, {"1": began - 70_000, "2": began - 1000, "3": began - 1000})
+    assert take(datasets=2, rest=20_000) == [1, 1]
+    assert take(datasets=2, rest=20_000) == [1, 2, 3]  # no more are due than one call takes
+    client.zadd(PENDING, {"1": began - 3000, "2": began - 1000, "3": began - 1000})
+    assert take(datasets=2, rest=20_000) == [1]
+    assert client.zscore(TURNS, "4") == began + 17_000
+    assert take(datasets=2, rest=20_000) == [0]
 
 
 def test_take_moves_the_turn_to_now_then_to_the_next_due_time() -> None:
     client, began = redis.client(), now_ms()
     client.zadd(PENDING, {"1": 1000})
     client.zadd(TURNS, {"4": 1000})
-    assert take() == 1
+    assert take() == [1, 1]
     assert began <= client.zscore(TURNS, "4") <= now_ms()
-    assert take() == 0
+    assert take() == [1]
     assert client.zscore(TURNS, "4") == client.zscore(PENDING, "1")
     before = everything()
-    assert take() == -1
+    assert take() == [0]
     assert everything() == before
 
 
 def test_take_forgets_a_project_without_pending_datasets() -> None:
     redis.client().zadd(TURNS, {"4": 1000})
-    assert take() == 0
+    assert take() == [1]
     assert everything() == {}
 
 
-def test_take_takes_what_was_due_before_the_clock_was_set_back() -> None:
-    redis.client().zadd(PENDING, {"1": now_ms() + 3_600_000})
-    redis.client().zadd(TURNS, {"4": now_ms() + 3_600_000})
-    assert take() == 1
+@pytest.mark.parametrize("rest", [0, 20_000])
+def test_take_takes_what_was_due_before_the_clock_was_set_back(rest: int) -> None:
+    later = now_ms() + 3_600_000
+    redis.client().zadd(PENDING, {"1": later, "2": later})
+    redis.client().zadd(TURNS, {"4": later})
+    assert take(rest=rest) == [1, 1]
 
 
 # -- end_drain ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project
-from ingest.queue import formats, generations, redis_keys, slots, stream, turns
+from ingest.queue import formats, generations, redis_keys, stream, turns
 from ingest.queue.stream import AnotherGeneration, Entry, last_id_of, position_of
 from tests.conftest import FIELDS, Api, record
 from tests.support.entries import counted, counters, enqueue, generation, in_stream, large, send
@@ -202,7 +202,7 @@ def ids_in_stream(dataset: Dataset) -> list[str]:
 
 def trim(dataset: Dataset, entries: Sequence[Entry], in_generation: str | None = None) -> int:
     before, reached = stream.state(dataset.pk).trimmed, entries[-1].position
-    return stream.trim(dataset.pk, in_generation or generation(), entries, before=before, reached=reached)
+    return stream.trim([stream.Trim(dataset.pk, in_generation or generation(), entries, before, reached)])
 
 
 def test_trimming_takes_entries_and_what_they_count_for(api: Api, dataset: Dataset) -> None:
@@ -213,7 +213,7 @@ def test_trimming_takes_entries_and_what_they_count_for(api: Api, dataset: Datas
     assert ids_in_stream(dataset) == [entry.stream_id for entry in entries[45:]]
     accepted = sum(entry.count for entry in entries)
     assert counters(dataset) == {"accepted": accepted, "total": counted(dataset)["bytes"], **counted(dataset)}
-    assert stream.state(dataset.pk) == (generation(), 15, entries[44].position)
+    assert stream.state(dataset.pk)[:3] == (generation(), 15, entries[44].position)
 
 
 def test_two_trims_of_the_same_entries_count_them_once(api: Api, dataset: Dataset) -> None:
@@ -285,11 +285,11 @@ def test_a_dataset_is_due_immediately_and_again_after_a_lease(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 30.0)
-    assert turns.next_due() is None
+    assert turns.next_due() == []
     send(api, "a")
     began = time.time()
-    assert turns.next_due() == dataset.pk
-    assert turns.next_due() is None
+    assert turns.next_due() == [dataset.pk]
+    assert turns.next_due() == []
     again = redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) / 1000
     assert began + 29 < again < time.time() + 31
 
@@ -305,18 +305,18 @@ def test_admitting_more_does_not_move_the_time_a_dataset_is_due(api: Api, datase
 def test_projects_take_turns_however_many_datasets_they_have(
     api: Api, dataset: Dataset, project: Project, owner: User
 ) -> None:
-    for n in range(20):
+    for n in range(turns.MAX_DATASETS + 5):
         enqueue(services.create_dataset(project=project, name=f"{n}", fields=FIELDS), b"{}")
     neighbor = services.create_project(slug="neighbor", owner=owner)
     small = services.create_dataset(project=neighbor, name="small", fields=FIELDS)
-    assert turns.count_due(100) == 20
-    turns.next_due()
+    assert turns.count_due(100) == turns.MAX_DATASETS + 5
+    first = turns.next_due()
     enqueue(small, b"{}")
-    assert turns.count_due(100) == 20
-    assert small.pk in (turns.next_due(), turns.next_due())
-    rest = [turns.next_due() for _ in range(20)]
-    assert len(set(rest)) == 19
-    assert rest[18:] == [rest[18], None]
+    assert turns.count_due(100) == 6
+    assert turns.next_due() == [small.pk]
+    rest = turns.next_due()
+    assert (len(first), len(rest), len({*first, *rest})) == (turns.MAX_DATASETS, 5, turns.MAX_DATASETS + 5)
+    assert turns.next_due() == []
     assert turns.count_due(100) == 0
     assert turns.count_due(5) == 0
 
@@ -331,69 +331,47 @@ def test_settling_forgets_a_dataset_whose_stream_is_empty(api: Api, dataset: Dat
     send(api, "a")
     (entry,) = stream.read(dataset.pk, generation())
     trim(dataset, [entry])
-    turns.settle(dataset)
+    turns.settle([dataset])
     assert redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) is None
 
 
 def test_settling_makes_a_dataset_due_now_if_more_entries_came(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     turns.next_due()
-    turns.settle(dataset)
-    assert turns.next_due() == dataset.pk
+    turns.settle([dataset])
+    assert turns.next_due() == [dataset.pk]
 
 
 # -- claims -------------------------------------------------------------------------------------------
 
 
 def test_a_dataset_is_claimed_by_one_drain_at_a_time(dataset: Dataset) -> None:
-    with turns.claim(dataset.pk) as first:
-        assert first is not None
-        with turns.claim(dataset.pk) as second:
-            assert second is None
-        with turns.claim(dataset.pk + 1) as other:
-            assert other is not None
-        assert first.renew()
-    with turns.claim(dataset.pk) as third:
-        assert third is not None
+    with turns.claim([dataset.pk]) as first:
+        with turns.claim([dataset.pk, dataset.pk + 1]) as second:
+            assert list(second) == [dataset.pk + 1]
+        assert first[dataset.pk].renew()
+    with turns.claim([dataset.pk]) as third:
+        assert list(third) == [dataset.pk]
 
 
 def test_a_claim_is_given_up_when_its_drain_fails(dataset: Dataset) -> None:
-    with pytest.raises(OSError, match="the storage is away"), turns.claim(dataset.pk):
+    with pytest.raises(OSError, match="the storage is away"), turns.claim([dataset.pk]):
         raise OSError("the storage is away")
     assert not redis.client().exists(redis_keys.lock(dataset.pk))
 
 
 def test_lost_claim_is_not_renewed_and_frees_no_other_claim(dataset: Dataset) -> None:
-    with turns.claim(dataset.pk) as slow:
-        assert slow is not None
+    with turns.claim([dataset.pk]) as slow:
         redis.client().delete(redis_keys.lock(dataset.pk))  # its lease is over
-        with turns.claim(dataset.pk) as fast:
-            assert fast is not None
-            assert not slow.renew()
-            slow._run("release")
-            assert fast.renew()
+        with turns.claim([dataset.pk]) as fast:
+            assert not slow[dataset.pk].renew()
+            turns._run_all("release", list(slow.values()))
+            assert fast[dataset.pk].renew()
 
 
 def test_a_claim_lasts_a_lease(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 20.0)
-    with turns.claim(dataset.pk) as lock:
-        assert lock is not None
+    with turns.claim([dataset.pk]) as locks:
         redis.client().pexpire(redis_keys.lock(dataset.pk), 5000)
-        assert lock.renew()
+        assert locks[dataset.pk].renew()
         assert 15_000 < redis.client().pttl(redis_keys.lock(dataset.pk)) <= 20_000
-
-
-# -- slots --------------------------------------------------------------------------------------------
-
-
-def test_a_slot_lives_as_long_as_its_thread_works(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    send(api, "a")
-    (slot,) = redis.client().smembers(redis_keys.SLOTS)
-    assert slots.forget_slots() == 0
-    assert redis.client().exists(slot)
-    monkeypatch.setattr(slots, "_MAX_IDLE_SECONDS", -1)  # an hour later
-    assert slots.forget_slots() == 1
-    assert not redis.client().exists(slot, redis_keys.SLOTS)
-    send(api, "b")
-    assert redis.client().smembers(redis_keys.SLOTS) == {slot}
-    assert counters(dataset)["accepted"] == 2

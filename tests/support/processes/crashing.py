@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,15 @@ def _before(owner: Any, name: str) -> None:
     setattr(owner, name, dying)
 
 
-def _after(owner: Any, name: str) -> None:
+def _after(owner: Any, name: str, times: int = 1) -> None:
     original = getattr(owner, name)
+    calls = count(1)
 
     def dying(*args: Any, **kwargs: Any) -> Any:
-        original(*args, **kwargs)
-        _die()
+        found = original(*args, **kwargs)
+        if next(calls) == times:
+            _die()
+        return found
 
     setattr(owner, name, dying)
 
@@ -91,6 +95,11 @@ def _after(owner: Any, name: str) -> None:
 def data_files(root: Path) -> list[Path]:
     """Return every Parquet file under a directory, whether or not a commit names it."""
     return [path for path in root.glob("project_*/dataset_*/*/*.parquet") if "_delta_log" not in path.parts]
+
+
+def _after_the_third_commit() -> None:
+    drains._PASS_SECONDS = 60.0
+    _after(DatasetTable, "append", times=3)
 
 
 STEPS: dict[str, Callable[[], None]] = {
@@ -111,6 +120,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "before the draft is committed": lambda: _before(os, "link"),
     "after the draft was committed": lambda: _after(os, "link"),
     "after the commit": lambda: _after(DatasetTable, "append"),
+    "after the third commit": _after_the_third_commit,
     "after the trim": lambda: _after(stream, "trim"),
     "before the turn is settled": lambda: _before(turns, "settle"),
     "after the turn was settled": lambda: _after(turns, "settle"),
@@ -119,10 +129,10 @@ STEPS: dict[str, Callable[[], None]] = {
 }
 
 
-def drain_dying(step: str, dataset_id: int) -> None:
+def drain_dying(step: str, *dataset_ids: int) -> None:
     """Drain, and die at a step."""
     STEPS[step]()
-    drains.drain(dataset_id)
+    drains.drain(*dataset_ids)
 
 
 # -- other work for processes -------------------------------------------------------------------------

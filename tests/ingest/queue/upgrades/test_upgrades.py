@@ -112,8 +112,8 @@ def ledger_of(dataset: Dataset) -> Balance:
 
 
 def drain_everything() -> None:
-    while (dataset_id := turns.next_due()) is not None:
-        drain(dataset_id)
+    while dataset_ids := turns.next_due():
+        drain(*dataset_ids)
 
 
 def names(dataset: Dataset) -> list[str]:

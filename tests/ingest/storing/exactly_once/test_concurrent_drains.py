@@ -35,8 +35,8 @@ from tests.support.processes.crashing import PROCESSES, drain_without_lock, fini
 
 def test_drain_leaves_a_claimed_dataset_alone(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    with turns.claim(dataset.pk) as lock:
-        assert lock is not None
+    with turns.claim([dataset.pk]) as locks:
+        assert locks
         assert drain(dataset.pk) == 0
         assert in_stream(dataset) == 1
     assert drain(dataset.pk) == 1
@@ -199,7 +199,7 @@ def test_lower_stream_ids_after_a_wipe_count_as_new(api: Api, dataset: Dataset) 
     assert sorted(names_in_table(dataset)) == ["a", "b"]
 
 
-@pytest.mark.parametrize("moment", ["read", "append", "trim"])
+@pytest.mark.parametrize("moment", ["states", "append", "trim"])
 def test_wipe_during_a_drain_harms_neither_generation(
     api: Api, dataset: Dataset, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +219,7 @@ def test_wipe_during_a_drain_harms_neither_generation(
     drain(dataset.pk)
     drain(dataset.pk)
     # Entries read before the wipe are stored. Other old entries are lost with Redis. New entries are stored once.
-    assert names_in_table(dataset) == (["0", "b"] if moment == "read" else ["0", "a", "b"])
+    assert names_in_table(dataset) == (["0", "b"] if moment == "states" else ["0", "a", "b"])
     after = balance(dataset)
     assert (after.accepted, after.stored, after.queued, after.adds_up) == (1, 1, 0, True)
     assert counters(dataset) == {"accepted": 1, "queued": 0, "bytes": 0, "total": 0}

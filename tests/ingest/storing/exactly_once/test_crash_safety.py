@@ -138,12 +138,12 @@ def test_dataset_is_due_again_a_lease_after_its_drain_was_killed(
 ) -> None:
     monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 1.0)
     send(api, "a")
-    assert turns.next_due() == dataset.pk
+    assert turns.next_due() == [dataset.pk]
     assert finish(start(drain_dying, "before the write", dataset.pk)) == KILLED
-    wait_until(lambda: turns.next_due() == dataset.pk)
+    wait_until(lambda: turns.next_due() == [dataset.pk])
     wait_until(lambda: drain(dataset.pk))  # the lock's lease began a little later than the dataset's
     assert names_in_table(dataset) == ["a"]
-    assert turns.next_due() is None
+    assert turns.next_due() == []
 
 
 def _has_begun(dataset: Dataset, left: int) -> bool:

@@ -1,0 +1,43 @@
+"""Failures of a drain of several datasets: one that fails does not hold up the others."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from config.lazy import deltalake
+from datasets.models import Dataset
+from datasets.tables.commits import ConcurrentCommit
+from ingest.queue.stream import AnotherGeneration
+
+logger = logging.getLogger(__name__)
+
+
+class Failures:
+    """The datasets whose drain failed, or stopped because another writer was faster, each with its error."""
+
+    def __init__(self) -> None:
+        self.failed: dict[int, Exception] = {}
+        self.stopped: dict[int, Exception] = {}
+
+    @contextmanager
+    def of(self, dataset: Dataset) -> Iterator[None]:
+        """Catch what the storage raises for a dataset. Any other error is noted, and raised again."""
+        try:
+            yield
+        except (ConcurrentCommit, AnotherGeneration) as reason:
+            logger.info(
+                "dataset %s: the drain stopped at %s; the next one continues", dataset.pk, type(reason).__name__
+            )
+            self.stopped[dataset.pk] = reason
+        except (deltalake.exceptions.DeltaError, OSError) as failure:
+            logger.error("dataset %s: the drain failed: %s", dataset.pk, failure)
+            self.failed[dataset.pk] = failure
+        except Exception as failure:
+            self.failed[dataset.pk] = failure
+            raise
+
+    def raise_first(self, *, also_stopped: bool = False) -> None:
+        """Raise the first error, if there is one."""
+        found = [*self.failed.values(), *(self.stopped.values() if also_stopped else ())]
+        if found:
+            raise found[0]
