@@ -1,4 +1,4 @@
-"""The paths of the admin; the APIs' are in `datasets.api.urls` and `ingest.api.urls`."""
+"""The paths of the admin; the APIs' are in `ingest.api.management` and `ingest.api.urls`."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -13,6 +13,6 @@ admin.autodiscover()
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("api/", include("datasets.api.urls")),
+    path("api/", include("ingest.api.management")),
     path("", include("ingest.api.urls")),
 ]

@@ -189,3 +189,22 @@ class PersonalAccessToken(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ManagementAnswer(models.Model):
+    """The answer to a request of the management API with an Idempotency-Key, for its repetitions."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    # SHA-256 of the path and the body: another request must not get this answer.
+    digest = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(default=0)
+    # JSON as text: PostgreSQL's JSON would come back with its members in another order.
+    body = models.TextField(help_text="The body of the answer, without secrets.")
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("user", "key"), name="management_answer_unique"),)
+
+    def __str__(self) -> str:
+        return self.key

@@ -59,18 +59,25 @@ def set_members(project: Project, members: Iterable[User]) -> None:
     project.members.set(members)
 
 
-def create_dataset(*, project: Project, name: str, fields: Sequence[Field] | None = None) -> Dataset:
-    """Create a dataset, with its first schema version if fields are given.
+def create_dataset(
+    *,
+    project: Project,
+    name: str,
+    slug: str = "",
+    description: str = "",
+    fields: Sequence[Field] | None = None,
+) -> Dataset:
+    """Create a dataset, with its first schema version if fields are given. Without a slug, the name makes one.
 
     Raises:
         ValidationError: The name is invalid or taken, or the project has too many open datasets.
     """
     # The slug of a name without Latin letters and digits would be empty.
-    slug = slugify(name)[:100] or f"dataset-{secrets.token_hex(4)}"
-    dataset = Dataset(project=project, name=name, slug=slug)
+    slug = slug or slugify(name)[:100] or f"dataset-{secrets.token_hex(4)}"
+    dataset = Dataset(project=project, name=name, slug=slug, description=description)
     dataset.full_clean(validate_constraints=False)
     if namesake := project.datasets.filter(slug=slug).first():
-        raise ValidationError(f"The project already has the dataset “{namesake}”. Choose another name.")
+        raise ValidationError(f"The project already has the dataset “{namesake}”. Choose another name.", code="unique")
     with changing(project.pk):
         dataset.save()
         if fields is not None:

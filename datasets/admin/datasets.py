@@ -21,7 +21,7 @@ from datasets.admin.pages import AuditedAdmin, base_url
 from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.models import Dataset, SchemaVersion
-from datasets.schemas.changes import Problem, check_successor, differences, problems
+from datasets.schemas.changes import Problem, check_successor, differences, in_short, problems
 from datasets.schemas.declarations import MAX_FIELDS, check_size, read_fields, read_row
 from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.fields import Field
@@ -108,8 +108,7 @@ class DatasetForm(GraceForm):
 
     def describe_schema(self) -> str:
         """Return the change of the schema for the log."""
-        changes = list(differences(self.current, self.cleaned_data["schema"] or ()))
-        return "Schema: " + "; ".join(f"{each.kind} {each.field}" for each in changes) + "." if changes else ""
+        return in_short(self.current, self.cleaned_data["schema"] or ())
 
 
 @admin.register(Dataset)

@@ -17,11 +17,11 @@ LogEntry._meta.verbose_name, LogEntry._meta.verbose_name_plural = "change", "cha
 
 @admin.register(LogEntry)
 class LogAdmin(ReadOnlyAdmin[LogEntry]):
-    """The changes made in the admin to objects that the reader sees."""
+    """The changes made in the admin, and with tokens, to objects that the reader sees."""
 
     # Not a path: `of_tenant` below finds the project, because an entry names its object by type and ID.
     tenant_path = "object"
-    nothing = "No changes yet. This page lists what people change in the admin."
+    nothing = "No changes yet. This page lists what people and their tokens change."
     list_display = ("action_time", "user", "action", "kind", "object_name", "what")
     list_filter = ("action_flag",)
     list_select_related = ("user", "content_type")

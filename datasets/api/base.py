@@ -14,6 +14,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 
 from config.common.errors import InvalidJson, LengthRequired
 from datasets.access import projects_of
@@ -68,7 +69,7 @@ class Pages(CursorPagination):
 
     def get_page_size(self, request: Request) -> int:
         """Return the limit. Raises InvalidRequest if it is not between 1 and the maximum."""
-        given = request.query_params.get("limit", "100")
+        given = request.query_params.get("limit", str(self.page_size))
         if not _POSITION(given) or not 1 <= int(given) <= self.max_page_size:
             raise InvalidRequest({"errors": [{"field": "limit", "detail": f"Send 1 to {self.max_page_size}."}]})
         return int(given)
@@ -96,6 +97,7 @@ class ManagementView(GenericAPIView[Any]):
     metadata_class = None
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
     project: Project  # that the path names
+    secrets: tuple[str, ...] = ()  # members of the answer to a POST that must not be stored
     plural = ""  # the name of a list of this view's objects in the answer
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -105,7 +107,9 @@ class ManagementView(GenericAPIView[Any]):
             self.project = self._find_project(kwargs["project_slug"])
         if "HTTP_TRANSFER_ENCODING" in request.META:
             raise LengthRequired
-        request._request.body  # noqa: B018  # raises RequestDataTooBig; later, DRF reads this copy
+        body = request._request.body  # raises RequestDataTooBig; later, DRF reads this copy
+        if request.method in ("POST", "PATCH") and not body:
+            raise InvalidJson({"detail": "The body is empty."})
 
     @property
     def user(self) -> User:
@@ -125,6 +129,20 @@ class ManagementView(GenericAPIView[Any]):
         if found is None:
             raise ProjectNotFound
         return found
+
+    def given(self, kind: type[Serializer[Any]], data: Any = None) -> dict[str, Any]:
+        """Return what the client has sent, checked by a serializer. Raises DRF's ValidationError."""
+        sent: Serializer[Any] = kind(data=self.request.data if data is None else data)
+        sent.is_valid(raise_exception=True)
+        return dict(sent.validated_data)
+
+    def shown(self, thing: Any) -> dict[str, Any]:
+        """Return an object as clients see it."""
+        return dict(self.get_serializer(thing).data)
+
+    def with_secrets(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the body of a stored answer with the secrets that are not stored."""
+        return body
 
     def page_of(self, queryset: Any) -> Response:
         """Return one page of objects, each as the view's serializer shows it."""

@@ -112,6 +112,7 @@ class ServiceUnavailable(ApiError):
     headers = _RETRY
 
 
+_TAKEN = ("unique", "unique_together")  # the codes of Django's checks of uniqueness
 _AWAY = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
 
 
@@ -145,7 +146,7 @@ def _as_ours(raised: Exception) -> Exception:
 def _refused(raised: ValidationError) -> ApiError:
     """Return what a model or a service has found wrong."""
     by_field = raised.error_dict if hasattr(raised, "error_dict") else {"": raised.error_list}
-    if any(each.code == "unique" for found in by_field.values() for each in found):
+    if any(each.code in _TAKEN for found in by_field.values() for each in found):
         return SlugConflict()
     return InvalidRequest(
         {

@@ -1,10 +1,15 @@
-"""How the management API reads and shows projects, datasets and keys. Nothing is converted, as on ingest."""
+"""How the management API reads and shows projects, datasets, schema versions and keys.
 
+As on ingest, nothing is converted, and an unknown name is an error.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
-from datasets.models import Project
+from config.common import clock
+from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 
 
 class Text(serializers.CharField):
@@ -16,6 +21,68 @@ class Text(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class Slug(serializers.SlugField):
+    """A slug; a number is not one."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Flag(serializers.BooleanField):
+    """true or false; "yes" and 1 are neither."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class Given(serializers.Serializer[Any]):
+    """What a client sends. A name that is not a field is an error."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = [name for name in data if name not in self.fields]
+            if unknown:
+                known = ", ".join(self.fields)
+                raise serializers.ValidationError({name: [f"Unknown. Send: {known}."] for name in unknown[:20]})
+        return super().to_internal_value(data)
+
+
+class NewProject(Given):
+    """A project to create."""
+
+    slug = Slug(max_length=100)
+    name = Text(max_length=200, required=False)
+
+
+class NewDataset(Given):
+    """A dataset to create."""
+
+    name = Text(max_length=200)
+    slug = Slug(max_length=100, required=False)
+    description = Text(allow_blank=True, required=False)
+
+
+class DatasetChanges(Given):
+    """What a client may change of a dataset."""
+
+    name = Text(max_length=200, required=False)
+    slug = Slug(max_length=100, required=False)
+    description = Text(allow_blank=True, required=False)
+    archived = Flag(required=False)
+    is_default = Flag(required=False)
+
+
+class NewKey(Given):
+    """An API key to issue."""
+
+    name = Text(max_length=200)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+
+
 class ProjectSerializer(serializers.ModelSerializer[Project]):
     """A project as clients see it."""
 
@@ -24,3 +91,62 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     class Meta:
         model = Project
         fields = ("id", "slug", "name", "owner", "is_active", "default_dataset", "created_at")
+
+
+class DatasetSerializer(serializers.ModelSerializer[Dataset]):
+    """A dataset as clients see it. It needs the annotation `has_schema`."""
+
+    status = serializers.SerializerMethodField()
+    is_default = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Dataset
+        fields = ("id", "slug", "name", "description", "status", "is_default", "created_at")
+
+    def get_status(self, dataset: Any) -> str:
+        """Return whether the dataset takes records, and why not."""
+        if dataset.is_archived:
+            return "archived"
+        return "active" if dataset.has_schema else "pending_schema"
+
+    def get_is_default(self, dataset: Dataset) -> bool:
+        """Return whether records without a dataset ID go to this dataset."""
+        return dataset.project.default_dataset_id == dataset.pk
+
+
+class SchemaVersionSerializer(serializers.ModelSerializer[SchemaVersion]):
+    """A schema version as clients see it: each field in its shortest form."""
+
+    version = serializers.IntegerField(source="number", read_only=True)
+    fields_by_name = serializers.SerializerMethodField()
+
+    class Meta:
+        model = SchemaVersion
+        fields = ("version", "fields_by_name", "created_at", "previous_valid_until")
+
+    def get_fields_by_name(self, version: SchemaVersion) -> dict[str, str | dict[str, Any]]:
+        """Return the declared fields by name."""
+        return {field.name: field.shortest() for field in version.field_list()}
+
+    def to_representation(self, instance: SchemaVersion) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        grace = {} if shown["previous_valid_until"] is None else {"previous_valid_until": shown["previous_valid_until"]}
+        # A serializer cannot have a field that is called `fields`.
+        named = {"version": shown["version"], "fields": shown["fields_by_name"], "created_at": shown["created_at"]}
+        return named | grace
+
+
+class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
+    """An API key as clients see it, without its token."""
+
+    state = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ApiKey
+        fields = ("id", "name", "state", "created_at", "expires_at", "revoked_at", "last_used_at")
+
+    def get_state(self, key: ApiKey) -> str:
+        """Return whether requests with the key are accepted."""
+        if key.revoked_at is not None:
+            return "revoked"
+        return "expired" if key.expires_at is not None and key.expires_at <= clock.now() else "active"

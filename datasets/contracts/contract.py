@@ -1,15 +1,29 @@
 """A contract: what holds for a request with a given key, for a given dataset."""
 
+import re
 from dataclasses import dataclass
 
 from config.common.errors import ApiError, Refused
 from datasets.schemas.schema import CompiledSchema
+
+_ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
+_MAX_ID = 2**63 - 1  # of a BigAutoField
 
 
 class InvalidDatasetId(ApiError):
     """The dataset ID in the path or the header is not a positive integer."""
 
     status, code, error = 400, "invalid_dataset_id", "Invalid dataset ID"
+
+
+def read_dataset_id(text: str) -> int:
+    """Return the dataset ID in a path or header, or one that no dataset has if it is too large to be one.
+
+    Raises InvalidDatasetId.
+    """
+    if not _ID(text):
+        raise InvalidDatasetId({"received": text[:100]})
+    return min(int(text[:20]), _MAX_ID)
 
 
 class DatasetNotFound(ApiError):

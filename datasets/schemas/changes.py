@@ -54,6 +54,12 @@ def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Cha
         yield Change("moved", "order", "The order of the fields changes. Nothing changes for records or rows.")
 
 
+def in_short(before: Sequence[Field], after: Sequence[Field]) -> str:
+    """Return the differences in one line for the change log, or an empty text if there is none."""
+    found = [f"{each.kind} {each.field}" for each in differences(before, after)]
+    return f"Schema: {'; '.join(found)}." if found else ""
+
+
 def _changes(before: Field, after: Field) -> Iterator[Change]:
     """Yield what a change of one field, whose type stays, means."""
     name = after.name

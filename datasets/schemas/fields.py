@@ -53,6 +53,13 @@ class Field:
         others = {name: getattr(self, name) for name, default in _DEFAULTS.items() if getattr(self, name) != default}
         return always | {name: list(value) if isinstance(value, tuple) else value for name, value in others.items()}
 
+    def shortest(self) -> str | dict[str, Any]:
+        """Return the field without its name as an admin may declare it: only its type, if that is enough."""
+        said = {member: value for member, value in self.as_json().items() if member != "name" and value != ""}
+        if said == {"type": self.type}:
+            return self.type
+        return f"{self.type}?" if said == {"type": self.type, "optional": True} else said
+
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Field:
         """Return the field that `as_json` has described."""

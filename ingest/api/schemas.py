@@ -53,14 +53,7 @@ def _is_known(etag: str, if_none_match: str) -> bool:
 
 def declaration(number: int, fields: Sequence[Field]) -> dict[str, Any]:
     """Return the fields as an admin may declare them, each in its shortest form, and the number of the version."""
-    return {"version": number, "fields": {field.name: _shortest(field) for field in fields}}
-
-
-def _shortest(field: Field) -> str | dict[str, Any]:
-    said = {member: value for member, value in field.as_json().items() if member != "name" and value != ""}
-    if said == {"type": field.type}:
-        return field.type
-    return f"{field.type}?" if said == {"type": field.type, "optional": True} else said
+    return {"version": number, "fields": {field.name: field.shortest() for field in fields}}
 
 
 def json_schema(number: int, fields: Sequence[Field]) -> dict[str, Any]:

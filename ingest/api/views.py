@@ -22,7 +22,7 @@ from config.common.redis import RedisUnavailable
 from config.common.requests import request_id
 from config.common.threads import CHECKING, LARGE, READING
 from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under_contract
-from datasets.contracts.contract import Contract, DatasetNotFound, InvalidDatasetId
+from datasets.contracts.contract import Contract, DatasetNotFound, read_dataset_id
 from datasets.contracts.keys import Claims, read_token
 from ingest.api import openapi, receipts
 from ingest.api.authentication import ApiKeyAuthentication
@@ -42,8 +42,6 @@ from ingest.validation.room import Hold
 
 T = TypeVar("T")
 
-_DATASET_ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
-_MAX_ID = 2**63 - 1  # of a BigAutoField
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 # A body of at least this size is validated in a thread, so that it does not block the event loop for long.
 _LARGE_BYTES = 256 * 1024
@@ -115,9 +113,7 @@ class KeyView(ApiView):
         given = request.META.get("HTTP_X_LOGURO_DATASET_ID") if in_path is None else in_path
         if given is None:
             return None
-        if not _DATASET_ID(given):
-            raise InvalidDatasetId({"received": given[:100]})
-        self.asked_dataset = min(int(given[:20]), _MAX_ID)
+        self.asked_dataset = read_dataset_id(given)
         return self.asked_dataset
 
     async def under_contract(self, dataset_id: int | None, use: Callable[[Contract], Awaitable[T]]) -> T:

@@ -1,0 +1,53 @@
+"""What every change has: an entry in the admin's change log, and a check that no other change came first."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.db.models import Model
+from django.utils.cache import get_conditional_response
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+
+from datasets.api.base import ManagementView
+from datasets.api.errors import PreconditionFailed
+
+
+def log_addition(view: ManagementView, added: Model, what: str = "Added.") -> None:
+    """Write to the change log that the token's user has added an object."""
+    _log(view, added, ADDITION, what)
+
+
+def log_change(view: ManagementView, changed: Model, what: str) -> None:
+    """Write to the change log what the token's user has changed."""
+    _log(view, changed, CHANGE, what)
+
+
+def _log(view: ManagementView, changed: Any, flag: int, what: str) -> None:
+    message = f"{what} By the token “{view.token}”."
+    LogEntry.objects.log_actions(view.user.pk, [changed], flag, change_message=message, single_object=True)
+
+
+def described(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the old and the new value of each member that differs, for the change log."""
+    changed: Iterable[str] = (name for name in after if before[name] != after[name])
+    return " ".join(
+        f"{name.replace('_', ' ').capitalize()}: “{_plain(before[name])}” → “{_plain(after[name])}”."
+        for name in changed
+    )
+
+
+def _plain(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def etag_of(shown: Mapping[str, Any]) -> str:
+    """Return the ETag of an object as clients see it."""
+    return f'"{hashlib.sha256(JSONRenderer().render(shown)).hexdigest()[:32]}"'
+
+
+def check_precondition(request: Request, etag: str) -> None:
+    """Compare If-Match and If-None-Match of a change with the present state. Raises PreconditionFailed."""
+    if get_conditional_response(request._request, etag=etag) is not None:
+        raise PreconditionFailed(headers={"ETag": etag})

@@ -1,0 +1,67 @@
+"""`Idempotency-Key`: a POST that is repeated with the same key and body gets its first answer again.
+
+The answer is written in the transaction of the change. So the change and the memory of it exist together or not at all,
+and a repetition that comes while the first request still runs waits for its end. Refusals are not remembered.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from typing import Any, Protocol
+
+from django.conf import settings
+from django.db import transaction
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from config.common import clock
+from config.common.errors import InvalidIdempotencyKey, KeyReused
+from datasets.api.base import ManagementView
+from datasets.models import ManagementAnswer
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
+
+
+class _Post(Protocol):
+    def __call__(self, view: Any, request: Request, **kwargs: str) -> Response: ...
+
+
+def once(post: Callable[..., Response]) -> _Post:
+    """Make a view's `post` one transaction, which happens only once for an Idempotency-Key."""
+
+    @wraps(post)
+    def posted(view: Any, request: Request, **kwargs: str) -> Response:
+        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+        with transaction.atomic():
+            if key is None:
+                return post(view, request, **kwargs)
+            answer, is_new = _reserve(view, request, key)
+            if not is_new:
+                body = view.with_secrets(json.loads(answer.body))
+                return Response(body, status=answer.status, headers={"Idempotent-Replayed": "true"})
+            response = post(view, request, **kwargs)
+            answer.status = response.status_code
+            said = {name: value for name, value in response.data.items() if name not in view.secrets}
+            answer.body = JSONRenderer().render(said).decode()
+            answer.save(update_fields=("status", "body"))
+            return response
+
+    return posted
+
+
+def _reserve(view: ManagementView, request: Request, key: str) -> tuple[ManagementAnswer, bool]:
+    """Return the answer for a key, and whether this request is the first with it. Raises KeyReused."""
+    if not _KEY(key):
+        raise InvalidIdempotencyKey
+    oldest = clock.now() - timedelta(seconds=settings.IDEMPOTENCY_TTL_SECONDS)
+    ManagementAnswer.objects.filter(created_at__lt=oldest).delete()
+    body = request._request.body
+    digest = hashlib.sha256(f"{request.path.rstrip('/')}\n".encode() + body).hexdigest()
+    answer, is_new = ManagementAnswer.objects.get_or_create(user=view.user, key=key, defaults={"digest": digest})
+    if answer.digest != digest:
+        raise KeyReused
+    return answer, is_new

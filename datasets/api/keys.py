@@ -1,0 +1,62 @@
+"""`/api/keys/<project>`: the API keys of a project."""
+
+from typing import Any
+
+from django.db import transaction
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from datasets import services
+from datasets.api.base import ManagementView
+from datasets.api.changes import log_addition, log_change
+from datasets.api.errors import ApiKeyNotFound
+from datasets.api.idempotency import once
+from datasets.api.serializers import ApiKeySerializer, NewKey
+from datasets.contracts.contract import InvalidDatasetId, read_dataset_id
+from datasets.contracts.keys import issue_token
+from datasets.models import ApiKey
+
+
+class KeysView(ManagementView):
+    """List a project's API keys, and issue one."""
+
+    serializer_class = ApiKeySerializer
+    plural = "keys"
+    secrets = ("token",)
+
+    def get(self, request: Request, project_slug: str) -> Response:
+        """List API keys, without their tokens."""
+        return self.page_of(self.project.keys.all())
+
+    @once
+    def post(self, request: Request, project_slug: str) -> Response:
+        """Issue an API key. Only this answer has its token."""
+        key = services.create_key(project=self.project, **self.given(NewKey))
+        log_addition(self, key, "Issued.")
+        return Response(self.with_secrets(self.shown(key)), status=201)
+
+    def with_secrets(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Add the token, which is not stored."""
+        return {**body, "token": issue_token(ApiKey.objects.get(pk=body["id"]))}
+
+
+class KeyView(ManagementView):
+    """Revoke an API key."""
+
+    def delete(self, request: Request, project_slug: str, key_id: str) -> Response:
+        """Revoke an API key: the next request with it is refused."""
+        key = self.project.keys.filter(pk=_id(key_id)).first()
+        if key is None:
+            raise ApiKeyNotFound
+        with transaction.atomic():
+            if key.revoked_at is None:
+                services.revoke_key(key)
+                log_change(self, key, "Revoked.")
+        return Response(status=204)
+
+
+def _id(text: str) -> int:
+    try:
+        return read_dataset_id(text)
+    except InvalidDatasetId:
+        raise ApiKeyNotFound from None

@@ -1,0 +1,13 @@
+"""All paths of the management API, below /api/. Each part is in the room that knows its data."""
+
+from django.urls import re_path
+
+from datasets.api import urls
+from ingest.api.ledger import LedgerView
+from quotas.api import QuotaView
+
+urlpatterns = [
+    *urls.urlpatterns,
+    re_path(r"^ledger/(?P<project_slug>[^/]+)/?$", LedgerView.as_view()),
+    re_path(r"^quota/(?P<project_slug>[^/]+)/?$", QuotaView.as_view()),
+]
