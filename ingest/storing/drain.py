@@ -23,7 +23,6 @@ entries in the table and trims them. If two drains run at the same time, the tab
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -42,8 +41,6 @@ from ingest.queue.stream import Entry
 from ingest.storing import already_stored, ledger, quarantine, untidy
 from ingest.storing.conversion import Version, convert
 from ingest.storing.failures import Failures
-
-logger = logging.getLogger(__name__)
 
 # A drain that has worked for this time lets another dataset have its turn.
 _TURN_SECONDS = 5.0
