@@ -85,6 +85,10 @@ class QueueUnavailable(ApiError):
     headers, confirmed = _RETRY, True
 
 
+class QueueOutOfReach(QueueUnavailable):
+    """Redis does not answer, or too many requests wait for it. The answer does not wait until Redis has counted it."""
+
+
 class ReceiptNotFound(ApiError):
     """The receipt was not issued for this dataset, or its entry was lost with a wiped Redis."""
 

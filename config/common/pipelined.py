@@ -227,7 +227,8 @@ class _Pipeline:
             if failure is not None:
                 await self._pause(deadline, timeout, sent=sent, failure=failure)
             try:
-                link = await self._connected()
+                async with asyncio.timeout_at(deadline if timeout else None):  # others may wait longer for the attempt
+                    link = await self._connected()
             except _UNREACHABLE as lost:
                 failure = lost
                 continue

@@ -28,7 +28,7 @@ from ingest.api import openapi, receipts
 from ingest.api.authentication import ApiKeyAuthentication
 from ingest.api.bypasses import Accepted, Answer, ApiRequest, AsyncApiView
 from ingest.api.lookup import look_up
-from ingest.errors import NOTHING_HAPPENED, InvalidRecords, QueueUnavailable
+from ingest.errors import NOTHING_HAPPENED, InvalidRecords, QueueOutOfReach, QueueUnavailable
 from ingest.monitoring import health, metrics, refusals
 from ingest.monitoring.refusals import Sent
 from ingest.queue.admission import Admission, Retryable, accepted_before, admit
@@ -75,6 +75,8 @@ class ApiView(AsyncApiView):
             project_id=project_id,
             dataset_id=self.asked_dataset,
         )
+        if isinstance(raised, QueueOutOfReach):
+            return response
         if claims is None:
             await refusals.note(code)
         else:
@@ -120,7 +122,9 @@ class KeyView(ApiView):
         """Call `datasets.contracts.catalog.under_contract`. Raise QueueUnavailable if Redis or the database fails."""
         try:
             return await under_contract(self.token, dataset_id, use)
-        except (RedisUnavailable, CatalogUnavailable, RedisError, DatabaseError) as failure:
+        except (RedisUnavailable, RedisError) as failure:
+            raise QueueOutOfReach(NOTHING_HAPPENED) from failure
+        except (CatalogUnavailable, DatabaseError) as failure:
             raise QueueUnavailable(NOTHING_HAPPENED) from failure
 
 

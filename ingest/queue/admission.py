@@ -21,13 +21,21 @@ from config.common.redis import Argument, RedisUnavailable
 from config.common.threads import READING
 from datasets.contracts import old_form, revisions
 from datasets.contracts.contract import Contract, StaleContract
-from datasets.installation import UnusableData
-from ingest.errors import NOTHING_HAPPENED, OUTCOME_UNKNOWN, KeyInProgress, QueueFull, QueueUnavailable, TooManyKeys
-from ingest.queue import formats, generations, redis_keys
+from ingest.errors import (
+    NOTHING_HAPPENED,
+    OUTCOME_UNKNOWN,
+    KeyInProgress,
+    QueueFull,
+    QueueOutOfReach,
+    QueueUnavailable,
+    TooManyKeys,
+)
+from ingest.queue import formats, redis_keys
 from ingest.queue.formats import Earlier, Payload
 from ingest.queue.quota_answers import MAX_RETRY_AFTER_SECONDS, over_quota
 from ingest.queue.redis_clock import RedisClock
 from ingest.queue.scripts import script
+from ingest.queue.seeding import seeded
 from quotas import counters
 from quotas import services as quotas
 from quotas.period import period_of
@@ -56,9 +64,6 @@ _FULL = {
 _TOO_MANY = {
     "detail": "This web process already has the maximum number of requests that wait for Redis. Nothing was queued or "
     "charged."
-}
-_UNUSABLE = {
-    "detail": "Redis holds data of another installation or release (see /readyz). Nothing was queued or charged."
 }
 
 
@@ -228,7 +233,7 @@ async def _admit_or_refuse(
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":
-            await READING.run(_seed, contract, period)
+            _Queue.generation = await seeded(contract.owner_id, period)
         elif outcome == b"over_quota":
             raise over_quota(reply[2], reply[3], payload.count, period)
         elif outcome == b"key_reused":
@@ -239,16 +244,6 @@ async def _admit_or_refuse(
             raise _too_many_keys(reply[2])
         else:
             raise QueueUnavailable(NOTHING_HAPPENED)
-
-
-def _seed(contract: Contract, period: str) -> None:
-    """Restore the counters and the generation that Redis lacks. Raise QueueUnavailable if its data is not ours."""
-    try:
-        _Queue.generation = generations.begin()
-    except UnusableData as refusal:
-        logger.error("%s", refusal)
-        raise QueueUnavailable(_UNUSABLE) from refusal
-    counters.seed(contract.owner_id, period)
 
 
 def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
@@ -267,10 +262,10 @@ async def _call(
     contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str
 ) -> list[Any]:
     """Run admit.lua, with a slot that no other admission uses meanwhile. Return its reply."""
-    if _InFlight.count >= MAX_IN_FLIGHT:
-        raise QueueUnavailable(_TOO_MANY)
     if RedisClock.ahead_ms is None:
         await RedisClock.ask(_settings().timeout)
+    if _InFlight.count >= MAX_IN_FLIGHT:
+        raise QueueOutOfReach(_TOO_MANY)
     slot = _free_slots.pop() if _free_slots else _Slot()
     slot.number += 1
     shared = _shared_keys(contract.project_id, contract.owner_id, contract.dataset_id, period)
@@ -288,7 +283,7 @@ async def _call(
     try:
         reply: list[Any] = await run(_admit, keys, args, timeout=_settings().timeout, shared=shared)
     except RedisUnavailable as failure:
-        raise QueueUnavailable(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
+        raise QueueOutOfReach(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
         # Redis refuses the script itself or, in Redis 6, a command in it.
         if "command not allowed when used memory" in str(failure):

@@ -127,7 +127,8 @@ def test_a_redis_that_is_no_longer_the_primary_has_done_nothing() -> None:
 
 
 def test_a_redis_that_is_stuck_takes_no_more_than_fits_between() -> None:
-    assert execute("PING") == b"PONG"
+    for _ in range(pipelined._FOR_LARGE):  # open each connection that may get the large command
+        execute("SET", "a", b"x" * 10_000)
     with redis_stuck():
         began = time.monotonic()
         with pytest.raises(RedisUnavailable):
@@ -146,3 +147,13 @@ def test_a_reply_of_a_canceled_command_is_not_the_reply_to_the_next_one() -> Non
         return reply
 
     assert loop.run(give_up()) == b"mine"
+
+
+def test_a_reconnection_to_a_stuck_redis_takes_no_longer_than_the_command_may() -> None:
+    assert execute("PING") == b"PONG"
+    with redis_stuck():
+        began = time.monotonic()
+        with pytest.raises(RedisUnavailable):
+            execute("SET", "a", "1", timeout=1.5)  # one second without a reply, and then a new connection
+        assert time.monotonic() - began < 2.0
+    assert execute("PING") == b"PONG"

@@ -21,8 +21,9 @@ from tests.conftest import FIELDS, Api, record, stored
 from tests.support.entries import counters, in_stream
 from tests.support.processes.crashing import wait_until
 from tests.support.processes.signs import all_is_well
-from tests.support.sending.at_once import Threads
+from tests.support.sending.at_once import Threads, at_once
 from tests.support.servers.outages import (
+    commands_sent,
     everything_in,
     own_client,
     redis_away,
@@ -187,6 +188,15 @@ def test_a_full_redis_still_drains_and_revokes_keys(
         assert health.checks()["redis"] == "ok"
     finally:
         client.config_set("maxmemory", 0)
+
+
+def test_requests_that_come_together_seed_redis_once(api: Api, dataset: Dataset) -> None:
+    count = 30
+    with commands_sent() as commands:
+        assert [answer.status_code for answer in at_once([lambda: api.one(record())] * count)] == [202] * count
+    # Each request may be admitted twice: before and after Redis has what it lacked.
+    assert sum(command in ("EVALSHA", "EVAL") for command in commands) < 2 * count + 10
+    assert in_stream(dataset) == count
 
 
 def test_admissions_beyond_those_that_may_wait_are_refused(
