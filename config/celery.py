@@ -79,7 +79,8 @@ app.conf.update(
         "flush usage": _every("quotas.flush_usage", settings.USAGE_FLUSH_SECONDS),
         "note key use": _every("ingest.note_key_use", 30.0),
         "tidy": _every("ingest.tidy", settings.COMPACT_SECONDS),
-        # The task itself decides whether a sweep is due: beat may be restarted more often than every six hours.
+        # Beat forgets its schedule when it ends, and may never run for six hours. So it sends this every five minutes,
+        # and the task decides whether a sweep is due.
         "sweep": _every("ingest.sweep", 300.0),
     },
     beat_max_loop_interval=min(settings.DISPATCH_SECONDS, 1.0),

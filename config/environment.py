@@ -108,9 +108,10 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # -- workers
 
     DISPATCH_SECONDS: Seconds = 0.5
-    # While many datasets are due, each waits for more records as long as they are in the table within this time.
+    # The time in which records get into the table. While many datasets are due, each uses it to wait for more records.
     FRESHNESS_SECONDS: NotNegativeSeconds = 2.0
-    # The most that one commit takes from the queue.
+    # A commit stops taking entries when they reach this number of records together, or when their decompressed bodies
+    # reach this number of bytes. The last entry may exceed it.
     DRAIN_MAX_RECORDS: Positive = 500_000
     DRAIN_MAX_BYTES: Positive = 64 * 1024**2
     # Time after which another drain follows one that died. It must be longer than any commit takes.
@@ -173,7 +174,7 @@ def _value(text: str, kind: Any) -> object:
 
 
 def _expected(kind: Any) -> str:
-    """Return what a text of this type must be, for a person."""
+    """Return the words for an error message: what a variable of this type must contain."""
     match type_info(kind):
         case BoolType():
             return "true or false"

@@ -1,4 +1,8 @@
-"""The errors of the ingest API. Errors about API keys and datasets are in `datasets.contracts`."""
+"""Errors of the ingest API only.
+
+Errors about API keys and datasets are in `datasets.contracts`, those that the management API shares in
+`config.common.errors`.
+"""
 
 from config.common.errors import ApiError
 

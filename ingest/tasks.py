@@ -56,7 +56,7 @@ def tidy() -> None:
 def sweep() -> None:
     """Tidy all tables and delete old statistics, refusals and slots, unless that was done in the last six hours.
 
-    Beat sends this more often: it forgets its schedule when it ends, and may never run for six hours.
+    Beat sends this more often, because it forgets its schedule when it ends, and may never run for six hours.
     """
     if upkeep.sweep_is_due():
         statistics.forget_old()

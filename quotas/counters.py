@@ -52,7 +52,10 @@ def limit_in_database(user_id: int) -> int:
 
 
 def seed(user_id: int, period: str) -> None:
-    """Set the counters that Redis lacks from the database: in a new month, for a new user, or after Redis was wiped."""
+    """Copy the limit and the month's total from the database, each only if Redis does not have it.
+
+    Redis lacks them in a new month, for a new user, and after it was wiped.
+    """
     used = MonthlyUsage.objects.filter(user_id=user_id, period=period).values_list("used", flat=True).first()
     script("seed")(
         keys=[limit_key(user_id), total_key(user_id, period), delta_key(user_id, period)],

@@ -60,7 +60,8 @@ def current(user_id: int) -> Quota:
 def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
     """Return the quotas of many users this month, by user ID, with two queries and one Redis command.
 
-    For pages only: while Redis does not answer, the usage is that of the last flush.
+    Use this for pages only. The limits come from the database. While Redis does not answer, the usage does too, as of
+    the last flush.
     """
     ids = list(dict.fromkeys(user_ids))
     period = period_of(clock.now())

@@ -74,7 +74,7 @@ def test_without_tables_a_command_says_what_to_do(db: None, tmp_path: Path) -> N
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "CommandError: The database: no such table: datasets_dataset. Is the service running, and are DATA_DIR and all "
-        "settings here the same as its own? A new one takes `manage.py migrate`.\n"
+        "settings here the same as its own? A new database needs `manage.py migrate`.\n"
     )
 
 

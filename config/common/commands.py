@@ -46,7 +46,7 @@ def moment(text: str) -> datetime:
 
 
 class ServiceCommand(BaseCommand):
-    """A command of this service. It prints an expected error as one sentence, and exits with 1."""
+    """A command of this service. It prints an expected error without a traceback, and exits with 1."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if isinstance(sys.stdout, TextIOWrapper):
@@ -67,8 +67,8 @@ class ServiceCommand(BaseCommand):
         except Refused as error:
             raise CommandError(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
-            reason = _first_line(error)
-            raise CommandError(f"The database: {reason}. {_BESIDE} A new one takes `manage.py migrate`.") from error
+            message = f"The database: {_first_line(error)}. {_BESIDE} A new database needs `manage.py migrate`."
+            raise CommandError(message) from error
         except (RedisError, RedisUnavailable) as error:
             raise CommandError(f"Redis: {error}. {_BESIDE}") from error
         except BrokenPipeError:

@@ -59,13 +59,13 @@ def connection_of(peer: Peer) -> socket.socket | None:
 
 
 def reset(peer: Peer) -> None:
-    """Reset a client's connection, so that the client does not take a part of the answer for all of it. For threads."""
+    """Reset a client's connection, so that it does not believe that a partial answer is complete. For threads."""
     for _ in range(_TRIES):
         connection = connection_of(peer)
         if connection is not None:
             with connection:
                 # `connect` with 16 zero bytes (AF_UNSPEC) resets the connection. After a normal close, an HTTP/1.0
-                # client would take the part that it has for the whole answer.
+                # client would believe that its partial answer is complete.
                 ctypes.CDLL(None).connect(connection.fileno(), bytes(16), 16)
             return
         time.sleep(TRY_AGAIN_SECONDS)

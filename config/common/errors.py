@@ -16,7 +16,7 @@ class ApiError(Exception):
     code = "bad_request"
     error = "Bad request"
     headers: Mapping[str, str] = {}
-    # True if the refusal was decided under the contract in force, so that it needs no confirmation.
+    # True if the refusal needs no confirmation: it was decided under the contract in force, or does not depend on it.
     confirmed = False
 
     def __init__(self, details: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None) -> None:

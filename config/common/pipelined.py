@@ -59,7 +59,7 @@ def _elements(*arguments: Argument) -> memoryview:
 
 
 class SharedKeys:
-    """Keys that many calls of a script begin with, packed once."""
+    """The first keys of a script call. Many calls share them, so they are packed once."""
 
     __slots__ = ("count", "packed")
 

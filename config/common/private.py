@@ -35,7 +35,7 @@ _CERTAINLY_OURS = ("db.sqlite3", "secret_key")
 def private_directory(directory: Path) -> None:
     """Make the data directory. If it exists, remove the rights of other users to it.
 
-    A directory that also holds other files (/tmp, /srv) keeps its rights. Our files in it are private.
+    A directory that is not only for the service (/tmp, /srv) keeps its rights. Our files in it are private.
     """
     with usable(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def _require_access(path: Path) -> None:
 
 
 def _is_dedicated(directory: Path) -> bool:
-    """Return whether the directory holds only the service's files."""
+    """Return whether the directory is for the service: it holds our database or secret, or no files but ours."""
     if directory.stat().st_mode & stat.S_ISVTX:
         return False
     names = {path.name for path in directory.iterdir()}

@@ -1,6 +1,6 @@
 """Wait for the supervisor in place of `manage.py up`: `python attendant.py SUPERVISOR LOCK ARGUMENT…`.
 
-Once everything runs, `up` replaces itself by this program, which has the same process ID and takes 5 MB. Django and all
+Once everything runs, `up` replaces itself by this program, which has the same process ID and takes 4 MB. Django and all
 that `up` has imported take 100 MB, and nothing of it is needed to wait. The supervisor remains its child, and ends
 with it.
 

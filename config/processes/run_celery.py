@@ -1,6 +1,6 @@
 """Run one of our Celery processes: `python -m config.processes.run_celery worker PROCESSES`, `… upkeep` or `… beat`.
 
-It is `celery -A config worker` or `beat` with the options that `manage.py up` needs. Celery's own command line would
+It is `celery -A config worker` or `beat` with the options that this service needs. Celery's own command line would
 also import what its interactive commands use, and keep 9 MB for it in each process.
 """
 

@@ -31,7 +31,7 @@ _MIN_FILES = 64
 END_WITH_PARENT = (sys.executable, "-m", "config.processes.end_with_parent")
 
 # By default the C library (glibc) keeps the memory of large bodies: after 32 bodies of 9 MB, a web process kept 360 MB.
-# With these variables it kept 150 MB, because glibc gives a block above 1 MB back when it is freed.
+# With these variables it kept 140 MB, because glibc gives a block above 1 MB back when it is freed.
 _GIVE_MEMORY_BACK = {"MALLOC_MMAP_THRESHOLD_": f"{1024**2}", "MALLOC_TRIM_THRESHOLD_": f"{2 * 1024**2}"}
 
 

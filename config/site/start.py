@@ -79,12 +79,12 @@ def _cards(request: HttpRequest) -> dict[str, Any]:
     query = request.GET.get("q", "").strip()
     context |= {"query": query, "extra": urlencode({"span": span, **({"q": query} if query else {})}) + "&"}
     try:
-        signs = heartbeat.read()
-        states = health.states(signs)
+        heartbeats = heartbeat.read()
+        states = health.states(heartbeats)
         return {
             **context,
             "projects": _each(_projects(list(shown)), span),
-            "processes": [(name, states[name], sign) for name, sign in signs.items()],
+            "processes": [(name, states[name], last) for name, last in heartbeats.items()],
         }
     except (RedisError, OSError):
         return {**context, "projects": [], "redis_is_down": True}

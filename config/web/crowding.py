@@ -16,7 +16,8 @@ from typing import ClassVar
 
 from config.common.connections import Peer, duplicate, max_connections, peer_of, sockets
 
-# The process is crowded if this share of its connections is in use. Then it ends at most this share of them.
+# The process is crowded if its open files reach this share of max_connections. It then ends at most _ENDED_SHARE of
+# max_connections.
 _CROWDED_SHARE = 0.875
 _ENDED_SHARE = 0.5
 # A connection that was accepted or answered later is not ended.

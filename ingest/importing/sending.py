@@ -20,10 +20,10 @@ from datasets.models import Dataset
 from datasets.schemas.schema import CompiledSchema
 from ingest.errors import QueueFull, QueueUnavailable, QuotaExceeded, TooManyKeys, TooManyRecords
 from ingest.importing.checking import Checked, check
-from ingest.importing.earlier import is_in_dataset
 from ingest.importing.journal import Description, Journal, Progress
 from ingest.importing.refused import RefusedRows
 from ingest.importing.rows import Chunk, Source
+from ingest.importing.uncertain import is_in_dataset
 from ingest.queue.admission import Retryable, accepted_before, admit
 from ingest.queue.redis_clock import earlier_schema
 

@@ -36,8 +36,8 @@ ADVICE = {
     "invalid_context": ("A record's context is missing, or it is not an object.", "Send at least {}."),
     "extra_field": ("A record has a field that the schema does not have.", "Add the field, or move it into context."),
     "missing_field": (
-        "A record lacks a field of the schema. Every field is required.",
-        "Send the field, or remove it from the schema.",
+        "A record lacks a required field of the schema.",
+        "Send the field, or make it optional in the schema.",
     ),
     "invalid_field": (
         "A field's value does not match its declared type.",

@@ -1,4 +1,4 @@
--- Set those of a user's counters for a month that Redis does not have. The values come from the database.
+-- Copy a user's limit and the total of a month from the database, each only if Redis does not have it.
 --
 -- KEYS  1 quota_limit:datasets:<userId>
 --       2 usage_total:datasets:<userId>:YYYY-MM
@@ -15,7 +15,8 @@
 -- the total.
 --
 -- Example: after FLUSHALL, with 42 records in the database
---     EVAL <seed> 3 quota_limit:datasets:7 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11 1000 42 8640000
+--     EVAL <seed> 3 quota_limit:datasets:7 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11
+--         1000 42 8640000
 --     sets the limit to 1000 and the total to 42, and no delta.
 
 assert(#KEYS == 3 and #ARGV == 3, 'seed.lua: wrong number of KEYS or ARGV')

@@ -20,10 +20,10 @@
 -- so the script changes nothing.
 --
 -- Admission stops when Redis uses about 80 % of `maxmemory`, so that drains and the changes of admins always fit. INFO
--- costs half as much as the rest of the script, so the script calls it once a second and keeps the result as `room`: the
--- number of queued bytes up to which it admits requests until the next INFO. That is the number of bytes queued now, and
--- half of what is free below 80 %, because an entry takes more memory than its body. If less than 1 % of `maxmemory` is
--- free below 80 %, nothing is admitted. Without a `maxmemory`, or if the server hides it, the room has no limit, until
+-- costs half as much as the rest of the script, so the script calls it once a second and keeps the result as `room`:
+-- the number of queued bytes up to which it admits requests until the next INFO. That is the number of bytes queued now,
+-- and half of what is free below 80 %, because an entry takes more memory than its body. If less than 1 % of `maxmemory`
+-- is free below 80 %, nothing is admitted. Without a `maxmemory`, or if the server hides it, the room has no limit, until
 -- Redis refuses a write.
 --
 -- The script sums up the bytes of a project only while the backlog is long enough for its share to matter.
@@ -182,8 +182,8 @@ if idempotency_key then
     end
 end
 
--- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It does not refuse
--- a later one.
+-- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It does not
+-- refuse a later one.
 local id
 if in_grace and earlier ~= '' then
     id = redis.call(
