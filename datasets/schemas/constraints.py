@@ -131,10 +131,11 @@ def _decodes_to(kind: FieldType, field: Field, constraints: list[_Constraint]) -
     if kind.is_array or (kind.name == "string" and field.pattern is None):
         return Annotated[kind.decodes_to, Meta(min_length=field.min_length, max_length=field.max_length)]
     decode = _decode_decimal if kind.name.startswith("decimal") else _decode_text
+    tests = [each.is_kept for each in constraints]
 
     def check(value: Any) -> bool:
         decoded = decode(kind, value)
-        return decoded is not None and all(each.is_kept(decoded) for each in constraints)
+        return decoded is not None and all(is_kept(decoded) for is_kept in tests)
 
     return checked(check)
 
@@ -145,9 +146,11 @@ def _decode_decimal(kind: FieldType, value: Any) -> Decimal | None:
 
 def _decode_text(kind: FieldType, value: Any) -> Any:
     """Return a string, date or timestamp, as values are compared, or None if the value is not one."""
+    if kind.name == "string":
+        return value if type(value) is str else None
     try:
         if type(value) is str and (kind.spelled is None or kind.spelled(value)):
-            return msgspec.convert(value, _compared(kind))
+            return msgspec.convert(value, _COMPARED[kind.name])
     except msgspec.ValidationError:
         pass
     return None

@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 
-CASES = ("accept", "end-to-end", "drain", "freshness", "growth")
+CASES = ("accept", "end-to-end", "drain", "freshness", "growth", "schemas")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rich.console import Console
 from config.common import redis
 from config.common.env import BASE_DIR
 from tests.benchmarks.failure import BenchmarkFailed
-from tests.benchmarks.measurements import accept, end_to_end, freshness, growth
+from tests.benchmarks.measurements import accept, end_to_end, freshness, growth, schemas
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Report
 from tests.benchmarks.systems.stack import Stack, started
@@ -25,6 +25,7 @@ _CASES: dict[str, Callable[[Stack, Options, Report], None]] = {
     "drain": end_to_end.drain,
     "freshness": freshness.run,
     "growth": growth.run,
+    "schemas": schemas.run,
 }
 
 
