@@ -132,7 +132,7 @@ def _decimal(type_name: str, value: Any) -> Decimal:
     scaled = Fraction(value) * 10**scale
     if scaled.denominator != 1 or abs(scaled) >= 10**digits:
         raise Refused
-    return Decimal(scaled.numerator).scaleb(-scale)
+    return Decimal(f"{scaled.numerator}e-{scale}")
 
 
 def _date(text: str) -> date:

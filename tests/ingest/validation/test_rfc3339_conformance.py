@@ -9,7 +9,7 @@ from datasets import services
 from datasets.models import Dataset, Project
 from datasets.schemas.fields import Field
 from tests.conftest import Api, stored
-from tests.support.contract import oracle
+from tests.support.contract.field_types import microseconds
 from tests.support.contract.hostile import PADDING
 
 # As it stands in JSON -> the moment in UTC.
@@ -167,6 +167,6 @@ def test_the_oracle_reads_the_tables_as_they_stand() -> None:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     for text, moment in MUST_ACCEPT.items():
         since = datetime.fromisoformat(moment).replace(tzinfo=UTC) - epoch
-        assert oracle.microseconds(json.loads(f'"{text}"')) == since // timedelta(microseconds=1), text
+        assert microseconds(json.loads(f'"{text}"')) == since // timedelta(microseconds=1), text
     for text in MUST_REJECT:
-        assert oracle.microseconds(json.loads(f'"{text}"')) is None, text
+        assert microseconds(json.loads(f'"{text}"')) is None, text

@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-TYPES = ("string", "number", "boolean", "timestamp")
+from tests.support.contract.values import new_values
+
+OLD_TYPES = ("string", "number", "boolean", "timestamp")
+_REQUIRED = ("integer", "decimal(7,2)", "decimal(38,10)", "date", "uuid", "json", "enum")
+_REQUIRED_ARRAYS = ("string[]", "number[]", "integer[]", "timestamp[]")
+NEW_TYPES = (
+    *(*_REQUIRED, *_REQUIRED_ARRAYS),
+    *(f"{name}?" for name in (*OLD_TYPES, *_REQUIRED, *_REQUIRED_ARRAYS)),
+)
+TYPES = OLD_TYPES + NEW_TYPES
 RESERVED = {"timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceid"}
 FORMS = ("object", "array", "lines")
 # The limit of a batch in these tests. It is small, so that batches reach it.
@@ -35,8 +44,16 @@ _NAMES = [
 def _pool() -> list[dict[str, str]]:
     """Return schemas of every size, most of them small. They are made once, because compiling them is slow."""
     chance = random.Random(1)
-    small = [{name: chance.choice(TYPES) for name in chance.sample(_NAMES, chance.randint(0, 6))} for _ in range(300)]
-    return small + [{f"f{n}": chance.choice(TYPES) for n in range(size)} for size in (15, 21, 40, 200)]
+    small = [
+        {name: chance.choice(types) for name in chance.sample(_NAMES, chance.randint(0, 6))}
+        for types in (OLD_TYPES, TYPES)
+        for _ in range(300)
+    ]
+    return small + [
+        {f"f{n}": chance.choice(types) for n in range(size)}
+        for types in (OLD_TYPES, TYPES)
+        for size in (15, 21, 40, 200)
+    ]
 
 
 POOL = _pool()
@@ -235,6 +252,7 @@ _deep = st.builds(
 )
 _not_json = st.sampled_from(_NOT_NUMBERS + _NOT_TEXTS + _NOT_WORDS)
 GOOD = {"string": texts, "number": numbers, "boolean": booleans, "timestamp": good_times}
+GOOD |= new_values(GOOD, _trees)
 _any_value = st.one_of(texts, numbers, st.sampled_from(_WORDS), times, _trees)
 
 # -- records ------------------------------------------------------------------------------------------
@@ -261,7 +279,7 @@ def _record(draw: st.DrawFn, fields: dict[str, str], worst: int) -> str:
     if len(fields) <= 6:
         members += [(json.dumps(name), draw(GOOD[kind])) for name, kind in fields.items()]
     else:  # large records vary in a few values only, for speed
-        some = {kind: (draw(GOOD[kind]), draw(GOOD[kind])) for kind in TYPES}
+        some = {kind: (draw(GOOD[kind]), draw(GOOD[kind])) for kind in dict.fromkeys(fields.values())}
         members += [(json.dumps(name), some[kind][n % 2]) for n, (name, kind) in enumerate(fields.items())]
     space = ""
     if worst:

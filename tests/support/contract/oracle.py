@@ -8,27 +8,19 @@ compares product and oracle for this many bodies; see `test_oracle`.
 """
 
 import argparse
-import calendar
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_UP, Decimal
-from math import isinf
 from typing import Any
+
+from tests.support.contract import field_types
 
 MAX_PROBLEMS = 20
 # "Nesting too deep to parse": bodies up to the first depth are read, bodies beyond the second are not.
 # How deep that is depends on the stack, and Hypothesis gives tests a deeper one than a web process has.
 SURELY_READ, SURELY_TOO_DEEP = 400, 10_000
-
-EXPECTED = {
-    "string": "string",
-    "number": "number",
-    "boolean": "boolean",
-    "timestamp": "RFC 3339 date-time with an offset",
-}
 
 # -- JSON, RFC 8259 -----------------------------------------------------------------------------------
 
@@ -195,46 +187,6 @@ class _Reader:
         return int(digits.group(), 16)
 
 
-# -- RFC 3339 -----------------------------------------------------------------------------------------
-
-_DATE_TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
-    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
-)
-_DAYS_BEFORE_1970 = 719_162  # from 0001-01-01
-_FIRST = -62_135_596_800_000_000  # 0001-01-01T00:00:00
-_LAST = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999
-
-
-def microseconds(text: str) -> int | None:
-    """Return a date-time as microseconds since 1970 in UTC, rounded. Return None if the text is not a date-time.
-
-    Its year must be within 0001 to 9999 as written, after rounding, and in UTC. A leap second is not a date-time.
-    """
-    found = _DATE_TIME.fullmatch(text)
-    if found is None:
-        return None
-    year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
-    if year < 1 or not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year, month)[1]:
-        return None
-    if hour > 23 or minute > 59 or second > 59:
-        return None
-    offset = 0
-    if found[8]:
-        offset_hour, offset_minute = int(found[9]), int(found[10])
-        if offset_hour > 23 or offset_minute > 59:
-            return None
-        offset = (offset_hour * 60 + offset_minute) * (1 if found[8] == "+" else -1)
-    years = year - 1
-    days = years * 365 + years // 4 - years // 100 + years // 400 - _DAYS_BEFORE_1970
-    days += sum(calendar.monthrange(year, earlier)[1] for earlier in range(1, month)) + day - 1
-    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
-    fraction = Decimal("0" + (found[7] or "")) * 1_000_000
-    local = seconds * 1_000_000 + int(fraction.quantize(Decimal(1), ROUND_HALF_UP))
-    instant = local - offset * 60_000_000
-    return instant if local <= _LAST and _FIRST <= instant <= _LAST else None
-
-
 # -- records ------------------------------------------------------------------------------------------
 
 
@@ -317,9 +269,15 @@ def problems(fields: dict[str, str], record: Value) -> Iterator[tuple[str, str, 
         return
     members: dict[str, Value] = record.says
     came = {name: value.type for name, value in members.items()}
-    if "timestamp" not in members or not is_of("timestamp", members["timestamp"]):
+    if "timestamp" not in members or not field_types.accepts("timestamp", members["timestamp"]):
         received = came.get("timestamp", "nothing")
-        yield "Invalid or missing timestamp", "invalid_timestamp", "timestamp", EXPECTED["timestamp"], received
+        yield (
+            "Invalid or missing timestamp",
+            "invalid_timestamp",
+            "timestamp",
+            field_types.expected("timestamp"),
+            received,
+        )
     if came.get("context") != "object":
         yield "context must be an object", "invalid_context", "context", "object", came.get("context", "nothing")
     for name in members:
@@ -327,31 +285,27 @@ def problems(fields: dict[str, str], record: Value) -> Iterator[tuple[str, str, 
             shown = name[:100]
             yield f"Extra field: {shown}", "extra_field", shown, "nothing", came[name]
     for name, type_name in fields.items():
-        if name not in members:
-            yield f"Missing field: {name}", "missing_field", name, EXPECTED[type_name], "nothing"
+        if name not in members and not type_name.endswith("?"):
+            yield f"Missing field: {name}", "missing_field", name, field_types.expected(type_name), "nothing"
     for name, type_name in fields.items():
-        if name in members and not is_of(type_name, members[name]):
-            yield f"Invalid {type_name} field: {name}", "invalid_field", name, EXPECTED[type_name], came[name]
-
-
-def is_of(type_name: str, value: Value) -> bool:
-    """Return whether a value has a field's type. Nothing is converted."""
-    if type_name == "timestamp":
-        return value.type == "string" and microseconds(value.says) is not None
-    if type_name == "number":
-        return value.type == "number" and not isinf(float(value.says))
-    return value.type == type_name
+        if name in members and not field_types.accepts(type_name, members[name]):
+            yield (
+                f"Invalid {type_name.removesuffix('?')} field: {name}",
+                "invalid_field",
+                name,
+                field_types.expected(type_name),
+                came[name],
+            )
 
 
 def _row(fields: dict[str, str], record: Value, source: str) -> dict[str, Any]:
     members: dict[str, Value] = record.says
     row: dict[str, Any] = {
-        "timestamp": microseconds(members["timestamp"].says),
+        "timestamp": field_types.stored("timestamp", members["timestamp"], source),
         "context": source[members["context"].start : members["context"].end],
     }
     for name, type_name in fields.items():
-        says = members[name].says
-        row[name] = microseconds(says) if type_name == "timestamp" else float(says) if type_name == "number" else says
+        row[name] = field_types.stored(type_name, members.get(name), source)
     return row
 
 
