@@ -22,10 +22,11 @@ from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.models import Dataset, SchemaVersion
 from datasets.schemas.changes import Problem, check_successor, differences, in_short, problems
+from datasets.schemas.constraints import allowed
 from datasets.schemas.declarations import MAX_FIELDS, check_size, read_fields, read_row
 from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.fields import Field
-from datasets.schemas.samples import example_record, infer
+from datasets.schemas.samples import example_record, infer, suggested_names, without_example
 
 _MAX_VERSIONS = 50
 
@@ -180,7 +181,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         versions = list(obj.versions.select_related("created_by").order_by("-number")) if obj else []
         current = versions[0].field_list() if versions else []
         return {
-            "field_types": [{"name": each.name, "help": each.help} for each in FIELD_TYPES.values() if each.decodes_to],
+            "field_types": _types(),
             "grace": grace.card(versions[0] if versions else None),
             "history": _history(versions[: _MAX_VERSIONS + 1])[:_MAX_VERSIONS],
             "panel": _panel(request, obj, current, request.POST.get("_sample", "")),
@@ -230,6 +231,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         }
         answer = {
             "problems": [{"index": each.index, "text": each.text} for each in found],
+            "suggestions": _suggestions(fields, earlier),
             "preview": render_to_string("admin/datasets/dataset/preview.html", preview),
         }
         if not found:
@@ -240,6 +242,20 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         return JsonResponse(answer)
 
 
+def _types() -> list[dict[str, Any]]:
+    """Return the types that the editor offers, each with the members that a field of it may have."""
+    return [
+        {"name": each.name, "help": each.help, "members": ["unit", *allowed(each)]} for each in FIELD_TYPES.values()
+    ]
+
+
+def _suggestions(fields: Sequence[Field], earlier: Sequence[Sequence[Field]]) -> dict[int, str]:
+    """Return the names to use instead of those that no field can have, by the index of the field."""
+    if len(fields) > MAX_FIELDS:
+        return {}
+    return suggested_names([field.name for field in fields], {field.name for version in earlier for field in version})
+
+
 def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field], sample: str) -> dict[str, Any]:
     address = dataset.pk if dataset else "DATASET_ID"
     example = json.dumps(json.loads(example_record(fields, sample)), indent=2, ensure_ascii=False)
@@ -247,6 +263,7 @@ def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field
     return {
         "example": example,
         "snippets": snippets(base_url(request), address, fields, sample=sample),
+        "without_example": without_example(fields, sample),
         "project": project,
     }
 

@@ -20,6 +20,7 @@ from datasets.admin.tenancy import ScopedFilter
 from datasets.contracts.keys import issue_token
 from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset
+from datasets.schemas.samples import without_example
 
 # For each choice: hours, and its label after “The old key expires”.
 _GRACES = ((0, "immediately"), (1, "in 1 hour"), (24, "in 24 hours"), (168, "in 7 days"))
@@ -163,7 +164,8 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
             .first()
         )
         version = dataset and dataset.latest_version()
-        lines = snippets(base_url(request), dataset.pk, version.field_list(), token) if dataset and version else []
+        fields = version.field_list() if version else []
+        lines = snippets(base_url(request), dataset.pk, fields, token) if dataset and version else []
         return page(
             request,
             "admin/datasets/apikey/issued.html",
@@ -173,5 +175,6 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
             token=token,
             dataset=dataset,
             curl=lines[0].text if lines else "",
+            without_example=without_example(fields),
             **context,
         )

@@ -39,7 +39,8 @@ def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Cha
     for name, field in new.items():
         if name not in old:
             need = "optional" if field.optional else "required" + (" from now on" if before else "")
-            yield Change("added", name, f"{field.type}; {need}." + (" Older rows are null." if before else ""))
+            said = "; ".join((field.type, need, *details(field)))
+            yield Change("added", name, f"{said}." + (" Older rows are null." if before else ""))
         elif old[name].type != field.type:
             yield Change(
                 "refused", name, f"A column keeps its type, {old[name].type}. Add a field with a new name instead."
@@ -83,6 +84,32 @@ def _changes(before: Field, after: Field) -> Iterator[Change]:
         if old != new:
             label = "Unit: " if what == "unit" else ""
             yield Change("described", name, f"{label}“{old}” becomes “{new}”.")
+
+
+def in_words(field: Field) -> str:
+    """Return what values a field has, for a page: `decimal(10,2); optional; unit: EUR`."""
+    return "; ".join((field.type, *(("optional",) if field.optional else ()), *details(field)))
+
+
+def details(field: Field) -> Iterator[str]:
+    """Yield what a field says about its values, beside its type and whether it is optional."""
+    if field.values:
+        yield f"values: {_quoted(field.values)}"
+    for name, words in _CONSTRAINTS_IN_WORDS.items():
+        limit = getattr(field, name)
+        if limit is not None:
+            yield words.format(limit)
+    if field.unit:
+        yield f"unit: {field.unit}"
+
+
+_CONSTRAINTS_IN_WORDS = {
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "min_length": "length at least {}",
+    "max_length": "length at most {}",
+    "pattern": "matching {}",
+}
 
 
 def _quoted(values: Sequence[str]) -> str:

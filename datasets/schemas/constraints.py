@@ -195,7 +195,7 @@ def constraint_problem(kind: FieldType, field: Field) -> str | None:
     """
     given = [name for name in CONSTRAINTS if getattr(field, name) is not None]
     for name in given:
-        if name not in _allowed(kind):
+        if name not in allowed(kind):
             return f"{kind.name} has no {name}. It is for {_FOR[name]}."
     for name in set(given) & set(LIMITS):
         if not kind.accepts(json.dumps(getattr(field, name)).encode()):
@@ -228,7 +228,8 @@ _FOR = {
 }
 
 
-def _allowed(kind: FieldType) -> tuple[str, ...]:
+def allowed(kind: FieldType) -> tuple[str, ...]:
+    """Return the constraints that fields of a type may have."""
     if kind.is_array:
         return LENGTHS
     if kind.name == "string":

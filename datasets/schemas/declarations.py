@@ -172,6 +172,8 @@ def field_problems(fields: Sequence[Field], earlier: Collection[str] = ()) -> It
             )
         elif folded in _RESERVED and field.name not in earlier:
             yield index, f"“{field.name}” is reserved: every record has it already."
+        elif seen.get(folded) == field.name:
+            yield index, f"“{field.name}” is declared twice."
         elif folded in seen:
             yield index, f"“{field.name}” and “{seen[folded]}” differ only in case, so they would share a column."
         problem = type_problem(field)

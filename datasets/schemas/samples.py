@@ -15,7 +15,7 @@ from msgspec import Raw
 from datasets.schemas.declarations import MAX_FIELDS, MAX_NAME_CHARACTERS, check_size, field_problems
 from datasets.schemas.derived_types import type_of
 from datasets.schemas.explanations import json_type
-from datasets.schemas.field_types import FIELD_TYPES
+from datasets.schemas.field_types import FIELD_TYPES, FieldType
 from datasets.schemas.fields import ALWAYS_THERE, Field, shown
 
 MAX_SAMPLE_RECORDS = 1000
@@ -65,6 +65,12 @@ def infer(text: str) -> Inferred:
         kinds.pop("null", None)
         inferred.fields.append(Field(name, _type(name, kinds), optional=is_optional))
         inferred.notes += _notes(name, kinds)
+    unusable = [f"“{shown(inferred.fields[index].name)}”" for index in suggested_names(list(seen))]
+    if unusable:
+        inferred.notes.append(
+            f"{', '.join(unusable)} cannot be field names. Use the names that are suggested at these fields. "
+            "Clients must then send the new names."
+        )
     optional = [shown(each.name) for each in inferred.fields if each.optional]
     if optional:
         inferred.notes.append(f"Optional, because a record lacks the field or has null: {', '.join(optional)}.")
@@ -241,10 +247,15 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def example_record(fields: Sequence[Field], sample: str = "") -> str:
-    """Return a valid record for the fields, as JSON on one line. It has the values of a pasted sample if they fit."""
-    record = {"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "example"}}
+    """Return a record for the fields, as JSON on one line. It has the values of a pasted sample if they fit.
+
+    It is valid, except for the fields that `without_example` names.
+    """
+    record: dict[str, Any] = {"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "example"}}
     types = {each.name: type_of(each) for each in fields}
-    record |= {name: each.example for name, each in types.items()}
+    record |= {
+        name: None if each.optional and not _fits(each, each.example) else each.example for name, each in types.items()
+    }
     types["timestamp"] = FIELD_TYPES["timestamp"]
     given = _first(sample)
     names = [name for name in given if name not in ALWAYS_THERE][:MAX_FIELDS]
@@ -256,6 +267,18 @@ def example_record(fields: Sequence[Field], sample: str = "") -> str:
             is_text = types[name].name.startswith("decimal") and json_type(value) == "number"
             record[name] = value.decode().strip() if is_text else json.loads(value)
     return json.dumps(record, ensure_ascii=False)
+
+
+def without_example(fields: Sequence[Field], sample: str = "") -> list[str]:
+    """Return the names of the fields whose values in the example record must be replaced: no value fits a pattern."""
+    if not any(field.pattern for field in fields):
+        return []
+    record = json.loads(example_record(fields, sample))
+    return [field.name for field in fields if not _fits(type_of(field), record[field.name])]
+
+
+def _fits(kind: FieldType, value: Any) -> bool:
+    return kind.accepts(json.dumps(value).encode())
 
 
 def _first(sample: str) -> dict[str, bytes]:

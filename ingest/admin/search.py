@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from django.utils import timezone
 from config.common.errors import ApiError
 from config.lazy import pyarrow as pa
 from datasets.models import Dataset
+from datasets.schemas.changes import in_words
 from datasets.tables import exports, records
 from datasets.tables.records import Selection
 from ingest.api import receipts
@@ -94,18 +96,29 @@ def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
     table = records.latest(dataset, ROWS + 1, selection, before=before, max_characters=_MAX_CELL + 1)
     if table is None:
         return {"columns": [], "rows": [], "older": ""}
-    columns, found = _columns(table), _dicts(table)
+    columns, found, said = _columns(table), _dicts(table), _said(dataset)
     shown = [{"id": row["id"], "cells": [_cell(row[name], _MAX_CELL) for name in columns]} for row in found[:ROWS]]
-    return {"columns": columns, "rows": shown, "older": found[ROWS - 1]["id"] if len(found) > ROWS else ""}
+    return {
+        "columns": [(name, said(name)) for name in columns],
+        "rows": shown,
+        "older": found[ROWS - 1]["id"] if len(found) > ROWS else "",
+    }
 
 
-def one(dataset: Dataset, record_id: str) -> list[tuple[str, dict[str, Any]]] | None:
-    """Return a record's columns and values for its own page, or None if there is no such record."""
+def one(dataset: Dataset, record_id: str) -> list[tuple[str, str, dict[str, Any]]] | None:
+    """Return a record's columns for its own page: name, words, value. Return None if there is no such record."""
     table = records.latest(dataset, 1, Selection(record_id=record_id), max_characters=_MAX_VALUE + 1)
     if table is None or table["id"].to_pylist() != [record_id]:
         return None
-    (row,) = _dicts(table)
-    return [(name, _cell(row[name], _MAX_VALUE)) for name in _columns(table)]
+    (row,), said = _dicts(table), _said(dataset)
+    return [(name, said(name), _cell(row[name], _MAX_VALUE)) for name in _columns(table)]
+
+
+def _said(dataset: Dataset) -> Callable[[str], str]:
+    """Return a function that says in words what a column holds, by the current schema version."""
+    version = dataset.latest_version()
+    words = {field.name: in_words(field) for field in version.field_list()} if version else {}
+    return lambda name: words.get(name, "" if name in _BASE else "not in the current schema version")
 
 
 def _dicts(table: pa.Table) -> list[dict[str, Any]]:

@@ -1,15 +1,21 @@
 """Forms in the browser: two admins at once, archiving, many fields, and the skip link."""
 
 import re
+import subprocess
+from dataclasses import replace
 
 from playwright.sync_api import expect
 
 from datasets import services
+from datasets.contracts.keys import issue_token
 from datasets.models import Dataset
 from datasets.schemas.fields import Field
+from datasets.tables import records
 from tests.browser.conftest import LogIn
 from tests.browser.support.pages import addresses
 from tests.browser.support.scene import Scene
+from tests.browser.support.site import wait_until
+from tests.datasets.admin.test_samples import REALISTIC
 
 
 def test_outdated_page_names_the_change_and_keeps_the_input(log_in: LogIn, scene: Scene) -> None:
@@ -63,6 +69,109 @@ def test_one_of_two_hundred_fields_is_found(log_in: LogIn, scene: Scene) -> None
     assert name.evaluate("(each) => each.scrollWidth <= each.clientWidth")
     page.get_by_label("Find a field").fill("")
     expect(page.locator(".ours-schema > li:visible")).to_have_count(200)
+
+
+def test_the_editor_writes_all_that_a_field_may_say(log_in: LogIn, scene: Scene) -> None:
+    page = log_in("alice")
+    page.goto(f"/admin/datasets/dataset/{scene.payments.pk}/change/")
+    rows = page.locator(".ours-schema > li")
+    expect(rows.nth(0)).to_contain_text("Unit: EUR; Minimum: 0")
+    expect(rows.nth(0).get_by_label("Digits in all")).to_have_value("12")
+    expect(rows.nth(1).get_by_label("Values, one per line")).to_have_value("open\npaid")
+    expect(rows.nth(2).get_by_label("optional")).to_be_checked()
+
+    # Change a field's values and limits, and see what it means.
+    rows.nth(1).get_by_label("Values, one per line").fill("open\npaid\n refunded \n")
+    expect(page.locator("#schema-preview")).to_contain_text("Also accepts “refunded”.")
+    more = rows.nth(0).get_by_role("button", name="More…")
+    expect(rows.nth(0).get_by_label("Maximum")).to_be_hidden()
+    more.press("Enter")
+    expect(rows.nth(0).get_by_label("Unit")).to_be_focused()
+    rows.nth(0).get_by_label("Maximum").fill("many")
+    expect(rows.nth(0).locator(".ours-error")).to_contain_text("maximum is not a value of the field")
+    rows.nth(0).get_by_label("Maximum").fill("99.90")
+    expect(rows.nth(0).locator(".ours-error")).to_have_count(0)
+
+    # Add an integer with a limit that JavaScript would round, then a decimal.
+    page.click("#schema-add")
+    page.keyboard.type("number")
+    rows.nth(4).locator(".ours-type").select_option("integer")
+    rows.nth(4).get_by_label("optional").check()
+    rows.nth(4).get_by_role("button", name="More…").click()
+    rows.nth(4).get_by_label("Minimum").fill("9007199254740993")
+    page.click("#schema-add")
+    page.keyboard.type("fee")
+    rows.nth(5).locator(".ours-type").select_option("decimal(p,s)")
+    rows.nth(5).get_by_label("Digits after the point").fill("4")
+    expect(page.locator("#schema-preview")).to_contain_text("integer; optional; at least 9007199254740993.")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    expected = [
+        replace(scene.payments.versions.get(number=1).field_list()[0], maximum="99.90"),
+        Field("state", "enum", values=("open", "paid", "refunded")),
+        Field("coupon", "string", optional=True, max_length=20, pattern="^[A-Z0-9-]+$"),
+        Field("lines", "json"),
+        Field("number", "integer", optional=True, minimum=9007199254740993),
+        Field("fee", "decimal(18,4)"),
+    ]
+    assert scene.payments.versions.get(number=2).field_list() == expected
+
+    # The page loses nothing of it: to open and save it again changes nothing.
+    page.goto(f"/admin/datasets/dataset/{scene.payments.pk}/change/")
+    expect(page.locator("#schema-preview")).to_contain_text("No changes")
+    rows.nth(0).locator(".ours-what").fill("with all taxes")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    expected[0] = replace(expected[0], description="with all taxes")
+    assert scene.payments.versions.get(number=3).field_list() == expected
+
+
+def test_a_realistic_record_leads_to_a_dataset_that_takes_it(log_in: LogIn, scene: Scene) -> None:
+    page = log_in("alice")
+    page.goto(f"/admin/datasets/dataset/add/?project={scene.project.pk}")
+    page.fill("[name=name]", "Customers")
+    page.fill("#sample", REALISTIC)
+    page.click("#sample-infer")
+    expect(page.locator("#sample-notes")).to_contain_text("“id”, “Customer Name”, “2fa” cannot be field names.")
+    expect(page.locator("#sample-notes")).to_contain_text("“coupon” is null in every sample")
+    expect(page.locator(".ours-wrong")).to_have_count(3)
+    expect(page.locator("#schema-preview")).to_contain_text("Solve these problems before you save")
+
+    # Use the suggested names: one, then the others. The rows say what clients must do.
+    page.get_by_role("button", name="Use customer_name").click()
+    expect(page.locator(".ours-wrong")).to_have_count(2)
+    expect(page.locator(".ours-schema > li").nth(1)).to_contain_text(
+        "Clients must send “customer_name” instead of “Customer Name”."
+    )
+    page.get_by_role("button", name="Use all 2 suggested names").click()
+    expect(page.locator("#schema-said")).to_contain_text("Clients must send “_2fa” instead of “2fa”.")
+    expect(page.locator(".ours-wrong")).to_have_count(0)
+    expect(page.locator("#schema-preview")).to_contain_text("Saving publishes version 1")
+    page.click("#sample-infer")  # it does not add the renamed fields again
+    expect(page.locator("#sample-notes")).to_contain_text("0 fields added")
+    assert page.locator(".ours-schema > li").count() == 9
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+    dataset = Dataset.objects.get(name="Customers")
+
+    # Send the record of the page, with the values of the sample.
+    page.fill("#sample", REALISTIC)
+    page.locator(".ours-what").first.fill("the shop's ID")
+    expect(page.locator("#snippet-curl")).to_contain_text("9007199254740993")
+    line = page.locator("#snippet-curl").inner_text().replace("YOUR_API_KEY", issue_token(scene.key))
+    shell = subprocess.run(["bash", "-c", line + " -sS"], capture_output=True, text=True, check=True)
+    assert shell.stdout == '{"success":true,"status":"queued"}'
+    wait_until(lambda: records.count(dataset) == 1)
+    page.goto(f"/admin/ingest/datasetrecords/{dataset.pk}/change/")
+    for shown in ("9007199254740993", "Ada", "true", '{"city": "Cluj", "zip": null}', "[new, eu]", "1990-12-10"):
+        expect(page.locator("#records tbody")).to_contain_text(shown)
+    expect(page.get_by_role("columnheader", name="_id integer")).to_be_visible()
+    expect(page.get_by_role("columnheader", name="coupon json; optional")).to_be_visible()
+
+    # Try it also begins with a record that fits.
+    page.get_by_role("link", name="Try it").click()
+    page.click("#ask")
+    expect(page.locator("#try-answer [data-status='202']")).to_be_visible()
 
 
 def test_every_page_has_a_skip_link_to_its_main_part(log_in: LogIn, scene: Scene) -> None:

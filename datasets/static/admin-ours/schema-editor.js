@@ -1,30 +1,21 @@
 // The schema editor shows rows for the JSON in the form's textarea. The form still sends the textarea. After each change
 // the server says what publishing would change; this script decides nothing.
 
+import { element, makeRow, parse, read as fieldOf, rename } from "./schema-row.js";
+
 const root = document.getElementById("schema-editor");
 const source = document.getElementById("id_schema");
 const list = root.querySelector(".ours-schema");
 const announcement = document.getElementById("schema-said");
-const types = JSON.parse(document.getElementById("schema-types").textContent);
+const types = new Map(JSON.parse(document.getElementById("schema-types").textContent).map((each) => [each.name, each]));
 const csrf = document.querySelector("[name=csrfmiddlewaretoken]").value;
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
 
 function announce(text) {
   announcement.textContent = text;
 }
 
 function rows() {
-  return [...list.children].map((row) => ({
-    ...row.field, // what the rows do not show, like "optional"
-    name: row.querySelector(".ours-name").value.trim(),
-    type: row.querySelector(".ours-type").value,
-    description: row.querySelector(".ours-what").value.trim(),
-  }));
+  return [...list.children].map(fieldOf);
 }
 
 function filled(fields) {
@@ -51,17 +42,14 @@ function remove(row) {
   changed();
 }
 
-function tool(text, label, act) {
-  const button = element("button", { type: "button", className: "ours-button ours-icon", textContent: text, title: label });
-  button.setAttribute("aria-label", label);
-  button.addEventListener("click", act);
-  return button;
+function add(field = { name: "", type: "string" }) {
+  const row = makeRow(field, types, { changed, remove, wire });
+  list.append(row);
+  return row;
 }
 
-function add(field = { name: "", type: "string", description: "" }) {
-  const row = element("li", { field });
-  const handle = tool("⠿", "Move: drag, or press the arrow keys", () => {});
-  handle.classList.add("ours-handle");
+// Make a row movable, and let Enter go to the next name.
+function wire(row, handle, name) {
   handle.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowUp" && event.key !== "ArrowDown") return;
     event.preventDefault();
@@ -69,29 +57,11 @@ function add(field = { name: "", type: "string", description: "" }) {
     handle.focus();
   });
   dragging(handle, row);
-  const name = element("input", { className: "ours-input ours-name ours-code", value: field.name, placeholder: "name", maxLength: 63 });
-  name.setAttribute("aria-label", "Field name");
-  name.setAttribute("autocapitalize", "off");
-  name.spellcheck = false;
-  const type = element("select", { className: "ours-input ours-type" });
-  type.setAttribute("aria-label", "Type");
-  for (const each of types) type.append(element("option", { value: each.name, textContent: each.name, title: each.help }));
-  if (!types.some((each) => each.name === field.type)) type.append(element("option", { value: field.type, textContent: field.type }));
-  type.value = field.type;
-  const what = element("input", { className: "ours-input ours-what", value: field.description ?? "", placeholder: "description (optional)" });
-  what.setAttribute("aria-label", "Description");
-  const tools = element("span", { className: "ours-row ours-tools" }, tool("✕", "Remove this field", () => remove(row)));
-  row.append(element("div", { className: "ours-line" }, handle, name, type, what, tools));
-  row.addEventListener("input", changed);
-  name.title = name.value;
-  name.addEventListener("input", () => { name.title = name.value; });
   name.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault(); // Enter goes to the next row and does not send the form
     row.nextElementSibling ? row.nextElementSibling.querySelector(".ours-name").focus() : add().querySelector(".ours-name").focus();
   });
-  list.append(row);
-  return row;
 }
 
 // Pointer events also work on touch screens. HTML's drag and drop does not.
@@ -121,10 +91,11 @@ function dragging(handle, row) {
   });
 }
 
-function show(problems, indexes) {
+// Show each problem at its row, with a button for the name that the server suggests.
+function show(problems, suggestions, indexes) {
   for (const row of list.children) {
     row.classList.remove("ours-wrong");
-    row.querySelector(".ours-error")?.remove();
+    row.querySelectorAll(".ours-error").forEach((each) => each.remove());
     row.querySelector(".ours-name").removeAttribute("aria-describedby");
   }
   problems.forEach((problem, number) => {
@@ -135,6 +106,26 @@ function show(problems, indexes) {
     row.append(element("p", { className: "ours-error", id, textContent: problem.text }));
     row.querySelector(".ours-name").setAttribute("aria-describedby", id);
   });
+  const renames = Object.entries(suggestions).map(([index, name]) => [list.children[indexes[index]], name]).filter(([row]) => row);
+  for (const [row, name] of renames) {
+    row.append(element("p", { className: "ours-error" }, renaming(`Use ${name}`, [[row, name]])));
+  }
+  const several = renames.length > 1 ? [renaming(`Use all ${renames.length} suggested names`, renames)] : [];
+  document.getElementById("schema-rename").replaceChildren(...several);
+}
+
+function renaming(label, renames) {
+  const button = element("button", { type: "button", className: "ours-button", textContent: label });
+  button.addEventListener("click", () => {
+    for (const [row, name] of renames) {
+      row.sent ??= row.field.name;
+      rename(row, name);
+    }
+    announce(renames.map(([row]) => row.querySelector(".ours-renamed").textContent).join(" "));
+    renames[0][0].querySelector(".ours-name").focus();
+    changed();
+  });
+  return button;
 }
 
 async function post(url, data) {
@@ -192,7 +183,7 @@ async function check() {
     return;
   }
   const answer = await response.json();
-  show(answer.problems, indexes);
+  show(answer.problems, answer.suggestions, indexes);
   preview.innerHTML = answer.preview;
   if (answer.panel) document.getElementById("schema-panel").innerHTML = answer.panel;
 }
@@ -205,19 +196,22 @@ async function infer() {
     notes.replaceChildren(element("p", { className: "ours-bad", textContent: answer?.error ?? "The server does not answer. Try again." }));
     return;
   }
-  const known = new Set(rows().map((field) => field.name));
+  const known = new Set([...list.children].flatMap((row) => [row.field.name, row.sent]));
   const added = answer.fields.filter((field) => !known.has(field.name));
   for (const row of [...list.children]) if (!row.querySelector(".ours-name").value) row.remove();
   added.forEach(add);
   const summary = `${added.length} ${added.length === 1 ? "field" : "fields"} added from the sample. Check the fields, then save.`;
-  notes.replaceChildren(...[summary, ...answer.notes].map((text) => element("p", { textContent: text })));
+  const items = [summary, ...answer.notes].map((text) => element("li", { textContent: text }));
+  notes.replaceChildren(element("ul", { className: "ours-list" }, ...items));
   changed();
 }
 
 function read(text) {
-  const { fields } = JSON.parse(text);
-  if (Array.isArray(fields)) return fields;
-  return Object.entries(fields).map(([name, said]) => (typeof said === "string" ? { name, type: said } : { ...said, name }));
+  const { fields } = parse(text);
+  const said = Array.isArray(fields)
+    ? fields
+    : Object.entries(fields).map(([name, each]) => (typeof each === "string" ? { name, type: each } : { ...each, name }));
+  return said.map((each) => (each.type.endsWith("?") ? { ...each, type: each.type.slice(0, -1), optional: true } : each));
 }
 
 function begin() {

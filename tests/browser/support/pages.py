@@ -38,6 +38,7 @@ def addresses(scene: Scene) -> dict[str, str]:
         "dataset": reverse("admin:datasets_dataset_change", args=dataset),
         "dataset-grace": reverse("admin:datasets_dataset_change", args=(scene.visits.pk,)),
         "dataset-grace-end": reverse("admin:datasets_dataset_end_grace", args=(scene.visits.pk,)),
+        "dataset-many-types": reverse("admin:datasets_dataset_change", args=(scene.payments.pk,)),
         "dataset-add": reverse("admin:datasets_dataset_add"),
         "keys": reverse("admin:datasets_apikey_changelist"),
         "key": reverse("admin:datasets_apikey_change", args=(scene.key.pk,)),

@@ -36,6 +36,7 @@ class Scene:
     project: Project
     dataset: Dataset
     visits: Dataset  # in a grace period
+    payments: Dataset  # has fields of many types
     key: ApiKey
     token: PersonalAccessToken
     entry: QuarantinedEntry
@@ -55,6 +56,7 @@ def furnish() -> Scene:
     services.save_dataset(orders, fields=fields, author=alice)
     services.save_dataset(orders, fields=[*fields[1:], Field("source", "string", "web or app")], author=admin)
     visits = services.create_dataset(project=shop, name="Visits", fields=[Field("page", "string")])
+    payments = services.create_dataset(project=shop, name="Payments", fields=_EACH_KIND)
     invoices = services.create_dataset(project=billing, name="Invoices", fields=[Field("total", "number")])
     key = services.create_key(project=shop, name="checkout service")
     services.create_key(project=shop, name="analytics", expires_at=clock.now() + timedelta(days=20))
@@ -82,7 +84,7 @@ def furnish() -> Scene:
             change_message=what,
         )
     limit: Any = alice
-    return Scene(admin, alice, shop, orders, visits, key, token, entry, limit.dataset_quota.pk, refusal_id)
+    return Scene(admin, alice, shop, orders, visits, payments, key, token, entry, limit.dataset_quota.pk, refusal_id)
 
 
 _ABOUT = ("ISO 3166 code", "free or pro", "in EUR", "", "when the customer came")
@@ -97,6 +99,14 @@ def _grace(dataset: Dataset, author: User, *keys: ApiKey) -> None:
     assert version is not None
     counts = {f"records:{key.pk}": 12_345 for key in keys} | {f"last:{key.pk}": clock.milliseconds() for key in keys}
     redis.client().hset(old_form.key(version.pk), mapping=counts)
+
+
+_EACH_KIND = [
+    Field("price", "decimal(12,2)", "with taxes", unit="EUR", minimum="0"),
+    Field("state", "enum", values=("open", "paid")),
+    Field("coupon", "string", optional=True, max_length=20, pattern="^[A-Z0-9-]+$"),
+    Field("lines", "json"),
+]
 
 
 def _traffic(dataset: Dataset, most: int) -> None:

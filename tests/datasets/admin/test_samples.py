@@ -9,11 +9,11 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from datasets.admin.snippets import snippets
-from datasets.schemas.changes import differences, problems
+from datasets.schemas.changes import differences, in_words, problems
 from datasets.schemas.declarations import parse_fields
 from datasets.schemas.field_types import DECIMAL, ENUM, FIELD_TYPES
 from datasets.schemas.fields import Field
-from datasets.schemas.samples import example_record, infer, suggested_names
+from datasets.schemas.samples import example_record, infer, suggested_names, without_example
 from datasets.schemas.schema import CompiledSchema
 from ingest.validation.payloads import validate_one
 from tests.conftest import FIELDS, RECORD
@@ -188,6 +188,7 @@ def test_a_dataset_takes_the_sample_after_the_suggested_names_are_used() -> None
         "total": "number",
         "lines": "json",
     }
+    assert infer(REALISTIC).notes[-2].startswith("“id”, “Customer Name”, “2fa” cannot be field names.")
     example = example_record(renamed, REALISTIC)
     assert validate_one(CompiledSchema(1, renamed), example.encode()).count == 1
     sent = list(json.loads(REALISTIC).values())
@@ -227,6 +228,26 @@ def test_an_example_has_a_value_of_each_type() -> None:
     example = json.loads(example_record(fields, sample))
     assert (example["exact"], example["state"], example["a_integer"]) == ("1234567890.10", "paid", -(2**63))
     assert validate_one(schema, example_record(fields, sample).encode()).count == 1
+
+
+def test_a_field_whose_example_does_not_fit_its_pattern_is_named() -> None:
+    code = Field("code", "string", pattern="^[A-Z]{3}$")
+    fields = [code, replace(code, name="other", optional=True), Field("plain", "string")]
+    assert without_example(fields) == ["code"]
+    assert json.loads(example_record(fields))["other"] is None
+    assert without_example(fields, '{"code": "ABC"}') == []
+    assert validate_one(CompiledSchema(1, fields), example_record(fields, '{"code": "ABC"}').encode()).count == 1
+
+
+def test_an_added_field_is_described_with_all_that_it_says() -> None:
+    field = Field("price", "decimal(9,2)", optional=True, unit="EUR", minimum="0", maximum="9.99")
+    assert in_words(field) == "decimal(9,2); optional; at least 0; at most 9.99; unit: EUR"
+    assert (
+        in_words(Field("tags", "string[]", min_length=1, max_length=3))
+        == "string[]; length at least 1; length at most 3"
+    )
+    (change,) = differences([], [Field("state", "enum", values=("a", "b"))])
+    assert change.meaning == "enum; required; values: “a”, “b”."
 
 
 def test_javascript_does_not_round_an_integer() -> None:

@@ -1,6 +1,8 @@
 """The records page: searches, receipts, exports, long values, and a table that cannot be read."""
 
 import json
+import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,12 +15,13 @@ from django.test import Client
 from django.urls import reverse
 
 from config.common import clock
+from datasets import services
 from datasets.models import Dataset
 from datasets.tables import exports, records
 from datasets.tables.records import Selection
 from ingest.admin.exporting import MAX_OF_A_USER, Export, TooManyExports
 from ingest.storing.drain import drain
-from tests.conftest import Api, record, stored
+from tests.conftest import FIELDS, Api, record, stored
 from tests.support.entries import send, status
 
 
@@ -150,6 +153,25 @@ def test_url_without_a_search_shows_the_latest_records(client: Client, dataset: 
     assert "No record is stored yet" in page
     assert "Search results" not in page
     assert "Export these results" not in page
+
+
+def test_each_column_says_what_it_holds(client: Client, api: Api, dataset: Dataset) -> None:
+    assert api.one(record()).status_code == 202
+    drain(dataset.pk)
+    kept = [field for field in FIELDS if field.name != "plan"]
+    services.save_dataset(dataset, fields=[replace(kept[0], optional=True), *kept[1:]])
+    (row,) = stored(dataset)
+    shown = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,))).content.decode()
+    alone = client.get(reverse("admin:ingest_datasetrecords_record", args=(dataset.pk, row["id"]))).content.decode()
+    for page in (shown, alone):
+        words = re.findall(r'([a-z_]+)(?:</span>)? <span class="ours-words">([^<]+)</span>', page)
+        assert dict(words) == {
+            "country": "string; optional",
+            "plan": "not in the current schema version",
+            "amount": "number",
+            "active": "boolean",
+            "signup_at": "timestamp",
+        }
 
 
 def test_long_values_are_cut_and_loaded_on_demand(client: Client, api: Api, dataset: Dataset) -> None:
