@@ -19,7 +19,7 @@ _DOTS_IN_AN_API_KEY = 2  # it is a JSON Web Token
 
 
 class FailedTokens(SimpleRateThrottle):
-    """Counts the tokens from an address that are not valid, within the limits of failed logins.
+    """Counts the invalid tokens from each address. The limits are those of failed logins.
 
     Valid tokens from this address are still accepted: it may be the address of a whole company.
     """
@@ -28,7 +28,7 @@ class FailedTokens(SimpleRateThrottle):
         return ""
 
     def parse_rate(self, rate: str | None) -> tuple[int, int]:
-        """Return how many failures are allowed in how many seconds."""
+        """Return the limit: the number of failures, and the seconds for which each counts."""
         return settings.AXES_FAILURE_LIMIT, int(settings.AXES_COOLOFF_TIME.total_seconds())
 
     def get_cache_key(self, request: Request, view: Any) -> str:

@@ -75,7 +75,7 @@ class Pages(CursorPagination):
         return int(given)
 
     def decode_cursor(self, request: Request) -> Any:
-        """Return the place that the cursor means. Raises InvalidRequest if it is none of ours."""
+        """Return the decoded cursor. Raises InvalidRequest if it is not from an answer of this API."""
         refusal = InvalidRequest({"errors": [{"field": "cursor", "detail": "Follow `next` of an earlier answer."}]})
         try:
             cursor = super().decode_cursor(request)
@@ -101,7 +101,7 @@ class ManagementView(GenericAPIView[Any]):
     plural = ""  # the name of a list of this view's objects in the answer
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check token, scope and project before anything else, so that nothing tells what a stranger may not see."""
+        """Check token, scope and project before anything else, so that no other error tells a stranger what exists."""
         super().initial(request, *args, **kwargs)
         if "project_slug" in kwargs:
             self.project = self._find_project(kwargs["project_slug"])

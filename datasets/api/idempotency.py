@@ -1,7 +1,7 @@
 """`Idempotency-Key`: a POST that is repeated with the same key and body gets its first answer again.
 
-The answer is written in the transaction of the change. So the change and the memory of it exist together or not at all,
-and a repetition that comes while the first request still runs waits for its end. Refusals are not remembered.
+The answer is written in the transaction of the change. So either both exist or neither. A repetition that comes while
+the first request still runs waits for its end. Refusals are not remembered.
 """
 
 import hashlib

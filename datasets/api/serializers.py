@@ -13,7 +13,7 @@ from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 
 
 class Text(serializers.CharField):
-    """A text; a number is not one."""
+    """Accepts only a JSON string. DRF's own field also accepts a number."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -22,7 +22,7 @@ class Text(serializers.CharField):
 
 
 class Slug(serializers.SlugField):
-    """A slug; a number is not one."""
+    """Accepts only a JSON string. DRF's own field also accepts a number."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -31,7 +31,7 @@ class Slug(serializers.SlugField):
 
 
 class Flag(serializers.BooleanField):
-    """true or false; "yes" and 1 are neither."""
+    """Accepts only true and false. DRF's own field also accepts "yes" and 1."""
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):

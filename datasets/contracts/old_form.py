@@ -34,7 +34,7 @@ def key(version_id: int) -> str:
 
 
 def senders(version: SchemaVersion) -> list[Sender]:
-    """Return who has sent records of the version before `version`, the latest one first. Raises RedisError."""
+    """Return the API keys that sent records of the version before `version`, the latest first. Raises RedisError."""
     counts = {name.decode(): int(value) for name, value in redis.client().hgetall(key(version.pk)).items()}
     return sorted(_senders(counts), key=lambda sender: sender.last, reverse=True)
 

@@ -1,4 +1,4 @@
-"""Types for msgspec that it has no check for: a function of ours checks each value."""
+"""Types whose values msgspec cannot check itself: it calls a function of ours for each value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NumberText(str):
 
 
 class _Checked:
-    """The base of types whose values a function checks. Validation needs no value, so all share one object."""
+    """The base of types whose values a function checks. Validation needs no decoded values, so all share one object."""
 
     check: ClassVar[Check]
     accepted: ClassVar[_Checked]
@@ -26,7 +26,7 @@ class _Checked:
 def checked(check: Check) -> Any:
     """Return a type for msgspec that accepts the values for which `check` returns True.
 
-    `check` gets what JSON holds: a text, an int, a NumberText, a bool, None, a list or a dict.
+    `check` gets the value from JSON: a text, an int, a NumberText, a bool, None, a list or a dict.
     """
     kind: Any = type("Checked", (_Checked,), {"check": staticmethod(check)})
     kind.accepted = kind()

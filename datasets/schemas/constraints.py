@@ -37,7 +37,7 @@ MAX_MATCHED_CHARACTERS = 1000
 # Syntax that JSON Schema's regular expressions (ECMA-262) do not have, or have with another meaning.
 _ONLY_RE2 = re.compile(r"\(\?(?!:)|\\[AaCEPpQz]|\[\[:|\\x\{").search
 
-# What values of a type are compared as. Decimals have other names.
+# The Python type as which values are compared. Decimals are missing, because their names have digits.
 _COMPARED: dict[str, Any] = {"number": float, "integer": int, "date": date, "timestamp": Timestamp}
 
 
@@ -112,7 +112,7 @@ def _constraints(kind: FieldType, field: Field) -> Iterator[_Constraint]:
 
 
 def _keywords(kind: FieldType, field: Field) -> dict[str, Any]:
-    """Return the constraints as JSON Schema has them. It has no limits of strings, so none of dates and timestamps."""
+    """Return the constraints as JSON Schema has them. It cannot limit dates and timestamps."""
     lengths = ("minItems", "maxItems") if kind.is_array else ("minLength", "maxLength")
     said: dict[str, Any] = dict(zip(lengths, (field.min_length, field.max_length), strict=True))
     said |= {name: getattr(field, name) for name in LIMITS if not isinstance(getattr(field, name), str)}
@@ -122,7 +122,7 @@ def _keywords(kind: FieldType, field: Field) -> dict[str, Any]:
 
 
 def _decodes_to(kind: FieldType, field: Field, constraints: list[_Constraint]) -> Any:
-    """Return the type for msgspec: its own one with limits, or one that a function checks."""
+    """Return the type for msgspec: one that msgspec limits itself, or one that a function checks."""
     if kind.name == "number":
         return Annotated[float, Meta(ge=_or(kind, field.minimum, None), le=_or(kind, field.maximum, None))]
     if kind.name == "integer":

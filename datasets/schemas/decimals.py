@@ -32,7 +32,7 @@ class Decimals:
         self._exactly = Context(prec=digits, traps=[Inexact, InvalidOperation])
 
     def fit(self, value: Any) -> Decimal | None:
-        """Return a value from JSON as a number of these, or None if it is not one."""
+        """Return a value from JSON as a Decimal, or None if it does not fit."""
         kind = type(value)
         if kind is not int and kind is not NumberText and (kind is not str or _NUMBER(value) is None):
             return None

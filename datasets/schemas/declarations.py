@@ -56,7 +56,7 @@ def _read(text: str | bytes) -> Any:
 
 
 def check_size(text: str | bytes) -> None:
-    """Raise ValidationError if a schema or a sample is too long to be one."""
+    """Raise ValidationError if the text of a schema or a sample is too long."""
     if len(text) > MAX_CHARACTERS:
         raise ValidationError(f"This text has {len(text):,} characters. The limit is {MAX_CHARACTERS:,}.")
 
@@ -98,7 +98,7 @@ def parse_fields(given: Any, earlier: Collection[str] = ()) -> list[Field]:
 
 
 def _row(name: str, said: Any) -> dict[str, Any]:
-    """Return what an object of fields says about one field, as a row of a list says it."""
+    """Return one member of an object of fields as a row of a list."""
     return {**said, "name": name} if isinstance(said, Mapping) else {"name": name, "type": said}
 
 

@@ -26,7 +26,7 @@ MAX_VALUE_CHARACTERS = 200
 
 
 def type_of(field: Field) -> FieldType:
-    """Return the type of a field that `type_problem` has no problem with."""
+    """Return the type of a field. Call this only if `type_problem` returns None."""
     said = dataclasses.replace(field, name="", description="", unit="")  # these do not change the type
     is_plain = said == Field("", field.type) and field.type in FIELD_TYPES
     return FIELD_TYPES[field.type] if is_plain else _derived(said)

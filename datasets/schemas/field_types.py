@@ -48,7 +48,10 @@ def timestamps(texts: Sequence[str | None]) -> pa.Array:
 
 
 def json_texts(values: Sequence[Any]) -> pa.Array:
-    """Return JSON texts as a column. To make no object a row, join and split them by NUL, which JSON never holds."""
+    """Return JSON texts as a column.
+
+    Join and split them by NUL, which JSON never holds: this makes no Python object for each row.
+    """
     joined = pa.array([b"\0".join(values)], pa.binary()).cast(pa.string())
     return pc.split_pattern(joined, "\0").values
 
@@ -99,7 +102,7 @@ class FieldType:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """Yield the texts of a decoded value: itself, the elements of an array, or nothing of null."""
+    """Yield the texts of a decoded value: itself, the elements of an array, or nothing for null."""
     if isinstance(value, str):
         yield value
     elif value is not None:
@@ -189,7 +192,7 @@ _INTEGER = FieldType(
 )
 _UUID = r"\A[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
 
-# The rows of these types say what all have in common. `datasets.schemas.derived_types` adds what a field says.
+# The rows of these types have what all decimals, or all enums, share. `derived_types` adds what a field declares.
 DECIMAL, ENUM = "decimal(p,s)", "enum"
 
 FIELD_TYPES: dict[str, FieldType] = {

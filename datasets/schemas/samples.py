@@ -22,7 +22,8 @@ MAX_SAMPLE_RECORDS = 1000
 _MAX_VALUE_BYTES = 500  # longer values of a sample are left out of examples
 _MAX_EXACT = 2**53  # a double holds every whole number up to this one
 
-# What a value may be guessed to be: a type, or one of these. Each kind of a chain also holds the kinds before it.
+# The kind of a value in a sample is the name of a type, or one of these. Each kind of numbers, and `string`, also holds
+# the kinds before it.
 _NUMBERS = ("whole", "long", "huge", "number")  # whole numbers: up to 2^53, up to 64 bits, larger; and any number
 _TEXTS = ("timestamp", "date", "uuid", "string")
 _EMPTY = "[]"  # an array without elements
@@ -107,7 +108,10 @@ def _kind_of_array(value: bytes) -> str:
 
 
 def _type(name: str, kinds: Collection[str]) -> str:
-    """Return the type for values of these kinds. Values of several types get the first one, or json if it holds all."""
+    """Return the type for values of these kinds.
+
+    If no type holds all of them, return json if there is an array or an object, else the type of the first.
+    """
     kinds = [each for each in kinds if each != _EMPTY] or kinds
     elements = [each.removesuffix("[]") for each in kinds if each.endswith("[]") and each != _EMPTY]
     if kinds and len(elements) == len(kinds):

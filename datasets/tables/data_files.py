@@ -17,7 +17,7 @@ from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_parquet as pq
 from datasets.tables.layout import PARTITION
 
-# The log has statistics of as many columns as other Delta Lake writers note by default. Readers skip files by them.
+# Statistics of this number of columns are in the log, as with other Delta Lake writers. Readers use them to skip files.
 _MAX_COLUMNS = 32
 # Longer texts are left out of the statistics, so that the log stays small.
 _MAX_TEXT = 64
@@ -112,7 +112,7 @@ def _statistics(metadata: Any, rows: pa.Table) -> dict[str, Any]:
 
 
 def _bound(value: Any) -> Any:
-    """Return the least or greatest value of a column as JSON has it, or None if it is not noted."""
+    """Return the least or greatest value of a column as the log has it, or None if the log leaves it out."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, date):

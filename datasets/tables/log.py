@@ -1,9 +1,10 @@
 """The log of a table in a directory, read and written without delta-rs.
 
-Each commit is a file in `_delta_log`, named by its version, with one action in JSON a line. delta-rs reads all commits
-since the last checkpoint when it opens a table, and again after each commit: 40 ms of CPU for one row. A process that
-knows a table's newest version needs only the commits since then. So `Head` keeps what an append must know, in 2 KB a
-table, and `write_commit` adds a commit. docs/decisions/0019-appends-without-delta-rs.md says why that is safe.
+Each commit is a file in `_delta_log`, named by its version. Each line of it is an action in JSON. delta-rs reads all
+commits since the last checkpoint when it opens a table, and again after each commit: 40 ms of CPU for one row. A
+process that knows a table's newest version needs only the commits since then. So `Head` keeps what an append must know,
+in 2 KB for each table, and `write_commit` adds a commit. docs/decisions/0019-appends-without-delta-rs.md says why that
+is safe.
 
 Everything else is delta-rs's work: the creation of tables, new columns, checkpoints, compaction, object stores, and
 tables that another program has changed.
@@ -47,7 +48,7 @@ class Head:
     identity: Identity  # of the version's file
     columns: Mapping[str, pa.DataType]
     table_id: str | None
-    transactions: dict[str, int | None] = field(default_factory=dict)  # those that were asked for, by name
+    transactions: dict[str, int | None] = field(default_factory=dict)  # by name, only those that a caller asked for
 
     @classmethod
     def of(cls, uri: str, delta: deltalake.DeltaTable) -> Head | None:
@@ -127,7 +128,7 @@ def _is_commit(name: str) -> bool:
 
 
 def identity_of(uri: str, version: int) -> Identity | None:
-    """Return what tells a commit's file from another file at the same path. Return None if there is no such file.
+    """Return what distinguishes a commit's file from another one at the same path, or None if there is no file.
 
     When a disk is unmounted, its mount point remains as an empty directory. A table that was put in the place of
     another one may have the same versions.
@@ -149,9 +150,9 @@ def read_commit(uri: str, version: int) -> list[Action] | None:
 
 
 def write_commit(uri: str, version: int, actions: Sequence[Action]) -> None:
-    """Add a commit, whole or not at all. It is written to another file first, which then gets a second name.
+    """Add a commit, whole or not at all. It is written to a draft, which then gets its name in the log.
 
-    A process that dies in between leaves the first file in the table's directory, where the next sweep deletes it.
+    A process that dies in between leaves the draft in the table's directory, where the next sweep deletes it.
 
     Raises:
         FileExistsError: The version exists.
@@ -167,7 +168,7 @@ def write_commit(uri: str, version: int, actions: Sequence[Action]) -> None:
 
 
 def _commit_info() -> Action:
-    """Return what delta-rs notes of an append."""
+    """Return the action with which delta-rs describes an append."""
     parameters = {"mode": "Append", "partitionBy": f'["{PARTITION}"]'}
     info = {
         "timestamp": clock.milliseconds(),

@@ -29,8 +29,8 @@ _UNDOES_QUOTES = (
 )
 _QUOTED = r"\A'('*[=+\-@\t\r])"
 _ROWS_AT_ONCE = 8192
-# How much of the file is parsed at a time. A row must fit, so larger rows make the blocks grow. (With blocks of 10 MiB,
-# the memory of the process grew to 400 MB; with these, to 184 MB.)
+# The file is parsed in blocks of this size. A row must fit into a block, so a larger row makes the blocks grow. (With
+# blocks of 10 MiB, the memory of the process grew to 400 MB; with these, to 184 MB.)
 _BLOCK_BYTES = 1024 * 1024
 _GROWTH = 4
 _BOM = b"\xef\xbb\xbf"
@@ -134,7 +134,7 @@ class CsvSource:
         yield from self._malformed_at(position)
 
     def _malformed_at(self, position: int) -> Iterator[Row]:
-        """Yield the rows from this position on that have too many or too few cells, as long as they are adjacent."""
+        """Yield the consecutive rows, from this position on, that have too many or too few cells."""
         while self._malformed and self._malformed[0][0] == position + self.first_number:
             _, text, actual, expected = self._malformed.pop(0)
             error = f"The row has {actual} cells, not {expected}"
@@ -156,7 +156,7 @@ class CsvSource:
                 yield _encode(record(*values)), problems.get(number)
 
     def _values(self, column: pa.Array, field: str, name: str, problems: dict[int, Problem]) -> list[Any]:
-        """Return the values of cells, UNSET for each empty one. Add the problems of cells that are no value."""
+        """Return the values of cells, UNSET for each empty one. Add a problem for each cell that cannot be a value."""
         if field not in self._literals:
             try:
                 texts = column.cast(pa.string())
@@ -188,7 +188,7 @@ def _problem(name: str, what: str) -> Problem:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Turn what Arrow says about a file that is not CSV into Refused."""
+    """Raise Refused, with the reason that Arrow gives, if the file is not CSV."""
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError) as failure:

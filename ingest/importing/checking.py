@@ -1,4 +1,4 @@
-"""Check a chunk against a schema: the good records in one payload, and each bad one with its problems."""
+"""Check a chunk against a schema: put the good records into one payload, and list the problems of the others."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,7 +24,7 @@ class Refusal(Struct):
 
 
 class Checked(Struct):
-    """A chunk's records as a payload, None if no record is good, and its refused rows in their order."""
+    """The good records of a chunk as a payload (None if there are none), and its refused rows in their order."""
 
     payload: Payload | None
     refused: list[Refusal]
@@ -33,7 +33,7 @@ class Checked(Struct):
 def check(schema: CompiledSchema, earlier: CompiledSchema | None, chunk: Chunk, *, are_lines: bool) -> Checked:
     """Check the rows of a chunk as the API checks a batch with `Prefer: handling=lenient`.
 
-    In its grace period, the `earlier` schema version takes a row that does not match `schema`.
+    In a grace period, a row that does not match `schema` is checked against the `earlier` schema version.
     """
     refused = [Refusal(row, [row.problem] if row.problem else []) for row in chunk.refused]
     texts = [row.text for row in chunk.records]

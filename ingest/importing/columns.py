@@ -13,7 +13,7 @@ from datasets.schemas.fields import ALWAYS_THERE
 from datasets.schemas.schema import CompiledSchema
 from ingest.importing.rows import Options, names
 
-# What every export has beside the members of a record, and newer ones also __schemaVersion.
+# Columns of every export that are no members of a record. Newer exports also have __schemaVersion.
 _IN_EXPORTS = frozenset(("id", "project_id", "dataset_id", "ingested_at", "__traceId"))
 IS_EXPORT = "The file is an export: id, ingested_at and the other columns that each record gets anew are left out."
 ADDS_CONTEXT = "The file has no context: each record gets an empty one."
@@ -25,13 +25,13 @@ def is_export(columns: Collection[str]) -> bool:
 
 
 def left_out(columns: Collection[str], schema: CompiledSchema, options: Options) -> set[str]:
-    """Return the columns that are not imported. An old dataset may have a field called like a column of ours."""
+    """Return the columns that are not imported. An old dataset may have a field with the name of one of ours."""
     ours = set(RESERVED_NAMES) - set(ALWAYS_THERE) - set(options.renamed) - set(schema.types)
     return set(options.dropped) | (ours if is_export(columns) else set())
 
 
 class Columns(Struct, frozen=True):
-    """The field of each column, and what encodes the values of a row."""
+    """The field of each column, and the struct that a row is encoded from."""
 
     fields: list[str | None]  # None: the column is left out
     is_export: bool

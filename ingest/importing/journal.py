@@ -1,8 +1,8 @@
-"""The progress file of an import: what it is, and how far it has come. The command continues from its last line.
+"""The progress file of an import. The command continues from its last line.
 
-The first line describes the import. Before a chunk is sent, a line says what will have become of all rows up to its
-end. After it was accepted, the same line says that this is certain. A line that was not written completely counts as
-missing.
+The first line describes the import. Before a chunk is sent, a line says how many rows, up to the chunk's end, are
+accepted and refused if the chunk is accepted. After the chunk was accepted, the line is written again, marked as
+certain. A line that was not written completely counts as missing.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ class Description(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """What became of all rows before `end`, or what will have become of them if the last chunk is accepted."""
+    """What became of all rows before `end`. If it is not certain, it is only true if the last chunk was accepted."""
 
     end: int = 0
     rows: int = 0
@@ -63,8 +63,8 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Refused(f"Another process is running this import: it holds {path}.") from None
-        self.progress = Progress()  # certain
-        self.expected: Progress | None = None  # with a chunk that may have been accepted
+        self.progress = Progress()  # the last certain line
+        self.expected: Progress | None = None  # the line after it: its chunk may have been accepted
         self.description: Description | None = None
         self._read()
 
@@ -93,7 +93,7 @@ class Journal:
         self._append(description)
 
     def expect(self, progress: Progress) -> None:
-        """Write how far the import will have come if the next chunk is accepted. Then it may be sent."""
+        """Write what is true if the next chunk is accepted. Do this before the chunk is sent."""
         self._add(msgspec.structs.replace(progress, at=clock.now()))
 
     def confirm(self) -> None:

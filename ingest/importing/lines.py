@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LinesSource:
-    """An NDJSON file. What its first record has decides what is done to every record."""
+    """An NDJSON file. The members of its first record decide how every record is changed."""
 
     first_number = 1
 
@@ -103,7 +103,7 @@ def _unpacked(value: Raw) -> Raw:
 
 
 def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[list[bytes], bool]]:
-    """Yield lines without their line breaks. A line that is longer than the limit comes alone, cut, with True."""
+    """Yield lines without their line breaks. A line above the limit is cut, and yielded alone, with True."""
     rest, is_cut, is_first = b"", False, True
     while block := file.read(_BLOCK_BYTES):
         if is_first:

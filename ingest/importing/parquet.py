@@ -142,7 +142,7 @@ def _problem(kind: pa.DataType, *, nested: bool = False) -> str | None:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Turn what Arrow says about a file that is not Parquet into Refused."""
+    """Raise Refused, with the reason that Arrow gives, if the file is not Parquet."""
     try:
         yield
     except pa.ArrowException as failure:

@@ -18,9 +18,9 @@ class RefusedRows:
     """The file of refused rows. It is created with the first one."""
 
     def __init__(self, path: Path, *, size: int, is_new: bool) -> None:
-        """Continue a file of this size. What an earlier run has written beyond it is written again.
+        """Continue the file from this size on. Rows that an earlier run wrote after it are written again.
 
-        Raises Refused if the file is another one.
+        Raises Refused if it is not the file of the earlier run.
         """
         self.path = path
         self._file: BinaryIO | None = None
@@ -34,7 +34,7 @@ class RefusedRows:
             )
 
     def write(self, refused: list[Refusal], first_number: int, at: int) -> int:
-        """Write rows from this size of the file on, and cut what follows. Return the new size.
+        """Write rows at the position `at` of the file, and cut off everything after them. Return the new size.
 
         `first_number` is the number of the row at position 0.
         """

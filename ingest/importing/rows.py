@@ -10,7 +10,7 @@ from ingest.validation.record_errors import Problem
 
 # How much of a row that is too large is kept.
 SHOWN_BYTES = 1000
-_BRACKETS = 1  # a body of n records is longer than they are by a comma or bracket for each, and one more bracket
+_BRACKETS = 1  # the bracket before the first record; after each record comes a comma or the other bracket
 
 
 class Options(Struct, frozen=True):
@@ -58,7 +58,7 @@ class Chunk(Struct):
 
 
 def chunks(rows: Iterable[Row], begin: int, *, most_records: int, most_bytes: int) -> Iterator[Chunk]:
-    """Yield the rows in chunks that are as large as a batch may be. They depend on nothing but the arguments."""
+    """Yield the rows in chunks that are as large as a batch may be. The chunks depend only on the arguments."""
     chunk, size = Chunk(begin, begin, [], []), _BRACKETS
     count = 0
     for found in rows:

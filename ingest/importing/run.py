@@ -68,8 +68,8 @@ def import_file(dataset: Dataset, places: Places, options: Options, view: View) 
 
     Each chunk takes these steps. A process that is killed between them repeats them, and nothing counts twice:
 
-    1. Write the refused rows. What a killed run has written is written again in its place.
-    2. Write to the progress file what is expected.
+    1. Write the refused rows. They replace those that a killed run wrote for this chunk.
+    2. Write to the progress file what becomes of the rows if the chunk is accepted.
     3. Admit the good records, under an Idempotency-Key made of the file's digest and the chunk's place.
     4. Write to the progress file that they were accepted.
 
@@ -181,7 +181,7 @@ def _description(dataset: Dataset, digest: str, size: int, options: Options, pla
 
 
 def _check_same(path: Path, earlier: Description, ours: Description, rows: int) -> None:
-    """Raise Refused unless an earlier run, which has sent these rows, has imported the same file in the same way."""
+    """Raise Refused unless the earlier run, which sent `rows` rows, imported the same file in the same way."""
     if (earlier.installation, earlier.dataset) != (ours.installation, ours.dataset):
         raise Refused(
             f"{path} belongs to an import into dataset {earlier.dataset} of "

@@ -29,9 +29,9 @@ from ingest.queue.redis_clock import earlier_schema
 
 T = TypeVar("T")
 
-# A failure that may be over after a while, if it does not say itself when to try again.
+# The pause after a failure that does not say when to try again.
 _RETRY_SECONDS = 1.0
-# A key that is older than this part of its life may be forgotten by the time it is used.
+# A key older than this share of IDEMPOTENCY_TTL_SECONDS may be forgotten before it is used.
 _LIFE = 0.9
 _WITHOUT_PROGRESS = (
     "The chunk of rows from row {number} on was accepted before, under another schema version, and the progress file "
@@ -53,7 +53,7 @@ class Sender:
     ) -> None:
         self._dataset, self._journal, self._description = dataset, journal, description
         self._refused = refused
-        self._waiting = waiting  # is told why the import waits, and an empty text when it continues
+        self._waiting = waiting  # shows why the import waits; the text is empty when it continues
 
     def schemas(self) -> list[CompiledSchema]:
         """Return the schema in force, and in a grace period also the one before."""
@@ -122,7 +122,7 @@ class Sender:
         return await READING.run(is_in_dataset, self._dataset, self._trace_id(chunk), began)
 
     def _expect(self, chunk: Chunk, checked: Checked, first_number: int) -> None:
-        """Write the refused rows of a chunk, and what will have become of its rows when it is accepted."""
+        """Write the refused rows of a chunk, and what is true of all rows so far if the chunk is accepted."""
         before = self._journal.progress
         size = self._refused.write(checked.refused, first_number, before.refused_bytes)
         self._journal.expect(

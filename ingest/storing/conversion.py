@@ -38,7 +38,7 @@ class Undecodable(Exception):
 
 
 class Version(NamedTuple):
-    """A schema version of a dataset, as rows are made from its records."""
+    """A schema version of a dataset, by which records become rows."""
 
     number: int
     schema: CompiledSchema
@@ -156,9 +156,9 @@ def _tables(
 
 
 class Part(NamedTuple):
-    """Entries with only the records of one version, and the places that these had in their entries.
+    """Entries that hold only the records of one version, and the index that each record had in its whole entry.
 
-    The places are those of all entries in a row. None: the entries have all of their records.
+    The indexes of all entries are in one array. It is None if no entry has lost a record to another part.
     """
 
     entries: Sequence[Entry]

@@ -76,7 +76,7 @@ def drain(*dataset_ids: int) -> int:
 
 
 def _drain_claimed(datasets: Mapping[int, Dataset], locks: Mapping[int, turns.Lock], failures: Failures) -> int:
-    """Drain datasets, and those with a backlog in several commits. Return the number of rows written."""
+    """Drain datasets. One with a backlog gets several commits. Return the number of rows written."""
     written, began, left = 0, time.monotonic(), list(datasets.values())
     while left:
         stored = _drain_pass(left, failures)
@@ -188,7 +188,8 @@ class Plan:
 def _kept(parts: Sequence[Part]) -> dict[int, quarantine.TraceIds]:
     """Return the entries in quarantine that may be among those of the parts, by dataset.
 
-    Read them after the watermarks: so what another drain has put there before a commit that we know is among them.
+    Read them after the watermarks. Another drain puts its entries there before it commits, so those of all commits that
+    the watermarks include are found.
     """
     if not parts:
         return {}
