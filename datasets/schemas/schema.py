@@ -31,6 +31,7 @@ class CompiledSchema:
         # Whether each timestamp is a text, and never null or in an array.
         self.has_plain_times = not any(each.spelled and each.read is not str for each in self.types.values())
         self.has_arrays = any(each.is_array for each in self.types.values())
+        self.has_patterns = any(field.pattern is not None for field in fields)
 
     def knows(self, name: str) -> bool:
         """Return whether a record may have a field of this name."""

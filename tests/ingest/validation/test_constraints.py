@@ -1,7 +1,9 @@
 """Constraints: what keeps them, what does not, and what the answer says."""
 
 import json
+import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jsonschema_rs
@@ -148,6 +150,28 @@ def test_no_pattern_can_hang_a_worker(api: Api, dataset: Dataset, project: Proje
     answer = api.one(record)
     assert time.process_time() - began < 1
     assert [each["field"] for each in answer.json()["errors"]] == ["p0", "p1", "p2", "p3"]
+
+
+def test_other_requests_are_answered_while_slow_patterns_are_checked(
+    api: Api, dataset: Dataset, project: Project
+) -> None:
+    field = Field("p", "string", max_length=1000, pattern="1[01]{0,200}0[01]{0,200}z")
+    api.dataset = services.create_dataset(project=project, name="Slow", fields=[field])
+    texts = random.Random(1)  # of a text that repeats itself, RE2 remembers its states
+    batch = json.dumps([BASE | {"p": "".join(texts.choices("01", k=1000))} for _ in range(100)])
+    assert len(batch) < 256 * 1024, "a large body is checked in a thread, whatever its schema"
+    other, waits = Api(None), [0.0]
+    assert other.request("GET", "/healthz").status_code == 200
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        slow = pool.submit(api.batch, batch)
+        while not slow.done():
+            asked = time.monotonic()
+            assert other.request("GET", "/healthz").status_code == 200
+            waits.append(time.monotonic() - asked)
+        took = time.monotonic() - began
+    assert slow.result().status_code == 400
+    assert max(waits) < took / 2, (max(waits), took)
 
 
 def test_constraints_change_freely_and_old_records_stay(api: Api, project: Project) -> None:
