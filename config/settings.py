@@ -65,6 +65,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "axes",
 ]
 
@@ -84,7 +86,7 @@ MIDDLEWARE = [
 ]
 # Requests to these paths go through the middleware. All others are the ingest API's, which has no cookies, forms or
 # pages (see config.web.asgi).
-SITE_PATHS = ("/admin/", "/static/", "/api/")
+SITE_PATHS = ("/admin/", "/static/", "/api/", "/docs")
 
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.web.asgi.application"
@@ -176,6 +178,15 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": [],
     "EXCEPTION_HANDLER": "config.common.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Dataset ingest",
+    "OAS_VERSION": "3.1.0",
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,  # it would also check the ingest API's views, which openapi.yaml describes
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": False},
 }
 
 # Failed logins are counted in the database, for all web processes. A lockout is for a (username, address) pair: other

@@ -1,7 +1,8 @@
 """The paths of the admin; the APIs' are in `ingest.api.management` and `ingest.api.urls`."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularSwaggerView
 
 handler400 = "config.web.pages.bad_request"
 handler403 = "config.web.pages.permission_denied"
@@ -14,5 +15,6 @@ admin.autodiscover()
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("ingest.api.management")),
+    re_path("^docs/?$", SpectacularSwaggerView.as_view(url="/openapi.json")),
     path("", include("ingest.api.urls")),
 ]

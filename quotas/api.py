@@ -1,5 +1,7 @@
 """`GET /api/quota/<project>`: the quota that a project's records are charged to."""
 
+from typing import ClassVar
+
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -11,6 +13,8 @@ from quotas.period import bounds
 
 class QuotaView(ManagementView):
     """Show the quota of a project's owner, which all projects of this owner share."""
+
+    answers: ClassVar[dict[str, str]] = {"GET": "Quota"}
 
     def get(self, request: Request, project_slug: str) -> Response:
         """Show limit and usage of this month."""

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import IO, Any, cast
+from typing import IO, Any, ClassVar, cast
 
 from django.contrib.auth.models import User
 from rest_framework.exceptions import NotFound as InvalidCursor
@@ -16,9 +16,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from config.common.errors import InvalidJson, LengthRequired
+from config.common.errors import InvalidJson, LengthRequired, MethodNotAllowed
 from datasets.access import projects_of
 from datasets.api.authentication import PersonalTokenAuthentication, ScopePermission
+from datasets.api.description import ManagementSchema
 from datasets.api.errors import InvalidRequest, ProjectNotFound, exception_handler
 from datasets.models import PersonalAccessToken, Project
 
@@ -97,12 +98,20 @@ class ManagementView(GenericAPIView[Any]):
     metadata_class = None
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
     project: Project  # that the path names
+    # What `description` says of this view. For each method, a serializer, or the name of a schema in management.yaml:
+    takes: ClassVar[dict[str, Any]] = {}
+    answers: ClassVar[dict[str, str]] = {}
+    queries: ClassVar[dict[str, Any]] = {}
+    has_etag = False
+    schema = ManagementSchema()
     secrets: tuple[str, ...] = ()  # members of the answer to a POST that must not be stored
     plural = ""  # the name of a list of this view's objects in the answer
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check token, scope and project before anything else, so that no other error tells a stranger what exists."""
         super().initial(request, *args, **kwargs)
+        if request.method not in self.allowed_methods:
+            raise MethodNotAllowed
         if "project_slug" in kwargs:
             self.project = self._find_project(kwargs["project_slug"])
         if "HTTP_TRANSFER_ENCODING" in request.META:

@@ -1,6 +1,6 @@
 """`/api/datasets/<project>` and `/api/datasets/<project>/<dataset>`: the datasets of a project."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
@@ -49,6 +49,7 @@ class DatasetsView(ManagementView):
 
     serializer_class = DatasetSerializer
     plural = "datasets"
+    takes: ClassVar[dict[str, Any]] = {"POST": NewDataset}
 
     def get(self, request: Request, project_slug: str) -> Response:
         """List datasets, archived ones too."""
@@ -67,6 +68,8 @@ class DatasetView(OneDatasetView):
     """Show, change and archive a dataset."""
 
     serializer_class = DatasetSerializer
+    takes: ClassVar[dict[str, Any]] = {"PATCH": DatasetChanges}
+    has_etag = True
 
     def get(self, request: Request, project_slug: str, dataset_id: str) -> Any:
         """Show a dataset."""

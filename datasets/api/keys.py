@@ -1,6 +1,6 @@
 """`/api/keys/<project>`: the API keys of a project."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import transaction
 from rest_framework.request import Request
@@ -23,6 +23,8 @@ class KeysView(ManagementView):
     serializer_class = ApiKeySerializer
     plural = "keys"
     secrets = ("token",)
+    takes: ClassVar[dict[str, Any]] = {"POST": NewKey}
+    answers: ClassVar[dict[str, str]] = {"POST": "IssuedKey"}
 
     def get(self, request: Request, project_slug: str) -> Response:
         """List API keys, without their tokens."""

@@ -1,5 +1,7 @@
 """`/api/projects`: the projects of the token's user."""
 
+from typing import Any, ClassVar
+
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,6 +19,7 @@ class ProjectsView(ManagementView):
 
     serializer_class = ProjectSerializer
     plural = "projects"
+    takes: ClassVar[dict[str, Any]] = {"POST": NewProject}
 
     def get(self, request: Request) -> Response:
         """List projects."""

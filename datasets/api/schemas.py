@@ -1,7 +1,7 @@
 """`/api/datasets/<project>/<dataset>/schema`: the schema versions of a dataset."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.utils.cache import get_conditional_response
 from rest_framework import serializers
@@ -31,6 +31,10 @@ class SchemaView(OneDatasetView):
     """Show and publish the schema of a dataset, or of the project's default dataset."""
 
     serializer_class = SchemaVersionSerializer
+    takes: ClassVar[dict[str, Any]] = {"POST": "NewSchema"}
+    answers: ClassVar[dict[str, str]] = {"GET": "SchemaAnswer", "POST": "SchemaAnswer"}
+    queries: ClassVar[dict[str, Any]] = {"version": {"type": "integer", "minimum": 1}}
+    has_etag = True
 
     def get(self, request: Request, project_slug: str, dataset_id: str | None = None) -> Any:
         """Show the schema version in force, or with `?version=` another one."""
@@ -74,6 +78,7 @@ class SchemaVersionsView(OneDatasetView):
 
     serializer_class = SchemaVersionSerializer
     plural = "versions"
+    answers: ClassVar[dict[str, str]] = {"GET": "SchemaVersion"}
 
     def get(self, request: Request, project_slug: str, dataset_id: str) -> Response:
         """List schema versions, the first one first."""

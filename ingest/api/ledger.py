@@ -1,6 +1,6 @@
 """`GET /api/ledger/<project>`: for each dataset, how many records were accepted, and where they are."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -50,6 +50,7 @@ class LedgerView(ManagementView):
     serializer_class = BalanceSerializer
     pagination_class = LedgerPages
     plural = "datasets"
+    answers: ClassVar[dict[str, str]] = {"GET": "Balance"}
 
     def get(self, request: Request, project_slug: str) -> Response:
         """Show accepted, stored, queued and quarantined records of each dataset."""

@@ -1,4 +1,8 @@
-"""The API's OpenAPI description: openapi.yaml, with the limits of this installation."""
+"""The OpenAPI description of both APIs, with the limits of this installation.
+
+openapi.yaml describes the ingest API. drf-spectacular describes the management API from its views and serializers, and
+management.yaml has what it does not know.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -6,17 +10,38 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
+from django.urls import include, path
+from drf_spectacular.generators import SchemaGenerator
 
-_PATH = Path(__file__).with_name("openapi.yaml")
+from ingest.api import management
+
+_FOLDER = Path(__file__).parent
 
 
 @lru_cache(maxsize=1)
 def description() -> dict[str, Any]:
     """Return the whole description. Only the first call loads PyYAML, which takes memory."""
-    document: dict[str, Any] = msgspec.yaml.decode(_PATH.read_bytes())
+    document: dict[str, Any] = msgspec.yaml.decode((_FOLDER / "openapi.yaml").read_bytes())
     document["info"]["description"] += (
         f" A body has at most {settings.MAX_BODY_BYTES} bytes after decompression, and a batch has at most"
         f" {settings.MAX_BATCH_RECORDS} records."
     )
     document["components"]["schemas"]["Batch"]["maxItems"] = settings.MAX_BATCH_RECORDS
+    _add_management(document)
     return document
+
+
+def _add_management(document: dict[str, Any]) -> None:
+    """Add the management API to the description of the ingest API."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["tags"] = ["Ingest"]
+    document["info"]["description"] += " Personal access tokens open the management API, at /api/."
+    make: Any = SchemaGenerator  # it has no types
+    generator = make(patterns=[path("api/", include(management.urlpatterns))])
+    described: dict[str, Any] = generator.get_schema(request=None, public=True)
+    document["paths"] |= {address.rstrip("/"): operations for address, operations in described["paths"].items()}
+    written = msgspec.yaml.decode((_FOLDER / "management.yaml").read_bytes())
+    schemas = described["components"]["schemas"] | written.pop("schemas")
+    for kind, components in (("schemas", schemas), *written.items()):
+        document["components"][kind] |= components

@@ -52,7 +52,7 @@ _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 _ROOT_PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     "<title>Dataset ingest</title><main><h1>Dataset ingest</h1><p>This address takes records: see the "
-    '<a href="/openapi.json">description of the API</a> or the <a href="/admin/">admin</a>.</p></main></html>'
+    '<a href="/docs">documentation of the API</a> or the <a href="/admin/">admin</a>.</p></main></html>'
 )
 
 Validator = Callable[..., Payload]
@@ -330,7 +330,8 @@ class RootView(ApiView):
     async def get(self, request: ApiRequest) -> HttpResponse:
         if "text/html" in request.META.get("HTTP_ACCEPT", ""):
             return HttpResponse(_ROOT_PAGE, headers={"Vary": "Accept"})
-        places = {"service": "Dataset ingest", "description": "/openapi.json", "admin": "/admin/"}
+        places = {"service": "Dataset ingest", "description": "/openapi.json"}
+        places |= {"documentation": "/docs", "admin": "/admin/"}
         return json_response(places, headers={"Vary": "Accept"})
 
 
@@ -355,7 +356,7 @@ class OpenApiView(ApiView):
     """`GET /openapi.json`: the description of this API."""
 
     async def get(self, request: ApiRequest) -> HttpResponse:
-        return json_response(openapi.description())
+        return json_response(await CHECKING.run(openapi.description))
 
 
 class MetricsView(ApiView):
