@@ -33,9 +33,6 @@ def description() -> dict[str, Any]:
 
 def _add_management(document: dict[str, Any]) -> None:
     """Add the management API to the description of the ingest API."""
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            operation["tags"] = ["Ingest"]
     document["info"]["description"] += " Personal access tokens open the management API, at /api/."
     make: Any = SchemaGenerator  # it has no types
     generator = make(patterns=[path("api/", include(management.urlpatterns))])
