@@ -52,7 +52,8 @@ _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 _ROOT_PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     "<title>Dataset ingest</title><main><h1>Dataset ingest</h1><p>This address takes records: see the "
-    '<a href="/docs">documentation of the API</a> or the <a href="/admin/">admin</a>.</p></main></html>'
+    '<a href="/docs">documentation</a> or the <a href="/openapi.json">OpenAPI description</a> of the API, or the '
+    '<a href="/admin/">admin</a>.</p></main></html>'
 )
 
 Validator = Callable[..., Payload]

@@ -145,12 +145,12 @@ def test_a_405_is_counted_by_its_code(api: Api) -> None:
 def test_root_links_to_the_description_and_the_admin(transactional_db: None) -> None:
     response = Api(None).request("GET", "/")
     assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
-    for path in (response.json()["description"], response.json()["admin"]):
+    for path in (response.json()["description"], response.json()["documentation"], response.json()["admin"]):
         assert Api(None).request("GET", path).status_code in (200, 302)
     page = Api(None).request("GET", "/", headers={"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"})
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert page.headers["Vary"] == response.headers["Vary"] == "Accept"
-    for path in ("/openapi.json", "/admin/"):
+    for path in ("/docs", "/openapi.json", "/admin/"):
         assert f'href="{path}"' in page.text
     assert Api(None).request("POST", "/").status_code == 405
 
