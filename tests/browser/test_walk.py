@@ -145,7 +145,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     expect(page.locator("svg[data-total='3']")).to_be_visible()
     expect(page.locator("svg[data-total='3'] g")).to_have_count(30)
     page.get_by_role("link", name="missing_field").click()
-    expect(page.locator("#findings")).to_contain_text("A record lacks a field of the schema.")
+    expect(page.locator("#findings")).to_contain_text("A record lacks a required field of the schema.")
     page.go_back()
 
     # A record that cannot be stored is in quarantine, and can be replayed.

@@ -32,7 +32,8 @@ class Trickle:
 def test_a_body_that_trickles_in_costs_few_reads() -> None:
     async def read(size: int | None) -> int:
         body = Trickle(200)
-        assert await arrive(body.receive, size, LIMIT, Hold()) == b" " * 200
+        with Hold() as hold:
+            assert await arrive(body.receive, size, LIMIT, hold) == b" " * 200
         return body.reads
 
     assert asyncio.run(read(200)) < 30
@@ -53,7 +54,8 @@ def test_tiny_pieces_take_little_more_memory_than_their_bytes() -> None:
             await asyncio.sleep(0)  # so that the event loop forgets the time limit of the last piece
             return next(body)
 
-        return await arrive(receive, None, LIMIT, Hold())
+        with Hold() as hold:
+            return await arrive(receive, None, LIMIT, hold)
 
     tracemalloc.start()
     try:
