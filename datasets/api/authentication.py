@@ -1,4 +1,4 @@
-"""Who sends a request: the user of a personal access token, with the token's scope."""
+"""Find the user who sends a request, and the scope, by its personal access token."""
 
 from typing import Any
 
