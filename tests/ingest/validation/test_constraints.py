@@ -158,7 +158,7 @@ def test_other_requests_are_answered_while_slow_patterns_are_checked(
     field = Field("p", "string", max_length=1000, pattern="1[01]{0,200}0[01]{0,200}z")
     api.dataset = services.create_dataset(project=project, name="Slow", fields=[field])
     texts = random.Random(1)  # of a text that repeats itself, RE2 remembers its states
-    batch = json.dumps([BASE | {"p": "".join(texts.choices("01", k=1000))} for _ in range(200)])
+    batch = json.dumps([BASE | {"p": "".join(texts.choices("01", k=999)) + "z"} for _ in range(200)])
     assert len(batch) < 256 * 1024, "a large body is checked in a thread, whatever its schema"
     other, waits = Api(None), [0.0]
     assert other.request("GET", "/healthz").status_code == 200
@@ -170,7 +170,7 @@ def test_other_requests_are_answered_while_slow_patterns_are_checked(
             assert other.request("GET", "/healthz").status_code == 200
             waits.append(time.monotonic() - asked)
         took = time.monotonic() - began
-    assert slow.result().status_code == 400
+    assert slow.result().status_code == 202
     assert max(waits) < 0.75 * took, (max(waits), took)  # 0.9 if the event loop is blocked
 
 
