@@ -44,6 +44,7 @@ class Progress(Struct, frozen=True):
     refused: int = 0
     refused_bytes: int = 0  # of the file of refused rows
     at: datetime | None = None
+    receipt: str = ""  # of the last chunk, as the API issues it; empty if no row was good, or if only the table knew it
     is_certain: bool = False
     is_done: bool = False
 
@@ -96,14 +97,14 @@ class Journal:
         """Write what is true if the next chunk is accepted. Do this before the chunk is sent."""
         self._add(msgspec.structs.replace(progress, at=clock.now()))
 
-    def confirm(self) -> None:
-        """Write that the chunk was accepted."""
+    def confirm(self, receipt: str) -> None:
+        """Write that the chunk was accepted, and its receipt."""
         if self.expected is not None:
-            self._add(msgspec.structs.replace(self.expected, at=clock.now(), is_certain=True))
+            self._add(msgspec.structs.replace(self.expected, at=clock.now(), receipt=receipt, is_certain=True))
 
     def finish(self) -> None:
         """Write that the whole file was sent."""
-        self._add(msgspec.structs.replace(self.progress, is_done=True, is_certain=True))
+        self._add(msgspec.structs.replace(self.progress, receipt="", is_done=True, is_certain=True))
 
     def _add(self, progress: Progress) -> None:
         self._keep(progress)

@@ -18,6 +18,7 @@ from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under
 from datasets.contracts.contract import Contract, DatasetNotFound
 from datasets.models import Dataset
 from datasets.schemas.schema import CompiledSchema
+from ingest.api import receipts
 from ingest.errors import QueueFull, QueueUnavailable, QuotaExceeded, TooManyKeys, TooManyRecords
 from ingest.importing.checking import Checked, check
 from ingest.importing.journal import Description, Journal, Progress
@@ -75,7 +76,7 @@ class Sender:
         waits = False
         while True:
             try:
-                self._under_contract(partial(self._send_under, chunk, source))
+                receipt = self._under_contract(partial(self._send_under, chunk, source))
             except (QueueFull, QueueUnavailable, TooManyKeys) as refusal:
                 reason, seconds = _in_words(refusal), float(refusal.headers["Retry-After"])
             except (RedisUnavailable, RedisError, CatalogUnavailable, DatabaseError) as failure:
@@ -89,12 +90,14 @@ class Sender:
             time.sleep(seconds)
         if waits:
             self._waiting("")
-        self._journal.confirm()
+        self._journal.confirm(receipt)
 
-    async def _send_under(self, chunk: Chunk, source: Source, contract: Contract) -> None:
+    async def _send_under(self, chunk: Chunk, source: Source, contract: Contract) -> str:
+        """Send a chunk, if it was not accepted before. Return its receipt, or an empty text if there is none."""
         retryable = self._retryable(chunk)
-        if await self._was_accepted(chunk, contract, retryable):
-            return
+        accepted = await self._accepted_by_earlier_attempt(chunk, contract, retryable)
+        if accepted is not None:
+            return accepted
         checked = check(contract.schema, await earlier_schema(contract), chunk, are_lines=source.are_lines)
         self._expect(chunk, checked, source.first_number)
         if checked.payload is None:
@@ -104,22 +107,29 @@ class Sender:
         else:
             count = checked.payload.count
             first = await admit(contract, checked.payload, trace_id=self._trace_id(chunk), retryable=retryable)
-        if first is not None and first.count != count:
+        if first is None:
+            return ""
+        if first.count != count:
             raise Refused(_WITHOUT_PROGRESS.format(number=chunk.begin + source.first_number))
+        return receipts.issue(first)
 
-    async def _was_accepted(self, chunk: Chunk, contract: Contract, retryable: Retryable) -> bool:
-        """Return whether an earlier attempt, of this run or of one before, was accepted."""
+    async def _accepted_by_earlier_attempt(self, chunk: Chunk, contract: Contract, retryable: Retryable) -> str | None:
+        """Return the receipt if an earlier attempt, of this run or of one before, was accepted, else None.
+
+        The receipt is an empty text if Redis has forgotten the Idempotency-Key, so that only the table shows it.
+        """
         expected = self._journal.expected
         if expected is None or expected.end != chunk.end or expected.at is None:
-            return False
+            return None
         if expected.accepted == self._journal.progress.accepted:
-            return False  # no row was good, so nothing was sent
-        if await accepted_before(contract, retryable) is not None:
-            return True
+            return None  # no row was good, so nothing was sent
+        first = await accepted_before(contract, retryable)
+        if first is not None:
+            return receipts.issue(first)
         if clock.now() - expected.at <= timedelta(seconds=_LIFE * settings.IDEMPOTENCY_TTL_SECONDS):
-            return False
+            return None
         began = self._description.began
-        return await READING.run(is_in_dataset, self._dataset, self._trace_id(chunk), began)
+        return "" if await READING.run(is_in_dataset, self._dataset, self._trace_id(chunk), began) else None
 
     def _expect(self, chunk: Chunk, checked: Checked, first_number: int) -> None:
         """Write the refused rows of a chunk, and what is true of all rows so far if the chunk is accepted."""

@@ -22,7 +22,7 @@ from datasets.schemas.fields import Field
 from ingest.models import QuarantinedEntry
 from ingest.storing.drain import drain
 from quotas.services import set_limit
-from tests.conftest import FIELDS, record, stored
+from tests.conftest import FIELDS, Api, record, stored
 from tests.ingest.importing.importing import import_file, refused, write_lines
 from tests.support.books import books
 from tests.support.servers.outages import redis_away
@@ -88,6 +88,21 @@ def test_a_chunk_whose_answer_was_not_noted_is_recognized(
     settings.MAX_BATCH_RECORDS = 30  # a resumed import keeps its chunks
     assert import_file(dataset, path).out == f"Dataset {dataset.pk} has accepted 90 records of 100 rows.\n"
     assert_each_row_once(dataset, path, 100)
+
+
+def test_the_progress_file_has_a_receipt_for_each_chunk(
+    api: Api, dataset: Dataset, tmp_path: Path, settings: Settings
+) -> None:
+    settings.MAX_BATCH_RECORDS = 10
+    path = numbered(tmp_path / "x.ndjson", 30)
+    import_file(dataset, path)
+    lines = map(json.loads, progress(path, dataset).read_text().splitlines()[1:])
+    receipts = [line["receipt"] for line in lines if line["is_certain"] and not line["is_done"]]
+    assert len(set(receipts)) == 3
+    for status in ("queued", "stored"):
+        found = [api.request("GET", f"/datasets/{dataset.pk}/receipts/{receipt}").json() for receipt in receipts]
+        assert [each["status"] for each in found] == [status] * 3
+        drain(dataset.pk)
 
 
 def test_without_the_progress_file_every_chunk_is_recognized_for_a_day(dataset: Dataset, tmp_path: Path) -> None:
