@@ -1,13 +1,23 @@
 """What the pages of API keys and of personal access tokens share: both expire, are revoked, and are shown once."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from django import forms
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path, reverse
 from django.utils.timesince import timesince, timeuntil
 
 from config.common import clock
+from datasets.admin.pages import AuditedAdmin, page
+from datasets.contracts.revisions import ChangeRefused
+from datasets.models import ApiKey, PersonalAccessToken
+
+_Revocable = TypeVar("_Revocable", ApiKey, PersonalAccessToken)
 
 _ENDS = (
     ("", "Never"),
@@ -64,3 +74,56 @@ def last_used(moment: datetime | None) -> str:
     if clock.now() - moment < timedelta(minutes=1):
         return "in the last minute"
     return f"{timesince(moment, depth=1)} ago"
+
+
+class RevocableAdmin(AuditedAdmin[_Revocable]):
+    """A model admin with a page and an action that revoke keys or tokens, after a confirmation."""
+
+    noun: ClassVar[str]  # in the confirmation: key or token
+    actions = ("revoke",)
+
+    def revoke_all(self, revoked: Sequence[_Revocable]) -> None:
+        """Revoke keys or tokens. Raises ChangeRefused."""
+        raise NotImplementedError
+
+    def in_words(self, revoked: _Revocable) -> str:
+        """Return the key or token as the message after its revocation names it."""
+        return f"“{revoked}”"
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.revoke_view)
+        name = f"{self.opts.app_label}_{self.opts.model_name}_revoke"
+        return [path("<int:object_id>/revoke/", view, name=name), *super().get_urls()]
+
+    def revoke_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Ask for confirmation on GET. Revoke the key or token on POST."""
+        found = self.get_object_or_404(request, object_id)
+        if request.method == "POST":
+            self._revoke(request, [found])
+            return HttpResponseRedirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
+        return self._confirm(request, [found], f"Revoke “{found}”?", original=found)
+
+    @admin.action(
+        description="Revoke: requests using these %(verbose_name_plural)s fail immediately", permissions=("change",)
+    )
+    def revoke(self, request: HttpRequest, queryset: QuerySet[_Revocable]) -> HttpResponse | None:
+        """Ask for confirmation first. Revoke the chosen keys or tokens if the user has confirmed."""
+        found = list(queryset.select_related(self.tenant_path))
+        if "confirmed" not in request.POST:
+            return self._confirm(request, found, f"Revoke these {self.noun}s?")
+        self._revoke(request, found)
+        return None
+
+    def _confirm(self, request: HttpRequest, found: list[_Revocable], title: str, **context: Any) -> HttpResponse:
+        template = "admin/datasets/revoke.html"
+        return page(request, template, opts=self.opts, title=title, found=found, noun=self.noun, **context)
+
+    def _revoke(self, request: HttpRequest, found: list[_Revocable]) -> None:
+        try:
+            self.revoke_all(found)
+        except ChangeRefused as refusal:
+            messages.error(request, str(refusal))
+            return
+        for each in found:
+            self.log_change(request, each, "Revoked.")
+        messages.success(request, "Revoked: " + ", ".join(map(self.in_words, found)) + ".")

@@ -1,24 +1,23 @@
 """API keys in the admin: issue, show once, rotate and revoke."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import path, reverse
+from django.urls import path
 
 from config.common.errors import Refused
 from datasets import services
 from datasets.admin.edits import edited
-from datasets.admin.expiring import ExpiringForm, last_used, state_of
-from datasets.admin.pages import AuditedAdmin, base_url, number, page
+from datasets.admin.expiring import ExpiringForm, RevocableAdmin, last_used, state_of
+from datasets.admin.pages import base_url, number, page
 from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.contracts.keys import issue_token
-from datasets.contracts.revisions import ChangeRefused
 from datasets.models import ApiKey, Dataset
 from datasets.schemas.samples import without_example
 
@@ -48,7 +47,7 @@ class KeyForm(ExpiringForm):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(AuditedAdmin[ApiKey]):
+class ApiKeyAdmin(RevocableAdmin[ApiKey]):
     """API keys of projects. A new key's token is shown once."""
 
     tenant_path = "project"
@@ -60,7 +59,7 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
     search_fields = ("name",)
     autocomplete_fields = ("project",)
     ordering = ("-pk",)  # the order of creation; has an index
-    actions = ("revoke",)
+    noun = "key"
 
     def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change, **kwargs if obj else {**kwargs, "form": KeyForm})
@@ -88,47 +87,14 @@ class ApiKeyAdmin(AuditedAdmin[ApiKey]):
         return self._issued(request, obj, "API key issued")
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view
-        return [
-            path("<int:object_id>/rotate/", view(self.rotate_view), name="datasets_apikey_rotate"),
-            path("<int:object_id>/revoke/", view(self.revoke_view), name="datasets_apikey_revoke"),
-            *super().get_urls(),
-        ]
+        view = self.admin_site.admin_view(self.rotate_view)
+        return [path("<int:object_id>/rotate/", view, name="datasets_apikey_rotate"), *super().get_urls()]
 
-    def revoke_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Ask for confirmation on GET. Revoke the key on POST."""
-        key = self.get_object_or_404(request, object_id)
-        if request.method == "POST":
-            self._revoke(request, [key])
-            return HttpResponseRedirect(reverse("admin:datasets_apikey_changelist"))
-        return page(
-            request,
-            "admin/datasets/apikey/revoke.html",
-            opts=self.opts,
-            title=f"Revoke “{key}”?",
-            keys=[key],
-            original=key,
-        )
+    def revoke_all(self, revoked: Sequence[ApiKey]) -> None:
+        services.revoke_keys(revoked)
 
-    @admin.action(description="Revoke: requests using these keys fail immediately", permissions=("change",))
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
-        keys = list(queryset.select_related("project"))
-        if "confirmed" not in request.POST:
-            return page(
-                request, "admin/datasets/apikey/revoke.html", opts=self.opts, title="Revoke these keys?", keys=keys
-            )
-        self._revoke(request, keys)
-        return None
-
-    def _revoke(self, request: HttpRequest, keys: list[ApiKey]) -> None:
-        try:
-            services.revoke_keys(keys)
-        except ChangeRefused as refusal:
-            messages.error(request, str(refusal))
-            return
-        for key in keys:
-            self.log_change(request, key, "Revoked.")
-        messages.success(request, "Revoked: " + ", ".join(f"“{key}” (ID {key.pk})" for key in keys) + ".")
+    def in_words(self, revoked: ApiKey) -> str:
+        return f"“{revoked}” (ID {revoked.pk})"
 
     def rotate_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key in place of an old one, which expires after a grace period that the user chooses."""

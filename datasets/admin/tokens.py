@@ -1,18 +1,18 @@
 """Personal access tokens in the admin: users make, see once, and revoke their own."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import path, reverse
+from django.http import HttpRequest, HttpResponse
 
 from datasets import personal_tokens
 from datasets.access import projects_of
-from datasets.admin.expiring import ExpiringForm, last_used, state_of
-from datasets.admin.pages import AuditedAdmin, base_url, page
+from datasets.admin.expiring import ExpiringForm, RevocableAdmin, last_used, state_of
+from datasets.admin.pages import base_url, page
 from datasets.models import PersonalAccessToken
 
 _SHOWN = ("user", "scope", "state", "last_used", "created_at", "expires_at", "revoked_at")
@@ -42,7 +42,7 @@ class TokenForm(ExpiringForm):
 
 
 @admin.register(PersonalAccessToken)
-class PersonalAccessTokenAdmin(AuditedAdmin[PersonalAccessToken]):
+class PersonalAccessTokenAdmin(RevocableAdmin[PersonalAccessToken]):
     """Tokens with which programs use the management API. Superusers see and revoke the tokens of all users."""
 
     tenant_path = "user"
@@ -53,7 +53,7 @@ class PersonalAccessTokenAdmin(AuditedAdmin[PersonalAccessToken]):
     list_select_related = ("user",)
     search_fields = ("name", "user__username")
     ordering = ("-pk",)
-    actions = ("revoke",)
+    noun = "token"
 
     def of_tenant(self, queryset: QuerySet[PersonalAccessToken], user: Any) -> QuerySet[PersonalAccessToken]:
         return queryset.filter(user=user)
@@ -97,37 +97,5 @@ class PersonalAccessTokenAdmin(AuditedAdmin[PersonalAccessToken]):
             project=projects_of(request.user).first(),
         )
 
-    def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.revoke_view)
-        return [
-            path("<int:object_id>/revoke/", view, name="datasets_personalaccesstoken_revoke"),
-            *super().get_urls(),
-        ]
-
-    def revoke_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Ask for confirmation on GET. Revoke the token on POST."""
-        token = self.get_object_or_404(request, object_id)
-        if request.method == "POST":
-            self._revoke(request, [token])
-            return HttpResponseRedirect(reverse("admin:datasets_personalaccesstoken_changelist"))
-        return self._confirm(request, [token], f"Revoke “{token}”?", original=token)
-
-    @admin.action(description="Revoke: requests using these tokens fail immediately", permissions=("change",))
-    def revoke(self, request: HttpRequest, queryset: QuerySet[PersonalAccessToken]) -> HttpResponse | None:
-        tokens = list(queryset.select_related("user"))
-        if "confirmed" not in request.POST:
-            return self._confirm(request, tokens, "Revoke these tokens?")
-        self._revoke(request, tokens)
-        return None
-
-    def _confirm(
-        self, request: HttpRequest, tokens: list[PersonalAccessToken], title: str, **context: Any
-    ) -> HttpResponse:
-        template = "admin/datasets/personalaccesstoken/revoke.html"
-        return page(request, template, opts=self.opts, title=title, tokens=tokens, **context)
-
-    def _revoke(self, request: HttpRequest, tokens: list[PersonalAccessToken]) -> None:
-        personal_tokens.revoke(tokens)
-        for token in tokens:
-            self.log_change(request, token, "Revoked.")
-        messages.success(request, "Revoked: " + ", ".join(f"“{token}”" for token in tokens) + ".")
+    def revoke_all(self, revoked: Sequence[PersonalAccessToken]) -> None:
+        personal_tokens.revoke(revoked)
