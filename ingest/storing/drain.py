@@ -14,7 +14,7 @@ A drain takes one dataset, or many small ones. For each commit it takes these st
 9. Recount: if Redis was restored from an older copy, count the records that it has forgotten as accepted.
 
 All datasets share the round trips to Redis of steps 1 and 8, and the queries of step 3. If one dataset fails, the
-others are drained all the same.
+others are drained anyway.
 
 The watermark is the position of the last entry that drains have handled. The table stores it in the same commit as the
 rows. If a drain dies before the commit, nothing was stored. If it dies after the commit, the next drain finds the
