@@ -1,11 +1,14 @@
-"""Request IDs, the client's address, and the names of our notes in a request's environ."""
+"""Request IDs, Idempotency-Keys, the client's address, and the names of our notes in a request's environ."""
 
 import re
 import secrets
+from collections.abc import Mapping
 from ipaddress import ip_address
 
 from django.conf import settings
 from django.http import HttpRequest
+
+from config.common.errors import InvalidIdempotencyKey
 
 # In a request's environ if its user is logged in, or has just logged in: the session's key, or the digest of the
 # personal access token. See config.web.share.
@@ -13,6 +16,7 @@ LOGGED_IN = "admin.logged_in"
 
 # Visible ASCII only: an ID goes into a header and a column, which must not hold line breaks or controls.
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 
 
 def request_id(request: HttpRequest) -> str:
@@ -23,6 +27,14 @@ def request_id(request: HttpRequest) -> str:
         known = offered if _ACCEPTABLE(offered) else secrets.token_hex(16)
         request.request_id = known  # type: ignore[attr-defined]
     return known
+
+
+def idempotency_key(meta: Mapping[str, str]) -> str | None:
+    """Return the Idempotency-Key of a request, or None if it has none. Raises InvalidIdempotencyKey."""
+    key = meta.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not _IDEMPOTENCY_KEY(key):
+        raise InvalidIdempotencyKey
+    return key
 
 
 def client_address(request: HttpRequest) -> str | None:

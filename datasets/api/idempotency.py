@@ -6,7 +6,6 @@ the first request still runs waits for its end. Refusals are not remembered.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
@@ -19,11 +18,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config.common import clock
-from config.common.errors import InvalidIdempotencyKey, KeyReused
+from config.common.errors import KeyReused
+from config.common.requests import idempotency_key
 from datasets.api.base import ManagementView
 from datasets.models import ManagementAnswer
-
-_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 
 
 class _Post(Protocol):
@@ -35,7 +33,7 @@ def once(post: Callable[..., Response]) -> _Post:
 
     @wraps(post)
     def posted(view: Any, request: Request, **kwargs: str) -> Response:
-        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+        key = idempotency_key(request.META)
         with transaction.atomic():
             if key is None:
                 return post(view, request, **kwargs)
@@ -55,8 +53,6 @@ def once(post: Callable[..., Response]) -> _Post:
 
 def _reserve(view: ManagementView, request: Request, key: str) -> tuple[ManagementAnswer, bool]:
     """Return the answer for a key, and whether this request is the first with it. Raises KeyReused."""
-    if not _KEY(key):
-        raise InvalidIdempotencyKey
     oldest = clock.now() - timedelta(seconds=settings.IDEMPOTENCY_TTL_SECONDS)
     ManagementAnswer.objects.filter(created_at__lt=oldest).delete()
     body = request._request.body

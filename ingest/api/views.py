@@ -1,6 +1,5 @@
 """The API's views: each parses a request, calls one function and answers."""
 
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -14,12 +13,11 @@ from config.common.errors import (
     ApiError,
     BodyTooLarge,
     InternalError,
-    InvalidIdempotencyKey,
     UnsupportedMediaType,
     json_response,
 )
 from config.common.redis import RedisUnavailable
-from config.common.requests import request_id
+from config.common.requests import idempotency_key, request_id
 from config.common.threads import CHECKING, LARGE, READING
 from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under_contract
 from datasets.contracts.contract import Contract, DatasetNotFound, read_dataset_id
@@ -42,7 +40,6 @@ from ingest.validation.room import Hold
 
 T = TypeVar("T")
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 # A body of at least this size is validated in a thread, so that it does not block the event loop for long.
 _LARGE_BYTES = 256 * 1024
 # Each comma may stand before an element of an array, which takes up to 60 bytes while it is checked.
@@ -160,9 +157,7 @@ class IngestView(KeyView):
 
     async def ingest(self, contract: Contract) -> Admission:
         """Admit the body under a contract, or find the answer to an earlier request with its Idempotency-Key."""
-        key = self.request.META.get("HTTP_IDEMPOTENCY_KEY")
-        if key is not None and not _IDEMPOTENCY_KEY(key):
-            raise InvalidIdempotencyKey
+        key = idempotency_key(self.request.META)
         try:
             payload = await self.read(contract)
         except (DatasetNotFound, InvalidRecords):  # the schema in force refuses it, but it may be a retry
