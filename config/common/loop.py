@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,3 +31,19 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             _Process.loop = asyncio.new_event_loop()
             threading.Thread(target=_Process.loop.run_forever, name="loop", daemon=True).start()
     return asyncio.run_coroutine_threadsafe(coroutine, _Process.loop).result()
+
+
+def shared(coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    """Start work that several callers wait for, each with `asyncio.shield`.
+
+    If the work fails after its last caller has left, asyncio would log the failure with a traceback. Here it does not,
+    because a caller that leaves reports its own failure.
+    """
+    task = asyncio.get_running_loop().create_task(coroutine)
+    task.add_done_callback(_read_failure)
+    return task
+
+
+def _read_failure(task: "asyncio.Task[Any]") -> None:
+    with suppress(asyncio.CancelledError):
+        task.exception()

@@ -22,6 +22,7 @@ from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, Red
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from config.common.loop import shared
 from config.common.redis import Argument, RedisUnavailable, Script, client
 
 # The pause between two attempts to reach Redis, while it does not answer.
@@ -256,7 +257,7 @@ class _Pipeline:
         if self.link is not None and self.link.is_open:
             return self.link
         if self._connecting is None or self._connecting.done():
-            self._connecting = self.loop.create_task(_connect())
+            self._connecting = shared(_connect())
         self.link = await asyncio.shield(self._connecting)
         return self.link
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from config.common.loop import shared
 from config.common.threads import READING
 from datasets.installation import UnusableData
 from ingest.errors import QueueUnavailable
@@ -25,7 +26,7 @@ async def seeded(owner_id: int, period: str) -> str:
     key = (owner_id, period)
     task = _running.get(key)
     if task is None:
-        task = _running[key] = asyncio.create_task(READING.run(_seed, owner_id, period))
+        task = _running[key] = shared(READING.run(_seed, owner_id, period))
         task.add_done_callback(lambda _: _running.pop(key))
     return await asyncio.shield(task)
 
