@@ -1,22 +1,34 @@
 """Large packages that are imported when they are first used, not when a module that uses them is imported.
 
 pyarrow, numpy and delta-rs take about 25 MB in each process. Beat never uses them. A web process uses them only for
-pages and receipts that read a table. RE2 takes 3 MB, and is used only if a schema has a pattern. Import them from here:
-`from config.lazy import pyarrow as pa`. A module that names their classes in annotations needs `from __future__ import
-annotations`.
+pages and receipts that read a table. DuckDB is used only by queries. RE2 takes 3 MB, and is used only if a schema has a
+pattern. Import them from here: `from config.lazy import pyarrow as pa`. A module that names their classes in
+annotations needs `from __future__ import annotations`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["deltalake", "numpy", "pyarrow", "pyarrow_compute", "pyarrow_csv", "pyarrow_parquet", "re2"]
+__all__ = [
+    "deltalake",
+    "duckdb",
+    "numpy",
+    "pyarrow",
+    "pyarrow_compute",
+    "pyarrow_csv",
+    "pyarrow_dataset",
+    "pyarrow_parquet",
+    "re2",
+]
 
 if TYPE_CHECKING:
     import deltalake
+    import duckdb
     import numpy
     import pyarrow
     import pyarrow.compute as pyarrow_compute
     import pyarrow.csv as pyarrow_csv
+    import pyarrow.dataset as pyarrow_dataset
     import pyarrow.parquet as pyarrow_parquet
     import re2
 
@@ -35,10 +47,12 @@ class _LazyModule:
 
 if not TYPE_CHECKING:
     deltalake = _LazyModule("deltalake")
+    duckdb = _LazyModule("duckdb")
     numpy = _LazyModule("numpy")
     pyarrow = _LazyModule("pyarrow")
     pyarrow_compute = _LazyModule("pyarrow.compute")
     pyarrow_csv = _LazyModule("pyarrow.csv")
+    pyarrow_dataset = _LazyModule("pyarrow.dataset")
     pyarrow_parquet = _LazyModule("pyarrow.parquet")
     re2 = _LazyModule("re2")
 

@@ -1,0 +1,1 @@
+"""Answer queries: choose files, write SQL, run it in DuckDB, and check its result."""

@@ -1,0 +1,116 @@
+"""DuckDB with access to the files of one snapshot, and to nothing else."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import Timer
+from typing import Any
+
+from config.lazy import duckdb
+from config.lazy import pyarrow as pa
+from datasets.queries.errors import Problem, QueryTooLarge, QueryTooSlow, ResultOutOfRange
+from datasets.queries.execution.snapshot import Snapshot
+from datasets.queries.execution.sql import TABLE, duckdb_type, quoted
+from datasets.queries.query import Column
+from datasets.tables.records import RecordsUnreadable
+
+
+@contextmanager
+def connection(snapshot: Snapshot, memory_bytes: int, threads: int, seconds: float | None) -> Iterator[Any]:
+    """Yield a connection to an empty database in memory. After `seconds`, its statement is interrupted."""
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{memory_bytes}B",
+        "threads": threads,
+        "temp_directory": "",  # a query that needs more memory fails, and does not fill a disk
+        "preserve_insertion_order": False,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    database = duckdb.connect(":memory:", config=settings)
+    timer = Timer(seconds, database.interrupt) if seconds else None
+    try:
+        if timer:
+            timer.start()
+        with _translated():
+            _confine(database, snapshot)
+            yield database
+    finally:
+        if timer:
+            timer.cancel()
+        database.close()
+
+
+def _confine(database: Any, snapshot: Snapshot) -> None:
+    """Take away the access to files and to the network, except to the snapshot's files, and lock the settings."""
+    if snapshot.is_local:
+        paths = ", ".join(_literal(path) for path in snapshot.paths())
+        database.execute(f"SET allowed_paths = [{paths}]")
+    database.execute("SET enable_external_access = false")
+    database.execute("SET TimeZone = 'UTC'")
+    database.execute("SET lock_configuration = true")
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn DuckDB's errors into ours."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as failure:
+        raise QueryTooLarge(_first_line(failure)) from failure
+    except duckdb.InterruptException as failure:
+        raise QueryTooSlow(_first_line(failure)) from failure
+    except (duckdb.OutOfRangeException, duckdb.ConversionException) as failure:
+        detail = "A sum, or another aggregate, is too large for its type. Select fewer rows."
+        raise ResultOutOfRange(
+            [Problem("select", "aggregates within their types", "a larger value", detail)]
+        ) from failure
+    except (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowException) as failure:
+        raise RecordsUnreadable(f"The storage: records cannot be read: {_first_line(failure)}") from failure
+
+
+def _first_line(failure: Exception) -> str:
+    return str(failure).partition("\n")[0]
+
+
+def attach(database: Any, snapshot: Snapshot, columns: Iterable[Column]) -> None:
+    """Make the rows of the snapshot's files a table of the database, with these columns. Others are left out.
+
+    A column that no file has, as its field was declared later, is null. Call it again before each statement.
+    """
+    wanted = {column.name: column for column in columns}
+    if not snapshot.files:
+        nulls = ", ".join(_null(column) for column in wanted.values())
+        database.execute(f"CREATE OR REPLACE TEMP VIEW {TABLE} AS SELECT {nulls} WHERE false")
+        return
+    source = _local(database, snapshot) if snapshot.is_local else _remote(database, snapshot, wanted)
+    present = set(source.columns)
+    selected = [quoted(name) if name in present else _null(column) for name, column in wanted.items()]
+    source.project(", ".join(selected)).create_view(TABLE, replace=True)
+
+
+def _null(column: Column) -> str:
+    return f"CAST(NULL AS {duckdb_type(column.type)}) AS {quoted(column.name)}"
+
+
+def _local(database: Any, snapshot: Snapshot) -> Any:
+    """Return the relation of Parquet files in a directory, which DuckDB reads itself."""
+    paths = [glob.escape(path) for path in snapshot.paths()]
+    return database.read_parquet(paths, union_by_name=True, hive_partitioning=False)
+
+
+def _remote(database: Any, snapshot: Snapshot, wanted: Iterable[str]) -> Any:
+    """Return the relation of Parquet files in an object store, which Arrow reads through delta-rs.
+
+    DuckDB would need an extension from the network for that. The limits on what is read ahead keep memory small.
+    """
+    dataset = snapshot.dataset()
+    present = [name for name in wanted if name in dataset.schema.names]
+    scanner = dataset.scanner(present, batch_readahead=2, fragment_readahead=1)
+    return database.from_arrow(scanner.to_reader())

@@ -1,0 +1,76 @@
+"""Check what DuckDB has found, and give its columns the names and types of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from config.lazy import pyarrow as pa
+from config.lazy import pyarrow_compute as pc
+from datasets.queries.errors import Problem, ResultOutOfRange
+from datasets.queries.execution.sql import is_moment
+from datasets.queries.query import Bucket, Output
+from datasets.schemas.derived_types import type_of
+from datasets.schemas.field_types import arrow_timestamp
+from datasets.schemas.fields import Field
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (local times have no time zone)
+
+
+def checked(rows: pa.Table, select: Sequence[Output]) -> pa.Table:
+    """Return the rows with the names and Arrow types of the selected columns.
+
+    Raises:
+        ResultOutOfRange: A number is not finite, or does not fit into its type.
+    """
+    columns = [
+        _column(rows.column(number).combine_chunks(), output, f"select[{number}]")
+        for number, output in enumerate(select)
+    ]
+    return pa.table(columns, names=[each.name for each in select])
+
+
+def _column(found: pa.Array, output: Output, at: str) -> pa.Array:
+    if isinstance(output, Bucket) and not is_moment(output):
+        return _moments(found, ZoneInfo(output.timezone))
+    kind = arrow_type(output.type)
+    try:
+        column = found.cast(kind)
+    except pa.ArrowInvalid as failure:
+        raise _out_of_range(output, at) from failure
+    if pa.types.is_floating(kind) and pc.all(pc.is_finite(column)).as_py() is False:
+        raise _out_of_range(output, at)
+    if pa.types.is_decimal(kind) and any(_digits(each) > kind.precision for each in column.to_pylist()):
+        raise _out_of_range(output, at)
+    return column
+
+
+def arrow_type(type_name: str) -> pa.DataType:
+    """Return the Arrow type of a result's type. `context` is the text that was sent."""
+    is_text = type_name in ("context", "enum")
+    return pa.string() if is_text else type_of(Field("", type_name)).arrow()
+
+
+def _digits(number: Decimal | None) -> int:
+    return 0 if number is None else len(number.as_tuple().digits)
+
+
+def _out_of_range(output: Output, at: str) -> ResultOutOfRange:
+    detail = f"A value of “{output.name}” is beyond the range of its type, {output.type}. Select fewer rows."
+    return ResultOutOfRange([Problem(at, f"results of the type {output.type}", "a larger value", detail)])
+
+
+def _moments(starts: pa.Array, zone: ZoneInfo) -> pa.Array:
+    """Return local times as moments. A local time that comes twice, or never, is the first moment of its day."""
+    found = [None if each is None else _moment(each, zone) for each in starts.cast(pa.int64()).to_pylist()]
+    return pa.array(found, pa.int64()).cast(arrow_timestamp())
+
+
+def _moment(microseconds: int, zone: ZoneInfo) -> int:
+    """Return the microseconds since 1970 of a local time. It may lie in the year 0, which Python cannot hold."""
+    since = timedelta(microseconds=microseconds)
+    local = _EPOCH + max(since, datetime.min - _EPOCH)  # noqa: DTZ901  (it gets its time zone below)
+    offset = zone.utcoffset(local.replace(tzinfo=zone)) or timedelta()
+    return microseconds - offset // timedelta(microseconds=1)

@@ -1,0 +1,160 @@
+"""One version of a dataset's table, and the files of it that a query has to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from config.common.env import storage_is_directory
+from config.lazy import deltalake, pyarrow_dataset
+from config.lazy import pyarrow as pa
+from config.lazy import pyarrow_compute as pc
+from datasets.models import Dataset
+from datasets.queries.query import Condition, Query
+from datasets.tables import layout
+from datasets.tables.storage import ForeignTable, TableGone, storage_options, table_uri
+
+# Types whose statistics in the log are exact. Other writers cut those of long texts, and ours of decimals are doubles.
+_EXACT = ("number", "integer", "timestamp", "date")
+# Texts up to this length are whole in the statistics of every writer.
+_MAX_TEXT = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a dataset's table is. It can be pickled.
+
+    Attributes:
+        uri: The path or the URL.
+        options: delta-rs's options for the storage.
+        table_id: The ID that the table must have.
+        must_exist: Whether the dataset had a table before.
+    """
+
+    uri: str
+    options: dict[str, str] = field(default_factory=dict)
+    table_id: str | None = None
+    must_exist: bool = False
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Location:
+        """Return where the table of a dataset is."""
+        table_id = str(dataset.table_id) if dataset.table_id else None
+        return cls(table_uri(dataset.project_id, dataset.pk), storage_options(), table_id, dataset.has_table)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the table: its path in the table's directory, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A version of a table, and the files that may have rows of a query.
+
+    Attributes:
+        uri: The path or the URL of the table.
+        version: The version, -1 if there is no table.
+        files: The files that the query must read.
+        delta: delta-rs's handle, None if there is no table.
+    """
+
+    uri: str
+    version: int
+    files: tuple[File, ...] = ()
+    delta: deltalake.DeltaTable | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are in a directory, and not in an object store."""
+        return storage_is_directory(self.uri)
+
+    def paths(self) -> list[str]:
+        """Return the paths of the files, if the table is in a directory."""
+        return [f"{self.uri}/{file.path}" for file in self.files]
+
+    def dataset(self) -> pyarrow_dataset.Dataset:
+        """Return the files as Arrow reads them. Columns that a file does not have are null."""
+        assert self.delta is not None
+        whole = self.delta.to_pyarrow_dataset()
+        # Without the bounds that delta-rs gives each file, which are less exact than the values.
+        fragments = [whole.format.make_fragment(file.path, whole.filesystem) for file in self.files]
+        return pyarrow_dataset.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
+
+
+def read(location: Location, query: Query) -> Snapshot:
+    """Return the newest version of a table.
+
+    Raises:
+        TableGone: The dataset had a table, and it is missing.
+        ForeignTable: The table was made for another dataset.
+        OSError, deltalake.exceptions.DeltaError: The storage fails.
+    """
+    try:
+        delta = deltalake.DeltaTable(location.uri, storage_options=location.options)
+    except deltalake.exceptions.TableNotFoundError as failure:
+        if location.must_exist:
+            raise TableGone(f"the table at {location.uri} is missing, but it existed before") from failure
+        return Snapshot(location.uri, -1)
+    _check_owner(location, delta)
+    return Snapshot(location.uri, delta.version(), tuple(_files(delta, query)), delta)
+
+
+def _check_owner(location: Location, delta: deltalake.DeltaTable) -> None:
+    """Raise ForeignTable if the table was not made for the dataset: see `DatasetTable`."""
+    found = delta.metadata().configuration.get(layout.TABLE_ID)
+    is_from_before = found is None and (location.must_exist or location.table_id is None)
+    if not is_from_before and found != location.table_id:
+        raise ForeignTable(f"{ForeignTable.text} {location.uri}")
+
+
+def _files(delta: deltalake.DeltaTable, query: Query) -> Iterator[File]:
+    """Yield the files whose statistics do not exclude rows of the query."""
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return
+    keep = pa.array([True] * actions.num_rows)
+    for name, least, greatest in _bounds(query):
+        for bound, statistic, is_right in (
+            (greatest, f"min.{name}", pc.less_equal),
+            (least, f"max.{name}", pc.greater_equal),
+        ):
+            if bound is not None and statistic in actions.column_names:
+                column = actions[statistic].combine_chunks()
+                fits = is_right(column, pa.scalar(bound, column.type))
+                keep = pc.and_(keep, pc.or_(pc.fill_null(fits, True), _is_cut(column)))
+    kept = actions.select(["path", "size_bytes"]).filter(keep)
+    for path, size in zip(kept["path"].to_pylist(), kept["size_bytes"].to_pylist(), strict=True):
+        yield File(path, size)
+
+
+def _is_cut(column: pa.Array) -> pa.Array:
+    """Return which statistics are texts that the writer may have cut."""
+    if not pa.types.is_string(column.type):
+        return pa.array([False] * len(column))
+    return pc.fill_null(pc.greater(pc.utf8_length(column), _MAX_TEXT), False)
+
+
+def _bounds(query: Query) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name of a column, and the least and the greatest value that a row of the query has in it, or None."""
+    yield "timestamp", query.start, query.end
+    for condition in query.where:
+        if condition.column.kind in (*_EXACT, "string", "enum"):
+            least, greatest = _bounds_of(condition)
+            yield condition.column.name, least, greatest
+
+
+def _bounds_of(condition: Condition) -> tuple[Any, Any]:
+    values: Any = condition.values
+    match condition.op:
+        case "=" | "in":
+            return min(values), max(values)
+        case "<" | "<=":
+            return None, values[0]
+        case ">" | ">=":
+            return values[0], None
+    return None, None

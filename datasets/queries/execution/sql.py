@@ -1,0 +1,184 @@
+"""Turn a query into SQL. Each value is a parameter, and each name is a column of the table, in quotes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from datasets.queries.columns import PERCENTILES
+from datasets.queries.query import Aggregate, Bucket, Column, Condition, Order, Output, Query
+
+TABLE = "records"
+POSITION = "position"  # the table with one row: the keys of the record after which a page begins
+_ID = Column("id", "string")
+
+# DuckDB's types of values. Texts, enums and UUIDs are VARCHAR; decimals have their own type.
+_TYPES = {
+    "number": "DOUBLE",
+    "integer": "BIGINT",
+    "boolean": "BOOLEAN",
+    "timestamp": "TIMESTAMPTZ",
+    "date": "DATE",
+}
+_COMPARISONS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_FUNCTIONS = {
+    "count": "count({})",
+    "count_distinct": "count(DISTINCT {})",
+    "sum": "sum({})",
+    "avg": "avg({})",
+    "min": "min({})",
+    "max": "max({})",
+    **{name: f"quantile_cont(CAST({{}} AS DOUBLE), {fraction})" for name, fraction in PERCENTILES.items()},
+}
+
+
+def duckdb_type(type_name: str) -> str:
+    """Return DuckDB's type for a type of the schema language."""
+    if type_name.endswith("[]"):
+        return f"{duckdb_type(type_name[:-2])}[]"
+    if type_name.startswith("decimal("):
+        return type_name.upper()
+    return _TYPES.get(type_name, "VARCHAR")
+
+
+def quoted(name: str) -> str:
+    """Return a name for SQL."""
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
+
+
+class Statement:
+    """Collects the parameters of one statement."""
+
+    def __init__(self) -> None:
+        self.parameters: list[Any] = []
+
+    def value(self, value: Any, type_name: str) -> str:
+        """Return the placeholder of a value of a type of the schema language."""
+        self.parameters.append(value)
+        return f"CAST(${len(self.parameters)} AS {duckdb_type(type_name)})"
+
+    # -- expressions
+
+    def compared(self, column: Column) -> str:
+        """Return a column for a comparison. UUIDs are compared in lower case."""
+        name = quoted(column.name)
+        return f"lower({name})" if column.kind == "uuid" else name
+
+    def output(self, output: Output) -> str:
+        """Return the expression of a column of the result."""
+        match output:
+            case Bucket():
+                return self._bucket(output)
+            case Aggregate(function=function, column=column):
+                return _FUNCTIONS[function].format(self.compared(column) if column else "*")
+        return quoted(output.column.name)
+
+    def key(self, output: Output) -> str:
+        """Return the expression that rows are grouped or sorted by."""
+        return self.output(output) if isinstance(output, Bucket | Aggregate) else self.compared(output.column)
+
+    def _bucket(self, bucket: Bucket) -> str:
+        """Return the start of a bucket.
+
+        A minute or an hour is a moment, because when clocks are put back, the same hour of the day comes twice. A
+        longer bucket is a local time: `engine` turns its start into a moment, as only Python finds the first of two
+        midnights.
+        """
+        column = quoted(bucket.column.name)
+        local = f"timezone({self.value(bucket.timezone, 'string')}, {column})"
+        start = f"date_trunc('{bucket.unit}', {local})"
+        return f"({column} - ({local} - {start}))" if is_moment(bucket) else start
+
+    # -- conditions
+
+    def where(self, query: Query, keys: Sequence[tuple[str, bool]] = ()) -> str:
+        """Return the conditions of a query. With a cursor, `keys` are what it sorts by, and whether descending."""
+        timestamp = quoted("timestamp")
+        terms = [
+            f"{timestamp} >= {self.value(query.start, 'timestamp')}",
+            f"{timestamp} <= {self.value(query.end, 'timestamp')}",
+            *(self._condition(each) for each in query.where),
+        ]
+        if query.after is not None and keys:
+            terms.append(_after(keys))
+        return " AND ".join(terms)
+
+    def _condition(self, condition: Condition) -> str:
+        column, op = condition.column, condition.op
+        name = self.compared(column)
+        if op == "is_null" or op == "is_not_null":
+            return f"{name} IS {'NOT ' if op == 'is_not_null' else ''}NULL"
+        kind = column.type.removesuffix("[]")
+        values = [each.lower() if kind == "uuid" and isinstance(each, str) else each for each in condition.values]
+        placeholders = [self.value(each, kind) for each in values]
+        if op in ("in", "not_in"):
+            return f"{name} {'NOT ' if op == 'not_in' else ''}IN ({', '.join(placeholders)})"
+        if op in _COMPARISONS:
+            return f"{name} {_COMPARISONS[op]} {placeholders[0]}"
+        function = "list_contains" if column.kind == "array" else op
+        return f"{function}({name}, {placeholders[0]})"
+
+
+def is_moment(bucket: Bucket) -> bool:
+    """Return whether a bucket's start comes from SQL as a moment, and not as a local time."""
+    return bucket.unit in ("minute", "hour")
+
+
+def _after(keys: Sequence[tuple[str, bool]]) -> str:
+    """Return the condition that a row comes after the row in POSITION. Null comes after everything else."""
+    terms: list[str] = []
+    equal: list[str] = []
+    for number, (key, descending) in enumerate(keys):
+        at = f"(SELECT k{number} FROM {POSITION})"
+        later = f"({key} {'<' if descending else '>'} {at} OR ({key} IS NULL AND {at} IS NOT NULL))"
+        terms.append(" AND ".join((*equal, later)))
+        equal.append(f"{key} IS NOT DISTINCT FROM {at}")
+    return f"({' OR '.join(f'({each})' for each in terms)})"
+
+
+def _sorted_by(statement: Statement, orders: Sequence[Order], *, is_plain: bool) -> list[tuple[str, bool]]:
+    keys = [(statement.key(each.by), each.descending) for each in orders]
+    return [*keys, (quoted(_ID.name), False)] if is_plain else keys
+
+
+def position(query: Query) -> tuple[str, list[Any]]:
+    """Return the statement, and its parameters, that finds the sort keys of the record that the cursor names."""
+    statement = Statement()
+    keys = _sorted_by(statement, query.order_by, is_plain=True)
+    named = ", ".join(f"{key} AS k{number}" for number, (key, _) in enumerate(keys))
+    is_it = f"{quoted(_ID.name)} = {statement.value(query.after, 'string')}"
+    sql = f"CREATE TEMP TABLE {POSITION} AS SELECT {named} FROM {TABLE} WHERE {is_it} AND {statement.where(query)}"
+    return sql, statement.parameters
+
+
+def result(query: Query) -> tuple[str, list[Any]]:
+    """Return the statement, and its parameters, for the rows: one more than the limit, to see whether there are more.
+
+    The columns are called c0, c1, ... For a selection of records, the last one is the record's ID.
+    """
+    statement = Statement()
+    outputs = [*map(statement.output if query.is_plain else statement.key, query.select)]
+    if query.is_plain:
+        outputs.append(quoted(_ID.name))
+    keys = _sorted_by(statement, query.order_by, is_plain=query.is_plain)
+    named = ", ".join(f"{each} AS c{number}" for number, each in enumerate(outputs))
+    sql = f"SELECT {named} FROM {TABLE} WHERE {statement.where(query, keys)}"
+    if query.group_by:
+        sql += f" GROUP BY {', '.join(map(statement.key, query.group_by))}"
+    if keys:
+        sql += f" ORDER BY {', '.join(f'{key} {_DIRECTIONS[descending]} NULLS LAST' for key, descending in keys)}"
+    return f"{sql} LIMIT {query.limit + 1:d}", statement.parameters
+
+
+_DIRECTIONS = {False: "ASC", True: "DESC"}
+
+
+def used_columns(query: Query) -> Iterator[Column]:
+    """Yield the columns that a query reads. One may come more than once."""
+    yield Column("timestamp", "timestamp")
+    yield _ID
+    for output in (*query.select, *query.group_by, *(each.by for each in query.order_by)):
+        if output.column is not None:
+            yield output.column
+    yield from (each.column for each in query.where)

@@ -1,0 +1,1 @@
+"""Read queries in JSON: one module for each part of the language."""

@@ -1,0 +1,82 @@
+"""Cursors, with which a client reads a plain selection page by page.
+
+A cursor names the last record of a page. The next page begins after this record, in the order of the query. So it does
+not matter which files hold the records, and a page neither skips nor repeats one, even if the table was compacted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from datasets.queries.parsing.problems import Problems
+from datasets.queries.query import Query
+
+_MAX_CHARACTERS = 500
+# What a query says about its rows. The limit may change from page to page.
+_BINDING = ("range", "select", "where", "groupBy", "orderBy")
+_ID = re.compile(r"[0-9][0-9-]{0,59}", re.ASCII).fullmatch
+_EXPECTED = "the cursor of the answer to the same query"
+
+
+class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What a cursor holds. It is not secret, and a client that changes it only finds other records of the dataset."""
+
+    digest: str
+    start: datetime
+    end: datetime
+    after: str
+    version: int
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """Return what tells a query from others, whatever its limit and its cursor."""
+    said = [body.get(name) for name in _BINDING]
+    try:
+        text = msgspec.json.encode(said, order="sorted")
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):  # the query is wrong, and refused
+        return ""
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def write(query: Query, after: str, version: int) -> str:
+    """Return the cursor for the page after a record, which was read from this version of the table."""
+    position = _Position(query.digest, query.start, query.end, after, version)
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
+
+
+def read(given: Any, query: Query, problems: Problems) -> Query:
+    """Return a query with the position and the range of a cursor. Note a problem if it is not the query's cursor."""
+    if not query.is_plain:
+        detail = "Only a selection without groups and aggregates has pages. Leave out “cursor”."
+        problems.add("cursor", "nothing", given, detail)
+        return query
+    position = _decoded(given)
+    if position is None:
+        problems.add("cursor", _EXPECTED, given, "This is not a cursor. Send the one of the last answer, unchanged.")
+    elif position.digest != query.digest:
+        detail = "The cursor belongs to another query. Send the same query again, or leave out “cursor”."
+        problems.add("cursor", _EXPECTED, given, detail)
+    else:
+        return replace(query, start=position.start, end=position.end, after=position.after, version=position.version)
+    return query
+
+
+def _decoded(given: Any) -> _Position | None:
+    if not isinstance(given, str) or len(given) > _MAX_CHARACTERS:
+        return None
+    try:
+        text = base64.b64decode(given + "=" * (-len(given) % 4), altchars=b"-_", validate=True)
+        position = msgspec.json.decode(text, type=_Position)
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        return None
+    is_whole = position.start.tzinfo and position.end.tzinfo and _ID(position.after) and position.version >= 0
+    return position if is_whole else None

@@ -1,0 +1,91 @@
+"""Collect the mistakes of a query, and read the simple parts of its JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from datasets.queries.errors import InvalidQuery, Problem
+from datasets.queries.parsing.values import as_received
+from datasets.schemas.fields import shown
+
+_MAX_PROBLEMS = 20
+_MAX_LISTED = 300  # characters of a list of names in an error
+MISSING: Any = object()
+# What a name of a result's column is made of, like that of a field.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
+
+
+class Problems:
+    """The mistakes that were found so far."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def add(self, at: str, expected: str, received: Any, detail: str) -> None:
+        """Note a mistake. `received` is a value from JSON, or MISSING."""
+        if len(self._found) < _MAX_PROBLEMS:
+            text = "nothing" if received is MISSING else as_received(received)
+            self._found.append(Problem(at, expected, text, detail))
+
+    def raise_if_any(self) -> None:
+        """Raise InvalidQuery if a mistake was found."""
+        if self._found:
+            raise InvalidQuery(self._found)
+
+    def members(self, at: str, given: Any, known: Collection[str]) -> Mapping[str, Any] | None:
+        """Return an object after checking the names of its members, or None if it is not an object."""
+        if not isinstance(given, Mapping):
+            where = f"“{at}”" if at else "A query"
+            self.add(at, "object", given, f"{where} must be an object.")
+            return None
+        for name in given:
+            if name not in known:
+                detail = f"There is no “{shown(str(name))}” here. Known names: {', '.join(known)}."
+                self.add(inside(at, str(name)), f"one of {', '.join(known)}", given[name], detail)
+        return given
+
+    def items(self, at: str, given: Any, most: int, *, least: int = 0) -> Iterator[tuple[str, Any]]:
+        """Yield the path and the value of each element of an array. Yield nothing if it is not a right array."""
+        expected = f"array of {least} to {most} elements"
+        if not isinstance(given, list):
+            self.add(at, expected, given, f"“{at}” must be an array.")
+        elif not least <= len(given) <= most:
+            detail = f"“{at}” has {len(given)} elements. It may have {least} to {most}."
+            self.add(at, expected, given, detail)
+        else:
+            yield from ((f"{at}[{number}]", each) for number, each in enumerate(given))
+
+    def choice(self, at: str, given: Any, choices: Iterable[str], what: str) -> str | None:
+        """Return a text if it is one of the choices. `what` names it in a sentence, like `operator`."""
+        known = tuple(choices)
+        if isinstance(given, str) and given in known:
+            return given
+        received = "is missing" if given is MISSING else "is not known here"
+        self.add(at, f"one of {listed(known)}", given, f"The {what} {received}. Use one of: {listed(known)}.")
+        return None
+
+    def name(self, at: str, given: Any) -> str | None:
+        """Return a name for a column of the result if it may be one."""
+        if isinstance(given, str) and _NAME(given):
+            return given
+        detail = "A name has at most 63 letters, digits and _, and does not start with a digit."
+        self.add(at, "name of at most 63 letters, digits and _", given, detail)
+        return None
+
+
+def inside(at: str, name: str) -> str:
+    """Return the path of a member of an object."""
+    return f"{at}.{shown(name)}" if at else shown(name)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for an error: all of them, or the first ones and the number of the others."""
+    known = list(names)
+    kept: list[str] = []
+    for each in known:
+        if kept and len(", ".join((*kept, each))) > _MAX_LISTED:
+            return f"{', '.join(kept)} and {len(known) - len(kept)} others"
+        kept.append(each)
+    return ", ".join(kept)
