@@ -79,7 +79,8 @@ class Snapshot:
 
     def dataset(self) -> pyarrow_dataset.Dataset:
         """Return the files as Arrow reads them. Columns that a file does not have are null."""
-        assert self.delta is not None
+        if self.delta is None:
+            raise ValueError("There is no table.")
         whole = self.delta.to_pyarrow_dataset()
         # Without the bounds that delta-rs gives each file, which are less exact than the values.
         fragments = [whole.format.make_fragment(file.path, whole.filesystem) for file in self.files]
