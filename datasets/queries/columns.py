@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datasets.queries.query import Column
 from datasets.schemas.fields import Field
 
-# The columns that every table has. Those of `tables.layout` that are not here cannot be queried.
+# The columns that every table has and a query may name.
 SYSTEM_COLUMNS = (
     Column("timestamp", "timestamp"),
     Column("ingested_at", "timestamp"),
