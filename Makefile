@@ -58,7 +58,8 @@ check: $(VENV)/installed-tests ## check style, spelling, types, security, import
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy .
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml config datasets ingest quotas manage.py
+	$(BIN)/mypy --config-file clients/python/pyproject.toml clients/python/src
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml config datasets ingest quotas clients/python/src manage.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python manage.py makemigrations --check --dry-run
 

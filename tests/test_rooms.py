@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.documents import ROOT
 
-FOLDERS = ("config", "datasets", "ingest", "quotas", "tests")
+FOLDERS = ("clients", "config", "datasets", "ingest", "quotas", "tests")
 MAX_MODULES = 12
 MAX_LINES = 400
 RETIRED = (

@@ -1,0 +1,36 @@
+"""Clients of the dataset ingest service."""
+
+from dataset_ingest.client import DatasetIngestClient, Delivery
+from dataset_ingest.errors import (
+    AuthenticationError,
+    BufferFullError,
+    ClosedError,
+    DatasetError,
+    OutcomeUnknownError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServiceUnavailableError,
+    ValidationError,
+)
+from dataset_ingest.receipts import Receipt
+from dataset_ingest.schema.datasets import Dataset
+from dataset_ingest.schema.problems import Problem
+from dataset_ingest.version import __version__
+
+__all__ = [
+    "AuthenticationError",
+    "BufferFullError",
+    "ClosedError",
+    "Dataset",
+    "DatasetError",
+    "DatasetIngestClient",
+    "Delivery",
+    "OutcomeUnknownError",
+    "Problem",
+    "QuotaExceededError",
+    "RateLimitedError",
+    "Receipt",
+    "ServiceUnavailableError",
+    "ValidationError",
+    "__version__",
+]

@@ -1,0 +1,176 @@
+"""What the sync and the async client have in common: everything but threads, tasks and connections."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from dataset_ingest.delivery.batches import Batch, Item, Outcome, within_limits
+from dataset_ingest.delivery.buffer import Buffer
+from dataset_ingest.delivery.sending import Sender
+from dataset_ingest.delivery.steps import Answer, NoAnswer, Request, Steps
+from dataset_ingest.delivery.storing import until_stored
+from dataset_ingest.errors import BufferFullError, ClosedError, DatasetError, OutcomeUnknownError, ValidationError
+from dataset_ingest.options import Options
+from dataset_ingest.receipts import Receipt
+from dataset_ingest.schema.datasets import Dataset
+from dataset_ingest.schema.problems import MAX_PROBLEMS, Problem
+from dataset_ingest.schema.records import Refused
+from dataset_ingest.spool import Spool
+from dataset_ingest.version import __version__
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from dataset_ingest.options import OptionArguments
+
+# Records are stored in the order in which they were accepted. So the last receipts tell about all before.
+_MAX_RECEIPTS = 100
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+
+class Client:
+    """The base of both clients."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        dataset: Dataset | Mapping[str, Any] | type,
+        **options: Unpack[OptionArguments],
+    ) -> None:
+        self.dataset = Dataset.of(dataset)
+        self.options = Options(**options)
+        self._http_options: dict[str, Any] = {
+            "base_url": base_url.rstrip("/"),
+            "timeout": self.options.timeout,
+            "headers": {
+                "Authorization": f"Bearer {api_key}",
+                "User-Agent": f"dataset-ingest-client/{__version__} Python/{platform.python_version()}",
+            },
+        }
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with an empty buffer, at first and in a process that was forked."""
+        self._buffer = Buffer(self.options)
+        self._closed = False
+        self._receipts: deque[str] = deque(maxlen=_MAX_RECEIPTS)
+        self._failure: DatasetError | None = None  # the first one since the last flush
+        self._spool = None if self.options.spool is None else Spool(self.options.spool)
+        self._sender = Sender(self.dataset.path, self.dataset.id, self.options)
+        self._spooling = replace(self._sender, journal=self._spool)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("The client is closed.", dataset_id=self.dataset.id)
+
+    def _encode(self, record: Any) -> bytes:
+        """Return a record as JSON text. Raise ValidationError if it does not match the schema."""
+        try:
+            return self.dataset.records.encode(record)
+        except Refused as refused:
+            raise self._invalid([replace(each, index=0) for each in refused.problems]) from None
+
+    def _invalid(self, problems: Sequence[Problem]) -> ValidationError:
+        shown = problems[:MAX_PROBLEMS]
+        return ValidationError(
+            str(shown[0]),
+            problems=shown,
+            truncated=len(problems) > MAX_PROBLEMS,
+            code=shown[0].code,
+            dataset_id=self.dataset.id,
+            indexes=sorted({each.index or 0 for each in shown}),
+        )
+
+    def _sending(self, records: Any) -> Steps[Receipt]:
+        """Return the steps of `send`. Raise ValidationError if a record does not match the schema."""
+        self._check_open()
+        many = records if isinstance(records, (list, tuple)) else [records]
+        problems: list[Problem] = []
+        items: list[Item] = []
+        for index, record in enumerate(many):
+            try:
+                items.append(Item(self.dataset.records.encode(record), index))
+            except Refused as refused:
+                problems += [replace(each, index=index) for each in refused.problems]
+                if len(problems) > MAX_PROBLEMS:
+                    break
+        if problems:
+            raise self._invalid(problems)
+        if not items:
+            raise ValueError("There are no records to send.")
+        return self._sender.send(list(within_limits(items)))
+
+    def _full(self) -> BufferFullError:
+        text = f"The buffer of {self.options.max_buffered_bytes:,} bytes is full: the service takes no more for now."
+        return BufferFullError(text, dataset_id=self.dataset.id, indexes=(0,))
+
+    def _tell(self, outcome: Outcome, items: Sequence[Item]) -> None:
+        """Note the outcome of enqueued records for `flush`, and call the hooks."""
+        try:
+            if isinstance(outcome, DatasetError):
+                if self.options.on_error:
+                    self.options.on_error(outcome, [item.text for item in items])
+                else:
+                    self._failure = self._failure or outcome
+            else:
+                self._receipts.extend(outcome.locations)
+                if self.options.on_accepted:
+                    self.options.on_accepted(outcome)
+        except Exception as error:  # noqa: BLE001  a defect of a hook must not stop the delivery of other records
+            warnings.warn(f"A hook of the client has failed: {error!r}", RuntimeWarning, stacklevel=2)
+
+    def _raise_failure(self) -> None:
+        """Raise the first error of enqueued records since the last flush, if no hook was told."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _storing(self) -> Steps[None]:
+        """Return the steps that wait until the accepted records are in the table."""
+        return until_stored(list(self._receipts), self.dataset.id)
+
+    def _settle_left(self, waiting: Sequence[Item], sending: Sequence[Batch]) -> None:
+        """Settle the records that are still there when the client ends. In a spool, they stay for the next client."""
+        kept = " The spool has kept them, and the next client sends them." if self._spool else ""
+        if waiting:
+            text = f"The client was closed before the records were sent.{kept}"
+            self._settle_all(waiting, ClosedError(text, dataset_id=self.dataset.id, indexes=(0,)))
+        if sending:
+            text = f"The client was closed before the service has confirmed the records.{kept}"
+            unknown = OutcomeUnknownError(text, dataset_id=self.dataset.id, indexes=(0,))
+            self._settle_all([item for batch in sending for item in batch.items], unknown)
+        if self._spool:
+            self._spool.close()
+
+    def _settle_all(self, items: Sequence[Item], error: DatasetError) -> None:
+        for item in items:
+            item.settle(error)
+        self._tell(error, items)
+
+    def _broken(self, error: BaseException) -> OutcomeUnknownError:
+        text = f"The client has failed while it sent the records: {error!r}"
+        return OutcomeUnknownError(text, dataset_id=self.dataset.id, indexes=(0,))
+
+
+def httpx_request(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:
+    """Return a request as httpx sends it."""
+    return http.build_request(request.method, request.path, headers=dict(request.headers), content=request.content)
+
+
+def answered(response: httpx.Response) -> Answer:
+    """Return what httpx has received."""
+    return Answer(response.status_code, response.headers, response.content)
+
+
+def failed(error: httpx.HTTPError) -> NoAnswer:
+    """Return why a request has failed on its way."""
+    return NoAnswer(str(error) or type(error).__name__, was_sent=not isinstance(error, _NOT_SENT))

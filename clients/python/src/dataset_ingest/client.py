@@ -1,0 +1,327 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import httpx
+
+from dataset_ingest.base import Client, answered, failed, httpx_request
+from dataset_ingest.delivery.batches import Batch, Item, Outcome
+from dataset_ingest.delivery.steps import Pause, Reply, Request, Step, Steps
+from dataset_ingest.errors import ClosedError, DatasetError
+from dataset_ingest.receipts import Receipt
+from dataset_ingest.schema.datasets import Dataset
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from dataset_ingest.options import OptionArguments
+
+T = TypeVar("T")
+
+
+class Delivery(Item):
+    """The delivery of an enqueued record. Its methods are those of `concurrent.futures.Future`."""
+
+    __slots__ = ("_callbacks", "_changed", "_outcome")
+
+    def __init__(self, text: bytes, changed: threading.Condition) -> None:
+        super().__init__(text)
+        self._changed = changed
+        self._outcome: Outcome | None = None
+        self._callbacks: list[Callable[[Delivery], object]] | None = None
+
+    def done(self) -> bool:
+        """Return whether the service has answered, or the client has given up."""
+        return self._outcome is not None
+
+    def result(self, timeout: float | None = None) -> Receipt:
+        """Return the receipt of the batch that has the record. Raise its error, or TimeoutError."""
+        outcome = self._wait(timeout)
+        if isinstance(outcome, Receipt):
+            return outcome
+        raise outcome
+
+    def exception(self, timeout: float | None = None) -> DatasetError | None:
+        """Return the error, or None if the record was accepted. Raises TimeoutError."""
+        outcome = self._wait(timeout)
+        return outcome if isinstance(outcome, DatasetError) else None
+
+    def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
+        """Call a function with this delivery once it is done."""
+        with self._changed:
+            if self._outcome is None:
+                self._callbacks = [*(self._callbacks or ()), callback]
+                return
+        callback(self)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Set the outcome, unless there is one."""
+        with self._changed:
+            if self._outcome is not None:
+                return
+            self._outcome = outcome
+            callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback(self)
+
+    def _wait(self, timeout: float | None) -> Outcome:
+        with self._changed:
+            self._changed.wait_for(self.done, timeout)
+        if self._outcome is None:
+            raise TimeoutError("The service has not answered in time. The record is still being delivered.")
+        return self._outcome
+
+
+class DatasetIngestClient(Client):
+    """Sends records to a dataset. It may be used by several threads, and in processes that are forked.
+
+    Args:
+        base_url: The address of the service, like `https://ingest.example.com`.
+        api_key: An API key of the project.
+        dataset: The dataset: `{"id": 13, "fields": {...}}`, a `Dataset`, or a model with `__dataset_id__`.
+        transport: A transport of httpx, for proxies, certificates or tests.
+        options: See `Options`.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        dataset: Dataset | Mapping[str, Any] | type,
+        transport: httpx.BaseTransport | None = None,
+        **options: Unpack[OptionArguments],
+    ) -> None:
+        self._transport = transport
+        super().__init__(base_url=base_url, api_key=api_key, dataset=dataset, **options)
+        _clients.add(self)
+        atexit.register(_at_exit, weakref.ref(self))
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._http = httpx.Client(transport=self._transport, **self._http_options)
+        self._left = self._spool.take_over(self.options.max_batch_records) if self._spool else []
+        for batch in self._left:
+            self._buffer.restore(batch)
+        if self._left:
+            self._start()
+
+    # -- sending
+
+    def send(self, records: Any) -> Receipt:
+        """Send a record, or a list of records, and return the receipt.
+
+        The list is one request, if it is within the limits of the service. It is sent if all its records match the
+        schema.
+
+        Raises:
+            DatasetError: See the classes in `dataset_ingest.errors`. `indexes` says which records are affected.
+        """
+        receipt = self._run(self._sending(records))
+        self._receipts.extend(receipt.locations)
+        return receipt
+
+    def enqueue(self, record: Any) -> Delivery:
+        """Put a record into the buffer, and return its delivery. It is sent in a batch by a thread of the client.
+
+        If there is a spool, the record is in it when this returns.
+
+        Raises:
+            ValidationError: The record does not match the schema.
+            BufferFullError: The buffer is full, and `on_overflow` is "error".
+            ClosedError: The client is closed.
+        """
+        item = Delivery(self._encode(record), self._changed)
+        with self._changed:
+            self._check_open()
+            if not self._buffer.has_room(len(item.text)):
+                self._wait_for_room(len(item.text))
+            if self._spool:
+                self._spool.add(item)
+            if self._buffer.add(item, time.monotonic()):
+                self._changed.notify_all()
+            self._start()
+        return item
+
+    def _wait_for_room(self, size: int) -> None:
+        if self.options.on_overflow == "error":
+            raise self._full()
+        self._changed.wait_for(lambda: self._closed or self._buffer.has_room(size))
+        self._check_open()
+
+    def flush(self, until: Literal["accepted", "stored"] = "accepted", timeout: float | None = None) -> None:
+        """Send all records that were enqueued before, and wait until the service has answered.
+
+        Args:
+            until: With "stored", also wait until the accepted records are in the table.
+            timeout: For how many seconds to wait.
+
+        Raises:
+            DatasetError: Records were not accepted: the first error since the last flush, if there is no hook
+                `on_error`. Each delivery has its own error.
+            TimeoutError: It takes longer. Nothing is lost: the client continues to send.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            number = self._buffer.flush()
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._buffer.is_settled(number), timeout):
+                raise TimeoutError("The service has not answered in time. The records are still being delivered.")
+            self._raise_failure()
+        if until == "stored":
+            self._run(self._storing(), deadline)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Send what is in the buffer, and take no more records.
+
+        Args:
+            timeout: For how many seconds to wait for the service. The default is the option `close_timeout`.
+
+        Raises:
+            DatasetError: Records were not accepted: the first error since the last flush, if there is no hook
+                `on_error`. It is a ClosedError or an OutcomeUnknownError if the time was not enough.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            number = self._buffer.flush()
+            self._changed.notify_all()
+            seconds = self.options.close_timeout if timeout is None else timeout
+            self._changed.wait_for(lambda: self._buffer.is_settled(number), seconds)
+            self._stopping.set()
+            left = self._buffer.abandon()
+        self._settle_left(*left)
+        with self._changed:
+            self._changed.notify_all()  # ends the threads
+        self._http.close()
+        _clients.discard(self)
+        self._raise_failure()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:  # the error of the block is the one to raise
+            _close_quietly(self)
+
+    # -- threads
+
+    def _start(self) -> None:
+        """Start the threads that are missing: at first all of them."""
+        while len(self._threads) < self.options.connections:
+            thread = threading.Thread(target=self._work, name="dataset-ingest", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        """Deliver batches until the client is closed."""
+        changed, buffer, stopping = self._changed, self._buffer, self._stopping
+        try:
+            while not stopping.is_set():
+                with changed:
+                    batch = self._left.pop(0) if self._left else buffer.take(time.monotonic())
+                    if batch is None:
+                        changed.wait(buffer.due_in(time.monotonic()))
+                        continue
+                self._deliver(batch)
+                with changed:
+                    buffer.done(batch)
+                    changed.notify_all()
+        except ClosedError:
+            return
+        finally:
+            self._threads.remove(threading.current_thread())
+
+    def _deliver(self, batch: Batch) -> None:
+        try:
+            self._run(self._spooling.deliver(batch, self._tell))
+        except ClosedError:
+            raise
+        except BaseException as error:  # a full disk, or a defect: the thread ends, and the records are settled
+            self._settle_all(batch.items, self._broken(error))
+            with self._changed:
+                self._buffer.done(batch)
+            raise
+
+    def _tell(self, outcome: Outcome, items: Sequence[Item]) -> None:
+        super()._tell(outcome, items)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _run(self, steps: Steps[T], deadline: float | None = None) -> T:
+        """Take the steps. Raise ClosedError if the client is closed meanwhile, and TimeoutError after the deadline."""
+        reply: Reply = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError("The records are accepted, and not in the table yet.")
+            reply = self._take(step)
+
+    def _take(self, step: Step) -> Reply:
+        if isinstance(step, Request):
+            try:
+                return answered(self._http.send(httpx_request(self._http, step)))
+            except httpx.HTTPError as error:
+                return failed(error)
+        if isinstance(step, Pause):
+            if self._stopping.wait(step.seconds):
+                raise ClosedError("The client was closed.", dataset_id=self.dataset.id)
+        else:
+            step.call()
+        return None
+
+
+_clients: weakref.WeakSet[DatasetIngestClient] = weakref.WeakSet()
+
+
+def _close_quietly(client: DatasetIngestClient) -> None:
+    """Close a client. The hook `on_error` and the deliveries have the errors."""
+    with contextlib.suppress(DatasetError):
+        client.close()
+
+
+def _at_exit(reference: weakref.ref[DatasetIngestClient]) -> None:
+    client = reference()
+    if client is not None:
+        _close_quietly(client)
+
+
+def _in_child() -> None:
+    """Give each client of a forked process its own buffer, threads, connections and spool.
+
+    The records in the buffer are those of the parent, which sends them.
+    """
+    for client in list(_clients):
+        if client._spool:
+            client._spool.leave_to_parent()
+        _connections_of_parent.append(client._http)
+        client._begin()
+
+
+# The child must not close them, because closing could write to sockets that it shares with its parent.
+_connections_of_parent: list[httpx.Client] = []
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,79 @@
+"""Records on their way, and the batches in which they are sent."""
+
+from __future__ import annotations
+
+import gzip
+import secrets
+from collections.abc import Iterator, Sequence
+
+from dataset_ingest.delivery.steps import Request
+from dataset_ingest.errors import DatasetError
+from dataset_ingest.receipts import Receipt
+
+Outcome = Receipt | DatasetError
+
+# The limits of a service with default settings. If its limits are lower, it answers 413, and the batch is halved.
+MAX_RECORDS = 10_000
+MAX_BYTES = 10 * 1024 * 1024 - 1024
+
+_MIN_COMPRESSED_BYTES = 1024
+_FAST = 1  # records repeat themselves, so that higher levels of gzip cost more time than they save
+
+
+class Item:
+    """One record on its way: its JSON text and its place among those that were passed to the client."""
+
+    __slots__ = ("index", "since", "spooled", "text")
+
+    def __init__(self, text: bytes, index: int = 0) -> None:
+        self.text = text
+        self.index = index
+        self.since = 0.0  # when it was enqueued
+        self.spooled = 0  # its ID in the spool
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell the outcome to the program. Only the first outcome counts."""
+
+
+class Batch:
+    """Records that are sent together, under one Idempotency-Key."""
+
+    __slots__ = ("items", "key", "uncertain_since")
+
+    def __init__(self, items: Sequence[Item], key: str = "", uncertain_since: float | None = None) -> None:
+        self.items = items
+        self.key = key or secrets.token_hex(16)
+        self.uncertain_since = uncertain_since  # the Unix time since when the service may have accepted it
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The places of its records among those that were passed to the client."""
+        return tuple(item.index for item in self.items)
+
+    def request(self, path: str) -> Request:
+        """Return the request that sends the batch."""
+        content = b"[%b]" % b",".join([item.text for item in self.items])
+        headers = {"Content-Type": "application/json", "Idempotency-Key": self.key}
+        if len(content) > _MIN_COMPRESSED_BYTES:
+            content = gzip.compress(content, _FAST, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        return Request("POST", path, headers, content)
+
+    def halves(self) -> list[Batch]:
+        """Return the two halves as new batches."""
+        middle = len(self.items) // 2
+        return [Batch(self.items[:middle]), Batch(self.items[middle:])]
+
+
+def within_limits(items: Sequence[Item]) -> Iterator[Batch]:
+    """Yield batches that the service takes, in the order of the records."""
+    part: list[Item] = []
+    size = 0
+    for item in items:
+        if part and (len(part) == MAX_RECORDS or size + len(item.text) + 1 > MAX_BYTES):
+            yield Batch(part)
+            part, size = [], 0
+        part.append(item)
+        size += len(item.text) + 1
+    if part:
+        yield Batch(part)

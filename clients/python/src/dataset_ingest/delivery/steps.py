@@ -1,0 +1,73 @@
+"""The steps that a client takes for the generators of this package, and the replies that it gives.
+
+A generator yields a step, and the client sends it the reply. So the logic is the same for threads and for asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class Request:
+    """Send a request. The reply is an Answer, or NoAnswer."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait for this many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Write:
+    """Call a function that writes to the spool."""
+
+    call: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the service has answered. The names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object of the body, or an empty one if a proxy has sent something else."""
+        try:
+            return msgspec.json.decode(self.content, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return {}
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """The request has failed on its way."""
+
+    reason: str
+    was_sent: bool  # whether the service may have got it
+
+
+Step = Request | Pause | Write
+Reply = Answer | NoAnswer | None
+Result = TypeVar("Result")
+Steps = Generator[Step, Reply, Result]
+
+
+def replied(reply: Reply) -> Answer | NoAnswer:
+    """Return the reply to a request, which is never None."""
+    if reply is None:
+        raise TypeError("A request needs a reply.")
+    return reply

@@ -1,0 +1,121 @@
+"""What can go wrong when records are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dataset_ingest.schema.problems import Problem
+
+
+class DatasetError(Exception):
+    """The base of all errors of the clients. It is also the error for what has no class of its own.
+
+    Attributes:
+        status: The HTTP status, or None if there was no answer.
+        code: A stable code, like `quota_exceeded`.
+        request_id: The `X-Request-Id` of the answer, which the service's log has, too.
+        dataset_id: The dataset, or None for the project's default dataset.
+        indexes: Which records the error is about: their places among the records that were passed to `send`. After
+            `enqueue`, it is always `(0,)`: the record itself.
+        retry_after: The seconds after which the service suggests another attempt.
+        body: The whole answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        dataset_id: int | None = None,
+        indexes: Sequence[int] = (),
+        retry_after: float | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.dataset_id = dataset_id
+        self.indexes = tuple(indexes)
+        self.retry_after = retry_after
+        self.body: Mapping[str, Any] = body or {}
+
+    def __str__(self) -> str:
+        where = "" if self.dataset_id is None else f" (dataset {self.dataset_id})"
+        request = f" [request {self.request_id}]" if self.request_id else ""
+        return f"{self.message}{where}{request}"
+
+
+class ValidationError(DatasetError):
+    """Records do not match the schema. Nothing was sent, or the service has accepted nothing of the batch.
+
+    `problems` lists at most 20 problems, and `truncated` tells whether there are more.
+    """
+
+    def __init__(
+        self, message: str, *, problems: Sequence[Problem] = (), truncated: bool = False, **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.problems = tuple(problems)
+        self.truncated = truncated
+
+    def of_one(self, problems: Sequence[Problem]) -> ValidationError:
+        """Return the error of one enqueued record, with its problems out of those of a batch."""
+        found = tuple(replace(problem, index=0) for problem in problems)
+        return ValidationError(
+            found[0].error,
+            problems=found,
+            status=self.status,
+            code=found[0].code,
+            request_id=self.request_id,
+            dataset_id=self.dataset_id,
+            indexes=(0,),
+            body=self.body,
+        )
+
+
+class AuthenticationError(DatasetError):
+    """The service refuses the API key or the token."""
+
+
+class QuotaExceededError(DatasetError):
+    """The monthly quota has no room for the records. `quota` has the figures, `resets_at` the end of the month."""
+
+    @property
+    def quota(self) -> Mapping[str, Any]:
+        """The limit, what is used, requested and remaining, the period, and when it ends."""
+        found: Mapping[str, Any] = self.body.get("quota", {})
+        return found
+
+    @property
+    def resets_at(self) -> str | None:
+        """When the month of the quota ends, as an RFC 3339 text."""
+        return self.quota.get("resets_at")
+
+
+class RateLimitedError(DatasetError):
+    """The service takes no more requests for now."""
+
+
+class ServiceUnavailableError(DatasetError):
+    """The service could not be reached, or could not take the records. It has certainly not accepted them."""
+
+
+class OutcomeUnknownError(DatasetError):
+    """The client has stopped to retry, and the service may have accepted the records.
+
+    To send them again under another Idempotency-Key may store them twice.
+    """
+
+
+class BufferFullError(DatasetError):
+    """The buffer has no room for the record: the service is away, or slower than the program."""
+
+
+class ClosedError(DatasetError):
+    """The client is closed. With a spool, records that were enqueued before are sent by the next client."""

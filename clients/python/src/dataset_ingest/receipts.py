@@ -1,0 +1,29 @@
+"""The receipt of accepted records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The service has accepted records: it will store each of them exactly once.
+
+    Attributes:
+        dataset_id: The dataset, or None for the project's default dataset.
+        count: How many records it has accepted.
+        locations: Where the service tells whether they are in the table: a path for each request.
+        request_id: The `X-Request-Id` of the last request. The rows have it as `__traceId`.
+        is_repeated: Whether an earlier attempt was accepted, and this was the answer to a repetition.
+    """
+
+    dataset_id: int | None
+    count: int
+    locations: tuple[str, ...] = ()
+    request_id: str | None = None
+    is_repeated: bool = False
+
+    def __add__(self, other: Receipt) -> Receipt:
+        repeated = self.is_repeated or other.is_repeated
+        locations = self.locations + other.locations
+        return Receipt(self.dataset_id, self.count + other.count, locations, other.request_id, repeated)

@@ -1,0 +1,162 @@
+"""Write records as JSON, and check them against a schema by the rules of the service.
+
+One typed decode by msgspec checks a whole record. Only if it refuses does a second reading find every problem.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from dataset_ingest.schema.constraints import type_of
+from dataset_ingest.schema.date_times import FIRST_DAY, LAST_DAY, Timestamp, is_date_time
+from dataset_ingest.schema.explanations import json_type
+from dataset_ingest.schema.field_types import decoder, texts_of
+from dataset_ingest.schema.fields import Field
+from dataset_ingest.schema.problems import MAX_PROBLEMS, Problem, not_an_object, not_json, problems
+
+PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_TOO_DEEP = "The values are nested too deep. At most 900 levels are supported."
+
+# msgspec accepts timestamps that RFC 3339 forbids: an offset without a colon (`+0000`), and a space instead of the T.
+# These are their shapes, with each digit replaced by 0. The search for a fixed text is fast.
+_DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
+_LAX = (b'+0000"', b'-0000"', b"-00 00:")
+_EDGES = (b'"' + FIRST_DAY.encode(), b'"' + LAST_DAY.encode())
+_ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
+
+
+class _AnyObject(Struct, gc=False):
+    """Accepts any JSON object and keeps nothing of it."""
+
+
+def _hook(value: Any) -> Any:
+    """Return what msgspec can encode instead of a value: pydantic's models write their JSON themselves."""
+    if hasattr(value, "model_dump_json"):
+        return Raw(value.model_dump_json(by_alias=True).encode())
+    raise TypeError(f"an object of the type {type(value).__name__} cannot be written as JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_hook).encode
+
+
+class Refused(Exception):
+    """A record does not match its schema. `problems` has at most one more than an error lists."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(str(problems[0]))
+        self.problems = problems
+
+
+class Records:
+    """Encodes and checks the records of one schema."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._types = {field.name: type_of(field) for field in fields}
+        names = {f"f{n}": field.name for n, field in enumerate(fields)}
+        declared: list[Any] = [
+            (attribute, kind.decodes_to, None) if kind.optional else (attribute, kind.decodes_to)
+            for attribute, kind in zip(names, self._types.values(), strict=True)
+        ]
+        record = msgspec.defstruct(
+            "Record",
+            [("timestamp", Timestamp), ("context", _AnyObject), *declared],
+            rename=names,
+            forbid_unknown_fields=True,
+            kw_only=True,
+            gc=False,
+        )
+        self._decode = decoder(record).decode
+        self._date_times = self._timestamps(names)
+
+    def _timestamps(self, names: dict[str, str]) -> msgspec.json.Decoder[Any]:
+        """Return the decoder that reads only the timestamps of a record, as texts."""
+        kinds = {attribute: self._types[name] for attribute, name in names.items() if self._types[name].spelled}
+        found: list[Any] = [("timestamp", str), *((attribute, kind.read, None) for attribute, kind in kinds.items())]
+        return msgspec.json.Decoder(msgspec.defstruct("DateTimes", found, rename={n: names[n] for n in kinds}))
+
+    def encode(self, record: Any) -> bytes:
+        """Return a record as JSON text. Raise Refused if it does not match the schema."""
+        try:
+            text = _encode(record)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise Refused([not_json(_why_not_encoded(error))]) from None
+        if b"null" in text:
+            _check_finite(record)
+        self.check(text)
+        return text
+
+    def check(self, text: bytes) -> None:
+        """Raise Refused if a JSON text is not a record of the schema."""
+        try:
+            self._decode(text)
+        except PARSE_ERRORS:
+            pass
+        else:
+            if (text.isascii() or _is_utf8(text)) and (not _may_be_misread(text) or self._has_date_times(text)):
+                return
+        found = self._problems(text)
+        if found:
+            raise Refused(found)
+
+    def _has_date_times(self, text: bytes) -> bool:
+        values = msgspec.structs.astuple(self._date_times.decode(text))
+        return all(is_date_time(each) for value in values for each in texts_of(value))
+
+    def _problems(self, text: bytes) -> list[Problem]:
+        """Return the problems of a record, or none if a name occurs twice and its last value is right."""
+        try:
+            msgspec.json.decode(text, type=Raw)
+            text.decode()
+            if json_type(text) != "object":
+                return [not_an_object(text)]
+            members = {name: bytes(value) for name, value in msgspec.json.decode(text, type=dict[str, Raw]).items()}
+            return list(islice(problems(self._types, members), MAX_PROBLEMS + 1))
+        except RecursionError:
+            return [not_json(_TOO_DEEP)]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return [not_json(f"{error}.")]
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _may_be_misread(text: bytes) -> bool:
+    """Return whether msgspec may have accepted an invalid timestamp. True may be wrong, False is certain."""
+    if b"\\" in text and b"\\u00" in text and _ESCAPED(text):
+        return True
+    shape = text.translate(_DIGITS_TO_ZERO)
+    return any(each in shape for each in _LAX) or any(each in text for each in _EDGES)
+
+
+def _why_not_encoded(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return _TOO_DEEP
+    if isinstance(error, UnicodeEncodeError):
+        return "A text has half of a surrogate pair, which is not a character."
+    return f"{str(error)[:1].upper()}{str(error)[1:]}."
+
+
+def _check_finite(record: Any) -> None:
+    """Raise Refused if a record has NaN or infinity. msgspec and pydantic would write null for them."""
+    dump = getattr(record, "model_dump", None)
+    plain = dump() if callable(dump) else msgspec.to_builtins(record, enc_hook=_dumped, str_keys=True)
+    try:
+        json.dumps(plain, allow_nan=False, default=lambda value: None)
+    except ValueError:
+        raise Refused([not_json("NaN and Infinity are not JSON numbers.")]) from None
+
+
+def _dumped(value: Any) -> Any:
+    return value.model_dump() if hasattr(value, "model_dump") else None

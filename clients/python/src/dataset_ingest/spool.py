@@ -1,0 +1,191 @@
+"""The spool: records on disk, so that a client that is killed loses nothing that `enqueue` has confirmed.
+
+Each client has a SQLite file of its own in the spool's directory, and holds a lock on it. A client that starts takes
+over the files that are no longer locked: their clients have ended.
+
+A batch and its Idempotency-Key are written before the batch is sent. So a client that takes over a batch sends the same
+records under the same key, and the service recognizes what it has accepted already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dataset_ingest.delivery.batches import Batch, Item, Outcome
+from dataset_ingest.errors import ClosedError, DatasetError
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS batches (key TEXT PRIMARY KEY, uncertain_since REAL);
+CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, batch TEXT, text BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS records_by_batch ON records (batch);
+"""
+_REFUSED = "refused.ndjson"
+# Connections of a parent process. If a child closed them, SQLite would let go of the parent's locks.
+_of_parents: list[sqlite3.Connection] = []
+
+
+class Spool:
+    """The records of one client that the service has not answered yet.
+
+    It survives the end of the process. It survives a power failure, too, except for the last moments: SQLite does not
+    wait for the disk after each record.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._directory = Path(directory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._path = self._directory / f"{os.getpid()}-{secrets.token_hex(4)}.spool"
+        connection = _locked(self._path)
+        if connection is None:
+            raise OSError(f"The spool {self._path} cannot be locked.")
+        self._connection = connection
+        self._closed = False
+
+    # -- enqueued records
+
+    def add(self, item: Item) -> None:
+        """Keep a record. When this returns, the end of the process does not lose it."""
+        with self._lock:
+            cursor = self._connection.execute("INSERT INTO records (text) VALUES (?)", [item.text])
+            item.spooled = cursor.lastrowid or 0
+
+    # -- what the sender notes
+
+    def begin(self, batch: Batch) -> None:
+        """Note a batch with its key, before it is sent."""
+        with self._transaction() as execute:
+            since = batch.uncertain_since or time.time()
+            execute("INSERT OR REPLACE INTO batches VALUES (?, ?)", [batch.key, since])
+            self._assign(batch)
+
+    def not_accepted(self, batch: Batch) -> None:
+        """Note that no attempt so far can have been accepted."""
+        with self._transaction() as execute:
+            execute("UPDATE batches SET uncertain_since = NULL WHERE key = ?", [batch.key])
+
+    def replace(self, batch: Batch, others: Sequence[Batch]) -> None:
+        """Note that the records of a batch that was not accepted are now in other batches."""
+        with self._transaction() as execute:
+            execute("DELETE FROM batches WHERE key = ?", [batch.key])
+            for other in others:
+                execute("INSERT INTO batches VALUES (?, NULL)", [other.key])
+                self._assign(other)
+
+    def settle(self, batch: Batch, outcome: Outcome) -> None:
+        """Forget the records of a batch. Those that were not accepted go to a file for people."""
+        if isinstance(outcome, DatasetError):
+            self._write_refused(batch, outcome)
+        with self._transaction() as execute:
+            execute("DELETE FROM records WHERE batch = ?", [batch.key])
+            execute("DELETE FROM batches WHERE key = ?", [batch.key])
+
+    def _assign(self, batch: Batch) -> None:
+        rows = [(batch.key, item.spooled) for item in batch.items]
+        self._connection.executemany("UPDATE records SET batch = ? WHERE id = ?", rows)
+
+    def _write_refused(self, batch: Batch, error: DatasetError) -> None:
+        said = json.dumps({"error": error.message, "code": error.code, "batch": batch.key})[:-1].encode()
+        lines = b"".join(b'%b, "record": %b}\n' % (said, item.text.replace(b"\n", b" ")) for item in batch.items)
+        with (self._directory / _REFUSED).open("ab") as file:
+            file.write(lines)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        with self._lock:
+            self._check_open()
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection.execute
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    # -- taking over, and the end
+
+    def take_over(self, max_records: int) -> list[Batch]:
+        """Return what clients that have ended have left, in batches, which are now in this client's file.
+
+        If this client is killed meanwhile, two files may have a batch. Both have it under the same key.
+        """
+        found: dict[str, Batch] = {}
+        for path in sorted(self._directory.glob("*.spool")):
+            connection = None if path == self._path else _locked(path)
+            if connection is not None:
+                _assign_keys(connection, max_records)
+                new = {batch.key: batch for batch in _batches(connection) if batch.key not in found}
+                self._keep(new.values())
+                found |= new
+                connection.executescript("DELETE FROM records; DELETE FROM batches;")
+                connection.close()
+                path.unlink(missing_ok=True)
+        return list(found.values())
+
+    def _keep(self, batches: Iterable[Batch]) -> None:
+        with self._transaction() as execute:
+            for batch in batches:
+                execute("INSERT OR REPLACE INTO batches VALUES (?, ?)", [batch.key, batch.uncertain_since])
+                for item in batch.items:
+                    row = [batch.key, item.text]
+                    item.spooled = execute("INSERT INTO records (batch, text) VALUES (?, ?)", row).lastrowid or 0
+
+    def close(self) -> None:
+        """Let go of the file. Delete it if it has no records."""
+        with self._lock:
+            (count,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
+            self._connection.close()
+            self._closed = True
+            if count == 0:
+                self._path.unlink(missing_ok=True)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("The client was closed.")
+
+    def leave_to_parent(self) -> None:
+        """Let a forked process keep the connection of its parent, without ever using or closing it."""
+        _of_parents.append(self._connection)
+
+
+def _locked(path: Path) -> sqlite3.Connection | None:
+    """Return a connection that alone uses the file, or None if another client has it."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError:
+        connection.close()
+        return None
+    connection.executescript(_TABLES)
+    return connection
+
+
+def _assign_keys(connection: sqlite3.Connection, max_records: int) -> None:
+    """Put the records that are in no batch into batches."""
+    rows = connection.execute("SELECT id FROM records WHERE batch IS NULL ORDER BY id").fetchall()
+    connection.execute("BEGIN")
+    for start in range(0, len(rows), max_records):
+        key = secrets.token_hex(16)
+        connection.execute("INSERT INTO batches VALUES (?, NULL)", [key])
+        some = [(key, *row) for row in rows[start : start + max_records]]
+        connection.executemany("UPDATE records SET batch = ? WHERE id = ?", some)
+    connection.execute("COMMIT")
+
+
+def _batches(connection: sqlite3.Connection) -> Iterator[Batch]:
+    for key, since in connection.execute("SELECT key, uncertain_since FROM batches ORDER BY rowid").fetchall():
+        texts = connection.execute("SELECT text FROM records WHERE batch = ? ORDER BY id", [key]).fetchall()
+        if texts:
+            yield Batch([Item(text) for (text,) in texts], key, since)

@@ -1,0 +1,1 @@
+"""Tests of the Python client, as its users install it."""

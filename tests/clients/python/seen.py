@@ -1,0 +1,39 @@
+"""The way of a client to the application in this process, which keeps the requests."""
+
+import gzip
+import json
+from collections.abc import Callable
+
+import httpx
+
+from tests.support.sending.asgi import Transport
+
+
+class Seen(Transport):
+    """The way to the application. It keeps the requests, and may answer in its place."""
+
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response | None] = lambda request: None) -> None:
+        self.requests: list[httpx.Request] = []
+        self.answer = answer
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request."""
+        self.requests.append(request)
+        return self.answer(request) or super().handle_request(request)
+
+    def keys(self) -> list[str]:
+        return [request.headers["idempotency-key"] for request in self.requests]
+
+    def records(self) -> list[int]:
+        """Return how many records each request had."""
+        return [len(json.loads(plain(request))) for request in self.requests]
+
+
+def refuse(request: httpx.Request) -> httpx.Response:
+    """Answer as if there were no server."""
+    raise httpx.ConnectError("connection refused")
+
+
+def plain(request: httpx.Request) -> bytes:
+    body = request.read()
+    return gzip.decompress(body) if request.headers.get("content-encoding") == "gzip" else body
