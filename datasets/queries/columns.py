@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from datasets.queries.query import Column
 from datasets.schemas.fields import Field
+
+if TYPE_CHECKING:  # processes that run queries need no Django
+    from datasets.models import Dataset
 
 # The columns that every table has and a query may name.
 SYSTEM_COLUMNS = (
@@ -53,6 +58,25 @@ AGGREGATES: dict[str, tuple[str, ...]] = {
 # What rows may be grouped and sorted by.
 COMPARABLE = _SCALARS
 BUCKETS = ("minute", "hour", "day", "week", "month")
+
+
+def fields_of(dataset: Dataset) -> list[Field] | None:
+    """Return the fields that a query of a dataset may name: those of its latest version. None if it has no schema.
+
+    Rows of earlier versions are in the table, too. So a field is optional if it was missing or optional in one of
+    them, and an enum has the values of all versions.
+    """
+    versions = [version.field_list() for version in dataset.versions.order_by("-number")]
+    if not versions:
+        return None
+    earlier = [{field.name: field for field in fields} for fields in versions[1:]]
+    return [_over_time(field, [each.get(field.name) for each in earlier]) for field in versions[0]]
+
+
+def _over_time(field: Field, earlier: Sequence[Field | None]) -> Field:
+    optional = field.optional or any(each is None or each.optional for each in earlier)
+    values = dict.fromkeys(value for each in (field, *earlier) if each for value in each.values)
+    return replace(field, optional=optional, values=tuple(values))
 
 
 def queryable(fields: Sequence[Field]) -> dict[str, Column]:

@@ -40,8 +40,8 @@ class Plain:
 
     @property
     def type(self) -> str:
-        """The type of the values."""
-        return self.column.type
+        """The type of the values. `context` is JSON."""
+        return "json" if self.column.type == "context" else self.column.type
 
 
 @dataclass(frozen=True, slots=True)

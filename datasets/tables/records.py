@@ -19,6 +19,7 @@ from config.lazy import deltalake
 from config.lazy import pyarrow as pa
 from datasets.models import Dataset
 from datasets.tables.layout import PARTITION
+from datasets.tables.storage import RecordsUnreadable
 from datasets.tables.table import DatasetTable
 
 BATCH_BYTES = 8 * 1024**2
@@ -27,10 +28,6 @@ _MAX_BATCH_ROWS = 65_536
 # 160 MB.
 _MAX_DECODED_ROWS = 16
 _MAX_DECODED_BYTES = 160 * 1024**2
-
-
-class RecordsUnreadable(OSError):
-    """The table exists, but some of its records cannot be read."""
 
 
 @contextmanager

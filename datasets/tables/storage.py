@@ -15,6 +15,10 @@ class ForeignTable(OSError):
     text = "This table was made for another dataset. Check that DATABASE_URL and STORAGE_URL belong together."
 
 
+class RecordsUnreadable(OSError):
+    """The table exists, but some of its records cannot be read."""
+
+
 def is_directory() -> bool:
     """Return whether tables are in a directory rather than in an object store."""
     return storage_is_directory(settings.STORAGE_URL)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from threading import Timer
+from threading import Event, Thread
 from typing import Any
 
 from config.lazy import duckdb
@@ -14,7 +14,9 @@ from datasets.queries.errors import Problem, QueryTooLarge, QueryTooSlow, Result
 from datasets.queries.execution.snapshot import Snapshot
 from datasets.queries.execution.sql import TABLE, duckdb_type, quoted
 from datasets.queries.query import Column
-from datasets.tables.records import RecordsUnreadable
+from datasets.tables.storage import RecordsUnreadable
+
+_INTERRUPT_SECONDS = 0.05  # between two interrupts
 
 
 @contextmanager
@@ -29,22 +31,32 @@ def connection(snapshot: Snapshot, memory_bytes: int, threads: int, seconds: flo
         "autoload_known_extensions": False,
     }
     database = duckdb.connect(":memory:", config=settings)
-    timer = Timer(seconds, database.interrupt) if seconds else None
+    ended, began = Event(), time.monotonic()
+    watcher = Thread(target=_interrupt, args=(database, seconds, ended), daemon=True)
+    watcher.start()
     try:
-        if timer:
-            timer.start()
         with _translated():
             _confine(database, snapshot)
             yield database
+        if seconds is not None and time.monotonic() - began > seconds:
+            raise QueryTooSlow("The query took longer than it may.")
     finally:
-        if timer:
-            timer.cancel()
+        ended.set()
+        watcher.join()
         database.close()
+
+
+def _interrupt(database: Any, seconds: float | None, ended: Event) -> None:
+    """Interrupt the statements of a connection after a time, again and again: one may begin between two interrupts."""
+    is_over = ended.wait(seconds)
+    while not is_over:
+        database.interrupt()
+        is_over = ended.wait(_INTERRUPT_SECONDS)
 
 
 def _confine(database: Any, snapshot: Snapshot) -> None:
     """Take away the access to files and to the network, except to the snapshot's files, and lock the settings."""
-    if snapshot.is_local:
+    if snapshot.has_plain_paths:
         paths = ", ".join(_literal(path) for path in snapshot.paths())
         database.execute(f"SET allowed_paths = [{paths}]")
     database.execute("SET enable_external_access = false")
@@ -71,7 +83,7 @@ def _translated() -> Iterator[None]:
         raise ResultOutOfRange(
             [Problem("select", "aggregates within their types", "a larger value", detail)]
         ) from failure
-    except (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowException) as failure:
+    except (duckdb.IOException, duckdb.PermissionException, duckdb.InvalidInputException, pa.ArrowException) as failure:
         raise RecordsUnreadable(f"The storage: records cannot be read: {_first_line(failure)}") from failure
 
 
@@ -89,7 +101,7 @@ def attach(database: Any, snapshot: Snapshot, columns: Iterable[Column]) -> None
         nulls = ", ".join(_null(column) for column in wanted.values())
         database.execute(f"CREATE OR REPLACE TEMP VIEW {TABLE} AS SELECT {nulls} WHERE false")
         return
-    source = _local(database, snapshot) if snapshot.is_local else _remote(database, snapshot, wanted)
+    source = _native(database, snapshot) if snapshot.has_plain_paths else _through_arrow(database, snapshot, wanted)
     present = set(source.columns)
     selected = [quoted(name) if name in present else _null(column) for name, column in wanted.items()]
     source.project(", ".join(selected)).create_view(TABLE, replace=True)
@@ -99,16 +111,15 @@ def _null(column: Column) -> str:
     return f"CAST(NULL AS {duckdb_type(column.type)}) AS {quoted(column.name)}"
 
 
-def _local(database: Any, snapshot: Snapshot) -> Any:
-    """Return the relation of Parquet files in a directory, which DuckDB reads itself."""
-    paths = [glob.escape(path) for path in snapshot.paths()]
-    return database.read_parquet(paths, union_by_name=True, hive_partitioning=False)
+def _native(database: Any, snapshot: Snapshot) -> Any:
+    """Return the relation of files that DuckDB reads itself."""
+    return database.read_parquet(snapshot.paths(), union_by_name=True, hive_partitioning=False)
 
 
-def _remote(database: Any, snapshot: Snapshot, wanted: Iterable[str]) -> Any:
-    """Return the relation of Parquet files in an object store, which Arrow reads through delta-rs.
+def _through_arrow(database: Any, snapshot: Snapshot, wanted: Iterable[str]) -> Any:
+    """Return the relation of files in an object store, which Arrow reads through delta-rs.
 
-    DuckDB would need an extension from the network for that. The limits on what is read ahead keep memory small.
+    For them, DuckDB would need an extension from the network. The limits on what is read ahead keep memory small.
     """
     dataset = snapshot.dataset()
     present = [name for name in wanted if name in dataset.schema.names]

@@ -17,6 +17,8 @@ from datasets.schemas.field_types import arrow_timestamp
 from datasets.schemas.fields import Field
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (local times have no time zone)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = (datetime.min - _EPOCH) // _MICROSECOND, (datetime.max - _EPOCH) // _MICROSECOND  # noqa: DTZ901
 
 
 def checked(rows: pa.Table, select: Sequence[Output]) -> pa.Table:
@@ -48,9 +50,8 @@ def _column(found: pa.Array, output: Output, at: str) -> pa.Array:
 
 
 def arrow_type(type_name: str) -> pa.DataType:
-    """Return the Arrow type of a result's type. `context` is the text that was sent."""
-    is_text = type_name in ("context", "enum")
-    return pa.string() if is_text else type_of(Field("", type_name)).arrow()
+    """Return the Arrow type of a result's type."""
+    return pa.string() if type_name == "enum" else type_of(Field("", type_name)).arrow()
 
 
 def _digits(number: Decimal | None) -> int:
@@ -69,8 +70,8 @@ def _moments(starts: pa.Array, zone: ZoneInfo) -> pa.Array:
 
 
 def _moment(microseconds: int, zone: ZoneInfo) -> int:
-    """Return the microseconds since 1970 of a local time. It may lie in the year 0, which Python cannot hold."""
-    since = timedelta(microseconds=microseconds)
-    local = _EPOCH + max(since, datetime.min - _EPOCH)  # noqa: DTZ901  (it gets its time zone below)
+    """Return the microseconds since 1970 of a local time. It may lie in a year that Python cannot hold."""
+    nearest = min(max(microseconds, _FIRST), _LAST)
+    local = _EPOCH + timedelta(microseconds=nearest)
     offset = zone.utcoffset(local.replace(tzinfo=zone)) or timedelta()
-    return microseconds - offset // timedelta(microseconds=1)
+    return microseconds - offset // _MICROSECOND

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config.common.env import storage_is_directory
 from config.lazy import deltalake, pyarrow_dataset
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
-from datasets.models import Dataset
 from datasets.queries.query import Condition, Query
 from datasets.tables import layout
 from datasets.tables.storage import ForeignTable, TableGone, storage_options, table_uri
+
+if TYPE_CHECKING:  # processes that run queries need no Django
+    from datasets.models import Dataset
 
 # Types whose statistics in the log are exact. Other writers cut those of long texts, and ours of decimals are doubles.
 _EXACT = ("number", "integer", "timestamp", "date")
@@ -69,12 +72,12 @@ class Snapshot:
     delta: deltalake.DeltaTable | None = None
 
     @property
-    def is_local(self) -> bool:
-        """Whether the files are in a directory, and not in an object store."""
-        return storage_is_directory(self.uri)
+    def has_plain_paths(self) -> bool:
+        """Whether the files are in a directory, and its name has nothing that DuckDB would take for a pattern."""
+        return storage_is_directory(self.uri) and glob.escape(self.uri) == self.uri
 
     def paths(self) -> list[str]:
-        """Return the paths of the files, if the table is in a directory."""
+        """Return the paths of the files. Call it only if `has_plain_paths`."""
         return [f"{self.uri}/{file.path}" for file in self.files]
 
     def dataset(self) -> pyarrow_dataset.Dataset:

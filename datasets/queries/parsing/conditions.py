@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from datasets.queries.columns import NULL_OPERATORS, operators
@@ -13,6 +13,7 @@ from datasets.queries.query import Column, Condition, Value
 from datasets.schemas.fields import Field
 
 DEFAULT_RANGE = timedelta(days=7)
+_FIRST = datetime.min.replace(tzinfo=UTC)
 MAX_CONDITIONS = 50
 MAX_VALUES = 1000  # of `in` and `not_in`
 
@@ -21,7 +22,7 @@ def read_range(given: Any, problems: Problems, now: datetime) -> tuple[datetime,
     """Return the first and the last timestamp of a query. What is not given is the last 7 days."""
     said = {} if given is MISSING else problems.members("range", given, ("from", "to")) or {}
     end = _moment(said, "to", problems) or now
-    start = _moment(said, "from", problems) or max(end - DEFAULT_RANGE, datetime.min.replace(tzinfo=end.tzinfo))
+    start = _moment(said, "from", problems) or max(end, _FIRST + DEFAULT_RANGE) - DEFAULT_RANGE
     if start > end:
         detail = "“from” is later than “to”." if "to" in said else "“from” lies in the future, and “to” is not given."
         problems.add("range.from", "a time that is not after range.to", said.get("from", MISSING), detail)

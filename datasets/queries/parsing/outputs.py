@@ -139,7 +139,8 @@ class Outputs:
                     found[order.by.name] = order
         if is_plain:
             return tuple(found.values()) or (Order(Plain("timestamp", self._columns["timestamp"]), descending=True),)
-        rest = [Order(each, descending=False) for each in group_by if each.name not in found]
+        sorted_by = [each.by for each in found.values()]
+        rest = [Order(each, descending=False) for each in group_by if each not in sorted_by]
         return (*found.values(), *rest)
 
     def _order(self, at: str, given: Any, known: Mapping[str, Output]) -> Order | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from django.conf import settings
 
 from datasets.queries.engine import Result, run
 from datasets.queries.execution.snapshot import Location
@@ -102,10 +103,12 @@ def store() -> Store:
     return Store()
 
 
-@pytest.fixture
-def orders() -> Store:
-    """Three rows of the first version, then three of the second, in two files."""
+@pytest.fixture(scope="session")
+def orders(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three rows of the first version, then three of the second, in two files. Tests only read it."""
+    before, settings.STORAGE_URL = settings.STORAGE_URL, str(tmp_path_factory.mktemp("orders"))
     store = Store()
+    settings.STORAGE_URL = before
     first = {"active": True, "signup_at": at("2026-06-01T08:00:00+00:00")}
     store.add(
         FIRST_FIELDS,
