@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "decimal that does not fit": (condition("price", "=", "1.005"), "where[0].value", "decimal(10,2)", '"1.005"'),
     "date with a time": (condition("day", "=", "2026-06-10T00:00:00Z"), "where[0].value", "full-date", ""),
     "no UUID": (condition("order", "=", "f81d4fae"), "where[0].value", "UUID", '"f81d4fae"'),
-    "value that an enum does not have": (condition("state", "=", "paied"), "where[0].value", '"open", "paid"', ""),
+    "value that an enum does not have": (condition("state", "=", "paidd"), "where[0].value", '"open", "paid"', ""),
     "element of another type": (condition("sizes", "contains", "1"), "where[0].value", "integer", '"1"'),
     "lone surrogate": (condition("plan", "=", "\ud800"), "where[0].value", "string", '"\\ud800"'),
     "in without an array": (condition("plan", "in", "pro"), "where[0].value", "array of 1 to 1000", '"pro"'),
