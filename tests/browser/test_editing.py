@@ -12,7 +12,6 @@ from datasets.models import Dataset
 from datasets.schemas.fields import Field
 from datasets.tables import records
 from tests.browser.conftest import LogIn
-from tests.browser.support.pages import addresses
 from tests.browser.support.scene import Scene
 from tests.browser.support.site import wait_until
 from tests.datasets.admin.test_samples import REALISTIC
@@ -172,16 +171,3 @@ def test_a_realistic_record_leads_to_a_dataset_that_takes_it(log_in: LogIn, scen
     page.get_by_role("link", name="Try it").click()
     page.click("#ask")
     expect(page.locator("#try-answer [data-status='202']")).to_be_visible()
-
-
-def test_every_page_has_a_skip_link_to_its_main_part(log_in: LogIn, scene: Scene) -> None:
-    page = log_in("admin")
-    for name, path in addresses(scene).items():
-        page.goto(path)
-        assert page.locator("main, [role=main]").count() == 1, name
-    page.goto("/admin/")
-    page.keyboard.press("Tab")
-    expect(page.locator(".ours-skip")).to_be_focused()
-    expect(page.locator(".ours-skip")).to_be_in_viewport()
-    page.keyboard.press("Enter")
-    expect(page.locator("main, [role=main]")).to_be_focused()

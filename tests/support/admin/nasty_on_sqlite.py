@@ -19,4 +19,4 @@ if __name__ == "__main__":
     call_command("migrate", verbosity=0)
     tenant = Tenant("zebra")
     for user in (User.objects.create_superuser("root"), tenant.user):
-        print("\n".join(failures(user, tenant, step=5)))
+        print("\n".join(failures(user, tenant, step=9)))
