@@ -94,15 +94,15 @@ class Statement:
     def _bucket(self, bucket: Bucket) -> str:
         """Return the start of a bucket.
 
-        A minute or an hour is a moment, because when clocks are put back, the same hour of the day comes twice. A
-        longer bucket is a local time: `engine` turns its start into a moment, as only Python finds the first of two
+        In a time zone, a minute or an hour is a moment: when clocks are put back, the same hour of the day comes twice.
+        Any other bucket is a local time. `results` turns it into a moment, because only Python finds the first of two
         midnights.
         """
         column = quoted(bucket.column.name)
-        # The general form is twenty times as slow.
-        is_utc = bucket.timezone == "UTC"
-        zone = "" if is_utc else self.value(bucket.timezone, "string")
-        local = f"make_timestamp(epoch_us({column}))" if is_utc else f"timezone({zone}, {column})"
+        if bucket.timezone == "UTC":  # a quarter of the time of the general form
+            local = f"make_timestamp(epoch_us({column}))"
+        else:
+            local = f"timezone({self.value(bucket.timezone, 'string')}, {column})"
         start = f"date_trunc('{bucket.unit}', {local})"
         return f"({column} - ({local} - {start}))" if is_moment(bucket) else start
 
@@ -138,7 +138,7 @@ class Statement:
 
 def is_moment(bucket: Bucket) -> bool:
     """Return whether a bucket's start comes from SQL as a moment, and not as a local time."""
-    return bucket.unit in ("minute", "hour")
+    return bucket.unit in ("minute", "hour") and bucket.timezone != "UTC"
 
 
 def _after(keys: Sequence[tuple[str, bool]]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -41,10 +42,10 @@ def digest(body: Mapping[str, Any]) -> str:
     """Return what tells a query from others, whatever its limit and its cursor."""
     said = [body.get(name) for name in _BINDING]
     try:
-        text = msgspec.json.encode(said, order="sorted")
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):  # the query is wrong, and refused
+        text = json.dumps(said, sort_keys=True)
+    except (ValueError, TypeError, RecursionError):  # the query is wrong, and refused
         return ""
-    return hashlib.sha256(text).hexdigest()[:32]
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def write(query: Query, after: str, version: int) -> str:

@@ -18,7 +18,7 @@ from datasets.schemas.field_types import FieldType
 from datasets.schemas.fields import Field, shown
 
 MAX_SHOWN = 100
-_MAX_CHARACTERS = 10_000  # of a text in a condition
+MAX_CHARACTERS = 10_000  # of a text in a condition
 
 
 def read_json(text: bytes) -> Any:
@@ -92,7 +92,7 @@ def _json(value: Any) -> bytes:
         return value.encode()
     if isinstance(value, Mapping | list) or value is None:
         return b""
-    if isinstance(value, str) and len(value) > _MAX_CHARACTERS:
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
         return b""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()

@@ -234,3 +234,7 @@ def test_a_query_and_its_errors_can_be_sent_to_another_process() -> None:
     with pytest.raises(InvalidQuery) as refused:
         checked({"limit": 0})
     assert pickle.loads(pickle.dumps(refused.value)).problems == refused.value.problems
+
+
+def test_a_number_may_be_a_large_integer() -> None:
+    assert checked(condition("amount", ">", 10**30)).where[0].values == (1e30,)
