@@ -105,6 +105,14 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     DEFAULT_QUOTA_LIMIT: Annotated[int, Meta(ge=-1)] = -1
     USAGE_FLUSH_SECONDS: Seconds = 10.0
 
+    # -- queries
+
+    # The limits of one query: its time, and the memory that its process takes for it.
+    QUERY_TIMEOUT_SECONDS: Seconds = 10.0
+    QUERY_MEMORY_BYTES: Annotated[int, Meta(ge=64 * 1024**2)] = 256 * 1024**2
+    # How many queries of a project a machine takes at the same time. Further ones get 429.
+    QUERY_CONCURRENCY: Positive = 4
+
     # -- workers
 
     DISPATCH_SECONDS: Seconds = 0.5

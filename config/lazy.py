@@ -61,3 +61,9 @@ def import_for_drains() -> None:
     """Import now what a drain uses, so that the first one does not wait for it."""
     for name in ("deltalake", "numpy", "pyarrow", "pyarrow.compute"):
         import_module(name)
+
+
+def import_for_queries() -> None:
+    """Import now what a query uses, so that the first one does not wait for it."""
+    for name in ("deltalake", "duckdb", "pyarrow", "pyarrow.compute"):
+        import_module(name)

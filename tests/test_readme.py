@@ -11,6 +11,7 @@ from config.common import errors as config_errors
 from config.common.errors import ApiError
 from config.environment import Environment
 from datasets.api import errors as api_errors
+from datasets.api.queries import errors as query_errors
 from datasets.contracts import contract, keys
 from datasets.management.commands import create_demo
 from datasets.schemas.constraints import CONSTRAINTS
@@ -47,7 +48,7 @@ def commands() -> set[str]:
 
 def test_every_error_of_the_code_is_in_the_table() -> None:
     assert {
-        module.__name__ for module in (config_errors, contract, keys, api_errors, ingest_errors)
+        module.__name__ for module in (config_errors, contract, keys, api_errors, query_errors, ingest_errors)
     }  # all are imported
     both = table("errors") + table("management-errors")
     documented = {(int(status), text, code.strip("`")) for status, text, code, _ in both}

@@ -24,6 +24,7 @@ _OURS = (
     "redis",
     "logs",
     "static",
+    "queries",
     "supervisor",
     "tables",
     "up.lock",

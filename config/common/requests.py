@@ -13,6 +13,8 @@ from config.common.errors import InvalidIdempotencyKey
 # In a request's environ if its user is logged in, or has just logged in: the session's key, or the digest of the
 # personal access token. See config.web.share.
 LOGGED_IN = "admin.logged_in"
+# In a request's environ if it may take long: a function that returns whether the client has disconnected.
+IS_GONE = "web.is_gone"
 
 # Visible ASCII only: an ID goes into a header and a column, which must not hold line breaks or controls.
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}").fullmatch

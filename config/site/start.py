@@ -18,6 +18,8 @@ from redis.exceptions import RedisError
 from config.common import clock
 from datasets.access import projects_of
 from datasets.models import Dataset, Project
+from datasets.queries import figures
+from datasets.queries.figures import SlowQuery
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import health, heartbeat, statistics
 from ingest.monitoring.statistics import Traffic
@@ -56,6 +58,7 @@ class Card:
         default_factory=list
     )  # code, requests, percent of the most frequent code's requests
     first_dataset: Dataset | None = None
+    slow: list[SlowQuery] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -127,7 +130,7 @@ def _each(shown: Sequence[Project], span: str) -> list[Card]:
         of_project[project_id].append(dataset_id)
     traffic = statistics.traffic([dataset_id for datasets in of_project.values() for dataset_id in datasets])
     limits = quotas.current_many(project.owner_id for project in shown)
-    held = _held(ids)
+    held, slow = _held(ids), figures.slow(ids)
     now, moment = statistics.this_hour(), clock.now()
     cards = []
     for project in shown:
@@ -143,6 +146,7 @@ def _each(shown: Sequence[Project], span: str) -> list[Card]:
                 bars=_bars(total.by_hour, span),
                 refused=_refused(project.pk, span),
                 first_dataset=Dataset(pk=of_project[project.pk][0]) if of_project[project.pk] else None,
+                slow=slow[project.pk],
             )
         )
     return cards

@@ -1,6 +1,7 @@
 """The admin, its static files and the management API: Django's own WSGI handler, called in threads."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from django.http import HttpRequest
 
 from config.common import loop
 from config.common.errors import ApiError, to_response
-from config.common.requests import request_id
+from config.common.requests import IS_GONE, request_id
 from config.common.threads import Lane
 from config.web import share
 from datasets.api.errors import ServiceUnavailable
@@ -30,7 +31,9 @@ _handler = WSGIHandler()
 _PAGES = Lane("admin", settings.ADMIN_THREADS)
 _CALLS = Lane("management", share.MANAGEMENT_API.threads)
 _FILES = Lane("static", 2)
+_QUERIES = Lane("queries", share.QUERIES.threads)
 _STREAMS = Lane("streams", max(2, settings.ADMIN_THREADS // 2))
+_IS_QUERY = re.compile("/query/?$").search
 
 
 @dataclass(slots=True)
@@ -83,14 +86,25 @@ async def _call_of_api(environ: dict[str, Any], receive: Receive, hold: Hold) ->
         if not visitor.is_welcome():
             raise ServiceUnavailable(_BUSY)
         environ["wsgi.input"] = BytesIO(await _body(environ, receive, hold))
-        async with share.MANAGEMENT_API.place() as place:
+        is_query = environ["REQUEST_METHOD"] == "POST" and _IS_QUERY(environ["PATH_INFO"])
+        async with (share.QUERIES if is_query else share.MANAGEMENT_API).place() as place:
             if not place:
                 raise ServiceUnavailable(_BUSY)
-            answer = await _CALLS.run(_whole_or_stream, environ)
+            answer = await (_query(environ, receive) if is_query else _CALLS.run(_whole_or_stream, environ))
     except ApiError as refusal:
         return _refused(environ, refusal)
     visitor.charge(environ, answer.seconds)
     return answer
+
+
+async def _query(environ: dict[str, Any], receive: Receive) -> Answer:
+    """Return Django's answer to a query, which is canceled if the client disconnects."""
+    gone = asyncio.ensure_future(_until_gone(receive))
+    environ[IS_GONE] = gone.done
+    try:
+        return await _QUERIES.run(_whole_or_stream, environ)
+    finally:
+        gone.cancel()
 
 
 def _refused(environ: dict[str, Any], refusal: ApiError) -> Answer:

@@ -11,6 +11,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
+from rest_framework.permissions import BasePermission
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -91,7 +92,7 @@ class ManagementView(GenericAPIView[Any]):
     """A view that personal access tokens open, and whose errors have the form of the ingest API's."""
 
     authentication_classes = (PersonalTokenAuthentication,)
-    permission_classes = (ScopePermission,)
+    permission_classes: Sequence[type[BasePermission]] = (ScopePermission,)
     parser_classes = (JsonParser,)
     content_negotiation_class = AlwaysJson
     pagination_class = Pages

@@ -5,6 +5,7 @@ from django.urls import re_path
 from datasets.api.datasets import DatasetsView, DatasetView
 from datasets.api.keys import KeysView, KeyView
 from datasets.api.projects import ProjectsView
+from datasets.api.queries.views import QueryView
 from datasets.api.schemas import SchemaVersionsView, SchemaView
 
 _PROJECT = "(?P<project_slug>[^/]+)"
@@ -14,9 +15,11 @@ urlpatterns = [
     re_path(r"^projects/?$", ProjectsView.as_view()),
     re_path(rf"^datasets/{_PROJECT}/?$", DatasetsView.as_view()),
     re_path(rf"^datasets/{_PROJECT}/schema/?$", SchemaView.as_view()),
+    re_path(rf"^datasets/{_PROJECT}/query/?$", QueryView.as_view()),
     re_path(rf"^datasets/{_DATASET}/?$", DatasetView.as_view()),
     re_path(rf"^datasets/{_DATASET}/schema/?$", SchemaView.as_view()),
     re_path(rf"^datasets/{_DATASET}/schema/versions/?$", SchemaVersionsView.as_view()),
+    re_path(rf"^datasets/{_DATASET}/query/?$", QueryView.as_view()),
     re_path(rf"^keys/{_PROJECT}/?$", KeysView.as_view()),
     re_path(rf"^keys/{_PROJECT}/(?P<key_id>[^/]+)/?$", KeyView.as_view()),
 ]

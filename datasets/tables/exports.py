@@ -8,15 +8,17 @@ import itertools
 import re
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_csv, pyarrow_parquet
-from datasets.models import Dataset
 from datasets.tables.layout import is_version
+
+if TYPE_CHECKING:  # query processes run without Django's models
+    from datasets.models import Dataset
 
 Batches = Iterator["pa.RecordBatch"]
 Writer = Callable[[Batches], Iterator[bytes]]
@@ -66,10 +68,11 @@ _encoder = msgspec.json.Encoder()
 def ndjson(source: Batches) -> Iterator[bytes]:
     """Yield one JSON object per line, with characters that a terminal acts on as JSON escapes."""
     for batch in source:
-        yield _without_controls(_encoder.encode_lines(rows(batch)))
+        yield without_controls(_encoder.encode_lines(rows(batch)))
 
 
-def _without_controls(lines: bytes) -> bytes:
+def without_controls(lines: bytes) -> bytes:
+    """Return lines of JSON with JSON escapes in place of the characters that a terminal acts on."""
     return _ACTIVE.sub(_escaped, lines) if any(begin in lines for begin in _ACTIVE_BEGINS) else lines
 
 
@@ -89,7 +92,7 @@ def ndjson_to_send(source: Batches, json_columns: Collection[str] = ()) -> Itera
     for batch in source:
         ours = [each.name for each in batch.schema if each.name in _NOT_SENT or is_version(each.name, each.type)]
         sent = [_as_sent(row, ("context", *json_columns)) for row in rows(batch.drop_columns(ours))]
-        yield _without_controls(_encoder.encode_lines(sent))
+        yield without_controls(_encoder.encode_lines(sent))
 
 
 _NOT_SENT = {"id", "project_id", "dataset_id", "ingested_at", "__traceId"}

@@ -12,15 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from config.lazy import deltalake
 from config.lazy import pyarrow as pa
-from datasets.models import Dataset
 from datasets.tables.layout import PARTITION
 from datasets.tables.storage import RecordsUnreadable
 from datasets.tables.table import DatasetTable
+
+if TYPE_CHECKING:  # query processes run without Django's models
+    from datasets.models import Dataset
 
 BATCH_BYTES = 8 * 1024**2
 _MAX_BATCH_ROWS = 65_536

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from config.lazy import deltalake
 from config.lazy import pyarrow as pa
-from datasets.models import Dataset
 from datasets.schemas.fields import Field
 from datasets.tables import commits, data_files, layout, log
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.log import Head
 from datasets.tables.storage import ForeignTable, TableGone, is_directory, storage_options, table_uri
+
+if TYPE_CHECKING:  # query processes run without Django's models
+    from datasets.models import Dataset
 
 # Tables that a process keeps open. One in a directory takes 2 KB, one in an object store 100 KB for delta-rs's handle.
 _MAX_HEADS = 20_000

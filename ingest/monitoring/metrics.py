@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from config.common import redis
+from datasets.queries import figures
 from ingest.monitoring import heartbeat, memory
 from ingest.monitoring.refusals import REJECTED_RECORDS
 from ingest.queue import redis_keys, turns
@@ -62,6 +63,18 @@ class _RedisCollector(Collector):
         yield _counter(
             "ingest_rejected_records", "Bad records in lenient batches whose other records were accepted.", rejected
         )
+        yield from _queries()
+
+
+def _queries() -> Iterator[Metric]:
+    """Yield the figures of queries, of which clients wait for some seconds."""
+    totals = figures.totals()
+    yield _counter("ingest_queries", "Queries that were answered with a result.", totals.count)
+    yield _counter("ingest_query_seconds", "Seconds that clients have waited for queries.", totals.seconds)
+    refused = CounterMetricFamily("ingest_refused_queries", "Refused queries by error code.", labels=["code"])
+    for code, count in sorted(totals.refused.items()):
+        refused.add_metric([code], count)
+    yield refused
 
 
 def _processes() -> Iterator[Metric]:

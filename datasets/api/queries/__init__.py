@@ -1,0 +1,1 @@
+"""Queries over HTTP, as a part of the management API."""

@@ -1,0 +1,117 @@
+"""Run a query for a client: hold its project's place, and send what the query process has written."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from django.conf import settings
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from config.common.errors import ApiError, InternalError
+from datasets.api.errors import ServiceUnavailable
+from datasets.api.queries.errors import InvalidQuery, QueryTooLarge, QueryTooSlow, TooManyQueries
+from datasets.queries import errors as causes
+from datasets.queries.processes import places, pool
+from datasets.queries.processes.messages import Failure, Job, Outcome
+from datasets.queries.processes.places import Place
+
+_PART_BYTES = 256 * 1024
+
+_OTHERS = "Queries of other projects use all processors of this server. Send the query again later."
+_ENDED = "The process that ran the query has ended. Send the query again."
+_LESS = "Choose a shorter range, select fewer fields, or group by fields with fewer values."
+
+
+def answer(project_id: int, job: Job, is_canceled: Callable[[], bool]) -> HttpResponseBase:
+    """Run a query, and return the response with its result.
+
+    Raises:
+        InvalidQuery: The query has no result, because a sum is too large, for example.
+        QueryTooSlow: It has reached the time limit.
+        QueryTooLarge: It has reached the memory limit.
+        TooManyQueries: The project runs too many queries now, or other projects do.
+        ServiceUnavailable: The table cannot be read, or the process has ended.
+        QueryCanceled: The client has disconnected.
+    """
+    limit = settings.QUERY_CONCURRENCY
+    place = places.take(f"project_{project_id}", limit)
+    if place is None:
+        detail = f"The project runs {limit} queries already, the maximum. Wait for one of them, then send this again."
+        raise TooManyQueries({"detail": detail, "limit": limit})
+    file = tempfile.TemporaryFile(dir=places.folder())  # noqa: SIM115  # the response closes it
+    try:
+        with _as_refusals():
+            outcome = pool.POOL.run(job, file, is_canceled)
+        if outcome.failure is not None:
+            raise _refusal(outcome)
+        return _response(file, place, job, outcome)
+    except BaseException:
+        file.close()
+        place.release()
+        raise
+
+
+@contextmanager
+def _as_refusals() -> Iterator[None]:
+    try:
+        yield
+    except causes.QueryTooSlow as slow:
+        limit = settings.QUERY_TIMEOUT_SECONDS
+        raise QueryTooSlow({"detail": f"It was stopped after {limit:g} seconds. {_LESS}", "limit": limit}) from slow
+    except causes.QueryTooLarge as large:
+        raise _too_large() from large
+    except pool.NoProcessor as busy:
+        raise TooManyQueries({"detail": _OTHERS}) from busy
+    except pool.ProcessEnded as ended:
+        raise ServiceUnavailable({"detail": _ENDED}) from ended
+
+
+def _too_large() -> ApiError:
+    limit = settings.QUERY_MEMORY_BYTES
+    return QueryTooLarge({"detail": f"It needs more than {limit:,} bytes of memory. {_LESS}", "limit": limit})
+
+
+def _refusal(outcome: Outcome) -> ApiError:
+    """Return the error for a query that has failed in its process."""
+    match outcome.failure:
+        case Failure.INVALID:
+            return InvalidQuery(outcome.details)
+        case Failure.TOO_LARGE:
+            return _too_large()
+        case Failure.UNREADABLE:
+            return ServiceUnavailable(outcome.details)
+    return InternalError()
+
+
+def _response(file: IO[bytes], place: Place, job: Job, outcome: Outcome) -> HttpResponseBase:
+    """Return a response that closes the file and releases the place when it is sent."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    response: HttpResponseBase
+    if size <= _PART_BYTES:
+        response = HttpResponse(file.read())
+        file.close()
+        place.release()
+    else:
+        response = StreamingHttpResponse(_Parts(file, place))
+    for name, value in {"Content-Type": job.media_type, "Content-Length": str(size), **outcome.headers}.items():
+        response[name] = value
+    return response
+
+
+class _Parts:
+    """The parts of a result. It holds the project's place until it is closed, so that the files stay few."""
+
+    def __init__(self, file: IO[bytes], place: Place) -> None:
+        self._file, self._place = file, place
+
+    def __iter__(self) -> Iterator[bytes]:
+        while part := self._file.read(_PART_BYTES):
+            yield part
+
+    def close(self) -> None:
+        """Close the file and release the place. Django calls this at the end of the response."""
+        self._file.close()
+        self._place.release()

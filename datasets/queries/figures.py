@@ -1,0 +1,99 @@
+"""Figures of queries, in Redis: for metrics, and the slow queries of each project for the admin.
+
+Redis keys
+    queries               hash: `count`, `microseconds`, and `refused:<code>` of all projects
+    slow_queries:<id>     list: the latest slow queries of a project as MessagePack, newest first
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+from django_redis.exceptions import ConnectionInterrupted
+from redis.exceptions import RedisError
+
+from config.common import clock, redis
+
+logger = logging.getLogger(__name__)
+
+SLOW_SECONDS = 1.0
+_ALL = "queries"
+_KEPT = 10
+_KEPT_SECONDS = 7 * 24 * 3600
+
+
+class SlowQuery(msgspec.Struct, frozen=True):
+    """A query that has taken more than SLOW_SECONDS.
+
+    Attributes:
+        at: When it has ended, in milliseconds since the epoch.
+        dataset_id: The dataset.
+        seconds: How long the client has waited.
+        who: The user and the token.
+        code: Empty, or the code of the error that it has ended with.
+    """
+
+    at: int
+    dataset_id: int
+    seconds: float
+    who: str
+    code: str = ""
+
+    @property
+    def ended(self) -> datetime:
+        """When it has ended."""
+        return datetime.fromtimestamp(self.at / 1000, UTC)
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(SlowQuery).decode
+
+
+def _slow(project_id: int) -> str:
+    return f"slow_queries:{project_id}"
+
+
+def note(project_id: int, query: SlowQuery) -> None:
+    """Count a query that has ended, and keep it if it was slow. Does nothing if Redis does not answer."""
+    try:
+        with redis.client().pipeline(transaction=False) as pipe:
+            pipe.hincrby(_ALL, f"refused:{query.code}" if query.code else "count", 1)
+            pipe.hincrby(_ALL, "microseconds", int(query.seconds * 1e6))
+            if query.seconds > SLOW_SECONDS:
+                pipe.lpush(_slow(project_id), _pack(query))
+                pipe.ltrim(_slow(project_id), 0, _KEPT - 1)
+                pipe.expire(_slow(project_id), _KEPT_SECONDS)
+            pipe.execute()
+    except (RedisError, ConnectionInterrupted, OSError) as failure:
+        logger.debug("a query was not counted: %s", failure)
+
+
+@dataclass(slots=True)
+class Totals:
+    """The queries of all projects since Redis was set up."""
+
+    count: int = 0
+    seconds: float = 0.0
+    refused: dict[str, int] = field(default_factory=dict)  # by error code
+
+
+def totals() -> Totals:
+    """Return the totals. Raises RedisError."""
+    found = {name.decode(): int(value) for name, value in redis.client().hgetall(_ALL).items()}
+    refused = {name.partition(":")[2]: value for name, value in found.items() if name.startswith("refused:")}
+    return Totals(found.get("count", 0), found.get("microseconds", 0) / 1e6, refused)
+
+
+def slow(project_ids: Sequence[int]) -> dict[int, list[SlowQuery]]:
+    """Return the slow queries of the last week by project, newest first. Raises RedisError."""
+    with redis.client().pipeline(transaction=False) as pipe:
+        for project_id in project_ids:
+            pipe.lrange(_slow(project_id), 0, -1)
+        found = pipe.execute()
+    oldest = clock.milliseconds() - _KEPT_SECONDS * 1000
+    return {
+        project_id: [each for each in map(_unpack, packed) if each.at > oldest]
+        for project_id, packed in zip(project_ids, found, strict=True)
+    }

@@ -1,0 +1,41 @@
+"""Places that queries hold: some for each project, and one for each processor of this machine.
+
+A place is a locked file in DATA_DIR/queries. The kernel unlocks it when the process that holds it ends, even if it is
+killed. So no place is lost, and all web processes of a machine count together.
+"""
+
+import fcntl
+import os
+import weakref
+from pathlib import Path
+
+from django.conf import settings
+
+
+class Place:
+    """A place that is taken until `release`."""
+
+    def __init__(self, descriptor: int) -> None:
+        # Also releases the place if an error loses the object.
+        self.release = weakref.finalize(self, os.close, descriptor)
+
+
+def folder() -> Path:
+    """Return the directory of the places."""
+    path: Path = settings.DATA_DIR / "queries"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def take(name: str, count: int) -> Place | None:
+    """Return one of the `count` places with this name, or None if all are taken."""
+    directory = folder()
+    for number in range(count):
+        descriptor = os.open(directory / f"{name}.{number}", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        else:
+            return Place(descriptor)
+    return None
