@@ -21,21 +21,26 @@ MakeClient = Callable[..., DatasetIngestClient]
 
 
 @pytest.fixture
-def make_client(key: ApiKey, dataset: Dataset) -> Iterator[MakeClient]:
+def arguments(key: ApiKey, dataset: Dataset) -> dict[str, Any]:
+    """Return the arguments for a client of the application in this process."""
+    return {
+        "base_url": "http://testserver",
+        "api_key": issue_token(key),
+        "dataset": {"id": dataset.pk, "fields": FIELDS},
+        "transport": Transport(),
+        "close_timeout": 0.5,
+        "min_backoff": 0.01,
+        "flush_interval": 0.05,
+    }
+
+
+@pytest.fixture
+def make_client(arguments: dict[str, Any]) -> Iterator[MakeClient]:
     """Make clients of the application in this process. They are closed after the test."""
     made: list[DatasetIngestClient] = []
 
     def make(**options: Any) -> DatasetIngestClient:
-        given = {
-            "base_url": "http://testserver",
-            "api_key": issue_token(key),
-            "dataset": {"id": dataset.pk, "fields": FIELDS},
-            "transport": Transport(),
-            "close_timeout": 0.5,
-            "min_backoff": 0.01,
-            "flush_interval": 0.05,
-        }
-        client = DatasetIngestClient(**{**given, **options})
+        client = DatasetIngestClient(**{**arguments, **options})
         made.append(client)
         return client
 

@@ -1,5 +1,6 @@
 """The way of a client to the application in this process, which keeps the requests."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import Callable
@@ -27,6 +28,18 @@ class Seen(Transport):
     def records(self) -> list[int]:
         """Return how many records each request had."""
         return [len(json.loads(plain(request))) for request in self.requests]
+
+
+class AsyncSeen(httpx.AsyncBaseTransport):
+    """The same for an async client."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request, in a thread."""
+        answer = await asyncio.to_thread(self.seen.handle_request, request)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.read())
 
 
 def refuse(request: httpx.Request) -> httpx.Response:

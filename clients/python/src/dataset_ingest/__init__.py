@@ -1,5 +1,6 @@
 """Clients of the dataset ingest service."""
 
+from dataset_ingest.aio import AsyncDatasetIngestClient
 from dataset_ingest.client import DatasetIngestClient, Delivery
 from dataset_ingest.errors import (
     AuthenticationError,
@@ -18,6 +19,7 @@ from dataset_ingest.schema.problems import Problem
 from dataset_ingest.version import __version__
 
 __all__ = [
+    "AsyncDatasetIngestClient",
     "AuthenticationError",
     "BufferFullError",
     "ClosedError",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import platform
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,8 +38,30 @@ _MAX_RECEIPTS = 100
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
+# The open clients of this process, and the HTTP clients of its parent.
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_of_parent: list[httpx.Client | httpx.AsyncClient] = []
+
+
+def _at_exit(reference: weakref.ref[Client]) -> None:
+    client = reference()
+    if client is not None and client in _clients:
+        client._at_exit()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Client:
     """The base of both clients."""
+
+    _http: httpx.Client | httpx.AsyncClient
 
     def __init__(
         self,
@@ -57,6 +82,8 @@ class Client:
             },
         }
         self._begin()
+        _clients.add(self)
+        atexit.register(_at_exit, weakref.ref(self))
 
     def _begin(self) -> None:
         """Begin with an empty buffer, at first and in a process that was forked."""
@@ -67,6 +94,24 @@ class Client:
         self._spool = None if self.options.spool is None else Spool(self.options.spool)
         self._sender = Sender(self.dataset.path, self.dataset.id, self.options)
         self._spooling = replace(self._sender, journal=self._spool)
+        # What clients that have ended have left in the spool.
+        self._left = self._spool.take_over(self.options.max_batch_records) if self._spool else []
+        for batch in self._left:
+            self._buffer.restore(batch)
+
+    def _after_fork(self) -> None:
+        """Begin anew in a process that was forked. The records in the buffer are those of the parent, which sends them.
+
+        The child neither uses nor closes the connections that it shares with its parent.
+        """
+        _of_parent.append(self._http)
+        if self._spool:
+            self._spool.leave_to_parent()
+        self._begin()
+
+    def _at_exit(self) -> None:
+        """Send what is in the buffer when the program ends without `close`."""
+        raise NotImplementedError
 
     def _check_open(self) -> None:
         if self._closed:
@@ -150,6 +195,7 @@ class Client:
             self._settle_all([item for batch in sending for item in batch.items], unknown)
         if self._spool:
             self._spool.close()
+        _clients.discard(self)
 
     def _settle_all(self, items: Sequence[Item], error: DatasetError) -> None:
         for item in items:

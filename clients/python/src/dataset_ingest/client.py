@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -16,7 +13,7 @@ import httpx
 
 from dataset_ingest.base import Client, answered, failed, httpx_request
 from dataset_ingest.delivery.batches import Batch, Item, Outcome
-from dataset_ingest.delivery.steps import Pause, Reply, Request, Step, Steps
+from dataset_ingest.delivery.steps import Pause, Reply, Request, Step, Steps, drive
 from dataset_ingest.errors import ClosedError, DatasetError
 from dataset_ingest.receipts import Receipt
 from dataset_ingest.schema.datasets import Dataset
@@ -93,6 +90,8 @@ class DatasetIngestClient(Client):
         options: See `Options`.
     """
 
+    _http: httpx.Client
+
     def __init__(
         self,
         *,
@@ -104,8 +103,6 @@ class DatasetIngestClient(Client):
     ) -> None:
         self._transport = transport
         super().__init__(base_url=base_url, api_key=api_key, dataset=dataset, **options)
-        _clients.add(self)
-        atexit.register(_at_exit, weakref.ref(self))
 
     def _begin(self) -> None:
         super()._begin()
@@ -113,9 +110,6 @@ class DatasetIngestClient(Client):
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._http = httpx.Client(transport=self._transport, **self._http_options)
-        self._left = self._spool.take_over(self.options.max_batch_records) if self._spool else []
-        for batch in self._left:
-            self._buffer.restore(batch)
         if self._left:
             self._start()
 
@@ -208,7 +202,6 @@ class DatasetIngestClient(Client):
         with self._changed:
             self._changed.notify_all()  # ends the threads
         self._http.close()
-        _clients.discard(self)
         self._raise_failure()
 
     def __enter__(self) -> Self:
@@ -220,7 +213,12 @@ class DatasetIngestClient(Client):
         if kind is None:
             self.close()
         else:  # the error of the block is the one to raise
-            _close_quietly(self)
+            self._at_exit()
+
+    def _at_exit(self) -> None:
+        """Close the client. The deliveries and the hook `on_error` have the errors."""
+        with contextlib.suppress(DatasetError):
+            self.close()
 
     # -- threads
 
@@ -268,16 +266,13 @@ class DatasetIngestClient(Client):
 
     def _run(self, steps: Steps[T], deadline: float | None = None) -> T:
         """Take the steps. Raise ClosedError if the client is closed meanwhile, and TimeoutError after the deadline."""
-        reply: Reply = None
-        while True:
-            try:
-                step = steps.send(reply)
-            except StopIteration as end:
-                result: T = end.value
-                return result
+
+        def take(step: Step) -> Reply:
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError("The records are accepted, and not in the table yet.")
-            reply = self._take(step)
+            return self._take(step)
+
+        return drive(steps, take)
 
     def _take(self, step: Step) -> Reply:
         if isinstance(step, Request):
@@ -291,37 +286,3 @@ class DatasetIngestClient(Client):
         else:
             step.call()
         return None
-
-
-_clients: weakref.WeakSet[DatasetIngestClient] = weakref.WeakSet()
-
-
-def _close_quietly(client: DatasetIngestClient) -> None:
-    """Close a client. The hook `on_error` and the deliveries have the errors."""
-    with contextlib.suppress(DatasetError):
-        client.close()
-
-
-def _at_exit(reference: weakref.ref[DatasetIngestClient]) -> None:
-    client = reference()
-    if client is not None:
-        _close_quietly(client)
-
-
-def _in_child() -> None:
-    """Give each client of a forked process its own buffer, threads, connections and spool.
-
-    The records in the buffer are those of the parent, which sends them.
-    """
-    for client in list(_clients):
-        if client._spool:
-            client._spool.leave_to_parent()
-        _connections_of_parent.append(client._http)
-        client._begin()
-
-
-# The child must not close them, because closing could write to sockets that it shares with its parent.
-_connections_of_parent: list[httpx.Client] = []
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)

@@ -73,9 +73,9 @@ class Buffer:
         return batch
 
     def restore(self, batch: Batch) -> None:
-        """Count a batch that a spool has kept as one that is being sent."""
+        """Count a batch that a spool has kept as one that is being sent, before all others."""
         size = sum(len(item.text) for item in batch.items)
-        self._sending[batch] = (self._first, size)
+        self._sending[batch] = (-1, size)
         self._bytes += size
 
     def done(self, batch: Batch) -> None:

@@ -71,3 +71,15 @@ def replied(reply: Reply) -> Answer | NoAnswer:
     if reply is None:
         raise TypeError("A request needs a reply.")
     return reply
+
+
+def drive(steps: Steps[Result], take: Callable[[Step], Reply]) -> Result:
+    """Take the steps of a generator, and return its result."""
+    reply: Reply = None
+    while True:
+        try:
+            step = steps.send(reply)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        reply = take(step)

@@ -1,0 +1,256 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import httpx
+
+from dataset_ingest.base import Client, answered, failed, httpx_request
+from dataset_ingest.delivery.batches import Batch, Item, Outcome, within_limits
+from dataset_ingest.delivery.steps import Pause, Reply, Request, Step, Steps, drive
+from dataset_ingest.errors import ClosedError, DatasetError
+from dataset_ingest.receipts import Receipt
+from dataset_ingest.schema.datasets import Dataset
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from dataset_ingest.options import OptionArguments
+
+T = TypeVar("T")
+
+
+class _Enqueued(Item):
+    """An enqueued record with the future of its delivery."""
+
+    __slots__ = ("future", "is_told")
+
+    def __init__(self, text: bytes, *, is_told: bool) -> None:
+        super().__init__(text)
+        self.future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self.is_told = is_told  # whether a hook gets the error, so that asyncio need not report it
+
+    def settle(self, outcome: Outcome) -> None:
+        """Set the outcome, unless there is one."""
+        if self.future.done() or self.future.get_loop().is_closed():
+            return
+        if isinstance(outcome, Receipt):
+            self.future.set_result(outcome)
+            return
+        self.future.set_exception(outcome)
+        if self.is_told:
+            self.future.exception()
+
+
+class AsyncDatasetIngestClient(Client):
+    """Sends records to a dataset, in one event loop. The arguments are those of `DatasetIngestClient`.
+
+    Args:
+        base_url: The address of the service, like `https://ingest.example.com`.
+        api_key: An API key of the project.
+        dataset: The dataset: `{"id": 13, "fields": {...}}`, a `Dataset`, or a model with `__dataset_id__`.
+        transport: An async transport of httpx, for proxies, certificates or tests.
+        options: See `Options`.
+    """
+
+    _http: httpx.AsyncClient
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        dataset: Dataset | Mapping[str, Any] | type,
+        transport: httpx.AsyncBaseTransport | None = None,
+        **options: Unpack[OptionArguments],
+    ) -> None:
+        self._transport = transport
+        super().__init__(base_url=base_url, api_key=api_key, dataset=dataset, **options)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._changed = asyncio.Event()  # each change sets it, and puts a new one in its place
+        self._tasks: list[asyncio.Task[None]] = []
+        self._http = httpx.AsyncClient(transport=self._transport, **self._http_options)
+
+    # -- sending
+
+    async def send(self, records: Any) -> Receipt:
+        """Send a record, or a list of records, and return the receipt. See `DatasetIngestClient.send`."""
+        receipt = await self._run(self._sending(records))
+        self._receipts.extend(receipt.locations)
+        return receipt
+
+    async def enqueue(self, record: Any) -> asyncio.Future[Receipt]:
+        """Put a record into the buffer, and return the future of its delivery. A task sends it in a batch.
+
+        If there is a spool, the record is in it when this returns.
+
+        Raises:
+            ValidationError: The record does not match the schema.
+            BufferFullError: The buffer is full, and `on_overflow` is "error".
+            ClosedError: The client is closed.
+        """
+        item = _Enqueued(self._encode(record), is_told=self.options.on_error is not None)
+        self._check_open()
+        if not self._buffer.has_room(len(item.text)):
+            await self._wait_for_room(len(item.text))
+        if self._spool:
+            self._spool.add(item)
+        if self._buffer.add(item, time.monotonic()):
+            self._notify()
+        self._start()
+        return item.future
+
+    async def _wait_for_room(self, size: int) -> None:
+        if self.options.on_overflow == "error":
+            raise self._full()
+        await self._wait(lambda: self._closed or self._buffer.has_room(size))
+        self._check_open()
+
+    async def flush(self, until: Literal["accepted", "stored"] = "accepted", timeout: float | None = None) -> None:
+        """Send all records that were enqueued before, and wait until the service has answered.
+
+        See `DatasetIngestClient.flush`.
+        """
+        try:
+            await asyncio.wait_for(self._flushed(until), timeout)
+        except asyncio.TimeoutError:  # Python 3.10 has a class of its own for it
+            raise TimeoutError("The service has not done it in time. It is still being done.") from None
+
+    async def _flushed(self, until: str) -> None:
+        number = self._buffer.flush()
+        self._notify()
+        await self._wait(lambda: self._buffer.is_settled(number))
+        self._raise_failure()
+        if until == "stored":
+            await self._run(self._storing())
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Send what is in the buffer, and take no more records. See `DatasetIngestClient.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        number = self._buffer.flush()
+        self._notify()
+        seconds = self.options.close_timeout if timeout is None else timeout
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._wait(lambda: self._buffer.is_settled(number)), seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._settle_left(*self._buffer.abandon())
+        await self._http.aclose()
+        self._raise_failure()
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.close()
+        except DatasetError:
+            if kind is None:  # otherwise, the error of the block is the one to raise
+                raise
+
+    def _at_exit(self) -> None:
+        """Send what the event loop has left, if there is time. The batches keep their keys."""
+        self._closed = True
+        deadline = time.monotonic() + self.options.close_timeout
+        waiting, sending = self._buffer.abandon()
+        batches = [*sending, *within_limits(waiting)]
+        if self._transport is None and batches:
+            with httpx.Client(**self._http_options) as http, contextlib.suppress(ClosedError):
+                while batches:
+                    drive(self._spooling.deliver(batches[0], self._tell), lambda step: _take(http, step, deadline))
+                    batches.pop(0)
+        self._settle_left([], batches)
+
+    # -- tasks
+
+    def _start(self) -> None:
+        """Start the tasks that are missing: at first all of them."""
+        self._tasks = [task for task in self._tasks if not task.done()]
+        while len(self._tasks) < self.options.connections:
+            self._tasks.append(asyncio.create_task(self._work()))
+
+    async def _work(self) -> None:
+        """Deliver batches until the client is closed."""
+        while True:
+            batch = self._left.pop(0) if self._left else self._buffer.take(time.monotonic())
+            if batch is None:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), self._buffer.due_in(time.monotonic()))
+                continue
+            await self._deliver(batch)
+            self._buffer.done(batch)
+            self._notify()
+
+    async def _deliver(self, batch: Batch) -> None:
+        try:
+            await self._run(self._spooling.deliver(batch, self._tell))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a full disk, or a defect: the task ends, and the records are settled
+            self._settle_all(batch.items, self._broken(error))
+            self._buffer.done(batch)
+            raise
+
+    def _tell(self, outcome: Outcome, items: Sequence[Item]) -> None:
+        super()._tell(outcome, items)
+        self._notify()
+
+    async def _run(self, steps: Steps[T]) -> T:
+        reply: Reply = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            reply = await self._take(step)
+
+    async def _take(self, step: Step) -> Reply:
+        if isinstance(step, Request):
+            try:
+                return answered(await self._http.send(httpx_request(self._http, step)))
+            except httpx.HTTPError as error:
+                return failed(error)
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+        else:
+            await asyncio.to_thread(step.call)
+        return None
+
+    async def _wait(self, is_done: Callable[[], bool]) -> None:
+        while not is_done():
+            await self._changed.wait()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+def _take(http: httpx.Client, step: Step, deadline: float) -> Reply:
+    """Take a step without an event loop. Raise ClosedError after the deadline."""
+    if time.monotonic() > deadline:
+        raise ClosedError("The program ends.")
+    if isinstance(step, Request):
+        try:
+            return answered(http.send(httpx_request(http, step)))
+        except httpx.HTTPError as error:
+            return failed(error)
+    if isinstance(step, Pause):
+        time.sleep(max(0.0, min(step.seconds, deadline - time.monotonic())))
+    else:
+        step.call()
+    return None
