@@ -1,0 +1,70 @@
+"""What commands that read records share: open the output, and print rows as tables for people."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from config.common.commands import TableConsole, cell
+
+# Characters to read of a value: one more than a table shows, which tells that the value was cut.
+CELL = 201
+
+
+@contextmanager
+def sink(path: Path | None) -> Iterator[IO[bytes]]:
+    """Open the output. Delete the file if the block fails."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with path.open("wb") as file:
+            yield file
+    except BaseException:
+        if path.is_file():  # an incomplete file would look complete
+            path.unlink()
+        raise
+
+
+def write_table(rows: Sequence[Mapping[str, object]], binary: IO[bytes], *, nothing: str) -> None:
+    """Print rows as one table, or as one table for each row if it would be too wide. `nothing` says there are none."""
+    encoding = sys.stdout.encoding if binary is sys.stdout.buffer else "utf-8"
+    out = io.TextIOWrapper(binary, encoding, errors="backslashreplace", write_through=True)
+    try:
+        console = TableConsole(file=out)
+        if rows:
+            _print_table([{name: cell(_shown(value)) for name, value in row.items()} for row in rows], console)
+        else:
+            console.print(nothing)
+    finally:
+        out.detach()
+
+
+def _print_table(rows: list[dict[str, Text]], console: TableConsole) -> None:
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*row.values())
+    if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+        console.print(table)
+        return
+    for row in rows:  # the table is too wide
+        upright = Table("column", "value")
+        for name, value in row.items():
+            upright.add_row(name, value)
+        console.print(upright)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as in JSON
+    text = "" if value is None else str(value)
+    return text if len(text) < CELL else f"{text[: CELL - 1]}…"
