@@ -14,13 +14,15 @@ SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
 # Keep compiled files, even if the environment says otherwise: compiling the tests costs each process six seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test bench check lock faults soak clean chromium programs
+.PHONY: run test prepare bench check lock faults soak clean chromium programs
 
 run: $(VENV)/installed ## start the whole service: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
 
-test: $(VENV)/installed-tests chromium programs ## run the whole suite, which starts the servers it needs
+test: prepare ## run the whole suite, which starts the servers it needs
 	$(BIN)/python -m pytest $(TOGETHER) $(SLOW_FIRST) tests
+
+prepare: $(VENV)/installed-tests programs ## install what the suite needs
 
 chromium: ## install Debian's Chromium for the admin's tests, if it is missing and this user may
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
@@ -43,7 +45,7 @@ define install-node-packages
 		|| npm ci --silent --no-audit --no-fund --prefix $$each || true; done
 endef
 
-programs: ## install the programs that tests of clients, proxies, crowds and PgBouncer need, if this user may
+programs: chromium ## install the programs that tests of clients, proxies, crowds and PgBouncer need, if this user may
 	$(call install-programs,nginx-light:nginx caddy:caddy haproxy:haproxy wrk:wrk nodejs:node npm:npm pgbouncer:pgbouncer)
 	$(call install-node-packages,tests/clients tests/benchmarks/node)
 
@@ -83,5 +85,6 @@ $(VENV)/installed: requirements.txt
 	@touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
-	$(INSTALL) -r tests/requirements.txt
+	@# Python compiles what it imports. To compile whole packages would take about half a minute more.
+	$(INSTALL) --no-compile -r tests/requirements.txt
 	@touch $@
