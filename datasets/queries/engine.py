@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from config.lazy import pyarrow as pa
@@ -16,7 +16,7 @@ from datasets.queries.errors import InvalidQuery, Problem
 from datasets.queries.execution import duck, results, snapshot, sql
 from datasets.queries.execution.snapshot import Location, Snapshot
 from datasets.queries.parsing import cursors
-from datasets.queries.query import Column, Query
+from datasets.queries.query import Column, Condition, Query
 
 DEFAULT_MEMORY_BYTES = 256 * 1024**2
 
@@ -112,9 +112,27 @@ def _rows(database: Any, query: Query, found: Snapshot) -> pa.Table:
     columns = tuple(sql.used_columns(query))
     if query.after is not None:
         _find_position(database, query, found, columns)
-    duck.attach(database, found, columns)
+    if query.is_plain:
+        query = _bounded(database, query, found, columns)
+    duck.attach(database, snapshot.narrowed(found, query), columns)
     statement, parameters = sql.result(query)
     return database.sql(statement, params=parameters).to_arrow_table()
+
+
+def _bounded(database: Any, query: Query, found: Snapshot, columns: Sequence[Column]) -> Query:
+    """Return a query with a condition that leaves out records far behind the page.
+
+    To sort whole records, DuckDB would need memory for most of those that it meets in ascending order, if the greatest
+    are wanted. It needs little to sort the values of one column, which give the condition.
+    """
+    duck.attach(database, found, columns)
+    statement, parameters = sql.boundary(query)
+    values = database.sql(statement, params=parameters).to_arrow_table()["k0"].to_pylist()
+    key = query.order_by[0]
+    if not values or values[0] is None or key.by.column is None:
+        return query
+    condition = Condition(key.by.column, ">=" if key.descending else "<=", (values[0],))
+    return replace(query, where=(*query.where, condition))
 
 
 def _find_position(database: Any, query: Query, found: Snapshot, columns: Sequence[Column]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from config.lazy import duckdb
 from config.lazy import pyarrow as pa
 from datasets.queries.errors import Problem, QueryTooLarge, QueryTooSlow, ResultOutOfRange
+from datasets.queries.execution import sql
 from datasets.queries.execution.snapshot import Snapshot
-from datasets.queries.execution.sql import TABLE, duckdb_type, quoted
 from datasets.queries.query import Column
 from datasets.tables.storage import RecordsUnreadable
 
@@ -57,16 +57,11 @@ def _interrupt(database: Any, seconds: float | None, ended: Event) -> None:
 def _confine(database: Any, snapshot: Snapshot) -> None:
     """Take away the access to files and to the network, except to the snapshot's files, and lock the settings."""
     if snapshot.has_plain_paths:
-        paths = ", ".join(_literal(path) for path in snapshot.paths())
+        paths = ", ".join(sql.literal(path) for path in snapshot.paths())
         database.execute(f"SET allowed_paths = [{paths}]")
     database.execute("SET enable_external_access = false")
     database.execute("SET TimeZone = 'UTC'")
     database.execute("SET lock_configuration = true")
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
 
 
 @contextmanager
@@ -94,26 +89,17 @@ def _first_line(failure: Exception) -> str:
 def attach(database: Any, snapshot: Snapshot, columns: Iterable[Column]) -> None:
     """Make the rows of the snapshot's files a table of the database, with these columns. Others are left out.
 
-    A column that no file has, as its field was declared later, is null. Call it again before each statement.
+    A column that a file does not have, because its field was declared later, is null. Call it again before each
+    statement.
     """
     wanted = {column.name: column for column in columns}
     if not snapshot.files:
-        nulls = ", ".join(_null(column) for column in wanted.values())
-        database.execute(f"CREATE OR REPLACE TEMP VIEW {TABLE} AS SELECT {nulls} WHERE false")
-        return
-    source = _native(database, snapshot) if snapshot.has_plain_paths else _through_arrow(database, snapshot, wanted)
-    present = set(source.columns)
-    selected = [quoted(name) if name in present else _null(column) for name, column in wanted.items()]
-    source.project(", ".join(selected)).create_view(TABLE, replace=True)
-
-
-def _null(column: Column) -> str:
-    return f"CAST(NULL AS {duckdb_type(column.type)}) AS {quoted(column.name)}"
-
-
-def _native(database: Any, snapshot: Snapshot) -> Any:
-    """Return the relation of files that DuckDB reads itself."""
-    return database.read_parquet(snapshot.paths(), union_by_name=True, hive_partitioning=False)
+        database.execute(sql.no_rows(wanted.values()))
+    elif snapshot.has_plain_paths:
+        database.execute(sql.rows_of_files(snapshot.paths(), wanted.values()))
+    else:
+        source = _through_arrow(database, snapshot, wanted)
+        source.project(sql.columns_of(source.columns, wanted.values())).create_view(sql.TABLE, replace=True)
 
 
 def _through_arrow(database: Any, snapshot: Snapshot, wanted: Iterable[str]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from config.common.env import storage_is_directory
@@ -131,9 +131,30 @@ def _files(delta: deltalake.DeltaTable, query: Query) -> Iterator[File]:
                 column = actions[statistic].combine_chunks()
                 fits = is_right(column, pa.scalar(bound, column.type))
                 keep = pc.and_(keep, pc.or_(pc.fill_null(fits, True), _is_cut(column)))
-    kept = actions.select(["path", "size_bytes"]).filter(keep)
+    kept = _sorted(actions.filter(keep), query)
     for path, size in zip(kept["path"].to_pylist(), kept["size_bytes"].to_pylist(), strict=True):
         yield File(path, size)
+
+
+def _sorted(actions: pa.Table, query: Query) -> pa.Table:
+    """Return the files with those first that probably have the first rows of the result. DuckDB then skips the others.
+
+    If DuckDB met the rows of a large table from the last to the first, it would keep each for a while.
+    """
+    first = query.order_by[0] if query.is_plain else None
+    if first is None or first.by.column is None:
+        return actions
+    statistic = f"{'max' if first.descending else 'min'}.{first.by.column.name}"
+    if statistic not in actions.column_names:
+        return actions
+    return actions.sort_by([(statistic, "descending" if first.descending else "ascending")])
+
+
+def narrowed(snapshot: Snapshot, query: Query) -> Snapshot:
+    """Return the same version with the files for a query that has more conditions."""
+    if snapshot.delta is None:
+        return snapshot
+    return replace(snapshot, files=tuple(_files(snapshot.delta, query)))
 
 
 def _is_cut(column: pa.Array) -> pa.Array:

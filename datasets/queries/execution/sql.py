@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from datasets.queries.columns import PERCENTILES
@@ -48,6 +48,48 @@ def quoted(name: str) -> str:
     """Return a name for SQL."""
     escaped = name.replace('"', '""')
     return f'"{escaped}"'
+
+
+def literal(text: str) -> str:
+    """Return a text for SQL that takes no parameters: the paths of files, and names of columns in a schema."""
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
+
+
+# -- the table
+
+
+def no_rows(columns: Iterable[Column]) -> str:
+    """Return the statement that makes an empty table."""
+    return f"CREATE OR REPLACE TEMP VIEW {TABLE} AS SELECT {columns_of((), columns)} WHERE false"
+
+
+def rows_of_files(paths: Iterable[str], columns: Iterable[Column]) -> str:
+    """Return the statement that makes a table of Parquet files. A column that a file does not have is null.
+
+    Without the schema, DuckDB would read the footers of all files several times.
+    """
+    files = ", ".join(map(literal, paths))
+    schema = ", ".join(map(_in_schema, columns))
+    return f"CREATE OR REPLACE TEMP VIEW {TABLE} AS SELECT * FROM read_parquet([{files}], schema = MAP {{{schema}}})"
+
+
+def _in_schema(column: Column) -> str:
+    name = literal(column.name)
+    return f"{name}: {{name: {name}, type: {literal(duckdb_type(column.type))}, default_value: NULL}}"
+
+
+def columns_of(present: Collection[str], columns: Iterable[Column]) -> str:
+    """Return columns for a SELECT. Those that are not present are null."""
+    return ", ".join(
+        quoted(column.name)
+        if column.name in present
+        else f"CAST(NULL AS {duckdb_type(column.type)}) AS {quoted(column.name)}"
+        for column in columns
+    )
+
+
+# -- statements
 
 
 class Statement:
@@ -166,6 +208,18 @@ def position(query: Query) -> tuple[str, list[Any]]:
     is_it = f"{quoted(_ID.name)} = {statement.value(query.after, 'string')}"
     sql = f"CREATE TEMP TABLE {POSITION} AS SELECT {named} FROM {TABLE} WHERE {is_it} AND {statement.where(query)}"
     return sql, statement.parameters
+
+
+def boundary(query: Query) -> tuple[str, list[Any]]:
+    """Return the statement, and its parameters, for the first sort key of the last row that `result` could need."""
+    statement = Statement()
+    keys = _sorted_by(statement, query.order_by, is_plain=True)
+    key, descending = keys[0]
+    sql = f"SELECT {key} AS k0 FROM {TABLE} WHERE {statement.where(query, keys)}"
+    return (
+        f"{sql} ORDER BY k0 {_DIRECTIONS[descending]} NULLS LAST LIMIT 1 OFFSET {query.limit:d}",
+        statement.parameters,
+    )
 
 
 def result(query: Query) -> tuple[str, list[Any]]:

@@ -174,3 +174,20 @@ def test_fields_are_optional_if_an_earlier_version_lacks_them(project: Project) 
         Field("new", "number", optional=True),
     ]
     assert fields_of(services.create_dataset(project=project, name="empty")) is None
+
+
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+@pytest.mark.parametrize("field", ["timestamp", "x", "text"])
+def test_the_first_of_many_wide_records_need_little_memory(store: Store, field: str, direction: str) -> None:
+    count = 40_000
+    wide = "wide" * 200
+    rows = [
+        {"x": n, "text": f"{n:06}", "context": f"{wide}{n}", "timestamp": NOW - timedelta(microseconds=count - n)}
+        for n in range(count)
+    ]
+    store.add(FIELDS, *rows)
+    query = store.query(
+        select=[{"field": "x"}, {"field": "context"}], orderBy=[{"field": field, "direction": direction}], limit=3
+    )
+    answer = engine.run(query, store.location, memory_bytes=32_000_000)
+    assert answer.rows["x"].to_pylist() == ([0, 1, 2] if direction == "asc" else [count - 1, count - 2, count - 3])
