@@ -80,7 +80,7 @@ def _in_schema(column: Column) -> str:
 
 
 def columns_of(present: Collection[str], columns: Iterable[Column]) -> str:
-    """Return columns for a SELECT. Those that are not present are null."""
+    """Return columns for a SELECT. A column that is not present is null."""
     return ", ".join(
         quoted(column.name)
         if column.name in present
