@@ -47,7 +47,7 @@ endef
 
 programs: chromium ## install the programs that tests of clients, proxies, crowds and PgBouncer need, if this user may
 	$(call install-programs,nginx-light:nginx caddy:caddy haproxy:haproxy wrk:wrk nodejs:node npm:npm pgbouncer:pgbouncer)
-	$(call install-node-packages,tests/clients tests/benchmarks/node)
+	$(call install-node-packages,clients/typescript tests/clients tests/benchmarks/node)
 
 bench: $(VENV)/installed-tests ## compare the service with three references, on this machine; options: make bench ARGS=--quick
 	$(call install-programs,wrk:wrk nodejs:node npm:npm)

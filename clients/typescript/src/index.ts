@@ -1,0 +1,30 @@
+export type {
+  Dataset,
+  FieldDeclaration,
+  FieldObject,
+  Fields,
+  InferRecord,
+  Json,
+  RecordOf,
+  TypeName,
+} from "./dataset.js";
+export { defineDataset } from "./dataset.js";
+export {
+  AuthenticationError,
+  BufferFullError,
+  ClosedError,
+  DatasetError,
+  type ErrorBody,
+  OutcomeUnknownError,
+  type Quota,
+  QuotaExceededError,
+  RateLimitedError,
+  ServiceUnavailableError,
+  ValidationError,
+} from "./errors.js";
+export { DatasetIngestClient, type FlushOptions } from "./ingest/client.js";
+export type { IngestOptions, Receipt } from "./ingest/options.js";
+export type { Clock, TransportOptions } from "./transport.js";
+export { type Explain, explain } from "./validation/explain.js";
+export type { Problem, Verdict } from "./validation/validate.js";
+export { validate } from "./validation/validate.js";

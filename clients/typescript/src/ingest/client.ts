@@ -1,0 +1,247 @@
+import type { Dataset, Fields, RecordOf } from "../dataset.js";
+import { ClosedError, DatasetError, type ErrorBody, ValidationError } from "../errors.js";
+import { randomId, Transport } from "../transport.js";
+import { byteLength } from "../validation/json.js";
+import { type Problem, verdictOf } from "../validation/validate.js";
+import { Buffer, type Entry } from "./buffer.js";
+import type { IngestOptions, Receipt } from "./options.js";
+import { Receipts } from "./receipts.js";
+
+// What the service takes in one request, unless it is set up otherwise. It answers 413 for more.
+const MAX_REQUEST_RECORDS = 10_000;
+const MAX_REQUEST_BYTES = 10 * 1024 * 1024;
+
+/** When a flush is done: its records are accepted or refused, or they are in the table as well. */
+export interface FlushOptions {
+  readonly until?: "accepted" | "stored";
+  /** After how many milliseconds `flush` gives up waiting. The records are sent all the same. */
+  readonly timeoutMs?: number;
+}
+
+/** Sends records to one dataset. It checks them first, by the rules of the service. */
+export class DatasetIngestClient<F extends Fields = Fields> {
+  readonly #dataset: Dataset<F>;
+  readonly #options: IngestOptions<F>;
+  readonly #transport: Transport;
+  readonly #buffer: Buffer;
+  readonly #receipts: Receipts;
+  #enqueued = 0;
+  #isClosed = false;
+
+  constructor(options: IngestOptions<F>) {
+    this.#options = options;
+    this.#dataset = options.dataset;
+    this.#transport = new Transport(options, options.apiKey);
+    this.#receipts = new Receipts(this.#transport, options.dataset.id);
+    this.#buffer = new Buffer(options, this.#transport.clock, (entries, isLeaving) =>
+      this.#deliver(entries, isLeaving),
+    );
+  }
+
+  /**
+   * Send a record, or an array of records in one request. Resolve when all are accepted.
+   *
+   * The service accepts all records of a request or none. An array above its limits is split into several requests: the
+   * `indexes` of an error then are the records that were not accepted.
+   *
+   * @throws DatasetError
+   */
+  async send(records: RecordOf<F> | readonly RecordOf<F>[]): Promise<Receipt> {
+    if (this.#isClosed) throw this.#closed();
+    const isBatch = Array.isArray(records);
+    const read = (isBatch ? records : [records]).map((each) => this.#dataset.validator.read(each));
+    const { problems, truncated } = isBatch ? verdictOf(read) : { problems: read[0]?.problems ?? [], truncated: false };
+    if (problems.length) throw this.#invalid(problems, truncated);
+    const texts = read.map((each) => each.text);
+    return isBatch ? this.#sendAll(texts) : this.#post("", texts[0] ?? "", [0]);
+  }
+
+  /**
+   * Send a record later, together with others. Resolve when it is accepted.
+   *
+   * The promise always settles. If it rejects, the program must handle it, or pass the hook `onError`.
+   */
+  enqueue(record: RecordOf<F>): Promise<Receipt> {
+    const index = this.#enqueued++;
+    const { text, problems } = this.#dataset.validator.read(record);
+    const promise = new Promise<Receipt>((resolve, reject) => {
+      const entry = { index, text, bytes: byteLength(text), resolve, reject };
+      const error = this.#isClosed
+        ? this.#closed(index)
+        : problems.length
+          ? this.#invalid(
+              problems.map((each) => ({ index, ...each })),
+              false,
+            )
+          : this.#buffer.add(entry);
+      if (error) this.#reject([entry], error);
+    });
+    if (this.#options.onError) promise.catch(() => {});
+    return promise;
+  }
+
+  /** With `onOverflow: "block"`: resolve when `enqueue` has room. A loop that awaits this holds a bounded number. */
+  room(): Promise<void> {
+    return this.#buffer.room();
+  }
+
+  /**
+   * Send everything that was enqueued before. Resolve when each of these records is accepted or refused, or with
+   * `until: "stored"` when the accepted ones, and those of `send`, are in the table.
+   *
+   * @throws DatasetError after `timeoutMs`, or if records are in quarantine.
+   */
+  async flush({ until = "accepted", timeoutMs }: FlushOptions = {}): Promise<void> {
+    const done = this.#buffer.flush().then(() => (until === "stored" ? this.#receipts.stored() : undefined));
+    if (timeoutMs === undefined) return done;
+    const { clock } = this.#transport;
+    let timer: unknown;
+    const late = new Promise<never>((_, reject) => {
+      const body = { error: "The flush took too long", code: "flush_timeout", detail: "The records are still sent." };
+      timer = clock.setTimeout(() => reject(new DatasetError(body, { datasetId: this.#dataset.id })), timeoutMs);
+    });
+    return Promise.race([done, late]).finally(() => clock.clearTimeout(timer));
+  }
+
+  /** Refuse further records, and flush. */
+  async close(options?: FlushOptions): Promise<void> {
+    this.#isClosed = true;
+    await this.flush(options);
+  }
+
+  /** Deliver a batch of enqueued records, and settle each of them. */
+  async #deliver(entries: readonly Entry[], isLeaving: boolean): Promise<void> {
+    const body = arrayOf(entries.map((each) => each.text));
+    const indexes = entries.map((each) => each.index);
+    try {
+      const receipt = await this.#post("/batch", body, indexes, isLeaving);
+      for (const each of entries) each.resolve(receipt);
+    } catch (error) {
+      await this.#settle(entries, error as DatasetError);
+    }
+  }
+
+  /** Settle the entries of a failed batch. Send again what the service may accept. */
+  async #settle(entries: readonly Entry[], error: DatasetError): Promise<void> {
+    if (error.status === 413 && entries.length > 1) {
+      const half = Math.ceil(entries.length / 2);
+      await Promise.all([entries.slice(0, half), entries.slice(half)].map((each) => this.#deliver(each, false)));
+      return;
+    }
+    const bad = error instanceof ValidationError && entries.length > 1 ? new Set(error.indexes) : new Set();
+    if (!bad.size) {
+      this.#reject(entries, error);
+      return;
+    }
+    for (const each of entries) if (bad.has(each.index)) this.#reject([each], aboutOne(error, each.index));
+    const others = entries.filter((each) => !bad.has(each.index));
+    if (others.length) await this.#deliver(others, false);
+  }
+
+  #reject(entries: readonly Entry[], error: DatasetError): void {
+    for (const each of entries) each.reject(error);
+    this.#tell(() =>
+      this.#options.onError?.(
+        error,
+        entries.map((each) => each.text),
+      ),
+    );
+  }
+
+  /** Send texts in as few requests as the service takes. */
+  async #sendAll(texts: readonly string[]): Promise<Receipt> {
+    const receipts: Receipt[] = [];
+    let most = MAX_REQUEST_RECORDS;
+    for (let from = 0; from < texts.length; ) {
+      const part = firstPart(texts.slice(from, from + most));
+      try {
+        receipts.push(await this.#post("/batch", arrayOf(part), range(from, from + part.length)));
+        from += part.length;
+      } catch (error) {
+        const { status } = error as DatasetError;
+        if (status === 413 && part.length > 1) most = Math.ceil(part.length / 2);
+        else throw receipts.length ? (error as DatasetError).about(range(from, texts.length)) : error;
+      }
+    }
+    return joined(receipts);
+  }
+
+  /** Send one request. Its records have these indexes in errors. */
+  async #post(suffix: string, body: string, indexes: readonly number[], keepalive = false): Promise<Receipt> {
+    const datasetId = this.#dataset.id;
+    const path = `/datasets/${datasetId}${suffix}`;
+    const request = { method: "POST", path, body, datasetId, idempotencyKey: randomId(), keepalive };
+    const answer = await this.#transport.send(request).catch((error) => {
+      throw located(error, indexes);
+    });
+    const location = answer.headers.get("Location");
+    if (location) this.#receipts.add(location);
+    const { requestId } = answer;
+    const receipt = { datasetId, count: indexes.length, requestId, locations: location ? [location] : [] };
+    this.#tell(() => this.#options.onAccepted?.(receipt));
+    return receipt;
+  }
+
+  /** Call a hook. If it fails, this is printed, and stops nothing here. */
+  #tell(hook: () => void): void {
+    try {
+      hook();
+    } catch (error) {
+      console.error(error);
+    }
+  }
+
+  #invalid(errors: readonly Problem[], truncated: boolean): ValidationError {
+    const body = { ...(errors[0] as ErrorBody), errors, truncated };
+    return new ValidationError(body, { datasetId: this.#dataset.id, indexes: indexesOf(errors) });
+  }
+
+  #closed(index?: number): ClosedError {
+    const body = { error: "The client is closed", code: "closed", detail: "Make a new client." };
+    return new ClosedError(body, { datasetId: this.#dataset.id, indexes: index === undefined ? [] : [index] });
+  }
+}
+
+function arrayOf(texts: readonly string[]): string {
+  return `[${texts.join(",")}]`;
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, index) => from + index);
+}
+
+/** Return the first texts that one body can hold: at least one. */
+function firstPart(texts: readonly string[]): readonly string[] {
+  let bytes = 2;
+  const end = texts.findIndex((text, index) => {
+    bytes += byteLength(text) + 1;
+    return index > 0 && bytes > MAX_REQUEST_BYTES;
+  });
+  return end < 0 ? texts : texts.slice(0, end);
+}
+
+/** Return one receipt for all requests of a call. */
+function joined(receipts: readonly Receipt[]): Receipt {
+  const count = receipts.reduce((sum, each) => sum + each.count, 0);
+  return { ...(receipts[0] as Receipt), count, locations: receipts.flatMap((each) => each.locations) };
+}
+
+function indexesOf(problems: readonly Problem[]): number[] {
+  return [...new Set(problems.map((each) => each.index ?? 0))];
+}
+
+/** Return an error that names the records by their indexes in the call, and not in the request. */
+function located(error: DatasetError, indexes: readonly number[]): DatasetError {
+  const { errors } = error.body;
+  if (!(error instanceof ValidationError) || !errors) return error.about(indexes);
+  const moved = errors.map((each) =>
+    each.index === undefined ? each : { ...each, index: indexes[each.index] ?? each.index },
+  );
+  return error.about(indexesOf(moved), { ...error.body, errors: moved });
+}
+
+/** Return the error of one record out of the error of its batch. */
+function aboutOne(error: DatasetError, index: number): DatasetError {
+  const errors = error.body.errors?.filter((each) => each.index === index) ?? [];
+  return error.about([index], { ...(errors[0] as ErrorBody), errors });
+}

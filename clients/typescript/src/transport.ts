@@ -1,0 +1,205 @@
+/** HTTP requests with retries. */
+
+import { type DatasetError, type ErrorBody, errorOf, OutcomeUnknownError, ServiceUnavailableError } from "./errors.js";
+
+/** The time and the timers that a client uses. Tests pass their own. */
+export interface Clock {
+  now(): number;
+  setTimeout(callback: () => void, ms: number): unknown;
+  clearTimeout(timer: unknown): void;
+}
+
+/** What both clients can be told about their requests. */
+export interface TransportOptions {
+  /** The address of the service, such as `https://ingest.example.com`. */
+  readonly baseUrl: string;
+  /** How often a request is repeated at most. Default: 20. */
+  readonly maxRetries?: number;
+  /** For how long a request is repeated, in milliseconds. Default: 300,000 (five minutes). */
+  readonly retryForMs?: number;
+  /** After how many milliseconds an attempt without an answer is given up. Default: 30,000. */
+  readonly requestTimeoutMs?: number;
+  /** Whether bodies above 1 KiB are compressed. Default: true, where `CompressionStream` exists. */
+  readonly gzip?: boolean;
+  readonly fetch?: typeof globalThis.fetch;
+  readonly clock?: Clock;
+}
+
+/** A request of the service's API. */
+export interface Request {
+  readonly method: string;
+  readonly path: string;
+  readonly body?: string;
+  readonly datasetId?: number;
+  /** Makes a repetition safe. */
+  readonly idempotencyKey?: string;
+  /** Send the request at once, uncompressed and because the page goes away. */
+  readonly keepalive?: boolean;
+}
+
+/** The answer to a request that succeeded. */
+export interface Answer {
+  readonly headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: each caller knows the body of its request
+  readonly body: any;
+  readonly requestId: string;
+}
+
+const MIN_COMPRESSED = 1024;
+const FIRST_BACKOFF_MS = 250;
+const MAX_BACKOFF_MS = 30_000;
+const RETRIED = new Set([408, 409, 425, 429]);
+// Node's codes of failures before anything was sent.
+const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"]);
+
+const SYSTEM_CLOCK: Clock = {
+  now: () => performance.now(),
+  setTimeout: (callback, ms) => setTimeout(callback, ms),
+  clearTimeout: (timer) => clearTimeout(timer as number),
+};
+
+/** A failed attempt. */
+interface Failed {
+  readonly error: DatasetError;
+  readonly isRetried: boolean;
+  /** Whether the service may have carried out the request. */
+  readonly isUnknown: boolean;
+  /** Whether the failure shows that no earlier attempt was carried out. */
+  readonly isDefinite: boolean;
+}
+
+/** Sends requests with one API key or token. */
+export class Transport {
+  readonly clock: Clock;
+  readonly #options: TransportOptions;
+  readonly #token: string;
+  readonly #base: string;
+
+  constructor(options: TransportOptions, token: string) {
+    this.#options = options;
+    this.#token = token;
+    this.#base = options.baseUrl.replace(/\/+$/, "");
+    this.clock = options.clock ?? SYSTEM_CLOCK;
+  }
+
+  /** Resolve after a time. */
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.clock.setTimeout(resolve, ms);
+    });
+  }
+
+  /**
+   * Send a request until it succeeds, until it fails for good, or until the retries are used up.
+   *
+   * @throws DatasetError
+   */
+  async send(request: Request): Promise<Answer> {
+    const { maxRetries = 20, retryForMs = 300_000 } = this.#options;
+    const deadline = this.clock.now() + retryForMs;
+    let isUnknown = false;
+    for (let attempt = 0; ; attempt++) {
+      const answer = await this.#attempt(attempt ? { ...request, keepalive: false } : request);
+      if (!("error" in answer)) return answer;
+      isUnknown ||= answer.isUnknown;
+      const wait = waitOf(answer.error, attempt);
+      const isLast = attempt >= maxRetries || this.clock.now() + wait > deadline;
+      if (isLast || !answer.isRetried)
+        throw isUnknown && !answer.isDefinite ? unknownOutcome(request, answer.error) : answer.error;
+      await this.sleep(wait);
+    }
+  }
+
+  async #attempt(request: Request): Promise<Answer | Failed> {
+    const abort = new AbortController();
+    const timer = this.clock.setTimeout(() => abort.abort(), this.#options.requestTimeoutMs ?? 30_000);
+    try {
+      const init = this.#init(request);
+      const { fetch = globalThis.fetch, gzip = true } = this.#options;
+      if (gzip && !request.keepalive && (request.body?.length ?? 0) > MIN_COMPRESSED && globalThis.CompressionStream) {
+        init.body = await gzipped(request.body ?? "");
+        init.headers["Content-Encoding"] = "gzip";
+      }
+      const response = await fetch(this.#base + request.path, { ...init, signal: abort.signal });
+      const text = await response.text();
+      const { headers } = response;
+      if (!response.ok) return refused(request, response, text);
+      return { headers, body: parsed(text), requestId: headers.get("X-Request-Id") ?? "" };
+    } catch (cause) {
+      return unanswered(request, cause, abort.signal.aborted);
+    } finally {
+      this.clock.clearTimeout(timer);
+    }
+  }
+
+  #init({ method, body, idempotencyKey, keepalive }: Request): RequestInit & { headers: Record<string, string> } {
+    const headers: Record<string, string> = { Authorization: `Bearer ${this.#token}` };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (idempotencyKey !== undefined) headers["Idempotency-Key"] = idempotencyKey;
+    return { method, headers, body: body ?? null, ...(keepalive ? { keepalive } : {}) };
+  }
+}
+
+/** Return a random ID of 128 bits. `crypto.randomUUID` does not exist on pages without TLS. */
+export function randomId(): string {
+  return crypto.getRandomValues(new Uint32Array(4)).join("-");
+}
+
+async function gzipped(text: string): Promise<ArrayBuffer> {
+  return new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer();
+}
+
+/** Return how long to wait after a failed attempt, in milliseconds: full jitter, after the time the service asks for. */
+function waitOf({ retryAfterMs }: DatasetError, attempt: number): number {
+  const backoff = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempt);
+  return retryAfterMs === undefined ? Math.random() * backoff : retryAfterMs + Math.random() * FIRST_BACKOFF_MS;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function refused(request: Request, { status, headers }: Response, text: string): Failed {
+  const said = parsed(text) as ErrorBody | undefined;
+  const body = said?.code
+    ? said
+    : { error: `The service answered ${status}`, code: "no_json", detail: text.slice(0, 200) };
+  const error = errorOf(body, {
+    status,
+    requestId: headers.get("X-Request-Id") ?? undefined,
+    datasetId: request.datasetId,
+    retryAfterMs: retryAfter(headers.get("Retry-After")),
+  });
+  const isUnknown = status >= 500 && (status !== 503 || !said?.code || /outcome is unknown/.test(said.detail ?? ""));
+  // The service looks for the first answer to an Idempotency-Key after these, and before all other refusals.
+  const isDefinite = body.code === "queue_full" || !(status >= 500 || [401, 403, 408, 425].includes(status));
+  return { error, isUnknown, isDefinite, isRetried: status >= 500 || RETRIED.has(status) };
+}
+
+function unanswered({ datasetId }: Request, cause: unknown, isLate: boolean): Failed {
+  const reason = (cause as { cause?: { code?: string } }).cause?.code;
+  const detail = isLate ? "The attempt took too long." : (reason ?? String(cause));
+  const error = new ServiceUnavailableError(
+    { error: "No answer from the service", code: "no_answer", detail },
+    { datasetId, cause },
+  );
+  return { error, isUnknown: !NOT_SENT.has(reason ?? ""), isDefinite: false, isRetried: true };
+}
+
+function unknownOutcome({ method, datasetId }: Request, cause: DatasetError): DatasetError {
+  if (method === "GET") return cause;
+  const { status, requestId } = cause;
+  const body = { error: "The outcome is unknown", code: "outcome_unknown", detail: cause.body.error };
+  return new OutcomeUnknownError(body, { status, requestId, datasetId, cause });
+}
+
+/** Return the milliseconds of a Retry-After header: seconds, or a date. */
+function retryAfter(header: string | null): number | undefined {
+  if (!header) return undefined;
+  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms);
+}

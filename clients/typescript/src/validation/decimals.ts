@@ -1,0 +1,39 @@
+/** Exact decimal numbers: `decimal(p,s)` has up to p digits, s of them after the point, and is never rounded. */
+
+const NUMBER = /^(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?$/;
+
+/** A decimal number: `sign` and digits times ten to the power. Zero has no digits. */
+export interface Parts {
+  readonly sign: string;
+  readonly digits: string;
+  readonly power: number;
+}
+
+/** Return the parts of a number, or undefined if the text is not one. */
+export function partsOf(text: string): Parts | undefined {
+  const found = NUMBER.exec(text);
+  if (!found) return undefined;
+  const [, sign = "", whole = "", fraction = "", exponent = "0"] = found;
+  const all = whole + fraction;
+  const kept = all.replace(/0+$/, "");
+  return {
+    sign,
+    digits: kept.replace(/^0+/, ""),
+    power: Number(exponent) - fraction.length + all.length - kept.length,
+  };
+}
+
+/** Return a value as JSON writes it if it is a number or a string. */
+export function textOf(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  return typeof value === "number" || typeof value === "bigint" ? String(value) : undefined;
+}
+
+/** Return a value in units of its last digit, or undefined if it does not fit into `precision` and `scale`. */
+export function unitsOf(value: unknown, precision: number, scale: number): bigint | undefined {
+  const parts = partsOf(textOf(value) ?? "");
+  if (!parts) return undefined;
+  if (!parts.digits) return 0n;
+  if (-parts.power > scale || parts.digits.length + parts.power > precision - scale) return undefined;
+  return BigInt(parts.sign + parts.digits + "0".repeat(parts.power + scale));
+}

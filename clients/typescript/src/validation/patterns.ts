@@ -1,0 +1,43 @@
+/**
+ * Patterns of a schema have the syntax of RE2, and its time grows only with the text. JavaScript's engine tries
+ * combinations, so a pattern is checked here only if it means the same in JavaScript and needs few steps for the longest
+ * text. The service checks all others.
+ */
+
+const MAX_STEPS = 1e7;
+// What JavaScript does not have, or reads in another way: other escapes, also in classes, and classes with names.
+const OTHER = /^\\[^\WdDwWsSbBnrtfv]|^\[.*(?:\\[^\WdDwWnrtfv]|\[:)/s;
+const TRANSLATED: Readonly<Record<string, string>> = {
+  ".": "[^\\n]",
+  "\\s": "[\\t\\n\\f\\r ]",
+  "\\S": "[^\\t\\n\\f\\r ]",
+};
+// One piece of a pattern: an escape, a class, a counted repetition, the beginning of a group, or a character.
+const PIECES = /\\.|\[\^?(?:\\.|[^\]\\])+\]|\{\d+(?:,\d*)?\}|\(\?:|./gsu;
+
+/** Return a test for a pattern, or undefined if only the service can check it. */
+export function matcherOf(pattern: string, maxLength: number): ((text: string) => boolean) | undefined {
+  const pieces = pattern.match(PIECES) ?? [];
+  const isOther = (piece: string, index: number): boolean =>
+    OTHER.test(piece) || (piece === "?" && pieces[index - 1] === "(");
+  if (pieces.some(isOther) || steps(pieces, maxLength) > MAX_STEPS) return undefined;
+  try {
+    const compiled = new RegExp(pieces.map((piece) => TRANSLATED[piece] ?? piece).join(""), "u");
+    return (text) => compiled.test(text);
+  } catch {
+    return undefined; // JavaScript has other syntax
+  }
+}
+
+/** Return an upper limit of the steps that a search takes: infinite if a group repeats. */
+function steps(pieces: readonly string[], length: number): number {
+  let count = pieces[0] === "^" && !pieces.includes("|") ? 1 : length;
+  for (const [index, piece] of pieces.entries()) {
+    if (/^[|?]$/.test(piece)) count *= 2;
+    else if (/^(?:[*+]|\{\d.*)$/.test(piece)) {
+      if (pieces[index - 1] === ")") return Number.POSITIVE_INFINITY;
+      if (/[*+,]/.test(piece)) count *= length;
+    }
+  }
+  return count;
+}

@@ -1,0 +1,42 @@
+/** Timestamps of the contract: RFC 3339 with an offset, in the years 0001 to 9999, as written and in UTC. */
+
+export const DATE = /^(\d{4})-(\d\d)-(\d\d)$/;
+const DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
+/** Return whether a text is a date like `2026-06-10` that exists. */
+export function isDate(text: string): boolean {
+  const found = DATE.exec(text);
+  if (!found) return false;
+  const year = Number(found[1]);
+  const month = Number(found[2]);
+  const day = Number(found[3]);
+  const isLeap = month === 2 && ((year % 4 === 0 && year % 100 !== 0) || year % 400 === 0);
+  return year > 0 && day > 0 && day <= (DAYS[month - 1] ?? 0) + (isLeap ? 1 : 0);
+}
+
+const FIRST = -62_135_596_800_000_000n; // 0001-01-01T00:00:00Z
+const END = 253_402_300_800_000_000n; // 10000-01-01T00:00:00Z
+
+// A timestamp whose parts are in range. Only a day after the 28th may be missing in its month.
+const LIKELY =
+  /^(?!0000)(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))[Tt]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(\.\d+)?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))$/;
+
+/** Return whether a text is a timestamp. This is faster than `microsecondsOf`. */
+export function isTimestamp(text: string): boolean {
+  if (!LIKELY.test(text)) return false;
+  const isPlain = text.slice(8, 10) <= "28" && !text.startsWith("0001-01-01");
+  return isPlain || microsecondsOf(text) !== undefined;
+}
+
+/** Return the microseconds of a timestamp since 1970, rounded, or undefined if the text is not a timestamp. */
+export function microsecondsOf(text: string): bigint | undefined {
+  const found = LIKELY.exec(text);
+  if (!found || !isDate(text.slice(0, 10))) return undefined;
+  const [, day, time, fraction = "", sign, offsetHour, offsetMinute] = found;
+  // A JavaScript date has milliseconds.
+  const rounded = Number(fraction.slice(1, 7).padEnd(6, "0")) + (fraction.charAt(7) >= "5" ? 1 : 0);
+  const local = BigInt(Date.parse(`${day}T${time}Z`)) * 1000n + BigInt(rounded);
+  const offset = BigInt(Number(offsetHour ?? 0) * 60 + Number(offsetMinute ?? 0)) * 60_000_000n;
+  const moment = sign === "-" ? local + offset : local - offset;
+  return local < END && moment >= FIRST && moment < END ? moment : undefined;
+}

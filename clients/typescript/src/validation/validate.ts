@@ -1,0 +1,151 @@
+/** Checks records by the rules of the service, and describes problems in its words. */
+
+import type { Dataset } from "../dataset.js";
+import type { Explain } from "./explain.js";
+import { NotJson, textOf } from "./json.js";
+import { jsonType, type Kind, plain, TIMESTAMP } from "./kinds.js";
+
+/** One problem of a record, as the service describes it. */
+export interface Problem {
+  /** The position of the record in an array, counted from 0. */
+  readonly index?: number;
+  readonly error: string;
+  readonly code: string;
+  readonly field?: string;
+  readonly expected?: string;
+  readonly received?: string;
+  readonly detail?: string;
+}
+
+/** The problems of records: at most 20, in order. */
+export interface Verdict {
+  readonly problems: readonly Problem[];
+  /** Whether there are more problems. */
+  readonly truncated: boolean;
+}
+
+const MAX_PROBLEMS = 20;
+const MAX_CHARACTERS = 100;
+const CONTEXT: Kind = { name: "context", expected: "object", accepts: (value) => jsonType(value) === "object" };
+
+const ALWAYS_THERE = [
+  [TIMESTAMP, "Invalid or missing timestamp"],
+  [CONTEXT, "context must be an object"],
+] as const;
+const NOTHING: Kind = { name: "nothing", expected: "nothing", accepts: () => true };
+
+/** Return what the service would say about a record, or about an array of records. */
+export function validate(dataset: Dataset, records: unknown): Verdict {
+  const { validator } = dataset;
+  if (!Array.isArray(records)) return cut(validator.read(records).problems);
+  return verdictOf(records.map((record) => validator.read(record)));
+}
+
+/** Return the problems of the records of an array. */
+export function verdictOf(read: readonly Read[]): Verdict {
+  if (!read.length) return cut([{ error: "Batch body must be a non-empty array", code: "invalid_batch" }]);
+  const found = read.flatMap(({ problems }, index) => problems.map((problem) => ({ index, ...problem })));
+  const unreadable = found.find((each) => each.code === "invalid_json");
+  return cut(unreadable ? [unreadable] : found);
+}
+
+function cut(problems: readonly Problem[]): Verdict {
+  return { problems: problems.slice(0, MAX_PROBLEMS), truncated: problems.length > MAX_PROBLEMS };
+}
+
+/** A record's JSON text and its problems: at most 21. */
+export interface Read {
+  readonly text: string;
+  readonly problems: readonly Problem[];
+}
+
+/** Reads the records of a dataset. */
+export class Validator {
+  readonly #kinds: ReadonlyMap<string, Kind>;
+  readonly #members: ReadonlyMap<string, Kind>;
+  readonly #required: number;
+  readonly #explain: Explain | undefined;
+
+  constructor(kinds: ReadonlyMap<string, Kind>, explain?: Explain) {
+    this.#kinds = kinds;
+    this.#explain = explain;
+    this.#members = new Map([...ALWAYS_THERE.map(([kind]) => [kind.name, kind] as const), ...kinds]);
+    this.#required = [...this.#members.values()].filter((each) => !each.isOptional).length;
+  }
+
+  read(record: unknown): Read {
+    let text: string;
+    try {
+      text = textOf(record);
+    } catch (error) {
+      if (!(error instanceof NotJson)) throw error;
+      return { text: "null", problems: [{ error: "Invalid JSON body", code: "invalid_json", detail: error.message }] };
+    }
+    const value = plain(record);
+    return { text, problems: this.#accepts(value) ? [] : this.#problems(value) };
+  }
+
+  #accepts(record: unknown): boolean {
+    if (jsonType(record) !== "object") return false;
+    let missing = this.#required;
+    for (const name of Object.keys(record as object)) {
+      const value = plain((record as Record<string, unknown>)[name]);
+      if (isNothing(value)) continue;
+      const member = this.#members.get(name);
+      if (!member?.accepts(value)) return false;
+      if (!member.isOptional) missing--;
+    }
+    return missing === 0;
+  }
+
+  #problems(record: unknown): Problem[] {
+    const received = jsonType(record);
+    if (received !== "object") {
+      const detail = "A batch is one array of objects. Send it to /batch as application/json.";
+      const problem = { error: "Payload must be an object", code: "not_an_object", expected: "object", received };
+      return [received === "array" ? { ...problem, detail } : problem];
+    }
+    const values = new Map<string, unknown>();
+    for (const name of Object.keys(record as object)) {
+      const value = plain((record as Record<string, unknown>)[name]);
+      if (!isNothing(value)) values.set(name, value);
+    }
+    return [...this.#recordProblems(values)].slice(0, MAX_PROBLEMS + 1);
+  }
+
+  /** Yield the problems in the order that the service promises. */
+  *#recordProblems(values: ReadonlyMap<string, unknown>): Iterable<Problem> {
+    for (const [kind, error] of ALWAYS_THERE) {
+      const { name } = kind;
+      if (!kind.accepts(values.get(name))) yield this.#problem(error, `invalid_${name}`, name, kind, values.get(name));
+    }
+    for (const [name, value] of values) {
+      if (this.#members.has(name)) continue;
+      const shown = [...name].slice(0, MAX_CHARACTERS).join("");
+      yield this.#problem(`Extra field: ${shown}`, "extra_field", shown, NOTHING, value);
+    }
+    for (const [name, kind] of this.#kinds) {
+      if (!values.has(name) && !kind.isOptional)
+        yield this.#problem(`Missing field: ${name}`, "missing_field", name, kind);
+    }
+    for (const [name, kind] of this.#kinds) {
+      const value = values.get(name);
+      if (values.has(name) && !kind.accepts(value)) {
+        yield this.#problem(`Invalid ${kind.name} field: ${name}`, "invalid_field", name, kind, value);
+      }
+    }
+  }
+
+  #problem(error: string, code: string, field: string, kind: Kind, value?: unknown): Problem {
+    const { expected } = kind;
+    if (value === undefined) return { error, code, field, expected, received: "nothing" };
+    const detail = this.#explain?.(kind, value);
+    const problem = { error, code, field, expected, received: jsonType(value) };
+    return detail === undefined ? problem : { ...problem, detail };
+  }
+}
+
+/** Return whether JSON.stringify leaves a member out. */
+function isNothing(value: unknown): boolean {
+  return value === undefined || typeof value === "function" || typeof value === "symbol";
+}

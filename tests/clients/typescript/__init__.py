@@ -1,0 +1,1 @@
+"""The TypeScript client, as its users get it."""

@@ -1,0 +1,77 @@
+"""The TypeScript client and a running service: each record is settled, and what is accepted is stored once."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.typescript.artifact import program, run, snippets
+from tests.clients.typescript.sending import FIELDS, sending
+from tests.support.processes.stack import Stack, running, wait_for
+from tests.support.tools import executable
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    program()
+    with running(tmp_path_factory.mktemp("service"), "--no-demo", "--web", "1") as stack:
+        yield stack
+
+
+def test_the_first_example_of_the_readme_works_as_pasted(stack: Stack) -> None:
+    fields = {"country": "string", "amount": "number", "active": "boolean"}
+    project_id, dataset_id, token = stack.make_dataset("readme", fields)
+    changes = {"http://localhost:8000": stack.url, "YOUR_API_KEY": token, "id: 13": f"id: {dataset_id}"}
+    example = snippets()[0]
+    for old, new in changes.items():
+        assert old in example
+        example = example.replace(old, new)
+    (program() / "first.mjs").write_text(example)
+    assert run(executable("node"), "first.mjs", cwd=program()) == "1 accepted\n"
+    rows = stack.query(project_id, dataset_id, "SELECT country, amount, active, context FROM records")
+    assert rows == [("RO", 42.5, True, '{"source":"billing-service"}')] * 2
+
+
+def test_nothing_is_lost_when_processes_are_killed(stack: Stack) -> None:
+    project_id, dataset_id, token = stack.make_dataset("killed", FIELDS)
+    with sending(stack, dataset_id, token) as sender:
+        for name in ("web", "redis"):
+            killed = stack.program(name)
+            killed.kill()
+            wait_for(lambda name=name, killed=killed: stack.program(name).pid != killed.pid, f"another {name}")  # type: ignore[misc]
+            sender.wait_until_accepted()
+        sender.stop()
+    assert sender.refused == {}
+    sender.check(stack, project_id, dataset_id)
+
+
+def test_a_quota_that_is_reached_refuses_the_rest(stack: Stack) -> None:
+    project_id, dataset_id, token = stack.make_dataset("limited", FIELDS, owner="ada")
+    stack.do("quota", "ada", "--limit", "100000000")
+    with sending(stack, dataset_id, token) as sender:
+        stack.do("quota", "ada", "--limit", "1")
+        sender.wait_for("refused: QuotaExceededError quota_exceeded")
+        sender.stop()
+    stack.do("quota", "ada", "--limit", "-1")
+    assert [*sender.refused] == ["QuotaExceededError quota_exceeded"]
+    sender.check(stack, project_id, dataset_id)
+
+
+def test_a_revoked_key_refuses_the_rest(stack: Stack) -> None:
+    project_id, dataset_id, _ = stack.make_dataset("revoked", FIELDS)
+    key = stack.operator.do("new_key", project=project_id)
+    with sending(stack, dataset_id, key["token"]) as sender:
+        stack.operator.do("revoke", key=key["key"])
+        sender.wait_for("refused: AuthenticationError invalid_api_key")
+        sender.stop()
+    assert [*sender.refused] == ["AuthenticationError invalid_api_key"]
+    sender.check(stack, project_id, dataset_id)
+
+
+def test_a_changed_schema_refuses_the_records_that_no_longer_match(stack: Stack) -> None:
+    project_id, dataset_id, token = stack.make_dataset("changed", FIELDS)
+    with sending(stack, dataset_id, token) as sender:
+        stack.operator.do("publish", dataset=dataset_id, schema={**FIELDS, "added": "string"}, grace=0)
+        sender.wait_for("refused: ValidationError missing_field")
+        sender.stop()
+    assert [*sender.refused] == ["ValidationError missing_field"]
+    sender.check(stack, project_id, dataset_id)
