@@ -1,11 +1,13 @@
 """Programs that use the client, against the whole service: the README, exits, forks and kills."""
 
-import re
+import json
+import os
 import signal
 import subprocess
 import textwrap
 from collections.abc import Iterator
 from functools import partial
+from itertools import count as counted
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.clients.python.artifact import PACKAGE, environment
 from tests.support.processes.stack import Stack, running, wait_for
 
 FIELDS = {"country": "string", "amount": "number", "active": "boolean"}
+_numbers = counted()
 BEGINNING = """
 import os, sys, time
 from dataset_ingest import DatasetIngestClient
@@ -62,8 +65,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def service(stack: Stack, request: pytest.FixtureRequest) -> Service:
-    return Service(stack, re.sub(r"[^a-z]+", "-", request.node.name.removeprefix("test_"))[:40].strip("-"))
+def service(stack: Stack) -> Service:
+    return Service(stack, f"project-{next(_numbers)}")
 
 
 def test_the_first_program_of_the_readme_works_as_it_is(service: Service, tmp_path: Path) -> None:
@@ -181,3 +184,39 @@ def test_a_service_that_is_killed_and_started_again_gets_each_record_once(servic
     printed, _ = process.communicate(timeout=60)
     assert (process.returncode, printed) == (0, "3000\n")
     assert sorted(service.amounts(3000)) == list(range(3000))
+
+
+CSV_ROW = '2026-06-10T10:58:00Z,"{{""a"": 1}}",RO,{},true'
+LINE = '{{"timestamp":"2026-06-10T10:58:00Z","context":{{"a":1}},"country":"RO","amount":{},"active":true}}'
+
+
+@pytest.mark.parametrize(
+    ("form", "head", "row"),
+    [("csv", "timestamp,context,country,amount,active\n", CSV_ROW), ("ndjson", "", LINE)],
+    ids=["csv", "ndjson"],
+)
+def test_an_import_that_is_killed_twice_stores_each_row_once(
+    service: Service, tmp_path: Path, form: str, head: str, row: str
+) -> None:
+    count = 60_000
+    (tmp_path / f"rows.{form}").write_text(head + "\n".join(row.format(number) for number in range(count)))
+    command = [str(environment() / "bin" / "dataset-ingest"), "import", f"rows.{form}"]
+    command += ["--dataset", str(service.dataset_id)]
+    known = {**os.environ, "DATASET_INGEST_URL": service.stack.url, "DATASET_INGEST_KEY": service.token}
+    progress = tmp_path / f"rows.{form}.import-{service.dataset_id}"
+
+    def accepted() -> int:
+        return int(json.loads(progress.read_text())["confirmed"]["accepted"]) if progress.exists() else 0
+
+    def has_accepted(least: int) -> bool:
+        return accepted() > least
+
+    for _ in range(2):
+        process = subprocess.Popen(command, cwd=tmp_path, env=known)
+        wait_for(partial(has_accepted, accepted()), "accepted rows")
+        process.kill()
+        process.wait()
+    assert accepted() < count
+    done = subprocess.run(command, cwd=tmp_path, env=known, capture_output=True, text=True)
+    assert done.stdout == f"Dataset {service.dataset_id} has accepted {count:,} of {count:,} rows.\n"
+    assert sorted(service.amounts(count)) == list(range(count))

@@ -13,6 +13,7 @@ from dataset_ingest.errors import (
     ServiceUnavailableError,
     ValidationError,
 )
+from dataset_ingest.queries.client import DatasetQueryClient
 from dataset_ingest.receipts import Receipt
 from dataset_ingest.schema.datasets import Dataset
 from dataset_ingest.schema.problems import Problem
@@ -26,6 +27,7 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "DatasetIngestClient",
+    "DatasetQueryClient",
     "Delivery",
     "OutcomeUnknownError",
     "Problem",

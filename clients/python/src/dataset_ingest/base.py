@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from dataset_ingest.delivery.asking import until_stored
 from dataset_ingest.delivery.batches import Batch, Item, Outcome, within_limits
 from dataset_ingest.delivery.buffer import Buffer
 from dataset_ingest.delivery.sending import Sender
 from dataset_ingest.delivery.steps import Answer, NoAnswer, Request, Steps
-from dataset_ingest.delivery.storing import until_stored
 from dataset_ingest.errors import BufferFullError, ClosedError, DatasetError, OutcomeUnknownError, ValidationError
 from dataset_ingest.options import Options
 from dataset_ingest.receipts import Receipt

@@ -51,8 +51,13 @@ class Sender:
     options: Options
     journal: Journal | None = None
 
-    def send(self, batches: Sequence[Batch]) -> Steps[Receipt]:
+    def send(self, batches: Sequence[Batch], *, endless: bool = False, halve: bool = True) -> Steps[Receipt]:
         """Send batches in order. Return the receipt of all of them.
+
+        Args:
+            batches: The batches.
+            endless: Whether to wait without end for a service that is away.
+            halve: Whether to send the halves of a batch that is too large.
 
         Raise the first error. Its `indexes` are those of all records that were not accepted, or may not have been.
         """
@@ -60,10 +65,10 @@ class Sender:
         total = Receipt(self.dataset_id, 0)
         while waiting:
             batch = waiting.pop(0)
-            reply, uncertain = yield from self._attempts(batch, endless=False)
+            reply, uncertain = yield from self._attempts(batch, endless=endless)
             if answers.is_accepted(reply):
                 total += answers.receipt(reply, self.dataset_id, len(batch.items))
-            elif _can_be_halved(batch, reply, uncertain):
+            elif halve and _can_be_halved(batch, reply, uncertain):
                 waiting[:0] = batch.halves()
             else:
                 left = [*batch.indexes, *(index for each in waiting for index in each.indexes)]

@@ -1,0 +1,1 @@
+"""Import the records of a file, as `dataset-ingest import` does."""

@@ -1,0 +1,1 @@
+"""Manage datasets and query their records, with a personal access token."""

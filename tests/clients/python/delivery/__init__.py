@@ -1,0 +1,1 @@
+"""Sending, enqueuing, retries and the spool."""
