@@ -32,6 +32,10 @@ MEDIA_TYPES = {
 # Every content encoding that is accepted -> our name for it.
 ENCODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zstd": "zstd"}
 _CHARSETS = ("utf-8", "utf8")
+# What a 415 says was expected: every spelling.
+EXPECTED = "{}, or on a batch {}; charset utf-8 or none".format(
+    *(" or ".join(spelling for spelling, ours in MEDIA_TYPES.items() if ours == kind) for kind in (JSON, NDJSON))
+)
 # A body of up to this size counts against BODY_MEMORY_BYTES only if it arrives in pieces or is compressed.
 _SMALL_BYTES = 64 * 1024
 # After a smaller piece, we do not read for a share of the time that the body has taken so far. Meanwhile the kernel
@@ -63,8 +67,7 @@ def media_type(header: str) -> str:
         name, parameters = "", {}
     known = MEDIA_TYPES.get(name)
     if known is None or parameters.get("charset", "utf-8").lower() not in _CHARSETS:
-        expected = f"{JSON}, or on a batch {NDJSON}; charset utf-8 or none"
-        raise UnsupportedMediaType({"expected": expected, "received": header[:200], "detail": _advice(header, known)})
+        raise UnsupportedMediaType({"expected": EXPECTED, "received": header[:200], "detail": _advice(header, known)})
     return known
 
 

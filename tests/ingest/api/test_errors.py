@@ -26,7 +26,10 @@ from tests.support.servers.outages import everything_in, own_client, redis_away,
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 DATE_TIME = "RFC 3339 date-time with an offset"
-MEDIA_TYPES = "application/json, or on a batch application/x-ndjson; charset utf-8 or none"
+MEDIA_TYPES = (
+    "application/json or text/json, or on a batch application/x-ndjson or application/ndjson or application/jsonl or "
+    "application/x-jsonlines or application/json-lines or application/x-json-stream; charset utf-8 or none"
+)
 NO_STRING = "A timestamp is a string, like 2026-06-10T10:58:00Z."
 ONE_HOST = {"detail": "An HTTP/1.1 request needs one Host header."}
 NO_BATCH = "A batch is one array of objects. Send it to /batch as application/json."

@@ -6,6 +6,7 @@ import zlib
 import zstandard
 
 from datasets.models import Dataset
+from ingest.validation.body import EXPECTED, MEDIA_TYPES
 from tests.conftest import Api, record, stored
 from tests.ingest.api.bodies.sending import COMPRESS, JSON, LINES, NDJSON, TEXT, both_encodings, sent, zstd
 
@@ -58,9 +59,14 @@ def test_other_media_types_are_a_415(api: Api) -> None:
             assert body == {
                 "error": "Unsupported media type",
                 "code": "unsupported_media_type",
-                "expected": "application/json, or on a batch application/x-ndjson; charset utf-8 or none",
+                "expected": EXPECTED,
                 "received": content_type,
             }
+
+
+def test_a_415_names_every_spelling() -> None:
+    for spelling in MEDIA_TYPES:
+        assert spelling in EXPECTED
 
 
 def test_ndjson_is_for_batches(api: Api, dataset: Dataset) -> None:

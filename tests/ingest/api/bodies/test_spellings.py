@@ -20,6 +20,8 @@ AS_NDJSON = (
     "application/json-lines",
     "application/x-json-stream",
     "Application/NDJSON; charset=utf8",
+    'application/jsonl; profile="x"; charset=UTF-8',
+    "application/json-lines;q=1",
 )
 AS_JSON = ("application/json", "text/json", "TEXT/JSON; charset=UTF8", "application/json; charset=utf8")
 
