@@ -7,10 +7,12 @@ import uuid
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 
 from config.common import clock
+from datasets.origins import read_origins
 from datasets.schemas.fields import Field
 from datasets.schemas.schema import CompiledSchema, compile_schema
 
@@ -78,6 +80,8 @@ class Dataset(models.Model):
         "archived", default=False, help_text="An archived dataset accepts no records. Its table stays."
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    # A record as JSON, with the values of the sample from which an admin has read the fields. For code snippets.
+    example = models.TextField(blank=True, default="", editable=False)
     # Set before the first row is written. Without it, a storage that is not mounted would look like a new dataset.
     has_table = models.BooleanField(default=False, editable=False)
     # The table has the same ID as a property. None: an older release made the dataset. See `services.adopt_table`.
@@ -145,12 +149,29 @@ class SchemaVersion(models.Model):
 
 
 class ApiKey(models.Model):
-    """An API key that was issued. The token itself is not stored: see `datasets.contracts.keys`."""
+    """An API key that was issued. The token itself is not stored: see `datasets.contracts.keys`.
+
+    A key with origins is a browser key: it stands in web pages, where everybody can read it.
+    """
+
+    DEFAULT_RECORDS_PER_MINUTE = 6000
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="keys")
     name = models.CharField(max_length=200, help_text="The person or program that uses this key.")
     # The token's `jti` claim. It is random, so the signing secret alone is not enough to forge a token.
     token_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    # As browsers write them in the header `Origin`: see `datasets.origins`.
+    origins = models.JSONField(
+        "allowed origins",
+        default=list,
+        blank=True,
+        help_text="The origins of the pages that may use the key, like https://shop.example.com. One per line.",
+    )
+    records_per_minute = models.PositiveIntegerField(
+        default=DEFAULT_RECORDS_PER_MINUTE,
+        validators=(MinValueValidator(1),),
+        help_text="All pages together may send this number of records in any 60 seconds. More are refused with 429.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="If empty, the key does not expire.")
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -163,6 +184,25 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_for_browsers(self) -> bool:
+        """Whether it is a browser key. This never changes: a key that was public must not become an ordinary one."""
+        return bool(self.origins)
+
+    def clean(self) -> None:
+        """Write the origins as browsers do. Raise ValidationError if one is wrong, or if the kind of key changes."""
+        try:
+            self.origins = read_origins(self.origins)
+        except ValidationError as wrong:
+            raise ValidationError({"origins": wrong.messages}) from None
+        if self._state.adding:
+            return
+        was_for_browsers = ApiKey.objects.get(pk=self.pk).is_for_browsers
+        if was_for_browsers and not self.is_for_browsers:
+            raise ValidationError({"origins": "A browser key needs an origin. To stop its use, revoke it."})
+        if self.is_for_browsers and not was_for_browsers:
+            raise ValidationError({"origins": "An ordinary key cannot become a browser key. Issue a new key."})
 
 
 class PersonalAccessToken(models.Model):

@@ -4,6 +4,7 @@ import secrets
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, User
 from django.core.exceptions import ValidationError
@@ -191,18 +192,53 @@ def _publish(
     )
 
 
-def create_key(*, project: Project, name: str, expires_at: datetime | None = None) -> ApiKey:
+_ONLY_BROWSER_KEYS = {"records_per_minute": "Only browser keys have this limit. Add origins of pages to a new key."}
+
+
+def create_key(
+    *,
+    project: Project,
+    name: str,
+    expires_at: datetime | None = None,
+    origins: Sequence[str] = (),
+    records_per_minute: int | None = None,
+) -> ApiKey:
     """Create an API key. `datasets.contracts.keys.issue_token` returns its token.
 
+    Args:
+        project: The project whose records the key may send.
+        name: The person or program that uses the key.
+        expires_at: When the key stops working.
+        origins: If there are any, this is a browser key: pages of these origins may use it.
+        records_per_minute: How many records all pages with a browser key may send together in 60 seconds.
+
     Raises:
-        ValidationError: The name is invalid, or `expires_at` is in the past.
+        ValidationError: The name or an origin is invalid, `expires_at` is in the past, or an ordinary key has
+            `records_per_minute`.
     """
     if expires_at is not None and expires_at <= clock.now():
         raise ValidationError(f"{expires_at:%Y-%m-%d %H:%M} UTC is in the past. Choose a later time.")
-    key = ApiKey(project=project, name=name, expires_at=expires_at)
+    if records_per_minute is not None and not origins:
+        raise ValidationError(_ONLY_BROWSER_KEYS)
+    rate = ApiKey.DEFAULT_RECORDS_PER_MINUTE if records_per_minute is None else records_per_minute
+    key = ApiKey(project=project, name=name, expires_at=expires_at, origins=list(origins), records_per_minute=rate)
     key.full_clean()
     save_key(key, changed=())
     return key
+
+
+def change_key(key: ApiKey, **changes: Any) -> None:
+    """Change fields of a key: `name`; for a browser key also `origins` and `records_per_minute`.
+
+    Raises:
+        ValidationError: A value is invalid, or an ordinary key would get a limit.
+    """
+    if "records_per_minute" in changes and not key.is_for_browsers:
+        raise ValidationError(_ONLY_BROWSER_KEYS)
+    for name, value in changes.items():
+        setattr(key, name, value)
+    key.full_clean()
+    save_key(key, changed=list(changes))
 
 
 def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
@@ -254,7 +290,10 @@ def rotate_key(key: ApiKey, *, grace: timedelta, newest: int | None = None) -> A
                 f"Nothing was changed: “{key.name}” has been rotated since this page was loaded. Its successor is the "
                 "newest key with this name. If you have lost the successor's token, rotate the successor."
             )
-        successor = ApiKey.objects.create(project=key.project, name=key.name)
+        key.refresh_from_db(fields=("origins", "records_per_minute"))
+        successor = ApiKey.objects.create(
+            project=key.project, name=key.name, origins=key.origins, records_per_minute=key.records_per_minute
+        )
         moment = clock.now()
         old = ApiKey.objects.filter(pk=key.pk, revoked_at=None)
         if grace:

@@ -64,6 +64,12 @@ class QuotaExceeded(ApiError):
     status, code, error, confirmed = 429, "quota_exceeded", "Monthly dataset quota exceeded", True
 
 
+class RateLimited(ApiError):
+    """The records do not fit into the rate limit of the browser key."""
+
+    status, code, error, confirmed = 429, "rate_limited", "Rate limit of this API key exceeded", True
+
+
 class TooManyKeys(ApiError):
     """The project already has as many remembered Idempotency-Keys as it may have."""
 

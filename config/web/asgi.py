@@ -35,7 +35,8 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
     response = await _answer(request, scope)
     content = response.content
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
-    if response.status_code != 304:  # the length would be that of the whole answer (RFC 9110, 8.6)
+    headers += request.cors
+    if response.status_code not in (204, 304):  # the length would be that of the whole answer (RFC 9110, 8.6)
         headers.append((b"content-length", b"%d" % len(content)))
     headers.append((b"x-request-id", request_id(request).encode()))
     start = {"type": "http.response.start", "status": response.status_code, "headers": headers}

@@ -152,8 +152,11 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
 
     def save_model(self, request: HttpRequest, obj: Dataset, form: DatasetForm, change: bool) -> None:
         author: Any = request.user
-        fields, until = form.cleaned_data["schema"], form.grace_ends
-        services.save_dataset(obj, changed=edited(form), fields=fields, author=author, previous_valid_until=until)
+        fields, until, changed = form.cleaned_data["schema"], form.grace_ends, edited(form)
+        if fields and (sample := request.POST.get("_sample", "")):
+            obj.example = example_record(fields, sample)
+            changed.append("example")
+        services.save_dataset(obj, changed=changed, fields=fields, author=author, previous_valid_until=until)
 
     def response_add(self, request: HttpRequest, obj: Dataset, post_url_continue: str | None = None) -> HttpResponse:
         """Continue to a new API key if the project has no active one, otherwise to the dataset's page.
@@ -184,7 +187,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
             "field_types": _types(),
             "grace": grace.card(versions[0] if versions else None),
             "history": _history(versions[: _MAX_VERSIONS + 1])[:_MAX_VERSIONS],
-            "panel": _panel(request, obj, current, request.POST.get("_sample", "")),
+            "panel": _panel(request, obj, current, request.POST.get("_sample", "") or (obj.example if obj else "")),
             "sample": request.POST.get("_sample", ""),
         }
 
@@ -234,10 +237,11 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
             "suggestions": _suggestions(fields, earlier),
             "preview": render_to_string("admin/datasets/dataset/preview.html", preview),
         }
+        kept = dataset.example if dataset else ""
         if not found:
             answer["panel"] = render_to_string(
                 "admin/datasets/dataset/panel.html",
-                {"panel": _panel(request, dataset, fields, request.POST.get("sample", ""))},
+                {"panel": _panel(request, dataset, fields, request.POST.get("sample", "") or kept)},
             )
         return JsonResponse(answer)
 

@@ -15,28 +15,86 @@ from datasets import services
 from datasets.admin.edits import edited
 from datasets.admin.expiring import ExpiringForm, RevocableAdmin, last_used, state_of
 from datasets.admin.pages import base_url, number, page
-from datasets.admin.snippets import snippets
+from datasets.admin.snippets import PLACEHOLDER, sending
 from datasets.admin.tenancy import ScopedFilter
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset
-from datasets.schemas.samples import without_example
+from datasets.origins import read_origins, unencrypted
 
 # For each choice: hours, and its label after “The old key expires”.
 _GRACES = ((0, "immediately"), (1, "in 1 hour"), (24, "in 24 hours"), (168, "in 7 days"))
 
 
+_ORIGINS: Any = ApiKey._meta.get_field("origins")
+_RATE: Any = ApiKey._meta.get_field("records_per_minute")
+# Only the form of a new key has the field `used_by`.
+_FOR_BROWSERS = "typeof used_by === 'undefined' || used_by == 'browser'"
+_MAX_OTHERS = 10  # datasets to which a key's page links
 _SHOWN = ("id", "state", "last_used", "created_at", "expires_at", "revoked_at")
 
 
-class KeyForm(ExpiringForm):
-    """A new key: its project, its name, and when it expires."""
+_USES = (("server", "Servers and programs"), ("browser", "Web pages: a browser key, which everybody can read"))
+
+
+class OriginsField(forms.CharField):
+    """Origins of web pages, one per line."""
+
+    widget = forms.Textarea
+
+    def __init__(self, **kwargs: Any) -> None:
+        attributes = {"rows": 3, "class": "ours-input ours-code", "placeholder": "https://shop.example.com"}
+        super().__init__(widget=forms.Textarea(attrs=attributes), **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        return read_origins(value if isinstance(value, list) else str(value or "").split())
+
+
+class BrowserKeyForm(forms.ModelForm[ApiKey]):
+    """An existing browser key."""
+
+    origins = OriginsField(label=_ORIGINS.verbose_name.capitalize(), help_text=_ORIGINS.help_text)
 
     class Meta:
         model = ApiKey
-        fields = ("project", "name")
+        fields = ("name", "origins", "records_per_minute")
+
+
+class KeyForm(ExpiringForm):
+    """A new key: its project and name, who uses it, and when it expires."""
+
+    used_by = forms.ChoiceField(
+        label="Used by", choices=_USES, initial="server", widget=forms.Select(attrs={"class": "ours-input"})
+    )
+    origins = OriginsField(
+        label=_ORIGINS.verbose_name.capitalize(), help_text=_ORIGINS.help_text, required=False, initial=list
+    )
+    records_per_minute = forms.IntegerField(
+        label=_RATE.verbose_name.capitalize(),
+        help_text=_RATE.help_text,
+        required=False,
+        min_value=1,
+        max_value=2**31 - 1,
+        initial=ApiKey.DEFAULT_RECORDS_PER_MINUTE,
+        widget=forms.NumberInput(attrs={"class": "ours-input"}),
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("project", "name", "origins", "records_per_minute")
 
     def clean(self) -> dict[str, Any]:
         data = super().clean()
+        if data.get("used_by") != "browser":
+            data["origins"] = []
+            self.errors.pop("origins", None)
+            self.errors.pop("records_per_minute", None)
+        elif not data.get("origins") and "origins" not in self.errors:
+            self.add_error("origins", "Add the origin of at least one page that will use the key.")
+        if data.get("records_per_minute") is None:
+            data["records_per_minute"] = ApiKey.DEFAULT_RECORDS_PER_MINUTE
         project, name = data.get("project"), data.get("name")
         # This also stops a second key when a browser reloads the page with the token, which sends the form again.
         if self.instance._state.adding and project and project.keys_in_force().filter(name=name).exists():
@@ -52,8 +110,12 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
 
     tenant_path = "project"
     nothing = "No API key yet. Clients need one to send records. Its token is shown once, when you create it."
-    conditional_fields: ClassVar[dict[str, str]] = {"ends_on": "ends == 'date'"}
-    list_display = ("name", "id", "project", "state", "last_used", "created_at", "expires_at")
+    conditional_fields: ClassVar[dict[str, str]] = {
+        "ends_on": "ends == 'date'",
+        "origins": _FOR_BROWSERS,
+        "records_per_minute": _FOR_BROWSERS,
+    }
+    list_display = ("name", "id", "project", "used_by", "state", "last_used", "created_at", "expires_at")
     list_filter = (("project", ScopedFilter), ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("project",)
     search_fields = ("name",)
@@ -62,15 +124,24 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
     noun = "key"
 
     def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **kwargs if obj else {**kwargs, "form": KeyForm})
+        if obj is None:
+            kwargs["form"] = KeyForm
+        elif obj.is_for_browsers:
+            kwargs["form"] = BrowserKeyForm
+        return super().get_form(request, obj, change, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         if obj is None:
-            return ("project", "name", "ends", "ends_on")
-        return ("project", "name", *_SHOWN)
+            return ("project", "name", "used_by", "origins", "records_per_minute", "ends", "ends_on")
+        of_browsers = ("origins", "records_per_minute") if obj.is_for_browsers else ()
+        return ("project", "name", *of_browsers, *_SHOWN)
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         return ("project", *_SHOWN) if obj else ()
+
+    @admin.display(description="used by")
+    def used_by(self, key: ApiKey) -> str:
+        return "web pages" if key.is_for_browsers else "servers"
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> str:
@@ -82,6 +153,12 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
         services.save_key(obj, changed=edited(form))
+        for origin in unencrypted(obj.origins) if change else ():  # the page of a new key says it, too
+            text = f"{origin} is not encrypted: anybody on the way can change its pages and the records. Use https://."
+            messages.warning(request, text)
+
+    def extra_form_context(self, request: HttpRequest, obj: ApiKey | None) -> dict[str, Any]:
+        return self._sending(request, obj, PLACEHOLDER) if obj else {}
 
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
         return self._issued(request, obj, "API key issued")
@@ -124,23 +201,15 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
     def _issued(self, request: HttpRequest, key: ApiKey, title: str, **context: Any) -> HttpResponse:
         """Show the token in this response only. It is not kept in a session, a cookie or the database."""
         token = issue_token(key)
-        dataset = (
-            Dataset.objects.filter(project=key.project, is_archived=False, versions__isnull=False)
-            .order_by("pk")
-            .first()
-        )
-        version = dataset and dataset.latest_version()
-        fields = version.field_list() if version else []
-        lines = snippets(base_url(request), dataset.pk, fields, token) if dataset and version else []
-        return page(
-            request,
-            "admin/datasets/apikey/issued.html",
-            opts=self.opts,
-            title=title,
-            key=key,
-            token=token,
-            dataset=dataset,
-            curl=lines[0].text if lines else "",
-            without_example=without_example(fields),
-            **context,
-        )
+        context |= {"key": key, "token": token, **self._sending(request, key, token)}
+        return page(request, "admin/datasets/apikey/issued.html", opts=self.opts, title=title, **context)
+
+    def _sending(self, request: HttpRequest, key: ApiKey, token: str) -> dict[str, Any]:
+        """Return the context that shows how to send a record with a key."""
+        open_datasets = Dataset.objects.filter(project=key.project, is_archived=False, versions__isnull=False)
+        first, *others = open_datasets.distinct().order_by("pk")[: 1 + _MAX_OTHERS] or [None]
+        return {
+            "sending": first and sending(base_url(request), first, token, for_browsers=key.is_for_browsers),
+            "others": others,
+            "unencrypted": unencrypted(key.origins),
+        }

@@ -1,77 +1,204 @@
-"""Code snippets that send a record."""
+"""Code snippets that send a record, one for each kind of client."""
 
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from datasets.models import Dataset
 from datasets.schemas.fields import Field
-from datasets.schemas.samples import example_record
+from datasets.schemas.samples import example_record, without_example
 
 PLACEHOLDER = "YOUR_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """Code in one language that sends a record."""
+    """Code that sends a record. `name` is a word for the address of its element."""
 
-    language: str
+    name: str
+    label: str
     text: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a page needs to show how a record is sent to a dataset."""
+
+    dataset: Dataset
+    snippets: Sequence[Snippet]
+    without_example: Sequence[str]  # fields whose value in the example must be replaced
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where the example record goes, with which key."""
+
+    base_url: str
+    dataset_id: int | str
+    fields: Sequence[Field]
+    token: str
+    record: str  # JSON on one line
+
+    @property
+    def url(self) -> str:
+        return f"{self.base_url}/datasets/{self.dataset_id}"
 
 
 def snippets(
-    base_url: str, dataset_id: int | str, fields: Sequence[Field], token: str = PLACEHOLDER, sample: str = ""
+    base_url: str,
+    dataset_id: int | str,
+    fields: Sequence[Field],
+    token: str = PLACEHOLDER,
+    sample: str = "",
+    *,
+    for_browsers: bool = False,
 ) -> list[Snippet]:
     """Return code that sends an example record, with the values of a sample if there is one."""
-    record = example_record(fields, sample)
-    url = f"{base_url}/datasets/{dataset_id}"
-    shell = record.replace("'", "'\\''")
+    target = _Target(base_url, dataset_id, fields, token, example_record(fields, sample))
+    return _of_browsers(target) if for_browsers else _of_servers(target)
+
+
+def sending(base_url: str, dataset: Dataset, token: str, *, for_browsers: bool) -> Sending | None:
+    """Return how to send the dataset's own example record, or None if it has no schema."""
+    version = dataset.latest_version()
+    if version is None:
+        return None
+    fields = version.field_list()
+    code = snippets(base_url, dataset.pk, fields, token, dataset.example, for_browsers=for_browsers)
+    return Sending(dataset, code, without_example(fields, dataset.example))
+
+
+def _of_servers(target: _Target) -> list[Snippet]:
+    shell = target.record.replace("'", "'\\''")
+    fill = partial(str.format, url=json.dumps(target.url), base_url=json.dumps(target.base_url), token=target.token)
+    python = {"record": _python(json.loads(target.record)), "dataset": target.dataset_id}
     return [
         Snippet(
             "curl",
-            f"curl -X POST {url} \\\n  -H 'Authorization: Bearer {token}' \\\n"
+            "curl",
+            f"curl -X POST {target.url} \\\n  -H 'Authorization: Bearer {target.token}' \\\n"
             f"  -H 'Content-Type: application/json' \\\n  --data '{shell}'",
         ),
-        Snippet("Python", _PYTHON.format(url=url, token=token, record=_python(json.loads(record)))),
-        Snippet("JavaScript", _JAVASCRIPT.format(url=json.dumps(url), token=token, body=_javascript(record))),
+        Snippet("python", "Python: requests", fill(_PYTHON, **python), "pip install requests"),
+        Snippet("node", "Node.js: fetch", fill(_NODE, body=_body(target.record)), "Needs no package."),
+        Snippet(
+            "python-client",
+            "Python client",
+            fill(_PYTHON_CLIENT, fields=_python(_declared(target), 8), **python),
+            "pip install dataset-ingest-client. It checks records, sends them in batches, and repeats what fails.",
+        ),
+        Snippet(
+            "typescript-client",
+            "TypeScript client",
+            fill(
+                _TYPESCRIPT_CLIENT,
+                fields=_javascript(_declared(target), 2),
+                record=_javascript_record(target.record),
+                dataset=target.dataset_id,
+            ),
+            "npm install @dataset-ingest/client. It checks records, sends them in batches, and repeats what fails.",
+        ),
     ]
 
 
-# It needs only the standard library. It prints a refusal like any other answer.
-_PYTHON = """import json, urllib.error, urllib.request
+def _of_browsers(target: _Target) -> list[Snippet]:
+    url, body = json.dumps(target.url), _body(target.record)
+    beacon = json.dumps(f"{target.url}?key={target.token}")
+    return [
+        Snippet(
+            "browser",
+            "Web page: fetch",
+            _BROWSER.format(url=url, token=target.token, body=body),
+            "The page can read the answer. With keepalive, the browser sends the record even if the page is left.",
+        ),
+        Snippet(
+            "beacon",
+            "Web page: a beacon when the page is left",
+            _BEACON.format(url=beacon, body=body),
+            "A beacon has no headers, so the key is in the address. The page gets no answer.",
+        ),
+    ]
 
-request = urllib.request.Request(
-    {url!r},
-    headers={{'Authorization': 'Bearer {token}', 'Content-Type': 'application/json'}},
-    data=json.dumps({record}).encode(),
+
+# Each prints a refusal like any other answer.
+_PYTHON = """import requests
+
+answer = requests.post(
+    {url},
+    headers={{'Authorization': 'Bearer {token}'}},
+    json={record},
 )
-try:
-    answer = urllib.request.urlopen(request)
-except urllib.error.HTTPError as refusal:
-    answer = refusal
-print(answer.status, answer.read().decode())"""
+print(answer.status_code, answer.text)"""
 # Without a top-level `await`, which works in modules only, not in scripts.
-_JAVASCRIPT = """fetch({url}, {{
+_NODE = """fetch({url}, {{
   method: 'POST',
   headers: {{ Authorization: 'Bearer {token}', 'Content-Type': 'application/json' }},
   body: {body},
 }}).then(async (answer) => console.log(answer.status, await answer.text()));"""
+_PYTHON_CLIENT = """from dataset_ingest import DatasetIngestClient
 
+with DatasetIngestClient(
+    base_url={base_url},
+    api_key='{token}',
+    dataset={{'id': {dataset}, 'fields': {fields}}},
+) as client:
+    print(client.send({record}))"""
+_TYPESCRIPT_CLIENT = """import {{ DatasetIngestClient, defineDataset }} from '@dataset-ingest/client';
+
+const dataset = defineDataset({{
+  id: {dataset},
+  fields: {fields},
+}});
+const client = new DatasetIngestClient({{
+  baseUrl: {base_url},
+  apiKey: '{token}',
+  dataset,
+}});
+console.log(await client.send({record}));
+await client.close();"""
+_BROWSER = """fetch({url}, {{
+  method: 'POST',
+  headers: {{ Authorization: 'Bearer {token}', 'Content-Type': 'application/json' }},
+  body: {body},
+  keepalive: true,
+}}).then(async (answer) => console.log(answer.status, await answer.text()));"""
+_BEACON = """addEventListener('pagehide', () => {{
+  navigator.sendBeacon(
+    {url},
+    {body},
+  );
+}});"""
 
 # JavaScript has no more exact whole numbers beyond 2^53, which has 16 digits.
 _may_be_rounded = re.compile(r"[0-9]{16}").search
 
 
-def _javascript(record: str) -> str:
+def _body(record: str) -> str:
     """Return an expression for a body: of an object, or of a text if JavaScript could round a number in it."""
     if _may_be_rounded(record):
         return json.dumps(record, ensure_ascii=False)
-    return "JSON.stringify({})".format(
-        json.dumps(json.loads(record), indent=2, ensure_ascii=False).replace("\n", "\n  ")
-    )
+    return f"JSON.stringify({_javascript(json.loads(record), 2)})"
 
 
-def _python(record: dict[str, Any]) -> str:
-    rows = "".join(f"        {name!r}: {value!r},\n" for name, value in record.items())
-    return f"{{\n{rows}    }}"
+def _javascript_record(record: str) -> str:
+    """Return a literal of a record. Numbers that JavaScript could round become `bigint`, which the client sends."""
+    text = _javascript(json.loads(record), 0)
+    return re.sub(r"(: |^\s+)(-?[0-9]{16,})(,?)$", r"\1\2n\3", text, flags=re.MULTILINE)
+
+
+def _javascript(value: Any, indent: int) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n" + " " * indent)
+
+
+def _python(value: dict[str, Any], indent: int = 4) -> str:
+    rows = "".join(f"{' ' * indent}    {name!r}: {item!r},\n" for name, item in value.items())
+    return f"{{\n{rows}{' ' * indent}}}"
+
+
+def _declared(target: _Target) -> dict[str, Any]:
+    """Return the fields as a client declares them."""
+    return {field.name: field.shortest() for field in target.fields}

@@ -8,10 +8,10 @@ from rest_framework.response import Response
 
 from datasets import services
 from datasets.api.base import ManagementView
-from datasets.api.changes import log_addition, log_change
+from datasets.api.changes import described, log_addition, log_change
 from datasets.api.errors import ApiKeyNotFound
 from datasets.api.idempotency import once
-from datasets.api.serializers import ApiKeySerializer, NewKey
+from datasets.api.serializers import ApiKeySerializer, KeyChanges, NewKey
 from datasets.contracts.contract import InvalidDatasetId, read_dataset_id
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey
@@ -43,18 +43,37 @@ class KeysView(ManagementView):
 
 
 class KeyView(ManagementView):
-    """Revoke an API key."""
+    """Change and revoke an API key."""
 
+    serializer_class = ApiKeySerializer
+    takes: ClassVar[dict[str, Any]] = {"PATCH": KeyChanges}
+
+    @transaction.atomic
+    def patch(self, request: Request, project_slug: str, key_id: str) -> Response:
+        """Change an API key: its name, and the origins and the limit of a browser key."""
+        key = self._key(key_id)
+        before, given = self.shown(key), self.given(KeyChanges)
+        services.change_key(key, **given)
+        after = self.shown(key)
+        if after != before:
+            log_change(self, key, described(before, after))
+        return Response(after)
+
+    @transaction.atomic
     def delete(self, request: Request, project_slug: str, key_id: str) -> Response:
         """Revoke an API key: the next request with it is refused."""
-        key = self.project.keys.filter(pk=_id(key_id)).first()
+        key = self._key(key_id)
+        if key.revoked_at is None:
+            services.revoke_key(key)
+            log_change(self, key, "Revoked.")
+        return Response(status=204)
+
+    def _key(self, key_id: str) -> ApiKey:
+        """Return a key of the project, locked until the transaction ends. Raises ApiKeyNotFound."""
+        key = self.project.keys.select_for_update(no_key=True).filter(pk=_id(key_id)).first()
         if key is None:
             raise ApiKeyNotFound
-        with transaction.atomic():
-            if key.revoked_at is None:
-                services.revoke_key(key)
-                log_change(self, key, "Revoked.")
-        return Response(status=204)
+        return key
 
 
 def _id(text: str) -> int:

@@ -6,10 +6,15 @@ As on ingest, nothing is converted, and an unknown name is an error.
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from config.common import clock
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
+from datasets.origins import MAX_ORIGINS, read_origins
+
+MAX_INTEGER = 2**31 - 1  # of the database's columns
 
 
 class Text(serializers.CharField):
@@ -37,6 +42,30 @@ class Flag(serializers.BooleanField):
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data
+
+
+class Whole(serializers.IntegerField):
+    """Accepts only a JSON number without a fraction. DRF's own field also accepts a string."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if not isinstance(data, int) or isinstance(data, bool):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+@extend_schema_field({"type": "array", "items": {"type": "string", "format": "uri"}, "maxItems": MAX_ORIGINS})
+class Origins(serializers.ListField):
+    """Accepts a JSON array of origins. The answer has them as browsers write them."""
+
+    child = Text()
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        if not isinstance(data, list) or not all(isinstance(each, str) for each in data):
+            raise serializers.ValidationError("Send an array of strings.")
+        try:
+            return read_origins(data)
+        except ValidationError as wrong:
+            raise serializers.ValidationError(wrong.messages) from None
 
 
 class Given(serializers.Serializer[Any]):
@@ -81,6 +110,16 @@ class NewKey(Given):
 
     name = Text(max_length=200)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    origins = Origins(required=False)
+    records_per_minute = Whole(required=False, min_value=1, max_value=MAX_INTEGER)
+
+
+class KeyChanges(Given):
+    """What a client may change of an API key."""
+
+    name = Text(max_length=200, required=False)
+    origins = Origins(required=False)
+    records_per_minute = Whole(required=False, min_value=1, max_value=MAX_INTEGER)
 
 
 class ProjectSerializer(serializers.ModelSerializer[Project]):
@@ -137,13 +176,22 @@ class SchemaVersionSerializer(serializers.ModelSerializer[SchemaVersion]):
 
 
 class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
-    """An API key as clients see it, without its token."""
+    """An API key as clients see it, without its token. Only a browser key has origins and a limit."""
 
     state = serializers.SerializerMethodField()
+    origins = Origins()
+    records_per_minute = serializers.SerializerMethodField()
 
     class Meta:
         model = ApiKey
-        fields = ("id", "name", "state", "created_at", "expires_at", "revoked_at", "last_used_at")
+        fields = (
+            *("id", "name", "state", "origins", "records_per_minute"),
+            *("created_at", "expires_at", "revoked_at", "last_used_at"),
+        )
+
+    def get_records_per_minute(self, key: ApiKey) -> int | None:
+        """Return how many records the pages with a browser key may send in a minute."""
+        return key.records_per_minute if key.is_for_browsers else None
 
     def get_state(self, key: ApiKey) -> str:
         """Return whether requests with the key are accepted."""

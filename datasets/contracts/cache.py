@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -14,6 +14,7 @@ from django.conf import settings
 
 from config.common import clock
 from config.common.errors import ApiError
+from datasets.contracts.browsers import BrowserKey
 from datasets.contracts.contract import Contract
 from datasets.contracts.keys import Claims, InvalidApiKey
 
@@ -29,6 +30,8 @@ class KeyRow(NamedTuple):
     expires_at: datetime | None
     owner_id: int
     default_dataset_id: int | None
+    origins: str  # a JSON array
+    records_per_minute: int
 
 
 class DatasetRow(NamedTuple):
@@ -48,15 +51,18 @@ class Entry:
     claims: Claims
     revision: bytes
     outcome: Contract | type[ApiError]
-    expires_at: float  # when the key expires, in seconds since the epoch
+    browser: BrowserKey | None  # None: an ordinary key
+    expires_at: float  # when the key expires, in seconds since the epoch; 0 if there is no such key
     rows: tuple[KeyRow | None, DatasetRow | None]  # the database rows from which `outcome` was made
     # `fresh_until` and `used_at` are monotonic times.
     fresh_until: float
     used_at: float
 
-    def contract(self) -> Contract:
+    def contract(self, check_sender: Callable[[BrowserKey | None], None]) -> Contract:
+        """Return the contract, or raise the refusal. `check_sender` raises one if the sender may not use the key."""
         if self.expires_at <= clock.seconds():
             raise InvalidApiKey
+        check_sender(self.browser)
         if isinstance(self.outcome, Contract):
             return self.outcome
         raise self.outcome

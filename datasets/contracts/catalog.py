@@ -15,6 +15,7 @@ from django.db import DatabaseError
 from config.common.errors import ApiError
 from config.common.threads import READING
 from datasets.contracts import cache, reading, revisions
+from datasets.contracts.browsers import BrowserKey
 from datasets.contracts.cache import Asked, Entry
 from datasets.contracts.contract import Contract, StaleContract
 from datasets.contracts.keys import Claims, read_token
@@ -29,22 +30,29 @@ class CatalogUnavailable(Exception):
     """The contract is not cached and the database does not answer, or the contract changed each time it was read."""
 
 
-async def under_contract(token: str, dataset_id: int | None, use: Callable[[Contract], Awaitable[T]]) -> T:
+async def under_contract(
+    token: str,
+    dataset_id: int | None,
+    use: Callable[[Contract], Awaitable[T]],
+    check_sender: Callable[[BrowserKey | None], None],
+) -> T:
     """Call `use` with the contract in force for a token and a dataset (None: the project's default dataset).
+
+    `check_sender` is called first. It raises a refusal if this sender may not use the key.
 
     `use` raises StaleContract if it finds, in its atomic step, that the contract has changed. It is then called again
     with the new contract. If it raises a refusal under a cached contract, the revision is compared first, so that no
     client is refused under a contract that is no longer in force.
 
-    Raises the refusals of `use`, InvalidApiKey, MissingProjectClaim, DatasetNotFound; CatalogUnavailable, or
-    `config.common.redis.RedisUnavailable`.
+    Raises the refusals of `use` and `check_sender`, InvalidApiKey, MissingProjectClaim, DatasetNotFound;
+    CatalogUnavailable, or `config.common.redis.RedisUnavailable`.
     """
     asked = (token, dataset_id)
     entry, moment = cache.known(asked), time.monotonic()
     if entry is not None and entry.fresh_until > moment:
         entry.used_at = moment
         try:
-            return await use(entry.contract())
+            return await use(entry.contract(check_sender))
         except StaleContract:
             pass
         except ApiError as refusal:
@@ -54,7 +62,7 @@ async def under_contract(token: str, dataset_id: int | None, use: Callable[[Cont
     for _ in range(_MAX_LOADS):
         entry = await _load(asked, claims)
         try:
-            return await use(entry.contract())
+            return await use(entry.contract(check_sender))
         except StaleContract:
             continue
     raise CatalogUnavailable

@@ -65,6 +65,7 @@ class Contract:
     is_archived: bool
     declared: CompiledSchema
     grace: Grace | None = None  # None: only records of the latest version are accepted
+    records_per_minute: int | None = None  # None: not a browser key
 
     @property
     def schema(self) -> CompiledSchema:

@@ -11,6 +11,7 @@ from django.db import close_old_connections, connection
 
 from config.common import clock
 from config.common.errors import ApiError
+from datasets.contracts.browsers import BrowserKey
 from datasets.contracts.cache import DatasetRow, Entry, KeyRow
 from datasets.contracts.contract import Contract, DatasetNotFound, Grace, InactiveProject
 from datasets.contracts.keys import Claims, InvalidApiKey
@@ -21,7 +22,7 @@ from datasets.schemas.schema import CompiledSchema, compile_schema
 # Plain SQL: to compile a query in Django costs ten times as much as to run it, and after every change of a project, its
 # contracts are read again.
 _KEYS = """
-SELECT k.project_id, k.token_id, k.id, k.expires_at, p.owner_id, p.default_dataset_id
+SELECT k.project_id, k.token_id, k.id, k.expires_at, p.owner_id, p.default_dataset_id, k.origins, k.records_per_minute
 FROM datasets_apikey k
 JOIN datasets_project p ON p.id = k.project_id
 JOIN auth_user u ON u.id = p.owner_id
@@ -54,14 +55,15 @@ def read(revision: bytes, claims: Claims, dataset_id: int | None) -> Entry:
     wanted = key.default_dataset_id if key and dataset_id is None else dataset_id
     found = _select(_DATASET_WITH_FIELDS, (wanted, claims.project_id)) if key and wanted else []
     dataset = DatasetRow(*found[0][:-1]) if found else None
+    browser = _browser_key(key) if key else None
     outcome: Contract | type[ApiError] = InvalidApiKey if key is None else DatasetNotFound
     if key and dataset and dataset.version_id:
-        outcome = _contract(revision, key.owner_id, key.id, found[0])
-    expires_at = claims.expires_at
+        outcome = _contract(revision, key.owner_id, key.id, found[0], browser)
+    expires_at = claims.expires_at if key else 0
     if key and key.expires_at:
         expires_at = min(expires_at, _timestamp(key.expires_at))
     fresh_until = moment + settings.CATALOG_TTL_SECONDS
-    return Entry(claims, revision, outcome, expires_at, (key, dataset), fresh_until, used_at=moment)
+    return Entry(claims, revision, outcome, browser, expires_at, (key, dataset), fresh_until, used_at=moment)
 
 
 def read_without_key(revision: bytes, project_id: int, dataset_id: int) -> Contract:
@@ -78,7 +80,9 @@ def read_without_key(revision: bytes, project_id: int, dataset_id: int) -> Contr
     return _contract(revision, owners[0][0], None, found[0])
 
 
-def _contract(revision: bytes, owner_id: int, key_id: int | None, found: tuple[Any, ...]) -> Contract:
+def _contract(
+    revision: bytes, owner_id: int, key_id: int | None, found: tuple[Any, ...], browser: BrowserKey | None = None
+) -> Contract:
     """Return the contract of a row of `_DATASET_WITH_FIELDS` with a schema."""
     *row, fields = found
     dataset = DatasetRow(*row)
@@ -92,7 +96,13 @@ def _contract(revision: bytes, owner_id: int, key_id: int | None, found: tuple[A
         is_archived=dataset.is_archived,
         declared=_compiled(version_id, fields),
         grace=_grace(dataset),
+        records_per_minute=browser.records_per_minute if browser else None,
     )
+
+
+def _browser_key(key: KeyRow) -> BrowserKey | None:
+    origins = frozenset(json.loads(key.origins))
+    return BrowserKey(origins, key.records_per_minute) if origins else None
 
 
 def _compiled(version_id: int, fields: str) -> CompiledSchema:

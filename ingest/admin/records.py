@@ -188,7 +188,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "version": version,
             "forms": [(name, form.label) for name, form in tryout.FORMS.items()],
             "keys": _keys(dataset)[:100],
-            "example": _example(version.field_list()) if version else "",
+            "example": _example(version.field_list(), dataset.example) if version else "",
         }
         if wanted := request.GET.get("refusal"):
             context |= _refused(dataset, wanted)
@@ -239,8 +239,8 @@ def _refused(dataset: Dataset, wanted: str) -> dict[str, Any]:
     return {"refusal": refusal, "example": refusal.text, "chosen": refusal.form}
 
 
-def _example(fields: list[Field]) -> str:
-    return json.dumps(json.loads(example_record(fields)), indent=2, ensure_ascii=False)
+def _example(fields: list[Field], sample: str) -> str:
+    return json.dumps(json.loads(example_record(fields, sample)), indent=2, ensure_ascii=False)
 
 
 def _keys(dataset: Dataset) -> QuerySet[ApiKey]:

@@ -109,9 +109,12 @@ def send(dataset: Dataset, body: bytes, form: Form, key: ApiKey) -> Answer:
         "authorization": f"Bearer {issue_token(key)}",
         "x-request-id": trace_id,
     }
+    if key.is_for_browsers:
+        headers["origin"] = key.origins[0]
     scope = {
         "method": "POST",
         "path": f"/datasets/{dataset.pk}{form.path}",
+        "query_string": b"",
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
 

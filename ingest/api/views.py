@@ -19,10 +19,11 @@ from config.common.errors import (
 from config.common.redis import RedisUnavailable
 from config.common.requests import idempotency_key, request_id
 from config.common.threads import CHECKING, LARGE, READING
+from datasets.contracts.browsers import BrowserKey
 from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under_contract
 from datasets.contracts.contract import Contract, DatasetNotFound, read_dataset_id
 from datasets.contracts.keys import Claims, read_token
-from ingest.api import openapi, receipts
+from ingest.api import browsers, openapi, receipts
 from ingest.api.authentication import ApiKeyAuthentication
 from ingest.api.bypasses import Accepted, Answer, ApiRequest, AsyncApiView
 from ingest.api.lookup import look_up
@@ -99,7 +100,19 @@ class KeyView(ApiView):
 
     def perform_authentication(self, request: Any) -> None:
         """Take the token."""
+        if "HTTP_ORIGIN" in request.META:
+            request.cors = browsers.ANY_PAGE  # until the key's origins are known
         _, self.token = ApiKeyAuthentication().authenticate(request)
+
+    def preflight(self, request: ApiRequest) -> HttpResponse:
+        """Tell a browser whether a page may send a request to this address."""
+        if "HTTP_ORIGIN" in request.META:
+            request.cors = browsers.ANY_PAGE
+        return browsers.preflight(request, self.allowed_methods) or super().preflight(request)
+
+    def check_sender(self, key: BrowserKey | None) -> None:
+        """Raise a refusal if the sender may not use the key."""
+        browsers.check_sender(self.request, key)
 
     def claims(self) -> Claims | None:
         """Return the token's signed claims, whether or not the key is still in force."""
@@ -119,7 +132,7 @@ class KeyView(ApiView):
     async def under_contract(self, dataset_id: int | None, use: Callable[[Contract], Awaitable[T]]) -> T:
         """Call `datasets.contracts.catalog.under_contract`. Raise QueueUnavailable if Redis or the database fails."""
         try:
-            return await under_contract(self.token, dataset_id, use)
+            return await under_contract(self.token, dataset_id, use, self.check_sender)
         except (RedisUnavailable, RedisError) as failure:
             raise QueueOutOfReach(NOTHING_HAPPENED) from failure
         except (CatalogUnavailable, DatabaseError) as failure:

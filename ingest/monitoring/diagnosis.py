@@ -63,6 +63,18 @@ ADVICE = {
     "missing_api_key": ("The request has no API key.", "Send the header Authorization: Bearer KEY."),
     "missing_project_claim": ("The token names no project.", "Use an API key of this service."),
     "personal_access_token": ("The token is a personal one (pat_…).", "Use an API key of the project."),
+    "origin_not_allowed": (
+        "A browser key came from a page whose origin is not on its list, or from a program that is no browser.",
+        "If the page is yours, add its origin to the key. Programs need an ordinary key.",
+    ),
+    "browser_key_required": (
+        "An ordinary API key stands in a web page, where everybody can read it.",
+        "Revoke it, and issue a browser key for the page. If a server passes requests on, remove the header Origin.",
+    ),
+    "api_key_in_address": (
+        "An ordinary API key was in the address of a request. Logs of proxies may have it now.",
+        "Rotate the key, and send it in the header Authorization: Bearer KEY.",
+    ),
     "dataset_schema_not_found": (
         "The key's project has no such dataset, or the dataset is archived, or it has no schema.",
         "Compare the ID in the address with the dataset's page, and check the key's project.",
@@ -76,7 +88,10 @@ ADVICE = {
         "Send Content-Length, or send the records as a JSON array.",
     ),
     "body_too_large": ("A body is larger than MAX_BODY_BYTES.", "Send smaller batches."),
-    "too_many_records": ("A batch has more records than MAX_BATCH_RECORDS.", "Send smaller batches."),
+    "too_many_records": (
+        "A batch has more records than MAX_BATCH_RECORDS, or than a browser key may send in a minute.",
+        "Send smaller batches.",
+    ),
     "unsupported_media_type": (
         "The Content-Type is not one that the address accepts.",
         "Send application/json, or application/x-ndjson to the address that ends in /batch.",
@@ -88,6 +103,10 @@ ADVICE = {
     "quota_exceeded": (
         "The owner's monthly quota is used up.",
         "Ask a superuser to raise it, or wait for the next month (UTC).",
+    ),
+    "rate_limited": (
+        "Pages with a browser key have sent more records than the key allows in a minute.",
+        "Raise the limit on the key's page. If the records are not yours, rotate the key.",
     ),
     "too_many_idempotency_keys": (
         "The project has used the maximum number of Idempotency-Keys.",

@@ -32,7 +32,7 @@ from ingest.errors import (
 )
 from ingest.queue import formats, redis_keys
 from ingest.queue.formats import Earlier, Payload
-from ingest.queue.quota_answers import MAX_RETRY_AFTER_SECONDS, over_quota
+from ingest.queue.quota_answers import MAX_RETRY_AFTER_SECONDS, RATE_SECONDS, over_quota, too_fast
 from ingest.queue.redis_clock import RedisClock
 from ingest.queue.scripts import script
 from ingest.queue.seeding import seeded
@@ -163,6 +163,7 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
         StaleContract: The contract has changed. Read it again.
         KeyInProgress, KeyReused, TooManyKeys: The Idempotency-Key cannot be used.
         QuotaExceeded: The quota has no room for the records.
+        RateLimited, TooManyRecords: The browser key's rate limit has no room for the records, now or ever.
         BodyTooLarge, QueueFull: The backlog has no room for the body, ever or now.
         QueueUnavailable: Redis does not answer, or its data is not ours.
     """
@@ -242,6 +243,8 @@ async def _admit_or_refuse(
             raise _full(reply[2], payload)
         elif outcome == b"too_many_keys":
             raise _too_many_keys(reply[2])
+        elif outcome == b"too_fast":
+            raise too_fast(contract.records_per_minute or 0, reply[3], payload.count, reply[2])
         else:
             raise QueueUnavailable(NOTHING_HAPPENED)
 
@@ -271,14 +274,8 @@ async def _call(
     shared = _shared_keys(contract.project_id, contract.owner_id, contract.dataset_id, period)
     keys: list[Argument] = [slot.name]
     args = _arguments(contract, payload, trace_id, period, slot)
-    if retryable is not None:
-        ours = _settings()
-        keys += (redis_keys.idempotency(contract.dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
-        args += (retryable.digest, ours.idempotency_seconds, ours.idempotency_keys)
-        args.append(zlib.compress(payload.rejected.answer, 1) if payload.rejected else b"")
-    if payload.earlier is not None:
-        keys.append(old_form.key(contract.schema.version_id))
-        args += _of_grace(contract, payload.earlier)
+    if retryable is not None or payload.earlier is not None or contract.records_per_minute is not None:
+        _add_optional(keys, args, contract, payload, retryable)
     _InFlight.count += 1
     try:
         reply: list[Any] = await run(_admit, keys, args, timeout=_settings().timeout, shared=shared)
@@ -318,6 +315,28 @@ def _arguments(contract: Contract, payload: Payload, trace_id: str, period: str,
         ours.share,
         _Queue.generation,
     ]
+
+
+def _add_optional(
+    keys: list[Argument], args: list[Argument], contract: Contract, payload: Payload, retryable: Retryable | None
+) -> None:
+    """Add the keys and arguments of admit.lua that not every request has."""
+    at, parts = len(args), ""
+    if retryable is not None:
+        parts += "i"
+        ours = _settings()
+        keys += (redis_keys.idempotency(contract.dataset_id, retryable.key), redis_keys.known_keys(contract.project_id))
+        args += (retryable.digest, ours.idempotency_seconds, ours.idempotency_keys)
+        args.append(zlib.compress(payload.rejected.answer, 1) if payload.rejected else b"")
+    if payload.earlier is not None:
+        parts += "g"
+        keys.append(old_form.key(contract.schema.version_id))
+        args += _of_grace(contract, payload.earlier)
+    if contract.key_id is not None and contract.records_per_minute is not None:
+        parts += "r"
+        keys.append(redis_keys.rate(contract.key_id))
+        args += (contract.records_per_minute, RATE_SECONDS)
+    args.insert(at, parts)
 
 
 def _version_of(contract: Contract, earlier: Earlier) -> int:

@@ -1,12 +1,14 @@
-"""What a client is told about its quota: the 429, and the headers of 202 and 429."""
+"""What a client is told about its quota and its rate limit: the 429s, and the headers of 202 and 429."""
 
 from config.common import clock
-from ingest.errors import QuotaExceeded
+from config.common.text import counted
+from ingest.errors import QuotaExceeded, RateLimited, TooManyRecords
 from quotas.models import UNLIMITED
 from quotas.period import bounds
 
 # Common clients sleep for the whole Retry-After, and an admin may raise the quota in the meantime.
 MAX_RETRY_AFTER_SECONDS = 3600
+RATE_SECONDS = 60  # of the rate limit of browser keys
 
 
 def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExceeded:
@@ -35,3 +37,26 @@ def quota_headers(limit: int, used: int, period: str) -> dict[str, str]:
         "RateLimit-Policy": f'"monthly";q={limit};w={window}',
         "RateLimit": f'"monthly";r={max(0, limit - used)};t={reset}',
     }
+
+
+def too_fast(limit: int, sent: int, requested: int, seconds: int) -> RateLimited | TooManyRecords:
+    """Return the error for records that the rate limit of a browser key does not allow, now or ever.
+
+    Args:
+        limit: How many records the key may send in RATE_SECONDS.
+        sent: How many it has sent in the last RATE_SECONDS.
+        requested: How many records the request has.
+        seconds: How long until the limit has room for them.
+    """
+    if requested > limit:
+        detail = f"The rate limit of this browser key is {counted(limit)} a minute. Send its records in smaller parts."
+        return TooManyRecords({"limit": limit, "detail": detail})
+    remaining = max(0, limit - sent)
+    rate = {"limit": limit, "seconds": RATE_SECONDS, "sent": sent, "requested": requested, "remaining": remaining}
+    detail = f"All pages with this browser key may send {counted(limit)} a minute. Nothing was queued or charged."
+    headers = {
+        "Retry-After": str(seconds),
+        "RateLimit-Policy": f'"minute";q={limit};w={RATE_SECONDS}',
+        "RateLimit": f'"minute";r={remaining};t={seconds}',
+    }
+    return RateLimited({"rate": rate, "detail": detail}, headers)

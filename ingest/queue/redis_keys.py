@@ -22,6 +22,7 @@ Glossary
                     answer about refused records follow. The name of this key is a digest: clients choose
                     Idempotency-Keys, and a long one must not take more memory than a short one
     known keys      hash of a project: time when Idempotency-Keys are forgotten (s since the epoch) -> how many
+    rate            hash of a browser key: second of acceptance (since the epoch) -> records, for the last minute
     room            total bytes up to which admission accepts requests, until it looks at Redis's memory again
     lock            held by the drain of a dataset. It saves work. Drains are correct without it
     replayed        hash of a dataset: quarantine row that was put back into the stream -> its new place
@@ -108,6 +109,11 @@ def idempotency(dataset_id: int, key: str) -> bytes:
 def known_keys(project_id: int) -> str:
     """Return the key of a project's counts of Idempotency-Keys."""
     return f"queue:keys:{project_id}"
+
+
+def rate(key_id: int) -> str:
+    """Return the key of a browser key's records in the last minute."""
+    return f"queue:rate:{key_id}"
 
 
 def lock(dataset_id: int) -> str:

@@ -143,6 +143,24 @@ def test_create_key_prints_only_a_token_that_works(dataset: Dataset) -> None:
     assert Api(token, dataset).one(record()).status_code == 202
 
 
+def test_create_key_issues_a_browser_key(dataset: Dataset) -> None:
+    origins = ("--origin", "https://Shop.example.com", "--origin", "http://shop.example.com:8080")
+    token = run("create_key", "billing", *origins, "--records-per-minute", "50").strip()
+    key = ApiKey.objects.get()
+    assert (key.origins, key.records_per_minute) == (["https://shop.example.com", "http://shop.example.com:8080"], 50)
+    assert Api(token, dataset).one(record(), Origin="https://shop.example.com").status_code == 202
+    assert Api(token, dataset).one(record()).status_code == 403
+
+
+def test_create_key_explains_a_wrong_origin(project: Project) -> None:
+    assert "has a wildcard" in refusal("create_key", "billing", "--origin", "https://*.example.com")
+    assert "Only browser keys have this limit" in refusal("create_key", "billing", "--records-per-minute", "5")
+    assert "greater than or equal to 1" in refusal(
+        "create_key", "billing", "--origin", "https://a.example", "--records-per-minute", "0"
+    )
+    assert ApiKey.objects.count() == 0
+
+
 @pytest.mark.parametrize(
     ("written", "moment"),
     [

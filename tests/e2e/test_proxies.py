@@ -31,6 +31,7 @@ class Proxy(NamedTuple):
     stack: Stack
     dataset: int
     token: str
+    directory: Path
 
     def forget_failures(self) -> None:
         """Reset the failed logins of earlier tests: all proxies have the same address."""
@@ -46,7 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, i
 
 
 def nginx(directory: Path, text: str) -> list[str]:
-    (directory / "ingest.conf").write_text(text)
+    (directory / "ingest.conf").write_text(text.replace("/var/log/nginx/", f"{directory}/"))
     temporary = "".join(f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi"))
     temporary += "".join(f"{name}_temp_path {directory}/{name};" for name in ("uwsgi", "scgi"))
     user = "user root;" if os.geteuid() == 0 else ""
@@ -96,7 +97,7 @@ def proxy(
     try:
         wait_for(lambda: process.poll() is not None or _is_up(port), "the proxy")
         assert process.poll() is None, log.read_text()
-        yield Proxy(port, stack, dataset, token)
+        yield Proxy(port, stack, dataset, token, directory)
     finally:
         process.terminate()
         process.wait()
@@ -174,6 +175,28 @@ def test_an_encoded_slash_is_not_a_slash(proxy: Proxy) -> None:
             assert answer.status == status, path
             assert answer.headers["content-type"] == "application/json"
             assert status == 202 or answer.json() == {"error": "Not found", "code": "not_found"}
+
+
+def test_a_beacon_passes_and_its_key_is_written_nowhere(proxy: Proxy, tmp_path: Path) -> None:
+    """Search the files of the proxy and of the service: logs, database, tables, and Redis with its append-only file."""
+    page, stack = "https://shop.example.com", proxy.stack
+    token = stack.manage("create_key", "tenant", "--name", f"shop {proxy.port}", "--origin", page).strip()
+    address = f"http://127.0.0.1:{proxy.port}/datasets/{proxy.dataset}?key="
+    for key, origin, status in ((token, page, 202), (token, "https://evil.example", 403), (proxy.token, page, 403)):
+        headers = {"Origin": origin, "Content-Type": "text/plain;charset=UTF-8"}
+        assert httpx.post(address + key, content=TEXT, headers=headers, trust_env=False).status_code == status
+    preflight = {"Origin": page, "Access-Control-Request-Method": "POST"}
+    answer = httpx.options(address + token, headers=preflight, trust_env=False)
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (204, "*")
+    metrics = httpx.get(f"{stack.url}/metrics", trust_env=False).text
+    assert 'code="origin_not_allowed"' in metrics
+    wait_for(lambda: "api_key_in_address" in stack.log("web"), "the log")
+    files = [path for folder in (proxy.directory, stack.data_dir) for path in folder.rglob("*") if path.is_file()]
+    written = [metrics.encode(), stack.printed().encode(), *(path.read_bytes() for path in files)]
+    assert any(b"POST /datasets/" in text for text in written) or not (proxy.directory / "access.log").exists()
+    for key in (token, proxy.token):
+        signature = key.rpartition(".")[2].encode()
+        assert not [text for text in written if signature in text]
 
 
 def test_the_service_and_not_the_proxy_limits_bodies(proxy: Proxy) -> None:

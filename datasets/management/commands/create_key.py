@@ -6,6 +6,8 @@ from typing import Any
 from config.common.commands import ServiceCommand, moment
 from datasets import services
 from datasets.contracts.keys import issue_token
+from datasets.models import ApiKey
+from datasets.origins import unencrypted
 from datasets.services import find_project
 
 
@@ -20,8 +22,29 @@ class Command(ServiceCommand):
         parser.add_argument(
             "--expires", type=moment, metavar="ISO", help="2027-01-31 or 2027-01-31T12:00:00Z; UTC if no offset"
         )
+        parser.add_argument(
+            "--origin",
+            action="append",
+            default=[],
+            metavar="URL",
+            help="make a browser key for pages of this origin, like https://shop.example.com; may be repeated",
+        )
+        parser.add_argument(
+            "--records-per-minute",
+            type=int,
+            metavar="N",
+            help=f"limit of a browser key (default: {ApiKey.DEFAULT_RECORDS_PER_MINUTE})",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         project = find_project(options["project"])
-        key = services.create_key(project=project, name=options["name"], expires_at=options["expires"])
+        key = services.create_key(
+            project=project,
+            name=options["name"],
+            expires_at=options["expires"],
+            origins=options["origin"],
+            records_per_minute=options["records_per_minute"],
+        )
+        for origin in unencrypted(key.origins):
+            self.stderr.write(f"{origin} is not encrypted: anybody on the way can change its pages. Use https://.")
         self.stdout.write(issue_token(key))

@@ -1,8 +1,11 @@
 -- Admit one request to a dataset's queue: check everything that must hold, then charge, queue and mark the dataset as
 -- pending. All or nothing: every check comes before the first write. (`room` is only a cached value, see below.)
 --
--- The keys and arguments of the Idempotency-Key are absent if the client sent none. If the schema version before the
--- latest takes records in its grace period, one key and five arguments are added at the end.
+-- A request has 18 keys and 16 arguments. If it has optional parts, argument 17 has a letter for each of them, and the
+-- keys and arguments of the parts follow in this order:
+--      i   an Idempotency-Key: two keys, four arguments
+--      g   the schema version before the latest takes records in its grace period: one key, five arguments
+--      r   the API key has a rate limit: one key, two arguments
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted, time, generation, stream ID, number of records, limit, used
@@ -14,6 +17,7 @@
 --      over_quota, time, limit, used
 --      full, time, what    dataset, project or all: the backlog limit; memory: Redis has no room for a longer backlog
 --      too_many_keys, time, seconds until some are forgotten
+--      too_fast, time, seconds until the rate limit has room, records of the last `rate_seconds`
 --
 -- A web process that loses the reply sends the command again with the same number. It gets the reply of the first
 -- attempt, but with the present quota. A number below the slot's comes from an admission that the process has given up,
@@ -31,14 +35,9 @@
 -- Example: 2 records for dataset 13 of user 7, who has used 10 of 1000 records, return
 --      {'accepted', 1764000000123, 'b61c…', '1764000000123-0', 2, 1000, 12}
 
-local has_key = #KEYS >= 20 -- an Idempotency-Key
-local in_grace = #KEYS % 2 == 1
-assert(#ARGV == (has_key and 20 or 16) + (in_grace and 5 or 0), 'admit.lua: wrong number of KEYS or ARGV')
-assert(#KEYS >= 18 and #KEYS <= 21, 'admit.lua: wrong number of KEYS or ARGV')
-
 local revision_key, limit_key, used_key, delta_key, generation_key, accepted_key, queued_key, bytes_key,
     total_bytes_key, total_accepted_key, stream_key, pending_key, dirty_key, last_used_key, slots_key, room_key,
-    turns_key, slot_key, idempotency_key, known_keys_key = unpack(KEYS, 1, has_key and 20 or 18)
+    turns_key, slot_key = unpack(KEYS, 1, 18)
 
 local known_revision, -- under which the web process has read the contract
     number, -- of this request in its slot; rises by one with each request
@@ -55,22 +54,44 @@ local known_revision, -- under which the web process has read the contract
     api_key_id, -- '' if the use of the API key is not to be noted now
     project_id,
     share, -- that a project may take of the backlog that other projects leave free
-    known_generation, -- the generation that the web process read last
-    digest, -- 8 bytes: a digest of the body and its kind
-    key_seconds, -- for which an Idempotency-Key is remembered
-    max_keys, -- Idempotency-Keys that a project may use in this time
-    rejected -- what the answer says about the records that a lenient batch leaves out; '' for any other request
-    = unpack(ARGV, 1, has_key and 20 or 16)
+    known_generation -- the generation that the web process read last
+    = unpack(ARGV, 1, 16)
+
+local idempotency_key, known_keys_key, digest, key_seconds, max_keys, rejected
 local grace_key, grace_ends, sender, by_earlier, earlier, counted_seconds
-if in_grace then
-    grace_key = KEYS[#KEYS]
-    grace_ends, -- in ms, by this server's clock
-        sender, -- ID of the API key
-        by_earlier, -- number of records that the earlier version takes
-        earlier, -- its ID and the marks of its records (formats.Earlier); '' if it takes all, so `version_id` names it
-        counted_seconds -- after which the counts of senders are deleted
-        = unpack(ARGV, #ARGV - 4)
+local rate_key, rate, rate_seconds
+local last_key, last_arg = 18, 16
+if #ARGV > 16 then
+    local parts = ARGV[17]
+    last_arg = 17
+    if string.find(parts, 'i') then
+        idempotency_key, known_keys_key = unpack(KEYS, 19, 20)
+        digest, -- 8 bytes: a digest of the body and its kind
+            key_seconds, -- for which an Idempotency-Key is remembered
+            max_keys, -- Idempotency-Keys that a project may use in this time
+            rejected -- what the answer says about the records that a lenient batch leaves out; '' for any other request
+            = unpack(ARGV, 18, 21)
+        last_key, last_arg = 20, 21
+    end
+    if string.find(parts, 'g') then
+        grace_key = KEYS[last_key + 1]
+        grace_ends, -- in ms, by this server's clock
+            sender, -- ID of the API key
+            by_earlier, -- number of records that the earlier version takes
+            earlier, -- its ID and the marks of its records (formats.Earlier); '' if it takes all: `version_id` names it
+            counted_seconds -- after which the counts of senders are deleted
+            = unpack(ARGV, last_arg + 1, last_arg + 5)
+        last_key, last_arg = last_key + 1, last_arg + 5
+    end
+    if string.find(parts, 'r') then
+        rate_key = KEYS[last_key + 1]
+        rate, -- number of records that the API key may send
+            rate_seconds -- in this time
+            = unpack(ARGV, last_arg + 1, last_arg + 2)
+        last_key, last_arg = last_key + 1, last_arg + 2
+    end
 end
+assert(#KEYS == last_key and #ARGV == last_arg, 'admit.lua: wrong number of KEYS or ARGV')
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -95,7 +116,7 @@ end
 if now > tonumber(deadline) then
     return {'late', now}
 end
-if revision ~= known_revision or in_grace and now >= tonumber(grace_ends) then
+if revision ~= known_revision or grace_key and now >= tonumber(grace_ends) then
     return {'stale', now}
 end
 if not limit or not used or generation ~= known_generation then
@@ -119,6 +140,35 @@ if idempotency_key then
 end
 if limit ~= -1 and used + records > limit then
     return {'over_quota', now, limit, used}
+end
+-- The hash of an API key's records: second of acceptance -> how many. A second counts until all of it is older than
+-- `rate_seconds`, so the key never has more than `rate` records in any time of this length.
+local old_seconds = {}
+if rate_key then
+    local oldest = time[1] - rate_seconds
+    local counts, sent = {}, 0
+    local found = redis.call('HGETALL', rate_key)
+    for at = 1, #found, 2 do
+        local second, number_of_records = tonumber(found[at]), tonumber(found[at + 1])
+        if second < oldest then
+            old_seconds[#old_seconds + 1] = found[at]
+        else
+            counts[#counts + 1] = {second, number_of_records}
+            sent = sent + number_of_records
+        end
+    end
+    if sent + records > tonumber(rate) then
+        table.sort(counts, function(one, other) return one[1] < other[1] end)
+        local left, until_second = sent, oldest
+        for _, each in ipairs(counts) do
+            if left + records <= tonumber(rate) then
+                break
+            end
+            left = left - each[2]
+            until_second = each[1] + 1
+        end
+        return {'too_fast', now, until_second - oldest, sent}
+    end
 end
 local size = #body
 local new_bytes = (bytes or 0) + size
@@ -185,7 +235,7 @@ end
 -- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It does not
 -- refuse a later one.
 local id
-if in_grace and earlier ~= '' then
+if grace_key and earlier ~= '' then
     id = redis.call(
         'XADD', stream_key, '*', 'b', body, 'f', format, 'n', count, 'v', version_id, 't', trace_id, 'e', earlier
     )
@@ -211,10 +261,17 @@ end
 if api_key_id ~= '' then
     redis.call('HSET', last_used_key, api_key_id, now)
 end
-if in_grace then
+if grace_key then
     redis.call('HINCRBY', grace_key, 'records:' .. sender, by_earlier)
     redis.call('HSET', grace_key, 'last:' .. sender, now)
     redis.call('EXPIRE', grace_key, counted_seconds)
+end
+if rate_key then
+    if #old_seconds > 0 then
+        redis.call('HDEL', rate_key, unpack(old_seconds))
+    end
+    redis.call('HINCRBY', rate_key, time[1], count)
+    redis.call('EXPIRE', rate_key, rate_seconds + 2)
 end
 if idempotency_key then
     local first = digest .. generation .. ' ' .. id .. ' ' .. count

@@ -6,6 +6,7 @@ from django.contrib.auth.models import Group
 from django.urls import reverse
 
 from datasets.contracts.keys import issue_token
+from datasets.models import ApiKey
 from datasets.tables import records
 from ingest.storing.drain import drain
 from quotas.models import MonthlyUsage, ThresholdEvent
@@ -42,6 +43,7 @@ def addresses(scene: Scene) -> dict[str, str]:
         "dataset-add": reverse("admin:datasets_dataset_add"),
         "keys": reverse("admin:datasets_apikey_changelist"),
         "key": reverse("admin:datasets_apikey_change", args=(scene.key.pk,)),
+        "key-of-pages": reverse("admin:datasets_apikey_change", args=(ApiKey.objects.get(name="shop pages").pk,)),
         "key-add": reverse("admin:datasets_apikey_add"),
         "key-rotate": reverse("admin:datasets_apikey_rotate", args=(scene.key.pk,)),
         "key-revoke": reverse("admin:datasets_apikey_revoke", args=(scene.key.pk,)),

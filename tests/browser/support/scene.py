@@ -59,6 +59,8 @@ def furnish() -> Scene:
     payments = services.create_dataset(project=shop, name="Payments", fields=_EACH_KIND)
     invoices = services.create_dataset(project=billing, name="Invoices", fields=[Field("total", "number")])
     key = services.create_key(project=shop, name="checkout service")
+    origins = ["https://shop.example.com", "http://www.shop.example.com", "http://localhost:3000"]
+    services.create_key(project=shop, name="shop pages", origins=origins)
     services.create_key(project=shop, name="analytics", expires_at=clock.now() + timedelta(days=20))
     services.revoke_key(services.create_key(project=shop, name="old laptop"))
     _grace(visits, alice, key)

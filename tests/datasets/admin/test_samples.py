@@ -250,14 +250,18 @@ def test_an_added_field_is_described_with_all_that_it_says() -> None:
     assert change.meaning == "enum; required; values: “a”, “b”."
 
 
+def snippet(name: str, fields: list[Field], sample: str) -> str:
+    return next(each.text for each in snippets("http://localhost", 1, fields, sample=sample) if each.name == name)
+
+
 def test_javascript_does_not_round_an_integer() -> None:
     fields = [Field("order_number", "integer")]
-    small, large = (
-        snippets("http://localhost", 1, fields, sample=f'{{"order_number": {each}}}')[2].text for each in (7, 2**53 + 1)
-    )
+    small, large = (snippet("node", fields, f'{{"order_number": {each}}}') for each in (7, 2**53 + 1))
     assert "body: JSON.stringify({\n" in small
     assert 'body: "{' in large
     assert "9007199254740993}" in large
+    sent = snippet("typescript-client", fields, f'{{"order_number": {2**53 + 1}}}')
+    assert '"order_number": 9007199254740993n' in sent
 
 
 def test_each_kind_of_change_is_described() -> None:

@@ -20,6 +20,7 @@ from ingest.queue import redis_keys
 from ingest.validation.body import JSON
 from quotas.services import set_limit
 from tests.conftest import Api, record
+from tests.ingest.api.browsers.errors import OF_BROWSER_KEYS
 from tests.support.sending.asgi import exchange
 from tests.support.sending.at_once import Threads
 from tests.support.servers.outages import everything_in, own_client, redis_away, redis_full, writes_stuck
@@ -241,6 +242,7 @@ TABLE = [
             "in the admin, or with POST /api/keys/<project>."
         },
     ),
+    *(Row(*each) for each in OF_BROWSER_KEYS),
     Row(404, "Dataset schema not found", "dataset_schema_not_found", lambda api: api.post("/datasets", record())),
     Row(404, "Receipt not found", "receipt_not_found", get("/datasets/{id}/receipts/x")),
     Row(404, "Not found", "not_found", get("/nowhere")),

@@ -207,6 +207,37 @@ def test_a_key_may_expire(client: Management) -> None:
         assert error_of(client.call("POST", "/keys/shop", {"name": "b", "expires_at": wrong}))[0] == 400
 
 
+def test_a_browser_key_is_issued_and_changed(client: Management) -> None:
+    asked = {"name": "shop", "origins": ["https://Shop.example.com/"], "records_per_minute": 50}
+    key = client.ok("POST", "/keys/shop", asked)
+    assert (key["origins"], key["records_per_minute"]) == (["https://shop.example.com"], 50)
+    path = f"/keys/shop/{key['id']}"
+    changed = client.ok("PATCH", path, {"origins": ["http://localhost:3000"]})
+    assert changed == {name: value for name, value in key.items() if name != "token"} | {
+        "origins": ["http://localhost:3000"]
+    }
+    log = LogEntry.objects.latest("pk").change_message
+    assert log == "Origins: “https://shop.example.com” → “http://localhost:3000”. By the token “write of alice”."
+    assert client.ok("PATCH", path, {"records_per_minute": 7, "name": "till"})["records_per_minute"] == 7
+    assert client.ok("GET", "/keys/shop")["keys"][0]["name"] == "till"
+    assert error_of(client.call("PATCH", "/keys/shop/999999", {}))[2] == "api_key_not_found"
+    for field, wrong in (("origins", []), ("origins", ["*"]), ("origins", "https://a.example"), ("origins", [5])):
+        refused = client.call("PATCH", path, {field: wrong})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, field)
+    for number in (0, -1, 1.5, "5", True, 2**31):
+        refused = client.call("PATCH", path, {"records_per_minute": number})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "records_per_minute")
+
+
+def test_an_ordinary_key_stays_one(client: Management) -> None:
+    key = client.ok("POST", "/keys/shop", {"name": "till", "origins": []})
+    assert (key["origins"], key["records_per_minute"]) == ([], None)
+    path = f"/keys/shop/{key['id']}"
+    for body in ({"origins": ["https://shop.example.com"]}, {"records_per_minute": 5}):
+        assert error_of(client.call("PATCH", path, body))[0] == 400
+    assert error_of(client.call("POST", "/keys/shop", {"name": "b", "records_per_minute": 5}))[0] == 400
+
+
 # -- ledger and quota ---------------------------------------------------------------------------------
 
 

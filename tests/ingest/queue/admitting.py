@@ -43,12 +43,8 @@ ARGS = {
     "project": 4,
     "share": 1,
     "generation": "feedf00d",
-    "digest": "digest-1",
-    "remember": 86400,
-    "max_keys": 3,
-    "rejected": "",
 }
-OF_IDEMPOTENCY = {"digest", "remember", "max_keys", "rejected"}  # arguments that are absent without the key
+OF_IDEMPOTENCY = {"digest": "digest-1", "remember": 86400, "max_keys": 3, "rejected": ""}
 
 
 # For records that the schema version before takes: when its grace period ends, the API key, how many records, their
@@ -56,15 +52,26 @@ OF_IDEMPOTENCY = {"digest", "remember", "max_keys", "rejected"}  # arguments tha
 GRACE = (2**53, 3, 1, "4 01", 3600)
 
 
-def admit(idempotency: str | None = None, slot: str = "slot", grace: tuple[Any, ...] = (), **changes: Any) -> list[Any]:
-    """Run the script with the example's arguments and these changes. Return its reply as text and numbers."""
-    assert changes.keys() <= ARGS.keys()
-    keys = [*{**KEYS, "slot": slot}.values(), *([idempotency, "known_keys"] if idempotency else [])]
-    args = {**ARGS, **changes}
-    if idempotency is None:
-        args = {name: value for name, value in args.items() if name not in OF_IDEMPOTENCY}
-    keys += ["grace"] if grace else []
-    reply = script("admit")(keys=keys, args=[*args.values(), *grace])
+def admit(
+    idempotency: str | None = None,
+    slot: str = "slot",
+    grace: tuple[Any, ...] = (),
+    rate: tuple[int, int] | None = None,
+    **changes: Any,
+) -> list[Any]:
+    """Run the script with the example's arguments and these changes. Return its reply as text and numbers.
+
+    `rate` is the number of records of the rate limit, and its seconds.
+    """
+    assert changes.keys() <= ARGS.keys() | OF_IDEMPOTENCY.keys()
+    keys, args = [*{**KEYS, "slot": slot}.values()], [changes.get(name, value) for name, value in ARGS.items()]
+    parts = f"{'i' if idempotency else ''}{'g' if grace else ''}{'r' if rate else ''}"
+    args += [parts] if parts else []
+    if idempotency:
+        keys += [idempotency, "known_keys"]
+        args += [changes.get(name, value) for name, value in OF_IDEMPOTENCY.items()]
+    keys += [*(["grace"] if grace else []), *(["rate"] if rate else [])]
+    reply = script("admit")(keys=keys, args=[*args, *grace, *(rate or ())])
     return [value.decode() if isinstance(value, bytes) else value for value in reply]
 
 

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from config.common import redis
 from ingest.queue.scripts import script
-from tests.ingest.queue.admitting import ARGS, KEYS, OF_IDEMPOTENCY, admit, entries, set_up, state
+from tests.ingest.queue.admitting import ARGS, KEYS, admit, entries, set_up, state
 from tests.support.servers.outages import redis_full
 
 # -- the keys of a project ----------------------------------------------------------------------------
@@ -134,8 +134,7 @@ def test_a_server_that_does_not_tell_its_memory_has_room() -> None:
     set_up()
     try:
         blind: Any = Redis(unix_socket_path=urlsplit(settings.REDIS_URL).path, username="blind", password="any")
-        args = [value for name, value in ARGS.items() if name not in OF_IDEMPOTENCY]
-        reply = blind.eval(script("admit").source, len(KEYS), *KEYS.values(), *args)
+        reply = blind.eval(script("admit").source, len(KEYS), *KEYS.values(), *ARGS.values())
     finally:
         client.acl_deluser("blind")
     assert reply[0] == b"accepted"
