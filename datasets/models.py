@@ -81,7 +81,7 @@ class Dataset(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     # A record as JSON, with the values of the sample from which an admin has read the fields. For code snippets.
-    example = models.TextField(blank=True, default="", editable=False)
+    example = models.TextField(blank=True, default="", db_default="", editable=False)
     # Set before the first row is written. Without it, a storage that is not mounted would look like a new dataset.
     has_table = models.BooleanField(default=False, editable=False)
     # The table has the same ID as a property. None: an older release made the dataset. See `services.adopt_table`.
@@ -164,11 +164,13 @@ class ApiKey(models.Model):
     origins = models.JSONField(
         "allowed origins",
         default=list,
+        db_default=[],
         blank=True,
         help_text="The origins of the pages that may use the key, like https://shop.example.com. One per line.",
     )
     records_per_minute = models.PositiveIntegerField(
         default=DEFAULT_RECORDS_PER_MINUTE,
+        db_default=DEFAULT_RECORDS_PER_MINUTE,
         validators=(MinValueValidator(1),),
         help_text="All pages together may send this number of records in any 60 seconds. More are refused with 429.",
     )

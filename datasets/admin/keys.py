@@ -66,7 +66,11 @@ class KeyForm(ExpiringForm):
     """A new key: its project and name, who uses it, and when it expires."""
 
     used_by = forms.ChoiceField(
-        label="Used by", choices=_USES, initial="server", widget=forms.Select(attrs={"class": "ours-input"})
+        label="Used by",
+        choices=_USES,
+        initial="server",
+        required=False,
+        widget=forms.Select(attrs={"class": "ours-input"}),
     )
     origins = OriginsField(
         label=_ORIGINS.verbose_name.capitalize(), help_text=_ORIGINS.help_text, required=False, initial=list
