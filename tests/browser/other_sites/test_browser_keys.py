@@ -15,7 +15,7 @@ from datasets.models import ApiKey, Dataset
 from ingest.monitoring import refusals
 from ingest.queue import redis_keys
 from tests.browser.conftest import LogIn
-from tests.browser.support.pages_elsewhere import elsewhere
+from tests.browser.other_sites.elsewhere import elsewhere
 from tests.browser.support.scene import Scene
 from tests.browser.support.site import serving, wait_until
 from tests.browser.test_accessibility import findings
