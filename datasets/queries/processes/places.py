@@ -1,4 +1,4 @@
-"""Places that queries hold: some for each project, and one for each processor of this machine.
+"""Places that queries hold: some for each project, and one for each processor that queries may use.
 
 A place is a locked file in DATA_DIR/queries. The kernel unlocks it when the process that holds it ends, even if it is
 killed. So no place is lost, and all web processes of a machine count together.
@@ -10,6 +10,16 @@ import weakref
 from pathlib import Path
 
 from django.conf import settings
+
+
+def processors() -> set[int]:
+    """Return the processors that queries may use: all but one, which they leave to ingest.
+
+    A query gives way to other processes, but not to the kernel's own threads. Without a free processor, each write to
+    the disk would wait for them. Systems that cannot tell processors apart return numbers.
+    """
+    known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return set(known[1:] or known)
 
 
 class Place:

@@ -205,12 +205,12 @@ class Pool:
 
 @contextmanager
 def _processor(is_canceled: Callable[[], bool]) -> Iterator[None]:
-    """Hold one of the machine's processors while the block runs, so that no more queries run than there are.
+    """Hold one of the processors that queries may use while the block runs.
 
     Raises NoProcessor if none becomes free within the time limit of a query.
     """
     deadline = time.monotonic() + settings.QUERY_TIMEOUT_SECONDS
-    while (place := places.take("processor", os.cpu_count() or 1)) is None:
+    while (place := places.take("processor", len(places.processors()))) is None:
         if is_canceled():
             raise QueryCanceled
         if time.monotonic() > deadline:
