@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from datasets.admin.snippets import snippets
+from datasets.schemas.declarations import read_fields
 from tests.clients.python.artifact import PACKAGE, environment
 from tests.support.processes.stack import Stack, running, wait_for
 
 FIELDS = {"country": "string", "amount": "number", "active": "boolean"}
+EVERY_TYPE = {**FIELDS, "price": "decimal(10,2)", "day": "date", "note": "string?", "tags": "string[]", "more": "json"}
 _numbers = counted()
 BEGINNING = """
 import os, sys, time
@@ -84,6 +87,19 @@ def test_the_first_program_of_the_readme_works_as_it_is(service: Service, tmp_pa
     )
     assert (done.stdout, done.stderr) == ("1 accepted\n", "")
     assert len(service.amounts(2)) == 2
+
+
+def test_the_code_of_the_admin_works_as_pasted(stack: Stack, tmp_path: Path) -> None:
+    _, dataset_id, token = stack.make_dataset("pasted", EVERY_TYPE)
+    fields = read_fields(json.dumps({"fields": EVERY_TYPE}))
+    code = {each.name: each.text for each in snippets(stack.url, dataset_id, fields, token)}
+    for name in ("python-client", "python"):
+        done = subprocess.run(
+            [environment() / "bin" / "python", "-c", code[name]], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+    stack.wait_until_drained(dataset_id, 2)
 
 
 def test_the_end_of_a_program_sends_what_is_buffered(service: Service, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """The TypeScript client and a running service: each record is settled, and what is accepted is stored once."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from datasets.admin.snippets import snippets as snippets_of_admin
+from datasets.schemas.declarations import read_fields
 from tests.clients.typescript.artifact import program, run, snippets
 from tests.clients.typescript.sending import FIELDS, sending
 from tests.support.processes.stack import Stack, running, wait_for
@@ -29,6 +32,17 @@ def test_the_first_example_of_the_readme_works_as_pasted(stack: Stack) -> None:
     assert run(executable("node"), "first.mjs", cwd=program()) == "1 accepted\n"
     rows = stack.query(project_id, dataset_id, "SELECT country, amount, active, context FROM records")
     assert rows == [("RO", 42.5, True, '{"source":"billing-service"}')] * 2
+
+
+def test_the_code_of_the_admin_works_as_pasted(stack: Stack) -> None:
+    declared = {**FIELDS, "price": "decimal(10,2)", "day": "date", "note": "string?", "tags": "string[]"}
+    _, dataset_id, token = stack.make_dataset("pasted", declared)
+    fields = read_fields(json.dumps({"fields": declared}))
+    code = {each.name: each.text for each in snippets_of_admin(stack.url, dataset_id, fields, token)}
+    for name in ("typescript-client", "node"):
+        (program() / f"{name}.mjs").write_text(code[name])
+        assert run(executable("node"), f"{name}.mjs", cwd=program())
+    stack.wait_until_drained(dataset_id, 2)
 
 
 def test_nothing_is_lost_when_processes_are_killed(stack: Stack) -> None:

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 import pytest
 
 from config.common import redis
+from datasets import services
+from datasets.contracts.keys import issue_token
 from datasets.models import Dataset
 from quotas.services import set_limit
 from tests.conftest import Api, record
@@ -60,6 +63,16 @@ def test_a_request_without_a_limit_is_one_command_and_no_query(warm: Api, datase
     set_limit(dataset.project.owner, -1)
     response, commands, queries = cost(warm, ACCEPTED["one record"])
     assert (response.status_code, commands, queries) == (202, ["EVALSHA"], 0)
+
+
+def test_a_browser_key_costs_no_more(warm: Api, dataset: Dataset) -> None:
+    page = "https://shop.example.com"
+    key = services.create_key(project=dataset.project, name="shop", origins=[page])
+    shop = Api(issue_token(key), dataset)
+    assert shop.one(record(), Origin=page).status_code == 202
+    for origin, status, expected in ((page, 202, ["EVALSHA"]), ("https://evil.example", 403, ["GET", "EVALSHA"])):
+        response, commands, queries = cost(shop, partial(Api.one, body=record(), Origin=origin))
+        assert (response.status_code, commands, queries) == (status, expected, 0)
 
 
 def test_a_refused_request_asks_redis_and_no_database(warm: Api) -> None:
