@@ -19,7 +19,7 @@ from datasets.queries.processes.places import Place
 
 _PART_BYTES = 256 * 1024
 
-_OTHERS = "Queries of other projects use all processors of this server. Send the query again later."
+_OTHERS = "Other queries use all processors that are for queries. Wait some seconds, then send this one again."
 _ENDED = "The process that ran the query has ended. Send the query again."
 _LESS = "Choose a shorter range, select fewer fields, or group by fields with fewer values."
 
@@ -31,7 +31,7 @@ def answer(project_id: int, job: Job, is_canceled: Callable[[], bool]) -> HttpRe
         InvalidQuery: The query has no result, because a sum is too large, for example.
         QueryTooSlow: It has reached the time limit.
         QueryTooLarge: It has reached the memory limit.
-        TooManyQueries: The project runs too many queries now, or other projects do.
+        TooManyQueries: The project runs too many queries now, or other queries use all processors.
         ServiceUnavailable: The table cannot be read, or the process has ended.
         QueryCanceled: The client has disconnected.
     """
