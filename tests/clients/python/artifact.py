@@ -47,5 +47,5 @@ def packages(made: Path) -> Path:
 
 
 def _uv(*arguments: str | Path) -> None:
-    done = subprocess.run([_UV, "--quiet", "--offline", *arguments], capture_output=True, text=True)
+    done = subprocess.run([_UV, "--quiet", "--offline", "--no-config", *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

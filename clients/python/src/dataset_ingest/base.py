@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from dataset_ingest.delivery.asking import until_stored
-from dataset_ingest.delivery.batches import Batch, Item, Outcome, within_limits
+from dataset_ingest.delivery.batches import (
+    MAX_BYTES,
+    MAX_RECORDS,
+    Batch,
+    Item,
+    Outcome,
+    WholeBatch,
+    within_limits,
+)
 from dataset_ingest.delivery.buffer import Buffer
 from dataset_ingest.delivery.sending import Sender
 from dataset_ingest.delivery.steps import Answer, NoAnswer, Request, Steps
@@ -139,6 +147,11 @@ class Client:
         """Return the steps of `send`. Raise ValidationError if a record does not match the schema."""
         self._check_open()
         many = records if isinstance(records, (list, tuple)) else [records]
+        if not many:
+            raise ValueError("There are no records to send.")
+        text = self.dataset.records.encode_many(many) if len(many) <= MAX_RECORDS else None
+        if text is not None and len(text) <= MAX_BYTES:
+            return self._sender.send([WholeBatch(text, len(many))])
         problems: list[Problem] = []
         items: list[Item] = []
         for index, record in enumerate(many):
@@ -150,8 +163,6 @@ class Client:
                     break
         if problems:
             raise self._invalid(problems)
-        if not items:
-            raise ValueError("There are no records to send.")
         return self._sender.send(list(within_limits(items)))
 
     def _full(self) -> BufferFullError:

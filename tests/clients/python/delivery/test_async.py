@@ -14,6 +14,7 @@ from dataset_ingest import (
     OutcomeUnknownError,
     ValidationError,
 )
+from django.db import connection
 
 from datasets import services
 from datasets.models import ApiKey, Dataset
@@ -23,6 +24,18 @@ from tests.conftest import record, stored
 
 Use = Callable[[AsyncDatasetIngestClient], Awaitable[None]]
 Run = Callable[..., Seen]
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that uses the database."""
+
+    def call() -> Any:
+        try:
+            return function(*arguments)
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(call)
 
 
 @pytest.fixture
@@ -67,7 +80,7 @@ def test_invalid_records_are_refused_before_anything_is_sent(run: Run) -> None:
 def test_flush_raises_the_first_error(run: Run, key: ApiKey) -> None:
     async def use(client: AsyncDatasetIngestClient) -> None:
         future = await client.enqueue(record())
-        await asyncio.to_thread(services.revoke_key, key)
+        await in_thread(services.revoke_key, key)
         with pytest.raises(AuthenticationError):
             await client.flush()
         assert isinstance(future.exception(), AuthenticationError)
@@ -80,7 +93,7 @@ def test_flush_until_stored_waits_for_the_table(run: Run, dataset: Dataset) -> N
         await client.enqueue(record())
         with pytest.raises(TimeoutError):
             await client.flush("stored", timeout=0.3)
-        assert len(await asyncio.to_thread(stored, dataset)) == 1
+        assert len(await in_thread(stored, dataset)) == 1
         await client.flush("stored", timeout=10)
 
     run(use)

@@ -6,6 +6,9 @@ import gzip
 import secrets
 from collections.abc import Iterator, Sequence
 
+import msgspec
+from msgspec import Raw
+
 from dataset_ingest.delivery.steps import Request
 from dataset_ingest.errors import DatasetError
 from dataset_ingest.receipts import Receipt
@@ -38,21 +41,26 @@ class Item:
 class Batch:
     """Records that are sent together, under one Idempotency-Key."""
 
-    __slots__ = ("items", "key", "uncertain_since")
-
     def __init__(self, items: Sequence[Item], key: str = "", uncertain_since: float | None = None) -> None:
         self.items = items
         self.key = key or secrets.token_hex(16)
         self.uncertain_since = uncertain_since  # the Unix time since when the service may have accepted it
 
+    def __len__(self) -> int:
+        return len(self.items)
+
     @property
-    def indexes(self) -> tuple[int, ...]:
+    def indexes(self) -> Sequence[int]:
         """The places of its records among those that were passed to the client."""
-        return tuple(item.index for item in self.items)
+        return [item.index for item in self.items]
+
+    def text(self) -> bytes:
+        """Return the records as a JSON array."""
+        return b"[%b]" % b",".join([item.text for item in self.items])
 
     def request(self, path: str) -> Request:
         """Return the request that sends the batch."""
-        content = b"[%b]" % b",".join([item.text for item in self.items])
+        content = self.text()
         headers = {"Content-Type": "application/json", "Idempotency-Key": self.key}
         if len(content) > _MIN_COMPRESSED_BYTES:
             content = gzip.compress(content, _FAST, mtime=0)
@@ -61,8 +69,33 @@ class Batch:
 
     def halves(self) -> list[Batch]:
         """Return the two halves as new batches."""
-        middle = len(self.items) // 2
+        middle = len(self) // 2
         return [Batch(self.items[:middle]), Batch(self.items[middle:])]
+
+
+class WholeBatch(Batch):
+    """A batch whose records were written together. They are only taken apart if the batch must be halved."""
+
+    def __init__(self, text: bytes, count: int) -> None:
+        super().__init__(())
+        self._text, self._count = text, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def indexes(self) -> Sequence[int]:
+        """The places of its records among those that were passed to the client."""
+        return range(self._count)
+
+    def text(self) -> bytes:
+        """Return the records as a JSON array."""
+        return self._text
+
+    def halves(self) -> list[Batch]:
+        """Return the two halves as new batches."""
+        texts = msgspec.json.decode(self._text, type=list[Raw])
+        return Batch([Item(bytes(text), index) for index, text in enumerate(texts)]).halves()
 
 
 def within_limits(items: Sequence[Item]) -> Iterator[Batch]:

@@ -67,7 +67,7 @@ class Sender:
             batch = waiting.pop(0)
             reply, uncertain = yield from self._attempts(batch, endless=endless)
             if answers.is_accepted(reply):
-                total += answers.receipt(reply, self.dataset_id, len(batch.items))
+                total += answers.receipt(reply, self.dataset_id, len(batch))
             elif halve and _can_be_halved(batch, reply, uncertain):
                 waiting[:0] = batch.halves()
             else:
@@ -90,7 +90,7 @@ class Sender:
             part = waiting.pop(0)
             reply, uncertain = yield from self._attempts(part, endless=self.journal is not None)
             if answers.is_accepted(reply):
-                yield from self._settle(part, answers.receipt(reply, self.dataset_id, len(part.items)), tell)
+                yield from self._settle(part, answers.receipt(reply, self.dataset_id, len(part)), tell)
             elif _can_be_halved(part, reply, uncertain):
                 waiting[:0] = yield from self._replace(part, part.halves())
             else:
@@ -168,14 +168,14 @@ def _is_away(reply: Answer | NoAnswer) -> bool:
 
 
 def _can_be_halved(batch: Batch, reply: Answer | NoAnswer, uncertain: bool) -> bool:
-    return isinstance(reply, Answer) and reply.status == 413 and len(batch.items) > 1 and not uncertain
+    return isinstance(reply, Answer) and reply.status == 413 and len(batch) > 1 and not uncertain
 
 
 def _separated(batch: Batch, error: ValidationError) -> tuple[list[Batch], Mapping[Batch, ValidationError]]:
     """Return the batch of the records without problems, if there are any, and each other record with its error."""
     found: dict[int, list[Problem]] = {}
     for problem in error.problems:
-        if problem.index is not None and problem.index < len(batch.items):
+        if problem.index is not None and problem.index < len(batch):
             found.setdefault(problem.index, []).append(problem)
     if not found:  # the service does not say which records it means
         return [], {Batch([item]): error for item in batch.items}
