@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from datasets.queries.errors import Problem, ResultOutOfRange
-from datasets.queries.execution.sql import is_moment
-from datasets.queries.query import Bucket, Output
+from datasets.queries.query import Output
 from datasets.schemas.derived_types import type_of
-from datasets.schemas.field_types import arrow_timestamp
 from datasets.schemas.fields import Field
-
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (local times have no time zone)
-_MICROSECOND = timedelta(microseconds=1)
-_FIRST, _LAST = (datetime.min - _EPOCH) // _MICROSECOND, (datetime.max - _EPOCH) // _MICROSECOND  # noqa: DTZ901
 
 
 def checked(rows: pa.Table, select: Sequence[Output]) -> pa.Table:
@@ -35,8 +27,6 @@ def checked(rows: pa.Table, select: Sequence[Output]) -> pa.Table:
 
 
 def _column(found: pa.Array, output: Output, at: str) -> pa.Array:
-    if isinstance(output, Bucket) and not is_moment(output):
-        return _moments(found, ZoneInfo(output.timezone))
     kind = arrow_type(output.type)
     try:
         column = found.cast(kind)
@@ -61,17 +51,3 @@ def _digits(number: Decimal | None) -> int:
 def _out_of_range(output: Output, at: str) -> ResultOutOfRange:
     detail = f"A value of “{output.name}” is beyond the range of its type, {output.type}. Select fewer rows."
     return ResultOutOfRange([Problem(at, f"results of the type {output.type}", "a larger value", detail)])
-
-
-def _moments(starts: pa.Array, zone: ZoneInfo) -> pa.Array:
-    """Return local times as moments. A local time that comes twice, or never, is the first moment of its day."""
-    found = [None if each is None else _moment(each, zone) for each in starts.cast(pa.int64()).to_pylist()]
-    return pa.array(found, pa.int64()).cast(arrow_timestamp())
-
-
-def _moment(microseconds: int, zone: ZoneInfo) -> int:
-    """Return the microseconds since 1970 of a local time. It may lie in a year that Python cannot hold."""
-    nearest = min(max(microseconds, _FIRST), _LAST)
-    local = _EPOCH + timedelta(microseconds=nearest)
-    offset = zone.utcoffset(local.replace(tzinfo=zone)) or timedelta()
-    return microseconds - offset // _MICROSECOND

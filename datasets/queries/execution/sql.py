@@ -9,6 +9,8 @@ from datasets.queries.columns import PERCENTILES
 from datasets.queries.query import Aggregate, Bucket, Column, Condition, Order, Output, Query
 
 TABLE = "records"
+_UTC = "UTC"
+_PUT_BACK = (20, 30, 60, 120)  # minutes by which clocks are put back at midnight
 POSITION = "position"  # the table with one row: the keys of the record after which a page begins
 _ID = Column("id", "string")
 
@@ -97,6 +99,7 @@ class Statement:
 
     def __init__(self) -> None:
         self.parameters: list[Any] = []
+        self._zones: dict[str, str] = {}
         self._buckets: dict[Bucket, str] = {}  # the same text each time, or DuckDB takes it for another expression
 
     def value(self, value: Any, type_name: str) -> str:
@@ -133,20 +136,44 @@ class Statement:
         """Return the expression that rows are grouped or sorted by."""
         return self.output(output) if isinstance(output, Bucket | Aggregate) else self.compared(output.column)
 
+    def selected(self, output: Output) -> str:
+        """Return the expression of a column of a result with groups."""
+        return self._moment(output) if isinstance(output, Bucket) and not _is_moment(output) else self.key(output)
+
+    def _moment(self, bucket: Bucket) -> str:
+        """Return the first moment of a bucket whose key is a local time.
+
+        DuckDB turns it back, because Python may have the time zones of another year. When clocks are put back at
+        midnight, DuckDB finds the second midnight.
+        """
+        start = self.key(bucket)
+        if bucket.timezone == _UTC:
+            return f"timezone('UTC', {start})"
+        zone = self._zone(bucket)
+        last = f"timezone({zone}, {start})"
+        earlier = [f"{last} - INTERVAL {minutes} MINUTE" for minutes in _PUT_BACK]
+        same = [f"CASE WHEN timezone({zone}, {each}) = {start} THEN {each} END" for each in earlier]
+        return f"least({last}, {', '.join(same)})"  # least ignores nulls
+
+    def _zone(self, bucket: Bucket) -> str:
+        """Return the placeholder of a bucket's time zone: the same one each time."""
+        if bucket.timezone not in self._zones:
+            self._zones[bucket.timezone] = self.value(bucket.timezone, "string")
+        return self._zones[bucket.timezone]
+
     def _bucket(self, bucket: Bucket) -> str:
         """Return the start of a bucket.
 
         In a time zone, a minute or an hour is a moment: when clocks are put back, the same hour of the day comes twice.
-        Any other bucket is a local time. `results` turns it into a moment, because only Python finds the first of two
-        midnights.
+        Any other bucket is a local time, which `selected` turns into a moment.
         """
         column = quoted(bucket.column.name)
-        if bucket.timezone == "UTC":  # a quarter of the time of the general form
+        if bucket.timezone == _UTC:  # a quarter of the time of the general form
             local = f"make_timestamp(epoch_us({column}))"
         else:
-            local = f"timezone({self.value(bucket.timezone, 'string')}, {column})"
+            local = f"timezone({self._zone(bucket)}, {column})"
         start = f"date_trunc('{bucket.unit}', {local})"
-        return f"({column} - ({local} - {start}))" if is_moment(bucket) else start
+        return f"({column} - ({local} - {start}))" if _is_moment(bucket) else start
 
     # -- conditions
 
@@ -178,9 +205,9 @@ class Statement:
         return f"{function}({name}, {placeholders[0]})"
 
 
-def is_moment(bucket: Bucket) -> bool:
-    """Return whether a bucket's start comes from SQL as a moment, and not as a local time."""
-    return bucket.unit in ("minute", "hour") and bucket.timezone != "UTC"
+def _is_moment(bucket: Bucket) -> bool:
+    """Return whether `key` is the bucket's start as a moment, and not as a local time."""
+    return bucket.unit in ("minute", "hour") and bucket.timezone != _UTC
 
 
 def _after(keys: Sequence[tuple[str, bool]]) -> str:
@@ -228,7 +255,7 @@ def result(query: Query) -> tuple[str, list[Any]]:
     The columns are called c0, c1, ... For a selection of records, the last one is the record's ID.
     """
     statement = Statement()
-    outputs = [*map(statement.output if query.is_plain else statement.key, query.select)]
+    outputs = [*map(statement.output if query.is_plain else statement.selected, query.select)]
     if query.is_plain:
         outputs.append(quoted(_ID.name))
     keys = _sorted_by(statement, query.order_by, is_plain=query.is_plain)

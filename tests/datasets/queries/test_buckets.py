@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -112,3 +113,16 @@ def test_a_bucket_and_a_field_may_have_one_name(store: Store) -> None:
     bucket = {"bucket": "day", "field": "timestamp", "as": "timestamp"}
     found = store.rows(select=[bucket, {"aggregate": "count"}], groupBy=["timestamp"])
     assert found == [{"timestamp": at("2026-06-10T00:00:00Z"), "count": 2}]
+
+
+def test_a_bucket_holds_the_records_in_it(store: Store) -> None:
+    """Python and DuckDB may have the time zones of different years. The two must not be mixed."""
+    add(
+        store,
+        *(f"{year}-{month:02}-05T{hour:02}:22:00Z" for year in (1926, 2027) for month in (7, 12) for hour in range(24)),
+    )
+    for zone in ("America/Edmonton", "Africa/Accra", "CET", *random.sample(sorted(timezones()), 10)):
+        bucket = {"bucket": "day", "field": "timestamp", "timezone": zone}
+        select = [bucket, *({"aggregate": each, "field": "timestamp", "as": each} for each in ("min", "max"))]
+        for row in store.rows(range=EVER, select=select, groupBy=["day"]):
+            assert row["day"] <= row["min"] <= row["max"] < row["day"] + timedelta(hours=26), (zone, row)
