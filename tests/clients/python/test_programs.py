@@ -109,7 +109,7 @@ def test_the_end_of_a_program_sends_what_is_buffered(service: Service, tmp_path:
 
 def test_the_end_of_an_async_program_sends_what_is_buffered(service: Service, tmp_path: Path) -> None:
     text = """
-    import asyncio
+    import asyncio, gc
     from dataset_ingest import AsyncDatasetIngestClient
 
     async def main():
@@ -119,6 +119,7 @@ def test_the_end_of_an_async_program_sends_what_is_buffered(service: Service, tm
             await client.enqueue(record(n))
 
     asyncio.run(main())
+    gc.collect()
     """
     service.run(text, tmp_path)
     assert sorted(service.amounts(600)) == list(range(600))

@@ -179,6 +179,7 @@ class AsyncDatasetIngestClient(Client):
 
     def _start(self) -> None:
         """Start the tasks that are missing: at first all of them."""
+        self._keep()
         self._tasks = [task for task in self._tasks if not task.done()]
         while len(self._tasks) < self.options.connections:
             self._tasks.append(asyncio.create_task(self._work()))

@@ -46,14 +46,16 @@ _MAX_RECEIPTS = 100
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
-# The open clients of this process, and the HTTP clients of its parent.
+# The open clients of this process. Those that have ever enqueued a record stay until they are closed.
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_enqueuing: set[Client] = set()
+# The HTTP clients of the parent process.
 _of_parent: list[httpx.Client | httpx.AsyncClient] = []
 
 
-def _at_exit(reference: weakref.ref[Client]) -> None:
-    client = reference()
-    if client is not None and client in _clients:
+@atexit.register
+def _at_exit() -> None:
+    for client in list(_enqueuing):
         client._at_exit()
 
 
@@ -91,7 +93,6 @@ class Client:
         }
         self._begin()
         _clients.add(self)
-        atexit.register(_at_exit, weakref.ref(self))
 
     def _begin(self) -> None:
         """Begin with an empty buffer, at first and in a process that was forked."""
@@ -116,6 +117,10 @@ class Client:
         if self._spool:
             self._spool.leave_to_parent()
         self._begin()
+
+    def _keep(self) -> None:
+        """Keep the client until it is closed, even if the program forgets it: it has records to send."""
+        _enqueuing.add(self)
 
     def _at_exit(self) -> None:
         """Send what is in the buffer when the program ends without `close`."""
@@ -207,6 +212,7 @@ class Client:
         if self._spool:
             self._spool.close()
         _clients.discard(self)
+        _enqueuing.discard(self)
 
     def _settle_all(self, items: Sequence[Item], error: DatasetError) -> None:
         for item in items:

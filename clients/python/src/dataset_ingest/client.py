@@ -226,6 +226,7 @@ class DatasetIngestClient(Client):
 
     def _start(self) -> None:
         """Start the threads that are missing: at first all of them."""
+        self._keep()
         while len(self._threads) < self.options.connections:
             thread = threading.Thread(target=self._work, name="dataset-ingest", daemon=True)
             self._threads.append(thread)
