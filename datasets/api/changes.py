@@ -9,6 +9,7 @@ from django.db.models import Model
 from django.utils.cache import get_conditional_response
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 from datasets.api.base import ManagementView
 from datasets.api.errors import PreconditionFailed
@@ -53,3 +54,12 @@ def check_precondition(request: Request, etag: str) -> None:
     """Compare If-Match and If-None-Match of a change with the present state. Raises PreconditionFailed."""
     if get_conditional_response(request._request, etag=etag) is not None:
         raise PreconditionFailed(headers={"ETag": etag})
+
+
+def answer_with_etag(request: Request, shown: Mapping[str, Any]) -> Any:
+    """Return the answer to a GET, or a 304 if the client has it already. Raises PreconditionFailed."""
+    etag = etag_of(shown)
+    answer = get_conditional_response(request._request, etag=etag, response=Response(shown, headers={"ETag": etag}))
+    if answer is not None and answer.status_code == 412:  # Django's own answer is an empty page
+        raise PreconditionFailed(headers={"ETag": etag})
+    return answer

@@ -4,13 +4,12 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
-from django.utils.cache import get_conditional_response
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from datasets import services
 from datasets.api.base import ManagementView
-from datasets.api.changes import check_precondition, described, etag_of, log_addition, log_change
+from datasets.api.changes import answer_with_etag, check_precondition, described, etag_of, log_addition, log_change
 from datasets.api.errors import DatasetMissing
 from datasets.api.idempotency import once
 from datasets.api.serializers import DatasetChanges, DatasetSerializer, NewDataset
@@ -73,9 +72,7 @@ class DatasetView(OneDatasetView):
 
     def get(self, request: Request, project_slug: str, dataset_id: str) -> Any:
         """Show a dataset."""
-        shown = self.shown(self.dataset(dataset_id))
-        response = Response(shown, headers={"ETag": etag_of(shown)})
-        return get_conditional_response(request._request, etag=etag_of(shown), response=response)
+        return answer_with_etag(request, self.shown(self.dataset(dataset_id)))
 
     @transaction.atomic
     def patch(self, request: Request, project_slug: str, dataset_id: str) -> Response:

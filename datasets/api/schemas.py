@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from django.utils.cache import get_conditional_response
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from datasets import services
-from datasets.api.changes import check_precondition, etag_of, log_change
+from datasets.api.changes import answer_with_etag, check_precondition, etag_of, log_change
 from datasets.api.datasets import OneDatasetView
 from datasets.api.errors import IncompatibleSchema, InvalidRequest
 from datasets.api.idempotency import once
@@ -43,9 +42,7 @@ class SchemaView(OneDatasetView):
         version = dataset.latest_version() if number is None else dataset.versions.filter(number=number).first()
         if version is None and number is not None:
             raise DatasetNotFound
-        answer = self._answer(version)
-        response = Response(answer, headers={"ETag": etag_of(answer)})
-        return get_conditional_response(request._request, etag=etag_of(answer), response=response)
+        return answer_with_etag(request, self._answer(version))
 
     @once
     def post(self, request: Request, project_slug: str, dataset_id: str | None = None) -> Response:

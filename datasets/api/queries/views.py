@@ -38,7 +38,8 @@ class ByAccept(DefaultContentNegotiation):
         self, request: Request, renderers: Any, format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the renderer and its media type. Raises NotAcceptable."""
-        spelled = {text: each for each in renderers for text in (each.media_type, f"{each.media_type}; charset=utf-8")}
+        charsets = ("", "; charset=utf-8", "; charset=UTF-8")
+        spelled = {f"{each.media_type}{charset}": each for each in renderers for charset in charsets}
         found = request._request.get_preferred_type(list(spelled))
         if not request.META.get("HTTP_ACCEPT", "").strip():
             found = renderers[0].media_type

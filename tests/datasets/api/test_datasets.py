@@ -171,6 +171,7 @@ def test_two_writers_do_not_overwrite_each_other(client: Management) -> None:
     path = f"/datasets/shop/{client.ok('POST', '/datasets/shop', {'name': 'Orders'})['id']}"
     etag = client.call("GET", path).headers["ETag"]
     assert client.call("GET", path, If_None_Match=etag).status_code == 304
+    assert error_of(client.call("GET", path, If_Match='"another"'))[0] == 412
     first = client.call("PATCH", path, {"name": "First"}, If_Match=etag)
     assert first.status_code == 200
     late = client.call("PATCH", path, {"name": "Second"}, If_Match=etag)

@@ -184,6 +184,7 @@ def test_arrow_has_the_types_of_the_columns(queries: Queries) -> None:
         ("*/*", "application/json"),
         ("", "application/json"),
         ("application/json; charset=utf-8", "application/json"),
+        ("text/csv;charset=UTF-8", "text/csv"),
         ("application/json, text/plain, */*", "application/json"),
         ("text/csv;q=0.5, application/json", "application/json"),
         ("text/*", "text/csv"),
