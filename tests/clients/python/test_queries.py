@@ -113,6 +113,12 @@ def test_a_wrong_query_says_where(client: DatasetQueryClient, dataset: Dataset) 
     with pytest.raises(DatasetError) as caught:
         client.from_(dataset.pk).where("amount", "contains", 1).run()
     assert (caught.value.status, caught.value.body["at"]) == (400, "where[0].op")
+    assert "Invalid query: where[0].op: The operator for “amount” (number) is not known here." in str(caught.value)
+
+
+def test_a_wrong_schema_says_why(client: DatasetQueryClient, dataset: Dataset) -> None:
+    with pytest.raises(DatasetError, match=r"Invalid request: .*there is no type “text”"):
+        client.publish(dataset.pk, {"a": "text"})
 
 
 def test_a_wrong_token_is_an_authentication_error(project: Project) -> None:

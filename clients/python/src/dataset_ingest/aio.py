@@ -174,6 +174,7 @@ class AsyncDatasetIngestClient(Client):
                     drive(self._spooling.deliver(batches[0], self._tell), lambda step: _take(http, step, deadline))
                     batches.pop(0)
         self._settle_left([], batches)
+        self._log_failure()
 
     # -- tasks
 

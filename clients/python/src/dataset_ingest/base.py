@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import platform
 import warnings
@@ -28,7 +29,7 @@ from dataset_ingest.delivery.buffer import Buffer
 from dataset_ingest.delivery.sending import Sender
 from dataset_ingest.delivery.steps import Answer, NoAnswer, Request, Steps
 from dataset_ingest.errors import BufferFullError, ClosedError, DatasetError, OutcomeUnknownError, ValidationError
-from dataset_ingest.options import Options
+from dataset_ingest.options import Options, address_of, authorization_of
 from dataset_ingest.receipts import Receipt
 from dataset_ingest.schema.datasets import Dataset
 from dataset_ingest.schema.problems import MAX_PROBLEMS, Problem
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 _MAX_RECEIPTS = 100
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
+
+_log = logging.getLogger("dataset_ingest")
 
 # The open clients of this process. Those that have ever enqueued a record stay until they are closed.
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -84,10 +87,10 @@ class Client:
         self.dataset = Dataset.of(dataset)
         self.options = Options(**options)
         self._http_options: dict[str, Any] = {
-            "base_url": base_url.rstrip("/"),
+            "base_url": address_of(base_url),
             "timeout": self.options.timeout,
             "headers": {
-                "Authorization": f"Bearer {api_key}",
+                "Authorization": authorization_of(api_key),
                 "User-Agent": f"dataset-ingest-client/{__version__} Python/{platform.python_version()}",
             },
         }
@@ -194,6 +197,12 @@ class Client:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+    def _log_failure(self) -> None:
+        """Log the first error of enqueued records since the last flush, where no caller can get it."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            _log.error("Records that were enqueued were not accepted: %s", failure)
 
     def _storing(self) -> Steps[None]:
         """Return the steps that wait until the accepted records are in the table."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -190,13 +189,17 @@ class DatasetIngestClient(Client):
             DatasetError: Records were not accepted: the first error since the last flush, if there is no hook
                 `on_error`. It is a ClosedError or an OutcomeUnknownError if the time was not enough.
         """
+        self._end(self.options.close_timeout if timeout is None else timeout)
+        self._raise_failure()
+
+    def _end(self, seconds: float) -> None:
+        """Send what is in the buffer for some seconds, and end the threads."""
         with self._changed:
             if self._closed:
                 return
             self._closed = True
             number = self._buffer.flush()
             self._changed.notify_all()
-            seconds = self.options.close_timeout if timeout is None else timeout
             self._changed.wait_for(lambda: self._buffer.is_settled(number), seconds)
             self._stopping.set()
             left = self._buffer.abandon()
@@ -204,7 +207,6 @@ class DatasetIngestClient(Client):
         with self._changed:
             self._changed.notify_all()  # ends the threads
         self._http.close()
-        self._raise_failure()
 
     def __enter__(self) -> Self:
         return self
@@ -218,9 +220,9 @@ class DatasetIngestClient(Client):
             self._at_exit()
 
     def _at_exit(self) -> None:
-        """Close the client. The deliveries and the hook `on_error` have the errors."""
-        with contextlib.suppress(DatasetError):
-            self.close()
+        """Close the client. Errors that no hook was told are logged, because no caller can get them."""
+        self._end(self.options.close_timeout)
+        self._log_failure()
 
     # -- threads
 

@@ -17,6 +17,7 @@ import httpx
 from dataset_ingest.importing.progress import Progress
 from dataset_ingest.importing.rows import Columns, Stopped
 from dataset_ingest.importing.run import Import, Place, View
+from dataset_ingest.options import address_of, authorization_of
 from dataset_ingest.queries.client import DatasetQueryClient
 
 _SOME_REFUSED = _DIFFERS = 3
@@ -60,8 +61,9 @@ def run_import(options: Namespace) -> int:
         options.progress or file.with_name(f"{file.name}.import-{options.dataset}"),
         options.refused or file.with_name(f"{file.name}.refused.ndjson"),
     )
-    headers = {"Authorization": f"Bearer {_given(options.key, 'an API key: --key, or DATASET_INGEST_KEY')}"}
-    with httpx.Client(base_url=options.url.rstrip("/"), headers=headers, timeout=30.0) as http:
+    key = _given(options.key, "an API key: --key, or DATASET_INGEST_KEY")
+    headers = {"Authorization": authorization_of(key)}
+    with httpx.Client(base_url=address_of(options.url), headers=headers, timeout=30.0) as http:
         done = Import(http, options.dataset, place, _columns(options), _Shown()).run(uncertain=options.uncertain)
     print(f"Dataset {options.dataset} has accepted {done.accepted:,} of {done.accepted + done.refused:,} rows.")
     if done.refused:

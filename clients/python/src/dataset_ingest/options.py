@@ -59,6 +59,21 @@ class Options:
             raise ValueError('on_overflow must be "error" or "block".')
 
 
+def address_of(base_url: str) -> str:
+    """Return the address of the service, without the slash at its end."""
+    if not base_url.lower().startswith(("http://", "https://")):
+        raise ValueError(f"base_url must begin with http:// or https://, but it is {base_url!r}.")
+    return base_url.rstrip("/")
+
+
+def authorization_of(token: str) -> str:
+    """Return the header for an API key or a token. Whitespace around it, like the end of a file's line, is left out."""
+    found = token.strip()
+    if not found.isascii() or not found.isprintable() or not found:
+        raise ValueError("An API key or a token is a text of visible ASCII characters, and is not empty.")
+    return f"Bearer {found}"
+
+
 class OptionArguments(TypedDict, total=False):
     """The same options, as keyword arguments of the clients."""
 

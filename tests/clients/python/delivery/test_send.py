@@ -166,3 +166,23 @@ def test_an_answer_that_never_came_leaves_the_outcome_unknown(make_client: MakeC
     with pytest.raises(OutcomeUnknownError):
         make_client(transport=seen, max_retries=3).send(record())
     assert len(seen.requests) == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base_url": "localhost:8000"},
+        {"base_url": ""},
+        {"api_key": ""},
+        {"api_key": "ключ"},
+        {"api_key": "a\nb"},
+    ],
+    ids=str,
+)
+def test_a_wrong_address_or_key_is_refused_at_once(make_client: MakeClient, wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"must begin with http|visible ASCII"):
+        make_client(**wrong)
+
+
+def test_a_key_may_end_with_a_line_feed(make_client: MakeClient, arguments: dict[str, Any]) -> None:
+    assert make_client(api_key=f"{arguments['api_key']}\n").send(record()).count == 1

@@ -14,6 +14,7 @@ import msgspec
 from dataset_ingest.base import answered, failed, httpx_request
 from dataset_ingest.delivery import answers
 from dataset_ingest.delivery.steps import Answer, NoAnswer, Request
+from dataset_ingest.options import address_of, authorization_of
 from dataset_ingest.queries.builder import Query, Result
 from dataset_ingest.schema.datasets import Dataset
 from dataset_ingest.version import __version__
@@ -45,8 +46,8 @@ class DatasetQueryClient:
         timeout: float = 30.0,
     ) -> None:
         self._project = urllib.parse.quote(project, safe="")
-        headers = {"Authorization": f"Bearer {token}", "User-Agent": f"dataset-ingest-client/{__version__}"}
-        self._http = httpx.Client(base_url=base_url.rstrip("/"), headers=headers, timeout=timeout, transport=transport)
+        headers = {"Authorization": authorization_of(token), "User-Agent": f"dataset-ingest-client/{__version__}"}
+        self._http = httpx.Client(base_url=address_of(base_url), headers=headers, timeout=timeout, transport=transport)
 
     # -- datasets and schemas
 
