@@ -162,6 +162,16 @@ def test_the_commands_read_records(run: Run, api: Api, dataset: Dataset) -> None
     assert told[0]["context"] == RECORD["context"]
 
 
+def test_tail_shows_more_records_than_a_page_has(
+    run: Run, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_ingest.commands, "_MAX_ROWS", 2)
+    api.batch([record(amount=amount) for amount in range(5)])
+    stored(dataset)
+    _, printed = run("tail", str(dataset.pk), "--seconds", "0", "--since", "2026-01-01T00:00:00Z")
+    assert [json.loads(line)["amount"] for line in printed.splitlines()] == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("command", ["", "import", "tail", "query", "datasets", "schema", "keys"])
 def test_help_explains_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -18,6 +18,7 @@ from dataset_ingest.importing.progress import Progress
 from dataset_ingest.importing.rows import Columns, Stopped
 from dataset_ingest.importing.run import Import, Place, View
 from dataset_ingest.options import address_of, authorization_of
+from dataset_ingest.queries.builder import Query
 from dataset_ingest.queries.client import DatasetQueryClient
 
 _SOME_REFUSED = _DIFFERS = 3
@@ -145,9 +146,8 @@ def run_tail(options: Namespace) -> int:
         schema = client.schema(options.dataset)
         names = ["id", "ingested_at", "timestamp", "context", *(schema or {}).get("fields", {})]
         newest = client.from_(options.dataset).select(*names).range(*_EVER).order_by("ingested_at").limit(_MAX_ROWS)
-        while deadline is None or time.monotonic() < deadline:
-            rows = newest.where("ingested_at", ">=", since).run().rows
-            for row in rows:
+        while True:
+            for row in _rows_of_all_pages(newest.where("ingested_at", ">=", since)):
                 moment = _moment(row["ingested_at"])
                 if row["id"] not in seen:
                     print(json.dumps({n: v for n, v in row.items() if v is not None}, ensure_ascii=False), flush=True)
@@ -155,8 +155,17 @@ def run_tail(options: Namespace) -> int:
             # Workers store in parallel, so a record may become visible a little later than a newer one.
             since = max(since, max(seen.values(), default=since) - timedelta(seconds=5))
             seen = {each: moment for each, moment in seen.items() if moment >= since}
+            if deadline is not None and time.monotonic() >= deadline:
+                return 0
             time.sleep(options.interval)
-    return 0
+
+
+def _rows_of_all_pages(query: Query) -> Iterator[Mapping[str, Any]]:
+    page = query.run()
+    yield from page.rows
+    while page.cursor:
+        page = query.after(page.cursor).run()
+        yield from page.rows
 
 
 def _moment(text: str) -> datetime:
