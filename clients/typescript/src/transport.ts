@@ -17,6 +17,8 @@ export interface TransportOptions {
   readonly maxRetries?: number;
   /** For how long a request is repeated, in milliseconds. Default: 300,000 (five minutes). */
   readonly retryForMs?: number;
+  /** The longest pause between two attempts, in milliseconds. Default: 30,000. */
+  readonly maxBackoffMs?: number;
   /** After how many milliseconds an attempt without an answer is given up. Default: 30,000. */
   readonly requestTimeoutMs?: number;
   /** Whether bodies above 1 KiB are compressed. Default: true, where `CompressionStream` exists. */
@@ -33,6 +35,8 @@ export interface Request {
   readonly datasetId?: number;
   /** Makes a repetition safe. */
   readonly idempotencyKey?: string;
+  /** Whether the request changes nothing. */
+  readonly isRead?: boolean;
   /** Send the request at once, uncompressed and because the page goes away. */
   readonly keepalive?: boolean;
 }
@@ -47,10 +51,9 @@ export interface Answer {
 
 const MIN_COMPRESSED = 1024;
 const FIRST_BACKOFF_MS = 250;
-const MAX_BACKOFF_MS = 30_000;
-const RETRIED = new Set([408, 409, 425, 429]);
+const RETRIED = [408, 409, 425, 429];
 // Node's codes of failures before anything was sent.
-const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"]);
+const NOT_SENT = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"];
 
 const SYSTEM_CLOCK: Clock = {
   now: () => performance.now(),
@@ -95,14 +98,14 @@ export class Transport {
    * @throws DatasetError
    */
   async send(request: Request): Promise<Answer> {
-    const { maxRetries = 20, retryForMs = 300_000 } = this.#options;
+    const { maxRetries = 20, retryForMs = 300_000, maxBackoffMs = 30_000 } = this.#options;
     const deadline = this.clock.now() + retryForMs;
     let isUnknown = false;
     for (let attempt = 0; ; attempt++) {
       const answer = await this.#attempt(attempt ? { ...request, keepalive: false } : request);
       if (!("error" in answer)) return answer;
       isUnknown ||= answer.isUnknown;
-      const wait = waitOf(answer.error, attempt);
+      const wait = waitOf(answer.error, Math.min(maxBackoffMs, FIRST_BACKOFF_MS * 2 ** attempt));
       const isLast = attempt >= maxRetries || this.clock.now() + wait > deadline;
       if (isLast || !answer.isRetried)
         throw isUnknown && !answer.isDefinite ? unknownOutcome(request, answer.error) : answer.error;
@@ -150,9 +153,8 @@ async function gzipped(text: string): Promise<ArrayBuffer> {
 }
 
 /** Return how long to wait after a failed attempt, in milliseconds: full jitter, after the time the service asks for. */
-function waitOf({ retryAfterMs }: DatasetError, attempt: number): number {
-  const backoff = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempt);
-  return retryAfterMs === undefined ? Math.random() * backoff : retryAfterMs + Math.random() * FIRST_BACKOFF_MS;
+function waitOf({ retryAfterMs }: DatasetError, backoffMs: number): number {
+  return retryAfterMs === undefined ? Math.random() * backoffMs : retryAfterMs + Math.random() * FIRST_BACKOFF_MS;
 }
 
 function parsed(text: string): unknown {
@@ -165,9 +167,7 @@ function parsed(text: string): unknown {
 
 function refused(request: Request, { status, headers }: Response, text: string): Failed {
   const said = parsed(text) as ErrorBody | undefined;
-  const body = said?.code
-    ? said
-    : { error: `The service answered ${status}`, code: "no_json", detail: text.slice(0, 200) };
+  const body = said?.code ? said : { error: `HTTP status ${status}`, code: "no_json", detail: text.slice(0, 200) };
   const error = errorOf(body, {
     status,
     requestId: headers.get("X-Request-Id") ?? undefined,
@@ -176,22 +176,28 @@ function refused(request: Request, { status, headers }: Response, text: string):
   });
   const isUnknown = status >= 500 && (status !== 503 || !said?.code || /outcome is unknown/.test(said.detail ?? ""));
   // The service looks for the first answer to an Idempotency-Key after these, and before all other refusals.
-  const isDefinite = body.code === "queue_full" || !(status >= 500 || [401, 403, 408, 425].includes(status));
-  return { error, isUnknown, isDefinite, isRetried: status >= 500 || RETRIED.has(status) };
+  const { code } = body;
+  const isDefinite = code === "queue_full" || !(status >= 500 || [401, 403, 408, 425].includes(status));
+  return {
+    error,
+    isUnknown,
+    isDefinite,
+    isRetried: status >= 500 || (RETRIED.includes(status) && code !== "query_too_slow"),
+  };
 }
 
 function unanswered({ datasetId }: Request, cause: unknown, isLate: boolean): Failed {
   const reason = (cause as { cause?: { code?: string } }).cause?.code;
-  const detail = isLate ? "The attempt took too long." : (reason ?? String(cause));
+  const detail = isLate ? "It took too long." : (reason ?? String(cause));
   const error = new ServiceUnavailableError(
     { error: "No answer from the service", code: "no_answer", detail },
     { datasetId, cause },
   );
-  return { error, isUnknown: !NOT_SENT.has(reason ?? ""), isDefinite: false, isRetried: true };
+  return { error, isUnknown: !NOT_SENT.includes(reason ?? ""), isDefinite: false, isRetried: true };
 }
 
-function unknownOutcome({ method, datasetId }: Request, cause: DatasetError): DatasetError {
-  if (method === "GET") return cause;
+function unknownOutcome({ isRead, datasetId }: Request, cause: DatasetError): DatasetError {
+  if (isRead) return cause;
   const { status, requestId } = cause;
   const body = { error: "The outcome is unknown", code: "outcome_unknown", detail: cause.body.error };
   return new OutcomeUnknownError(body, { status, requestId, datasetId, cause });

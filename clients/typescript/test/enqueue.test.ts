@@ -209,7 +209,7 @@ test("without room, enqueue rejects the record", async (t) => {
   const rejected = (await all).filter((each) => each.status === "rejected");
   assert.equal(rejected.length, 2);
   assert.ok(rejected.every((each) => each.reason instanceof BufferFullError));
-  assert.match(rejected[0]?.reason.message, /at most 200 bytes/);
+  assert.match(rejected[0]?.reason.message, /maxBufferedBytes is 200/);
   assert.equal((await Promise.all([client.enqueue(order()), client.flush()]))[0].count, 1);
 });
 
@@ -258,4 +258,15 @@ test("hooks are told of batches, and their failures stop nothing", async (t) => 
   await client.send([order(), order()]);
   assert.deepEqual(counts, [1, 2]);
   assert.match(String(printed.mock.calls[0]?.arguments[0]), /from the hook/);
+});
+
+test("batches stay full while records are enqueued faster than they are sent", async (t) => {
+  const { baseUrl, received } = await scripted(t, () => ACCEPTED);
+  const client = clientOf(baseUrl, { maxBatchRecords: 50, maxBufferedBytes: 20_000, onOverflow: "block" });
+  for (let index = 0; index < 2000; index++) {
+    void client.enqueue(order());
+    if (index % 7 === 0) await client.room();
+  }
+  await client.flush();
+  assert.ok(received.length <= 42, `${received.length} requests`);
 });

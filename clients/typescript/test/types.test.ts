@@ -1,6 +1,15 @@
 // What must compile, and what must not: `tsc` fails if a line below `@ts-expect-error` has no error.
 import { test } from "node:test";
-import { DatasetIngestClient, defineDataset, type InferRecord } from "@dataset-ingest/client";
+import {
+  bucket,
+  count,
+  DatasetIngestClient,
+  DatasetQueryClient,
+  defineDataset,
+  type InferRecord,
+  max,
+  sum,
+} from "@dataset-ingest/client";
 
 const orders = defineDataset({
   id: 13,
@@ -95,3 +104,53 @@ export function compiles(): void {
 }
 
 test("types", () => {});
+
+type RowsOf<Q> = Q extends { run(): Promise<{ readonly rows: readonly (infer R)[] }> } ? R : never;
+
+export async function queries(): Promise<void> {
+  const client = new DatasetQueryClient({ baseUrl: "http://localhost", token: "pat_x", project: "shop" });
+  const all = client.from(orders);
+  const grouped = all
+    .select("country", count().as("events"), sum("amount"), max("signup_at").as("latest"), bucket("day"))
+    .where("amount", ">", 20)
+    .where("state", "in", ["open"])
+    .where("tags", "contains", "new")
+    .where("note", "is_null")
+    .groupBy("country", "day")
+    .orderBy("events", "desc")
+    .range("2026-06-01T00:00:00Z", new Date())
+    .limit(100);
+  type Grouped = RowsOf<typeof grouped>;
+  const plain = all.select("timestamp", "note", "price", "moments", "active", "former", "order_id", "__traceId");
+  type Plain = RowsOf<typeof plain>;
+  const checks: [
+    Expect<Equal<Grouped["country"], string>>,
+    Expect<Equal<Grouped["events"], number>>,
+    Expect<Equal<Grouped["sum_amount"], number | null>>,
+    Expect<Equal<Grouped["latest"], string | null>>,
+    Expect<Equal<Grouped["day"], string>>,
+    Expect<Equal<keyof Grouped, "country" | "events" | "sum_amount" | "latest" | "day">>,
+    Expect<Equal<RowsOf<typeof all>["count"], number>>,
+    Expect<Equal<Plain["timestamp"], string>>,
+    Expect<Equal<Plain["note"], string | null>>,
+    Expect<Equal<Plain["price"], number>>,
+    Expect<Equal<Plain["moments"], readonly string[] | null>>,
+    Expect<Equal<Plain["active"], boolean>>,
+    Expect<Equal<Plain["former"], "a" | null>>,
+  ] = [true, true, true, true, true, true, true, true, true, true, true, true, true];
+  void checks;
+  // @ts-expect-error there is no such field
+  all.select("unknown");
+  // @ts-expect-error there is no such field
+  all.select(sum("unknown"));
+  // @ts-expect-error a value has another type
+  all.where("amount", ">", "20");
+  // @ts-expect-error `in` takes an array
+  all.where("country", "in", "RO");
+  // @ts-expect-error context cannot be filtered
+  all.where("context", "=", "x");
+  // @ts-expect-error there is no such column in the result
+  grouped.orderBy("unknown");
+  // @ts-expect-error there is no such direction
+  grouped.orderBy("events", "down");
+}

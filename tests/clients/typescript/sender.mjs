@@ -12,6 +12,8 @@ const client = new DatasetIngestClient({
   dataset,
   maxBatchRecords: 50,
   flushIntervalMs: 20,
+  maxBackoffMs: 500,
+  maxRetries: 1000,
   onError: () => {},
   ...JSON.parse(options),
 });

@@ -1,7 +1,9 @@
 """The TypeScript client and a running service: each record is settled, and what is accepted is stored once."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from datasets.admin.snippets import snippets as snippets_of_admin
 from datasets.schemas.declarations import read_fields
 from tests.clients.typescript.artifact import program, run, snippets
 from tests.clients.typescript.sending import FIELDS, sending
-from tests.support.processes.stack import Stack, running, wait_for
+from tests.support.processes.stack import Stack, running, wait_for, words
 from tests.support.tools import executable
 
 
@@ -43,6 +45,34 @@ def test_the_code_of_the_admin_works_as_pasted(stack: Stack) -> None:
         (program() / f"{name}.mjs").write_text(code[name])
         assert run(executable("node"), f"{name}.mjs", cwd=program())
     stack.wait_until_drained(dataset_id, 2)
+
+
+def test_datasets_are_managed_and_queried(stack: Stack) -> None:
+    stack.make_dataset("shop", FIELDS)
+    token = words(r"(pat_\S+)", stack.do("create_pat", "ada", "--name", "typescript"))
+    key = stack.do("create_key", "shop").strip()
+    script = shutil.copy(Path(__file__).with_name("querying.mjs"), program())
+    assert json.loads(run(executable("node"), script, stack.url, token, key, "shop", cwd=program())) == {
+        "status": "pending_schema",
+        "renamed": "from the shop",
+        "registered": [{"version": 1, "published": True}, {"version": 1, "published": False}],
+        "listed": ["Measured", "Orders"],
+        "grouped": [
+            {"country": "DE", "events": 1, "sum_amount": 50, "day": "2026-06-10T00:00:00Z"},
+            {"country": "RO", "events": 1, "sum_amount": 30, "day": "2026-06-10T00:00:00Z"},
+        ],
+        "plain": {
+            "timestamp": "2026-06-10T10:58:00.120000Z",
+            "price": 0.1,
+            "extra": {"b": [1]},
+            "moments": ["2026-06-10T10:58:00.120000Z"],
+            "big": 2,
+            "context": {"a": 1},
+        },
+        "pages": [2, True, 1],
+        "counted": [{"count": 3}],
+        "wrong": [True, 400, "invalid_query", "where[0].op"],
+    }
 
 
 def test_nothing_is_lost_when_processes_are_killed(stack: Stack) -> None:

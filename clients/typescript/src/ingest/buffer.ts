@@ -78,9 +78,9 @@ export class Buffer {
       this.#put(entry);
     } else if (onOverflow === "block" && entry.bytes <= maxBufferedBytes) {
       this.#waiting.push(entry);
-      this.seal();
+      this.#sealIfIdle();
     } else {
-      const detail = `The client keeps at most ${maxBufferedBytes} bytes (maxBufferedBytes).`;
+      const detail = `maxBufferedBytes is ${maxBufferedBytes}.`;
       const body = { error: "The buffer is full", code: "buffer_full", detail };
       return new BufferFullError(body, { indexes: [entry.index] });
     }
@@ -90,7 +90,7 @@ export class Buffer {
   /** Resolve when a new entry would not have to wait. */
   async room(): Promise<void> {
     while (this.#waiting.length || this.#bytes >= this.#limits.maxBufferedBytes) {
-      this.seal();
+      this.#sealIfIdle();
       await this.#progress();
     }
   }
@@ -112,9 +112,7 @@ export class Buffer {
     this.#timer = undefined;
     if (this.#open.entries.length) this.#sealed.push(this.#open);
     this.#open = { entries: [], bytes: 0 };
-    while (this.#sealed.length && this.#delivering.size < this.#limits.maxConcurrentRequests) {
-      this.#start(this.#sealed.shift() as Batch, false);
-    }
+    this.#startSealed();
   }
 
   /** Send at once what a page that goes away can still send. The rest is sent as usual, if the page stays. */
@@ -157,9 +155,22 @@ export class Buffer {
       this.#bytes -= batch.bytes;
       if (!this.#bytes) unwatch(this);
       while (this.#waiting[0] && this.#hasRoom(this.#waiting[0])) this.#put(this.#waiting.shift() as Entry);
-      if (this.#isFlushing || this.#waiting.length || this.#sealed.length) this.seal();
+      if (this.#isFlushing) this.seal();
+      this.#startSealed();
+      if (this.#waiting.length) this.#sealIfIdle();
       for (const wake of this.#watchers.splice(0)) wake();
     });
+  }
+
+  #startSealed(): void {
+    while (this.#sealed.length && this.#delivering.size < this.#limits.maxConcurrentRequests) {
+      this.#start(this.#sealed.shift() as Batch, false);
+    }
+  }
+
+  /** Deliver the open batch if no other one is under way, because only a delivery makes room. */
+  #sealIfIdle(): void {
+    if (!this.#delivering.size) this.seal();
   }
 
   #progress(): Promise<void> {

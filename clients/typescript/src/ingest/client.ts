@@ -2,7 +2,7 @@ import type { Dataset, Fields, RecordOf } from "../dataset.js";
 import { ClosedError, DatasetError, type ErrorBody, ValidationError } from "../errors.js";
 import { randomId, Transport } from "../transport.js";
 import { byteLength } from "../validation/json.js";
-import { type Problem, verdictOf } from "../validation/validate.js";
+import { type Problem, readAll } from "../validation/validate.js";
 import { Buffer, type Entry } from "./buffer.js";
 import type { IngestOptions, Receipt } from "./options.js";
 import { Receipts } from "./receipts.js";
@@ -48,12 +48,9 @@ export class DatasetIngestClient<F extends Fields = Fields> {
    */
   async send(records: RecordOf<F> | readonly RecordOf<F>[]): Promise<Receipt> {
     if (this.#isClosed) throw this.#closed();
-    const isBatch = Array.isArray(records);
-    const read = (isBatch ? records : [records]).map((each) => this.#dataset.validator.read(each));
-    const { problems, truncated } = isBatch ? verdictOf(read) : { problems: read[0]?.problems ?? [], truncated: false };
+    const { texts, problems, truncated } = readAll(this.#dataset.validator, records);
     if (problems.length) throw this.#invalid(problems, truncated);
-    const texts = read.map((each) => each.text);
-    return isBatch ? this.#sendAll(texts) : this.#post("", texts[0] ?? "", [0]);
+    return Array.isArray(records) ? this.#sendAll(texts) : this.#post("", texts.join(), [0]);
   }
 
   /**
@@ -97,7 +94,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     const { clock } = this.#transport;
     let timer: unknown;
     const late = new Promise<never>((_, reject) => {
-      const body = { error: "The flush took too long", code: "flush_timeout", detail: "The records are still sent." };
+      const body = { error: "The flush took too long", code: "flush_timeout" };
       timer = clock.setTimeout(() => reject(new DatasetError(body, { datasetId: this.#dataset.id })), timeoutMs);
     });
     return Promise.race([done, late]).finally(() => clock.clearTimeout(timer));
@@ -197,7 +194,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
   }
 
   #closed(index?: number): ClosedError {
-    const body = { error: "The client is closed", code: "closed", detail: "Make a new client." };
+    const body = { error: "The client is closed", code: "closed" };
     return new ClosedError(body, { datasetId: this.#dataset.id, indexes: index === undefined ? [] : [index] });
   }
 }

@@ -11,7 +11,7 @@ export interface Holder {
 interface Global {
   readonly process?: { on?(event: string, listener: () => void): void };
   readonly document?: { readonly visibilityState: string };
-  addEventListener?(event: string, listener: () => void, capture: boolean): void;
+  addEventListener?(event: string, listener: () => void): void;
 }
 
 const holders = new Set<Holder>();
@@ -22,15 +22,14 @@ export function watch(holder: Holder): void {
   holders.add(holder);
   if (isListening) return;
   isListening = true;
-  const { process, document } = globalThis as Global;
+  const { process, document, addEventListener } = globalThis as Global;
   if (!document) {
-    process?.on?.("beforeExit", () => sealAll());
+    process?.on?.("beforeExit", sealAll);
     return;
   }
   // A page on a telephone often ends hidden, without `pagehide`.
-  const listen = (globalThis as Global).addEventListener?.bind(globalThis);
-  listen?.("pagehide", leaveAll, true);
-  listen?.("visibilitychange", () => document.visibilityState === "hidden" && leaveAll(), true);
+  addEventListener?.("pagehide", leaveAll);
+  addEventListener?.("visibilitychange", () => document.visibilityState === "hidden" && leaveAll());
 }
 
 /** Forget a holder that holds nothing. */

@@ -32,13 +32,13 @@ export class Receipts {
   }
 
   async #isStored(location: string): Promise<void> {
-    const request = { method: "GET", path: location, datasetId: this.#datasetId };
+    const request = { method: "GET", path: location, datasetId: this.#datasetId, isRead: true };
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(MAX_PAUSE_MS, 2 * pause)) {
       const { body, requestId } = await this.#transport.send(request);
       if (body.status !== "queued") {
         this.#locations = this.#locations.filter((each) => each !== location);
         if (body.status === "stored") return;
-        const said = { error: "Records are in quarantine", code: "quarantined", detail: "An admin can replay them." };
+        const said = { error: "Records are in quarantine", code: "quarantined" };
         throw new DatasetError(said, { datasetId: this.#datasetId, requestId });
       }
       await this.#transport.sleep(pause);

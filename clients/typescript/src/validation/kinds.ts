@@ -171,9 +171,10 @@ function constraintsOf(kind: Kind, said: FieldObject): Constraint[] {
     `${count} ${kind.element ? "element" : "character"}${count === 1 ? "" : "s"}`;
   if (least !== undefined) add("min_length", counted(least), (value) => lengthOf(value) >= least);
   if (most !== undefined) add("max_length", counted(most), (value) => lengthOf(value) <= most);
-  const test = pattern === undefined ? undefined : matcherOf(pattern, most ?? MAX_MATCHED);
-  const isTooLong = (value: unknown): boolean => lengthOf(value) > MAX_MATCHED;
-  if (pattern !== undefined) add("pattern", pattern, (value) => !test || isTooLong(value) || test(value as string));
+  if (pattern !== undefined) {
+    const test = matcherOf(pattern, most ?? MAX_MATCHED);
+    add("pattern", pattern, (value) => !test || test(value as string));
+  }
   return found;
 }
 

@@ -12,6 +12,8 @@ export interface Problem {
   readonly error: string;
   readonly code: string;
   readonly field?: string;
+  /** The place in a query, like `where[1].op`. */
+  readonly at?: string;
   readonly expected?: string;
   readonly received?: string;
   readonly detail?: string;
@@ -35,18 +37,22 @@ const ALWAYS_THERE = [
 const NOTHING: Kind = { name: "nothing", expected: "nothing", accepts: () => true };
 
 /** Return what the service would say about a record, or about an array of records. */
-export function validate(dataset: Dataset, records: unknown): Verdict {
-  const { validator } = dataset;
-  if (!Array.isArray(records)) return cut(validator.read(records).problems);
-  return verdictOf(records.map((record) => validator.read(record)));
+export function validate({ validator }: Dataset, records: unknown): Verdict {
+  const { problems, truncated } = readAll(validator, records);
+  return { problems, truncated };
 }
 
-/** Return the problems of the records of an array. */
-export function verdictOf(read: readonly Read[]): Verdict {
-  if (!read.length) return cut([{ error: "Batch body must be a non-empty array", code: "invalid_batch" }]);
+/** Return the JSON texts of a record, or of an array of records, and their problems. */
+export function readAll(validator: Validator, records: unknown): Verdict & { readonly texts: readonly string[] } {
+  const isBatch = Array.isArray(records);
+  const read = (isBatch ? records : [records]).map((each) => validator.read(each));
+  const texts = read.map((each) => each.text);
+  if (!isBatch) return { texts, ...cut(read[0]?.problems ?? []) };
+  if (!texts.length)
+    return { texts, ...cut([{ error: "Batch body must be a non-empty array", code: "invalid_batch" }]) };
   const found = read.flatMap(({ problems }, index) => problems.map((problem) => ({ index, ...problem })));
   const unreadable = found.find((each) => each.code === "invalid_json");
-  return cut(unreadable ? [unreadable] : found);
+  return { texts, ...cut(unreadable ? [unreadable] : found) };
 }
 
 function cut(problems: readonly Problem[]): Verdict {

@@ -1,0 +1,33 @@
+// Enqueue records from one process for a while. Print how many were accepted per second, and the CPU seconds of each.
+import { DatasetIngestClient, defineDataset } from "@dataset-ingest/client";
+
+const [baseUrl, apiKey, id, seconds, gzip] = process.argv.slice(2);
+const fields = { country: "string", plan: "string", amount: "number", active: "boolean", signup_at: "timestamp" };
+const client = new DatasetIngestClient({
+  baseUrl,
+  apiKey,
+  dataset: defineDataset({ id: Number(id), fields }),
+  gzip: gzip === "gzip",
+  maxBufferedBytes: 4 * 1024 * 1024,
+  onOverflow: "block",
+});
+const record = {
+  timestamp: "2026-06-10T10:58:00Z",
+  context: { source: "billing-service", request_id: "req_123" },
+  country: "RO",
+  plan: "pro",
+  amount: 42.5,
+  active: true,
+  signup_at: "2026-06-01T08:00:00Z",
+};
+let accepted = 0;
+const accept = () => {
+  accepted++;
+};
+const began = performance.now();
+while (performance.now() - began < 1000 * Number(seconds)) {
+  for (let index = 0; index < 500; index++) client.enqueue({ ...record, amount: index / 2 }).then(accept);
+  await client.room();
+}
+await client.close();
+console.log(JSON.stringify({ accepted, seconds: (performance.now() - began) / 1000 }));
