@@ -75,6 +75,20 @@ class QuarantineEdit(models.Model):
         return f"edit of entry {self.entry_id}"
 
 
+class LastSearch(models.Model):
+    """The last search of a user in the records of a dataset, which the page offers again."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="+")
+    address = models.TextField(help_text="The query string of the page's address.")
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("user", "dataset"), name="one_last_search"),)
+
+    def __str__(self) -> str:
+        return f"last search of {self.user} in {self.dataset}"
+
+
 class DatasetRecords(Dataset):
     """A dataset, for the admin's page of its records."""
 

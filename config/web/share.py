@@ -2,7 +2,7 @@
 
 - ADMIN_THREADS threads serve the admin. The same number of requests may wait for one of them, for at most a second. The
   management API has threads of its own, half as many: a program that sends many requests does not keep people out.
-- A query waits for another process, so queries have threads of their own, too.
+- A query waits for another process, and so does a search of records in the admin. They have threads of their own, too.
 - Requests of people who are not logged in, and of programs without a valid token, may use a fifth of one core, and up
   to two seconds of processor time in one burst. Further requests get 503 before Django sees them. Anyone can ask for a
   password check, which costs a third of a second.

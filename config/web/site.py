@@ -34,6 +34,7 @@ _FILES = Lane("static", 2)
 _QUERIES = Lane("queries", share.QUERIES.threads)
 _STREAMS = Lane("streams", max(2, settings.ADMIN_THREADS // 2))
 _IS_QUERY = re.compile("/query/?$").search
+_IS_SEARCH = re.compile("^/admin/ingest/datasetrecords/[0-9]+/change/$").search
 
 
 @dataclass(slots=True)
@@ -71,10 +72,11 @@ async def _page(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer
         environ["wsgi.input"] = BytesIO(await _body(environ, receive, hold))
     except ApiError:  # the body came too slowly, its connection was lost, or there is no memory for it
         return busy
-    async with share.ADMIN.place() as place:
+    is_search = environ["QUERY_STRING"] and _IS_SEARCH(environ["PATH_INFO"])
+    async with (share.QUERIES if is_search else share.ADMIN).place() as place:
         if not place:
             return busy
-        answer = await _PAGES.run(_whole_or_stream, environ)
+        answer = await (_query(environ, receive) if is_search else _PAGES.run(_whole_or_stream, environ))
     visitor.charge(environ, answer.seconds)
     return answer
 
@@ -98,7 +100,7 @@ async def _call_of_api(environ: dict[str, Any], receive: Receive, hold: Hold) ->
 
 
 async def _query(environ: dict[str, Any], receive: Receive) -> Answer:
-    """Return Django's answer to a query, which is canceled if the client disconnects."""
+    """Return Django's answer to a query or a search of records. It is canceled if the client disconnects."""
     gone = asyncio.ensure_future(_until_gone(receive))
     environ[IS_GONE] = gone.done
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -33,14 +33,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A column as it is, under a name."""
+    """A column as it is, under a name. With `max_characters`, only the beginning of each value, as a text."""
 
     name: str
     column: Column
+    max_characters: int | None = None
 
     @property
     def type(self) -> str:
         """The type of the values. `context` is JSON."""
+        if self.max_characters is not None:
+            return "string"
         return "json" if self.column.type == "context" else self.column.type
 
 
@@ -132,3 +135,16 @@ class Query:
     def is_plain(self) -> bool:
         """Whether each row of the result is a record. Only such a result has pages."""
         return not self.group_by and not any(isinstance(each, Aggregate) for each in self.select)
+
+    def shortened(self, max_characters: int) -> Query:
+        """Return the same query with only the beginning of values that may be long: texts, JSON and arrays."""
+        select = (
+            replace(each, max_characters=max_characters)
+            if isinstance(each, Plain) and each.column.kind in _LONG
+            else each
+            for each in self.select
+        )
+        return replace(self, select=tuple(select))
+
+
+_LONG = ("string", "json", "context", "array")

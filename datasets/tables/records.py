@@ -56,6 +56,7 @@ class Selection:
         trace_id: Has this trace ID.
         record_id: The ID begins with this text.
         request: The ID begins with this text, which all records of one request share.
+        terms: SQL terms that must be true. Values in them are already in quotes.
     """
 
     since: datetime | None = None
@@ -63,6 +64,7 @@ class Selection:
     trace_id: str = ""
     record_id: str = ""
     request: str = ""
+    terms: tuple[str, ...] = ()
 
     def where(self, *more: str) -> str:
         """Return the SQL clause for the selection and more terms.
@@ -70,7 +72,7 @@ class Selection:
         An ID begins with the milliseconds when the record was received, and each file has the lowest and highest ID of
         its rows. So conditions on IDs let a query skip files.
         """
-        terms = list(more)
+        terms = [*self.terms, *more]
         if self.since is not None:
             terms.append(f"id >= '{_milliseconds(self.since):013}'")
         if self.until is not None:
@@ -94,6 +96,12 @@ def count(dataset: Dataset, selection: Selection = ALL) -> int:
     with _reported():
         found = _read_all(delta, f"SELECT count(*) AS rows FROM records {selection.where()}")  # noqa: S608
         return int(found["rows"][0].as_py())
+
+
+def columns(dataset: Dataset) -> list[str]:
+    """Return the names of the table's columns. There are none if there is no table yet."""
+    delta = _open(dataset)
+    return [] if delta is None else list(_whole_schema(delta).names)
 
 
 def batches(dataset: Dataset, selection: Selection = ALL) -> Iterator[pa.RecordBatch]:

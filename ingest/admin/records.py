@@ -18,6 +18,7 @@ from django.urls import path, reverse
 from redis.exceptions import RedisError
 
 from config.common import clock
+from config.common.requests import IS_GONE
 from config.lazy import deltalake
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
@@ -26,9 +27,12 @@ from datasets.schemas.fields import Field
 from datasets.schemas.samples import example_record
 from datasets.tables import exports
 from datasets.tables.storage import unreadable
-from ingest.admin import search, tryout
+from ingest.admin import tryout
 from ingest.admin.exporting import Export, TooManyExports, progress_key, progress_of
-from ingest.models import DatasetRecords, QuarantinedEntry
+from ingest.admin.searching import listing
+from ingest.admin.searching.results import Asking
+from ingest.admin.searching.search import Search
+from ingest.models import DatasetRecords, LastSearch, QuarantinedEntry
 from ingest.monitoring import refusals, statistics
 from ingest.monitoring.statistics import Traffic
 
@@ -102,31 +106,22 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the latest records of a search."""
+        """Show the records of a search, the latest ones if nothing is searched for."""
         dataset = self.get_object_or_404(request, object_id)
-        found = search.search(request, dataset)
-        context: dict[str, Any] = {"dataset": dataset, "original": dataset, "problems": found.problems}
-        if not found.problems:
-            try:
-                context |= search.rows(dataset, found.selection, request.GET.get("before", ""))
-            except (deltalake.exceptions.DeltaError, OSError) as reason:
-                found.problems.append(unreadable(reason))
-        query = search.query(request.GET)
-        context["waits"] = not query and not found.problems and not context.get("rows")
-        context |= {"query": query, "given": request.GET, "receipt": found.receipt, "exports": _EXPORTS}
-        return page(
-            request,
-            "admin/ingest/datasetrecords/records.html",
-            opts=self.opts,
-            title=f"Records of {dataset}",
-            **context,
-        )
+        search = Search(request.GET, dataset)
+        last = _last_search(request, dataset, search)
+        context = _found(request, search)
+        context |= {"dataset": dataset, "original": dataset, "search": search, "exports": _EXPORTS, "last": last}
+        context["heads"] = search.heads(context.get("columns", []))
+        context["waits"] = not context["address"] and not context["problem"] and not context.get("rows")
+        template = "admin/ingest/datasetrecords/records.html"
+        return page(request, template, opts=self.opts, title=f"Records of {dataset}", **context)
 
     def record_view(self, request: HttpRequest, object_id: int, record_id: str) -> HttpResponse:
         """Show one record, with longer values than in the list."""
         dataset = self.get_object_or_404(request, object_id)
         try:
-            values = search.one(dataset, record_id)
+            values = listing.one(dataset, record_id)
         except (deltalake.exceptions.DeltaError, OSError) as reason:
             return self._unavailable(request, dataset, f"This record cannot be shown. {unreadable(reason)}", status=503)
         if values is None:
@@ -141,9 +136,9 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         dataset = self.get_object_or_404(request, object_id)
         if file_format not in exports.FORMATS:
             raise Http404
-        found = search.search(request, dataset)
-        if found.problems:
-            return self._not_exported(request, dataset, " ".join(found.problems), status=400)
+        search = Search(request.GET, dataset)
+        if not search.is_valid:
+            return self._not_exported(request, dataset, " ".join(search.problems), status=400)
         content_type, write = exports.writer(
             dataset, file_format, {name for name in exports.OPTIONS if request.GET.get(name)}
         )
@@ -152,7 +147,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         except TooManyExports as refusal:
             return self._not_exported(request, dataset, str(refusal), status=429)
         try:
-            export.open(dataset, found.selection, write, progress=_progress_key(request))
+            export.open(dataset, search.selection(), write, progress=_progress_key(request))
         except (deltalake.exceptions.DeltaError, OSError) as reason:
             export.close()
             return self._not_exported(request, dataset, unreadable(reason), status=503)
@@ -226,6 +221,35 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "receipt": dict(answer.headers).get("Location", "").rpartition("/")[2],
         }
         return page(request, "admin/ingest/datasetrecords/answer.html", opts=self.opts, title="Answer", **context)
+
+
+def _found(request: HttpRequest, search: Search) -> dict[str, Any]:
+    """Return what the page shows of a search: the rows, and for a query also the count and the charts."""
+    context: dict[str, Any] = {"address": search.address(), "problem": ""}
+    if not search.is_valid:
+        return context
+    if search.query is not None:
+        who = f"{request.user}, records page"
+        found = Asking(search, who, request.META.get(IS_GONE, lambda: False)).results()
+        return context | found.rows | {"problem": found.problem, "found": found}
+    try:
+        return context | listing.rows(search.dataset, search.selection(), request.GET.get("before", ""))
+    except (deltalake.exceptions.DeltaError, OSError) as reason:
+        return context | {"problem": unreadable(reason)}
+
+
+def _last_search(request: HttpRequest, dataset: Dataset, search: Search) -> str:
+    """Note the search as the user's last one in the dataset. Without a search, return the last one."""
+    mine = LastSearch.objects.filter(user_id=_user_id(request), dataset_id=dataset.pk)
+    kept = mine.values_list("address", flat=True).first()
+    address = search.address()
+    if not address:
+        return kept or ""
+    if search.is_valid and address != kept:
+        LastSearch.objects.update_or_create(
+            user_id=_user_id(request), dataset_id=dataset.pk, defaults={"address": address}
+        )
+    return ""
 
 
 def _refused(dataset: Dataset, wanted: str) -> dict[str, Any]:

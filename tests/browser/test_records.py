@@ -1,6 +1,7 @@
 """The records page in a browser: receipts, long values, and refused exports."""
 
 from playwright.sync_api import expect
+from pytest_django import Settings
 
 from datasets.contracts.keys import issue_token
 from datasets.tables import records
@@ -64,3 +65,39 @@ def test_export_above_the_limit_gives_an_error_page(log_in: LogIn, scene: Scene)
     page.get_by_role("link", name="Records of Orders").click()
     with page.expect_download():
         page.get_by_role("link", name="Parquet").click()
+
+
+def test_conditions_charts_and_groups_lead_to_records(log_in: LogIn, scene: Scene, settings: Settings) -> None:
+    settings.QUERY_TIMEOUT_SECONDS = 60.0  # queries only get the processor when nothing else of the tests needs it
+    api = Api(issue_token(scene.key), scene.dataset)
+    for amount, source in ((1, "web"), (20, "app"), (30, "app")):
+        api.one(record(country=..., source=source, amount=amount))
+    wait_until(lambda: records.count(scene.dataset) == 3)
+    page = log_in("alice")
+    page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/change/")
+    condition = page.get_by_role("group", name="Condition 1")
+    condition.get_by_label("Field").select_option("amount")
+    expect(condition.get_by_label("Operator").get_by_role("option", name="contains")).to_be_hidden()
+    condition.get_by_label("Operator").select_option(">")
+    condition.get_by_label("Value").fill("many")
+    page.get_by_role("button", name="Add a condition").click()
+    second = page.get_by_role("group", name="Condition 2")
+    second.get_by_label("Field").select_option("source")
+    second.get_by_label("Operator").select_option("starts_with")
+    second.get_by_label("Value").fill("a")
+    page.get_by_text("Order, chart and groups").click()
+    page.get_by_label("Group by").select_option("source")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(condition.get_by_role("alert")).to_have_text("The value must be: number.")
+    condition.get_by_label("Value").fill("10")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#count")).to_have_text("2 records", timeout=60_000)
+    assert page.evaluate("Chart.getChart('by-time').data.datasets[0].data") == [2]
+    assert page.evaluate("Chart.getChart('by-group').data.labels") == ["app"]
+    second.get_by_role("link", name="Remove condition 2").click()
+    expect(page.locator("#count")).to_have_text("2 records", timeout=60_000)
+    page.get_by_role("link", name="amount").click()
+    expect(page.locator("#records tbody tr").first).to_contain_text("30", timeout=60_000)
+    page.get_by_role("link", name="Clear").click()
+    page.get_by_role("link", name="Your last search").click()
+    expect(page.locator("[aria-sort=descending]")).to_contain_text("amount", timeout=60_000)

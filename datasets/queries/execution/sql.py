@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from datasets.queries.columns import PERCENTILES
-from datasets.queries.query import Aggregate, Bucket, Column, Condition, Order, Output, Query
+from datasets.queries.query import Aggregate, Bucket, Column, Condition, Order, Output, Plain, Query
 
 TABLE = "records"
 _UTC = "UTC"
@@ -136,9 +136,14 @@ class Statement:
         """Return the expression that rows are grouped or sorted by."""
         return self.output(output) if isinstance(output, Bucket | Aggregate) else self.compared(output.column)
 
-    def selected(self, output: Output) -> str:
-        """Return the expression of a column of a result with groups."""
-        return self._moment(output) if isinstance(output, Bucket) and not _is_moment(output) else self.key(output)
+    def selected(self, output: Output, *, is_plain: bool) -> str:
+        """Return the expression of a column of the result: of records if `is_plain`, else of groups."""
+        if isinstance(output, Bucket) and not _is_moment(output):
+            return self._moment(output)
+        found = self.output(output) if is_plain else self.key(output)
+        if isinstance(output, Plain) and output.max_characters is not None:
+            return f"left(CAST({found} AS VARCHAR), {output.max_characters:d})"
+        return found
 
     def _moment(self, bucket: Bucket) -> str:
         """Return the first moment of a bucket whose key is a local time.
@@ -255,7 +260,7 @@ def result(query: Query) -> tuple[str, list[Any]]:
     The columns are called c0, c1, ... For a selection of records, the last one is the record's ID.
     """
     statement = Statement()
-    outputs = [*map(statement.output if query.is_plain else statement.selected, query.select)]
+    outputs = [statement.selected(each, is_plain=query.is_plain) for each in query.select]
     if query.is_plain:
         outputs.append(quoted(_ID.name))
     keys = _sorted_by(statement, query.order_by, is_plain=query.is_plain)

@@ -29,6 +29,7 @@ class Job(msgspec.Struct, frozen=True):
         location: Where the table is.
         media_type: The format of the result.
         memory: How many bytes of memory the query may take.
+        max_characters: The length to which long values of the result are cut. None: they are whole.
     """
 
     query: bytes
@@ -36,6 +37,7 @@ class Job(msgspec.Struct, frozen=True):
     location: Location
     media_type: str
     memory: int
+    max_characters: int | None = None
 
 
 class Failure(Enum):

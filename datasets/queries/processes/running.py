@@ -21,6 +21,8 @@ def run(job: Job, file: IO[bytes]) -> Outcome:
     """Run a query, and return its outcome."""
     try:
         query = language.parse(read_json(job.query), job.fields)
+        if job.max_characters is not None:
+            query = query.shortened(job.max_characters)
         result = engine.run(query, job.location, memory_bytes=int(job.memory * _ENGINE_SHARE))
         formats.write(result, job.media_type, file)
     except InvalidQuery as invalid:

@@ -13,6 +13,10 @@ from quotas.models import MonthlyUsage, ThresholdEvent
 from tests.browser.support.scene import Scene
 from tests.conftest import Api, record
 
+# Searches of records: one that finds some and shows both charts, and one with mistakes.
+FOUND = "?field=amount&op=%3E%3D&value=1&chart=day&group=source&sort=amount"
+WRONG = "?field=amount&op=%3E%3D&value=many&field=plan&op=%3D&value=pro&sent_from=yesterday&group=plan&measure=sum"
+
 
 def _record(scene: Scene) -> str:
     """Return the id of the latest record. One is stored if there is none yet."""
@@ -53,6 +57,8 @@ def addresses(scene: Scene) -> dict[str, str]:
         "token-revoke": reverse("admin:datasets_personalaccesstoken_revoke", args=(scene.token.pk,)),
         "records-list": reverse("admin:ingest_datasetrecords_changelist"),
         "records": reverse("admin:ingest_datasetrecords_change", args=dataset),
+        "records-found": reverse("admin:ingest_datasetrecords_change", args=dataset) + FOUND,
+        "records-wrong": reverse("admin:ingest_datasetrecords_change", args=dataset) + WRONG,
         "record": reverse("admin:ingest_datasetrecords_record", args=(*dataset, _record(scene))),
         "try": reverse("admin:ingest_datasetrecords_try", args=dataset),
         "quarantine": reverse("admin:ingest_quarantinedentry_changelist"),

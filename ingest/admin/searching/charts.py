@@ -1,0 +1,155 @@
+"""Charts of a search: bars that Chart.js draws, and the same figures as a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from datasets.queries.columns import BUCKETS
+from ingest.admin.searching import listing
+from ingest.admin.searching.search import Search
+
+_FITTING = 100  # bars that the page chooses itself
+MAX_BARS = 400
+_LENGTHS = dict(zip(BUCKETS, (60, 3600, 86_400, 7 * 86_400, 30 * 86_400), strict=True))  # seconds
+_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # characters of the start of a bar
+_LABEL_CHARACTERS = 40
+_INK = "#737b8c"  # readable on white and on black
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar: its label, its value, and the address of the search for its records, if there is one."""
+
+    label: str
+    value: Any
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart.
+
+    Attributes:
+        title: What it shows.
+        head: What the labels and the values are.
+        bars: The bars.
+        notes: What a reader must know about it, a sentence each.
+        lies: Whether the bars lie, so that there is room for long labels.
+    """
+
+    title: str
+    head: tuple[str, str]
+    bars: Sequence[Bar]
+    notes: Sequence[str] = ()
+    lies: bool = False
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the values are numbers, so that there are bars for them."""
+        values = [bar.value for bar in self.bars if bar.value is not None]
+        return bool(values) and all(isinstance(value, int | Decimal) for value in values)
+
+    @property
+    def height(self) -> int:
+        """The height in pixels."""
+        return 60 + 24 * len(self.bars) if self.lies else 220
+
+    @property
+    def data(self) -> str:
+        """The data for Chart.js."""
+        bars = {
+            "label": self.head[1],
+            "data": [None if bar.value is None else float(bar.value) for bar in self.bars],
+            "backgroundColor": "var(--color-primary-500)",
+            "maxBarThickness": 40,
+        }
+        labels = [_short(bar.label) for bar in self.bars]
+        return json.dumps({"labels": labels, "datasets": [bars]})
+
+    @property
+    def options(self) -> str:
+        """The options for Chart.js."""
+        names = {"grid": {"display": False}, "ticks": {"color": _INK, "maxRotation": 0, "autoSkip": not self.lies}}
+        values = {"beginAtZero": True, "grid": {}, "ticks": {"color": _INK}}
+        return json.dumps(
+            {
+                "animation": False,
+                "events": ["mousemove", "mouseout"],  # they show a bar's value; there is nothing to click
+                "maintainAspectRatio": False,
+                "indexAxis": "y" if self.lies else "x",
+                "plugins": {"legend": {"display": False}},
+                "scales": {"x": values, "y": names} if self.lies else {"x": names, "y": values},
+            }
+        )
+
+
+def unit(wanted: str, first: datetime, last: datetime) -> tuple[str, str]:
+    """Return the length of time of a bar, and a note if it is not the wanted one. Without `wanted`, it fits."""
+    span = (last - first).total_seconds()
+    most, finest = (MAX_BARS, wanted) if wanted else (_FITTING, BUCKETS[0])
+    fitting = [each for each in BUCKETS if each == BUCKETS[-1] or span / _LENGTHS[each] < most]
+    chosen = next(each for each in fitting if _LENGTHS[each] >= _LENGTHS[finest])
+    if wanted in ("", chosen):
+        return chosen, ""
+    return chosen, f"There would be more than {MAX_BARS} bars by {wanted}, so these are by {chosen}."
+
+
+def by_time(counts: Mapping[datetime, int], unit_name: str, note: str) -> Chart:
+    """Return the chart of the number of records by time. Times without records between others are zero."""
+    starts = list(_steps(min(counts), max(counts), unit_name))
+    notes = [note] if note else []
+    if len(starts) > MAX_BARS:
+        starts = sorted(counts)
+        notes.append("Times without records are left out.")
+    bars = [Bar(start.isoformat(" ")[: _LABELS[unit_name]], counts.get(start, 0)) for start in starts]
+    head = (f"{unit_name}, UTC", "records")
+    return Chart(f"Records by {unit_name} of their timestamp (UTC)", head, bars, notes)
+
+
+def _steps(first: datetime, last: datetime, unit_name: str) -> Iterator[datetime]:
+    """Yield the starts of buckets, and at most one more than there may be bars."""
+    start = first
+    for _ in range(MAX_BARS + 1):
+        yield start
+        if start >= last:
+            return
+        if unit_name == "month":
+            start = (start + timedelta(days=31)).replace(day=1)
+        else:
+            start += timedelta(seconds=_LENGTHS[unit_name])
+
+
+def by_group(search: Search, rows: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Chart:
+    """Return the chart of the groups with the greatest values."""
+    group, measure, of = search.value("group"), search.value("measure"), search.value("of")
+    what = f"{measure} of {of}" if of else "records"
+    bars = [Bar(shown(row["value"]), row["result"], _address(search, group, row["value"])) for row in rows]
+    notes = [f"There are more groups than these {len(bars)}, which have the greatest values."] if is_cut else []
+    if any(bar.value is None for bar in bars):
+        notes.append("A group whose values are all null has no result.")
+    title = f"{what[0].upper()}{what[1:]} by {group}"
+    return Chart(title, (group, what), bars, notes, lies=True)
+
+
+def _address(search: Search, group: str, value: Any) -> str | None:
+    """Return the address of the search for a group's records. None if no condition says it."""
+    if value is None and not search.columns[group].optional:
+        return None
+    if isinstance(value, str) and len(value) > listing.MAX_CELL:
+        return None
+    more = {"field": group, "op": "is_null" if value is None else "=", "value": "" if value is None else shown(value)}
+    return search.address(more=more, group="", measure="", of="")
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 1]}…"
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON has it, and a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, default=str).strip('"')

@@ -1,0 +1,70 @@
+"""The records in a list, and one record alone. Long values are cut, so that a page stays small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from config.lazy import pyarrow as pa
+from datasets.models import Dataset
+from datasets.schemas.changes import in_words
+from datasets.tables import exports, records
+from datasets.tables.records import Selection
+
+ROWS = 50
+MAX_CELL = 200  # characters of a value in the list
+_MAX_VALUE = 10_000  # characters of a value on a record's own page
+# Columns beside the declared fields: the first one is shown before them, the others after them.
+_BASE = ("timestamp", "context", "__traceId", "__schemaVersion", "ingested_at", "id")
+_HIDDEN = ("project_id", "dataset_id")
+
+
+def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
+    """Return the columns and the latest rows of a selection, and the ID after which the next page begins."""
+    # Read one extra character to see which values are cut, and one extra row to see if there is another page.
+    table = records.latest(dataset, ROWS + 1, selection, before=before, max_characters=MAX_CELL + 1)
+    if table is None:
+        return {"columns": [], "rows": [], "older": ""}
+    columns, found, said = _columns(table), _dicts(table), said_of(dataset)
+    shown = [{"id": row["id"], "cells": [cell(row[name], MAX_CELL) for name in columns]} for row in found[:ROWS]]
+    return {
+        "columns": [(name, said(name)) for name in columns],
+        "rows": shown,
+        "older": found[ROWS - 1]["id"] if len(found) > ROWS else "",
+    }
+
+
+def one(dataset: Dataset, record_id: str) -> list[tuple[str, str, dict[str, Any]]] | None:
+    """Return a record's columns for its own page: name, words, value. Return None if there is no such record."""
+    table = records.latest(dataset, 1, Selection(record_id=record_id), max_characters=_MAX_VALUE + 1)
+    if table is None or table["id"].to_pylist() != [record_id]:
+        return None
+    (row,), said = _dicts(table), said_of(dataset)
+    return [(name, said(name), cell(row[name], _MAX_VALUE)) for name in _columns(table)]
+
+
+def said_of(dataset: Dataset) -> Callable[[str], str]:
+    """Return a function that says in words what a column holds, by the current schema version."""
+    version = dataset.latest_version()
+    words = {field.name: in_words(field) for field in version.field_list()} if version else {}
+    return lambda name: words.get(name, "" if name in _BASE else "not in the current schema version")
+
+
+def _dicts(table: pa.Table) -> list[dict[str, Any]]:
+    return [row for batch in table.to_batches() for row in exports.rows(batch)]
+
+
+def _columns(table: pa.Table) -> list[str]:
+    names = table.schema.names
+    declared = [name for name in names if name not in (*_BASE, *_HIDDEN)]
+    base = [name for name in _BASE if name in names]  # an older table has no `__schemaVersion`
+    return [*base[:1], *declared, *base[1:]]
+
+
+def cell(value: Any, longest: int) -> dict[str, Any]:
+    """Return a value for a table: its text, and whether that was cut."""
+    if isinstance(value, str) and len(value) > longest:
+        return {"text": value[:longest], "cut": True}
+    # Show booleans as JSON does: true, not True.
+    return {"text": json.dumps(value) if isinstance(value, bool) else value, "cut": False}
