@@ -104,6 +104,7 @@ class ManagementView(GenericAPIView[Any]):
     answers: ClassVar[dict[str, str]] = {}
     queries: ClassVar[dict[str, Any]] = {}
     has_etag = False
+    post_has_etag = False
     schema = ManagementSchema()
     secrets: tuple[str, ...] = ()  # members of the answer to a POST that must not be stored
     plural = ""  # the name of a list of this view's objects in the answer

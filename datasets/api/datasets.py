@@ -48,6 +48,7 @@ class DatasetsView(ManagementView):
 
     serializer_class = DatasetSerializer
     plural = "datasets"
+    post_has_etag = True
     takes: ClassVar[dict[str, Any]] = {"POST": NewDataset}
 
     def get(self, request: Request, project_slug: str) -> Response:

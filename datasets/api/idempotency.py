@@ -21,6 +21,7 @@ from config.common import clock
 from config.common.errors import KeyReused
 from config.common.requests import idempotency_key
 from datasets.api.base import ManagementView
+from datasets.api.changes import etag_of
 from datasets.models import ManagementAnswer
 
 
@@ -39,8 +40,7 @@ def once(post: Callable[..., Response]) -> _Post:
                 return post(view, request, **kwargs)
             answer, is_new = _reserve(view, request, key)
             if not is_new:
-                body = view.with_secrets(json.loads(answer.body))
-                return Response(body, status=answer.status, headers={"Idempotent-Replayed": "true"})
+                return _replayed(view, answer)
             response = post(view, request, **kwargs)
             answer.status = response.status_code
             said = {name: value for name, value in response.data.items() if name not in view.secrets}
@@ -49,6 +49,13 @@ def once(post: Callable[..., Response]) -> _Post:
             return response
 
     return posted
+
+
+def _replayed(view: ManagementView, answer: ManagementAnswer) -> Response:
+    """Return the first answer again. Its ETag is that of the state that it shows, which may have changed since."""
+    said = json.loads(answer.body)
+    headers = {"Idempotent-Replayed": "true"} | ({"ETag": etag_of(said)} if view.post_has_etag else {})
+    return Response(view.with_secrets(said), status=answer.status, headers=headers)
 
 
 def _reserve(view: ManagementView, request: Request, key: str) -> tuple[ManagementAnswer, bool]:

@@ -33,7 +33,7 @@ class SchemaView(OneDatasetView):
     takes: ClassVar[dict[str, Any]] = {"POST": "NewSchema"}
     answers: ClassVar[dict[str, str]] = {"GET": "SchemaAnswer", "POST": "SchemaAnswer"}
     queries: ClassVar[dict[str, Any]] = {"version": {"type": "integer", "minimum": 1}}
-    has_etag = True
+    has_etag = post_has_etag = True
 
     def get(self, request: Request, project_slug: str, dataset_id: str | None = None) -> Any:
         """Show the schema version in force, or with `?version=` another one."""
@@ -95,9 +95,9 @@ def _parts(body: Any) -> tuple[Any, dict[str, Any]]:
     """Return the declared fields of a body, and its other members.
 
     The body is `{"fields": ...}`, or the fields alone. A field that is called `fields` can only be declared in the
-    first form.
+    first form. An empty list is refused: its author has probably passed records, and an object says that there is no field.
     """
-    if not isinstance(body, Mapping):
+    if not isinstance(body, Mapping) or body.get("fields") == []:
         return None, {}
     if isinstance(body.get("fields"), Mapping | list):
         return {"fields": body["fields"]}, {name: value for name, value in body.items() if name != "fields"}

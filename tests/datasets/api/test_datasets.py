@@ -187,6 +187,7 @@ def test_a_repeated_post_gets_the_first_answer(client: Management, shop: Project
     again = client.call("POST", "/datasets/shop", {"name": "Orders"}, Idempotency_Key="a")
     assert (again.status_code, again.json()) == (201, first.json())
     assert (again.headers["Idempotent-Replayed"], "Idempotent-Replayed" in first.headers) == ("true", False)
+    assert again.headers["ETag"] == first.headers["ETag"]
     assert shop.datasets.count() == 1
     for path, body in (("/datasets/shop", {"name": "B"}), ("/keys/shop", {"name": "Orders"})):
         response = client.call("POST", path, body, Idempotency_Key="a")

@@ -98,6 +98,7 @@ def test_a_change_that_the_table_cannot_follow_is_refused(client: Management, pa
     [
         {},
         [],
+        {"fields": []},
         [{"name": "a", "type": "string"}],
         "a",
         5,
@@ -119,6 +120,14 @@ def test_a_wrong_schema_is_refused(client: Management, path: str, body: object) 
     assert client.ok("GET", path)["schema"] is None
 
 
+def test_an_empty_list_of_fields_removes_no_field(client: Management, path: str) -> None:
+    client.ok("POST", path, {"country": "string"})
+    answers = [client.call("POST", path, body) for body in ([], {}, {"fields": []}, {"fields": [], "more": 1})]
+    assert [answer.status_code for answer in answers] == [400] * 4
+    assert len({answer.text for answer in answers}) == 1
+    assert client.ok("GET", path)["schema"]["version"] == 1
+
+
 def test_the_version_before_may_stay_valid_for_a_time(client: Management, path: str, sender: Api) -> None:
     client.ok("POST", path, {"country": "string"})
     until = (clock.now() + timedelta(hours=1)).isoformat()
@@ -138,6 +147,13 @@ def test_two_publishers_do_not_overwrite_each_other(client: Management, path: st
     etag = first.headers["ETag"]
     assert client.call("GET", path, If_None_Match=etag).status_code == 304
     assert client.call("POST", path, {"b": "string"}, If_Match=etag).status_code == 200
+
+
+def test_a_repeated_publication_has_the_first_etag(client: Management, path: str) -> None:
+    first, again = (client.call("POST", path, {"a": "string"}, Idempotency_Key="k") for _ in range(2))
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (again.json(), again.headers["ETag"]) == (first.json(), first.headers["ETag"])
+    assert client.call("POST", path, {"b": "string"}, If_Match=again.headers["ETag"]).status_code == 200
 
 
 def test_the_legacy_path_is_the_default_dataset(client: Management, path: str, shop: Project, dataset: Dataset) -> None:
