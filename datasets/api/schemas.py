@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,7 +11,7 @@ from datasets.api.changes import answer_with_etag, check_precondition, etag_of, 
 from datasets.api.datasets import OneDatasetView
 from datasets.api.errors import IncompatibleSchema, InvalidRequest
 from datasets.api.idempotency import once
-from datasets.api.serializers import Given, SchemaVersionSerializer
+from datasets.api.serializers import Given, Moment, SchemaVersionSerializer
 from datasets.contracts.contract import DatasetNotFound
 from datasets.models import SchemaVersion
 from datasets.schemas.changes import in_short, successor_problems
@@ -23,7 +22,7 @@ from datasets.schemas.fields import Field
 class NewSchema(Given):
     """The members that may stand beside `fields`."""
 
-    previous_valid_until = serializers.DateTimeField(required=False, allow_null=True)
+    previous_valid_until = Moment(required=False, allow_null=True)
 
 
 class SchemaView(OneDatasetView):
@@ -95,7 +94,7 @@ def _parts(body: Any) -> tuple[Any, dict[str, Any]]:
     """Return the declared fields of a body, and its other members.
 
     The body is `{"fields": ...}`, or the fields alone. A field that is called `fields` can only be declared in the
-    first form. An empty list is refused: its author has probably passed records, and an object says that there is no field.
+    first form. An empty list is refused: its author has probably passed records.
     """
     if not isinstance(body, Mapping) or body.get("fields") == []:
         return None, {}

@@ -3,9 +3,12 @@
 As on ingest, nothing is converted, and an unknown name is an error.
 """
 
+import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from django.core.exceptions import ValidationError
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -13,8 +16,12 @@ from rest_framework import serializers
 from config.common import clock
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 from datasets.origins import MAX_ORIGINS, read_origins
+from datasets.schemas.date_times import EXAMPLE, Timestamp
+from datasets.schemas.derived_types import type_of
+from datasets.schemas.fields import Field
 
 MAX_INTEGER = 2**31 - 1  # of the database's columns
+_TIMESTAMP = type_of(Field("", "timestamp"))
 
 
 class Text(serializers.CharField):
@@ -51,6 +58,19 @@ class Whole(serializers.IntegerField):
         if not isinstance(data, int) or isinstance(data, bool):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class Moment(serializers.DateTimeField):
+    """Accepts only what a record's timestamp may be. DRF's own field also accepts a date, and a time without offset."""
+
+    def to_internal_value(self, data: Any) -> datetime:
+        if not isinstance(data, str):
+            raise serializers.ValidationError(f"Send a text like {EXAMPLE}.")
+        text = json.dumps(data, ensure_ascii=False).encode(errors="replace")
+        if not _TIMESTAMP.accepts(text):
+            raise serializers.ValidationError(f"Send a text like {EXAMPLE}. {_TIMESTAMP.why_not(text)}")
+        moment: datetime = msgspec.convert(data, Timestamp)
+        return moment.astimezone(UTC)
 
 
 @extend_schema_field({"type": "array", "items": {"type": "string", "format": "uri"}, "maxItems": MAX_ORIGINS})
@@ -109,7 +129,7 @@ class NewKey(Given):
     """An API key to issue."""
 
     name = Text(max_length=200)
-    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    expires_at = Moment(required=False, allow_null=True)
     origins = Origins(required=False)
     records_per_minute = Whole(required=False, min_value=1, max_value=MAX_INTEGER)
 
