@@ -52,12 +52,6 @@ class TooManyRecords(ApiError):
     status, code, error = 413, "too_many_records", "Batch has too many records"
 
 
-class UnsupportedEncoding(ApiError):
-    """The Content-Encoding is not one that the service can decompress."""
-
-    status, code, error = 415, "unsupported_content_encoding", "Unsupported content encoding"
-
-
 class QuotaExceeded(ApiError):
     """The records do not fit into the monthly quota of the project's owner."""
 

@@ -75,6 +75,12 @@ class UnsupportedMediaType(ApiError):
     status, code, error = 415, "unsupported_media_type", "Unsupported media type"
 
 
+class UnsupportedEncoding(ApiError):
+    """The Content-Encoding is not one that the operation accepts."""
+
+    status, code, error = 415, "unsupported_content_encoding", "Unsupported content encoding"
+
+
 class KeyReused(ApiError):
     """An earlier request with the same Idempotency-Key had another body."""
 

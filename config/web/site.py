@@ -15,7 +15,7 @@ from django.db import close_old_connections
 from django.http import HttpRequest
 
 from config.common import loop
-from config.common.errors import ApiError, to_response
+from config.common.errors import ApiError, NotFound, to_response
 from config.common.requests import IS_GONE, request_id
 from config.common.threads import Lane
 from config.web import share
@@ -56,7 +56,7 @@ async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["path"].startswith(settings.STATIC_URL):
             answer = await _FILES.run(_file, environ)
         elif scope["path"].startswith("/api/"):
-            answer = await _call_of_api(environ, receive, hold)
+            answer = await _call_of_api(environ, scope["raw_path"], receive, hold)
         else:
             answer = await _page(environ, receive, hold)
     await _send(answer, receive, send)
@@ -81,10 +81,12 @@ async def _page(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer
     return answer
 
 
-async def _call_of_api(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer:
+async def _call_of_api(environ: dict[str, Any], raw_path: bytes, receive: Receive, hold: Hold) -> Answer:
     """Return Django's answer to a request of the management API, or an error in JSON."""
     visitor = share.Visitor(environ, of_api=True)
     try:
+        if b"%2f" in raw_path.lower():  # a slash in a name is not a slash between names
+            raise NotFound
         if not visitor.is_welcome():
             raise ServiceUnavailable(_BUSY)
         environ["wsgi.input"] = BytesIO(await _body(environ, receive, hold))

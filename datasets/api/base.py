@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from config.common.errors import InvalidJson, LengthRequired, MethodNotAllowed
+from config.common.errors import InvalidJson, LengthRequired, MethodNotAllowed, UnsupportedEncoding
 from datasets.access import projects_of
 from datasets.api.authentication import PersonalTokenAuthentication, ScopePermission
 from datasets.api.description import ManagementSchema
@@ -121,6 +121,10 @@ class ManagementView(GenericAPIView[Any]):
         body = request._request.body  # raises RequestDataTooBig; later, DRF reads this copy
         if request.method in ("POST", "PATCH") and not body:
             raise InvalidJson({"detail": "The body is empty."})
+        encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip()
+        if body and encoding.lower() not in ("", "identity"):
+            detail = "Send the body as it is, without a Content-Encoding header."
+            raise UnsupportedEncoding({"expected": "identity", "received": encoding[:200], "detail": detail})
 
     @property
     def user(self) -> User:

@@ -20,7 +20,7 @@ _ERRORS = {
     "500": "InternalError",
     "503": "ServiceUnavailable",
 }
-_ERRORS_OF_BODIES = {"408": "BodyTooSlow", "409": "ManagementConflict", "415": "ManagementMediaType"}
+_ERRORS_OF_BODIES = {"408": "BodyTooSlow", "409": "ManagementConflict", "415": "UnsupportedMediaType"}
 _SUCCESS = {"GET": "200", "POST": "201", "PATCH": "200", "DELETE": "204"}
 
 

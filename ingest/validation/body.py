@@ -10,9 +10,15 @@ import zstandard
 from django.conf import settings
 from django.utils.http import parse_header_parameters
 
-from config.common.errors import BodyTooLarge, InvalidJson, LengthRequired, UnsupportedMediaType
+from config.common.errors import (
+    BodyTooLarge,
+    InvalidJson,
+    LengthRequired,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
 from config.common.threads import LARGE
-from ingest.errors import BodyTooSlow, UnsupportedEncoding
+from ingest.errors import BodyTooSlow
 from ingest.validation.room import Hold
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]  # ASGI's

@@ -1,5 +1,7 @@
 """Datasets over the management API: every row of its table, and what each change does to the next request."""
 
+import gzip
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
@@ -109,6 +111,23 @@ def test_a_body_that_is_not_json_is_refused(client: Management) -> None:
     assert error_of(large) == (413, "Request body too large", "body_too_large")
     chunked = client.request("POST", "/api/datasets/shop", content=iter([b"{}"]))
     assert error_of(chunked) == (411, "Length required", "length_required")
+
+
+def test_a_compressed_body_is_refused_as_such(client: Management) -> None:
+    for encoding in ("gzip", "GZIP", "zstd", "br"):
+        headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+        answer = client.request("POST", "/api/datasets/shop", content=gzip.compress(b'{"name":"a"}'), headers=headers)
+        assert error_of(answer) == (415, "Unsupported content encoding", "unsupported_content_encoding")
+        assert (answer.json()["expected"], answer.json()["received"]) == ("identity", encoding)
+        assert "without a Content-Encoding" in answer.json()["detail"]
+    assert client.call("POST", "/datasets/shop", {"name": "a"}, Content_Encoding="identity").status_code == 201
+
+
+def test_an_encoded_slash_in_a_path_is_no_slash(client: Management) -> None:
+    path = f"/datasets/shop/{client.ok('POST', '/datasets/shop', {'name': 'Orders'})['id']}"
+    for wrong in (path.replace("shop/", "shop%2F"), path.replace("shop/", "shop%2f"), "/projects%2F"):
+        assert error_of(client.call("GET", wrong)) == (404, "Not found", "not_found")
+    assert client.call("GET", f"{path}?a=%2F").status_code == 200
 
 
 def test_too_many_open_datasets_are_refused(client: Management, shop: Project) -> None:
