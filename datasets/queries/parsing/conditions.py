@@ -20,10 +20,11 @@ MAX_VALUES = 1000  # of `in` and `not_in`
 
 def read_range(given: Any, problems: Problems, now: datetime) -> tuple[datetime, datetime]:
     """Return the first and the last timestamp of a query. What is not given is the last 7 days."""
+    before = problems.count
     said = {} if given is MISSING else problems.members("range", given, ("from", "to")) or {}
     end = _moment(said, "to", problems) or now
     start = _moment(said, "from", problems) or max(end, _FIRST + DEFAULT_RANGE) - DEFAULT_RANGE
-    if start > end:
+    if start > end and problems.count == before:
         detail = "“from” is later than “to”." if "to" in said else "“from” lies in the future, and “to” is not given."
         problems.add("range.from", "a time that is not after range.to", said.get("from", MISSING), detail)
     return start, end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,7 @@ class Outputs:
     def __init__(self, columns: Mapping[str, Column], problems: Problems) -> None:
         self._columns = columns
         self._problems = problems
+        self._is_right = True  # whether no mistake was found so far in `select` and `groupBy`
 
     # -- select
 
@@ -36,6 +37,7 @@ class Outputs:
         if given is MISSING:
             return (Aggregate("count", "count", None),)
         found: dict[str, Output] = {}
+        before = self._problems.count
         for at, each in self._problems.items("select", given, MAX_SELECTED, least=1):
             output = self._output(at, each)
             if output is not None and output.name in found:
@@ -43,6 +45,7 @@ class Outputs:
                 self._problems.add(inside(at, "as"), "a name that is there once", output.name, detail)
             elif output is not None:
                 found[output.name] = output
+        self._is_right = self._problems.count == before
         return tuple(found.values())
 
     def _output(self, at: str, given: Any) -> Output | None:
@@ -97,15 +100,24 @@ class Outputs:
         buckets = {each.name: each for each in select if isinstance(each, Bucket)}
         columns = {name: column for name, column in self._columns.items() if column.kind in COMPARABLE}
         found: dict[str, Plain | Bucket] = {}
+        before = self._problems.count
         if given is not MISSING:
             for at, each in self._problems.items("groupBy", given, MAX_GROUPS):
-                name = self._problems.choice(at, each, {**buckets, **columns}, "field")
+                name = self._reference(at, each, {**buckets, **columns}, "field")
                 if name in found:
                     self._problems.add(at, "a name that is there once", each, f"“{name}” is there twice.")
                 elif name is not None:
                     found[name] = buckets.get(name) or Plain(name, columns[name])
-        self._check_grouped(select, found)
+        if self._problems.count == before:
+            self._check_grouped(select, found)
+        self._is_right = self._is_right and self._problems.count == before
         return tuple(found.values())
+
+    def _reference(self, at: str, given: Any, known: Collection[str], what: str) -> str | None:
+        """Return a name of another part of the query. If that part is wrong, it may only therefore lack the name."""
+        if isinstance(given, str) and given not in known and not self._is_right:
+            return None
+        return self._problems.choice(at, given, known, what)
 
     def _check_grouped(self, select: Sequence[Output], grouped: Mapping[str, Plain | Bucket]) -> None:
         """Check that each selected column and bucket has one value in a group."""
@@ -144,8 +156,10 @@ class Outputs:
         return (*found.values(), *rest)
 
     def _order(self, at: str, given: Any, known: Mapping[str, Output]) -> Order | None:
-        said = self._problems.members(at, given, ("field", "direction")) or {}
-        name = self._problems.choice(inside(at, "field"), said.get("field", MISSING), known, "field to sort by")
+        said = self._problems.members(at, given, ("field", "direction"))
+        if said is None:
+            return None
+        name = self._reference(inside(at, "field"), said.get("field", MISSING), known, "field to sort by")
         direction = self._problems.choice(
             inside(at, "direction"), said.get("direction", "asc"), ("asc", "desc"), "direction"
         )

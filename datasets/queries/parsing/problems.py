@@ -29,6 +29,11 @@ class Problems:
             text = "nothing" if received is MISSING else as_received(received)
             self._found.append(Problem(at, expected, text, detail))
 
+    @property
+    def count(self) -> int:
+        """How many mistakes were found."""
+        return len(self._found)
+
     def raise_if_any(self) -> None:
         """Raise InvalidQuery if a mistake was found."""
         if self._found:

@@ -161,6 +161,33 @@ def test_several_problems_are_reported_in_order() -> None:
     assert [each.at for each in refused.value.problems] == ["a", "select[0].field", "where[0].value", "limit"]
 
 
+DAY = {"bucket": "day", "field": "timestamp"}
+COUNTED: dict[str, Any] = {"groupBy": ["day"], "orderBy": [{"field": "day"}]}
+ONE_CAUSE: list[tuple[dict[str, Any], str, str]] = [
+    (condition("plan", "=", "x" * 10_001), "where[0].value", "at most 10,000 characters. This one has 10,001."),
+    (condition("plan", "contains", "x" * 10_001), "where[0].value", "at most 10,000 characters. This one has 10,001."),
+    (condition("plan", "in", ["a", "\ud800"]), "where[0].value[1]", "has half of a surrogate pair"),
+    (condition("amount", "=", "x" * 10_001), "where[0].value", "The value must be: number"),
+    ({"orderBy": ["country"]}, "orderBy[0]", "must be an object"),
+    ({**COUNTED, "select": [{**DAY, "timezone": "Mars"}]}, "select[0].timezone", "time zone is not known"),
+    ({**COUNTED, "select": [{**DAY, "bucket": "dya", "as": "day"}]}, "select[0].bucket", "bucket is not known"),
+    ({**COUNTED, "select": "day"}, "select", "must be an array"),
+    ({"select": [{"aggregate": "sun", "as": "n"}], "orderBy": [{"field": "n"}]}, "select[0].aggregate", "not known"),
+    ({"select": [DAY], "groupBy": ["dya"], "orderBy": [{"field": "day"}]}, "groupBy[0]", "not known"),
+    ({"groupBy": ["contry"], "orderBy": [{"field": "country"}]}, "groupBy[0]", "not known"),
+    ({"range": {"from": "2999-01-01T00:00:00Z", "to": "soon"}}, "range.to", "not like"),
+]
+
+
+@pytest.mark.parametrize(("body", "at", "detail"), ONE_CAUSE)
+def test_only_the_cause_of_a_mistake_is_reported(body: dict[str, Any], at: str, detail: str) -> None:
+    with pytest.raises(InvalidQuery) as refused:
+        checked(body)
+    (problem,) = refused.value.problems
+    assert problem.at == at
+    assert detail in problem.detail
+
+
 def test_at_most_twenty_problems_are_reported() -> None:
     with pytest.raises(InvalidQuery) as refused:
         checked({"select": [{"field": f"x{n}"} for n in range(100)]})

@@ -126,7 +126,8 @@ def test_a_hostile_text_finds_the_records_that_hold_it(texts: Dataset) -> None:
 
 def test_a_hostile_name_is_refused_with_its_place(client: Management, texts: Dataset) -> None:
     """Only declared fields can be named, so no name reaches the engine."""
-    for text in TEXTS:
+    print(f"seed {SEED}")
+    for text in random.Random(SEED).sample(TEXTS, SAMPLE):
         if text in (*FIELDS, "timestamp"):
             continue
         select = [
@@ -138,20 +139,20 @@ def test_a_hostile_name_is_refused_with_its_place(client: Management, texts: Dat
         ]
         query = {
             "range": {"from": text},
-            "select": select,
             "where": [{"field": text, "op": "=", "value": 1}, {"field": "text", "op": text, "value": "a"}],
-            "groupBy": [text],
             "orderBy": [{"field": text}, {"field": "text", "direction": text}],
             "limit": text,
         }
-        answer = post(client, texts, query)
-        assert answer.status_code == 400, (text, answer.text)
-        places = {each["at"] for each in answer.json()["errors"]}
-        assert places >= {
+        # A wrong part of a query hides what refers to it.
+        bodies = (query, {"select": select}, {"groupBy": [text]})
+        answers = [post(client, texts, body) for body in bodies]
+        assert [each.status_code for each in answers] == [400] * 3, text
+        found = {each["at"] for answer in answers for each in answer.json()["errors"]}
+        assert found >= {
             *("range.from", "select[0].field", "select[1].field", "select[2].aggregate", "select[3].bucket"),
             *("select[4].timezone", "where[0].field", "where[1].op", "groupBy[0]", "orderBy[0].field"),
             *("orderBy[1].direction", "limit"),
-        }, (text, answer.text)
+        }, text
 
 
 def test_extreme_times_are_answered_or_refused(texts: Dataset) -> None:
