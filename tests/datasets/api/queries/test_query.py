@@ -149,6 +149,15 @@ def test_csv_is_safe_to_open(queries: Queries) -> None:
     assert int(answer.headers["Query-Table-Version"]) > 0
 
 
+def test_csv_tells_a_formula_from_a_text_that_was_quoted_before(queries: Queries) -> None:
+    """What begins with ' and then a formula gets one more, so that taking one away gives each text back."""
+    texts = ["=x", "'=x", "''=x", "'x", "-1", "'-1"]
+    queries.store(*(sent(country=text, amount=number) for number, text in enumerate(texts)))
+    query = {"select": [{"field": "country"}], "orderBy": [{"field": "amount"}]}
+    cells = [row[0] for row in csv.reader(io.StringIO(queries.ask(query, Accept="text/csv").text))][1:]
+    assert cells == ["'=x", "''=x", "'''=x", "'x", "'-1", "''-1"]
+
+
 def test_csv_without_rows_has_the_names(queries: Queries) -> None:
     answer = queries.ask({"select": [{"field": "country"}, {"field": "amount"}]}, Accept="text/csv")
     assert answer.text.splitlines() == ['"country","amount"']
