@@ -1,8 +1,7 @@
 """What all views of the management API share."""
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any, ClassVar, cast
 
 from django.contrib.auth.models import User
@@ -23,6 +22,7 @@ from datasets.api.authentication import PersonalTokenAuthentication, ScopePermis
 from datasets.api.description import ManagementSchema
 from datasets.api.errors import InvalidRequest, ProjectNotFound, exception_handler
 from datasets.models import PersonalAccessToken, Project
+from datasets.strict_json import NotJson, read_json
 
 _SLUG = re.compile(r"[-\w]{1,100}", re.ASCII).fullmatch
 _POSITION = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
@@ -41,24 +41,14 @@ class JsonParser(BaseParser):
     """Reads JSON strictly: UTF-8, and each name once."""
 
     media_type = "application/json"
+    parse_float: Callable[[str], Any] | None = None  # reads a number with a fraction or an exponent
 
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
         """Return the body. Raises InvalidJson."""
         try:
-            return json.loads(stream.read().decode(), object_pairs_hook=_each_name_once, parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
-            raise InvalidJson({"detail": f"{error}."[:300]}) from error
-
-
-def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        raise ValueError("An object has a name twice")
-    return read
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")
+            return read_json(stream.read(), parse_float=self.parse_float)
+        except NotJson as error:
+            raise InvalidJson({"detail": str(error)}) from error
 
 
 class Pages(CursorPagination):

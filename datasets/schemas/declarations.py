@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from datasets.schemas.constraints import MAX_MATCHED_CHARACTERS
 from datasets.schemas.derived_types import type_problem
 from datasets.schemas.fields import Field, is_storable, shown
+from datasets.strict_json import why_not_json
 
 MAX_FIELDS = 200
 MAX_NAME_CHARACTERS = 63
@@ -52,7 +53,7 @@ def _read(text: str | bytes) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_each_name_once)
     except (ValueError, RecursionError) as error:
-        raise ValidationError(f"This is not JSON: {error}.") from error
+        raise ValidationError(f"This is not JSON: {why_not_json(error)}") from error
 
 
 def check_size(text: str | bytes) -> None:
@@ -105,7 +106,7 @@ def _row(name: str, said: Any) -> dict[str, Any]:
 def read_row(row: Any) -> Field | str:
     """Return the field that a row declares, or why it declares none. `field_problems` checks the rules of fields."""
     if not isinstance(row, Mapping) or not isinstance(row.get("name"), str) or not isinstance(row.get("type"), str):
-        return f"{shown(repr(row))} is not a field: it needs a name and a type."
+        return f"{_named(row)} is not a field: it needs a name and a type, both texts."
     said = {member: value for member, value in row.items() if value is not None}
     for member, value in said.items():
         if member not in _MEMBERS:
@@ -119,6 +120,16 @@ def read_row(row: Any) -> Field | str:
     if "pattern" in said:
         said.setdefault("max_length", MAX_MATCHED_CHARACTERS)
     return Field.from_json({**said, "type": type_name})
+
+
+def _named(row: Any) -> str:
+    """Return how an error calls a row that declares no field."""
+    if isinstance(row, Mapping):
+        name = row.get("name")
+        return f"“{shown(name)}”" if isinstance(name, str) else "An object without a name"
+    if isinstance(row, list):
+        return "An array"
+    return shown(json.dumps(row, ensure_ascii=False))
 
 
 def _is_text(value: Any) -> bool:

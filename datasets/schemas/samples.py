@@ -201,7 +201,9 @@ def _records(text: str) -> list[dict[str, Raw]]:
                 if len(lines) < 2:
                     raise
                 records = [msgspec.json.decode(line, type=dict[str, Raw]) for line in lines]
-    except (msgspec.DecodeError, RecursionError) as failure:
+    except RecursionError as failure:
+        raise ValidationError("The values of the sample are nested too deep.") from failure
+    except msgspec.DecodeError as failure:
         raise ValidationError(
             f"This is not a record, an array of records, or one record per line: {failure}."
         ) from failure

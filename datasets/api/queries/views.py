@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import connections
@@ -12,7 +12,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from config.common import clock
-from config.common.errors import InternalError, InvalidJson
+from config.common.errors import InternalError
 from config.common.requests import IS_GONE
 from datasets.api.base import JsonParser
 from datasets.api.datasets import OneDatasetView
@@ -25,9 +25,9 @@ from datasets.queries import errors, figures, language
 from datasets.queries.columns import fields_of
 from datasets.queries.execution.snapshot import Location
 from datasets.queries.figures import SlowQuery
-from datasets.queries.parsing.values import read_json
 from datasets.queries.processes import formats
 from datasets.queries.processes.messages import Job, mistakes
+from datasets.schemas.checked import NumberText
 from datasets.schemas.fields import Field
 
 
@@ -82,12 +82,7 @@ class ArrowResult(_Result):
 class QueryParser(JsonParser):
     """Reads JSON as strictly, and keeps the spelling of numbers, so that decimals stay exact."""
 
-    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
-        """Return the body. Raises InvalidJson."""
-        try:
-            return read_json(stream.read())
-        except ValueError as error:
-            raise InvalidJson({"detail": f"{error}."[:300]}) from error
+    parse_float = NumberText
 
 
 class QueryView(OneDatasetView):

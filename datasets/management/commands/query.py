@@ -22,6 +22,7 @@ from datasets.queries.execution.snapshot import Location
 from datasets.queries.parsing.values import read_json
 from datasets.queries.processes import formats
 from datasets.queries.query import Query
+from datasets.strict_json import NotJson
 from datasets.tables import exports
 
 _MEDIA_TYPES = {"csv": formats.CSV, "ndjson": formats.NDJSON, "arrow": formats.ARROW}
@@ -133,8 +134,8 @@ def _parsed(dataset: Dataset, given: str) -> Query:
         return language.parse(read_json(_text(given)), fields)
     except InvalidQuery as invalid:
         raise _refused(invalid) from invalid
-    except ValueError as error:
-        raise CommandError(f"Invalid JSON body: {error}.") from error
+    except NotJson as error:
+        raise CommandError(f"Invalid JSON body: {error}") from error
 
 
 def _text(given: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from datasets import strict_json
 from datasets.queries.query import Column, Value
 from datasets.schemas.checked import NumberText
 from datasets.schemas.date_times import Timestamp
@@ -27,25 +28,9 @@ def read_json(text: bytes) -> Any:
     `language.parse` also accepts floats, but then a decimal has at most the 17 digits of a double.
 
     Raises:
-        ValueError: The text is not JSON in UTF-8, has a name twice, or is nested too deeply.
+        NotJson: The text is not JSON.
     """
-    try:
-        return json.loads(
-            text.decode(), parse_float=NumberText, parse_constant=_no_number, object_pairs_hook=_each_name_once
-        )
-    except RecursionError as error:
-        raise ValueError("It is nested too deeply") from error
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        raise ValueError("An object has a name twice")
-    return read
+    return strict_json.read_json(text, parse_float=NumberText)
 
 
 def as_received(value: Any) -> str:
@@ -82,8 +67,16 @@ class Reader:
 
     def why_not(self, value: Any) -> str | None:
         """Return what is wrong with a value that `read` has not taken, if there is more to say than the type."""
+        if isinstance(value, str) and self._kind == "string":
+            return _why_no_text(value)
         text = _json(value)
         return self._field_type.why_not(text) if text else None
+
+
+def _why_no_text(text: str) -> str | None:
+    if len(text) > MAX_CHARACTERS:
+        return f"A text in a condition has at most {MAX_CHARACTERS:,} characters. This one has {len(text):,}."
+    return "The text has half of a surrogate pair, which is not a character."
 
 
 def _json(value: Any) -> bytes:

@@ -102,9 +102,9 @@ def test_each_mistake_has_a_line_with_its_path(orders: Dataset) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "Invalid JSON body: Expecting property name"),
+        ("{", "Invalid JSON body: Line 1, column 2: a name"),
         ('{"limit": 1, "limit": 2}', "Invalid JSON body: An object has a name twice."),
-        ("{}\udcff", "Invalid JSON body: 'utf-8' codec can't decode byte 0xff"),
+        ("{}\udcff", "Invalid JSON body: The byte 0xff (byte 2) is not UTF-8."),
     ],
 )
 def test_what_is_not_json_is_refused(orders: Dataset, text: str, said: str) -> None:

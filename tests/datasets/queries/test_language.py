@@ -174,7 +174,7 @@ ONE_CAUSE: list[tuple[dict[str, Any], str, str]] = [
     ({**COUNTED, "select": "day"}, "select", "must be an array"),
     ({"select": [{"aggregate": "sun", "as": "n"}], "orderBy": [{"field": "n"}]}, "select[0].aggregate", "not known"),
     ({"select": [DAY], "groupBy": ["dya"], "orderBy": [{"field": "day"}]}, "groupBy[0]", "not known"),
-    ({"groupBy": ["contry"], "orderBy": [{"field": "country"}]}, "groupBy[0]", "not known"),
+    ({"groupBy": ["nation"], "orderBy": [{"field": "country"}]}, "groupBy[0]", "not known"),
     ({"range": {"from": "2999-01-01T00:00:00Z", "to": "soon"}}, "range.to", "not like"),
 ]
 

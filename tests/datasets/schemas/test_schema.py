@@ -175,15 +175,16 @@ def test_a_value_that_is_no_schema_gets_an_example(given: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [None, 5, "a", [], {}, {"name": "a"}, {"type": "string"}, {"name": 1, "type": "string"}, {"a": "string"}]
+    ("row", "called"),
+    [
+        *((None, "null"), (5, "5"), ("a", '"a"'), (True, "true"), ([], "An array"), ({"name": "a"}, "“a”")),
+        *((each, "An object without a name") for each in ({}, {"type": "string"}, {"name": 1, "type": "string"})),
+    ],
 )
-def test_a_row_without_name_and_type_is_refused(row: Any) -> None:
-    assert problems([{"name": "fine", "type": "string"}, row]) == [
-        f"{row!r} is not a field: it needs a name and a type."
-    ]
-    assert problems({"fields": {"a": None}}) == [
-        "{'name': 'a', 'type': None} is not a field: it needs a name and a type."
-    ]
+def test_a_row_without_name_and_type_is_refused(row: Any, called: str) -> None:
+    said = "is not a field: it needs a name and a type, both texts."
+    assert problems([{"name": "fine", "type": "string"}, row]) == [f"{called} {said}"]
+    assert problems({"fields": {"a": None}}) == [f"“a” {said}"]
 
 
 @pytest.mark.parametrize("text", ["", "{", b"\xff", "{'a': 1}", "[" * 100_000, b'{"fields": {"a": "string"},}'])
@@ -304,8 +305,8 @@ def test_all_wrong_fields_are_named_together() -> None:
         {"name": "Fine", "type": "number"},
     ]
     found = problems(json.loads(json.dumps(rows)))
-    assert [text.split("”")[0].lstrip("“") for text in found] == ["7 is not a field: it needs a name and a type.",
-        "1st", "ID", "ID", "Fine"]  # fmt: skip
+    assert found[0] == "7 is not a field: it needs a name and a type, both texts."
+    assert [text.split("”")[0].lstrip("“") for text in found[1:]] == ["1st", "ID", "ID", "Fine"]
     assert "reserved" in found[2]
     assert "no type “text”" in found[3]
 
