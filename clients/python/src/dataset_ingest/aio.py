@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import httpx
 
-from dataset_ingest.base import Client, answered, failed, httpx_request
+from dataset_ingest.base import Client, answered, check_until, failed, httpx_request
 from dataset_ingest.delivery.batches import Batch, Item, Outcome, within_limits
 from dataset_ingest.delivery.steps import Pause, Reply, Request, Step, Steps, drive
 from dataset_ingest.errors import ClosedError, DatasetError
@@ -119,6 +119,7 @@ class AsyncDatasetIngestClient(Client):
 
         See `DatasetIngestClient.flush`.
         """
+        check_until(until)
         try:
             await asyncio.wait_for(self._flushed(until), timeout)
         except asyncio.TimeoutError:  # Python 3.10 has a class of its own for it

@@ -233,6 +233,12 @@ class Client:
         return OutcomeUnknownError(text, dataset_id=self.dataset.id, indexes=(0,))
 
 
+def check_until(until: str) -> None:
+    """Raise ValueError unless `flush` can wait for this."""
+    if until not in ("accepted", "stored"):
+        raise ValueError(f'`until` must be "accepted" or "stored", not {until!r}.')
+
+
 def httpx_request(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:
     """Return a request as httpx sends it."""
     return http.build_request(request.method, request.path, headers=dict(request.headers), content=request.content)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import httpx
 
-from dataset_ingest.base import Client, answered, failed, httpx_request
+from dataset_ingest.base import Client, answered, check_until, failed, httpx_request
 from dataset_ingest.delivery.batches import Batch, Item, Outcome
 from dataset_ingest.delivery.steps import Pause, Reply, Request, Step, Steps, drive
 from dataset_ingest.errors import ClosedError, DatasetError
@@ -165,10 +165,12 @@ class DatasetIngestClient(Client):
             timeout: For how many seconds to wait.
 
         Raises:
+            ValueError: `until` is another text.
             DatasetError: Records were not accepted: the first error since the last flush, if there is no hook
                 `on_error`. Each delivery has its own error.
             TimeoutError: It takes longer. Nothing is lost: the client continues to send.
         """
+        check_until(until)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             number = self._buffer.flush()

@@ -99,6 +99,14 @@ def test_flush_until_stored_waits_for_the_table(run: Run, dataset: Dataset) -> N
     run(use)
 
 
+def test_flush_waits_only_for_what_exists(run: Run) -> None:
+    async def steps(client: AsyncDatasetIngestClient) -> None:
+        with pytest.raises(ValueError, match="must be"):
+            await client.flush("bad")  # type: ignore[arg-type]
+
+    run(steps)
+
+
 def test_a_full_buffer_is_an_error_or_a_wait(run: Run, dataset: Dataset) -> None:
     async def overflow(client: AsyncDatasetIngestClient) -> None:
         await client.enqueue(record())

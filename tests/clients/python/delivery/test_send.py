@@ -83,6 +83,30 @@ def test_what_json_cannot_hold_is_refused(make_client: MakeClient, value: Any) -
     assert caught.value.code == "invalid_json"
 
 
+@dataclasses.dataclass
+class Tags:
+    """An object in a record."""
+
+    names: Any
+
+
+@pytest.mark.parametrize("value", [{1: 2}, {1.5: 1}, {"a", "b"}, frozenset("a"), b"a", bytearray(b"a")])
+def test_what_json_would_hold_as_another_value_is_refused(make_client: MakeClient, value: Any) -> None:
+    for context in ({"a": value}, {"a": [{"b": (value,)}]}, {"a": Tags(value)}):
+        for send in (make_client().send, make_client().enqueue):
+            with pytest.raises(ValidationError, match=r"a text|a list") as refused:
+                send(record(context=context))
+            assert refused.value.problems[0].code == "invalid_json"
+    with pytest.raises(ValidationError) as refused:
+        make_client().send([record(), record(context={"a": value})])
+    assert refused.value.indexes == (1,)
+
+
+def test_flush_waits_only_for_what_exists(make_client: MakeClient) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        make_client().flush("bad")  # type: ignore[arg-type]
+
+
 def test_a_large_batch_is_compressed_and_a_small_one_is_not(make_client: MakeClient) -> None:
     seen = Seen()
     client = make_client(transport=seen)

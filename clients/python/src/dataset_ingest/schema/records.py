@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from msgspec import Raw, Struct
@@ -47,6 +50,13 @@ def _hook(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_hook).encode
+# Most values: there is nothing in them to look at.
+_SCALARS = frozenset((str, int, float, bool, type(None), datetime, date, Decimal, UUID))
+# What msgspec writes as another kind of value -> what to pass instead.
+_CONVERTED: dict[type, str] = {
+    **dict.fromkeys((set, frozenset), "a list"),
+    **dict.fromkeys((bytes, bytearray, memoryview), "a text"),
+}
 
 
 class Refused(Exception):
@@ -89,6 +99,7 @@ class Records:
         """Return a record as JSON text. Raise Refused if it does not match the schema."""
         try:
             text = _encode(record)
+            _check_unconverted([record])
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused([not_json(_why_not_encoded(error))]) from None
         if text.find(b"null") >= 0:
@@ -103,6 +114,7 @@ class Records:
         """
         try:
             text = _encode(records)
+            _check_unconverted(list(records))
             self._decode_many(text)
             return None if text.find(b"null") >= 0 or _may_be_misread(text) else text
         except (TypeError, ValueError, OverflowError, RecursionError):
@@ -158,6 +170,26 @@ def _why_not_encoded(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "A text has half of a surrogate pair, which is not a character."
     return f"{str(error)[:1].upper()}{str(error)[1:]}."
+
+
+def _check_unconverted(values: list[Any]) -> None:
+    """Raise TypeError for what msgspec writes as something else: a set, bytes, and names that are no texts."""
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            for name in value:
+                if not isinstance(name, str):
+                    raise TypeError(f"a name in an object must be a text, not of the type {type(name).__name__}")
+            inside: Any = value.values()
+        elif isinstance(value, (list, tuple)):
+            inside = value
+        else:
+            for kind, instead in _CONVERTED.items():
+                if isinstance(value, kind):
+                    raise TypeError(f"a value of the type {kind.__name__} is not JSON: pass {instead}")
+            names: Any = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
+            inside = [getattr(value, name, None) for name in names]
+        values += [each for each in inside if type(each) not in _SCALARS]
 
 
 def _check_finite(record: Any) -> None:
