@@ -78,10 +78,16 @@ export class Transport {
   readonly #token: string;
   readonly #base: string;
 
+  /** @throws TypeError if no request can be made of the address or the token. */
   constructor(options: TransportOptions, token: string) {
+    const { baseUrl } = options;
+    if (!/^https?:\/\//i.test(baseUrl))
+      throw new TypeError(`baseUrl must begin with http:// or https://, but it is ${JSON.stringify(baseUrl)}.`);
     this.#options = options;
-    this.#token = token;
-    this.#base = options.baseUrl.replace(/\/+$/, "");
+    this.#base = new URL(baseUrl).href.replace(/\/+$/, "");
+    this.#token = `${token ?? ""}`.trim();
+    if (!/^[ -~]+$/.test(this.#token))
+      throw new TypeError("An API key or a token is a text of visible ASCII characters, and is not empty.");
     this.clock = options.clock ?? SYSTEM_CLOCK;
   }
 
@@ -135,11 +141,16 @@ export class Transport {
     }
   }
 
-  #init({ method, body, idempotencyKey, keepalive }: Request): RequestInit & { headers: Record<string, string> } {
+  #init({
+    method,
+    body,
+    idempotencyKey,
+    keepalive = false,
+  }: Request): RequestInit & { headers: Record<string, string> } {
     const headers: Record<string, string> = { Authorization: `Bearer ${this.#token}` };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (idempotencyKey !== undefined) headers["Idempotency-Key"] = idempotencyKey;
-    return { method, headers, body: body ?? null, ...(keepalive ? { keepalive } : {}) };
+    return { method, headers, body: body ?? null, keepalive };
   }
 }
 

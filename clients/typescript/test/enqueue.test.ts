@@ -51,6 +51,12 @@ test("a batch is sent after flushIntervalMs", async (t) => {
   await sent;
 });
 
+test("flush refuses an unknown until", async () => {
+  const wrong = { until: "nope" as "stored" };
+  const refusal = { name: "TypeError", message: 'until must be "accepted" or "stored".' };
+  await assert.rejects(clientOf("http://127.0.0.1:9").flush(wrong), refusal);
+});
+
 test("flush resolves after the answers, and not before", async (t) => {
   let answer = (_: Scripted): void => {};
   const { baseUrl, received } = await scripted(

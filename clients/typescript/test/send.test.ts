@@ -5,6 +5,10 @@ import { test } from "node:test";
 import {
   AuthenticationError,
   DatasetError,
+  DatasetIngestClient,
+  DatasetQueryClient,
+  defineDataset,
+  type Json,
   OutcomeUnknownError,
   QuotaExceededError,
   RateLimitedError,
@@ -12,7 +16,7 @@ import {
   ValidationError,
 } from "@dataset-ingest/client";
 import { TestClock } from "./support/clock.js";
-import { clientOf, type Order, order } from "./support/orders.js";
+import { clientOf, type Order, order, orders } from "./support/orders.js";
 import { ACCEPTED, type Scripted, scripted } from "./support/scripted.js";
 
 const FULL: Scripted = { status: 503, body: { error: "Ingest queue is full", code: "queue_full" } };
@@ -35,9 +39,7 @@ test("a record is sent alone, and an array as a batch", async (t) => {
 test("dates and bigints are sent as the service reads them", async (t) => {
   const { baseUrl, received } = await scripted(t, () => ACCEPTED);
   const client = clientOf(baseUrl);
-  await client.send(
-    order({ timestamp: new Date(0), context: { big: 2n ** 60n, none: undefined, list: [1n, undefined] } }),
-  );
+  await client.send(order({ timestamp: new Date(0), context: { big: 2n ** 60n, none: undefined, list: [1n, null] } }));
   assert.match(
     received[0]?.text ?? "",
     /"timestamp":"1970-01-01T00:00:00.000Z","context":\{"big":1152921504606846976,"list":\[1,null\]\}/,
@@ -66,6 +68,75 @@ test("an invalid record is refused without a request", async (t) => {
   });
   await assert.rejects(clientOf(baseUrl).send([]), /Batch body must be a non-empty array/);
   assert.equal(received.length, 0);
+});
+
+test("a value that JSON would change is refused", async (t) => {
+  const { baseUrl, received } = await scripted(t, () => ACCEPTED);
+  const dataset = defineDataset({ id: 7, fields: { ...orders.fields, any: "json" } });
+  const client = new DatasetIngestClient({ baseUrl, apiKey: "key", dataset });
+  const wrong: Record<string, unknown> = {
+    NaN: Number.NaN,
+    "-Infinity": Number.NEGATIVE_INFINITY,
+    Function: () => {},
+    Symbol: Symbol("s"),
+    Map: new Map([["a", 1]]),
+    Set: new Set([1]),
+    Uint8Array: new Uint8Array(2),
+    RegExp: /a/,
+    Error: new Error("no"),
+    Date: new Date(Number.NaN),
+    Object: { toJSON: () => null },
+  };
+  for (const [key, value] of Object.entries(wrong)) {
+    const name = typeof value === "number" ? key : `[object ${key}]`;
+    const values = { any: value, "any.a.b": { a: { b: value } }, "any[1]": [1n, value], "any[0].c": [{ c: value }] };
+    for (const [place, any] of Object.entries(values)) {
+      await assert.rejects(client.send({ ...order(), any: any as Json }), {
+        name: "ValidationError",
+        code: "invalid_json",
+        message: `Invalid JSON body: ${place} is not a JSON value: ${name}. (dataset 7, record 0)`,
+      });
+    }
+    const context = { list: ["x", value] };
+    const detail = `context.list[1] is not a JSON value: ${name}.`;
+    await assert.rejects(clientOf(baseUrl).send([order(), order({ context })]), (error: ValidationError) => {
+      return error.problems[0]?.detail === detail && error.problems[0].index === 1;
+    });
+    await assert.rejects(clientOf(baseUrl).enqueue(order({ context })), (error: ValidationError) => {
+      return error.problems[0]?.detail === detail;
+    });
+  }
+  const holes = new Array(2);
+  for (const list of [[undefined], holes])
+    await assert.rejects(
+      clientOf(baseUrl).send(order({ context: { list } })),
+      /context.list\[0\] .*: \[object Undefined\]\./,
+    );
+  assert.equal(received.length, 0);
+});
+
+test("objects of a class and members that are undefined are sent", async (t) => {
+  const { baseUrl, received } = await scripted(t, () => ACCEPTED);
+  class Source {
+    readonly name = "billing";
+    readonly none = undefined;
+  }
+  const bare = Object.assign(Object.create(null), { a: [null, -1.5, true] });
+  await clientOf(baseUrl).send(order({ context: { source: new Source(), bare, at: new Date(0) } }));
+  const context = { source: { name: "billing" }, bare: { a: [null, -1.5, true] }, at: "1970-01-01T00:00:00.000Z" };
+  assert.deepEqual(received[0]?.body.context, context);
+});
+
+test("a text may be as long as the service takes", async (t) => {
+  const { baseUrl, received } = await scripted(t, () => ACCEPTED);
+  const client = clientOf(baseUrl, { gzip: false });
+  const note = "{".repeat(11_000_000);
+  await client.send(order({ note }));
+  await client.enqueue(order({ note }));
+  assert.ok(received.every(({ body }) => [body].flat()[0].note === note));
+  const escaped = "\\".repeat(500_000);
+  await client.send(order({ note: `${escaped}ud800` }));
+  await assert.rejects(client.send(order({ note: `${escaped}\ud800` })), /A text has a lone surrogate/);
 });
 
 test("bodies above 1 KiB are compressed", async (t) => {
@@ -227,4 +298,17 @@ test("an error names the records of the call that were not accepted", async (t) 
     [3],
   );
   assert.deepEqual(failure.indexes, [2, 3]);
+});
+
+test("a wrong address or key is refused at once", async (t) => {
+  const { baseUrl, received } = await scripted(t, () => ACCEPTED);
+  for (const wrong of ["localhost:8000", "", "ftp://localhost", "http://", undefined as unknown as string]) {
+    const isTold = wrong === "http://" ? /Invalid URL/ : /^TypeError: baseUrl must begin with http:\/\/ or https:\/\//;
+    assert.throws(() => clientOf(wrong), isTold);
+    assert.throws(() => new DatasetQueryClient({ baseUrl: wrong, token: "pat_1", project: "shop" }), TypeError);
+  }
+  for (const apiKey of ["", " ", "ключ", "a\nb", undefined as unknown as string])
+    assert.throws(() => clientOf(baseUrl, { apiKey }), /^TypeError: An API key or a token is a text of visible ASCII/);
+  await clientOf(baseUrl.replace("http", "HTTP"), { apiKey: "key\n" }).send(order());
+  assert.equal(received[0]?.headers.authorization, "Bearer key");
 });

@@ -66,10 +66,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
       const error = this.#isClosed
         ? this.#closed(index)
         : problems.length
-          ? this.#invalid(
-              problems.map((each) => ({ index, ...each })),
-              false,
-            )
+          ? this.#invalid(problems.map((each) => ({ index, ...each })))
           : this.#buffer.add(entry);
       if (error) this.#reject([entry], error);
     });
@@ -89,6 +86,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
    * @throws DatasetError after `timeoutMs`, or if records are in quarantine.
    */
   async flush({ until = "accepted", timeoutMs }: FlushOptions = {}): Promise<void> {
+    if (until !== "accepted" && until !== "stored") throw new TypeError('until must be "accepted" or "stored".');
     const done = this.#buffer.flush().then(() => (until === "stored" ? this.#receipts.stored() : undefined));
     if (timeoutMs === undefined) return done;
     const { clock } = this.#transport;
@@ -108,7 +106,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
 
   /** Deliver a batch of enqueued records, and settle each of them. */
   async #deliver(entries: readonly Entry[], isLeaving: boolean): Promise<void> {
-    const body = arrayOf(entries.map((each) => each.text));
+    const body = `[${entries.map((each) => each.text)}]`;
     const indexes = entries.map((each) => each.index);
     try {
       const receipt = await this.#post("/batch", body, indexes, isLeaving);
@@ -120,12 +118,13 @@ export class DatasetIngestClient<F extends Fields = Fields> {
 
   /** Settle the entries of a failed batch. Send again what the service may accept. */
   async #settle(entries: readonly Entry[], error: DatasetError): Promise<void> {
-    if (error.status === 413 && entries.length > 1) {
+    const isMany = entries.length > 1;
+    if (isMany && error.status === 413) {
       const half = Math.ceil(entries.length / 2);
       await Promise.all([entries.slice(0, half), entries.slice(half)].map((each) => this.#deliver(each, false)));
       return;
     }
-    const bad = error instanceof ValidationError && entries.length > 1 ? new Set(error.indexes) : new Set();
+    const bad = new Set(isMany && error instanceof ValidationError ? error.indexes : []);
     if (!bad.size) {
       this.#reject(entries, error);
       return;
@@ -148,19 +147,21 @@ export class DatasetIngestClient<F extends Fields = Fields> {
   /** Send texts in as few requests as the service takes. */
   async #sendAll(texts: readonly string[]): Promise<Receipt> {
     const receipts: Receipt[] = [];
+    const indexes = [...texts.keys()];
     let most = MAX_REQUEST_RECORDS;
     for (let from = 0; from < texts.length; ) {
       const part = firstPart(texts.slice(from, from + most));
       try {
-        receipts.push(await this.#post("/batch", arrayOf(part), range(from, from + part.length)));
+        receipts.push(await this.#post("/batch", `[${part}]`, indexes.slice(from, from + part.length)));
         from += part.length;
       } catch (error) {
         const { status } = error as DatasetError;
         if (status === 413 && part.length > 1) most = Math.ceil(part.length / 2);
-        else throw receipts.length ? (error as DatasetError).about(range(from, texts.length)) : error;
+        else throw receipts.length ? (error as DatasetError).about(indexes.slice(from)) : error;
       }
     }
-    return joined(receipts);
+    const locations = receipts.flatMap((each) => each.locations);
+    return { ...(receipts[0] as Receipt), count: texts.length, locations };
   }
 
   /** Send one request. Its records have these indexes in errors. */
@@ -188,23 +189,15 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     }
   }
 
-  #invalid(errors: readonly Problem[], truncated: boolean): ValidationError {
+  #invalid(errors: readonly Problem[], truncated = false): ValidationError {
     const body = { ...(errors[0] as ErrorBody), errors, truncated };
     return new ValidationError(body, { datasetId: this.#dataset.id, indexes: indexesOf(errors) });
   }
 
-  #closed(index?: number): ClosedError {
+  #closed(...indexes: number[]): ClosedError {
     const body = { error: "The client is closed", code: "closed" };
-    return new ClosedError(body, { datasetId: this.#dataset.id, indexes: index === undefined ? [] : [index] });
+    return new ClosedError(body, { datasetId: this.#dataset.id, indexes });
   }
-}
-
-function arrayOf(texts: readonly string[]): string {
-  return `[${texts.join(",")}]`;
-}
-
-function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from }, (_, index) => from + index);
 }
 
 /** Return the first texts that one body can hold: at least one. */
@@ -215,12 +208,6 @@ function firstPart(texts: readonly string[]): readonly string[] {
     return index > 0 && bytes > MAX_REQUEST_BYTES;
   });
   return end < 0 ? texts : texts.slice(0, end);
-}
-
-/** Return one receipt for all requests of a call. */
-function joined(receipts: readonly Receipt[]): Receipt {
-  const count = receipts.reduce((sum, each) => sum + each.count, 0);
-  return { ...(receipts[0] as Receipt), count, locations: receipts.flatMap((each) => each.locations) };
 }
 
 function indexesOf(problems: readonly Problem[]): number[] {

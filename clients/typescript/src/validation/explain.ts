@@ -43,7 +43,6 @@ function whyNot(kind: Kind, value: unknown): string | undefined {
 }
 
 function whyNoNumber(value: unknown): string | undefined {
-  if (typeof value === "number") return "NaN and Infinity are not JSON numbers.";
   return typeof value === "bigint" ? "It is beyond the range of a double." : undefined;
 }
 

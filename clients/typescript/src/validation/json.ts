@@ -6,50 +6,64 @@ const MAX_DEPTH = 999; // the service refuses a text that is nested 1,000 levels
 const TOO_DEEP = "The values are nested too deep. At most 900 levels are supported.";
 
 /** A value that has no JSON text which the service accepts. */
-export class NotJson extends Error {}
+export class NotJson extends TypeError {}
 
 /**
- * Return the JSON text of a value. A bigint becomes an integer.
+ * Return the JSON text of a value. A bigint becomes an integer, and a member that is undefined is left out.
  *
- * @throws NotJson if the service would not accept the text.
+ * @throws NotJson if the text would have another value, or if the service would not accept it.
  */
 export function textOf(value: unknown): string {
+  const wrong = wrongIn(value);
+  if (wrong) throw new NotJson(wrong.slice(1));
   let text: string;
   try {
-    text = JSON.stringify(value) ?? "null";
+    text = JSON.stringify(value);
   } catch {
-    // There is a bigint, or the value contains itself.
-    text = written(value, 0) ?? "null";
+    text = written(value); // there is a bigint
   }
   // JSON.stringify writes a lone surrogate as an escape, and no other character with \ud.
-  if (text.includes("\\ud") && /(?<!\\)(?:\\\\)*\\ud[89a-f]/.test(text))
+  if (text.includes("\\ud") && text.replaceAll("\\\\", "").includes("\\ud"))
     throw new NotJson("A text has a lone surrogate.");
-  if (text.length > 2 * MAX_DEPTH && depthOf(text) > MAX_DEPTH) throw new NotJson(TOO_DEEP);
   return text;
 }
 
-function written(given: unknown, depth: number): string | undefined {
-  if (depth > MAX_DEPTH) throw new NotJson(TOO_DEEP);
+function written(given: unknown): string {
   const value = plain(given);
   if (typeof value === "bigint") return String(value);
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  if (Array.isArray(value)) return `[${Array.from(value, (each) => written(each, depth + 1) ?? "null").join(",")}]`;
-  const members: string[] = [];
-  for (const [name, member] of Object.entries(value)) {
-    const text = written(member, depth + 1);
-    if (text !== undefined) members.push(`${JSON.stringify(name)}:${text}`);
-  }
-  return `{${members.join(",")}}`;
+  if (Array.isArray(value)) return `[${value.map(written)}]`;
+  const members = value as Members;
+  return `{${namesIn(members).map((name) => `${JSON.stringify(name)}:${written(members[name])}`)}}`;
 }
 
-function depthOf(text: string): number {
-  let depth = 0;
-  let deepest = 0;
-  for (const [mark] of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]]/g)) {
-    if (mark === "{" || mark === "[") deepest = Math.max(deepest, ++depth);
-    else if (mark === "}" || mark === "]") depth--;
+type Members = Readonly<Record<string | number, unknown>>;
+
+function namesIn(members: Members): string[] {
+  return Object.keys(members).filter((name) => members[name] !== undefined);
+}
+
+const { toString: nameOfType } = Object.prototype;
+
+/** Return where the first value is that `JSON.stringify` would change, and what it is: `.a[0] is not a JSON value: NaN.` */
+function wrongIn(given: unknown, depth = 1): string | undefined {
+  const value = plain(given);
+  if (isScalar(value, given)) return undefined;
+  const name = typeof value === "number" ? value : nameOfType.call(value ?? given);
+  const isArray = Array.isArray(value);
+  if (value === null || !(isArray || name === "[object Object]")) return ` is not a JSON value: ${name}.`;
+  if (depth > MAX_DEPTH) throw new NotJson(TOO_DEEP);
+  const members = value as Members;
+  for (const key of isArray ? value.keys() : namesIn(members)) {
+    const wrong = wrongIn(members[key], depth + 1);
+    if (wrong) return (isArray ? `[${key}]` : `.${key}`) + wrong;
   }
-  return deepest;
+  return undefined;
+}
+
+function isScalar(value: unknown, given: unknown): boolean {
+  const isExact = typeof value === "string" || typeof value === "boolean" || typeof value === "bigint";
+  return isExact || given === null || Number.isFinite(value);
 }
 
 /** Return the length of a text in UTF-8. */

@@ -45,18 +45,18 @@ export function plain(value: unknown): unknown {
 
 /** Return the JSON type of a value, as errors name it. */
 export function jsonType(value: unknown): string {
-  if (value === null || value === undefined || typeof value === "function" || typeof value === "symbol") return "null";
+  if (value === null) return "null";
   if (typeof value === "bigint") return "number";
   return Array.isArray(value) ? "array" : typeof value;
 }
 
 function isInteger(value: unknown): boolean {
-  if (typeof value === "number") return Number.isInteger(value) && value >= -(2 ** 63) && value < 2 ** 63;
-  return typeof value === "bigint" && value >= MIN_INTEGER && value <= MAX_INTEGER;
+  const isWhole = typeof value === "bigint" || Number.isInteger(value);
+  return isWhole && (value as number) >= MIN_INTEGER && (value as number) <= MAX_INTEGER;
 }
 
 function isNumber(value: unknown): boolean {
-  return (typeof value === "number" || typeof value === "bigint") && Number.isFinite(Number(value));
+  return jsonType(value) === "number" && Number.isFinite(Number(value));
 }
 
 function scalar(name: string, expected: string, accepts: (value: unknown) => boolean): Kind {

@@ -96,7 +96,7 @@ export class Validator {
     let missing = this.#required;
     for (const name of Object.keys(record as object)) {
       const value = plain((record as Record<string, unknown>)[name]);
-      if (isNothing(value)) continue;
+      if (value === undefined) continue;
       const member = this.#members.get(name);
       if (!member?.accepts(value)) return false;
       if (!member.isOptional) missing--;
@@ -111,12 +111,9 @@ export class Validator {
       const problem = { error: "Payload must be an object", code: "not_an_object", expected: "object", received };
       return [received === "array" ? { ...problem, detail } : problem];
     }
-    const values = new Map<string, unknown>();
-    for (const name of Object.keys(record as object)) {
-      const value = plain((record as Record<string, unknown>)[name]);
-      if (!isNothing(value)) values.set(name, value);
-    }
-    return [...this.#recordProblems(values)].slice(0, MAX_PROBLEMS + 1);
+    const values = Object.entries(record as object).filter(([, value]) => value !== undefined);
+    const found = this.#recordProblems(new Map(values.map(([name, value]) => [name, plain(value)])));
+    return [...found].slice(0, MAX_PROBLEMS + 1);
   }
 
   /** Yield the problems in the order that the service promises. */
@@ -143,15 +140,9 @@ export class Validator {
   }
 
   #problem(error: string, code: string, field: string, kind: Kind, value?: unknown): Problem {
-    const { expected } = kind;
-    if (value === undefined) return { error, code, field, expected, received: "nothing" };
-    const detail = this.#explain?.(kind, value);
-    const problem = { error, code, field, expected, received: jsonType(value) };
-    return detail === undefined ? problem : { ...problem, detail };
+    const isMissing = value === undefined;
+    const detail = isMissing ? undefined : this.#explain?.(kind, value);
+    const received = isMissing ? "nothing" : jsonType(value);
+    return { error, code, field, expected: kind.expected, received, ...(detail && { detail }) };
   }
-}
-
-/** Return whether JSON.stringify leaves a member out. */
-function isNothing(value: unknown): boolean {
-  return value === undefined || typeof value === "function" || typeof value === "symbol";
 }
