@@ -14,13 +14,16 @@ SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
 # Keep compiled files, even if the environment says otherwise: compiling the tests costs each process six seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test prepare bench check lock faults soak clean chromium programs
+.PHONY: run test long prepare bench check lock faults soak clean chromium programs
 
 run: $(VENV)/installed ## start the whole service: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
 
 test: prepare ## run the whole suite, which starts the servers it needs
-	$(BIN)/python -m pytest $(TOGETHER) $(SLOW_FIRST) tests
+	$(BIN)/python -m pytest $(TOGETHER) -m "not long" $(SLOW_FIRST) tests
+
+long: prepare ## run the tests that measure speed, memory and crowds of connections, on an idle machine
+	$(BIN)/python -m pytest -m long tests
 
 prepare: $(VENV)/installed-tests programs ## install what the suite needs
 

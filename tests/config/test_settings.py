@@ -98,6 +98,7 @@ OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], object]] = {
     "LOGIN_FAILURE_LIMIT": ("77", lambda s: s["AXES_FAILURE_LIMIT"], 77),
     "LOGIN_LOCKOUT_MINUTES": ("77", lambda s: s["AXES_COOLOFF_TIME"], timedelta(minutes=77)),
     "LOG_LEVEL": ("ERROR", lambda s: s["LOGGING"]["loggers"]["ingest"], {"level": "ERROR"}),
+    "QUERY_MEMORY_BYTES": ("100000000", lambda s: s["QUERY_MEMORY_BYTES"], 100_000_000),
     "REDIS_TIMEOUT_SECONDS": ("7", lambda s: pool(s)["socket_connect_timeout"], 7),
 }
 

@@ -54,6 +54,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def pair(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Run two web processes."""
+    redis.client().flushall()  # an earlier test may have left data of another installation
     with running(tmp_path_factory.mktemp("pair"), "--no-demo", "--web", "2", environment=environment()) as stack:
         wait_for(lambda: len(stack.web_processes()) == 2, "two web processes")
         yield stack

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.processes.stack import Stack, running, wait_for
 
+pytestmark = pytest.mark.long
+
 IDLE_MB = 400
 AFTER_LARGE_BODIES_MB = 250
 JSON = {"Content-Type": "application/json"}

@@ -15,6 +15,8 @@ from tests.abuse.crowds.counting import nothing_is_lost_or_doubled
 from tests.abuse.crowds.senders import Senders
 from tests.support.processes.stack import Stack, running, wait_for
 
+pytestmark = pytest.mark.long
+
 CONNECTIONS = 256
 # Most requests have one record. Large batches go over other connections to Redis.
 SIZES = (1, 1, 1, 1, 1, 1, 40, 100)

@@ -13,6 +13,8 @@ from tests.abuse.crowds.senders import Senders
 from tests.benchmarks.load import Target
 from tests.support.processes.stack import Stack, running, wait_for
 
+pytestmark = pytest.mark.long
+
 # Connections -> milliseconds within which 99 of 100 requests are answered.
 BOUNDS_MS = {500: 5000.0} if honest.TIMES == 1 else {1000: 150.0, 2000: 300.0}
 FIELDS = {"number": "number"}

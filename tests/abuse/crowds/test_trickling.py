@@ -17,6 +17,8 @@ from tests.abuse.test_slow import is_served
 from tests.benchmarks.load import Load, Target
 from tests.support.processes.stack import Stack, running, wait_for
 
+pytestmark = pytest.mark.long
+
 COUNT = 1000 * honest.TIMES
 # A web process takes fewer bytes for each connection.
 MAX_BYTES = 40 * 1024

@@ -20,6 +20,8 @@ from datasets.tables.layout import PARTITION, base_columns
 from datasets.tables.table import DatasetTable
 from tests.test_commands import environment
 
+pytestmark = pytest.mark.long
+
 MB = 1024**2
 # The memory to read one small record, and some more: far below the size of all records.
 MAX_PEAK_BYTES = 900 * MB

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from deltalake import write_deltalake
 from django.contrib.auth.models import User
 from django.test import Client
@@ -18,6 +19,8 @@ from datasets.queries.processes import pool
 from datasets.tables.layout import PARTITION, base_columns
 from datasets.tables.table import DatasetTable
 from tests.conftest import FIELDS
+
+pytestmark = pytest.mark.long
 
 _ROWS, _FILES = 1_000_000, 10
 _MAX_CPU_SECONDS = 2.0  # twice what is promised: processors that others use are slower, too

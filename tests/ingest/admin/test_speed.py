@@ -13,6 +13,8 @@ from datasets.models import Dataset
 from tests.browser.support.pages import addresses
 from tests.browser.support.scene import furnish
 
+pytestmark = pytest.mark.long
+
 _PROJECTS, _DATASETS, _KEYS = 100, 10_000, 100_000
 _MAX_QUERIES = 25
 _MAX_SECONDS = 0.3
