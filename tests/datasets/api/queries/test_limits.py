@@ -191,7 +191,9 @@ def test_a_killed_process_is_replaced(queries: Queries, threads: ThreadPoolExecu
     os.kill(pid, signal.SIGKILL)
     assert error_of(answer.result()) == (503, "Service unavailable", "service_unavailable")
     assert "Send the query again" in answer.result().json()["detail"]
-    os.kill(idle_process(queries), signal.SIGKILL)
+    idle = psutil.Process(idle_process(queries))
+    idle.kill()
+    wait_for(lambda: idle.status() == psutil.STATUS_ZOMBIE, "the end of the idle process")
     assert_works(queries)
 
 
