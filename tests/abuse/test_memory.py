@@ -14,6 +14,8 @@ from tests.abuse.test_slow import is_served_soon
 from tests.support.processes.stack import PATIENCE_SECONDS
 from tests.support.sending.connection import TEXT, Connection
 
+pytestmark = pytest.mark.long
+
 LIMIT = 10 * 1024 * 1024
 # The most memory that the requests of a process may take together: the bodies, and for each of the two threads that
 # validate large ones, the objects of a body (tests/ingest/validation/test_memory.py has how many).

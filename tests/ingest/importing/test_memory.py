@@ -16,6 +16,8 @@ from datasets.models import Dataset
 from tests.conftest import record
 from tests.test_commands import environment
 
+pytestmark = pytest.mark.long
+
 ROWS = 160_000
 MB = 1024**2
 # The command itself, and a few chunks. The rows alone would take 240 MB more.

@@ -195,6 +195,7 @@ def memory(name: str) -> int:
     return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0]) * 1024
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 def test_validation_takes_a_few_bodies_of_memory_at_most() -> None:
     run = subprocess.run(
