@@ -6,15 +6,18 @@ Redis keys
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 
 import msgspec
 from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisError
 
 from config.common import clock, redis
+from config.common.errors import InternalError
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,19 @@ def note(project_id: int, query: SlowQuery) -> None:
             pipe.execute()
     except (RedisError, ConnectionInterrupted, OSError) as failure:
         logger.debug("a query was not counted: %s", failure)
+
+
+@contextmanager
+def noted(project_id: int, dataset_id: int, who: str) -> Iterator[None]:
+    """Note the block as a query, with the time that it takes and the code of the error that it raises."""
+    began, code = monotonic(), ""
+    try:
+        yield
+    except Exception as failure:
+        code = getattr(failure, "code", InternalError.code)
+        raise
+    finally:
+        note(project_id, SlowQuery(clock.milliseconds(), dataset_id, monotonic() - began, who, code))
 
 
 @dataclass(slots=True)

@@ -1,7 +1,6 @@
 """`POST /api/datasets/<project>/<dataset>/query`: query the stored records of a dataset."""
 
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -11,8 +10,6 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from config.common import clock
-from config.common.errors import InternalError
 from config.common.requests import IS_GONE
 from datasets.api.base import JsonParser
 from datasets.api.datasets import OneDatasetView
@@ -24,7 +21,6 @@ from datasets.models import Dataset
 from datasets.queries import errors, figures, language
 from datasets.queries.columns import fields_of
 from datasets.queries.execution.snapshot import Location
-from datasets.queries.figures import SlowQuery
 from datasets.queries.processes import formats
 from datasets.queries.processes.messages import Job, mistakes
 from datasets.schemas.checked import NumberText
@@ -100,16 +96,8 @@ class QueryView(OneDatasetView):
     def post(self, request: Request, project_slug: str, dataset_id: str | None = None) -> HttpResponseBase:
         """Query the stored records of a dataset."""
         dataset = self.dataset(dataset_id)
-        began, code = monotonic(), ""
-        try:
+        with figures.noted(self.project.pk, dataset.pk, f"{self.user}, token “{self.token}”"):
             return self._answer(request, dataset)
-        except Exception as failure:
-            code = getattr(failure, "code", InternalError.code)
-            raise
-        finally:
-            who = f"{self.user}, token “{self.token}”"
-            seconds = monotonic() - began
-            figures.note(self.project.pk, SlowQuery(clock.milliseconds(), dataset.pk, seconds, who, code))
 
     def _answer(self, request: Request, dataset: Dataset) -> HttpResponseBase:
         fields = fields_of(dataset)

@@ -7,17 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from time import monotonic
 from typing import Any
 
 from django.conf import settings
 
-from config.common import clock
-from config.common.errors import ApiError, InternalError, Refused
+from config.common.errors import ApiError, Refused
 from datasets.api.queries.answers import answer
 from datasets.queries import figures
 from datasets.queries.execution.snapshot import Location
-from datasets.queries.figures import SlowQuery
 from datasets.queries.processes import formats
 from datasets.queries.processes.messages import Job
 from ingest.admin.searching import charts, listing
@@ -116,20 +113,13 @@ class Asking:
             memory=settings.QUERY_MEMORY_BYTES,
             max_characters=max_characters,
         )
-        began, code = monotonic(), ""
-        try:
+        with figures.noted(dataset.project_id, dataset.pk, self._who):
             response: Any = answer(dataset.project_id, job, self._is_canceled)
             try:
                 found: dict[str, Any] = json.loads(b"".join(response), parse_float=Decimal)
             finally:
                 response.close()
-            return found
-        except Exception as failure:
-            code = getattr(failure, "code", InternalError.code)
-            raise
-        finally:
-            slow = SlowQuery(clock.milliseconds(), dataset.pk, monotonic() - began, self._who, code)
-            figures.note(dataset.project_id, slow)
+        return found
 
 
 def _moment(text: str) -> datetime:
