@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import date, datetime
 
+from datasets.queries.execution import sql
 from datasets.queries.execution.results import arrow_type
-from datasets.queries.execution.sql import quoted
 from datasets.queries.query import Column, Condition, Query, Value
-
-_COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
 
 
 def terms(query: Query, present: Collection[str]) -> tuple[str, ...]:
@@ -26,25 +24,16 @@ def terms(query: Query, present: Collection[str]) -> tuple[str, ...]:
 
 
 def _term(condition: Condition, present: Collection[str]) -> str:
-    column, op = condition.column, condition.op
-    if column.name not in present:
-        return "true" if op == "is_null" else "false"
-    name = f"lower({quoted(column.name)})" if column.kind == "uuid" else quoted(column.name)
-    if op in ("is_null", "is_not_null"):
-        return f"{name} IS {'NOT ' if op == 'is_not_null' else ''}NULL"
-    values = [_literal(column, each) for each in condition.values]
-    if op in ("in", "not_in"):
-        return f"{name} {'NOT ' if op == 'not_in' else ''}IN ({', '.join(values)})"
-    if op in _COMPARISONS:
-        return f"{name} {op} {values[0]}"
-    return f"{'array_has' if column.kind == 'array' else op}({name}, {values[0]})"
+    if condition.column.name not in present:
+        return "true" if condition.op == "is_null" else "false"
+    values = [_literal(condition.column, each) for each in sql.comparable(condition)]
+    return sql.term(condition, values, contains="array_has")
 
 
 def _literal(column: Column, value: Value) -> str:
     """Return a value as a text in quotes, and the type that it has."""
     kind = column.type.removesuffix("[]")
-    escaped = _text(value.lower() if kind == "uuid" and isinstance(value, str) else value).replace("'", "''")
-    return f"arrow_cast('{escaped}', '{_TYPES.get(kind) or _decimal(kind)}')"
+    return f"arrow_cast({sql.literal(_text(value))}, '{_TYPES.get(kind) or _decimal(kind)}')"
 
 
 def _text(value: Value) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from datasets.queries.columns import PERCENTILES
-from datasets.queries.query import Aggregate, Bucket, Column, Condition, Order, Output, Plain, Query
+from datasets.queries.query import Aggregate, Bucket, Column, Condition, Order, Output, Plain, Query, Value
 
 TABLE = "records"
 _UTC = "UTC"
@@ -22,7 +22,7 @@ _TYPES = {
     "timestamp": "TIMESTAMPTZ",
     "date": "DATE",
 }
-_COMPARISONS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
 _FUNCTIONS = {
     "count": "count({})",
     "count_distinct": "count(DISTINCT {})",
@@ -109,11 +109,6 @@ class Statement:
 
     # -- expressions
 
-    def compared(self, column: Column) -> str:
-        """Return a column for a comparison. UUIDs are compared in lower case."""
-        name = quoted(column.name)
-        return f"lower({name})" if column.kind == "uuid" else name
-
     def output(self, output: Output) -> str:
         """Return the expression of a column of the result."""
         match output:
@@ -130,11 +125,11 @@ class Statement:
         if column is None:
             return "count(*)"
         is_double = column.kind == "number" and aggregate.function in _OF_DOUBLES
-        return (_OF_DOUBLES if is_double else _FUNCTIONS)[aggregate.function].format(self.compared(column))
+        return (_OF_DOUBLES if is_double else _FUNCTIONS)[aggregate.function].format(compared(column))
 
     def key(self, output: Output) -> str:
         """Return the expression that rows are grouped or sorted by."""
-        return self.output(output) if isinstance(output, Bucket | Aggregate) else self.compared(output.column)
+        return self.output(output) if isinstance(output, Bucket | Aggregate) else compared(output.column)
 
     def selected(self, output: Output, *, is_plain: bool) -> str:
         """Return the expression of a column of the result: of records if `is_plain`, else of groups."""
@@ -195,19 +190,40 @@ class Statement:
         return " AND ".join(terms)
 
     def _condition(self, condition: Condition) -> str:
-        column, op = condition.column, condition.op
-        name = self.compared(column)
-        if op == "is_null" or op == "is_not_null":
-            return f"{name} IS {'NOT ' if op == 'is_not_null' else ''}NULL"
-        kind = column.type.removesuffix("[]")
-        values = [each.lower() if kind == "uuid" and isinstance(each, str) else each for each in condition.values]
-        placeholders = [self.value(each, kind) for each in values]
-        if op in ("in", "not_in"):
-            return f"{name} {'NOT ' if op == 'not_in' else ''}IN ({', '.join(placeholders)})"
-        if op in _COMPARISONS:
-            return f"{name} {_COMPARISONS[op]} {placeholders[0]}"
-        function = "list_contains" if column.kind == "array" else op
-        return f"{function}({name}, {placeholders[0]})"
+        kind = condition.column.type.removesuffix("[]")
+        values = [self.value(each, kind) for each in comparable(condition)]
+        return term(condition, values, contains="list_contains")
+
+
+def comparable(condition: Condition) -> list[Value]:
+    """Return the values of a condition as `term` compares them. UUIDs are compared in lower case."""
+    is_uuid = condition.column.type.removesuffix("[]") == "uuid"
+    return [each.lower() if is_uuid and isinstance(each, str) else each for each in condition.values]
+
+
+def term(condition: Condition, values: Sequence[str], *, contains: str) -> str:
+    """Return the SQL of a condition.
+
+    Args:
+        condition: The condition.
+        values: The SQL of the values that `comparable` returns.
+        contains: The engine's function that says whether an array has a value.
+    """
+    column, op = condition.column, condition.op
+    name = compared(column)
+    if op in ("is_null", "is_not_null"):
+        return f"{name} IS {'NOT ' if op == 'is_not_null' else ''}NULL"
+    if op in ("in", "not_in"):
+        return f"{name} {'NOT ' if op == 'not_in' else ''}IN ({', '.join(values)})"
+    if op in _COMPARISONS:
+        return f"{name} {op} {values[0]}"
+    return f"{contains if column.kind == 'array' else op}({name}, {values[0]})"
+
+
+def compared(column: Column) -> str:
+    """Return a column for a comparison. UUIDs are compared in lower case."""
+    name = quoted(column.name)
+    return f"lower({name})" if column.kind == "uuid" else name
 
 
 def _is_moment(bucket: Bucket) -> bool:
