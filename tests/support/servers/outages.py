@@ -1,5 +1,6 @@
 """Make servers unreachable for a while, and look at their content and the commands they get."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from django.conf import settings
 from django.db import connection
 from redis import Redis
 
+from config.common import loop
 from ingest.queue import redis_keys
 
 
@@ -40,6 +42,7 @@ def redis_away() -> Iterator[Any]:
     _socket().rename(_hidden())
     try:
         client.client_kill_filter(_type="normal", skipme=True)
+        loop.run(asyncio.sleep(0.05))  # the loop sees that its connections are closed, before it sends anything
         yield client
     finally:
         _hidden().rename(_socket())

@@ -185,7 +185,7 @@ def test_a_random_change_of_a_query_is_answered_or_refused(client: Management, t
         seen.add(body.get("code", "ok"))
         assert "Traceback" not in answer.text
         assert "duckdb" not in answer.text.lower()
-    assert seen == {"ok", "invalid_query", "invalid_json"}
+    assert {"ok", "invalid_query"} <= seen <= {"ok", "invalid_query", "invalid_json"}
     assert table_of(texts).to_pyarrow_table().num_rows == before
 
 
