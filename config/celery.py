@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from config import lazy
 from config.common.env import broker_tls
+from config.common.sentinel import urls as sentinel
 from config.processes import watchdog
 from config.processes.watchdog import Progress
 from datasets import installation
@@ -36,7 +37,28 @@ UPKEEP_QUEUE = "ingest.upkeep"
 # The prefix of our keys in a Redis broker. Other brokers (RabbitMQ) have virtual hosts for this.
 _BROKER_KEY_PREFIX = "dataset-ingest:"
 
+_BROKER_TIMEOUTS = {"socket_timeout": 30, "socket_connect_timeout": 5}
+
 app = Celery("dataset-ingest")
+
+
+def _broker() -> dict[str, Any]:
+    """Return Celery's settings of its broker. For one behind Sentinel, its primary is found through the sentinels."""
+    url = settings.CELERY_BROKER_URL
+    options: dict[str, Any] = {
+        **_BROKER_TIMEOUTS,
+        "health_check_interval": 10,
+        "global_keyprefix": _BROKER_KEY_PREFIX,
+    }
+    if not sentinel.is_sentinel(url):
+        return {"broker_url": url, "broker_use_ssl": broker_tls(url), "broker_transport_options": options}
+    parts = sentinel.parse("CELERY_BROKER_URL", url)
+    options |= {"master_name": parts.service, "sentinel_kwargs": {**_BROKER_TIMEOUTS, **parts.to_sentinel()}}
+    return {
+        "broker_url": sentinel.for_celery(parts),
+        "broker_use_ssl": parts.tls or None,
+        "broker_transport_options": options,
+    }
 
 
 def _steady_now() -> datetime:
@@ -51,15 +73,8 @@ def _every(task: str, seconds: float) -> dict[str, Any]:
 
 
 app.conf.update(
-    broker_url=settings.CELERY_BROKER_URL,
-    broker_use_ssl=broker_tls(settings.CELERY_BROKER_URL),
+    **_broker(),
     broker_connection_retry_on_startup=True,
-    broker_transport_options={
-        "socket_timeout": 30,
-        "socket_connect_timeout": 5,
-        "health_check_interval": 10,
-        "global_keyprefix": _BROKER_KEY_PREFIX,
-    },
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],

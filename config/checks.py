@@ -10,9 +10,11 @@ from redis.exceptions import RedisError
 
 from config.common import redis
 from config.common.env import storage_is_directory
+from config.common.sentinel import urls as sentinel
 
 # The share of `maxmemory` that ingest/queue/lua/admit.lua uses for admission.
 _ADMISSION_SHARE = 0.8
+_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 
 
@@ -48,7 +50,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         found.append(
             Error("MAX_BATCH_RECORDS is above 100000: row IDs would not sort.", hint="Lower it.", id="config.E003")
         )
-    if urlsplit(settings.REDIS_URL).scheme not in ("redis", "rediss", "unix"):
+    if urlsplit(settings.REDIS_URL).scheme not in _SCHEMES:
         found.append(Error("REDIS_URL is not the URL of a Redis.", hint="Write redis://host:6379/0.", id="config.E004"))
     if settings.DRAIN_LEASE_SECONDS < 5:
         found.append(
@@ -90,7 +92,7 @@ def check_site(**_: Any) -> list[CheckMessage]:
 @register(Tags.security, deploy=True)
 def check_machines(**_: Any) -> list[CheckMessage]:
     """Warn of local data that other machines cannot reach. If Redis is remote, assume several machines."""
-    if urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
+    if not sentinel.is_sentinel(settings.REDIS_URL) and urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
         return []
     found: list[CheckMessage] = []
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):

@@ -6,6 +6,7 @@ AWS_* variables are missing here: delta-rs itself reads the credentials of an ob
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from msgspec import Meta
 from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
 
 from config.common.env import BASE_DIR, data_directory, database, machine_memory, storage_location
+from config.common.sentinel import urls as sentinel
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -140,6 +142,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 _SYNTAX: Mapping[str, Callable[[str], object]] = {
     "DATA_DIR": data_directory,
     "DATABASE_URL": database,
+    "REDIS_URL": partial(sentinel.check, "REDIS_URL"),
+    "CELERY_BROKER_URL": partial(sentinel.check, "CELERY_BROKER_URL"),
     "STORAGE_URL": storage_location,
 }
 # Spellings of a bool that msgspec does not know.

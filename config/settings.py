@@ -21,6 +21,7 @@ from config.common.env import (
     storage_location,
 )
 from config.common.private import private_directory, usable
+from config.common.sentinel.urls import is_sentinel
 from config.environment import read_environment
 
 env = read_environment(os.environ)
@@ -152,11 +153,13 @@ WHITENOISE_AUTOREFRESH = False
 REDIS_TIMEOUT_SECONDS = env.REDIS_TIMEOUT_SECONDS
 ADMISSION_TIMEOUT_SECONDS = env.ADMISSION_TIMEOUT_SECONDS
 
+_FACTORY = {"CONNECTION_FACTORY": "config.common.sentinel.pool.SentinelConnectionFactory"}
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": REDIS_URL,
+        "LOCATION": [REDIS_URL],  # in a list, because django-redis would split a text at its commas
         "OPTIONS": {
+            **(_FACTORY if is_sentinel(REDIS_URL) else {}),
             # The default is pickle, which would let anyone who can write to Redis run code in every process.
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
             "CONNECTION_POOL_KWARGS": {

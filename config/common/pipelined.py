@@ -21,9 +21,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import SentinelConnectionPool
 
 from config.common.loop import shared
 from config.common.redis import Argument, RedisUnavailable, Script, client
+from config.common.threads import FINDING
 
 # The pause between two attempts to reach Redis, while it does not answer.
 _PAUSE_SECONDS = 0.05
@@ -265,11 +267,14 @@ class _Pipeline:
 async def _connect() -> _Link:
     """Open a connection with the settings of django-redis's pool: plain, TLS or unix socket.
 
-    redis-py makes the connection (TLS, AUTH, SELECT). Then our protocol takes its transport over.
+    redis-py makes the connection (TLS, AUTH, SELECT). Then our protocol takes its transport over. If there are
+    sentinels, each new connection asks them for the primary.
     """
     pool = client().connection_pool
     kwargs = pool.connection_kwargs
     ours = {name: kwargs[name] for name in kwargs if name in _POOL_SETTINGS or name.startswith("ssl_")}
+    if isinstance(pool, SentinelConnectionPool):
+        ours["host"], ours["port"] = await FINDING.run(pool.get_master_address)
     limit: float = settings.REDIS_TIMEOUT_SECONDS
     kind = next(ours for theirs, ours in _KINDS.items() if issubclass(pool.connection_class, theirs))
     connection: Any = kind(**ours, protocol=2, socket_timeout=limit, retry=Retry(NoBackoff(), 0))
@@ -282,6 +287,8 @@ async def _connect() -> _Link:
 def _error(text: str) -> RedisError:
     """Return the exception for an error reply."""
     kind = _ERRORS.get(text.partition(" ")[0].encode(), ResponseError)
+    if kind is ResponseError and "-READONLY " in text:  # Redis 6 puts the error of a script's command behind its own
+        kind = ReadOnlyError
     return kind(text)
 
 

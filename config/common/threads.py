@@ -44,3 +44,4 @@ def _with_connection(function: Callable[[Unpack[Arguments]], T], *arguments: *Ar
 READING = DatabaseLane("reading", 8)  # contracts that are not cached, and receipts
 CHECKING = DatabaseLane("checking", 2)  # /readyz and /metrics, which must answer while the database does not
 LARGE = Lane("large", 2)  # decompress and validate large bodies
+FINDING = Lane("finding", 1)  # ask Redis's sentinels for the primary

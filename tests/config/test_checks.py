@@ -51,8 +51,9 @@ def test_the_checks_name_what_machines_do_not_share(settings: Settings, monkeypa
     for url in ("redis://localhost:6379/0", "unix:///run/redis.sock?db=0", "redis://127.0.0.1/0"):
         settings.REDIS_URL = url
         assert ids(check_machines()) == []
-    settings.REDIS_URL = "redis://redis:6379/0"
-    assert ids(check_machines()) == ["config.W002", "config.W003", "config.W004"]
+    for url in ("redis://redis:6379/0", "redis+sentinel://one,two,three/service"):
+        settings.REDIS_URL = url
+        assert ids(check_machines()) == ["config.W002", "config.W003", "config.W004"]
 
     settings.SECRET_KEY_IS_EMBEDDED = False
     settings.STORAGE_URL = "s3://bucket/prefix"

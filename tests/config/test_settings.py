@@ -70,7 +70,7 @@ OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], object]] = {
     "REDIS_URL": (
         "redis://h:1/2",
         lambda s: (s["CACHES"]["default"]["LOCATION"], s["REDIS_IS_EMBEDDED"]),
-        ("redis://h:1/2", False),
+        (["redis://h:1/2"], False),
     ),
     "CELERY_BROKER_URL": ("redis://h:1/3", lambda s: s["CELERY_BROKER_URL"], "redis://h:1/3"),
     "STORAGE_URL": ("s3://b/p", lambda s: s["STORAGE_URL"], "s3://b/p"),

@@ -1,0 +1,106 @@
+"""The URL of a Redis behind Sentinel: `redis+sentinel://user:password@host:26379,host,host/service/0`.
+
+`rediss+sentinel` uses TLS for Redis and the sentinels. The sentinels' own password is in the query, because it is
+usually another one.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from redis.connection import to_bool
+
+_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+_PORT = 26379
+_TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
+
+class SentinelUrl(NamedTuple):
+    """The parts of such a URL, as redis-py names them."""
+
+    addresses: list[tuple[str, int]]  # of the sentinels
+    service: str  # the name that the sentinels have for the primary and its replicas
+    redis: dict[str, Any]  # `db`, `username` and `password` of a connection to Redis
+    sentinel: dict[str, Any]  # `username` and `password` of a connection to a sentinel
+    tls: dict[str, Any]  # arguments of each connection, if the scheme asks for TLS
+
+    def to_redis(self) -> dict[str, Any]:
+        """Return the arguments of a connection to Redis, without an address."""
+        return {**self.redis, **self.tls}
+
+    def to_sentinel(self) -> dict[str, Any]:
+        """Return the arguments of a connection to a sentinel, without an address."""
+        return {**self.sentinel, **self.tls, "ssl": bool(self.tls)}
+
+
+def is_sentinel(url: str) -> bool:
+    """Return whether this is the URL of a Redis behind Sentinel."""
+    return urlsplit(url).scheme in _SCHEMES
+
+
+def parse(name: str, url: str) -> SentinelUrl:
+    """Return the parts of a URL.
+
+    Args:
+        name: The variable that has it, for the message of an error.
+        url: A URL whose scheme is `redis+sentinel` or `rediss+sentinel`.
+
+    Raises:
+        ImproperlyConfigured: The URL is wrong. The message does not contain it.
+    """
+    try:
+        return _parse(url)
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name}: expected redis+sentinel://user:password@host:26379,host,host/service/0. User, password, ports "
+            "and the database number are optional. In a password, write special characters as %XX."
+        ) from None
+
+
+def check(name: str, url: str) -> None:
+    """Raise ImproperlyConfigured if this is a wrong URL of a Redis behind Sentinel. Accept all other URLs."""
+    if is_sentinel(url):
+        parse(name, url)
+
+
+def for_celery(url: SentinelUrl) -> str:
+    """Return the address of such a Redis as Celery writes it. Its transport options name the service."""
+    user, password = (quote(url.redis[each] or "", safe="") for each in ("username", "password"))
+    login = f"{user}:{password}@" if password else ""
+    return ";".join(f"sentinel://{login}{_written(*each)}/{url.redis['db']}" for each in url.addresses)
+
+
+def _parse(url: str) -> SentinelUrl:
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    service, _, database = parts.path.removeprefix("/").partition("/")
+    query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+    if not service or query.keys() - {*_TLS_OPTIONS, *_SENTINEL_OPTIONS}:
+        raise ValueError
+    return SentinelUrl(
+        addresses=[_address(each) for each in hosts.split(",")],
+        service=unquote(service),
+        redis={"db": int(database or "0"), "username": unquote(user) or None, "password": unquote(password) or None},
+        sentinel={name.removeprefix("sentinel_"): query[name] for name in _SENTINEL_OPTIONS if name in query},
+        tls=_tls(query) if parts.scheme == "rediss+sentinel" else {},
+    )
+
+
+def _tls(query: Mapping[str, str]) -> dict[str, Any]:
+    checks_name = to_bool(query.get("ssl_check_hostname", "true"))  # type: ignore[no-untyped-call]
+    given = {name: value for name, value in query.items() if name in _TLS_OPTIONS}
+    return {"ssl_cert_reqs": "required", **given, "ssl_check_hostname": checks_name}
+
+
+def _address(text: str) -> tuple[str, int]:
+    place = urlsplit(f"//{text}")
+    if not place.hostname:
+        raise ValueError(text)
+    return place.hostname, place.port or _PORT
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

