@@ -57,12 +57,6 @@ class InvalidIdempotencyKey(ApiError):
     status, code, error = 400, "invalid_idempotency_key", "Idempotency-Key must be 1 to 255 visible ASCII characters"
 
 
-class LengthRequired(ApiError):
-    """An NDJSON body, or a body of the management API, came without a Content-Length."""
-
-    status, code, error = 411, "length_required", "Length required"
-
-
 class BodyTooLarge(ApiError):
     """The body is larger than the limit, or than the backlog could ever hold."""
 

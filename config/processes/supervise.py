@@ -103,7 +103,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         # Without a limit, one client that does not send its body could delay a stop or a reload forever.
         *("--workers-kill-timeout", str(settings.WEB_STOP_SECONDS)),
         "--no-ws",
-        # granian never ends the read of an HTTP/2 body whose connection is lost, and its thread would spin.
+        # Our limits are by connection. An HTTP/2 connection carries many requests.
         *("--http", "1"),
         *("--log-level", "warning"),
         "config.web.granian:application",

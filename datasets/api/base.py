@@ -16,11 +16,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from config.common.errors import InvalidJson, LengthRequired, MethodNotAllowed, UnsupportedEncoding
+from config.common.errors import InvalidJson, MethodNotAllowed, UnsupportedEncoding
 from datasets.access import projects_of
 from datasets.api.authentication import PersonalTokenAuthentication, ScopePermission
 from datasets.api.description import ManagementSchema
-from datasets.api.errors import InvalidRequest, ProjectNotFound, exception_handler
+from datasets.api.errors import InvalidRequest, LengthRequired, ProjectNotFound, exception_handler
 from datasets.models import PersonalAccessToken, Project
 from datasets.strict_json import NotJson, read_json
 

@@ -81,6 +81,12 @@ class ApiKeyNotFound(ApiError):
     status, code, error = 404, "api_key_not_found", "API key not found"
 
 
+class LengthRequired(ApiError):
+    """The body came without a Content-Length."""
+
+    status, code, error = 411, "length_required", "Length required"
+
+
 class InvalidRequest(ApiError):
     """A value in the body or the query is wrong. `errors` names each field and what is wrong with it."""
 

@@ -83,10 +83,6 @@ ADVICE = {
         "A client sent nothing of its body for BODY_SILENCE_SECONDS.",
         "Send bodies without long pauses. For clients on slow lines, put a proxy in front that buffers bodies.",
     ),
-    "length_required": (
-        "An NDJSON body came in chunks and without its length, so a cut-off body would look complete.",
-        "Send Content-Length, or send the records as a JSON array.",
-    ),
     "body_too_large": ("A body is larger than MAX_BODY_BYTES.", "Send smaller batches."),
     "too_many_records": (
         "A batch has more records than MAX_BATCH_RECORDS, or than a browser key may send in a minute.",

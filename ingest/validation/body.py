@@ -10,13 +10,7 @@ import zstandard
 from django.conf import settings
 from django.utils.http import parse_header_parameters
 
-from config.common.errors import (
-    BodyTooLarge,
-    InvalidJson,
-    LengthRequired,
-    UnsupportedEncoding,
-    UnsupportedMediaType,
-)
+from config.common.errors import BodyTooLarge, InvalidJson, UnsupportedEncoding, UnsupportedMediaType
 from config.common.threads import LARGE
 from ingest.errors import BodyTooSlow
 from ingest.validation.room import Hold
@@ -88,22 +82,13 @@ def _advice(header: str, known: str | None) -> str:
 async def read_body(request: Any, hold: Hold) -> bytes:
     """Return the request's body, decompressed. Hold no more than the limit at any time.
 
-    Raise BodyTooLarge, BodyTooSlow, LengthRequired, QueueUnavailable or UnsupportedEncoding. Raise InvalidJson if the
-    body ends early or its compressed data is damaged.
+    Raise BodyTooLarge, BodyTooSlow, QueueUnavailable or UnsupportedEncoding. Raise InvalidJson if the body ends early
+    or its compressed data is damaged.
     """
     meta = request.META
     limit: int = settings.MAX_BODY_BYTES
     encoding = _encoding(meta.get("HTTP_CONTENT_ENCODING", ""))
     announced = meta.get("CONTENT_LENGTH") or ""
-    if not announced and media_type(meta.get("CONTENT_TYPE", "")) == NDJSON and "HTTP_TRANSFER_ENCODING" in meta:
-        # Some servers and proxies report a chunked body as complete although its connection was lost. The text of a
-        # JSON document shows where it ends. Lines do not, compressed or not: the lost part may be a whole gzip member.
-        raise LengthRequired(
-            {
-                "detail": "NDJSON needs a Content-Length, because nothing else proves that all lines have arrived. "
-                "Send the body with a Content-Length, or send the records as a JSON array."
-            }
-        )
     size = int(announced) if announced.isdecimal() else None
     if size is not None and size > limit:
         raise BodyTooLarge({"limit": limit})
@@ -123,7 +108,7 @@ async def read_body(request: Any, hold: Hold) -> bytes:
 
 
 async def arrive(receive: Receive, size: int | None, limit: int, hold: Hold) -> bytes:
-    """Return a body as it was sent: `size` bytes, or if that is None, up to its end.
+    """Return a body as it was sent: `size` bytes, or if that is None, up to its last chunk.
 
     Most bodies arrive in one piece. For others, and for large ones, there must be room in memory before the rest is
     read. Raise BodyTooLarge, BodyTooSlow or QueueUnavailable, or InvalidJson if the connection is lost.

@@ -1,6 +1,8 @@
-"""If a sender disconnects in the middle of a body, no part of the body is stored."""
+"""If a sender disconnects in the middle of a body, no part of the body is stored. Only a whole message counts."""
 
 import gzip
+import socket
+import struct
 import zlib
 from collections.abc import Callable
 
@@ -9,7 +11,7 @@ import zstandard
 
 from tests.abuse.conftest import Tenant
 from tests.abuse.test_wire import accepted, is_taken
-from tests.support.sending.connection import LINE, TEXT
+from tests.support.sending.connection import LINE, TEXT, Connection
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,
@@ -20,31 +22,63 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
+def close(connection: Connection) -> None:
+    """Close both sides of the connection, as when a client ends."""
+
+
+def reset(connection: Connection) -> None:
+    """Let the kernel reset the connection, as when a client is killed while answers wait for it."""
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def stop_sending(connection: Connection) -> None:
+    """Close only our side of the connection, and wait until the service closes the other one."""
+    connection.socket.shutdown(socket.SHUT_WR)
+    connection.rest()
+
+
 @pytest.mark.parametrize("encoding", COMPRESS)
 def test_half_of_the_lines_is_refused_and_a_retry_accepted(tenant: Tenant, encoding: str) -> None:
-    """The part is a complete member or frame with complete lines. Only a length shows that more should follow."""
+    """The part is a complete member or frame with complete lines. Only the message shows that more should follow."""
     before = accepted(tenant)
     compress = COMPRESS[encoding]
     half = compress(LINE * 2)
     path = f"/datasets/{tenant.dataset}/batch"
     lines = [f"Content-Type: {NDJSON}", f"Content-Encoding: {encoding}", f"Idempotency-Key: half-{encoding}"]
-    for length in ("Transfer-Encoding: chunked", f"Content-Length: {len(half) * 2}"):
-        with tenant.connect() as connection:
-            connection.head(f"POST {path}", *lines, length)
-            connection.chunk(half) if "chunked" in length else connection.send(half)
-    with tenant.connect() as connection:
-        connection.head(f"POST {path}", *lines, "Transfer-Encoding: chunked")
-        answer = connection.answer()
-        assert answer.status == 411
-        assert "Send the body with a Content-Length" in answer.json()["detail"]
+    for lose in (close, reset, stop_sending):
+        for length in ("Transfer-Encoding: chunked", f"Content-Length: {len(half) * 2}"):
+            with tenant.connect() as connection:
+                connection.head(f"POST {path}", *lines, length)
+                connection.chunk(half) if "chunked" in length else connection.send(half)
+                lose(connection)
     is_taken(tenant)  # by now the service has noticed the disconnections
     assert accepted(tenant) == before + 1
-    whole = half if encoding == "deflate" else half * 2
+    pieces = [half] if encoding == "deflate" else [half, half]
     with tenant.connect() as connection:
-        connection.head(f"POST {path}", *lines, f"Content-Length: {len(whole)}")
-        connection.send(whole)
-        assert connection.answer().status == 202
-    assert accepted(tenant) == before + 1 + (2 if encoding == "deflate" else 4)
+        connection.head(f"POST {path}", *lines, "Transfer-Encoding: chunked")
+        for piece in pieces:
+            connection.chunk(piece)
+        connection.send(b"0\r\n\r\n")
+        assert connection.answer().json()["count"] == 2 * len(pieces)
+    assert accepted(tenant) == before + 1 + 2 * len(pieces)
+
+
+def test_chunked_lines_cut_anywhere_are_all_or_nothing(tenant: Tenant) -> None:
+    """Cut the message behind each of its bytes: only the whole one, with its last chunk and the line behind, counts."""
+    before = accepted(tenant)
+    message = b"".join(b"%x\r\n%b\r\n" % (len(LINE), LINE) for _ in range(2)) + b"0\r\n\r\n"
+    path, lines = f"/datasets/{tenant.dataset}/batch", [f"Content-Type: {NDJSON}", "Transfer-Encoding: chunked"]
+    for size in range(len(message)):
+        with tenant.connect() as connection:
+            connection.head(f"POST {path}", *lines, *(["Expect: 100-continue"] if size % 2 else []))
+            connection.send(message[:size])
+            (close, reset)[size % 3 == 0](connection)
+    is_taken(tenant)
+    assert accepted(tenant) == before + 1
+    with tenant.connect() as connection:
+        connection.head(f"POST {path}", *lines)
+        connection.send(message)
+        assert connection.answer().json()["count"] == 2
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip", "zstd"])

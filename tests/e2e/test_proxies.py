@@ -18,7 +18,7 @@ import pytest
 
 from config.common.env import BASE_DIR
 from tests.support.processes.stack import Stack, free_port, running, wait_for
-from tests.support.sending.connection import TEXT, Connection
+from tests.support.sending.connection import LINE, TEXT, Connection
 from tests.support.tools import executable
 
 CONFIGURATIONS = BASE_DIR / "docs" / "proxies"
@@ -197,6 +197,25 @@ def test_a_beacon_passes_and_its_key_is_written_nowhere(proxy: Proxy, tmp_path: 
     for key in (token, proxy.token):
         signature = key.rpartition(".")[2].encode()
         assert not [text for text in written if signature in text]
+
+
+def test_chunked_lines_are_all_or_nothing_behind_a_proxy(proxy: Proxy) -> None:
+    """A proxy must not make a whole message of what has arrived from a client that is lost."""
+    before = proxy.stack.ledger(proxy.dataset)["accepted"]
+    path = f"/datasets/{proxy.dataset}/batch"
+    lines = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"]
+    for count in range(6):
+        with Connection(proxy.port, proxy.token) as connection:
+            connection.head(f"POST {path}", *lines)
+            for _ in range(count):
+                connection.chunk(LINE)
+    with Connection(proxy.port, proxy.token) as connection:
+        connection.head(f"POST {path}", *lines)
+        connection.chunk(LINE)
+        connection.chunk(LINE)
+        connection.send(b"0\r\n\r\n")
+        assert connection.answer().json()["count"] == 2
+    assert proxy.stack.ledger(proxy.dataset)["accepted"] == before + 2
 
 
 def test_the_service_and_not_the_proxy_limits_bodies(proxy: Proxy) -> None:

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 
 from tests.support.processes.stack import Stack, running, wait_for
-from tests.support.sending.connection import TEXT, Connection
+from tests.support.sending.connection import LINE, TEXT, Connection
 
 # Seconds for the machine and the other processes, in addition to the web processes' grace time.
 SLACK_SECONDS = 8
@@ -27,12 +27,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, in
 
 @contextmanager
 def stalled(stack: Stack, dataset: int, token: str) -> Iterator[None]:
-    """Send ten bodies that stop after one byte."""
+    """Send five bodies that stop after one byte, and five that stop between two lines of NDJSON."""
     with ExitStack() as connections:
-        for _ in range(10):
+        for _ in range(5):
             each = connections.enter_context(Connection(stack.port, token))
             each.post(f"/datasets/{dataset}", "Content-Length: 100")
             each.send(b"{")
+            each = connections.enter_context(Connection(stack.port, token))
+            lines = ("Content-Type: application/x-ndjson", "Transfer-Encoding: chunked")
+            each.head(f"POST /datasets/{dataset}/batch", *lines)
+            each.chunk(LINE)
         yield
 
 

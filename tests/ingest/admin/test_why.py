@@ -1,7 +1,5 @@
 """The page “Why does nothing arrive?” shows each cause and what to do about it."""
 
-import gzip
-import json
 import re
 import shutil
 import time
@@ -91,16 +89,6 @@ def test_each_cause_is_reported(look: Look, api: Api, project: Project, dataset:
     project.is_active = False
     services.save_project(project, changed=["is_active"])
     assert "The project is inactive" in look()
-
-
-def test_both_ways_to_fix_a_411_are_accepted(look: Look, api: Api, dataset: Dataset) -> None:
-    path, line = f"/datasets/{dataset.pk}/batch", json.dumps(record()).encode()
-    lines, array = {"Content-Type": "application/x-ndjson"}, {"Content-Type": "application/json"}
-    chunked = {"Content-Encoding": "gzip", **lines}
-    assert api.request("POST", path, content=iter([gzip.compress(line)]), headers=chunked).status_code == 411
-    assert "Send Content-Length, or send the records as a JSON array." in look()
-    assert api.request("POST", path, content=line, headers=lines).status_code == 202
-    assert api.request("POST", path, content=iter([b"[%b]" % line]), headers=array).status_code == 202
 
 
 def test_expired_key_is_not_active(look: Look, key: ApiKey) -> None:

@@ -108,11 +108,6 @@ def of_a_silent_sender(api: Api, *begun: bytes) -> httpx.Response:
     return httpx.Response(status, headers=found, content=body)
 
 
-def lines_in_chunks(api: Api) -> httpx.Response:
-    headers = {"Content-Type": "application/x-ndjson"}
-    return api.request("POST", f"/datasets/{dataset_of(api).pk}/batch", content=iter([b"{}\n"]), headers=headers)
-
-
 def beyond_the_quota(api: Api) -> httpx.Response:
     set_limit(dataset_of(api).project.owner, 1000)
     assert api.batch([record()] * 998).status_code == 202
@@ -270,16 +265,6 @@ TABLE = [
         same_key_at_once,
         {},
         {"Retry-After": "1"},
-    ),
-    Row(
-        411,
-        "Length required",
-        "length_required",
-        lines_in_chunks,
-        {
-            "detail": "NDJSON needs a Content-Length, because nothing else proves that all lines have arrived. "
-            "Send the body with a Content-Length, or send the records as a JSON array."
-        },
     ),
     Row(413, "Request body too large", "body_too_large", one(b" " * 10_485_761), {"limit": 10_485_760}),
     Row(413, "Batch has too many records", "too_many_records", batch([0] * 10_001), {"limit": 10_000}),

@@ -5,6 +5,9 @@ import tracemalloc
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pytest
+
+from config.common.errors import InvalidJson
 from ingest.validation.body import arrive
 from ingest.validation.room import Hold
 
@@ -38,6 +41,27 @@ def test_a_body_that_trickles_in_costs_few_reads() -> None:
 
     assert asyncio.run(read(200)) < 30
     assert asyncio.run(read(None)) > 30  # each chunk of a chunked body is read by itself, and causes no pause
+
+
+def test_a_body_whose_connection_is_lost_is_no_body() -> None:
+    """The web server ends a body with "http.request" after its last chunk, and else with "http.disconnect"."""
+    parts = [{"type": "http.request", "body": b"1\n", "more_body": True}] * 2
+    end: Mapping[str, Any] = {"type": "http.request", "body": b"", "more_body": False}
+
+    async def read(*messages: Mapping[str, Any]) -> bytes:
+        each = iter(messages)
+
+        async def receive() -> Mapping[str, Any]:
+            return next(each)
+
+        with Hold() as hold:
+            return await arrive(receive, None, LIMIT, hold)
+
+    assert asyncio.run(read(*parts, end)) == b"1\n1\n"
+    for count in range(3):
+        with pytest.raises(InvalidJson) as refusal:
+            asyncio.run(read(*parts[:count], {"type": "http.disconnect"}))
+        assert "connection was lost" in refusal.value.details["detail"]
 
 
 def test_tiny_pieces_take_little_more_memory_than_their_bytes() -> None:
