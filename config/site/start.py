@@ -19,7 +19,7 @@ from config.common import clock
 from datasets.access import projects_of
 from datasets.models import Dataset, Project
 from datasets.queries import figures
-from datasets.queries.figures import SlowQuery
+from datasets.queries.figures import EndedQuery
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import health, heartbeat, statistics
 from ingest.monitoring.statistics import Traffic
@@ -58,7 +58,7 @@ class Card:
         default_factory=list
     )  # code, requests, percent of the most frequent code's requests
     first_dataset: Dataset | None = None
-    slow: list[SlowQuery] = field(default_factory=list)
+    slow: list[EndedQuery] = field(default_factory=list)
 
     @property
     def total(self) -> int:

@@ -1,1 +1,1 @@
-"""Queries of stored records: the language in JSON, and the engine that answers from a dataset's table."""
+"""Queries of stored records: the query language in JSON, and the engine that reads a dataset's table."""

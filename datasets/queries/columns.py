@@ -1,4 +1,4 @@
-"""The columns that a query may name, and what it may do with each type."""
+"""The columns that a query may name, and the operators and aggregates of each type."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYSTEM_COLUMNS = (
 _EQUALITY = ("=", "!=")
 _SETS = ("in", "not_in")
 _ORDER = ("<", "<=", ">", ">=")
-# By the type without its arguments. Fields that are optional have NULL_OPERATORS, too.
+# By type, without its arguments: the operators. An optional field also has NULL_OPERATORS.
 OPERATORS: dict[str, tuple[str, ...]] = {
     "string": (*_EQUALITY, *_SETS, "contains", "starts_with"),
     "number": (*_EQUALITY, *_ORDER, *_SETS),
@@ -45,7 +45,7 @@ _NUMBERS = ("number", "integer", "decimal")
 _SCALARS = tuple(kind for kind in OPERATORS if kind not in ("array", "json", "context"))
 _ORDERED = (*_NUMBERS, "string", "enum", "uuid", "timestamp", "date")
 PERCENTILES = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-# By the function: the types of the columns that it takes.
+# By function: the types of the columns that it accepts.
 AGGREGATES: dict[str, tuple[str, ...]] = {
     "count": (*_SCALARS, "array", "json"),
     "count_distinct": _SCALARS,
@@ -55,37 +55,38 @@ AGGREGATES: dict[str, tuple[str, ...]] = {
     "max": _ORDERED,
     **dict.fromkeys(PERCENTILES, _NUMBERS),
 }
-# What rows may be grouped and sorted by.
+# The types of the columns by which rows may be grouped and sorted.
 COMPARABLE = _SCALARS
 BUCKETS = ("minute", "hour", "day", "week", "month")
 
 
 def fields_of(dataset: Dataset) -> list[Field] | None:
-    """Return the fields that a query of a dataset may name: those of its latest version. None if it has no schema.
+    """Return the declared fields that a query may name: those of the latest schema version. None without a schema.
 
-    Rows of earlier versions are in the table, too. So a field is optional if it was missing or optional in one of
-    them, and an enum has the values of all versions.
+    The table also has rows of earlier versions. So a field counts as optional if an earlier version lacked it or had
+    it as optional, and an enum has the values of all versions.
     """
     versions = [version.field_list() for version in dataset.versions.order_by("-number")]
     if not versions:
         return None
     earlier = [{field.name: field for field in fields} for fields in versions[1:]]
-    return [_over_time(field, [each.get(field.name) for each in earlier]) for field in versions[0]]
+    return [_merged(field, [each.get(field.name) for each in earlier]) for field in versions[0]]
 
 
-def _over_time(field: Field, earlier: Sequence[Field | None]) -> Field:
+def _merged(field: Field, earlier: Sequence[Field | None]) -> Field:
+    """Return a field that also describes the rows of earlier versions. None is a version without this field."""
     optional = field.optional or any(each is None or each.optional for each in earlier)
     values = dict.fromkeys(value for each in (field, *earlier) if each for value in each.values)
     return replace(field, optional=optional, values=tuple(values))
 
 
 def queryable(fields: Sequence[Field]) -> dict[str, Column]:
-    """Return the columns that a query of a dataset with these declared fields may name, by name."""
+    """Return the columns that a query may name, by name: the system columns, and one for each declared field."""
     declared = [Column(field.name, field.type, field.optional) for field in fields]
     return {column.name: column for column in (*SYSTEM_COLUMNS, *declared)}
 
 
 def operators(column: Column) -> tuple[str, ...]:
     """Return the operators that a condition on a column may have."""
-    found = OPERATORS[column.kind]
-    return (*found, *NULL_OPERATORS) if column.optional else found
+    of_type = OPERATORS[column.kind]
+    return (*of_type, *NULL_OPERATORS) if column.optional else of_type

@@ -1,7 +1,7 @@
 """Answer a query from one version of a table, with DuckDB.
 
-DuckDB gets the files that the table's log names, and access to nothing else: not to other files, not to the network,
-and not to its own configuration.
+DuckDB can read the files that the table's log names. It has no access to other files or to the network, and cannot
+change its own settings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from config.lazy import pyarrow as pa
-from datasets.queries.errors import InvalidQuery, Problem
+from datasets.queries.errors import InvalidQuery, QueryProblem
 from datasets.queries.execution import duck, results, snapshot, sql
 from datasets.queries.execution.snapshot import Location, Snapshot
 from datasets.queries.parsing import cursors
@@ -23,12 +23,12 @@ DEFAULT_MEMORY_BYTES = 256 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What answering a query took.
+    """What it took to answer a query.
 
     Attributes:
         elapsed_ms: Milliseconds from the call of `run` to its end.
-        files_scanned: The number of files that were read, the others were excluded by their statistics.
-        bytes_scanned: The size of these files.
+        files_scanned: The number of files that were read. Their statistics excluded the others.
+        bytes_scanned: The size of the files that were read.
         table_version: The version of the table, -1 if there is no table yet.
     """
 
@@ -52,10 +52,10 @@ class Result:
 
     Attributes:
         columns: The columns, in the order of `select`.
-        rows: The rows. Its columns have the names and the order of `columns`.
+        rows: The rows, with the names and the order of `columns`.
         truncated: Whether there are more rows than the limit.
-        cursor: What the query for the next page has in `cursor`. None if there is no next page.
-        stats: What the answer took.
+        cursor: The cursor to send for the next page. None if there is no next page.
+        stats: What it took to answer.
     """
 
     columns: tuple[ResultColumn, ...]
@@ -78,14 +78,14 @@ def run(
     Args:
         query: The checked query.
         location: Where the table is.
-        memory_bytes: How much memory DuckDB may use. What Arrow and Python need comes on top.
-        threads: How many threads may work.
+        memory_bytes: How much memory DuckDB may use. Arrow and Python need more memory beside it.
+        threads: How many threads DuckDB may use.
         seconds: How long DuckDB may take. It cannot interrupt a read that hangs.
 
     Raises:
-        InvalidQuery: The cursor's record is no longer there, or a result is out of range (ResultOutOfRange).
-        QueryTooLarge: The query needs more memory.
-        QueryTooSlow: The query takes longer.
+        InvalidQuery: The cursor's record is no longer in the table, or a result is out of range (ResultOutOfRange).
+        QueryTooLarge: The query needs more than `memory_bytes`.
+        QueryTooSlow: The query takes longer than `seconds`.
         TableGone, ForeignTable, OSError, deltalake.exceptions.DeltaError: The table cannot be read.
     """
     began = time.perf_counter()
@@ -113,17 +113,29 @@ def _rows(database: Any, query: Query, found: Snapshot) -> pa.Table:
     if query.after is not None:
         _find_position(database, query, found, columns)
     if query.is_plain:
-        query = _bounded(database, query, found, columns)
+        query = _limited_to_page(database, query, found, columns)
     duck.attach(database, snapshot.narrowed(found, query), columns)
     statement, parameters = sql.result(query)
     return database.sql(statement, params=parameters).to_arrow_table()
 
 
-def _bounded(database: Any, query: Query, found: Snapshot, columns: Sequence[Column]) -> Query:
-    """Return a query with a condition that leaves out records far behind the page.
+def _find_position(database: Any, query: Query, found: Snapshot, columns: Sequence[Column]) -> None:
+    """Put the sort keys of the cursor's record into the table POSITION. Raise InvalidQuery if it is not there."""
+    duck.attach(database, found, columns)
+    database.execute(*sql.position(query))
+    is_there = database.table(sql.POSITION).shape[0] == 1
+    if not is_there or found.version < query.version:
+        detail = "The record that the cursor points to is no longer in the table. Begin again without “cursor”."
+        raise InvalidQuery(
+            [QueryProblem("cursor", "the cursor of a record that is in the table", "another one", detail)]
+        )
 
-    To sort whole records, DuckDB would need memory for most of those that it meets in ascending order, if the greatest
-    are wanted. It needs little to sort the values of one column, which give the condition.
+
+def _limited_to_page(database: Any, query: Query, found: Snapshot, columns: Sequence[Column]) -> Query:
+    """Return the query with one more condition, which excludes most records that sort behind its page.
+
+    Without it, DuckDB sorts whole records. It then keeps most of them in memory if it reads the smallest ones first and
+    the query wants the greatest. To find the condition, DuckDB sorts only one column, which needs little memory.
     """
     duck.attach(database, found, columns)
     statement, parameters = sql.boundary(query)
@@ -133,13 +145,3 @@ def _bounded(database: Any, query: Query, found: Snapshot, columns: Sequence[Col
         return query
     condition = Condition(key.by.column, ">=" if key.descending else "<=", (values[0],))
     return replace(query, where=(*query.where, condition))
-
-
-def _find_position(database: Any, query: Query, found: Snapshot, columns: Sequence[Column]) -> None:
-    """Note the sort keys of the record after which the page begins. Raise InvalidQuery if there is no such record."""
-    duck.attach(database, found, columns)
-    database.execute(*sql.position(query))
-    is_there = database.table(sql.POSITION).shape[0] == 1
-    if not is_there or found.version < query.version:
-        detail = "The record that the cursor points to is no longer in the table. Begin again without “cursor”."
-        raise InvalidQuery([Problem("cursor", "the cursor of a record that is in the table", "another one", detail)])

@@ -1,4 +1,4 @@
-"""What can be wrong with a query, and how the caller learns it."""
+"""The errors of a query."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One mistake in a query.
+class QueryProblem:
+    """One thing that is wrong with a query.
 
     Attributes:
         at: The path in the body, like `where[1].op`. It is empty for the body as a whole.
-        expected: What may be there.
-        received: What was there, as JSON, cut to 100 characters; `nothing` for a missing member.
-        detail: One sentence for people.
+        expected: What may be at this path.
+        received: What is there: JSON that is cut to 100 characters, or `nothing` if the member is missing.
+        detail: An explanation for people.
     """
 
     at: str
@@ -23,15 +23,15 @@ class Problem:
     detail: str
 
     def as_json(self) -> dict[str, str]:
-        """Return the problem as a member of an error's details."""
+        """Return the problem as clients see it in `errors`."""
         return {"at": self.at, "expected": self.expected, "received": self.received, "detail": self.detail}
 
 
 class InvalidQuery(Exception):
-    """The query is wrong. `problems` has at least one entry, in the order of the language's members."""
+    """The query is wrong. `problems` has at least one entry, in the order of `language.MEMBERS`."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(problems)  # these arguments let the error pass between processes
+    def __init__(self, problems: Sequence[QueryProblem]) -> None:
+        super().__init__(problems)
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
@@ -45,17 +45,17 @@ class InvalidQuery(Exception):
 
     @property
     def expected(self) -> str:
-        """What the first problem's place may have."""
+        """What may be at this path."""
         return self.problems[0].expected
 
     @property
     def received(self) -> str:
-        """What the first problem's place had."""
+        """What is at this path."""
         return self.problems[0].received
 
 
 class ResultOutOfRange(InvalidQuery):
-    """An aggregate has no value that JSON or its column could hold: a sum is too large, for example."""
+    """A result is too large for its type or for JSON, such as a sum."""
 
 
 class QueryTooLarge(Exception):
@@ -63,4 +63,4 @@ class QueryTooLarge(Exception):
 
 
 class QueryTooSlow(Exception):
-    """The query took longer than it may."""
+    """The query takes longer than it may."""

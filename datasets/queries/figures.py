@@ -1,7 +1,7 @@
-"""Figures of queries, in Redis: for metrics, and the slow queries of each project for the admin.
+"""Figures of queries, in Redis: totals for the metrics, and the latest slow queries of each project for the admin.
 
 Redis keys
-    queries               hash: `count`, `microseconds`, and `refused:<code>` of all projects
+    queries               hash: `count`, `microseconds` and `refused:<code>`, for all projects together
     slow_queries:<id>     list: the latest slow queries of a project as MessagePack, newest first
 """
 
@@ -27,15 +27,15 @@ _KEPT = 10
 _KEPT_SECONDS = 7 * 24 * 3600
 
 
-class SlowQuery(msgspec.Struct, frozen=True):
-    """A query that has taken more than SLOW_SECONDS.
+class EndedQuery(msgspec.Struct, frozen=True):
+    """A query that has ended.
 
     Attributes:
-        at: When it has ended, in milliseconds since the epoch.
+        at: When it ended, in milliseconds since the epoch.
         dataset_id: The dataset.
-        seconds: How long the client has waited.
+        seconds: How long the client waited.
         who: The user and the token.
-        code: Empty, or the code of the error that it has ended with.
+        code: The code of the error with which it ended, empty if it had a result.
     """
 
     at: int
@@ -46,20 +46,20 @@ class SlowQuery(msgspec.Struct, frozen=True):
 
     @property
     def ended(self) -> datetime:
-        """When it has ended."""
+        """When it ended."""
         return datetime.fromtimestamp(self.at / 1000, UTC)
 
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(SlowQuery).decode
+_unpack = msgspec.msgpack.Decoder(EndedQuery).decode
 
 
 def _slow(project_id: int) -> str:
     return f"slow_queries:{project_id}"
 
 
-def note(project_id: int, query: SlowQuery) -> None:
-    """Count a query that has ended, and keep it if it was slow. Does nothing if Redis does not answer."""
+def note(project_id: int, query: EndedQuery) -> None:
+    """Count a query, and keep it if it was slow. Do nothing if Redis does not answer."""
     try:
         with redis.client().pipeline(transaction=False) as pipe:
             pipe.hincrby(_ALL, f"refused:{query.code}" if query.code else "count", 1)
@@ -75,7 +75,7 @@ def note(project_id: int, query: SlowQuery) -> None:
 
 @contextmanager
 def noted(project_id: int, dataset_id: int, who: str) -> Iterator[None]:
-    """Note the block as a query, with the time that it takes and the code of the error that it raises."""
+    """Count the block as a query, with the time that it takes and the code of the error that it raises."""
     began, code = monotonic(), ""
     try:
         yield
@@ -83,7 +83,7 @@ def noted(project_id: int, dataset_id: int, who: str) -> Iterator[None]:
         code = getattr(failure, "code", InternalError.code)
         raise
     finally:
-        note(project_id, SlowQuery(clock.milliseconds(), dataset_id, monotonic() - began, who, code))
+        note(project_id, EndedQuery(clock.milliseconds(), dataset_id, monotonic() - began, who, code))
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ def totals() -> Totals:
     return Totals(found.get("count", 0), found.get("microseconds", 0) / 1e6, refused)
 
 
-def slow(project_ids: Sequence[int]) -> dict[int, list[SlowQuery]]:
+def slow(project_ids: Sequence[int]) -> dict[int, list[EndedQuery]]:
     """Return the slow queries of the last week by project, newest first. Raises RedisError."""
     with redis.client().pipeline(transaction=False) as pipe:
         for project_id in project_ids:

@@ -1,4 +1,4 @@
-"""The query language: check a query in JSON, and return it in our form."""
+"""The query language: check a query in JSON, and return it as a `Query`."""
 
 from __future__ import annotations
 
@@ -22,37 +22,35 @@ MEMBERS = ("range", "select", "where", "groupBy", "orderBy", "limit", "cursor")
 
 
 def parse(body: Any, fields: Sequence[Field], *, now: datetime | None = None) -> Query:
-    """Return the query that a body in JSON describes.
+    """Return the query that a JSON body describes.
 
     Args:
-        body: The parsed JSON. `values.read_json` keeps the spelling of numbers, so that decimals stay exact.
+        body: The parsed JSON. Parse it with `values.read_json`, which keeps decimals exact.
         fields: The declared fields of the dataset.
-        now: The end of the default range. Default: the present time.
+        now: The end of the default range. The default is the present time.
 
     Raises:
-        InvalidQuery: It names up to 20 mistakes.
+        InvalidQuery: The query is wrong. The error has up to 20 problems.
     """
     problems = Problems()
-    said = problems.members("", body, MEMBERS)
-    if said is None:
-        said = {}
+    members = problems.members("", body, MEMBERS) or {}
     columns = queryable(fields)
-    start, end = read_range(said.get("range", MISSING), problems, now or clock.now())
+    start, end = read_range(members.get("range", MISSING), problems, now or clock.now())
     outputs = Outputs(columns, problems)
-    select = outputs.select(said.get("select", MISSING))
-    where = Conditions(columns, fields, problems).read(said.get("where", MISSING))
-    group_by = outputs.group_by(said.get("groupBy", MISSING), select)
-    query = Query(start, end, select, where, group_by, (), DEFAULT_LIMIT, cursors.digest(said))
-    order_by = outputs.order_by(said.get("orderBy", MISSING), select, group_by, is_plain=query.is_plain)
-    query = replace(query, order_by=order_by, limit=_limit(said.get("limit", DEFAULT_LIMIT), problems))
-    if "cursor" in said:
-        query = cursors.read(said["cursor"], query, problems)
+    select = outputs.select(members.get("select", MISSING))
+    where = Conditions(columns, fields, problems).read(members.get("where", MISSING))
+    group_by = outputs.group_by(members.get("groupBy", MISSING), select)
+    query = Query(start, end, select, where, group_by, (), DEFAULT_LIMIT, cursors.digest(members))
+    order_by = outputs.order_by(members.get("orderBy", MISSING), select, group_by, is_plain=query.is_plain)
+    query = replace(query, order_by=order_by, limit=_limit(members.get("limit", DEFAULT_LIMIT), problems))
+    if "cursor" in members:
+        query = cursors.read(members["cursor"], query, problems)
     problems.raise_if_any()
     return query
 
 
 def _limit(given: Any, problems: Problems) -> int:
-    """Return the limit of a query. More than the maximum is the maximum."""
+    """Return the limit of a query, which is at most MAX_LIMIT."""
     if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
         return min(given, MAX_LIMIT)
     problems.add("limit", f"integer, 1 to {MAX_LIMIT}", given, f"The limit must be an integer from 1 to {MAX_LIMIT}.")

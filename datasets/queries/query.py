@@ -1,4 +1,4 @@
-"""A query that was checked: what `language.parse` returns, and `engine.run` answers. All of it can be pickled."""
+"""A checked query: `language.parse` returns it, and `engine.run` answers it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
+_LONG = ("string", "json", "context", "array")  # kinds whose values may be long
 Value = str | float | int | bool | Decimal | date | datetime
 
 
@@ -14,9 +15,9 @@ class Column:
     """A column of the table that a query may name.
 
     Attributes:
-        name: The name in records and of the column.
+        name: The name of the column in the table, and of the field in records.
         type: The type as a schema writes it, like `decimal(10,2)`.
-        optional: Whether its declaration allows null. Older rows of a required field may still be null.
+        optional: Whether a condition may ask for null. `columns.fields_of` also regards earlier schema versions.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A column as it is, under a name. With `max_characters`, only the beginning of each value, as a text."""
+    """A selected column. With `max_characters`, each value is cut to this length, and is a text."""
 
     name: str
     column: Column
@@ -41,7 +42,7 @@ class Plain:
 
     @property
     def type(self) -> str:
-        """The type of the values. `context` is JSON."""
+        """The type of the values."""
         if self.max_characters is not None:
             return "string"
         return "json" if self.column.type == "context" else self.column.type
@@ -49,12 +50,12 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """The start of the minute, hour, day, week or month that a time lies in."""
+    """The start of the minute, hour, day, week or month in which a time lies."""
 
     name: str
     column: Column
     unit: str
-    timezone: str  # of the IANA database
+    timezone: str  # a name of the IANA database
 
     @property
     def type(self) -> str:
@@ -64,7 +65,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """One value of a group of rows. Only a count may have no column."""
+    """A value that is computed from a group of rows. Only `count` may have no column."""
 
     name: str
     function: str
@@ -88,7 +89,7 @@ Output = Plain | Bucket | Aggregate
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition on a column. `values` has what the operator compares with: none for `is_null`, many for `in`."""
+    """A condition on a column. The operator compares it with `values`: none for `is_null`, one or more for `in`."""
 
     column: Column
     op: str
@@ -97,7 +98,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One key to sort by: an output, or a column that is not selected. Null comes last."""
+    """A sort key: an output, or a column that is not selected. Null comes last."""
 
     by: Output
     descending: bool
@@ -111,13 +112,13 @@ class Query:
         start: The first `timestamp`.
         end: The last `timestamp`, inclusive.
         select: The columns of the result.
-        where: The conditions, all of which a row must meet.
-        group_by: What rows are grouped by.
-        order_by: What the result is sorted by, most important first. It makes the order complete, except for `id`.
+        where: The conditions. A row must meet all of them.
+        group_by: The columns and buckets by which rows are grouped.
+        order_by: The sort keys, most important first. Records that are equal in all of them are sorted by `id`.
         limit: The maximum number of rows.
-        digest: The same for the same query, whatever its limit and cursor. A cursor is only valid with its query.
-        after: The ID of the record after which a page begins, from the cursor.
-        version: The version of the table that the cursor's page was read from.
+        digest: A hash of the query without its limit and cursor. A cursor is valid only with the same digest.
+        after: The ID of the record after which the page begins, from the cursor.
+        version: The version of the table from which the page before was read, from the cursor.
     """
 
     start: datetime
@@ -133,11 +134,11 @@ class Query:
 
     @property
     def is_plain(self) -> bool:
-        """Whether each row of the result is a record. Only such a result has pages."""
+        """Whether each row of the result is one record. Only such a result has pages."""
         return not self.group_by and not any(isinstance(each, Aggregate) for each in self.select)
 
     def shortened(self, max_characters: int) -> Query:
-        """Return the same query with only the beginning of values that may be long: texts, JSON and arrays."""
+        """Return the same query, which cuts the values that may be long: texts, JSON and arrays."""
         select = (
             replace(each, max_characters=max_characters)
             if isinstance(each, Plain) and each.column.kind in _LONG
@@ -145,6 +146,3 @@ class Query:
             for each in self.select
         )
         return replace(self, select=tuple(select))
-
-
-_LONG = ("string", "json", "context", "array")

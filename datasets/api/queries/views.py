@@ -22,7 +22,7 @@ from datasets.queries import errors, figures, language
 from datasets.queries.columns import fields_of
 from datasets.queries.execution.snapshot import Location
 from datasets.queries.processes import formats
-from datasets.queries.processes.messages import Job, mistakes
+from datasets.queries.processes.messages import Job, details_of
 from datasets.schemas.checked import NumberText
 from datasets.schemas.fields import Field
 
@@ -120,4 +120,4 @@ def _check(body: Any, fields: Sequence[Field]) -> None:
     try:
         language.parse(body, fields)
     except errors.InvalidQuery as invalid:
-        raise InvalidQuery(mistakes(invalid)) from invalid
+        raise InvalidQuery(details_of(invalid)) from invalid

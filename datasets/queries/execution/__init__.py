@@ -1,1 +1,1 @@
-"""Answer queries: choose files, write SQL, run it in DuckDB, and check its result."""
+"""Answer queries: choose files, write SQL, run it in DuckDB, and check the result."""

@@ -1,4 +1,4 @@
-"""DuckDB with access to the files of one snapshot, and to nothing else."""
+"""A DuckDB database that can read the files of one snapshot, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from config.lazy import duckdb
 from config.lazy import pyarrow as pa
-from datasets.queries.errors import Problem, QueryTooLarge, QueryTooSlow, ResultOutOfRange
+from datasets.queries.errors import QueryProblem, QueryTooLarge, QueryTooSlow, ResultOutOfRange
 from datasets.queries.execution import sql
 from datasets.queries.execution.snapshot import Snapshot
 from datasets.queries.query import Column
@@ -21,11 +21,11 @@ _INTERRUPT_SECONDS = 0.05  # between two interrupts
 
 @contextmanager
 def connection(snapshot: Snapshot, memory_bytes: int, threads: int, seconds: float | None) -> Iterator[Any]:
-    """Yield a connection to an empty database in memory. After `seconds`, its statement is interrupted."""
+    """Yield a connection to an empty database in memory. Interrupt its statements after `seconds`."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_bytes}B",
         "threads": threads,
-        "temp_directory": "",  # a query that needs more memory fails, and does not fill a disk
+        "temp_directory": "",  # a query that needs more memory fails, instead of writing to the disk
         "preserve_insertion_order": False,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -47,7 +47,7 @@ def connection(snapshot: Snapshot, memory_bytes: int, threads: int, seconds: flo
 
 
 def _interrupt(database: Any, seconds: float | None, ended: Event) -> None:
-    """Interrupt the statements of a connection after a time, again and again: one may begin between two interrupts."""
+    """Interrupt a connection's statements after a time. Repeat it: a statement may begin after an interrupt."""
     is_over = ended.wait(seconds)
     while not is_over:
         database.interrupt()
@@ -55,7 +55,7 @@ def _interrupt(database: Any, seconds: float | None, ended: Event) -> None:
 
 
 def _confine(database: Any, snapshot: Snapshot) -> None:
-    """Take away the access to files and to the network, except to the snapshot's files, and lock the settings."""
+    """Deny access to the network and to all files but the snapshot's, and lock the settings."""
     if snapshot.has_plain_paths:
         paths = ", ".join(sql.literal(path) for path in snapshot.paths())
         database.execute(f"SET allowed_paths = [{paths}]")
@@ -76,7 +76,7 @@ def _translated() -> Iterator[None]:
     except (duckdb.OutOfRangeException, duckdb.ConversionException) as failure:
         detail = "A sum, or another aggregate, is too large for its type. Select fewer rows."
         raise ResultOutOfRange(
-            [Problem("select", "aggregates within their types", "a larger value", detail)]
+            [QueryProblem("select", "aggregates within their types", "a larger value", detail)]
         ) from failure
     except (duckdb.IOException, duckdb.PermissionException, duckdb.InvalidInputException, pa.ArrowException) as failure:
         raise RecordsUnreadable(f"The storage: records cannot be read: {_first_line(failure)}") from failure
@@ -87,10 +87,9 @@ def _first_line(failure: Exception) -> str:
 
 
 def attach(database: Any, snapshot: Snapshot, columns: Iterable[Column]) -> None:
-    """Make the rows of the snapshot's files a table of the database, with these columns. Others are left out.
+    """Create the view `records` of the rows in the snapshot's files. It has only the given columns.
 
-    A column that a file does not have, because its field was declared later, is null. Call it again before each
-    statement.
+    A column is null in the files that were written before its field was declared. Call this before each statement.
     """
     wanted = {column.name: column for column in columns}
     if not snapshot.files:
@@ -103,9 +102,10 @@ def attach(database: Any, snapshot: Snapshot, columns: Iterable[Column]) -> None
 
 
 def _through_arrow(database: Any, snapshot: Snapshot, wanted: Iterable[str]) -> Any:
-    """Return the relation of files in an object store, which Arrow reads through delta-rs.
+    """Return a relation of the files, which Arrow reads through delta-rs.
 
-    For them, DuckDB would need an extension from the network. The limits on what is read ahead keep memory small.
+    DuckDB cannot open them itself: for an object store, it would need an extension from the network. Arrow reads only
+    little ahead, so that it needs little memory.
     """
     dataset = snapshot.dataset()
     present = [name for name in wanted if name in dataset.schema.names]

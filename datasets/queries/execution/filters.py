@@ -1,6 +1,6 @@
 """The conditions of a query as SQL for `datasets.tables.records`, which streams whole records with DataFusion.
 
-DataFusion has no parameters here. So each value is a text in quotes, which DataFusion then reads as the column's type.
+DataFusion takes no parameters there. So each value is a quoted text, which the SQL casts to the column's type.
 """
 
 from __future__ import annotations
@@ -12,11 +12,20 @@ from datasets.queries.execution import sql
 from datasets.queries.execution.results import arrow_type
 from datasets.queries.query import Column, Condition, Query, Value
 
+_TYPES = {
+    **dict.fromkeys(("string", "enum", "uuid"), "Utf8"),
+    "number": "Float64",
+    "integer": "Int64",
+    "boolean": "Boolean",
+    "date": "Date32",
+    "timestamp": 'Timestamp(Microsecond, Some("UTC"))',
+}
+
 
 def terms(query: Query, present: Collection[str]) -> tuple[str, ...]:
-    """Return SQL terms, all of which are true for exactly the records that the query finds.
+    """Return SQL terms. The query finds exactly the records for which all of them are true.
 
-    `present` are the table's columns. One that it does not have yet, as its field was declared later, is null.
+    `present` has the names of the table's columns. A declared column that the table does not have yet is null.
     """
     timestamp = Column("timestamp", "timestamp")
     limits = [Condition(timestamp, ">=", (query.start,)), Condition(timestamp, "<=", (query.end,))]
@@ -31,7 +40,7 @@ def _term(condition: Condition, present: Collection[str]) -> str:
 
 
 def _literal(column: Column, value: Value) -> str:
-    """Return a value as a text in quotes, and the type that it has."""
+    """Return a value as a quoted text with a cast to the column's type."""
     kind = column.type.removesuffix("[]")
     return f"arrow_cast({sql.literal(_text(value))}, '{_TYPES.get(kind) or _decimal(kind)}')"
 
@@ -42,16 +51,6 @@ def _text(value: Value) -> str:
     if isinstance(value, datetime | date):
         return value.isoformat()
     return repr(value) if isinstance(value, float) else str(value)
-
-
-_TYPES = {
-    **dict.fromkeys(("string", "enum", "uuid"), "Utf8"),
-    "number": "Float64",
-    "integer": "Int64",
-    "boolean": "Boolean",
-    "date": "Date32",
-    "timestamp": 'Timestamp(Microsecond, Some("UTC"))',
-}
 
 
 def _decimal(kind: str) -> str:

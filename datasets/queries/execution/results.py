@@ -1,4 +1,4 @@
-"""Check what DuckDB has found, and give its columns the names and types of the result."""
+"""Check the rows that DuckDB returns, and give their columns the names and types of the result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
-from datasets.queries.errors import Problem, ResultOutOfRange
+from datasets.queries.errors import QueryProblem, ResultOutOfRange
 from datasets.queries.query import Output
 from datasets.schemas.derived_types import type_of
 from datasets.schemas.fields import Field
@@ -50,4 +50,4 @@ def _digits(number: Decimal | None) -> int:
 
 def _out_of_range(output: Output, at: str) -> ResultOutOfRange:
     detail = f"A value of “{output.name}” is beyond the range of its type, {output.type}. Select fewer rows."
-    return ResultOutOfRange([Problem(at, f"results of the type {output.type}", "a larger value", detail)])
+    return ResultOutOfRange([QueryProblem(at, f"results of the type {output.type}", "a larger value", detail)])

@@ -1,4 +1,4 @@
-"""One version of a dataset's table, and the files of it that a query has to read."""
+"""One version of a dataset's table, and those of its files that a query must read."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from datasets.tables.storage import ForeignTable, TableGone, storage_options, ta
 if TYPE_CHECKING:  # processes that run queries need no Django
     from datasets.models import Dataset
 
-# Types whose statistics in the log are exact. Other writers cut those of long texts, and ours of decimals are doubles.
+# The log of the table has, for each file, the least and the greatest value of a column. These statistics are exact for
+# these types only: for decimals, ours are doubles, and other writers cut long texts.
 _EXACT = ("number", "integer", "timestamp", "date")
-# Texts up to this length are whole in the statistics of every writer.
-_MAX_TEXT = 30
+_MAX_TEXT = 30  # no writer cuts texts of up to this length
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a dataset's table is. It can be pickled.
+    """Where a dataset's table is.
 
     Attributes:
-        uri: The path or the URL.
+        uri: The table's path or URL.
         options: delta-rs's options for the storage.
         table_id: The ID that the table must have.
-        must_exist: Whether the dataset had a table before.
+        must_exist: Whether the dataset has had a table, so that a missing one is an error.
     """
 
     uri: str
@@ -60,10 +60,10 @@ class Snapshot:
     """A version of a table, and the files that may have rows of a query.
 
     Attributes:
-        uri: The path or the URL of the table.
+        uri: The table's path or URL.
         version: The version, -1 if there is no table.
         files: The files that the query must read.
-        delta: delta-rs's handle, None if there is no table.
+        delta: The table as delta-rs opened it, None if there is no table.
     """
 
     uri: str
@@ -73,7 +73,7 @@ class Snapshot:
 
     @property
     def has_plain_paths(self) -> bool:
-        """Whether the files are in a directory, and its name has nothing that DuckDB would take for a pattern."""
+        """Whether DuckDB can open the files by their paths: in a directory whose name is not a pattern to DuckDB."""
         return storage_is_directory(self.uri) and glob.escape(self.uri) == self.uri
 
     def paths(self) -> list[str]:
@@ -85,7 +85,7 @@ class Snapshot:
         if self.delta is None:
             raise ValueError("There is no table.")
         whole = self.delta.to_pyarrow_dataset()
-        # Without the bounds that delta-rs gives each file, which are less exact than the values.
+        # Leave out the bounds that delta-rs gives each file: they are less exact than the values.
         fragments = [whole.format.make_fragment(file.path, whole.filesystem) for file in self.files]
         return pyarrow_dataset.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
 
@@ -117,7 +117,7 @@ def _check_owner(location: Location, delta: deltalake.DeltaTable) -> None:
 
 
 def _files(delta: deltalake.DeltaTable, query: Query) -> Iterator[File]:
-    """Yield the files whose statistics do not exclude rows of the query."""
+    """Yield the files that may have rows of the query, according to their statistics."""
     actions = pa.table(delta.get_add_actions(flatten=True))
     if not actions.num_rows:
         return
@@ -137,9 +137,9 @@ def _files(delta: deltalake.DeltaTable, query: Query) -> Iterator[File]:
 
 
 def _sorted(actions: pa.Table, query: Query) -> pa.Table:
-    """Return the files with those first that probably have the first rows of the result. DuckDB then skips the others.
+    """Sort the files so that those with the first rows of the result come first, according to their statistics.
 
-    If DuckDB met the rows of a large table from the last to the first, it would keep each for a while.
+    DuckDB can then skip the others. In the opposite order, it would keep each row of a large table for a while.
     """
     first = query.order_by[0] if query.is_plain else None
     if first is None or first.by.column is None:
@@ -151,21 +151,21 @@ def _sorted(actions: pa.Table, query: Query) -> pa.Table:
 
 
 def narrowed(snapshot: Snapshot, query: Query) -> Snapshot:
-    """Return the same version with the files for a query that has more conditions."""
+    """Return the same version with fewer files, for a query that has more conditions."""
     if snapshot.delta is None:
         return snapshot
     return replace(snapshot, files=tuple(_files(snapshot.delta, query)))
 
 
 def _is_cut(column: pa.Array) -> pa.Array:
-    """Return which statistics are texts that the writer may have cut."""
+    """Return for each statistic whether it is a text that the writer may have cut."""
     if not pa.types.is_string(column.type):
         return pa.array([False] * len(column))
     return pc.fill_null(pc.greater(pc.utf8_length(column), _MAX_TEXT), False)
 
 
 def _bounds(query: Query) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the name of a column, and the least and the greatest value that a row of the query has in it, or None."""
+    """Yield columns with the least and the greatest value that the query's rows may have there. None is no bound."""
     yield "timestamp", query.start, query.end
     for condition in query.where:
         if condition.column.kind in (*_EXACT, "string", "enum"):

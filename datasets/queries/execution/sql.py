@@ -1,4 +1,4 @@
-"""Turn a query into SQL. Each value is a parameter, and each name is a column of the table, in quotes."""
+"""Turn a query into SQL. Each value of the query is a parameter. Each name is a quoted column of the table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from datasets.queries.query import Aggregate, Bucket, Column, Condition, Order, 
 
 TABLE = "records"
 _UTC = "UTC"
-_PUT_BACK = (20, 30, 60, 120)  # minutes by which clocks are put back at midnight
-POSITION = "position"  # the table with one row: the keys of the record after which a page begins
+_TURNED_BACK = (20, 30, 60, 120)  # the minutes by which clocks may be turned back at midnight
+POSITION = "position"  # a table with one row: the sort keys of the record after which the page begins
 _ID = Column("id", "string")
 
 # DuckDB's types of values. Texts, enums and UUIDs are VARCHAR; decimals have their own type.
@@ -22,6 +22,7 @@ _TYPES = {
     "timestamp": "TIMESTAMPTZ",
     "date": "DATE",
 }
+_DIRECTIONS = {False: "ASC", True: "DESC"}  # by whether a key is descending
 _COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
 _FUNCTIONS = {
     "count": "count({})",
@@ -30,10 +31,10 @@ _FUNCTIONS = {
     "avg": "avg({})",
     "min": "min({})",
     "max": "max({})",
-    # interpolates between the two nearest values
+    # quantile_cont interpolates between the two nearest values.
     **{name: f"quantile_cont(CAST({{}} AS DOUBLE), {fraction})" for name, fraction in PERCENTILES.items()},
 }
-# Sums of doubles with compensation: they hardly depend on the order of the rows.
+# Compensated (Kahan) sums of doubles, which hardly depend on the order of the rows.
 _OF_DOUBLES = {"sum": "fsum({})", "avg": "favg({})"}
 
 
@@ -47,13 +48,13 @@ def duckdb_type(type_name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name for SQL."""
+    """Return a name as an SQL identifier."""
     escaped = name.replace('"', '""')
     return f'"{escaped}"'
 
 
 def literal(text: str) -> str:
-    """Return a text for SQL that takes no parameters: the paths of files, and names of columns in a schema."""
+    """Return a text as an SQL literal. Use it only where SQL takes no parameters."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'"
 
@@ -62,14 +63,14 @@ def literal(text: str) -> str:
 
 
 def no_rows(columns: Iterable[Column]) -> str:
-    """Return the statement that makes an empty table."""
+    """Return the statement that creates a view without rows."""
     return f"CREATE OR REPLACE TEMP VIEW {TABLE} AS SELECT {columns_of((), columns)} WHERE false"
 
 
 def rows_of_files(paths: Iterable[str], columns: Iterable[Column]) -> str:
-    """Return the statement that makes a table of Parquet files. A column that a file does not have is null.
+    """Return the statement that creates a view of Parquet files. A column that a file does not have is null.
 
-    Without the schema, DuckDB would read the footers of all files several times.
+    The statement names the schema. Otherwise, DuckDB would read the footers of all files several times.
     """
     files = ", ".join(map(literal, paths))
     schema = ", ".join(map(_in_schema, columns))
@@ -95,22 +96,23 @@ def columns_of(present: Collection[str], columns: Iterable[Column]) -> str:
 
 
 class Statement:
-    """Collects the parameters of one statement."""
+    """Writes the expressions of one statement, and collects its parameters."""
 
     def __init__(self) -> None:
         self.parameters: list[Any] = []
         self._zones: dict[str, str] = {}
-        self._buckets: dict[Bucket, str] = {}  # the same text each time, or DuckDB takes it for another expression
+        # A bucket has the same text each time. Otherwise, DuckDB would not know that it is the same expression.
+        self._buckets: dict[Bucket, str] = {}
 
     def value(self, value: Any, type_name: str) -> str:
-        """Return the placeholder of a value of a type of the schema language."""
+        """Add a parameter, and return its placeholder with a cast to a type of the schema language."""
         self.parameters.append(value)
         return f"CAST(${len(self.parameters)} AS {duckdb_type(type_name)})"
 
     # -- expressions
 
     def output(self, output: Output) -> str:
-        """Return the expression of a column of the result."""
+        """Return the expression of an output. A bucket is a moment or a local time, see `_bucket`."""
         match output:
             case Bucket():
                 if output not in self._buckets:
@@ -128,11 +130,11 @@ class Statement:
         return (_OF_DOUBLES if is_double else _FUNCTIONS)[aggregate.function].format(compared(column))
 
     def key(self, output: Output) -> str:
-        """Return the expression that rows are grouped or sorted by."""
+        """Return the expression by which rows are grouped or sorted."""
         return self.output(output) if isinstance(output, Bucket | Aggregate) else compared(output.column)
 
     def selected(self, output: Output, *, is_plain: bool) -> str:
-        """Return the expression of a column of the result: of records if `is_plain`, else of groups."""
+        """Return the expression of a result column: in a result of records if `is_plain`, else in one of groups."""
         if isinstance(output, Bucket) and not _is_moment(output):
             return self._moment(output)
         found = self.output(output) if is_plain else self.key(output)
@@ -143,15 +145,16 @@ class Statement:
     def _moment(self, bucket: Bucket) -> str:
         """Return the first moment of a bucket whose key is a local time.
 
-        DuckDB turns it back, because Python may have the time zones of another year. When clocks are put back at
-        midnight, DuckDB finds the second midnight.
+        DuckDB converts the local time, because Python may have the time zones of another year. If clocks are turned
+        back at midnight, there are two midnights, and DuckDB returns the second one. So look for an earlier moment with
+        the same local time.
         """
         start = self.key(bucket)
         if bucket.timezone == _UTC:
             return f"timezone('UTC', {start})"
         zone = self._zone(bucket)
         last = f"timezone({zone}, {start})"
-        earlier = [f"{last} - INTERVAL {minutes} MINUTE" for minutes in _PUT_BACK]
+        earlier = [f"{last} - INTERVAL {minutes} MINUTE" for minutes in _TURNED_BACK]
         same = [f"CASE WHEN timezone({zone}, {each}) = {start} THEN {each} END" for each in earlier]
         return f"least({last}, {', '.join(same)})"  # least ignores nulls
 
@@ -162,13 +165,12 @@ class Statement:
         return self._zones[bucket.timezone]
 
     def _bucket(self, bucket: Bucket) -> str:
-        """Return the start of a bucket.
+        """Return the start of a bucket: a moment if `_is_moment`, else a local time, which `selected` converts.
 
-        In a time zone, a minute or an hour is a moment: when clocks are put back, the same hour of the day comes twice.
-        Any other bucket is a local time, which `selected` turns into a moment.
+        In a time zone with clock changes, a local time may come twice. So minutes and hours must be moments.
         """
         column = quoted(bucket.column.name)
-        if bucket.timezone == _UTC:  # a quarter of the time of the general form
+        if bucket.timezone == _UTC:  # takes a quarter of the time of the general form
             local = f"make_timestamp(epoch_us({column}))"
         else:
             local = f"timezone({self._zone(bucket)}, {column})"
@@ -178,7 +180,12 @@ class Statement:
     # -- conditions
 
     def where(self, query: Query, keys: Sequence[tuple[str, bool]] = ()) -> str:
-        """Return the conditions of a query. With a cursor, `keys` are what it sorts by, and whether descending."""
+        """Return the conditions of a query. With `keys`, rows must also come after the cursor's record.
+
+        Args:
+            query: The query.
+            keys: The expression of each sort key, and whether it is descending.
+        """
         timestamp = quoted("timestamp")
         terms = [
             f"{timestamp} >= {self.value(query.start, 'timestamp')}",
@@ -196,7 +203,7 @@ class Statement:
 
 
 def comparable(condition: Condition) -> list[Value]:
-    """Return the values of a condition as `term` compares them. UUIDs are compared in lower case."""
+    """Return the values of a condition as `term` compares them: UUIDs in lower case, others unchanged."""
     is_uuid = condition.column.type.removesuffix("[]") == "uuid"
     return [each.lower() if is_uuid and isinstance(each, str) else each for each in condition.values]
 
@@ -221,7 +228,7 @@ def term(condition: Condition, values: Sequence[str], *, contains: str) -> str:
 
 
 def compared(column: Column) -> str:
-    """Return a column for a comparison. UUIDs are compared in lower case."""
+    """Return the expression of a column in a comparison: UUIDs in lower case, others unchanged."""
     name = quoted(column.name)
     return f"lower({name})" if column.kind == "uuid" else name
 
@@ -249,7 +256,7 @@ def _sorted_by(statement: Statement, orders: Sequence[Order], *, is_plain: bool)
 
 
 def position(query: Query) -> tuple[str, list[Any]]:
-    """Return the statement, and its parameters, that finds the sort keys of the record that the cursor names."""
+    """Return the statement that puts the sort keys of the cursor's record into POSITION, and its parameters."""
     statement = Statement()
     keys = _sorted_by(statement, query.order_by, is_plain=True)
     named = ", ".join(f"{key} AS k{number}" for number, (key, _) in enumerate(keys))
@@ -259,7 +266,7 @@ def position(query: Query) -> tuple[str, list[Any]]:
 
 
 def boundary(query: Query) -> tuple[str, list[Any]]:
-    """Return the statement, and its parameters, for the first sort key of the last row that `result` could need."""
+    """Return the statement that finds the first sort key of the last row that `result` needs, and its parameters."""
     statement = Statement()
     keys = _sorted_by(statement, query.order_by, is_plain=True)
     key, descending = keys[0]
@@ -271,9 +278,10 @@ def boundary(query: Query) -> tuple[str, list[Any]]:
 
 
 def result(query: Query) -> tuple[str, list[Any]]:
-    """Return the statement, and its parameters, for the rows: one more than the limit, to see whether there are more.
+    """Return the statement that selects the rows of the result, and its parameters.
 
-    The columns are called c0, c1, ... For a selection of records, the last one is the record's ID.
+    It selects one row more than the limit, which shows whether there are more. The columns are called c0, c1, …. If the
+    rows are records, there is one more column with the record's ID.
     """
     statement = Statement()
     outputs = [statement.selected(each, is_plain=query.is_plain) for each in query.select]
@@ -287,9 +295,6 @@ def result(query: Query) -> tuple[str, list[Any]]:
     if keys:
         sql += f" ORDER BY {', '.join(f'{key} {_DIRECTIONS[descending]} NULLS LAST' for key, descending in keys)}"
     return f"{sql} LIMIT {query.limit + 1:d}", statement.parameters
-
-
-_DIRECTIONS = {False: "ASC", True: "DESC"}
 
 
 def used_columns(query: Query) -> Iterator[Column]:

@@ -15,26 +15,27 @@ from datasets.schemas.fields import Field
 DEFAULT_RANGE = timedelta(days=7)
 _FIRST = datetime.min.replace(tzinfo=UTC)
 MAX_CONDITIONS = 50
-MAX_VALUES = 1000  # of `in` and `not_in`
+MAX_VALUES = 1000  # in the array of `in` or `not_in`
 
 
 def read_range(given: Any, problems: Problems, now: datetime) -> tuple[datetime, datetime]:
-    """Return the first and the last timestamp of a query. What is not given is the last 7 days."""
+    """Return the first and the last timestamp of a query. The default is the last 7 days."""
     before = problems.count
-    said = {} if given is MISSING else problems.members("range", given, ("from", "to")) or {}
-    end = _moment(said, "to", problems) or now
-    start = _moment(said, "from", problems) or max(end, _FIRST + DEFAULT_RANGE) - DEFAULT_RANGE
+    members = {} if given is MISSING else problems.members("range", given, ("from", "to")) or {}
+    end = _moment(members, "to", problems) or now
+    start = _moment(members, "from", problems) or max(end, _FIRST + DEFAULT_RANGE) - DEFAULT_RANGE
     if start > end and problems.count == before:
-        detail = "“from” is later than “to”." if "to" in said else "“from” lies in the future, and “to” is not given."
-        problems.add("range.from", "a time that is not after range.to", said.get("from", MISSING), detail)
+        is_given = "to" in members
+        detail = "“from” is later than “to”." if is_given else "“from” lies in the future, and “to” is not given."
+        problems.add("range.from", "a time that is not after range.to", members.get("from", MISSING), detail)
     return start, end
 
 
-def _moment(said: Mapping[str, Any], name: str, problems: Problems) -> datetime | None:
-    if name not in said:
+def _moment(members: Mapping[str, Any], name: str, problems: Problems) -> datetime | None:
+    if name not in members:
         return None
     reader = Reader(Column("timestamp", "timestamp"), None)
-    found = _value(f"range.{name}", said[name], reader, problems)
+    found = _value(f"range.{name}", members[name], reader, problems)
     return found if isinstance(found, datetime) else None
 
 
@@ -47,7 +48,7 @@ def _value(at: str, given: Any, reader: Reader, problems: Problems) -> Value | N
 
 
 class Conditions:
-    """Reads the conditions of a query of one dataset."""
+    """Reads the conditions of a query."""
 
     def __init__(self, columns: Mapping[str, Column], fields: Sequence[Field], problems: Problems) -> None:
         self._columns = columns
@@ -62,20 +63,20 @@ class Conditions:
         return tuple(each for each in found if each is not None)
 
     def _condition(self, at: str, given: Any) -> Condition | None:
-        said = self._problems.members(at, given, ("field", "op", "value"))
-        if said is None:
+        members = self._problems.members(at, given, ("field", "op", "value"))
+        if members is None:
             return None
         allowed = [name for name, column in self._columns.items() if operators(column)]
-        name = self._problems.choice(inside(at, "field"), said.get("field", MISSING), allowed, "field")
+        name = self._problems.choice(inside(at, "field"), members.get("field", MISSING), allowed, "field")
         if name is None:
             return None
         column = self._columns[name]
         op = self._problems.choice(
-            inside(at, "op"), said.get("op", MISSING), operators(column), f"operator for “{name}” ({column.type})"
+            inside(at, "op"), members.get("op", MISSING), operators(column), f"operator for “{name}” ({column.type})"
         )
         if op is None:
             return None
-        values = self._values(inside(at, "value"), said.get("value", MISSING), column, op)
+        values = self._values(inside(at, "value"), members.get("value", MISSING), column, op)
         return None if values is None else Condition(column, op, values)
 
     def _values(self, at: str, given: Any, column: Column, op: str) -> tuple[Value, ...] | None:
@@ -88,8 +89,8 @@ class Conditions:
             self._problems.add(at, reader.expected, given, f"“{op}” needs a value.")
             return None
         if op in ("in", "not_in"):
-            several = self._problems.items(at, given, MAX_VALUES, least=1)
-            found = [_value(each_at, each, reader, self._problems) for each_at, each in several]
+            items = self._problems.items(at, given, MAX_VALUES, minimum=1)
+            found = [_value(item_at, item, reader, self._problems) for item_at, item in items]
         else:
             found = [_value(at, given, reader, self._problems)]
         return tuple(each for each in found if each is not None)

@@ -1,7 +1,7 @@
-"""Cursors, with which a client reads a plain selection page by page.
+"""Cursors, with which a client reads a query without groups and aggregates page by page.
 
-A cursor names the last record of a page. The next page begins after this record, in the order of the query. So it does
-not matter which files hold the records, and a page neither skips nor repeats one, even if the table was compacted.
+A cursor has the ID of the last record of a page. The next page begins after this record, in the order of the query. So
+no record is skipped or repeated, even if a compaction has moved the records to other files.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from datasets.queries.parsing.problems import Problems
 from datasets.queries.query import Query
 
 _MAX_CHARACTERS = 500
-# What a query says about its rows. The limit may change from page to page.
-_BINDING = ("range", "select", "where", "groupBy", "orderBy")
+# The members that must be the same on each page. Only the limit may change.
+_SAME_ON_EACH_PAGE = ("range", "select", "where", "groupBy", "orderBy")
 _ID = re.compile(r"[0-9][0-9-]{0,59}", re.ASCII).fullmatch
 _EXPECTED = "the cursor of the answer to the same query"
 
 
 class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """What a cursor holds. It is not secret, and a client that changes it only finds other records of the dataset."""
+    """What a cursor holds. It needs no signature: a client that changes it only gets other records of the dataset."""
 
     digest: str
     start: datetime
@@ -39,25 +39,25 @@ class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def digest(body: Mapping[str, Any]) -> str:
-    """Return what tells a query from others, whatever its limit and its cursor."""
-    said = [body.get(name) for name in _BINDING]
+    """Return a hash of a query without its limit and cursor. It is empty if the query is wrong."""
+    members = [body.get(name) for name in _SAME_ON_EACH_PAGE]
     try:
-        text = json.dumps(said, sort_keys=True)
-    except (ValueError, TypeError, RecursionError):  # the query is wrong, and refused
+        text = json.dumps(members, sort_keys=True)
+    except (ValueError, TypeError, RecursionError):  # `language.parse` then refuses the query
         return ""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def write(query: Query, after: str, version: int) -> str:
-    """Return the cursor for the page after a record, which was read from this version of the table."""
+    """Return the cursor for the page after the record `after`. `version` is the table's version that was read."""
     position = _Position(query.digest, query.start, query.end, after, version)
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
 
 
 def read(given: Any, query: Query, problems: Problems) -> Query:
-    """Return a query with the position and the range of a cursor. Note a problem if it is not the query's cursor."""
+    """Return the query with the position and the range of its cursor. Add a problem if this is not its cursor."""
     if not query.is_plain:
-        detail = "Only a selection without groups and aggregates has pages. Leave out “cursor”."
+        detail = "Only a query without groups and aggregates has pages. Leave out “cursor”."
         problems.add("cursor", "nothing", given, detail)
         return query
     position = _decoded(given)
@@ -79,5 +79,5 @@ def _decoded(given: Any) -> _Position | None:
         position = msgspec.json.decode(text, type=_Position)
     except (binascii.Error, ValueError, msgspec.DecodeError):
         return None
-    is_whole = position.start.tzinfo and position.end.tzinfo and _ID(position.after) and position.version >= 0
-    return position if is_whole else None
+    is_valid = position.start.tzinfo and position.end.tzinfo and _ID(position.after) and position.version >= 0
+    return position if is_valid else None

@@ -23,26 +23,26 @@ def timezones() -> frozenset[str]:
 
 
 class Outputs:
-    """Reads the columns of the result of a query of one dataset."""
+    """Reads the columns of a query's result. Call `select`, `group_by` and `order_by` in this order."""
 
     def __init__(self, columns: Mapping[str, Column], problems: Problems) -> None:
         self._columns = columns
         self._problems = problems
-        self._is_right = True  # whether no mistake was found so far in `select` and `groupBy`
+        self._is_right = True  # whether `select` and `groupBy` have no problem so far
 
     # -- select
 
     def select(self, given: Any) -> tuple[Output, ...]:
-        """Return the columns of the result. Without `select`, this is a count."""
+        """Return the columns of the result. The default is a count."""
         if given is MISSING:
             return (Aggregate("count", "count", None),)
         found: dict[str, Output] = {}
         before = self._problems.count
-        for at, each in self._problems.items("select", given, MAX_SELECTED, least=1):
+        for at, each in self._problems.items("select", given, MAX_SELECTED, minimum=1):
             output = self._output(at, each)
             if output is not None and output.name in found:
-                detail = f"Two columns of the result are called “{output.name}”. Name one with “as”."
-                self._problems.add(inside(at, "as"), "a name that is there once", output.name, detail)
+                detail = f"Two columns of the result are called “{output.name}”. Give one another name with “as”."
+                self._problems.add(inside(at, "as"), "a name that no other column has", output.name, detail)
             elif output is not None:
                 found[output.name] = output
         self._is_right = self._problems.count == before
@@ -53,50 +53,50 @@ class Outputs:
             return self._aggregate(at, given)
         if isinstance(given, Mapping) and "bucket" in given:
             return self._bucket(at, given)
-        said = self._problems.members(at, given, ("field", "as", "aggregate", "bucket"))
-        if said is None:
+        members = self._problems.members(at, given, ("field", "as", "aggregate", "bucket"))
+        if members is None:
             return None
-        column = self._column(inside(at, "field"), said.get("field", MISSING), tuple(self._columns))
-        name = self._name(at, said, column.name if column else "field")
+        column = self._column(inside(at, "field"), members.get("field", MISSING), tuple(self._columns))
+        name = self._name(at, members, column.name if column else "field")
         return Plain(name, column) if column and name else None
 
     def _aggregate(self, at: str, given: Any) -> Aggregate | None:
-        said = self._problems.members(at, given, ("aggregate", "field", "as")) or {}
-        function = self._problems.choice(inside(at, "aggregate"), said["aggregate"], AGGREGATES, "aggregate")
+        members = self._problems.members(at, given, ("aggregate", "field", "as")) or {}
+        function = self._problems.choice(inside(at, "aggregate"), members["aggregate"], AGGREGATES, "aggregate")
         if function is None:
             return None
-        if function == "count" and "field" not in said:
-            name = self._name(at, said, function)
+        if function == "count" and "field" not in members:
+            name = self._name(at, members, function)
             return Aggregate(name, function, None) if name else None
         allowed = [name for name, column in self._columns.items() if column.kind in AGGREGATES[function]]
-        column = self._column(inside(at, "field"), said.get("field", MISSING), allowed, f"field for “{function}”")
-        name = self._name(at, said, f"{function}_{column.name}"[:63] if column else function)
+        column = self._column(inside(at, "field"), members.get("field", MISSING), allowed, f"field for “{function}”")
+        name = self._name(at, members, f"{function}_{column.name}"[:63] if column else function)
         return Aggregate(name, function, column) if column and name else None
 
     def _bucket(self, at: str, given: Any) -> Bucket | None:
-        said = self._problems.members(at, given, ("bucket", "field", "as", "timezone")) or {}
-        unit = self._problems.choice(inside(at, "bucket"), said["bucket"], BUCKETS, "bucket")
+        members = self._problems.members(at, given, ("bucket", "field", "as", "timezone")) or {}
+        unit = self._problems.choice(inside(at, "bucket"), members["bucket"], BUCKETS, "bucket")
         times = [name for name, column in self._columns.items() if column.kind == "timestamp"]
-        column = self._column(inside(at, "field"), said.get("field", MISSING), times, "field for a bucket")
-        zone = said.get("timezone", "UTC")
+        column = self._column(inside(at, "field"), members.get("field", MISSING), times, "field for a bucket")
+        zone = members.get("timezone", "UTC")
         if not isinstance(zone, str) or zone not in timezones():
             detail = "The time zone is not known. Use a name of the IANA database, like Europe/Bucharest."
             self._problems.add(inside(at, "timezone"), "name of an IANA time zone", zone, detail)
             return None
-        name = self._name(at, said, unit or "bucket")
+        name = self._name(at, members, unit or "bucket")
         return Bucket(name, column, unit, zone) if unit and column and name else None
 
     def _column(self, at: str, given: Any, allowed: Sequence[str], what: str = "field") -> Column | None:
         name = self._problems.choice(at, given, allowed, what)
         return self._columns[name] if name else None
 
-    def _name(self, at: str, said: Mapping[str, Any], default: str) -> str | None:
-        return self._problems.name(inside(at, "as"), said["as"]) if "as" in said else default
+    def _name(self, at: str, members: Mapping[str, Any], default: str) -> str | None:
+        return self._problems.name(inside(at, "as"), members["as"]) if "as" in members else default
 
     # -- groupBy
 
     def group_by(self, given: Any, select: Sequence[Output]) -> tuple[Plain | Bucket, ...]:
-        """Return what rows are grouped by. A name means a bucket of `select`, or else a column."""
+        """Return the buckets and columns by which rows are grouped. If a name fits both, it means the bucket."""
         buckets = {each.name: each for each in select if isinstance(each, Bucket)}
         columns = {name: column for name, column in self._columns.items() if column.kind in COMPARABLE}
         found: dict[str, Plain | Bucket] = {}
@@ -105,7 +105,7 @@ class Outputs:
             for at, each in self._problems.items("groupBy", given, MAX_GROUPS):
                 name = self._reference(at, each, {**buckets, **columns}, "field")
                 if name in found:
-                    self._problems.add(at, "a name that is there once", each, f"“{name}” is there twice.")
+                    self._problems.add(at, "a name that is not listed yet", each, f"“{name}” is listed twice.")
                 elif name is not None:
                     found[name] = buckets.get(name) or Plain(name, columns[name])
         if self._problems.count == before:
@@ -114,13 +114,16 @@ class Outputs:
         return tuple(found.values())
 
     def _reference(self, at: str, given: Any, known: Collection[str], what: str) -> str | None:
-        """Return a name of another part of the query. If that part is wrong, it may only therefore lack the name."""
+        """Return a name that another part of the query must have. Add a problem if it does not have the name.
+
+        If that other part is wrong, add no problem: its own problem may be why the name is unknown.
+        """
         if isinstance(given, str) and given not in known and not self._is_right:
             return None
         return self._problems.choice(at, given, known, what)
 
     def _check_grouped(self, select: Sequence[Output], grouped: Mapping[str, Plain | Bucket]) -> None:
-        """Check that each selected column and bucket has one value in a group."""
+        """Check that each selected column and bucket has one value per group."""
         has_groups = bool(grouped) or any(isinstance(each, Aggregate) for each in select)
         columns = {each.column.name for each in grouped.values() if isinstance(each, Plain)}
         for number, each in enumerate(select):
@@ -137,7 +140,7 @@ class Outputs:
     def order_by(
         self, given: Any, select: Sequence[Output], group_by: Sequence[Plain | Bucket], *, is_plain: bool
     ) -> tuple[Order, ...]:
-        """Return what the result is sorted by: what the query says, and then what makes the order complete."""
+        """Return the sort keys: those that the query names, and then those that give groups a complete order."""
         others = [Plain(name, column) for name, column in self._columns.items()] if is_plain else group_by
         known = {each.name: each for each in (*others, *select) if _is_sortable(each)}
         found: dict[str, Order] = {}
@@ -145,8 +148,8 @@ class Outputs:
             for at, each in self._problems.items("orderBy", given, MAX_ORDERS):
                 order = self._order(at, each, known)
                 if order and order.by.name in found:
-                    detail = f"“{order.by.name}” is there twice."
-                    self._problems.add(inside(at, "field"), "a name that is there once", order.by.name, detail)
+                    detail = f"“{order.by.name}” is listed twice."
+                    self._problems.add(inside(at, "field"), "a name that is not listed yet", order.by.name, detail)
                 elif order:
                     found[order.by.name] = order
         if is_plain:
@@ -156,12 +159,12 @@ class Outputs:
         return (*found.values(), *rest)
 
     def _order(self, at: str, given: Any, known: Mapping[str, Output]) -> Order | None:
-        said = self._problems.members(at, given, ("field", "direction"))
-        if said is None:
+        members = self._problems.members(at, given, ("field", "direction"))
+        if members is None:
             return None
-        name = self._reference(inside(at, "field"), said.get("field", MISSING), known, "field to sort by")
+        name = self._reference(inside(at, "field"), members.get("field", MISSING), known, "field to sort by")
         direction = self._problems.choice(
-            inside(at, "direction"), said.get("direction", "asc"), ("asc", "desc"), "direction"
+            inside(at, "direction"), members.get("direction", "asc"), ("asc", "desc"), "direction"
         )
         return Order(known[name], direction == "desc") if name and direction else None
 

@@ -1,4 +1,4 @@
-"""Collect the mistakes of a query, and read the simple parts of its JSON."""
+"""Collect the problems of a query, and read the simple parts of its JSON."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from datasets.queries.errors import InvalidQuery, Problem
+from datasets.queries.errors import InvalidQuery, QueryProblem
 from datasets.queries.parsing.values import as_received
 from datasets.schemas.fields import shown
 
 _MAX_PROBLEMS = 20
 _MAX_LISTED = 300  # characters of a list of names in an error
 MISSING: Any = object()
-# What a name of a result's column is made of, like that of a field.
+# The name of a result column has the form of a field name.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
 
 
 class Problems:
-    """The mistakes that were found so far."""
+    """Collects the problems of a query."""
 
     def __init__(self) -> None:
-        self._found: list[Problem] = []
+        self._found: list[QueryProblem] = []
 
     def add(self, at: str, expected: str, received: Any, detail: str) -> None:
-        """Note a mistake. `received` is a value from JSON, or MISSING."""
+        """Add a problem. `received` is a value from JSON, or MISSING."""
         if len(self._found) < _MAX_PROBLEMS:
             text = "nothing" if received is MISSING else as_received(received)
-            self._found.append(Problem(at, expected, text, detail))
+            self._found.append(QueryProblem(at, expected, text, detail))
 
     @property
     def count(self) -> int:
-        """How many mistakes were found."""
+        """The number of problems so far."""
         return len(self._found)
 
     def raise_if_any(self) -> None:
-        """Raise InvalidQuery if a mistake was found."""
+        """Raise InvalidQuery if there are problems."""
         if self._found:
             raise InvalidQuery(self._found)
 
     def members(self, at: str, given: Any, known: Collection[str]) -> Mapping[str, Any] | None:
-        """Return an object after checking the names of its members, or None if it is not an object."""
+        """Return an object, or None if the value is not one. Add a problem for each member with an unknown name."""
         if not isinstance(given, Mapping):
             where = f"“{at}”" if at else "A query"
             self.add(at, "object", given, f"{where} must be an object.")
@@ -51,28 +51,28 @@ class Problems:
                 self.add(inside(at, str(name)), f"one of {', '.join(known)}", given[name], detail)
         return given
 
-    def items(self, at: str, given: Any, most: int, *, least: int = 0) -> Iterator[tuple[str, Any]]:
-        """Yield the path and the value of each element of an array. Yield nothing if it is not a right array."""
-        expected = f"array of {least} to {most} elements"
+    def items(self, at: str, given: Any, maximum: int, *, minimum: int = 0) -> Iterator[tuple[str, Any]]:
+        """Yield the path and the value of each element of an array. If it is wrong, yield nothing and add a problem."""
+        expected = f"array of {minimum} to {maximum} elements"
         if not isinstance(given, list):
             self.add(at, expected, given, f"“{at}” must be an array.")
-        elif not least <= len(given) <= most:
-            detail = f"“{at}” has {len(given)} elements. It may have {least} to {most}."
+        elif not minimum <= len(given) <= maximum:
+            detail = f"“{at}” has {len(given)} elements. It may have {minimum} to {maximum}."
             self.add(at, expected, given, detail)
         else:
             yield from ((f"{at}[{number}]", each) for number, each in enumerate(given))
 
     def choice(self, at: str, given: Any, choices: Iterable[str], what: str) -> str | None:
-        """Return a text if it is one of the choices. `what` names it in a sentence, like `operator`."""
+        """Return a text if it is one of the choices, else None. `what` names it in the problem, like `operator`."""
         known = tuple(choices)
         if isinstance(given, str) and given in known:
             return given
-        received = "is missing" if given is MISSING else "is not known here"
-        self.add(at, f"one of {listed(known)}", given, f"The {what} {received}. Use one of: {listed(known)}.")
+        fault = "is missing" if given is MISSING else "is not known here"
+        self.add(at, f"one of {listed(known)}", given, f"The {what} {fault}. Use one of: {listed(known)}.")
         return None
 
     def name(self, at: str, given: Any) -> str | None:
-        """Return a name for a column of the result if it may be one."""
+        """Return the name of a result column, or None if it is invalid."""
         if isinstance(given, str) and _NAME(given):
             return given
         detail = "A name has at most 63 letters, digits and _, and does not start with a digit."

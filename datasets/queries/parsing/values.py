@@ -18,14 +18,13 @@ from datasets.schemas.derived_types import type_of
 from datasets.schemas.field_types import FieldType
 from datasets.schemas.fields import Field, shown
 
-MAX_SHOWN = 100
 MAX_CHARACTERS = 10_000  # of a text in a condition
 
 
 def read_json(text: bytes) -> Any:
     """Return a JSON text as Python values, with the spelling of each number that has a fraction or an exponent.
 
-    `language.parse` also accepts floats, but then a decimal has at most the 17 digits of a double.
+    `language.parse` also accepts floats. A decimal that was read as a float has at most 17 exact digits.
 
     Raises:
         NotJson: The text is not JSON.
@@ -34,7 +33,7 @@ def read_json(text: bytes) -> Any:
 
 
 def as_received(value: Any) -> str:
-    """Return a value from JSON for an error: its JSON text, or only its type if it has parts."""
+    """Return how an error shows a value from JSON: its JSON text, or `array` or `object`."""
     if isinstance(value, Mapping | list):
         return "array" if isinstance(value, list) else "object"
     if isinstance(value, NumberText):
@@ -46,41 +45,41 @@ def as_received(value: Any) -> str:
 
 
 class Reader:
-    """Reads the values that one column is compared with."""
+    """Reads the values with which a condition compares a column."""
 
     def __init__(self, column: Column, field: Field | None) -> None:
         """`field` is the column's declaration, None for a system column."""
         kind = column.type.removesuffix("[]")
-        # Limits and patterns do not count: a value outside them is still of the type, and older rows may have it.
+        # Ignore limits and patterns: older rows may have values outside them.
         self._field_type = type_of(Field("", kind, values=field.values if field else ()))
         self._kind = kind.partition("(")[0]
 
     @property
     def expected(self) -> str:
-        """What a value must be, as errors of records say it."""
+        """What a value must be, in the words that errors of records use."""
         return self._field_type.expected
 
     def read(self, value: Any) -> Value | None:
-        """Return a value from JSON as Python has it, or None if it is not of the type."""
+        """Return the Python value of a value from JSON, or None if it is not of the column's type."""
         text = _json(value)
         return _decoded(self._kind, self._field_type, text) if text and self._field_type.accepts(text) else None
 
     def why_not(self, value: Any) -> str | None:
-        """Return what is wrong with a value that `read` has not taken, if there is more to say than the type."""
+        """Return why `read` has refused a value, or None if `expected` says it all."""
         if isinstance(value, str) and self._kind == "string":
-            return _why_no_text(value)
+            return _why_not_text(value)
         text = _json(value)
         return self._field_type.why_not(text) if text else None
 
 
-def _why_no_text(text: str) -> str | None:
+def _why_not_text(text: str) -> str | None:
     if len(text) > MAX_CHARACTERS:
         return f"A text in a condition has at most {MAX_CHARACTERS:,} characters. This one has {len(text):,}."
     return "The text has half of a surrogate pair, which is not a character."
 
 
 def _json(value: Any) -> bytes:
-    """Return a scalar value as JSON text. It is empty if this is not possible, or for a text that is too long."""
+    """Return a scalar as JSON text. Return an empty text for any other value, and for a text that is too long."""
     if isinstance(value, NumberText):
         return value.encode()
     if isinstance(value, Mapping | list) or value is None:

@@ -18,7 +18,7 @@ CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 ARROW = "application/vnd.apache.arrow.stream"
 
-# Headers of the answer that describe the result. Only JSON has a place for this in its body.
+# The headers of the answer that describe the result. Only the JSON format has this in its body, too.
 HEADERS = (
     "Query-Rows",
     "Query-Truncated",
@@ -86,7 +86,7 @@ def _arrow(result: Result) -> Iterator[bytes]:
 
 
 def _batches(result: Result) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in small batches, and at least one batch, with which CSV writes its line of names."""
+    """Return the rows in small batches. Without rows, return an empty batch: CSV still needs the line of names."""
     batches = result.rows.to_batches(max_chunksize=_ROWS_AT_ONCE)
     return iter(batches or [pa.RecordBatch.from_pylist([], schema=result.rows.schema)])
 
@@ -96,7 +96,7 @@ def _rows(result: Result, batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     raw = [column.name for column in result.columns if column.type in _RAW_JSON]
     for row in exports.rows(batch):
         for name in raw:
-            if row[name] is not None:  # in JSON, raw line breaks occur only between values
+            if row[name] is not None:  # raw line breaks can become spaces: JSON has them only between values
                 row[name] = msgspec.Raw(row[name].replace("\n", " ").replace("\r", " ").encode())
         yield row
 

@@ -1,8 +1,8 @@
-"""What a web process and its query processes say to each other, over a pair of connected sockets.
+"""The messages between a web process and a query process, which a pair of connected sockets carries.
 
-The query process says `READY` when it has started. For a query, the web process writes a job to a file and sends the
-file's descriptor. The query process replaces the job by the result, and sends its outcome. Both are JSON, because
-MessagePack cannot hold the limits of decimals.
+The query process sends `READY` when it has started. For a query, the web process writes a job to a file and sends the
+file's descriptor. The query process replaces the job in the file by the result, and sends its outcome. Job and outcome
+are JSON, because MessagePack cannot hold the limits of decimals.
 """
 
 import socket
@@ -29,7 +29,7 @@ class Job(msgspec.Struct, frozen=True):
         location: Where the table is.
         media_type: The format of the result.
         memory: How many bytes of memory the query may take.
-        max_characters: The length to which long values of the result are cut. None: they are whole.
+        max_characters: The length to which long values of the result are cut. None if they are not cut.
     """
 
     query: bytes
@@ -50,7 +50,7 @@ class Failure(Enum):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a query has ended.
+    """How a query ended.
 
     Attributes:
         failure: None if the file has the result.
@@ -63,8 +63,8 @@ class Outcome(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
 
 
-def mistakes(invalid: InvalidQuery) -> dict[str, Any]:
-    """Return what a client reads about a wrong query: the first mistake, and all of them in `errors`."""
+def details_of(invalid: InvalidQuery) -> dict[str, Any]:
+    """Return what a client reads about a wrong query: its first problem, and all problems in `errors`."""
     problems = [problem.as_json() for problem in invalid.problems]
     return {**problems[0], "errors": problems}
 

@@ -1,7 +1,7 @@
-"""Places that queries hold: some for each project, and one for each processor that queries may use.
+"""Limit how many queries run at once: each query holds a place of its project, and a place for a processor.
 
-A place is a locked file in DATA_DIR/queries. The kernel unlocks it when the process that holds it ends, even if it is
-killed. So no place is lost, and all web processes of a machine count together.
+A place is a locked file in DATA_DIR/queries. So the limits hold for all web processes of a machine together. The kernel
+unlocks the file when the process that holds it ends, even if it is killed. So no place is lost.
 """
 
 import fcntl
@@ -15,8 +15,8 @@ from django.conf import settings
 def processors() -> set[int]:
     """Return the processors that queries may use: all but one, which they leave to ingest.
 
-    A query gives way to other processes, but not to the kernel's own threads. Without a free processor, each write to
-    the disk would wait for them. Systems that cannot tell processors apart return numbers.
+    A query gives way to other processes, but not to the kernel's own threads, which write to the disk. Without a free
+    processor, each write would wait for queries. On a system without processor affinity, only the number counts.
     """
     known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     return set(known[1:] or known)
@@ -26,7 +26,7 @@ class Place:
     """A place that is taken until `release`."""
 
     def __init__(self, descriptor: int) -> None:
-        # Also releases the place if an error loses the object.
+        # The finalizer also releases a place that was never released, when Python deletes the object.
         self.release = weakref.finalize(self, os.close, descriptor)
 
 

@@ -1,8 +1,8 @@
-"""The processes that run queries, as a web process sees them.
+"""The query processes of a web process: it starts, watches and ends them.
 
-A query may take much time and memory, so it runs in a process of its own, with the lowest priority. The web process
-watches it and kills it at a limit. A process is started when it is needed, serves one query after the other, and is
-ended when it has had nothing to do for a minute. So a service without queries has none.
+A query may take much time and memory, so it runs in another process, which has the lowest priority. The web process
+kills it at a limit. It starts a process when a query needs one, lets it run one query after the other, and ends it
+after a minute without queries. So a service without queries has no query process.
 """
 
 import os
@@ -27,13 +27,13 @@ from datasets.queries.processes.messages import READY, Job, Outcome, receive_out
 
 _START_SECONDS = 30.0
 _IDLE_SECONDS = 60.0
-_LOOK_SECONDS = 0.01  # how often the web process looks at a running query
-_LINE_SECONDS = 0.05  # how often a waiting query looks for a free processor
+_WATCH_SECONDS = 0.01  # how often the web process looks at a running query
+_RETRY_SECONDS = 0.05  # how often a waiting query looks for a free processor
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class QueryCanceled(Refused):
-    """The client has disconnected, and reads no answer."""
+    """The client has disconnected, so nothing reads the answer."""
 
     code = "canceled"  # for metrics
 
@@ -42,11 +42,11 @@ class QueryCanceled(Refused):
 
 
 class NoProcessor(Exception):
-    """Other queries have used all processors of the machine for the time limit of a query."""
+    """Other queries have used all processors for as long as a query may take."""
 
 
 class ProcessEnded(Exception):
-    """The query process has ended, or has not started in time."""
+    """The query process has ended, or did not start in time."""
 
 
 class QueryProcess:
@@ -85,7 +85,7 @@ class QueryProcess:
             QueryTooSlow: The query has reached the time limit.
             QueryTooLarge: The query has reached the memory limit.
             QueryCanceled: `is_canceled` has returned True.
-            ProcessEnded: The process has ended, because someone has killed it, or by a defect.
+            ProcessEnded: The process was killed, or a defect has ended it.
         """
         limit = settings.QUERY_TIMEOUT_SECONDS
         try:
@@ -98,9 +98,16 @@ class QueryProcess:
     def _wait(
         self, seconds: float, is_canceled: Callable[[], bool], too_late: type[Exception], memory: int | None = None
     ) -> None:
-        """Wait until the process has sent something, or has ended."""
+        """Wait until the process has sent something, or has ended.
+
+        Args:
+            seconds: How long to wait.
+            is_canceled: Returns whether the client has disconnected.
+            too_late: The exception to raise after `seconds`.
+            memory: The bytes of memory at which to raise QueryTooLarge. None is no limit.
+        """
         deadline = time.monotonic() + seconds
-        while not self._poll.poll(_LOOK_SECONDS * 1000):
+        while not self._poll.poll(_WATCH_SECONDS * 1000):
             if is_canceled():
                 raise QueryCanceled
             if time.monotonic() > deadline:
@@ -109,7 +116,7 @@ class QueryProcess:
                 raise QueryTooLarge
 
     def growth(self) -> int:
-        """Return the bytes of memory that the process has taken since its start. Return 0 on systems without /proc."""
+        """Return by how many bytes the memory of the process has grown since its start. Always 0 without /proc."""
         return self._memory() - self._memory_at_start
 
     def _memory(self) -> int:
@@ -117,7 +124,7 @@ class QueryProcess:
             fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         except OSError:
             return 0
-        return (int(fields[1]) - int(fields[2])) * _PAGE_BYTES  # without files that are mapped
+        return (int(fields[1]) - int(fields[2])) * _PAGE_BYTES  # resident memory without mapped files
 
     def is_alive(self) -> bool:
         """Return whether the process runs."""
@@ -165,7 +172,7 @@ class Pool:
         return None
 
     def _put_back(self, process: QueryProcess, job: Job) -> None:
-        """Keep a process for the next query, unless it has kept much of the memory of this one."""
+        """Keep a process for the next query, unless it still holds much of the memory that this query took."""
         if process.growth() > job.memory // 4:
             process.end()
             return
@@ -215,7 +222,7 @@ def _processor(is_canceled: Callable[[], bool]) -> Iterator[None]:
             raise QueryCanceled
         if time.monotonic() > deadline:
             raise NoProcessor
-        time.sleep(_LINE_SECONDS)
+        time.sleep(_RETRY_SECONDS)
     try:
         yield
     finally:

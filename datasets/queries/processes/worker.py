@@ -26,7 +26,7 @@ def serve(connection: socket.socket) -> None:
 
 
 def yield_to_others() -> None:
-    """Let every other process have the processor first, and let the kernel kill this one first if memory runs out."""
+    """Give this process the lowest priority, and let the kernel kill it first if memory runs out."""
     os.nice(19)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -19,7 +19,7 @@ from django.http import QueryDict
 from datasets.models import Dataset
 from datasets.queries import language
 from datasets.queries.columns import COMPARABLE, NULL_OPERATORS, fields_of, operators, queryable
-from datasets.queries.errors import InvalidQuery, Problem
+from datasets.queries.errors import InvalidQuery, QueryProblem
 from datasets.queries.execution import filters
 from datasets.queries.parsing.values import read_json
 from datasets.queries.query import Column, Query
@@ -227,7 +227,7 @@ class Search:
                 self._note(problem, inputs, readable)
         return None
 
-    def _note(self, problem: Problem, inputs: Mapping[str, str], readable: Sequence[ConditionForm]) -> None:
+    def _note(self, problem: QueryProblem, inputs: Mapping[str, str], readable: Sequence[ConditionForm]) -> None:
         """Note a problem at the input that it is about."""
         where = re.match(r"where\[(\d+)\](?:\.(field|op|value))?", problem.at)
         if where and int(where[1]) < len(readable):

@@ -7,7 +7,7 @@ from django.test import Client
 from datasets import services
 from datasets.models import Project
 from datasets.queries import figures
-from datasets.queries.figures import SlowQuery
+from datasets.queries.figures import EndedQuery
 from tests.conftest import Api
 from tests.datasets.api.queries.conftest import Queries
 from tests.support.servers.outages import redis_away
@@ -47,13 +47,13 @@ def test_the_start_page_shows_slow_queries(
 
 
 def test_a_quick_query_is_not_shown(queries: Queries, shop: Project) -> None:
-    figures.note(shop.pk, SlowQuery(at=0, dataset_id=1, seconds=0.5, who="alice"))
+    figures.note(shop.pk, EndedQuery(at=0, dataset_id=1, seconds=0.5, who="alice"))
     assert figures.slow([shop.pk]) == {shop.pk: []}
 
 
 def test_only_the_latest_slow_queries_are_kept(queries: Queries, shop: Project) -> None:
     for number in range(15):
-        figures.note(shop.pk, SlowQuery(at=2**42 + number, dataset_id=number, seconds=3.0, who="alice"))
+        figures.note(shop.pk, EndedQuery(at=2**42 + number, dataset_id=number, seconds=3.0, who="alice"))
     assert [each.dataset_id for each in figures.slow([shop.pk])[shop.pk]] == list(range(14, 4, -1))
 
 
