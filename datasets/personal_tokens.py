@@ -33,14 +33,14 @@ def issue(token: PersonalAccessToken) -> str:
 def create(
     *, user: User, name: str, scope: str = PersonalAccessToken.Scope.WRITE, expires_at: datetime | None = None
 ) -> tuple[PersonalAccessToken, str]:
-    """Return a new token of a user, and its secret.
+    """Create a token of a user. Return it and its secret.
 
     Raises:
         ValidationError: The name is invalid, `expires_at` is in the past, or the user may not use tokens.
     """
     if not may_manage(user):
         raise ValidationError(
-            f"{user} is inactive or not staff, so a token could do nothing. Make {user} active staff first."
+            f"{user} is inactive or not staff, so a token would have no rights. Make {user} active staff first."
         )
     if expires_at is not None and expires_at <= clock.now():
         raise ValidationError(f"{expires_at:%Y-%m-%d %H:%M} UTC is in the past. Choose a later time.")
@@ -50,7 +50,7 @@ def create(
 
 
 def in_force() -> QuerySet[PersonalAccessToken]:
-    """Return the tokens that are neither revoked nor expired, of users who are active."""
+    """Return the tokens of active users that are neither revoked nor expired."""
     unexpired = Q(expires_at=None) | Q(expires_at__gt=clock.now())
     return PersonalAccessToken.objects.filter(unexpired, revoked_at=None, user__is_active=True)
 
@@ -66,12 +66,12 @@ def find(secret: str) -> PersonalAccessToken | None:
 
 
 def revoke(tokens: Sequence[PersonalAccessToken]) -> None:
-    """Revoke tokens: the next request with them is refused. The time of an earlier revocation stays."""
+    """Revoke tokens: the next request with them is refused. Tokens that are revoked already keep their time."""
     PersonalAccessToken.objects.filter(pk__in=[token.pk for token in tokens], revoked_at=None).update(
         revoked_at=clock.now()
     )
 
 
 def digest_of(secret: str) -> str:
-    """Return what the database keeps of a secret."""
+    """Return the digest that the database keeps of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""The management API at /api/: ordinary DRF over the services that the admin uses. A user's token opens it."""
+"""The management API at /api/: ordinary DRF, with the services that the admin uses and personal access tokens."""

@@ -1,4 +1,4 @@
-"""Find the user who sends a request, and the scope, by its personal access token."""
+"""Authenticate a request by its personal access token, and check the token's scope."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from datasets.api.errors import InsufficientScope, InvalidToken, MissingToken, P
 from datasets.contracts.keys import PERSONAL_PREFIX
 from datasets.models import PersonalAccessToken
 
-_DOTS_IN_AN_API_KEY = 2  # it is a JSON Web Token
+_DOTS_IN_AN_API_KEY = 2  # an API key is a JSON Web Token, which has three parts
 
 
 class FailedTokens(SimpleRateThrottle):
@@ -25,6 +25,7 @@ class FailedTokens(SimpleRateThrottle):
     """
 
     def get_rate(self) -> str:
+        """Return nothing: `parse_rate` takes the limit from the settings."""
         return ""
 
     def parse_rate(self, rate: str | None) -> tuple[int, int]:
@@ -41,7 +42,7 @@ class FailedTokens(SimpleRateThrottle):
 
 
 class PersonalTokenAuthentication(BaseAuthentication):
-    """Takes the token from `Authorization: Bearer`. Sessions and cookies do not count here."""
+    """Takes the token from `Authorization: Bearer`, and ignores sessions and cookies."""
 
     def authenticate(self, request: Request) -> tuple[User, PersonalAccessToken]:
         scheme, _, secret = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")

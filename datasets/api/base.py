@@ -63,12 +63,16 @@ class Pages(CursorPagination):
         """Return the limit. Raises InvalidRequest if it is not between 1 and the maximum."""
         given = request.query_params.get("limit", str(self.page_size))
         if not _POSITION(given) or not 1 <= int(given) <= self.max_page_size:
-            raise InvalidRequest({"errors": [{"field": "limit", "detail": f"Send 1 to {self.max_page_size}."}]})
+            raise InvalidRequest(
+                {"errors": [{"field": "limit", "detail": f"Send a number from 1 to {self.max_page_size}."}]}
+            )
         return int(given)
 
     def decode_cursor(self, request: Request) -> Any:
         """Return the decoded cursor. Raises InvalidRequest if it is not from an answer of this API."""
-        refusal = InvalidRequest({"errors": [{"field": "cursor", "detail": "Follow `next` of an earlier answer."}]})
+        refusal = InvalidRequest(
+            {"errors": [{"field": "cursor", "detail": "Use the path in `next` of an earlier answer."}]}
+        )
         try:
             cursor = super().decode_cursor(request)
         except InvalidCursor as error:
@@ -79,7 +83,7 @@ class Pages(CursorPagination):
 
 
 class ManagementView(GenericAPIView[Any]):
-    """A view that personal access tokens open, and whose errors have the form of the ingest API's."""
+    """A view that needs a personal access token. Its errors have the form of the ingest API's errors."""
 
     authentication_classes = (PersonalTokenAuthentication,)
     permission_classes: Sequence[type[BasePermission]] = (ScopePermission,)
@@ -88,13 +92,13 @@ class ManagementView(GenericAPIView[Any]):
     pagination_class = Pages
     metadata_class = None
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
-    project: Project  # that the path names
-    # What `description` says of this view. For each method, a serializer, or the name of a schema in management.yaml:
+    project: Project  # the project in the path
+    # What `description` says about this view. By method: a serializer, or the name of a schema in management.yaml.
     takes: ClassVar[dict[str, Any]] = {}
     answers: ClassVar[dict[str, str]] = {}
-    queries: ClassVar[dict[str, Any]] = {}
-    has_etag = False
-    post_has_etag = False
+    query_parameters: ClassVar[dict[str, Any]] = {}
+    has_etag = False  # whether a request may have If-Match or If-None-Match
+    post_has_etag = False  # whether the answer to a POST has an ETag
     schema = ManagementSchema()
     secrets: tuple[str, ...] = ()  # members of the answer to a POST that must not be stored
     plural = ""  # the name of a list of this view's objects in the answer
@@ -108,7 +112,7 @@ class ManagementView(GenericAPIView[Any]):
             self.project = self._find_project(kwargs["project_slug"])
         if "HTTP_TRANSFER_ENCODING" in request.META:
             raise LengthRequired
-        body = request._request.body  # raises RequestDataTooBig; later, DRF reads this copy
+        body = request._request.body  # raises RequestDataTooBig. Django keeps the body, and DRF reads it from there.
         if request.method in ("POST", "PATCH") and not body:
             raise InvalidJson({"detail": "The body is empty."})
         encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip()
@@ -135,18 +139,18 @@ class ManagementView(GenericAPIView[Any]):
             raise ProjectNotFound
         return found
 
-    def given(self, kind: type[Serializer[Any]], data: Any = None) -> dict[str, Any]:
-        """Return what the client has sent, checked by a serializer. Raises DRF's ValidationError."""
-        sent: Serializer[Any] = kind(data=self.request.data if data is None else data)
-        sent.is_valid(raise_exception=True)
-        return dict(sent.validated_data)
+    def validated(self, kind: type[Serializer[Any]], data: Any = None) -> dict[str, Any]:
+        """Return the values that the client has sent, after a serializer has checked them. Raises ValidationError."""
+        serializer: Serializer[Any] = kind(data=self.request.data if data is None else data)
+        serializer.is_valid(raise_exception=True)
+        return dict(serializer.validated_data)
 
-    def shown(self, thing: Any) -> dict[str, Any]:
+    def serialized(self, thing: Any) -> dict[str, Any]:
         """Return an object as clients see it."""
         return dict(self.get_serializer(thing).data)
 
     def with_secrets(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the body of a stored answer with the secrets that are not stored."""
+        """Return the body of a stored answer together with its secrets, which are not stored."""
         return body
 
     def page_of(self, queryset: Any) -> Response:
@@ -162,5 +166,5 @@ class ManagementView(GenericAPIView[Any]):
 
 
 def _path_of(url: str) -> str:
-    """Return a URL without scheme and host: behind a proxy, ours may be wrong."""
+    """Return a URL without scheme and host. Behind a proxy, Django may not know the right ones."""
     return "/" + url.split("/", 3)[3]

@@ -1,4 +1,4 @@
-"""What every change has: an entry in the admin's change log, and a check that no other change came first."""
+"""Write changes to the admin's change log, and check by ETag that no other change came first."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ def etag_of(shown: Mapping[str, Any]) -> str:
 
 
 def check_precondition(request: Request, etag: str) -> None:
-    """Compare If-Match and If-None-Match of a change with the present state. Raises PreconditionFailed."""
+    """Raise PreconditionFailed if the present state does not meet the request's If-Match or If-None-Match."""
     if get_conditional_response(request._request, etag=etag) is not None:
         raise PreconditionFailed(headers={"ETag": etag})
 
@@ -60,6 +60,6 @@ def answer_with_etag(request: Request, shown: Mapping[str, Any]) -> Any:
     """Return the answer to a GET, or a 304 if the client has it already. Raises PreconditionFailed."""
     etag = etag_of(shown)
     answer = get_conditional_response(request._request, etag=etag, response=Response(shown, headers={"ETag": etag}))
-    if answer is not None and answer.status_code == 412:  # Django's own answer is an empty page
+    if answer is not None and answer.status_code == 412:  # Django's own answer has no body
         raise PreconditionFailed(headers={"ETag": etag})
     return answer

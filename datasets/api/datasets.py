@@ -30,7 +30,7 @@ class OneDatasetView(ManagementView):
 
         Args:
             dataset_id: The ID in the path. None means the default dataset.
-            lock: Whether others must not change the dataset until this transaction ends.
+            lock: Whether to prevent other changes of the dataset until this transaction ends.
         """
         wanted = self.project.default_dataset_id if dataset_id is None else read_dataset_id(dataset_id)
         if wanted is None:
@@ -58,9 +58,9 @@ class DatasetsView(ManagementView):
     @once
     def post(self, request: Request, project_slug: str) -> Response:
         """Create a dataset. It takes records as soon as it has a schema."""
-        created = services.create_dataset(project=self.project, **self.given(NewDataset))
+        created = services.create_dataset(project=self.project, **self.validated(NewDataset))
         log_addition(self, created)
-        shown = self.shown(datasets_of(self.project).get(pk=created.pk))
+        shown = self.serialized(datasets_of(self.project).get(pk=created.pk))
         return Response(shown, status=201, headers={"ETag": etag_of(shown)})
 
 
@@ -73,15 +73,15 @@ class DatasetView(OneDatasetView):
 
     def get(self, request: Request, project_slug: str, dataset_id: str) -> Any:
         """Show a dataset."""
-        return answer_with_etag(request, self.shown(self.dataset(dataset_id)))
+        return answer_with_etag(request, self.serialized(self.dataset(dataset_id)))
 
     @transaction.atomic
     def patch(self, request: Request, project_slug: str, dataset_id: str) -> Response:
         """Change a dataset."""
         dataset = self.dataset(dataset_id, lock=True)
-        before = self.shown(dataset)
+        before = self.serialized(dataset)
         check_precondition(request, etag_of(before))
-        given = self.given(DatasetChanges)
+        given = self.validated(DatasetChanges)
         is_default = given.pop("is_default", before["is_default"])
         if "archived" in given:
             given["is_archived"] = given.pop("archived")
@@ -92,7 +92,7 @@ class DatasetView(OneDatasetView):
         if is_default != before["is_default"]:
             self.project.default_dataset = dataset if is_default else None
             services.save_project(self.project, changed=["default_dataset"])
-        after = self.shown(datasets_of(self.project).get(pk=dataset.pk))
+        after = self.serialized(datasets_of(self.project).get(pk=dataset.pk))
         if after != before:
             log_change(self, dataset, described(before, after))
         return Response(after, headers={"ETag": etag_of(after)})
@@ -101,10 +101,10 @@ class DatasetView(OneDatasetView):
     def delete(self, request: Request, project_slug: str, dataset_id: str) -> Response:
         """Archive a dataset: it takes no more records, and its table stays."""
         dataset = self.dataset(dataset_id, lock=True)
-        before = self.shown(dataset)
+        before = self.serialized(dataset)
         check_precondition(request, etag_of(before))
         if not dataset.is_archived:
             dataset.is_archived = True
             services.save_dataset(dataset, changed=["is_archived"])
-            log_change(self, dataset, described(before, self.shown(dataset)))
+            log_change(self, dataset, described(before, self.serialized(dataset)))
         return Response(status=204)

@@ -1,4 +1,4 @@
-"""How drf-spectacular describes the views of the management API in OpenAPI."""
+"""Describe the views of the management API in OpenAPI, with drf-spectacular."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from drf_spectacular.utils import Direction
 _TEXT = {"type": "string"}
 _ID = {"type": "integer", "minimum": 1}
 _PATH = {"project_slug": _TEXT, "dataset_id": _ID, "key_id": _ID}
-# The errors of every request, and those of requests that change something: names of responses in the description.
+# By status, the name of a response in management.yaml: the errors of every request, and those that only changes have.
 _ERRORS = {
     "400": "ManagementBadRequest",
     "401": "ManagementUnauthorized",
@@ -20,7 +20,7 @@ _ERRORS = {
     "500": "InternalError",
     "503": "ServiceUnavailable",
 }
-_ERRORS_OF_BODIES = {"408": "BodyTooSlow", "409": "ManagementConflict", "415": "UnsupportedMediaType"}
+_ERRORS_OF_CHANGES = {"408": "BodyTooSlow", "409": "ManagementConflict", "415": "UnsupportedMediaType"}
 _SUCCESS = {"GET": "200", "POST": "201", "PATCH": "200", "DELETE": "204"}
 
 
@@ -30,7 +30,7 @@ def ref(kind: str, name: str) -> dict[str, str]:
 
 
 class ManagementSchema(AutoSchema):
-    """Describes a view by its serializers, and by the attributes `takes`, `answers` and `plural`."""
+    """Describes a view by its serializers, and by attributes of `ManagementView`, such as `takes` and `answers`."""
 
     view: Any
 
@@ -58,7 +58,7 @@ class ManagementSchema(AutoSchema):
         headers = {"GET": (), "POST": ("IdempotencyKey",)}.get(self.method, ())
         found += [ref("parameters", each) for each in headers]
         queries = {"limit": {"type": "integer", "minimum": 1}, "cursor": _TEXT} if self._is_list() else {}
-        queries |= self.view.queries if self.method == "GET" else {}
+        queries |= self.view.query_parameters if self.method == "GET" else {}
         found += [{"name": name, "in": "query", "schema": schema} for name, schema in queries.items()]
         if self.view.has_etag:
             names = ["If-None-Match"] if self.method == "GET" else ["If-Match"]
@@ -78,7 +78,7 @@ class ManagementSchema(AutoSchema):
     def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
         named = dict(_ERRORS)
         if self.method != "GET":
-            named |= _ERRORS_OF_BODIES
+            named |= _ERRORS_OF_CHANGES
             named |= {"412": "PreconditionFailed"} if self.view.has_etag else {}
             named |= {"422": "KeyReused"} if self.method == "POST" else {}
         return self._successes() | {status: ref("responses", name) for status, name in named.items()}
@@ -94,7 +94,7 @@ class ManagementSchema(AutoSchema):
             "content": {"application/json": {"schema": self._answer()}},
         }
         found = {status: answer}
-        if self.method == "POST" and self.view.has_etag:  # a schema version is not always a new one
+        if self.method == "POST" and self.view.has_etag:  # a schema: only the first version is answered with 201
             found["200"] = answer
         if self.method == "GET" and self.view.has_etag:
             found["304"] = {"description": "Not modified", "headers": headers}

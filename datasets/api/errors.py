@@ -1,4 +1,4 @@
-"""The errors of the management API, and how exceptions of Django and DRF become errors of our form."""
+"""The errors of the management API. Exceptions of Django and DRF are converted to errors of our form."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -35,7 +35,7 @@ class InvalidToken(ApiError):
 
 
 class ProjectKeyUsed(ApiError):
-    """The token belongs to a project, but a person's token is needed."""
+    """The client sent a project's API key. It needs a personal access token."""
 
     status, code = 403, "project_api_key"
     error = "Use a personal access token, not a project API key"
@@ -55,7 +55,7 @@ class NotAllowed(ApiError):
 
 
 class TooManyFailedTokens(ApiError):
-    """This address has sent too many tokens that are not valid."""
+    """This address has sent too many invalid tokens."""
 
     status, code, error = 429, "too_many_failed_tokens", "Too many failed tokens"
 
@@ -88,13 +88,13 @@ class LengthRequired(ApiError):
 
 
 class InvalidRequest(ApiError):
-    """A value in the body or the query is wrong. `errors` names each field and what is wrong with it."""
+    """A value in the body or in the URL's query string is wrong. `errors` names each field and its problem."""
 
     status, code, error = 400, "invalid_request", "Invalid request"
 
 
 class SlugConflict(ApiError):
-    """The slug is taken. For a project, the other one may be of a stranger, so the answer does not name it."""
+    """The slug is taken. The answer does not say by which project: it may be one that the user may not see."""
 
     status, code, error = 409, "slug_conflict", "Slug cannot be used"
 
@@ -106,35 +106,35 @@ class IncompatibleSchema(ApiError):
 
 
 class PreconditionFailed(ApiError):
-    """If-Match names another state than the present one: somebody else has changed it."""
+    """The object is no longer in the state that If-Match names: another request has changed it."""
 
     status, code, error = 412, "precondition_failed", "Precondition failed"
 
 
 class ServiceUnavailable(ApiError):
-    """Redis, the database or the storage does not answer, or too many requests wait. Nothing was changed."""
+    """Redis, the database or the storage does not answer, or too many requests are waiting. Nothing was changed."""
 
     status, code, error = 503, "service_unavailable", "Service unavailable"
     headers = _RETRY
 
 
 _TAKEN = ("unique", "unique_together")  # the codes of Django's checks of uniqueness
-_AWAY = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
+_OUTAGES = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
 
 
 def exception_handler(raised: Exception, context: Mapping[str, Any]) -> JsonResponse:
-    """Return the answer for an exception of a view. It has the form of the ingest API's errors."""
+    """Return the answer to a request whose view has raised an exception."""
     return errors.exception_handler(_as_ours(raised), context)
 
 
 def _as_ours(raised: Exception) -> Exception:
-    """Return an exception of Django, DRF or a service as one of our errors, or as it is."""
+    """Convert an exception of Django, DRF or a service to one of our errors. Return any other exception unchanged."""
     match raised:
         case drf.ValidationError(detail=detail):
             return InvalidRequest({"errors": _problems(detail)})
         case ValidationError():
             return _refused(raised)
-        case IntegrityError():  # another request has just taken the name
+        case IntegrityError():  # another request has just taken the slug
             return SlugConflict()
         case drf.UnsupportedMediaType():
             return errors.UnsupportedMediaType({"expected": "application/json"})
@@ -146,11 +146,11 @@ def _as_ours(raised: Exception) -> Exception:
             return errors.NotFound()
         case Refused():
             return ServiceUnavailable({"detail": str(raised)})
-    return ServiceUnavailable() if isinstance(raised, _AWAY) else raised
+    return ServiceUnavailable() if isinstance(raised, _OUTAGES) else raised
 
 
 def _refused(raised: ValidationError) -> ApiError:
-    """Return what a model or a service has found wrong."""
+    """Return the error for the problems that a model or a service has found."""
     by_field = raised.error_dict if hasattr(raised, "error_dict") else {"": raised.error_list}
     if any(each.code in _TAKEN for found in by_field.values() for each in found):
         return SlugConflict()
@@ -167,7 +167,7 @@ def _refused(raised: ValidationError) -> ApiError:
 
 
 def _problems(detail: Any) -> list[dict[str, str]]:
-    """Return what DRF's serializers have found wrong, as a list."""
+    """Return the problems that a DRF serializer has found, as a list."""
     if isinstance(detail, Mapping):
         return [_problem(str(name), str(text)) for name, texts in detail.items() for text in texts]
     return [_problem("", str(text)) for text in detail]

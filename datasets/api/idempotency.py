@@ -30,7 +30,7 @@ class _Post(Protocol):
 
 
 def once(post: Callable[..., Response]) -> _Post:
-    """Make a view's `post` one transaction, which happens only once for an Idempotency-Key."""
+    """Run a view's `post` in one transaction, and only once for each Idempotency-Key."""
 
     @wraps(post)
     def posted(view: Any, request: Request, **kwargs: str) -> Response:
@@ -43,8 +43,8 @@ def once(post: Callable[..., Response]) -> _Post:
                 return _replayed(view, answer)
             response = post(view, request, **kwargs)
             answer.status = response.status_code
-            said = {name: value for name, value in response.data.items() if name not in view.secrets}
-            answer.body = JSONRenderer().render(said).decode()
+            stored = {name: value for name, value in response.data.items() if name not in view.secrets}
+            answer.body = JSONRenderer().render(stored).decode()
             answer.save(update_fields=("status", "body"))
             return response
 
@@ -52,14 +52,14 @@ def once(post: Callable[..., Response]) -> _Post:
 
 
 def _replayed(view: ManagementView, answer: ManagementAnswer) -> Response:
-    """Return the first answer again. Its ETag is that of the state that it shows, which may have changed since."""
-    said = json.loads(answer.body)
-    headers = {"Idempotent-Replayed": "true"} | ({"ETag": etag_of(said)} if view.post_has_etag else {})
-    return Response(view.with_secrets(said), status=answer.status, headers=headers)
+    """Return the first answer again. Its ETag belongs to the state in this answer, even if that has changed since."""
+    body = json.loads(answer.body)
+    headers = {"Idempotent-Replayed": "true"} | ({"ETag": etag_of(body)} if view.post_has_etag else {})
+    return Response(view.with_secrets(body), status=answer.status, headers=headers)
 
 
 def _reserve(view: ManagementView, request: Request, key: str) -> tuple[ManagementAnswer, bool]:
-    """Return the answer for a key, and whether this request is the first with it. Raises KeyReused."""
+    """Return the row for a key's answer, and whether this request is the first one with the key. Raises KeyReused."""
     oldest = clock.now() - timedelta(seconds=settings.IDEMPOTENCY_TTL_SECONDS)
     ManagementAnswer.objects.filter(created_at__lt=oldest).delete()
     body = request._request.body

@@ -33,9 +33,9 @@ class KeysView(ManagementView):
     @once
     def post(self, request: Request, project_slug: str) -> Response:
         """Issue an API key. Only this answer has its token."""
-        key = services.create_key(project=self.project, **self.given(NewKey))
+        key = services.create_key(project=self.project, **self.validated(NewKey))
         log_addition(self, key, "Issued.")
-        return Response(self.with_secrets(self.shown(key)), status=201)
+        return Response(self.with_secrets(self.serialized(key)), status=201)
 
     def with_secrets(self, body: dict[str, Any]) -> dict[str, Any]:
         """Add the token, which is not stored."""
@@ -52,9 +52,9 @@ class KeyView(ManagementView):
     def patch(self, request: Request, project_slug: str, key_id: str) -> Response:
         """Change an API key: its name, and the origins and the limit of a browser key."""
         key = self._key(key_id)
-        before, given = self.shown(key), self.given(KeyChanges)
+        before, given = self.serialized(key), self.validated(KeyChanges)
         services.change_key(key, **given)
-        after = self.shown(key)
+        after = self.serialized(key)
         if after != before:
             log_change(self, key, described(before, after))
         return Response(after)

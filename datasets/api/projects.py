@@ -30,6 +30,6 @@ class ProjectsView(ManagementView):
         """Create a project. Its owner is the token's user."""
         if not may_create_projects(self.user):
             raise NotAllowed({"detail": "You need the permission to add projects. Ask a superuser for it."})
-        project = services.create_project(owner=self.user, **self.given(NewProject))
+        project = services.create_project(owner=self.user, **self.validated(NewProject))
         log_addition(self, project)
-        return Response(self.shown(project), status=201)
+        return Response(self.serialized(project), status=201)

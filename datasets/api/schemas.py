@@ -11,7 +11,7 @@ from datasets.api.changes import answer_with_etag, check_precondition, etag_of, 
 from datasets.api.datasets import OneDatasetView
 from datasets.api.errors import IncompatibleSchema, InvalidRequest
 from datasets.api.idempotency import once
-from datasets.api.serializers import Given, Moment, SchemaVersionSerializer
+from datasets.api.serializers import SchemaVersionSerializer, StrictDateTimeField, StrictSerializer
 from datasets.contracts.contract import DatasetNotFound
 from datasets.models import SchemaVersion
 from datasets.schemas.changes import in_short, successor_problems
@@ -19,10 +19,10 @@ from datasets.schemas.declarations import check_size, parse_fields
 from datasets.schemas.fields import Field
 
 
-class NewSchema(Given):
-    """The members that may stand beside `fields`."""
+class NewSchema(StrictSerializer):
+    """The members of the body beside `fields`."""
 
-    previous_valid_until = Moment(required=False, allow_null=True)
+    previous_valid_until = StrictDateTimeField(required=False, allow_null=True)
 
 
 class SchemaView(OneDatasetView):
@@ -31,7 +31,7 @@ class SchemaView(OneDatasetView):
     serializer_class = SchemaVersionSerializer
     takes: ClassVar[dict[str, Any]] = {"POST": "NewSchema"}
     answers: ClassVar[dict[str, str]] = {"GET": "SchemaAnswer", "POST": "SchemaAnswer"}
-    queries: ClassVar[dict[str, Any]] = {"version": {"type": "integer", "minimum": 1}}
+    query_parameters: ClassVar[dict[str, Any]] = {"version": {"type": "integer", "minimum": 1}}
     has_etag = post_has_etag = True
 
     def get(self, request: Request, project_slug: str, dataset_id: str | None = None) -> Any:
@@ -52,7 +52,7 @@ class SchemaView(OneDatasetView):
         before = versions[-1] if versions else None
         check_precondition(request, etag_of(self._answer(before)))
         declared, others = _parts(request.data)
-        until = self.given(NewSchema, others).get("previous_valid_until")
+        until = self.validated(NewSchema, others).get("previous_valid_until")
         earlier = [version.field_list() for version in versions]
         fields = parse_fields(declared, {field.name for version in earlier for field in version})
         _check_table(earlier, fields, with_grace=until is not None)
@@ -66,7 +66,7 @@ class SchemaView(OneDatasetView):
     def _answer(self, version: SchemaVersion | None) -> dict[str, Any]:
         if version is None:
             return {"schema": None, "status": "pending_schema"}
-        return {"schema": self.shown(version), "status": "active"}
+        return {"schema": self.serialized(version), "status": "active"}
 
 
 class SchemaVersionsView(OneDatasetView):
@@ -93,8 +93,8 @@ def _number(given: str | None) -> int | None:
 def _parts(body: Any) -> tuple[Any, dict[str, Any]]:
     """Return the declared fields of a body, and its other members.
 
-    The body is `{"fields": ...}`, or the fields alone. A field that is called `fields` can only be declared in the
-    first form. An empty list is refused: its author has probably passed records.
+    The body is `{"fields": ...}`, or the fields alone. Only the first form can declare a field that is called `fields`.
+    Return None for an empty list, so that it is refused: the client has probably sent records.
     """
     if not isinstance(body, Mapping) or body.get("fields") == []:
         return None, {}

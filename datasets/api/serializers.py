@@ -20,11 +20,11 @@ from datasets.schemas.date_times import EXAMPLE, Timestamp
 from datasets.schemas.derived_types import type_of
 from datasets.schemas.fields import Field
 
-MAX_INTEGER = 2**31 - 1  # of the database's columns
+MAX_INTEGER = 2**31 - 1  # the database's integer columns hold no more
 _TIMESTAMP = type_of(Field("", "timestamp"))
 
 
-class Text(serializers.CharField):
+class StrictCharField(serializers.CharField):
     """Accepts only a JSON string. DRF's own field also accepts a number."""
 
     def to_internal_value(self, data: Any) -> str:
@@ -33,7 +33,7 @@ class Text(serializers.CharField):
         return super().to_internal_value(data)
 
 
-class Slug(serializers.SlugField):
+class StrictSlugField(serializers.SlugField):
     """Accepts only a JSON string. DRF's own field also accepts a number."""
 
     def to_internal_value(self, data: Any) -> str:
@@ -42,7 +42,7 @@ class Slug(serializers.SlugField):
         return super().to_internal_value(data)
 
 
-class Flag(serializers.BooleanField):
+class StrictBooleanField(serializers.BooleanField):
     """Accepts only true and false. DRF's own field also accepts "yes" and 1."""
 
     def to_internal_value(self, data: Any) -> bool:
@@ -51,7 +51,7 @@ class Flag(serializers.BooleanField):
         return data
 
 
-class Whole(serializers.IntegerField):
+class StrictIntegerField(serializers.IntegerField):
     """Accepts only a JSON number without a fraction. DRF's own field also accepts a string."""
 
     def to_internal_value(self, data: Any) -> int:
@@ -60,8 +60,8 @@ class Whole(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
-class Moment(serializers.DateTimeField):
-    """Accepts only what a record's timestamp may be. DRF's own field also accepts a date, and a time without offset."""
+class StrictDateTimeField(serializers.DateTimeField):
+    """Accepts what a record's timestamp may be. DRF's own field also accepts a date, or a time without an offset."""
 
     def to_internal_value(self, data: Any) -> datetime:
         if not isinstance(data, str):
@@ -74,10 +74,10 @@ class Moment(serializers.DateTimeField):
 
 
 @extend_schema_field({"type": "array", "items": {"type": "string", "format": "uri"}, "maxItems": MAX_ORIGINS})
-class Origins(serializers.ListField):
-    """Accepts a JSON array of origins. The answer has them as browsers write them."""
+class OriginsField(serializers.ListField):
+    """Accepts a JSON array of origins. An answer has them in the form in which browsers send them."""
 
-    child = Text()
+    child = StrictCharField()
 
     def to_internal_value(self, data: Any) -> list[str]:
         if not isinstance(data, list) or not all(isinstance(each, str) for each in data):
@@ -88,8 +88,8 @@ class Origins(serializers.ListField):
             raise serializers.ValidationError(wrong.messages) from None
 
 
-class Given(serializers.Serializer[Any]):
-    """What a client sends. A name that is not a field is an error."""
+class StrictSerializer(serializers.Serializer[Any]):
+    """Reads what a client sends. A member that is not a field is an error."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
@@ -100,46 +100,46 @@ class Given(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-class NewProject(Given):
+class NewProject(StrictSerializer):
     """A project to create."""
 
-    slug = Slug(max_length=100)
-    name = Text(max_length=200, required=False)
+    slug = StrictSlugField(max_length=100)
+    name = StrictCharField(max_length=200, required=False)
 
 
-class NewDataset(Given):
+class NewDataset(StrictSerializer):
     """A dataset to create."""
 
-    name = Text(max_length=200)
-    slug = Slug(max_length=100, required=False)
-    description = Text(allow_blank=True, required=False)
+    name = StrictCharField(max_length=200)
+    slug = StrictSlugField(max_length=100, required=False)
+    description = StrictCharField(allow_blank=True, required=False)
 
 
-class DatasetChanges(Given):
+class DatasetChanges(StrictSerializer):
     """What a client may change of a dataset."""
 
-    name = Text(max_length=200, required=False)
-    slug = Slug(max_length=100, required=False)
-    description = Text(allow_blank=True, required=False)
-    archived = Flag(required=False)
-    is_default = Flag(required=False)
+    name = StrictCharField(max_length=200, required=False)
+    slug = StrictSlugField(max_length=100, required=False)
+    description = StrictCharField(allow_blank=True, required=False)
+    archived = StrictBooleanField(required=False)
+    is_default = StrictBooleanField(required=False)
 
 
-class NewKey(Given):
+class NewKey(StrictSerializer):
     """An API key to issue."""
 
-    name = Text(max_length=200)
-    expires_at = Moment(required=False, allow_null=True)
-    origins = Origins(required=False)
-    records_per_minute = Whole(required=False, min_value=1, max_value=MAX_INTEGER)
+    name = StrictCharField(max_length=200)
+    expires_at = StrictDateTimeField(required=False, allow_null=True)
+    origins = OriginsField(required=False)
+    records_per_minute = StrictIntegerField(required=False, min_value=1, max_value=MAX_INTEGER)
 
 
-class KeyChanges(Given):
+class KeyChanges(StrictSerializer):
     """What a client may change of an API key."""
 
-    name = Text(max_length=200, required=False)
-    origins = Origins(required=False)
-    records_per_minute = Whole(required=False, min_value=1, max_value=MAX_INTEGER)
+    name = StrictCharField(max_length=200, required=False)
+    origins = OriginsField(required=False)
+    records_per_minute = StrictIntegerField(required=False, min_value=1, max_value=MAX_INTEGER)
 
 
 class ProjectSerializer(serializers.ModelSerializer[Project]):
@@ -153,7 +153,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
 
 
 class DatasetSerializer(serializers.ModelSerializer[Dataset]):
-    """A dataset as clients see it. It needs the annotation `has_schema`."""
+    """A dataset as clients see it. It needs the annotation of `datasets_of`."""
 
     status = serializers.SerializerMethodField()
     is_default = serializers.SerializerMethodField()
@@ -163,7 +163,7 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
         fields = ("id", "slug", "name", "description", "status", "is_default", "created_at")
 
     def get_status(self, dataset: Any) -> str:
-        """Return whether the dataset takes records, and why not."""
+        """Return whether the dataset takes records, or why not."""
         if dataset.is_archived:
             return "archived"
         return "active" if dataset.has_schema else "pending_schema"
@@ -190,7 +190,7 @@ class SchemaVersionSerializer(serializers.ModelSerializer[SchemaVersion]):
     def to_representation(self, instance: SchemaVersion) -> dict[str, Any]:
         shown = super().to_representation(instance)
         grace = {} if shown["previous_valid_until"] is None else {"previous_valid_until": shown["previous_valid_until"]}
-        # A serializer cannot have a field that is called `fields`.
+        # A serializer cannot declare a field with the name `fields`.
         named = {"version": shown["version"], "fields": shown["fields_by_name"], "created_at": shown["created_at"]}
         return named | grace
 
@@ -199,7 +199,7 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
     """An API key as clients see it, without its token. Only a browser key has origins and a limit."""
 
     state = serializers.SerializerMethodField()
-    origins = Origins()
+    origins = OriginsField()
     records_per_minute = serializers.SerializerMethodField()
 
     class Meta:
@@ -210,7 +210,7 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
         )
 
     def get_records_per_minute(self, key: ApiKey) -> int | None:
-        """Return how many records the pages with a browser key may send in a minute."""
+        """Return the rate limit of a browser key: how many records its pages may send per minute."""
         return key.records_per_minute if key.is_for_browsers else None
 
     def get_state(self, key: ApiKey) -> str:

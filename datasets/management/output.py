@@ -15,13 +15,13 @@ from rich.text import Text
 
 from config.common.commands import TableConsole, cell
 
-# Characters to read of a value: one more than a table shows, which tells that the value was cut.
-CELL = 201
+# How many characters of a value to read: one more than a table shows, so that `_shown` knows whether to cut it.
+READ_CHARACTERS = 201
 
 
 @contextmanager
 def sink(path: Path | None) -> Iterator[IO[bytes]]:
-    """Open the output. Delete the file if the block fails."""
+    """Open the output: a file, or standard output. Delete the file if the block fails."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -36,7 +36,7 @@ def sink(path: Path | None) -> Iterator[IO[bytes]]:
 
 
 def write_table(rows: Sequence[Mapping[str, object]], binary: IO[bytes], *, nothing: str) -> None:
-    """Print rows as one table, or as one table for each row if it would be too wide. `nothing` says there are none."""
+    """Print rows as one table, or each row as a table if one would be too wide. Without rows, print `nothing`."""
     encoding = sys.stdout.encoding if binary is sys.stdout.buffer else "utf-8"
     out = io.TextIOWrapper(binary, encoding, errors="backslashreplace", write_through=True)
     try:
@@ -67,4 +67,4 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"  # as in JSON
     text = "" if value is None else str(value)
-    return text if len(text) < CELL else f"{text[: CELL - 1]}…"
+    return text if len(text) < READ_CHARACTERS else f"{text[: READ_CHARACTERS - 1]}…"

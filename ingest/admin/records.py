@@ -30,7 +30,7 @@ from datasets.tables.storage import unreadable
 from ingest.admin import tryout
 from ingest.admin.exporting import Export, TooManyExports, progress_key, progress_of
 from ingest.admin.searching import listing
-from ingest.admin.searching.results import Asking
+from ingest.admin.searching.results import SearchRunner
 from ingest.admin.searching.search import Search
 from ingest.models import DatasetRecords, LastSearch, QuarantinedEntry
 from ingest.monitoring import refusals, statistics
@@ -230,7 +230,7 @@ def _found(request: HttpRequest, search: Search) -> dict[str, Any]:
         return context
     if search.query is not None:
         who = f"{request.user}, records page"
-        found = Asking(search, who, request.META.get(IS_GONE, lambda: False)).results()
+        found = SearchRunner(search, who, request.META.get(IS_GONE, lambda: False)).results()
         return context | found.rows | {"problem": found.problem, "found": found}
     try:
         return context | listing.rows(search.dataset, search.selection(), request.GET.get("before", ""))

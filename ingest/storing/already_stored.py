@@ -1,17 +1,17 @@
-"""Find the entries of a queue that are stored already: their records are in the table or in quarantine.
+"""Find the entries of a stream that are stored already: their records are in the table or in quarantine.
 
-An entry above the table's watermark is new, unless it is a replay. Any other entry is looked up, because both are
-possible:
+An entry above the table's watermark is new, unless it is a replay. Any other entry is looked up, because it may be
+stored or not:
 
-- It is stored. The drain that stored it died before the trim, or Redis was restored from an older copy.
-- It is not stored. Redis took its stream ID from a clock that was behind.
+- It is stored if the drain that stored it died before the trim, or if Redis was restored from an older copy.
+- It is not stored if Redis took its stream ID from a clock that was behind.
 
 An entry is recognized by the ID of its first row together with its trace ID. The ID alone is not enough: a Redis that
 was restored from an older copy can give a stream ID a second time.
 
-An entry whose ID belongs to another record gets a new one, and is stored under it. Redis may then be restored from a
-copy in which the entry has its original ID, or a third one. So the commit also writes the entry's original ID and trace
-ID to the table's log. If such a copy is restored, a later drain finds both there and knows that the entry is stored.
+An entry whose ID belongs to another record gets a new ID, and is stored under the new one. Redis may later be restored
+from a copy in which the entry has its original ID, or get a third ID. So the commit also writes the entry's original ID
+and trace ID to the table's log. A later drain finds them there, and knows that the entry is stored.
 
 Two entries with the same original ID and the same trace ID cannot be told apart: the second one counts as stored.
 Redis gives an ID twice only if it lost the first entry. The trace ID is then the same only if the client sent the same
@@ -45,7 +45,7 @@ class Split(NamedTuple):
 
 
 def positions(watermark: int, entries: Sequence[Entry]) -> tuple[int, int]:
-    """Return the lowest and the highest position at which `split` needs to know the entries in quarantine."""
+    """Return the lowest and the highest position of the quarantined entries that `split` needs."""
     return min(watermark + 1, entries[0].position), entries[-1].position
 
 
@@ -57,23 +57,23 @@ def split(
     entries: Sequence[Entry],
     kept: quarantine.TraceIds,
 ) -> Split:
-    """Separate the entries that are not stored yet from the others.
+    """Separate the entries that are not stored yet from those that are.
 
-    An entry whose ID belongs to another record is in neither list: it gets a new ID at the end of the stream.
+    An entry whose ID belongs to another record is in neither list: it moves to the end of the stream, with a new ID.
 
     Args:
         dataset: The dataset of the entries.
-        table: Its table.
+        table: The dataset's table.
         generation: The generation of the queue.
         watermark: The watermark of the table.
         entries: The first entries of the stream, in order.
-        kept: The entries in quarantine, read after the watermark.
+        kept: The trace IDs of quarantined entries. Read them after the watermark.
     """
     new = bisect_right(entries, watermark, key=attrgetter("position"))
     doubtful = [*entries[:new], *(entry for entry in entries[new:] if entry.is_replay)]
     owners = _owners(table, kept, entries, doubtful)
-    places = {(entry.position, entry.origin) for entry in entries} if kept else set()
-    lost = {place for place in kept if place[0] > watermark} - places
+    in_stream = {(entry.position, entry.origin) for entry in entries} if kept else set()
+    lost = {place for place in kept if place[0] > watermark} - in_stream
     found = Split([], [], redis_lost_entries=bool(lost))
     for entry in entries:
         if _is_stored(entry, owners, table, generation):
@@ -88,7 +88,7 @@ def split(
 
 
 def count_records(dataset: Dataset, table: DatasetTable, generation: str, entries: Sequence[Entry]) -> int:
-    """Return how many records of these entries are stored. No entry may be above the table's watermark."""
+    """Return how many records of these entries are stored. All entries must be at or below the table's watermark."""
     ends = entries[0].position, entries[-1].position
     kept = quarantine.trace_ids(generation, {dataset.pk: ends})[dataset.pk]
     owners = _owners(table, kept, entries, entries)
@@ -96,14 +96,14 @@ def count_records(dataset: Dataset, table: DatasetTable, generation: str, entrie
 
 
 def _is_stored(entry: Entry, owners: Mapping[str, set[str]], table: DatasetTable, generation: str) -> bool:
-    """Whether the stored records that have the entry's ID are its own, or it was stored under a new ID.
+    """Return whether an entry is stored, under its own ID or under a new one.
 
-    The table's log is read only if the ID belongs to another record, or if the entry was renumbered.
+    Read the table's log only if the ID belongs to another record, or if the entry was renumbered.
     """
-    of_id = owners.get(entry.stream_id)
-    if of_id and not of_id.isdisjoint((entry.trace_id, quarantine.stored_trace_id(entry))):
+    trace_ids = owners.get(entry.stream_id)
+    if trace_ids and not trace_ids.isdisjoint((entry.trace_id, quarantine.stored_trace_id(entry))):
         return True
-    if (of_id or entry.renumbered_from) and table.exists:
+    if (trace_ids or entry.renumbered_from) and table.exists:
         return table.has_renumbered(generation, entry.first_id, entry.trace_id)
     return False
 
@@ -111,11 +111,11 @@ def _is_stored(entry: Entry, owners: Mapping[str, set[str]], table: DatasetTable
 def _owners(
     table: DatasetTable, kept: Mapping[tuple[int, str], str], entries: Sequence[Entry], doubtful: Sequence[Entry]
 ) -> dict[str, set[str]]:
-    """Return the trace IDs of the stored records that have an entry's ID, by stream ID. Leave out IDs that are free.
+    """Return by stream ID the trace IDs of the stored records with this ID. Leave out IDs that no stored record has.
 
     Args:
         table: The dataset's table. Only the doubtful entries are looked up in it.
-        kept: The trace IDs in quarantine, by position and origin. All entries are looked up in it.
+        kept: The trace IDs of quarantined entries, by position and origin. All entries are looked up in it.
         entries: The entries, in the order of the queue.
         doubtful: The subset of `entries` that may be in the table.
     """

@@ -1,1 +1,1 @@
-"""Queries over HTTP, as a part of the management API."""
+"""Queries over HTTP: a part of the management API."""

@@ -1,4 +1,4 @@
-"""Run a query for a client: hold its project's place, and send what the query process has written."""
+"""Run a query for a client: hold a place of its project, and send the result that a query process has written."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from datasets.queries.processes.places import Place
 
 _PART_BYTES = 256 * 1024
 
-_OTHERS = "Other queries use all processors that are for queries. Wait some seconds, then send this one again."
+_OTHERS = "Other queries use all processors. Wait a few seconds, then send this query again."
 _ENDED = "The process that ran the query has ended. Send the query again."
 _LESS = "Choose a shorter range, select fewer fields, or group by fields with fewer values."
 
@@ -28,9 +28,9 @@ def answer(project_id: int, job: Job, is_canceled: Callable[[], bool]) -> HttpRe
     """Run a query, and return the response with its result.
 
     Raises:
-        InvalidQuery: The query has no result, because a sum is too large, for example.
-        QueryTooSlow: It has reached the time limit.
-        QueryTooLarge: It has reached the memory limit.
+        InvalidQuery: The query has no result: a sum is too large, for example.
+        QueryTooSlow: The query has reached the time limit.
+        QueryTooLarge: The query has reached the memory limit.
         TooManyQueries: The project runs too many queries now, or other queries use all processors.
         ServiceUnavailable: The table cannot be read, or the process has ended.
         QueryCanceled: The client has disconnected.
@@ -38,11 +38,13 @@ def answer(project_id: int, job: Job, is_canceled: Callable[[], bool]) -> HttpRe
     limit = settings.QUERY_CONCURRENCY
     place = places.take(f"project_{project_id}", limit)
     if place is None:
-        detail = f"The project runs {limit} queries already, the maximum. Wait for one of them, then send this again."
+        detail = (
+            f"The project runs {limit} queries already, the maximum. Send this one again when one of them has ended."
+        )
         raise TooManyQueries({"detail": detail, "limit": limit})
     file = tempfile.TemporaryFile(dir=places.folder())  # noqa: SIM115  # the response closes it
     try:
-        with _as_refusals():
+        with _translated():
             outcome = pool.POOL.run(job, file, is_canceled)
         if outcome.failure is not None:
             raise _refusal(outcome)
@@ -54,12 +56,15 @@ def answer(project_id: int, job: Job, is_canceled: Callable[[], bool]) -> HttpRe
 
 
 @contextmanager
-def _as_refusals() -> Iterator[None]:
+def _translated() -> Iterator[None]:
+    """Turn errors of the query processes into errors that clients see."""
     try:
         yield
     except causes.QueryTooSlow as slow:
         limit = settings.QUERY_TIMEOUT_SECONDS
-        raise QueryTooSlow({"detail": f"It was stopped after {limit:g} seconds. {_LESS}", "limit": limit}) from slow
+        raise QueryTooSlow(
+            {"detail": f"The query was stopped after {limit:g} seconds. {_LESS}", "limit": limit}
+        ) from slow
     except causes.QueryTooLarge as large:
         raise _too_large() from large
     except pool.NoProcessor as busy:
@@ -70,11 +75,11 @@ def _as_refusals() -> Iterator[None]:
 
 def _too_large() -> ApiError:
     limit = settings.QUERY_MEMORY_BYTES
-    return QueryTooLarge({"detail": f"It needs more than {limit:,} bytes of memory. {_LESS}", "limit": limit})
+    return QueryTooLarge({"detail": f"The query needs more than {limit:,} bytes of memory. {_LESS}", "limit": limit})
 
 
 def _refusal(outcome: Outcome) -> ApiError:
-    """Return the error for a query that has failed in its process."""
+    """Return the error for an outcome without a result."""
     match outcome.failure:
         case Failure.INVALID:
             return InvalidQuery(outcome.details)
@@ -86,7 +91,7 @@ def _refusal(outcome: Outcome) -> ApiError:
 
 
 def _response(file: IO[bytes], place: Place, job: Job, outcome: Outcome) -> HttpResponseBase:
-    """Return a response that closes the file and releases the place when it is sent."""
+    """Return a response that closes the file and releases the place as soon as it needs neither."""
     size = file.seek(0, 2)
     file.seek(0)
     response: HttpResponseBase
@@ -102,7 +107,7 @@ def _response(file: IO[bytes], place: Place, job: Job, outcome: Outcome) -> Http
 
 
 class _Parts:
-    """The parts of a result. It holds the project's place until it is closed, so that the files stay few."""
+    """Yields the parts of a result. It holds the project's place until it is closed: this limits the open files."""
 
     def __init__(self, file: IO[bytes], place: Place) -> None:
         self._file, self._place = file, place

@@ -1,4 +1,4 @@
-"""How queries are described in OpenAPI."""
+"""Describe queries in OpenAPI."""
 
 from typing import Any
 

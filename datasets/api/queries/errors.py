@@ -1,4 +1,4 @@
-"""Errors of queries that clients see."""
+"""The errors of queries that clients see."""
 
 from config.common.errors import ApiError
 
@@ -6,13 +6,13 @@ _RETRY = {"Retry-After": "1"}
 
 
 class InvalidQuery(ApiError):
-    """The query is wrong. `at` is the path of the first mistake, and `errors` has all of them."""
+    """The query is wrong. `at` is the path of the first problem, and `errors` has all problems."""
 
     status, code, error = 400, "invalid_query", "Invalid query"
 
 
 class NotAcceptable(ApiError):
-    """The header Accept allows none of the formats of a result."""
+    """A result has no format that the header Accept allows."""
 
     status, code, error = 406, "not_acceptable", "Not acceptable"
 

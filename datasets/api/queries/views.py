@@ -28,24 +28,24 @@ from datasets.schemas.fields import Field
 
 
 class ByAccept(DefaultContentNegotiation):
-    """Chooses the renderer by the header Accept, with Django's rules, which know `q`."""
+    """Chooses the format by the header Accept and its weights (`q`), as Django does."""
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the renderer and its media type. Raises NotAcceptable."""
         charsets = ("", "; charset=utf-8", "; charset=UTF-8")
-        spelled = {f"{each.media_type}{charset}": each for each in renderers for charset in charsets}
-        found = request._request.get_preferred_type(list(spelled))
+        by_type = {f"{each.media_type}{charset}": each for each in renderers for charset in charsets}
+        found = request._request.get_preferred_type(list(by_type))
         if not request.META.get("HTTP_ACCEPT", "").strip():
             found = renderers[0].media_type
         if found is None:
             raise NotAcceptable({"expected": ", ".join(each.media_type for each in renderers)})
-        return spelled[found], spelled[found].media_type
+        return by_type[found], by_type[found].media_type
 
 
 class _Result(BaseRenderer):
-    """A format of results. The query process writes it, so there is nothing left to render."""
+    """A format of results. The query process writes it, so DRF has nothing to render."""
 
     def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
         raise NotImplementedError
@@ -76,7 +76,7 @@ class ArrowResult(_Result):
 
 
 class QueryParser(JsonParser):
-    """Reads JSON as strictly, and keeps the spelling of numbers, so that decimals stay exact."""
+    """Reads JSON as strictly as the other views, and keeps the spelling of numbers, so that decimals stay exact."""
 
     parse_float = NumberText
 
@@ -111,12 +111,12 @@ class QueryView(OneDatasetView):
             media_type=request.accepted_renderer.media_type,
             memory=settings.QUERY_MEMORY_BYTES,
         )
-        connections.close_all()  # a query may take long, and needs none
+        connections.close_all()  # a query may take long, and needs no connection to the database
         return answer(self.project.pk, job, request.META.get(IS_GONE, lambda: False))
 
 
 def _check(body: Any, fields: Sequence[Field]) -> None:
-    """Raise InvalidQuery if the body is no query of these fields."""
+    """Raise InvalidQuery if the body is not a valid query of these fields."""
     try:
         language.parse(body, fields)
     except errors.InvalidQuery as invalid:

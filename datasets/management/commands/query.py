@@ -39,7 +39,7 @@ def _operators() -> str:
 _MANUAL = f"""\
 A query is a JSON object. Each of its members is optional:
 
-  range    {{"from": "2026-06-01T00:00:00Z", "to": "2026-06-10T23:59:59Z"}}, limits of `timestamp`, both inclusive.
+  range    {{"from": "2026-06-01T00:00:00Z", "to": "2026-06-10T23:59:59Z"}}, the first and the last `timestamp`.
            Default: the last 7 days.
   select   The columns of the result, an array of:
              {{"field": "country"}}
@@ -105,10 +105,10 @@ class Command(ServiceCommand):
     def _note(self, result: Result, options: dict[str, Any]) -> None:
         """Say on standard error what is not in the rows."""
         if result.truncated:
-            said = f"There are more rows than these {result.rows.num_rows:,}."
+            note = f"There are more rows than these {result.rows.num_rows:,}."
             if result.cursor:
-                said += f' For the next page, add "cursor": "{result.cursor}" to the query.'
-            self.stderr.write(said)
+                note += f' For the next page, add "cursor": "{result.cursor}" to the query.'
+            self.stderr.write(note)
         if options["format"] == "table" and options["verbosity"]:
             stats = result.stats
             read = f"{counted(stats.files_scanned, 'file')} with {counted(stats.bytes_scanned, 'byte')}"
@@ -160,6 +160,6 @@ def _run(dataset: Dataset, query: Query) -> Result:
 
 
 def _refused(invalid: InvalidQuery) -> CommandError:
-    """Return an error with a line for each mistake: where it is, and what the API says about it."""
+    """Return an error with a line for each problem: its path, and its detail as the API gives it."""
     lines = (f"{each.at}: {each.detail}" if each.at else each.detail for each in invalid.problems)
     return CommandError("\n  ".join(("Invalid query", *lines)))

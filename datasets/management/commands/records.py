@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from config.common.commands import ServiceCommand
 from config.common.text import visible_lines
 from config.lazy import pyarrow as pa
-from datasets.management.output import CELL, sink, write_table
+from datasets.management.output import READ_CHARACTERS, sink, write_table
 from datasets.models import Dataset
 from datasets.tables import exports, records
 
@@ -55,7 +55,7 @@ class Command(ServiceCommand):
             raise CommandError("A terminal cannot show parquet. Name a file with -o.")
         if file_format == "table":
             limit = _TABLE_ROWS if limit is None else limit
-            found = records.latest(dataset, limit, max_characters=CELL)
+            found = records.latest(dataset, limit, max_characters=READ_CHARACTERS)
             rows = [row for batch in found.to_batches() for row in exports.rows(batch)] if found is not None else []
             with sink(options["output"]) as out:
                 write_table(rows, out, nothing="Nothing is stored yet.")

@@ -1,1 +1,1 @@
-"""The search on the records page: its forms, the queries that they stand for, and what these have found."""
+"""The search on the records page: its forms, the queries that they describe, and the results."""

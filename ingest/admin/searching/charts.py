@@ -13,17 +13,17 @@ from datasets.queries.columns import BUCKETS
 from ingest.admin.searching import listing
 from ingest.admin.searching.search import Search
 
-_FITTING = 100  # bars that the page chooses itself
+_AUTOMATIC_BARS = 100  # the most bars by time, if the person chooses no unit
 MAX_BARS = 400
-_LENGTHS = dict(zip(BUCKETS, (60, 3600, 86_400, 7 * 86_400, 30 * 86_400), strict=True))  # seconds
-_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # characters of the start of a bar
+_SECONDS = dict(zip(BUCKETS, (60, 3600, 86_400, 7 * 86_400, 30 * 86_400), strict=True))  # seconds
+_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # characters of a bar's time that are shown
 _LABEL_CHARACTERS = 40
-_INK = "#737b8c"  # readable on white and on black
+_TEXT_COLOR = "#737b8c"  # readable on white and on black
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar: its label, its value, and the address of the search for its records, if there is one."""
+    """A bar: its label, its value, and the address of the search for its records, if a search can find them."""
 
     label: str
     value: Any
@@ -36,28 +36,28 @@ class Chart:
 
     Attributes:
         title: What it shows.
-        head: What the labels and the values are.
+        head: The headings of the labels and of the values.
         bars: The bars.
-        notes: What a reader must know about it, a sentence each.
-        lies: Whether the bars lie, so that there is room for long labels.
+        notes: Sentences that a reader needs to understand the chart.
+        is_horizontal: Whether the bars are horizontal, which leaves space for long labels.
     """
 
     title: str
     head: tuple[str, str]
     bars: Sequence[Bar]
     notes: Sequence[str] = ()
-    lies: bool = False
+    is_horizontal: bool = False
 
     @property
     def is_drawn(self) -> bool:
-        """Whether the values are numbers, so that there are bars for them."""
+        """Whether bars can show the values: all of them must be numbers."""
         values = [bar.value for bar in self.bars if bar.value is not None]
         return bool(values) and all(isinstance(value, int | Decimal) for value in values)
 
     @property
     def height(self) -> int:
         """The height in pixels."""
-        return 60 + 24 * len(self.bars) if self.lies else 220
+        return 60 + 24 * len(self.bars) if self.is_horizontal else 220
 
     @property
     def data(self) -> str:
@@ -74,33 +74,36 @@ class Chart:
     @property
     def options(self) -> str:
         """The options for Chart.js."""
-        names = {"grid": {"display": False}, "ticks": {"color": _INK, "maxRotation": 0, "autoSkip": not self.lies}}
-        values = {"beginAtZero": True, "grid": {}, "ticks": {"color": _INK}}
+        names = {
+            "grid": {"display": False},
+            "ticks": {"color": _TEXT_COLOR, "maxRotation": 0, "autoSkip": not self.is_horizontal},
+        }
+        values = {"beginAtZero": True, "grid": {}, "ticks": {"color": _TEXT_COLOR}}
         return json.dumps(
             {
                 "animation": False,
-                "events": ["mousemove", "mouseout"],  # they show a bar's value; there is nothing to click
+                "events": ["mousemove", "mouseout"],  # the mouse shows a bar's value; a click does nothing
                 "maintainAspectRatio": False,
-                "indexAxis": "y" if self.lies else "x",
+                "indexAxis": "y" if self.is_horizontal else "x",
                 "plugins": {"legend": {"display": False}},
-                "scales": {"x": values, "y": names} if self.lies else {"x": names, "y": values},
+                "scales": {"x": values, "y": names} if self.is_horizontal else {"x": names, "y": values},
             }
         )
 
 
 def unit(wanted: str, first: datetime, last: datetime) -> tuple[str, str]:
-    """Return the length of time of a bar, and a note if it is not the wanted one. Without `wanted`, it fits."""
+    """Return the time unit of a bar, and a note if it is not the wanted one. An empty `wanted` lets us choose."""
     span = (last - first).total_seconds()
-    most, finest = (MAX_BARS, wanted) if wanted else (_FITTING, BUCKETS[0])
-    fitting = [each for each in BUCKETS if each == BUCKETS[-1] or span / _LENGTHS[each] < most]
-    chosen = next(each for each in fitting if _LENGTHS[each] >= _LENGTHS[finest])
+    limit, finest = (MAX_BARS, wanted) if wanted else (_AUTOMATIC_BARS, BUCKETS[0])
+    candidates = BUCKETS[BUCKETS.index(finest) :]
+    chosen = next((each for each in candidates if span / _SECONDS[each] < limit), BUCKETS[-1])
     if wanted in ("", chosen):
         return chosen, ""
-    return chosen, f"There would be more than {MAX_BARS} bars by {wanted}, so these are by {chosen}."
+    return chosen, f"By {wanted}, there would be more than {MAX_BARS} bars. So the chart counts by {chosen}."
 
 
 def by_time(counts: Mapping[datetime, int], unit_name: str, note: str) -> Chart:
-    """Return the chart of the number of records by time. Times without records between others are zero."""
+    """Return the chart of the number of records by time. A time without records between others has a bar of zero."""
     starts = list(_steps(min(counts), max(counts), unit_name))
     notes = [note] if note else []
     if len(starts) > MAX_BARS:
@@ -112,7 +115,7 @@ def by_time(counts: Mapping[datetime, int], unit_name: str, note: str) -> Chart:
 
 
 def _steps(first: datetime, last: datetime, unit_name: str) -> Iterator[datetime]:
-    """Yield the starts of buckets, and at most one more than there may be bars."""
+    """Yield the starts of buckets. Stop after MAX_BARS + 1, which shows that there are too many."""
     start = first
     for _ in range(MAX_BARS + 1):
         yield start
@@ -121,7 +124,7 @@ def _steps(first: datetime, last: datetime, unit_name: str) -> Iterator[datetime
         if unit_name == "month":
             start = (start + timedelta(days=31)).replace(day=1)
         else:
-            start += timedelta(seconds=_LENGTHS[unit_name])
+            start += timedelta(seconds=_SECONDS[unit_name])
 
 
 def by_group(search: Search, rows: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Chart:
@@ -133,11 +136,11 @@ def by_group(search: Search, rows: Sequence[Mapping[str, Any]], *, is_cut: bool)
     if any(bar.value is None for bar in bars):
         notes.append("A group whose values are all null has no result.")
     title = f"{what[0].upper()}{what[1:]} by {group}"
-    return Chart(title, (group, what), bars, notes, lies=True)
+    return Chart(title, (group, what), bars, notes, is_horizontal=True)
 
 
 def _address(search: Search, group: str, value: Any) -> str | None:
-    """Return the address of the search for a group's records. None if no condition says it."""
+    """Return the address of the search for a group's records, or None if no condition can select them."""
     if value is None and not search.columns[group].optional:
         return None
     if isinstance(value, str) and len(value) > listing.MAX_CELL:
@@ -151,5 +154,5 @@ def _short(label: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON has it, and a text as it is."""
+    """Return a value as the search page shows it: a text as it is, anything else as JSON without quotes."""
     return value if isinstance(value, str) else json.dumps(value, default=str).strip('"')

@@ -1,4 +1,4 @@
-"""The forms of the search on the records page. All of it is in the address, so that a search can be shared."""
+"""The forms of the search on the records page. All inputs are in the address, so that a search can be shared."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _BY_RECEPTION = ("", "time received")
 DIRECTIONS = (("desc", "descending"), ("asc", "ascending"))
 CHARTS = (("", "automatic"), *((unit, f"by {unit}") for unit in BUCKETS), (NO_CHART, "no chart"))
 _COUNTS = {"count": "number of records", "count_distinct": "number of different values"}
-# The inputs that say how the records are shown, each with its first choice.
-SHAPE = {"sort": "", "direction": "desc", "chart": "", "group": "", "measure": "count", "of": ""}
+# The inputs that say how the records are shown, each with its default.
+DISPLAY = {"sort": "", "direction": "desc", "chart": "", "group": "", "measure": "count", "of": ""}
 MEASURES = [(name, _COUNTS.get(name, name)) for name in AGGREGATES]
 
 
@@ -57,7 +57,7 @@ class MomentField(forms.CharField):
 
     @staticmethod
     def read(text: str) -> datetime | None:
-        """Return the time that a text means, or None if it is none."""
+        """Return the time that a text describes, or None if it is not a time."""
         try:
             moment = datetime.fromisoformat(text.strip())
             moment = moment.replace(tzinfo=UTC) if timezone.is_naive(moment) else moment
@@ -67,7 +67,7 @@ class MomentField(forms.CharField):
 
 
 class _Form(forms.Form):
-    """A form whose inputs look like those of our other pages, and whose errors screen readers find."""
+    """A form whose inputs have the style of our other pages."""
 
     def __init__(self, given: Mapping[str, Any], auto_id: str, choices: Mapping[str, Choices]) -> None:
         super().__init__(given, auto_id=auto_id, label_suffix="")
@@ -78,13 +78,13 @@ class _Form(forms.Form):
                 field.choices = choices[name]
 
     def fail(self, name: str | None, sentence: str) -> None:
-        """Note what is wrong with an input, or with the form as a whole."""
+        """Add an error to an input, or to the form as a whole. An input keeps its first error only."""
         if name is None or not self.has_error(name):
             self.add_error(name, sentence)
 
 
 class SearchForm(_Form):
-    """All inputs except the conditions on fields. One that is not in the address has its first choice."""
+    """All inputs except the conditions on fields. An input that is not in the address has its default."""
 
     since = MomentField(required=False, label="Received from (UTC)")
     until = MomentField(required=False, label="Received before (UTC)")
@@ -104,23 +104,23 @@ class SearchForm(_Form):
         comparable = _choices(column for column in columns.values() if column.kind in COMPARABLE)
         measured = _choices(column for column in columns.values() if column.kind in AGGREGATES["count"])
         choices = {"sort": [_BY_RECEPTION, *comparable], "group": [_NONE, *comparable], "of": [_NONE, *measured]}
-        said = {name: value for name, value in given.dict().items() if value}
-        super().__init__({**SHAPE, **said}, "%s", choices)
+        filled = {name: value for name, value in given.dict().items() if value}
+        super().__init__({**DISPLAY, **filled}, "%s", choices)
 
     @property
-    def of_records(self) -> list[forms.BoundField]:
+    def filter_inputs(self) -> list[forms.BoundField]:
         """The inputs that say which records are found."""
         return [self[name] for name in ("sent_from", "sent_to", "since", "until", "trace", "record", "receipt")]
 
     @property
-    def of_shape(self) -> list[forms.BoundField]:
-        """The inputs that say how they are shown."""
-        return [self[name] for name in SHAPE]
+    def display_inputs(self) -> list[forms.BoundField]:
+        """The inputs that say how the records are shown."""
+        return [self[name] for name in DISPLAY]
 
     @property
-    def is_shaped(self) -> bool:
-        """Whether one of these has another value than its first choice, or is wrong."""
-        return any(self.has_error(name) or self[name].value() not in (None, SHAPE[name]) for name in SHAPE)
+    def has_display_choices(self) -> bool:
+        """Whether a display input is wrong, or has another value than its default."""
+        return any(self.has_error(name) or self[name].value() not in (None, DISPLAY[name]) for name in DISPLAY)
 
     def clean(self) -> None:
         first, last = self.cleaned_data.get("sent_from"), self.cleaned_data.get("sent_to")
@@ -129,7 +129,7 @@ class SearchForm(_Form):
 
 
 class ConditionForm(_Form):
-    """One condition: a field, an operator and a value. Without a field, it is no condition."""
+    """One condition: a field, an operator and a value. A form without a field is ignored."""
 
     field = forms.ChoiceField(required=False, label="Field")
     op = forms.ChoiceField(required=False, label="Operator", choices=list(_WORDS.items()))
@@ -141,12 +141,12 @@ class ConditionForm(_Form):
 
     @property
     def is_filled(self) -> bool:
-        """Whether it names a field."""
+        """Whether the condition names a field."""
         return bool(self["field"].value())
 
 
 def conditions(given: QueryDict, columns: Mapping[str, Column]) -> list[ConditionForm]:
-    """Return the conditions in an address, and an empty one to add another."""
+    """Return the conditions in an address, and an empty one with which a person can add another."""
     names = ("field", "op", "value")
     rows = [
         dict(zip(names, row, strict=True)) for row in zip_longest(*map(given.getlist, names), fillvalue="") if row[0]

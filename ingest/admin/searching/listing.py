@@ -1,4 +1,4 @@
-"""The records in a list, and one record alone. Long values are cut, so that a page stays small."""
+"""The list of records, and the page of one record. Long values are cut, so that a page stays small."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from datasets.tables.records import Selection
 ROWS = 50
 MAX_CELL = 200  # characters of a value in the list
 _MAX_VALUE = 10_000  # characters of a value on a record's own page
-# Columns beside the declared fields: the first one is shown before them, the others after them.
+# The columns that are not declared fields. The first one is shown before the fields, the others after them.
 _BASE = ("timestamp", "context", "__traceId", "__schemaVersion", "ingested_at", "id")
 _HIDDEN = ("project_id", "dataset_id")
 
 
 def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
-    """Return the columns and the latest rows of a selection, and the ID after which the next page begins."""
+    """Return the columns and the latest rows of a selection, and the ID where the next, older page begins."""
     # Read one extra character to see which values are cut, and one extra row to see if there is another page.
     table = records.latest(dataset, ROWS + 1, selection, before=before, max_characters=MAX_CELL + 1)
     if table is None:
         return {"columns": [], "rows": [], "older": ""}
-    columns, found, said = _columns(table), _dicts(table), said_of(dataset)
+    columns, found, describe = _columns(table), _dicts(table), describer(dataset)
     shown = [{"id": row["id"], "cells": [cell(row[name], MAX_CELL) for name in columns]} for row in found[:ROWS]]
     return {
-        "columns": [(name, said(name)) for name in columns],
+        "columns": [(name, describe(name)) for name in columns],
         "rows": shown,
         "older": found[ROWS - 1]["id"] if len(found) > ROWS else "",
     }
 
 
 def one(dataset: Dataset, record_id: str) -> list[tuple[str, str, dict[str, Any]]] | None:
-    """Return a record's columns for its own page: name, words, value. Return None if there is no such record."""
+    """Return a record's columns for its own page: name, description and value. None if there is no such record."""
     table = records.latest(dataset, 1, Selection(record_id=record_id), max_characters=_MAX_VALUE + 1)
     if table is None or table["id"].to_pylist() != [record_id]:
         return None
-    (row,), said = _dicts(table), said_of(dataset)
-    return [(name, said(name), cell(row[name], _MAX_VALUE)) for name in _columns(table)]
+    (row,), describe = _dicts(table), describer(dataset)
+    return [(name, describe(name), cell(row[name], _MAX_VALUE)) for name in _columns(table)]
 
 
-def said_of(dataset: Dataset) -> Callable[[str], str]:
-    """Return a function that says in words what a column holds, by the current schema version."""
+def describer(dataset: Dataset) -> Callable[[str], str]:
+    """Return a function that describes a column by its name, according to the latest schema version."""
     version = dataset.latest_version()
     words = {field.name: in_words(field) for field in version.field_list()} if version else {}
     return lambda name: words.get(name, "" if name in _BASE else "not in the current schema version")
@@ -63,7 +63,7 @@ def _columns(table: pa.Table) -> list[str]:
 
 
 def cell(value: Any, longest: int) -> dict[str, Any]:
-    """Return a value for a table: its text, and whether that was cut."""
+    """Return a value for a table: its text, and whether the text is cut."""
     if isinstance(value, str) and len(value) > longest:
         return {"text": value[:longest], "cut": True}
     # Show booleans as JSON does: true, not True.

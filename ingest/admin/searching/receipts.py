@@ -12,21 +12,21 @@ from ingest.storing.conversion import row_id_prefix
 
 
 class NoReceipt(Exception):
-    """The text is no receipt of the dataset."""
+    """The text is not a receipt of the dataset."""
 
     def __str__(self) -> str:
         return "This is not a receipt of this dataset. A receipt is the last part of the Location header of an answer."
 
 
 def find(dataset: Dataset, text: str) -> tuple[str, dict[str, Any]]:
-    """Return what the IDs of a receipt's records begin with, and what the API says about the receipt.
+    """Return the prefix of the IDs of a receipt's records, and what the API says about the receipt.
 
     Args:
         dataset: The dataset.
         text: A receipt, or a Location header.
 
     Raises:
-        NoReceipt: The text is no receipt of the dataset.
+        NoReceipt: The text is not a receipt of the dataset.
     """
     try:
         receipt = receipts.read(dataset.pk, text.rstrip("/").rpartition("/")[2])

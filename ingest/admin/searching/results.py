@@ -1,4 +1,7 @@
-"""What the queries of a search have found. They run in processes of their own, which are stopped at their limits."""
+"""Run the queries of a search, and prepare their results for the page.
+
+Like the queries of the API, they run in query processes and have limits.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ MAX_GROUPS = 20
 
 @dataclass(slots=True)
 class Results:
-    """What was found. What is None was not asked for, or could not be found: then `problem` says why.
+    """The results of a search. A part is None if it was not asked for, or if a query failed: see `problem`.
 
     Attributes:
         rows: The columns and rows of the list, and the cursor of the next page.
         count: The number of records.
         chart: The number of records by time.
         groups: The groups with the greatest values.
-        problem: Why something is missing.
+        problem: Why a query failed. Empty if none did.
     """
 
     rows: dict[str, Any] = field(default_factory=dict)
@@ -43,7 +46,7 @@ class Results:
     problem: str = ""
 
 
-class Asking:
+class SearchRunner:
     """Runs the queries of one page, one after the other."""
 
     def __init__(self, search: Search, who: str, is_canceled: Callable[[], bool]) -> None:
@@ -51,7 +54,7 @@ class Asking:
         self._search, self._who, self._is_canceled = search, who, is_canceled
 
     def results(self) -> Results:
-        """Return what the search has found. After a query that fails, no other one is run."""
+        """Return the results of the search. Run no further query after one that fails."""
         found = Results()
         try:
             found.rows = self._rows()
@@ -63,16 +66,16 @@ class Asking:
         return found
 
     def _rows(self) -> dict[str, Any]:
-        said = self._run(self._search.rows_body(), max_characters=listing.MAX_CELL + 1)
-        names = [column["name"] for column in said["columns"]]
-        words = listing.said_of(self._search.dataset)
+        result = self._run(self._search.rows_body(), max_characters=listing.MAX_CELL + 1)
+        names = [column["name"] for column in result["columns"]]
+        describe = listing.describer(self._search.dataset)
         return {
-            "columns": [(name, words(name)) for name in names],
+            "columns": [(name, describe(name)) for name in names],
             "rows": [
                 {"id": row["id"], "cells": [listing.cell(row[name], listing.MAX_CELL) for name in names]}
-                for row in said["rows"]
+                for row in result["rows"]
             ],
-            "cursor": said.get("cursor", ""),
+            "cursor": result.get("cursor", ""),
         }
 
     def _summary(self, found: Results) -> None:
@@ -99,8 +102,8 @@ class Asking:
         return charts.by_time({_moment(row["start"]): row["count"] for row in rows}, unit, note)
 
     def _by_group(self) -> charts.Chart:
-        said = self._run(self._search.groups_body(MAX_GROUPS), max_characters=listing.MAX_CELL + 1)
-        return charts.by_group(self._search, said["rows"], is_cut=said["truncated"])
+        result = self._run(self._search.groups_body(MAX_GROUPS), max_characters=listing.MAX_CELL + 1)
+        return charts.by_group(self._search, result["rows"], is_cut=result["truncated"])
 
     def _run(self, body: Mapping[str, Any], max_characters: int | None = None) -> dict[str, Any]:
         """Return a result as JSON. Raises ApiError."""
@@ -125,5 +128,5 @@ class Asking:
 def _moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
-    except ValueError:  # the first week or the first month of the first year begins before it
+    except ValueError:  # the bucket of the first days of year 1 begins before year 1, which Python cannot represent
         return datetime.min.replace(tzinfo=UTC)

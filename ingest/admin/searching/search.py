@@ -1,7 +1,7 @@
-"""The search that an address of the records page asks for.
+"""The search that the address of a records page describes.
 
-A search by the time of receipt, by IDs or by a receipt reads the table directly. Everything else is a query, which runs
-in a process of its own.
+A search by the time of receipt, by IDs or by a receipt reads the table directly. Any other search is a query, which
+runs in a query process.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from datasets.queries.query import Column, Query
 from datasets.tables import records
 from datasets.tables.records import Selection
 from ingest.admin.searching import listing, receipts
-from ingest.admin.searching.forms import SHAPE, ConditionForm, MomentField, SearchForm, conditions
+from ingest.admin.searching.forms import DISPLAY, ConditionForm, MomentField, SearchForm, conditions
 
-# An input of these has no answer without a query. The others only shape its answer.
+# The inputs that need a query. Inputs that are neither here nor read directly only matter together with one of these.
 _NEEDS_QUERY = ("sent_from", "sent_to", "sort", "direction", "chart", "group", "cursor")
 _CONDITION = ("field", "op", "value")
 _EVER = {"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59.999999Z"}
-# The inputs that paths in a query come from.
+# By path in a query: the input from which this part of the query comes.
 _INPUTS_OF_ROWS = {"range.from": "sent_from", "range.to": "sent_to", "orderBy[0].field": "sort"}
 _INPUTS_OF_GROUPS = {
     "select[0].field": "group",
@@ -50,13 +50,13 @@ class Head:
 
     Attributes:
         name: The name of the column.
-        words: What it holds.
-        address: The address of the same search, sorted by this column. It is empty if this is not possible.
-        sorted: How the list is sorted by it, for screen readers. It is empty if the list is not sorted by it.
+        description: What the column holds.
+        address: The address of the same search, sorted by this column. Empty if records cannot be sorted by it.
+        sorted: The order of the list, for screen readers. Empty if the list is not sorted by this column.
     """
 
     name: str
-    words: str
+    description: str
     address: str
     sorted: str
 
@@ -65,7 +65,7 @@ _ARIA = {"asc": "ascending", "desc": "descending"}
 
 
 class Search:
-    """A search, and what is wrong with it."""
+    """A search, with its forms and their errors."""
 
     def __init__(self, given: QueryDict, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -75,17 +75,17 @@ class Search:
         self.form = SearchForm(given, self.columns)
         self.conditions = conditions(given, self.columns)
         self.receipt: dict[str, Any] | None = None  # what the API says about the given receipt
-        self._ids = ""  # what the IDs of the receipt's records begin with
+        self._id_prefix = ""  # of the records of the receipt
         self._read_receipt()
         self.query = self._checked() if self.needs_query else None
 
-    # -- what the address has
+    # -- the inputs
 
     @property
     def needs_query(self) -> bool:
         """Whether only a query can answer this search."""
-        said = (name for name in _NEEDS_QUERY if self.given.get(name, "").strip())
-        return bool(self.filled) or any(self.given[name] != SHAPE.get(name) for name in said)
+        filled = (name for name in _NEEDS_QUERY if self.given.get(name, "").strip())
+        return bool(self.filled) or any(self.given[name] != DISPLAY.get(name) for name in filled)
 
     @property
     def filled(self) -> list[ConditionForm]:
@@ -94,40 +94,40 @@ class Search:
 
     @property
     def _readable(self) -> list[ConditionForm]:
-        """The conditions whose inputs can be read. They may still be wrong for the field's type."""
+        """The conditions whose forms are valid. Their values may still be wrong for the field's type."""
         return [each for each in self.filled if each.is_valid()]
 
     @property
     def is_valid(self) -> bool:
-        """Whether nothing is wrong. Otherwise nothing is shown or exported."""
+        """Whether all inputs are valid. If not, the page shows and exports nothing."""
         return self.form.is_valid() and all(each.is_valid() for each in self.filled)
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, a sentence each."""
+        """A sentence for each error of an input."""
         forms = (self.form, *self.filled)
         return [str(sentence) for form in forms for sentences in form.errors.values() for sentence in sentences]
 
     def value(self, name: str) -> Any:
-        """Return the value of an input. It is false if the input is empty or wrong."""
+        """Return the value of an input, or a false value if the input is empty or wrong."""
         return self.form.cleaned_data.get(name)
 
     def _read_receipt(self) -> None:
         text = self.form.cleaned_data.get("receipt") if self.form.is_valid() else None
         if text:
             try:
-                self._ids, self.receipt = receipts.find(self.dataset, text)
+                self._id_prefix, self.receipt = receipts.find(self.dataset, text)
             except receipts.NoReceipt as reason:
                 self.form.fail("receipt", str(reason))
 
     @property
     def operators(self) -> dict[str, tuple[str, ...]]:
-        """The operators that each field has. A script offers only these."""
+        """The operators of each field, for the script that offers only these."""
         return {name: operators(column) for name, column in self.columns.items()}
 
     @property
     def lines(self) -> list[tuple[ConditionForm, str | None]]:
-        """The conditions, each with the address of the search without it. The last one is empty."""
+        """The conditions, each with the address of the search without it. The last condition is empty."""
         filled = self.filled
         return [
             (form, self.address(without=filled.index(form)) if form in filled else None) for form in self.conditions
@@ -136,40 +136,40 @@ class Search:
     # -- addresses
 
     def address(self, *, without: int | None = None, more: Mapping[str, str] | None = None, **changes: str) -> str:
-        """Return the query string of this search with changes. It is empty if nothing is searched for.
+        """Return the query string of the address of this search, with changes. It is empty for all records.
 
         Args:
             without: The number of a condition to leave out.
             more: A condition to add: its field, op and value.
-            changes: Inputs with other values. An empty value leaves the input out.
+            changes: New values of inputs. An empty value leaves the input out.
         """
-        said = {**{name: self.given.get(name, "") for name in self.form.fields}, **changes}
-        pairs = [(name, value) for name, value in said.items() if value.strip() and value != SHAPE.get(name)]
+        inputs = {**{name: self.given.get(name, "") for name in self.form.fields}, **changes}
+        pairs = [(name, value) for name, value in inputs.items() if value.strip() and value != DISPLAY.get(name)]
         rows = [form.data for number, form in enumerate(self.filled) if number != without]
         for row in (*rows, *([more] if more else [])):
             pairs += [(name, row.get(name, "")) for name in _CONDITION]
         return urlencode(pairs)
 
     def heads(self, columns: Sequence[tuple[str, str]]) -> list[Head]:
-        """Return the heads of the list's columns. A column that records can be sorted by has a link for that."""
+        """Return the heads of the list's columns. A head has a link if records can be sorted by its column."""
         sort, direction = self.value("sort"), self.value("direction") or "desc"
         found = []
-        for name, words in columns:
+        for name, description in columns:
             is_sorted = name == sort
             other = "asc" if is_sorted and direction == "desc" else "desc"
             is_sortable = name in self.columns and self.columns[name].kind in COMPARABLE
             address = self.address(sort=name, direction=other) if is_sortable else ""
-            found.append(Head(name, words, address, _ARIA[direction] if is_sorted else ""))
+            found.append(Head(name, description, address, _ARIA[direction] if is_sorted else ""))
         return found
 
     # -- the query
 
     def body(self, **shape: Any) -> dict[str, Any]:
-        """Return a query, in the language of the API, of the records that this search finds."""
+        """Return a query for the records that this search finds, in the query language of the API."""
         first, last = self.value("sent_from"), self.value("sent_to")
         span = {"from": first.isoformat()} if first else {}
         span |= {"to": last.isoformat()} if last else {}
-        where = [*map(self._condition, self._readable), *self._of_request()]
+        where = [*map(self._condition, self._readable), *self._request_conditions()]
         return {"range": {**_EVER, **span}, "where": where, **shape}
 
     def rows_body(self) -> dict[str, Any]:
@@ -194,25 +194,21 @@ class Search:
         )
 
     def _condition(self, form: ConditionForm) -> dict[str, Any]:
-        said = form.cleaned_data
-        return {
-            "field": said["field"],
-            "op": said["op"],
-            **_value(self.columns[said["field"]], said["op"], said["value"]),
-        }
+        field, op, value = (form.cleaned_data[name] for name in _CONDITION)
+        return {"field": field, "op": op, **_value(self.columns[field], op, value)}
 
-    def _of_request(self) -> Iterator[dict[str, Any]]:
-        """Yield the conditions on when a record was received, and on its IDs."""
+    def _request_conditions(self) -> Iterator[dict[str, Any]]:
+        """Yield the conditions on the time at which a record was received, on its trace ID and on its ID."""
         for name, op in (("since", ">="), ("until", "<")):
             if self.value(name):
                 yield {"field": "ingested_at", "op": op, "value": self.value(name).isoformat()}
         if self.value("trace"):
             yield {"field": "__traceId", "op": "=", "value": self.value("trace")}
-        for beginning in filter(None, (self.value("record"), self._ids)):
-            yield {"field": "id", "op": "starts_with", "value": beginning}
+        for prefix in filter(None, (self.value("record"), self._id_prefix)):
+            yield {"field": "id", "op": "starts_with", "value": prefix}
 
     def _checked(self) -> Query | None:
-        """Return the query for the records, or None after noting at each input what is wrong with it."""
+        """Return the query for the records. If it is wrong, add the errors to the inputs and return None."""
         query = self._parsed(self.rows_body(), _INPUTS_OF_ROWS)
         if self.value("group"):
             self._parsed(self.groups_body(1), _INPUTS_OF_GROUPS)
@@ -228,7 +224,7 @@ class Search:
         return None
 
     def _note(self, problem: QueryProblem, inputs: Mapping[str, str], readable: Sequence[ConditionForm]) -> None:
-        """Note a problem at the input that it is about."""
+        """Add a problem of a query to the input that it is about."""
         where = re.match(r"where\[(\d+)\](?:\.(field|op|value))?", problem.at)
         if where and int(where[1]) < len(readable):
             readable[int(where[1])].fail(where[2] or "field", problem.detail)
@@ -246,7 +242,7 @@ class Search:
             until=self.value("until"),
             trace_id=self.value("trace"),
             record_id=self.value("record"),
-            request=self._ids,
+            request=self._id_prefix,
         )
 
 
@@ -256,7 +252,7 @@ def encoded(body: Mapping[str, Any]) -> bytes:
 
 
 def _value(column: Column, op: str, text: str) -> dict[str, Any]:
-    """Return the member `value` of a condition, from what a person has typed. There is none if nothing was typed."""
+    """Return the member `value` of a condition for what a person has typed. Return no member if nothing was typed."""
     kind = column.type.removesuffix("[]").partition("(")[0]
     if op in NULL_OPERATORS:
         return {}
@@ -268,7 +264,7 @@ def _value(column: Column, op: str, text: str) -> dict[str, Any]:
 
 
 def _scalar(kind: str, text: str) -> Any:
-    """Return a text as JSON has a value of a type. What is not of the type stays a text, and the query says why."""
+    """Return a text as a JSON value of a type. If it is not of the type, return the text: the query then says why."""
     if kind in ("number", "integer", "decimal"):
         try:
             number = Decimal(text.strip())

@@ -1,4 +1,4 @@
-// While the browser downloads an export, this script shows its progress.
+// This script shows the progress of an export while the browser downloads it.
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("[data-export]");
@@ -17,7 +17,7 @@ async function follow(id, name) {
   const text = document.createElement("span");
   text.textContent = "Starting the export…";
   status.replaceChildren(text, bar);
-  for (let look = 0; look < 3600; look++) {
+  for (let attempt = 0; attempt < 3600; attempt++) {
     await new Promise((later) => setTimeout(later, 500));
     const response = await fetch(`${status.dataset.progress}?export_id=${id}`).catch(() => null);
     if (!response?.ok) continue;

@@ -1,20 +1,21 @@
-// Helps with the conditions of a search: offers only the operators that a field has, and adds further conditions.
+// The conditions of a search: this script offers only the operators that a field has, and adds further conditions.
 
 const operators = JSON.parse(document.getElementById("operators").textContent);
 const form = document.getElementById("search");
 const lines = () => [...form.querySelectorAll(".ours-condition")];
 
-function offer(line) {
+function offerOperators(line) {
   const [field, op] = line.querySelectorAll("select");
   const allowed = operators[field.value];
   for (const option of op.options) option.hidden = option.disabled = Boolean(allowed && !allowed.includes(option.value));
   if (op.selectedOptions[0]?.disabled) op.value = allowed[0];
   const input = line.querySelector("input");
-  input.readOnly = op.value.endsWith("null"); // not disabled: it would not be sent, and the next condition's value would count
+  // A disabled input would not be sent. Then this condition would get the value of the next one.
+  input.readOnly = op.value.endsWith("null");
   if (input.readOnly) input.value = "";
 }
 
-function add() {
+function addCondition() {
   const last = lines().at(-1);
   const line = last.cloneNode(true);
   const number = lines().length + 1;
@@ -25,18 +26,18 @@ function add() {
   line.querySelector("input").value = "";
   last.after(line);
   line.querySelector("select").focus();
-  offer(line);
+  offerOperators(line);
 }
 
 const button = document.createElement("button");
 button.type = "button";
 button.className = "ours-button";
 button.textContent = "Add a condition";
-button.addEventListener("click", add);
+button.addEventListener("click", addCondition);
 form.querySelector(".ours-primary").after(button);
 
 form.addEventListener("change", (event) => {
   const line = event.target.closest(".ours-condition");
-  if (line) offer(line);
+  if (line) offerOperators(line);
 });
-lines().forEach(offer);
+lines().forEach(offerOperators);

@@ -1,4 +1,4 @@
-// Shows the answer beside the form, without leaving the page.
+// This script shows the answer beside the form, so that the browser stays on the page.
 
 const form = document.getElementById("try");
 const answer = document.getElementById("try-answer");
