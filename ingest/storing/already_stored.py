@@ -10,8 +10,8 @@ An entry is recognized by the ID of its first row together with its trace ID. Th
 was restored from an older copy can give a stream ID a second time.
 
 An entry whose ID belongs to another record gets a new ID, and is stored under the new one. Redis may later be restored
-from a copy in which the entry has its original ID, or get a third ID. So the commit also writes the entry's original ID
-and trace ID to the table's log. A later drain finds them there, and knows that the entry is stored.
+from a copy in which the entry has another ID: its original one, or a third one. So the commit also writes the entry's
+original ID and trace ID to the table's log. A later drain finds them there, and knows that the entry is stored.
 
 Two entries with the same original ID and the same trace ID cannot be told apart: the second one counts as stored.
 Redis gives an ID twice only if it lost the first entry. The trace ID is then the same only if the client sent the same

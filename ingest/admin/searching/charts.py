@@ -74,10 +74,8 @@ class Chart:
     @property
     def options(self) -> str:
         """The options for Chart.js."""
-        names = {
-            "grid": {"display": False},
-            "ticks": {"color": _TEXT_COLOR, "maxRotation": 0, "autoSkip": not self.is_horizontal},
-        }
+        ticks = {"color": _TEXT_COLOR, "maxRotation": 0, "autoSkip": not self.is_horizontal}
+        names = {"grid": {"display": False}, "ticks": ticks}
         values = {"beginAtZero": True, "grid": {}, "ticks": {"color": _TEXT_COLOR}}
         return json.dumps(
             {
