@@ -4,7 +4,7 @@ Once everything runs, `up` replaces itself by this program, which has the same p
 that `up` has imported take 100 MB, and nothing of it is needed to wait. The supervisor remains its child, and ends
 with it.
 
-SUPERVISOR: the supervisor's process ID. LOCK: the file descriptor of the claim on the data directory. The arguments
+SUPERVISOR: the supervisor's process ID. LOCK: the file descriptor of the data directory's lock. The arguments
 are those of `up`, for people who read the list of processes.
 """
 
@@ -40,7 +40,7 @@ def attend(supervisor: int, lock: int) -> int:
             signal.signal(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     _, status = os.waitpid(supervisor, 0)
-    os.ftruncate(lock, 0)  # everything has ended as it should: see config.processes.startup.Claim
+    os.ftruncate(lock, 0)  # everything has ended as it should: see config.processes.startup.DirectoryLock
     return max(os.waitstatus_to_exitcode(status), 0)
 
 

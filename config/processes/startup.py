@@ -93,7 +93,7 @@ def is_healthy(address: Address, port: int) -> bool:
         return False
 
 
-class Claim:
+class DirectoryLock:
     """A locked file, which allows one `up` at a time in a data directory. The supervisor inherits the lock.
 
     The lock becomes free when `up` and its supervisor have ended, even if they were killed. If `up` was killed, its
@@ -101,7 +101,7 @@ class Claim:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Claim the directory. Raises CommandError if another `up` runs in it."""
+        """Lock the directory. Raises CommandError if another `up` runs in it."""
         self.descriptor = os.open(directory / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LEFTOVER_SECONDS
         while not self._lock():

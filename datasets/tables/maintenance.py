@@ -38,7 +38,7 @@ def tidy(table: DatasetTable, fields: Sequence[Field] = (), *, sweep: bool = Fal
     try:
         _comment(delta, fields)
         if _has_files_to_merge(delta):
-            _claim(delta)
+            _refuse_earlier_compactions(delta)
             _compact(delta)
         if settings.RETENTION_DAYS:
             oldest = (clock.now() - timedelta(days=settings.RETENTION_DAYS)).date()
@@ -74,7 +74,7 @@ def _has_files_to_merge(delta: deltalake.DeltaTable) -> bool:
     return any(count > 1 for count in small.values())
 
 
-def _claim(delta: deltalake.DeltaTable) -> None:
+def _refuse_earlier_compactions(delta: deltalake.DeltaTable) -> None:
     """Change the table's metadata, so that delta-rs refuses any compaction that began before.
 
     delta-rs lets two compactions of the same files both commit, and then the table has each row twice. But it refuses

@@ -3,7 +3,7 @@
 Two things keep a second drain away from a dataset:
 
 - `next_due` makes a dataset due again only after a lease. So a drain that died is followed by another one.
-- `claim` locks the dataset while a drain runs. `new_table` uses the same lock. A drain may also begin while an earlier
+- `locked` locks the dataset while a drain runs. `new_table` uses the same lock. A drain may also begin while an earlier
   one still runs: a drain that takes longer than the lease renews its lock, but its dataset is due again.
 
 Drains are correct without either of them, because the table refuses the second of two commits.
@@ -99,13 +99,13 @@ def settle(datasets: Iterable[Dataset]) -> None:
 
 @dataclass(slots=True)
 class Lock:
-    """A drain's claim on a dataset. It lasts for one lease, unless it is renewed."""
+    """A drain's lock of a dataset. It lasts for one lease, unless it is renewed."""
 
     dataset_id: int
     token: str
 
     def renew(self) -> bool:
-        """Renew the claim for another lease. Return False if it was lost in the meantime."""
+        """Renew the lock for another lease. Return False if it was lost in the meantime."""
         return _run_all("renew", [self]) == [1]
 
 
@@ -117,11 +117,11 @@ def _run_all(action: str, locks: Sequence[Lock]) -> list[int]:
 
 
 @contextmanager
-def claim(dataset_ids: Iterable[int]) -> Iterator[dict[int, Lock]]:
-    """Claim datasets for a drain. Yield the locks by dataset, without those that another drain has claimed."""
+def locked(dataset_ids: Iterable[int]) -> Iterator[dict[int, Lock]]:
+    """Lock datasets for a drain. Yield the locks by dataset, without the datasets that another drain has locked."""
     locks = [Lock(dataset_id, secrets.token_hex(8)) for dataset_id in dataset_ids]
-    claimed = [lock for lock, is_ours in zip(locks, _run_all("claim", locks), strict=True) if is_ours]
+    acquired = [lock for lock, is_ours in zip(locks, _run_all("acquire", locks), strict=True) if is_ours]
     try:
-        yield {lock.dataset_id: lock for lock in claimed}
+        yield {lock.dataset_id: lock for lock in acquired}
     finally:
-        _run_all("release", claimed)
+        _run_all("release", acquired)

@@ -52,7 +52,7 @@ def drain(*dataset_ids: int) -> int:
     """Store the entries that the queues of datasets hold. Return the number of rows written.
 
     Entries that arrive meanwhile wait for the next dispatch. If the drain went on immediately, it would make many small
-    commits. Leave out datasets that another drain has claimed.
+    commits. Leave out datasets that another drain has locked.
 
     Raises:
         TableGone: A dataset had a table, and it is missing.
@@ -61,10 +61,10 @@ def drain(*dataset_ids: int) -> int:
     """
     installation.check()
     failures = Failures()
-    with turns.claim(dataset_ids) as locks:
+    with turns.locked(dataset_ids) as locks:
         datasets = Dataset.objects.in_bulk(locks)
         try:
-            written = _drain_claimed(datasets, locks, failures)
+            written = _drain_locked(datasets, locks, failures)
         except BaseException:
             # If the error belongs to one dataset, the others need not wait for their leases.
             if failures.failed:
@@ -75,7 +75,7 @@ def drain(*dataset_ids: int) -> int:
     return written
 
 
-def _drain_claimed(datasets: Mapping[int, Dataset], locks: Mapping[int, turns.Lock], failures: Failures) -> int:
+def _drain_locked(datasets: Mapping[int, Dataset], locks: Mapping[int, turns.Lock], failures: Failures) -> int:
     """Drain datasets. One with a backlog gets several commits. Return the number of rows written."""
     written, began, left = 0, time.monotonic(), list(datasets.values())
     while left:

@@ -55,8 +55,8 @@ def take_over(dataset: Dataset) -> None:
 
 @contextmanager
 def _no_drain(dataset: Dataset) -> Iterator[None]:
-    """Keep drains away from a dataset. Raises NewTableRefused if one has claimed it."""
-    with turns.claim([dataset.pk]) as locks:
+    """Keep drains away from a dataset. Raises NewTableRefused if one has locked it."""
+    with turns.locked([dataset.pk]) as locks:
         if not locks:
             raise NewTableRefused("a drain is writing to its table; try again in a few seconds")
         yield

@@ -23,7 +23,7 @@ from config.processes import attendant
 from config.processes.startup import (
     LEFTOVER_SECONDS,
     Address,
-    Claim,
+    DirectoryLock,
     is_healthy,
     listen_address,
     require_port,
@@ -92,16 +92,16 @@ class Command(ServiceCommand):
         umask = os.umask(UMASK)
         make_private(settings.DATA_DIR)
         port, address = options["port"], listen_address()
-        self._claim = Claim(settings.DATA_DIR)
+        self._lock = DirectoryLock(settings.DATA_DIR)
         try:
-            require_port(address, port, LEFTOVER_SECONDS if self._claim.follows_a_kill else 0)
+            require_port(address, port, LEFTOVER_SECONDS if self._lock.follows_a_kill else 0)
             require_semaphores()
             self._prepare(demo=not options["no_demo"])
             if not self._stopping:
                 processes = programs(port=port, web=options["web"], workers=options["workers"], umask=umask)
                 sys.exit(self._supervise(processes, address, port, demo=not options["no_demo"]))
         finally:
-            self._claim.release()
+            self._lock.release()
 
     def _prepare(self, *, demo: bool) -> None:
         """Migrate the database and make the demo. The embedded Redis runs until this is done."""
@@ -126,7 +126,7 @@ class Command(ServiceCommand):
                 server.wait()
 
     def _start_redis(self) -> "subprocess.Popen[bytes]":
-        deadline = time.monotonic() + (LEFTOVER_SECONDS if self._claim.follows_a_kill else 0)
+        deadline = time.monotonic() + (LEFTOVER_SECONDS if self._lock.follows_a_kill else 0)
         while _answers():
             if time.monotonic() > deadline:
                 raise CommandError(
@@ -149,7 +149,7 @@ class Command(ServiceCommand):
             [*END_WITH_PARENT, sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
             cwd=BASE_DIR,
             env=_environment(address),
-            pass_fds=[self._claim.descriptor],
+            pass_fds=[self._lock.descriptor],
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -165,7 +165,7 @@ class Command(ServiceCommand):
             supervisor.wait()
             raise
         if supervisor.poll() is None:
-            attendant.replace_this_process(supervisor.pid, self._claim.descriptor)
+            attendant.replace_this_process(supervisor.pid, self._lock.descriptor)
         return max(supervisor.wait(), 0)
 
     def _greet(self, address: Address, port: int, *, demo: bool) -> None:

@@ -1,4 +1,4 @@
-"""Limit how many queries run at once: each query holds a place of its project, and a place for a processor.
+"""Limit how many queries run together: each query holds a place of its project, and a place for a processor.
 
 A place is a locked file in DATA_DIR/queries. So the limits hold for all web processes of a machine together. The kernel
 unlocks the file when the process that holds it ends, even if it is killed. So no place is lost.

@@ -1,12 +1,12 @@
--- Claim, renew or release a lock by its token.
+-- Acquire, renew or release a lock by its token.
 --
 -- RETURN 1 if the token holds the lock (or held it, if released), else 0
 
 assert(#KEYS == 1 and #ARGV == 3, 'lock.lua: wrong number of KEYS or ARGV')
 local lock_key = KEYS[1]
-local token, action, lease_ms = unpack(ARGV) -- action: claim, renew or release
+local token, action, lease_ms = unpack(ARGV) -- action: acquire, renew or release
 
-if action == 'claim' then
+if action == 'acquire' then
     return redis.call('SET', lock_key, token, 'NX', 'PX', lease_ms) and 1 or 0
 end
 if redis.call('GET', lock_key) ~= token then

@@ -62,13 +62,13 @@ def test_only_appends_delete_expired_log_files(monkeypatch: pytest.MonkeyPatch, 
     version = table.delta.version()
     tidy(table, sweep=True)
     table.refresh()
-    assert table.delta.version() >= version + 3  # a claim, a compaction, and a deleted day
+    assert table.delta.version() >= version + 3  # a change of properties, a compaction, and a deleted day
     assert before <= set(log.glob("*.json"))
     append(table, rows("d"), 4)
     assert not before & set(log.glob("*.json"))
 
 
-@pytest.mark.parametrize("step", ["_claim", "_has_files_to_merge", "_compact"])
+@pytest.mark.parametrize("step", ["_refuse_earlier_compactions", "_has_files_to_merge", "_compact"])
 def test_one_of_two_concurrent_compactions_is_refused(
     table: DatasetTable, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

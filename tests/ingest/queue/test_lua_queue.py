@@ -283,10 +283,10 @@ def test_end_drain_adds_a_dataset_that_was_not_pending(queue: list[str]) -> None
 # -- lock ---------------------------------------------------------------------------------------------
 
 
-def test_lock_is_claimed_once_and_released_by_its_token() -> None:
-    assert call("lock", [LOCK], "mine", "claim", 30_000) == 1
+def test_lock_is_acquired_once_and_released_by_its_token() -> None:
+    assert call("lock", [LOCK], "mine", "acquire", 30_000) == 1
     before = everything()
-    for what in ("claim", "renew", "release"):
+    for what in ("acquire", "renew", "release"):
         assert call("lock", [LOCK], "theirs", what, 30_000) == 0
         assert everything() == before
     assert call("lock", [LOCK], "mine", "release", 30_000) == 1
@@ -294,7 +294,7 @@ def test_lock_is_claimed_once_and_released_by_its_token() -> None:
 
 
 def test_lock_is_renewed_by_its_token() -> None:
-    call("lock", [LOCK], "mine", "claim", 1000)
+    call("lock", [LOCK], "mine", "acquire", 1000)
     assert call("lock", [LOCK], "mine", "renew", 30_000) == 1
     assert 29_000 < redis.client().pttl(LOCK) <= 30_000
 
@@ -306,7 +306,7 @@ def test_lock_that_is_gone_is_not_made_again(what: str) -> None:
 
 
 def test_lock_expires_after_its_lease() -> None:
-    call("lock", [LOCK], "mine", "claim", 30_000)
+    call("lock", [LOCK], "mine", "acquire", 30_000)
     assert 29_000 < redis.client().pttl(LOCK) <= 30_000
 
 

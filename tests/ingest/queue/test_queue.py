@@ -345,33 +345,33 @@ def test_settling_makes_a_dataset_due_now_if_more_entries_came(api: Api, dataset
 # -- claims -------------------------------------------------------------------------------------------
 
 
-def test_a_dataset_is_claimed_by_one_drain_at_a_time(dataset: Dataset) -> None:
-    with turns.claim([dataset.pk]) as first:
-        with turns.claim([dataset.pk, dataset.pk + 1]) as second:
+def test_a_dataset_is_locked_by_one_drain_at_a_time(dataset: Dataset) -> None:
+    with turns.locked([dataset.pk]) as first:
+        with turns.locked([dataset.pk, dataset.pk + 1]) as second:
             assert list(second) == [dataset.pk + 1]
         assert first[dataset.pk].renew()
-    with turns.claim([dataset.pk]) as third:
+    with turns.locked([dataset.pk]) as third:
         assert list(third) == [dataset.pk]
 
 
-def test_a_claim_is_given_up_when_its_drain_fails(dataset: Dataset) -> None:
-    with pytest.raises(OSError, match="the storage is away"), turns.claim([dataset.pk]):
+def test_a_lock_is_released_when_its_drain_fails(dataset: Dataset) -> None:
+    with pytest.raises(OSError, match="the storage is away"), turns.locked([dataset.pk]):
         raise OSError("the storage is away")
     assert not redis.client().exists(redis_keys.lock(dataset.pk))
 
 
-def test_lost_claim_is_not_renewed_and_frees_no_other_claim(dataset: Dataset) -> None:
-    with turns.claim([dataset.pk]) as slow:
+def test_lost_lock_is_not_renewed_and_frees_no_other_lock(dataset: Dataset) -> None:
+    with turns.locked([dataset.pk]) as slow:
         redis.client().delete(redis_keys.lock(dataset.pk))  # its lease is over
-        with turns.claim([dataset.pk]) as fast:
+        with turns.locked([dataset.pk]) as fast:
             assert not slow[dataset.pk].renew()
             turns._run_all("release", list(slow.values()))
             assert fast[dataset.pk].renew()
 
 
-def test_a_claim_lasts_a_lease(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_lasts_a_lease(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "DRAIN_LEASE_SECONDS", 20.0)
-    with turns.claim([dataset.pk]) as locks:
+    with turns.locked([dataset.pk]) as locks:
         redis.client().pexpire(redis_keys.lock(dataset.pk), 5000)
         assert locks[dataset.pk].renew()
         assert 15_000 < redis.client().pttl(redis_keys.lock(dataset.pk)) <= 20_000

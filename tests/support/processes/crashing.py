@@ -145,7 +145,7 @@ def drain_until_empty(dataset_id: int) -> None:
 
 
 def drain_without_lock(dataset_id: int) -> None:
-    """Drain, even if another process has claimed the dataset."""
+    """Drain, even if another process has locked the dataset."""
     dataset = Dataset.objects.get(pk=dataset_id)
     while drains.drain_once(dataset) is not None:
         pass

@@ -33,9 +33,9 @@ from tests.support.processes.crashing import PROCESSES, drain_without_lock, fini
 # -- several drains of one dataset -----------------------------------------------------------------------
 
 
-def test_drain_leaves_a_claimed_dataset_alone(api: Api, dataset: Dataset) -> None:
+def test_drain_leaves_a_locked_dataset_alone(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    with turns.claim([dataset.pk]) as locks:
+    with turns.locked([dataset.pk]) as locks:
         assert locks
         assert drain(dataset.pk) == 0
         assert in_stream(dataset) == 1
