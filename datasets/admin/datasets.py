@@ -21,7 +21,7 @@ from datasets.admin.pages import AuditedAdmin, base_url
 from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.models import Dataset, SchemaVersion
-from datasets.schemas.changes import Problem, check_successor, differences, in_short, problems
+from datasets.schemas.changes import FieldProblem, check_successor, differences, in_short, problems
 from datasets.schemas.constraints import allowed
 from datasets.schemas.declarations import MAX_FIELDS, check_size, read_fields, read_row
 from datasets.schemas.field_types import FIELD_TYPES
@@ -224,7 +224,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadRequest("The fields are not a list of names, types and descriptions.") from None
         earlier = [version.field_list() for version in dataset.versions.order_by("number")] if dataset else []
-        unread = [Problem(index, text) for index, text in enumerate(read) if isinstance(text, str)]
+        unread = [FieldProblem(index, text) for index, text in enumerate(read) if isinstance(text, str)]
         found = unread or problems(earlier, fields, with_grace=bool(request.POST.get("grace")))
         preview = {
             "changes": list(differences(earlier[-1] if earlier else (), fields)) if len(fields) <= MAX_FIELDS else [],

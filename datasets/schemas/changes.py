@@ -26,7 +26,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FieldProblem:
     """Why a version cannot be published. `index` is the position of the field, None for all fields together."""
 
     index: int | None
@@ -118,13 +118,17 @@ def _quoted(values: Sequence[str]) -> str:
     return ", ".join(f"“{value}”" for value in values[:10]) + others
 
 
-def problems(earlier: Sequence[Sequence[Field]], fields: Sequence[Field], *, with_grace: bool = False) -> list[Problem]:
+def problems(
+    earlier: Sequence[Sequence[Field]], fields: Sequence[Field], *, with_grace: bool = False
+) -> list[FieldProblem]:
     """Return all reasons why the fields cannot be the next version: see `successor_problems`."""
     names = {field.name for version in earlier for field in version}
-    found = [Problem(index, text) for index, text in field_problems(fields, names)]
+    found = [FieldProblem(index, text) for index, text in field_problems(fields, names)]
     if len(fields) > MAX_FIELDS:
         return found
-    return found + [Problem(index, text) for index, text in successor_problems(earlier, fields, with_grace=with_grace)]
+    return found + [
+        FieldProblem(index, text) for index, text in successor_problems(earlier, fields, with_grace=with_grace)
+    ]
 
 
 def check_successor(earlier: Sequence[Sequence[Field]], fields: Sequence[Field], *, with_grace: bool = False) -> None:

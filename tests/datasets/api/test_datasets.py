@@ -25,7 +25,7 @@ def changes() -> list[str]:
 # -- projects -----------------------------------------------------------------------------------------
 
 
-def test_a_project_is_created_by_who_may(alice: User, client: Management) -> None:
+def test_only_a_permitted_user_creates_a_project(alice: User, client: Management) -> None:
     assert error_of(client.call("POST", "/projects", {"slug": "new"})) == (403, "Not allowed", "not_allowed")
     alice.user_permissions.add(Permission.objects.get(codename="add_project"))
     made = client.call("POST", "/projects", {"slug": "new", "name": "Nouveau"})
@@ -123,7 +123,7 @@ def test_a_compressed_body_is_refused_as_such(client: Management) -> None:
     assert client.call("POST", "/datasets/shop", {"name": "a"}, Content_Encoding="identity").status_code == 201
 
 
-def test_an_encoded_slash_in_a_path_is_no_slash(client: Management) -> None:
+def test_an_encoded_slash_in_a_path_is_refused(client: Management) -> None:
     path = f"/datasets/shop/{client.ok('POST', '/datasets/shop', {'name': 'Orders'})['id']}"
     for wrong in (path.replace("shop/", "shop%2F"), path.replace("shop/", "shop%2f"), "/projects%2F"):
         assert error_of(client.call("GET", wrong)) == (404, "Not found", "not_found")

@@ -20,7 +20,7 @@ WRONG_TIMES = {
 }
 
 
-def test_the_time_of_an_expiry_is_as_strict_as_one_of_a_record(client: Management) -> None:
+def test_an_expiry_is_as_strict_as_a_timestamp(client: Management) -> None:
     for wrong, why in WRONG_TIMES.items():
         answer = client.call("POST", "/keys/shop", {"name": "a", "expires_at": wrong})
         assert error_of(answer) == (400, "Invalid request", "invalid_request"), wrong
@@ -37,7 +37,7 @@ def test_the_time_of_an_expiry_is_as_strict_as_one_of_a_record(client: Managemen
         assert made["expires_at"] == (right and "2999-01-31T00:00:00Z"), right
 
 
-def test_the_end_of_a_grace_period_is_as_strict(client: Management) -> None:
+def test_the_end_of_a_grace_period_is_as_strict_as_a_timestamp(client: Management) -> None:
     path = f"/datasets/shop/{client.ok('POST', '/datasets/shop', {'name': 'Orders'})['id']}/schema"
     for wrong, why in WRONG_TIMES.items():
         answer = client.call("POST", path, {"fields": {"a": "string"}, "previous_valid_until": wrong})

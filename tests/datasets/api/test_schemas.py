@@ -62,7 +62,7 @@ def test_a_published_schema_is_in_force_on_the_next_request(client: Management, 
     assert Dataset.objects.get().latest_version().created_by.username == "alice"  # type: ignore[union-attr]
 
 
-def test_the_whole_language_of_schemas_is_taken(client: Management, path: str) -> None:
+def test_every_form_of_a_schema_is_accepted(client: Management, path: str) -> None:
     fields = {
         "country": {"type": "string", "description": "ISO 3166"},
         "plan": {"type": "enum", "values": ["free", "pro"]},

@@ -88,7 +88,7 @@ def test_the_query_may_be_in_a_file_or_on_standard_input(
     assert missing == f"[Errno 2] No such file or directory: '{tmp_path}/missing.json'"
 
 
-def test_each_mistake_has_a_line_with_its_path(orders: Dataset) -> None:
+def test_each_problem_has_a_line_with_its_path(orders: Dataset) -> None:
     body = {"where": [{"field": "plan", "op": "=", "value": "pro"}, {"field": "amount", "op": "contains"}], "limit": 0}
     assert refusal(orders, body) == [
         "Invalid query",
@@ -107,7 +107,7 @@ def test_each_mistake_has_a_line_with_its_path(orders: Dataset) -> None:
         ("{}\udcff", "Invalid JSON body: The byte 0xff (byte 2) is not UTF-8."),
     ],
 )
-def test_what_is_not_json_is_refused(orders: Dataset, text: str, said: str) -> None:
+def test_a_text_that_is_not_json_is_refused(orders: Dataset, text: str, said: str) -> None:
     (line,) = refusal(orders, text)
     assert said in line
 
@@ -126,9 +126,7 @@ def test_a_dataset_without_records_has_none_and_a_count_of_zero(
     assert query(dataset, {"select": [{"field": "plan"}]}, capsys=capsys) == "No record matches.\n"
 
 
-def test_the_cursor_that_it_prints_leads_to_the_next_page(
-    orders: Dataset, capsys: "pytest.CaptureFixture[str]"
-) -> None:
+def test_the_printed_cursor_gives_the_next_page(orders: Dataset, capsys: "pytest.CaptureFixture[str]") -> None:
     body: dict[str, Any] = {"range": JUNE, "select": [{"field": "country"}, {"field": "amount"}], "limit": 2}
     body["orderBy"] = [{"field": "amount"}]
     call_command("query", str(orders.pk), json.dumps(body), "--format", "ndjson")

@@ -184,7 +184,7 @@ ONE_CAUSE: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("body", "at", "detail"), ONE_CAUSE)
-def test_only_the_cause_of_a_mistake_is_reported(body: dict[str, Any], at: str, detail: str) -> None:
+def test_only_the_cause_of_a_problem_is_reported(body: dict[str, Any], at: str, detail: str) -> None:
     with pytest.raises(InvalidQuery) as refused:
         checked(body)
     (problem,) = refused.value.problems

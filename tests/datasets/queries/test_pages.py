@@ -54,7 +54,7 @@ def test_the_newest_record_comes_first_by_default(store: Store) -> None:
     assert list(pages(store, limit=3)) == [[0, 1, 1], [2]]
 
 
-def test_the_page_after_a_full_last_page_does_not_exist(store: Store) -> None:
+def test_a_full_last_page_has_no_next_page(store: Store) -> None:
     add(store, 1, 2)
     assert list(pages(store, limit=2)) == [[1, 2]]
 
@@ -70,7 +70,7 @@ def test_pages_go_on_after_compaction_and_vacuum(store: Store) -> None:
     assert list(read) == [[2, 3], [4, 5]]
 
 
-def test_a_record_that_is_stored_meanwhile_appears_only_behind_the_cursor(store: Store) -> None:
+def test_a_record_stored_between_pages_can_be_on_a_later_page(store: Store) -> None:
     add(store, 10, 20, 30)
     read = pages(store, orderBy=[{"field": "x"}], limit=2)
     assert next(read) == [10, 20]
@@ -113,7 +113,7 @@ def test_a_cursor_whose_record_is_gone_is_refused(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "AA", "!", "x" * 400, "é", base64.b64encode(b'["a",1]').decode(), "W10"])
-def test_another_text_is_no_cursor(store: Store, text: str) -> None:
+def test_any_other_text_is_refused_as_a_cursor(store: Store, text: str) -> None:
     store.fields = FIELDS
     with pytest.raises(InvalidQuery) as refused:
         store.query(select=[{"field": "x"}], cursor=text)

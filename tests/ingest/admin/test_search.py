@@ -1,4 +1,4 @@
-"""The search on the records page: conditions, count, sort, charts, groups, exports and what it says about mistakes."""
+"""The search on the records page: conditions, count, sort, charts, groups, exports and what it says about problems."""
 
 import html
 import json
@@ -134,9 +134,7 @@ def test_conditions_select_what_is_listed_counted_and_exported(client: Client, o
         assert exported(client, orders, address) == amounts, address
 
 
-def test_sorting_counts_for_the_whole_result_and_leads_through_its_pages(
-    client: Client, orders: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sort_order_holds_on_all_pages(client: Client, orders: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "ROWS", 2)
     page = Page(client, orders, where(sort="amount", direction="asc"))
     assert page.column("amount") == ["1.5", "5.0"]
@@ -168,7 +166,7 @@ def test_the_chart_counts_by_time_with_its_gaps(client: Client, orders: Dataset)
     assert "<canvas" not in Page(client, orders, where(chart="none")).text
 
 
-def test_groups_have_figures_and_lead_to_their_records(client: Client, orders: Dataset) -> None:
+def test_groups_have_figures_and_links_to_their_records(client: Client, orders: Dataset) -> None:
     page = Page(client, orders, where(group="country", chart="none"))
     assert page.figures("by-group") == {"RO": "2", "DE": "1", "a,b": "1", "</td>": "1"}
     for country, amounts in (("RO", [5, 20]), ("</td>", [100])):
@@ -203,9 +201,7 @@ def test_groups_have_figures_and_lead_to_their_records(client: Client, orders: D
         (where(cursor="nonsense"), "", "This is not a cursor."),
     ],
 )
-def test_a_mistake_has_a_sentence_at_its_input(
-    client: Client, orders: Dataset, address: Pairs, at: str, said: str
-) -> None:
+def test_a_problem_is_shown_at_its_input(client: Client, orders: Dataset, address: Pairs, at: str, said: str) -> None:
     page = Page(client, orders, address)
     assert list(page.errors()) == [at]
     assert said in page.errors()[at]
@@ -239,7 +235,7 @@ HOSTILE = (
 )
 
 
-def test_no_text_gives_an_error_of_the_server(client: Client, orders: Dataset) -> None:
+def test_no_input_causes_a_server_error(client: Client, orders: Dataset) -> None:
     for text in HOSTILE:
         inputs = ("sent_from", "sort", "direction", "chart", "group", "measure", "of", "cursor", "record", "trace")
         addresses = [where(("plan", "=", "x"), **{name: text}) for name in inputs]
@@ -265,7 +261,7 @@ def test_the_last_search_is_offered_again_to_the_same_user_only(client: Client, 
     assert "Your last search" not in Page(other, orders, "").text
 
 
-def test_what_a_query_cannot_do_is_said_on_the_page(client: Client, orders: Dataset, settings: Settings) -> None:
+def test_the_page_says_why_a_query_failed(client: Client, orders: Dataset, settings: Settings) -> None:
     settings.QUERY_CONCURRENCY = 0
     page = Page(client, orders, where(chart="day"))
     assert page.errors()[""].startswith("Too many queries. The project runs 0 queries already, the maximum.")

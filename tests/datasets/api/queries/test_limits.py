@@ -136,7 +136,7 @@ def test_another_project_is_not_refused(queries: Queries, settings: Settings) ->
     assert_works(queries)
 
 
-def test_queries_wait_for_a_processor_and_not_for_ever(
+def test_queries_wait_a_limited_time_for_a_processor(
     queries: Queries, settings: Settings, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "processors", lambda: {0})

@@ -256,7 +256,7 @@ def test_a_result_that_no_column_holds_is_a_wrong_query(queries: Queries) -> Non
     assert answer.json()["at"].startswith("select")
 
 
-def test_a_body_that_is_no_json_is_refused(queries: Queries) -> None:
+def test_a_body_that_is_not_json_is_refused(queries: Queries) -> None:
     for body in (b"", b"{", b'{"limit":1,"limit":2}', b'{"limit":NaN}', b"\xff", b"[" * 100_000):
         answer = queries.client.request(
             "POST", f"/api{queries.path}", content=body, headers={"Content-Type": "application/json"}

@@ -86,7 +86,7 @@ def test_each_tenant_finds_its_own_records(zebra: Tenant, heron: Tenant) -> None
     assert len(named) >= 10
 
 
-def test_another_project_answers_like_none(zebra: Tenant, heron: Tenant) -> None:
+def test_another_project_is_answered_like_a_missing_one(zebra: Tenant, heron: Tenant) -> None:
     for dataset_id in (zebra.dataset.pk, heron.dataset.pk, 10**9, 0, "x"):
         theirs = everything(heron.client, zebra.word, dataset_id)
         missing = everything(heron.client, "nothing", dataset_id)
@@ -95,7 +95,7 @@ def test_another_project_answers_like_none(zebra: Tenant, heron: Tenant) -> None
             assert one.content == other.content
 
 
-def test_another_dataset_answers_like_none(zebra: Tenant, heron: Tenant) -> None:
+def test_another_dataset_is_answered_like_a_missing_one(zebra: Tenant, heron: Tenant) -> None:
     with_id = [path for path in paths(heron.word, zebra.dataset.pk) if str(zebra.dataset.pk) in path]
     assert with_id
     for path in with_id:
