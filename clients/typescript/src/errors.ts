@@ -34,18 +34,18 @@ export interface Failure {
 export class DatasetError extends Error {
   override readonly name: string = "DatasetError";
   /** A stable name of the reason, such as `queue_full`. The service's errors.md lists those of the service. */
-  readonly code: string;
+  declare readonly code: string;
   /** The HTTP status, if the service has answered. */
-  readonly status: number | undefined;
+  declare readonly status: number | undefined;
   /** The ID of the request, by which the operator of the service finds it. */
-  readonly requestId: string | undefined;
-  readonly datasetId: number | undefined;
+  declare readonly requestId: string | undefined;
+  declare readonly datasetId: number | undefined;
   /** The positions, counted from 0, of the records that this error is about. */
-  readonly indexes: readonly number[];
+  declare readonly indexes: readonly number[];
   /** How long the service asked to wait, in milliseconds. */
-  readonly retryAfterMs: number | undefined;
+  declare readonly retryAfterMs: number | undefined;
   /** The answer of the service, or a description in the same form of what this package has found. */
-  readonly body: ErrorBody;
+  declare readonly body: ErrorBody;
 
   constructor(body: ErrorBody, failure: Failure = {}) {
     super(messageOf(body, failure), { cause: failure.cause });

@@ -120,16 +120,24 @@ export class Transport {
   }
 
   async #attempt(request: Request): Promise<Answer | Failed> {
+    const { method, path, body, idempotencyKey, keepalive = false } = request;
+    const { fetch = globalThis.fetch, gzip = true, requestTimeoutMs = 30_000 } = this.#options;
+    const isCompressed = gzip && !keepalive && body && body.length > MIN_COMPRESSED && globalThis.CompressionStream;
     const abort = new AbortController();
-    const timer = this.clock.setTimeout(() => abort.abort(), this.#options.requestTimeoutMs ?? 30_000);
+    const timer = this.clock.setTimeout(() => abort.abort(), requestTimeoutMs);
     try {
-      const init = this.#init(request);
-      const { fetch = globalThis.fetch, gzip = true } = this.#options;
-      if (gzip && !request.keepalive && (request.body?.length ?? 0) > MIN_COMPRESSED && globalThis.CompressionStream) {
-        init.body = await gzipped(request.body ?? "");
-        init.headers["Content-Encoding"] = "gzip";
-      }
-      const response = await fetch(this.#base + request.path, { ...init, signal: abort.signal });
+      const response = await fetch(this.#base + path, {
+        method,
+        headers: {
+          Authorization: `Bearer ${this.#token}`,
+          ...(body && { "Content-Type": "application/json" }),
+          ...(idempotencyKey && { "Idempotency-Key": idempotencyKey }),
+          ...(isCompressed && { "Content-Encoding": "gzip" }),
+        },
+        body: isCompressed ? await gzipped(body) : (body ?? null),
+        keepalive,
+        signal: abort.signal,
+      });
       const text = await response.text();
       const { headers } = response;
       if (!response.ok) return refused(request, response, text);
@@ -140,18 +148,6 @@ export class Transport {
       this.clock.clearTimeout(timer);
     }
   }
-
-  #init({
-    method,
-    body,
-    idempotencyKey,
-    keepalive = false,
-  }: Request): RequestInit & { headers: Record<string, string> } {
-    const headers: Record<string, string> = { Authorization: `Bearer ${this.#token}` };
-    if (body !== undefined) headers["Content-Type"] = "application/json";
-    if (idempotencyKey !== undefined) headers["Idempotency-Key"] = idempotencyKey;
-    return { method, headers, body: body ?? null, keepalive };
-  }
 }
 
 /** Return a random ID of 128 bits. `crypto.randomUUID` does not exist on pages without TLS. */
@@ -159,8 +155,12 @@ export function randomId(): string {
   return crypto.getRandomValues(new Uint32Array(4)).join("-");
 }
 
-async function gzipped(text: string): Promise<ArrayBuffer> {
-  return new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer();
+function gzipped(text: string): Promise<ArrayBuffer> {
+  const { readable, writable } = new CompressionStream("gzip");
+  const writer = writable.getWriter(); // faster than the stream of a Blob, which Node.js reads in many pieces
+  writer.write(new TextEncoder().encode(text));
+  writer.close();
+  return new Response(readable).arrayBuffer();
 }
 
 /** Return how long to wait after a failed attempt, in milliseconds: full jitter, after the time the service asks for. */

@@ -14,6 +14,7 @@ import {
   RateLimitedError,
   ServiceUnavailableError,
   ValidationError,
+  validate,
 } from "@dataset-ingest/client";
 import { TestClock } from "./support/clock.js";
 import { clientOf, type Order, order, orders } from "./support/orders.js";
@@ -113,6 +114,24 @@ test("a value that JSON would change is refused", async (t) => {
       /context.list\[0\] .*: \[object Undefined\]\./,
     );
   assert.equal(received.length, 0);
+});
+
+test("a value that JSON would change is refused wherever the schema accepts its text", () => {
+  const dataset = defineDataset({ id: 7, fields: { at: "timestamp?", list: "string[]?", any: "json?" } });
+  const record = { timestamp: "2026-06-10T10:58:00Z", context: {} };
+  const wrong: [unknown, string][] = [
+    [{ ...record, at: new Date(Number.NaN) }, "at is not a JSON value: [object Date]."],
+    [{ ...record, list: new Array(1) }, "list[0] is not a JSON value: [object Undefined]."],
+    [{ ...record, any: { toJSON: () => undefined } }, "any is not a JSON value: [object Object]."],
+    [{ ...record, any: [{ toJSON: () => undefined }] }, "any[0] is not a JSON value: [object Object]."],
+    [{ ...record, extra: Number.NaN }, "extra is not a JSON value: NaN."],
+    [Object.assign(new Map([["list", ["a"]]]), record), "is not a JSON value: [object Map]."],
+    [{ ...record, context: new Map() }, "context is not a JSON value: [object Map]."],
+  ];
+  for (const [value, detail] of wrong) {
+    const { problems } = validate(dataset, value);
+    assert.deepEqual(problems, [{ error: "Invalid JSON body", code: "invalid_json", detail }]);
+  }
 });
 
 test("objects of a class and members that are undefined are sent", async (t) => {

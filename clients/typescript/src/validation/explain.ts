@@ -1,7 +1,8 @@
 /** Says why a value is not accepted, where the names of the types do not say it. The words are those of the service. */
 
 import { partsOf, textOf } from "./decimals.js";
-import { type Constraint, DECIMAL, jsonType, type Kind, MAX_INTEGER, MIN_INTEGER, plain } from "./kinds.js";
+import { plain } from "./json.js";
+import { type Constraint, DECIMAL, jsonType, type Kind, MAX_INTEGER, MIN_INTEGER } from "./kinds.js";
 import { DATE, isDate } from "./timestamps.js";
 
 const EXAMPLE = "2026-06-10T10:58:00Z";

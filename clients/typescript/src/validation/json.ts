@@ -1,20 +1,26 @@
 /** JSON text of JavaScript values. */
 
-import { plain } from "./kinds.js";
-
 const MAX_DEPTH = 999; // the service refuses a text that is nested 1,000 levels deep
 const TOO_DEEP = "The values are nested too deep. At most 900 levels are supported.";
 
 /** A value that has no JSON text which the service accepts. */
 export class NotJson extends TypeError {}
 
+/** Return what `JSON.stringify` makes of a value before it writes it: of a Date, its text. */
+export function plain(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  const { toJSON } = value as { toJSON?: unknown };
+  return typeof toJSON === "function" ? toJSON.call(value, "") : value;
+}
+
 /**
  * Return the JSON text of a value. A bigint becomes an integer, and a member that is undefined is left out.
  *
+ * @param isChecked whether `wrongIn` has found nothing.
  * @throws NotJson if the text would have another value, or if the service would not accept it.
  */
-export function textOf(value: unknown): string {
-  const wrong = wrongIn(value);
+export function textOf(value: unknown, isChecked = false): string {
+  const wrong = isChecked ? "" : wrongIn(value);
   if (wrong) throw new NotJson(wrong.slice(1));
   let text: string;
   try {
@@ -37,21 +43,25 @@ function written(given: unknown): string {
   return `{${namesIn(members).map((name) => `${JSON.stringify(name)}:${written(members[name])}`)}}`;
 }
 
-type Members = Readonly<Record<string | number, unknown>>;
+export type Members = Readonly<Record<string | number, unknown>>;
 
-function namesIn(members: Members): string[] {
+/** Return the names of the members that have a value. */
+export function namesIn(members: Members): string[] {
   return Object.keys(members).filter((name) => members[name] !== undefined);
 }
 
-const { toString: nameOfType } = Object.prototype;
+/** Return the name of a value's type, like `[object Map]`. */
+export function nameOfType(value: unknown): string {
+  return Object.prototype.toString.call(value);
+}
 
 /** Return where the first value is that `JSON.stringify` would change, and what it is: `.a[0] is not a JSON value: NaN.` */
-function wrongIn(given: unknown, depth = 1): string | undefined {
+export function wrongIn(given: unknown, depth = 1): string | undefined {
   const value = plain(given);
   if (isScalar(value, given)) return undefined;
-  const name = typeof value === "number" ? value : nameOfType.call(value ?? given);
+  const name = typeof value === "number" ? value : nameOfType(value ?? given);
   const isArray = Array.isArray(value);
-  if (value === null || !(isArray || name === "[object Object]")) return ` is not a JSON value: ${name}.`;
+  if (value == null || !(isArray || name === "[object Object]")) return ` is not a JSON value: ${name}.`;
   if (depth > MAX_DEPTH) throw new NotJson(TOO_DEEP);
   const members = value as Members;
   for (const key of isArray ? value.keys() : namesIn(members)) {
@@ -61,9 +71,10 @@ function wrongIn(given: unknown, depth = 1): string | undefined {
   return undefined;
 }
 
+const EXACT = ["string", "boolean", "bigint"];
+
 function isScalar(value: unknown, given: unknown): boolean {
-  const isExact = typeof value === "string" || typeof value === "boolean" || typeof value === "bigint";
-  return isExact || given === null || Number.isFinite(value);
+  return EXACT.includes(typeof value) || given === null || Number.isFinite(value);
 }
 
 /** Return the length of a text in UTF-8. */

@@ -2,6 +2,7 @@
 
 import type { FieldDeclaration, FieldObject } from "../dataset.js";
 import { unitsOf } from "./decimals.js";
+import { plain, wrongIn } from "./json.js";
 import { matcherOf } from "./patterns.js";
 import { isDate, isTimestamp, microsecondsOf } from "./timestamps.js";
 
@@ -13,7 +14,7 @@ export interface Constraint {
   isKept(value: unknown): boolean;
 }
 
-/** The type of a field. Its functions get a value as `plain` returns it. */
+/** The type of a field. Its functions get a value as `plain` returns it, and accept only what has a JSON text. */
 export interface Kind {
   /** The type as errors name it. */
   readonly name: string;
@@ -36,13 +37,6 @@ export const DECIMAL = /^decimal\((\d{1,3}),(\d{1,3})\)$/;
 const MAX_SHOWN = 200;
 const MAX_MATCHED = 1000;
 
-/** Return what `JSON.stringify` makes of a value before it writes it: of a Date, its text. */
-export function plain(value: unknown): unknown {
-  if (typeof value !== "object" || value === null) return value;
-  const { toJSON } = value as { toJSON?: unknown };
-  return typeof toJSON === "function" ? toJSON.call(value, "") : value;
-}
-
 /** Return the JSON type of a value, as errors name it. */
 export function jsonType(value: unknown): string {
   if (value === null) return "null";
@@ -53,6 +47,11 @@ export function jsonType(value: unknown): string {
 function isInteger(value: unknown): boolean {
   const isWhole = typeof value === "bigint" || Number.isInteger(value);
   return isWhole && (value as number) >= MIN_INTEGER && (value as number) <= MAX_INTEGER;
+}
+
+/** Return whether a member of a record, with all that it has, is a JSON value. */
+export function isJson(value: unknown): boolean {
+  return !wrongIn(value, 2);
 }
 
 function isNumber(value: unknown): boolean {
@@ -83,13 +82,13 @@ const PLAIN = [
   scalar("boolean", "boolean", (value) => typeof value === "boolean"),
   text("date", "RFC 3339 full-date", isDate),
   text("uuid", "UUID", (value) => UUID.test(value)),
-  scalar("json", "JSON value", () => true),
+  scalar("json", "JSON value", isJson),
   ...ARRAYS,
 ];
 
 function arrayOf(element: Kind): Kind {
   const accepts = (value: unknown): boolean =>
-    Array.isArray(value) && value.every((each) => element.accepts(plain(each)));
+    Array.isArray(value) && Array.from(value, plain).every((each) => element.accepts(each));
   return { name: `${element.name}[]`, expected: `array, each element: ${element.expected}`, element, accepts };
 }
 

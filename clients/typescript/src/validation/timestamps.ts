@@ -17,8 +17,7 @@ const LIKELY =
 
 /** Return whether a text is a timestamp. This is faster than `microsecondsOf`. */
 export function isTimestamp(text: string): boolean {
-  if (!LIKELY.test(text)) return false;
-  const isPlain = text.slice(8, 10) <= "28" && !text.startsWith("0001-01-01");
+  const isPlain = LIKELY.test(text) && text.slice(8, 10) <= "28" && !text.startsWith("0001-01-01");
   return isPlain || microsecondsOf(text) !== undefined;
 }
 

@@ -2,8 +2,8 @@
 
 import type { Dataset } from "../dataset.js";
 import type { Explain } from "./explain.js";
-import { NotJson, textOf } from "./json.js";
-import { jsonType, type Kind, plain, TIMESTAMP } from "./kinds.js";
+import { type Members, NotJson, nameOfType, namesIn, plain, textOf } from "./json.js";
+import { isJson, jsonType, type Kind, TIMESTAMP } from "./kinds.js";
 
 /** One problem of a record, as the service describes it. */
 export interface Problem {
@@ -28,12 +28,17 @@ export interface Verdict {
 
 const MAX_PROBLEMS = 20;
 const MAX_CHARACTERS = 100;
-const CONTEXT: Kind = { name: "context", expected: "object", accepts: (value) => jsonType(value) === "object" };
+const CONTEXT: Kind = {
+  name: "context",
+  expected: "object",
+  accepts: (value) => jsonType(value) === "object" && isJson(value),
+};
 
 const ALWAYS_THERE = [
   [TIMESTAMP, "Invalid or missing timestamp"],
   [CONTEXT, "context must be an object"],
 ] as const;
+const NONE: readonly Problem[] = [];
 const NOTHING: Kind = { name: "nothing", expected: "nothing", accepts: () => true };
 
 /** Return what the service would say about a record, or about an array of records. */
@@ -46,17 +51,14 @@ export function validate({ validator }: Dataset, records: unknown): Verdict {
 export function readAll(validator: Validator, records: unknown): Verdict & { readonly texts: readonly string[] } {
   const isBatch = Array.isArray(records);
   const read = (isBatch ? records : [records]).map((each) => validator.read(each));
-  const texts = read.map((each) => each.text);
-  if (!isBatch) return { texts, ...cut(read[0]?.problems ?? []) };
-  if (!texts.length)
-    return { texts, ...cut([{ error: "Batch body must be a non-empty array", code: "invalid_batch" }]) };
-  const found = read.flatMap(({ problems }, index) => problems.map((problem) => ({ index, ...problem })));
+  let found: Problem[] = read.flatMap(({ problems }, index) =>
+    isBatch ? problems.map((problem) => ({ index, ...problem })) : problems,
+  );
+  if (!read.length) found = [{ error: "Batch body must be a non-empty array", code: "invalid_batch" }];
   const unreadable = found.find((each) => each.code === "invalid_json");
-  return { texts, ...cut(unreadable ? [unreadable] : found) };
-}
-
-function cut(problems: readonly Problem[]): Verdict {
-  return { problems: problems.slice(0, MAX_PROBLEMS), truncated: problems.length > MAX_PROBLEMS };
+  if (unreadable) found = [unreadable];
+  const texts = read.map((each) => each.text);
+  return { texts, problems: found.slice(0, MAX_PROBLEMS), truncated: found.length > MAX_PROBLEMS };
 }
 
 /** A record's JSON text and its problems: at most 21. */
@@ -80,25 +82,27 @@ export class Validator {
   }
 
   read(record: unknown): Read {
-    let text: string;
     try {
-      text = textOf(record);
+      const value = plain(record);
+      const isAccepted = this.#accepts(value);
+      const text = textOf(record, isAccepted);
+      return { text, problems: isAccepted ? NONE : this.#problems(value) };
     } catch (error) {
       if (!(error instanceof NotJson)) throw error;
       return { text: "null", problems: [{ error: "Invalid JSON body", code: "invalid_json", detail: error.message }] };
     }
-    const value = plain(record);
-    return { text, problems: this.#accepts(value) ? [] : this.#problems(value) };
   }
 
+  /** Return whether a record matches the schema and has a JSON text. It looks at most values once. */
   #accepts(record: unknown): boolean {
-    if (jsonType(record) !== "object") return false;
+    if (nameOfType(record) !== "[object Object]") return false;
     let missing = this.#required;
-    for (const name of Object.keys(record as object)) {
-      const value = plain((record as Record<string, unknown>)[name]);
-      if (value === undefined) continue;
+    for (const name of Object.keys(record as Members)) {
+      const given = (record as Members)[name];
+      if (given === undefined) continue;
+      const value = plain(given);
       const member = this.#members.get(name);
-      if (!member?.accepts(value)) return false;
+      if (!member?.accepts(value) || (value === null && given !== null)) return false;
       if (!member.isOptional) missing--;
     }
     return missing === 0;
@@ -108,12 +112,13 @@ export class Validator {
     const received = jsonType(record);
     if (received !== "object") {
       const detail = "A batch is one array of objects. Send it to /batch as application/json.";
-      const problem = { error: "Payload must be an object", code: "not_an_object", expected: "object", received };
-      return [received === "array" ? { ...problem, detail } : problem];
+      const error = "Payload must be an object";
+      const more = received === "array" && { detail };
+      return [{ error, code: "not_an_object", expected: "object", received, ...more }];
     }
-    const values = Object.entries(record as object).filter(([, value]) => value !== undefined);
-    const found = this.#recordProblems(new Map(values.map(([name, value]) => [name, plain(value)])));
-    return [...found].slice(0, MAX_PROBLEMS + 1);
+    const members = record as Members;
+    const values = new Map(namesIn(members).map((name) => [name, plain(members[name])]));
+    return [...this.#recordProblems(values)].slice(0, MAX_PROBLEMS + 1);
   }
 
   /** Yield the problems in the order that the service promises. */
@@ -133,9 +138,8 @@ export class Validator {
     }
     for (const [name, kind] of this.#kinds) {
       const value = values.get(name);
-      if (values.has(name) && !kind.accepts(value)) {
+      if (value !== undefined && !kind.accepts(value))
         yield this.#problem(`Invalid ${kind.name} field: ${name}`, "invalid_field", name, kind, value);
-      }
     }
   }
 
