@@ -27,10 +27,11 @@ long: prepare ## run the tests that measure speed, memory and crowds of connecti
 
 prepare: $(VENV)/installed-tests programs ## install what the suite needs
 
+# The headless shell needs half of the processor time of the whole browser. Some distributions have only the browser.
 chromium: ## install Debian's Chromium for the admin's tests, if it is missing and this user may
-	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
-		fonts-dejavu-core >/dev/null; } || true
+	@command -v chromium-headless-shell >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
+		apt-get update -qq && for each in chromium-headless-shell chromium; do DEBIAN_FRONTEND=noninteractive \
+		apt-get install -qq -y --no-install-recommends $$each fonts-dejavu-core >/dev/null && break; done; } || true
 
 # Install the missing ones of these Debian packages, each given as package:command, if this user may.
 define install-programs

@@ -1,17 +1,19 @@
-// A button with data-copy="ID" copies the text of that element and shows “Copied” for two seconds.
+// A button with data-copy="ID" copies the text of that element, and says for two seconds whether it could.
 
 async function copy(text) {
-  if (navigator.clipboard && window.isSecureContext) {
+  try {
     await navigator.clipboard.writeText(text);
-    return;
+    return true;
+  } catch {
+    // Scripts have no clipboard over plain HTTP, or if the user denied it. The browser can still copy a selection.
   }
-  // Over plain HTTP scripts have no clipboard, but the browser can still copy a selection.
   const area = document.createElement("textarea");
   area.value = text;
   document.body.append(area);
   area.select();
-  document.execCommand("copy");
+  const isCopied = document.execCommand("copy");
   area.remove();
+  return isCopied;
 }
 
 document.addEventListener("click", async (event) => {
@@ -19,8 +21,8 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   event.preventDefault();
   const source = document.getElementById(button.dataset.copy);
-  await copy(source.value ?? source.textContent);
+  const isCopied = await copy(source.value ?? source.textContent);
   const label = button.textContent;
-  button.textContent = "Copied";
+  button.textContent = isCopied ? "Copied" : "Not copied";
   setTimeout(() => { button.textContent = label; }, 2000);
 });

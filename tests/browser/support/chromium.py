@@ -21,7 +21,7 @@ _FLAGS = [
 
 def executable() -> str:
     """Return the path of Chromium. If it is missing, fail the test in CI, and skip it elsewhere."""
-    found = shutil.which("chromium")
+    found = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if found is None:
         message = "no Chromium: as root, `make chromium` installs Debian's"
         if os.environ.get("CI") == "true":
