@@ -2,7 +2,8 @@
 
 from django.contrib import admin
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularSwaggerView
+
+from ingest.api.openapi import DocsPage
 
 handler400 = "config.web.pages.bad_request"
 handler403 = "config.web.pages.permission_denied"
@@ -15,6 +16,6 @@ admin.autodiscover()
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("ingest.api.management")),
-    re_path("^docs/?$", SpectacularSwaggerView.as_view(url="/openapi.json")),
+    re_path("^docs/?$", DocsPage.as_view()),
     path("", include("ingest.api.urls")),
 ]

@@ -1,9 +1,10 @@
-"""The OpenAPI description of both APIs, with the limits of this installation.
+"""The OpenAPI description of both APIs, with the limits of this installation, and the page that shows it.
 
 openapi.yaml describes the ingest API. drf-spectacular describes the management API from its views and serializers, and
 management.yaml has what it does not know.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,30 @@ import msgspec
 from django.conf import settings
 from django.urls import include, path
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.views import SpectacularSwaggerView
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
+from datasets.api.errors import exception_handler
 from ingest.api import management
 
 _FOLDER = Path(__file__).parent
+
+
+class DocsPage(SpectacularSwaggerView):
+    """The page that shows the description. It is HTML, whatever the client accepts."""
+
+    url = "/openapi.json"
+    http_method_names = ("get", "head")
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
+        """Return the only renderer."""
+        renderer: Any = self.get_renderers()[0]
+        return renderer, renderer.media_type
+
+    def get_exception_handler(self) -> Callable[..., Any]:
+        """Return the handler that knows DRF's errors."""
+        return exception_handler
 
 
 @lru_cache(maxsize=1)

@@ -79,6 +79,18 @@ def test_it_is_served_without_a_key(transactional_db: None) -> None:
     assert response.json() == json.loads(json.dumps(description()))
 
 
+def test_the_docs_page_is_html_and_only_read() -> None:
+    api = Api(None)
+    for accept in ("application/json", "image/png", "", "*/*"):
+        for query in ("", "?format=json", "?lang=%00&version=%FF"):
+            page = api.request("GET", f"/docs{query}", headers={"Accept": accept})
+            assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
+        refused = api.request(method, "/docs")
+        assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
+        assert refused.headers["Allow"] == "GET, HEAD"
+
+
 def test_it_describes_every_documented_address() -> None:
     both = table("endpoints") + table("management")
     documented = {tuple(row[0].strip("`").split(" ")) for row in both}
