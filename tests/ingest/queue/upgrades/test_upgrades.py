@@ -6,6 +6,7 @@ Each fixture was made by `make.py` with the code of a release, or of a commit be
 import base64
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ingest.storing.drain import drain
 from ingest.storing.ledger import Balance, balance
 from tests.conftest import Api
 from tests.ingest.queue.upgrades.use import QUEUED, STORED
+from tests.support.documents import ROOT
 from tests.support.entries import counters, table_of
 from tests.support.servers.outages import everything_in, own_client
 
@@ -223,6 +225,12 @@ def test_data_of_a_newer_release_is_refused(dataset: Dataset) -> None:
         with pytest.raises(CommandError, match=words):
             call_command("migrate_queue", check=check)
     assert words in health.checks()["redis"]
+
+
+def test_every_release_has_its_data() -> None:
+    released = re.findall(r"^## \[(\d\S*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released
+    assert set(released) == {release for release in RELEASES if not release.startswith("before-")}
 
 
 def test_every_version_has_its_step() -> None:
