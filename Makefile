@@ -42,6 +42,16 @@ define install-programs
 		>/dev/null; } || true
 endef
 
+# Unpack Debian packages, with all that they need, into a folder of the virtual environment. syslog-ng is not installed,
+# because Debian would remove the log daemon that the system has.
+define unpack-programs
+	@test -e $(VENV)/$(1) || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
+		mkdir -p $(VENV)/$(1).new/partial && { fetch() { apt-get install -qq -y --no-install-recommends --download-only \
+		-o Dir::Cache::archives=$(CURDIR)/$(VENV)/$(1).new $(2) >/dev/null; }; fetch || { apt-get update -qq && fetch; }; } && \
+		for each in $(VENV)/$(1).new/*.deb; do dpkg-deb --extract $$each $(VENV)/$(1).new; done && \
+		rm -r $(VENV)/$(1).new/*.deb $(VENV)/$(1).new/partial && mv $(VENV)/$(1).new $(VENV)/$(1); } || true
+endef
+
 # Install the locked Node packages of these folders, if there is npm and they have changed.
 define install-node-packages
 	@for each in $(1); do \
@@ -49,8 +59,10 @@ define install-node-packages
 		|| npm ci --silent --no-audit --no-fund --prefix $$each || true; done
 endef
 
-programs: chromium ## install the programs that tests of clients, proxies, crowds and PgBouncer need, if this user may
-	$(call install-programs,nginx-light:nginx caddy:caddy haproxy:haproxy wrk:wrk nodejs:node npm:npm pgbouncer:pgbouncer)
+programs: chromium ## install the programs that tests of clients, log shippers, proxies, crowds and PgBouncer need, if this user may
+	$(call install-programs,nginx-light:nginx caddy:caddy haproxy:haproxy wrk:wrk nodejs:node npm:npm pgbouncer:pgbouncer \
+		miller:mlr)
+	$(call unpack-programs,syslog-ng,syslog-ng-core syslog-ng-mod-http)
 	$(call install-node-packages,clients/typescript tests/clients tests/benchmarks/node)
 
 bench: $(VENV)/installed-tests ## compare the service with three references, on this machine; options: make bench ARGS=--quick

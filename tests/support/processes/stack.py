@@ -214,7 +214,7 @@ class Stack:
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
-    def make_dataset(self, project: str, fields: Mapping[str, str], *, owner: str = "ada") -> tuple[int, int, str]:
+    def make_dataset(self, project: str, fields: Mapping[str, Any], *, owner: str = "ada") -> tuple[int, int, str]:
         """Create a project with one dataset and one key. Return the project's ID, the dataset's ID and the token."""
         schema = self._printed.with_suffix(f".{project}.json")
         schema.write_text(json.dumps({"fields": fields}))
