@@ -105,7 +105,8 @@ class AsyncDatasetIngestClient(Client):
             self._spool.add(item)
         if self._buffer.add(item, time.monotonic()):
             self._notify()
-        self._start()
+        if len(self._tasks) < self.options.connections:
+            self._start()
         return item.future
 
     async def _wait_for_room(self, size: int) -> None:
@@ -182,9 +183,10 @@ class AsyncDatasetIngestClient(Client):
     def _start(self) -> None:
         """Start the tasks that are missing: at first all of them."""
         self._keep()
-        self._tasks = [task for task in self._tasks if not task.done()]
         while len(self._tasks) < self.options.connections:
-            self._tasks.append(asyncio.create_task(self._work()))
+            task = asyncio.create_task(self._work())
+            self._tasks.append(task)
+            task.add_done_callback(self._tasks.remove)
 
     async def _work(self) -> None:
         """Deliver batches until the client is closed."""

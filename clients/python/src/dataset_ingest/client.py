@@ -147,6 +147,7 @@ class DatasetIngestClient(Client):
                 self._spool.add(item)
             if self._buffer.add(item, time.monotonic()):
                 self._changed.notify_all()
+            if len(self._threads) < self.options.connections:
                 self._start()
         return item
 

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from contextlib import suppress
 
+import httpx
 import pytest
 from dataset_ingest import (
     AuthenticationError,
@@ -12,6 +14,9 @@ from dataset_ingest import (
     Receipt,
     ValidationError,
 )
+from dataset_ingest.delivery.batches import Item
+from dataset_ingest.delivery.buffer import Buffer
+from dataset_ingest.options import Options
 from pytest_django import Settings
 
 from datasets import services
@@ -160,6 +165,38 @@ def test_a_hook_that_fails_stops_nothing(make_client: MakeClient, dataset: Datas
     client.enqueue(record())
     client.flush()
     assert balance(dataset).accepted == 2
+
+
+def test_the_first_record_and_each_full_batch_wake_a_thread() -> None:
+    buffer = Buffer(Options(max_batch_records=3))
+    assert [buffer.add(Item(b"{}"), 0.0) for _ in range(7)] == [True, False, True, False, False, False, False]
+    for _ in range(2):
+        assert len(buffer.take(0.0) or ()) == 3
+    assert [buffer.add(Item(b"{}"), 0.0) for _ in range(2)] == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_failed_is_replaced_while_records_wait(make_client: MakeClient) -> None:
+    begun, may_fail = threading.Event(), threading.Event()
+
+    def fail_once(request: httpx.Request) -> None:
+        if not begun.is_set():
+            begun.set()
+            may_fail.wait(10)
+            raise RuntimeError("a defect")
+
+    client = make_client(transport=Seen(fail_once), max_batch_records=5, connections=1, flush_interval=60)
+    first, *_, waiting = [client.enqueue(record()) for _ in range(10)]
+    begun.wait(10)
+    may_fail.set()
+    assert isinstance(first.exception(5), OutcomeUnknownError)
+    for _ in range(100):
+        with suppress(TimeoutError):
+            client.enqueue(record())
+            waiting.result(0.05)
+    assert waiting.result(0).count == 5
+    with pytest.raises(OutcomeUnknownError):
+        client.flush()
 
 
 def test_many_threads_may_use_one_client(make_client: MakeClient, dataset: Dataset) -> None:

@@ -28,10 +28,11 @@ class Item:
 
     __slots__ = ("index", "since", "spooled", "text")
 
+    since: float  # when it was enqueued: the buffer sets this
+
     def __init__(self, text: bytes, index: int = 0) -> None:
         self.text = text
         self.index = index
-        self.since = 0.0  # when it was enqueued
         self.spooled = 0  # its ID in the spool
 
     def settle(self, outcome: Outcome) -> None:

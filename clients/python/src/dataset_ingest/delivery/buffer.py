@@ -15,7 +15,10 @@ class Buffer:
     """
 
     def __init__(self, options: Options) -> None:
-        self._options = options
+        self._flush_interval = options.flush_interval
+        self._max_records = options.max_batch_records
+        self._max_batch_bytes = options.max_batch_bytes
+        self._max_bytes = options.max_buffered_bytes
         self._waiting: deque[Item] = deque()
         self._waiting_bytes = 0
         self._sending: dict[Batch, tuple[int, int]] = {}  # the number of its first record, and its bytes
@@ -30,16 +33,17 @@ class Buffer:
 
     def has_room(self, size: int) -> bool:
         """Return whether a record of this many bytes may be added. An empty buffer takes a record of any size."""
-        return self._bytes + size <= self._options.max_buffered_bytes or self._bytes == 0
+        return self._bytes + size <= self._max_bytes or self._bytes == 0
 
     def add(self, item: Item, now: float) -> bool:
-        """Add a record. Return whether this is a reason to look at the buffer again."""
+        """Add a record. Return whether a thread or task that waits must look at the buffer again."""
+        was_full = self._is_full()
         item.since = now
         size = len(item.text)
         self._waiting.append(item)
         self._waiting_bytes += size
         self._bytes += size
-        return len(self._waiting) == 1 or self._is_full()
+        return len(self._waiting) == 1 or (not was_full and self._is_full())
 
     def flush(self) -> int:
         """Make all waiting records due. Return the number that the next record will have."""
@@ -52,7 +56,7 @@ class Buffer:
             return None
         if self._first < self._flushed or self._is_full():
             return 0.0
-        return max(0.0, self._waiting[0].since + self._options.flush_interval - now)
+        return max(0.0, self._waiting[0].since + self._flush_interval - now)
 
     def take(self, now: float) -> Batch | None:
         """Return the next batch if one is due. Call `done` when its records are settled."""
@@ -60,11 +64,11 @@ class Buffer:
             return None
         items: list[Item] = []
         size = 0
-        while self._waiting and len(items) < self._options.max_batch_records:
-            size += len(self._waiting[0].text)
-            if items and size > self._options.max_batch_bytes:
-                size -= len(self._waiting[0].text)
+        while self._waiting and len(items) < self._max_records:
+            more = len(self._waiting[0].text)
+            if items and size + more > self._max_batch_bytes:
                 break
+            size += more
             items.append(self._waiting.popleft())
         batch = Batch(items)
         self._sending[batch] = (self._first, size)
@@ -99,5 +103,4 @@ class Buffer:
         return waiting, sending
 
     def _is_full(self) -> bool:
-        options = self._options
-        return len(self._waiting) >= options.max_batch_records or self._waiting_bytes >= options.max_batch_bytes
+        return len(self._waiting) >= self._max_records or self._waiting_bytes >= self._max_batch_bytes

@@ -30,9 +30,7 @@ _TOO_DEEP = "The values are nested too deep. At most 900 levels are supported."
 # msgspec accepts timestamps that RFC 3339 forbids: an offset without a colon (`+0000`), and a space instead of the T.
 _LAX_EAST = re.compile(r'\+\d{4}"', re.ASCII).search
 _LAX_SPACE = re.compile(r"-\d\d \d\d:", re.ASCII).search
-# The shape of an offset like `-0000`, with each digit replaced by 0. The search for a fixed text is fast.
-_DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
-_LAX_WEST = b'-0000"'
+_LAX_WEST = re.compile(r'-\d{4}"', re.ASCII).search
 # Only on these days can a timestamp be in the year 0 or 10000 in UTC.
 _FIRST_DAY, _LAST_DAY = f'"{FIRST_DAY}', f'"{LAST_DAY}'
 _ESCAPED = re.compile(r"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
@@ -102,9 +100,10 @@ class Records:
             _check_unconverted([record])
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused([not_json(_why_not_encoded(error))]) from None
-        if text.find(b"null") >= 0:
+        read = text.decode()  # to search in a str is many times faster than in bytes
+        if "null" in read:
             _check_finite(record)
-        self.check(text)
+        self._check(text, read)
         return text
 
     def encode_many(self, records: Sequence[Any]) -> bytes | None:
@@ -116,15 +115,23 @@ class Records:
             text = _encode(records)
             _check_unconverted(list(records))
             self._decode_many(text)
-            return None if text.find(b"null") >= 0 or _may_be_misread(text) else text
+            read = text.decode()
+            return None if "null" in read or _may_be_misread(read) else text
         except (TypeError, ValueError, OverflowError, RecursionError):
             return None
 
     def check(self, text: bytes) -> None:
         """Raise Refused if a JSON text is not a record of the schema."""
         try:
+            read = text.decode()  # msgspec does not notice in `context` what is not UTF-8
+        except UnicodeDecodeError as error:
+            raise Refused([not_json(f"{error}.")]) from None
+        self._check(text, read)
+
+    def _check(self, text: bytes, read: str) -> None:
+        try:
             self._decode(text)
-            if not _may_be_misread(text) or self._has_date_times(text):
+            if not _may_be_misread(read) or self._has_date_times(text):
                 return
         except PARSE_ERRORS:
             pass
@@ -151,17 +158,13 @@ class Records:
             return [not_json(f"{error}.")]
 
 
-def _may_be_misread(text: bytes) -> bool:
-    """Return whether msgspec may have accepted an invalid timestamp. True may be wrong, False is certain.
-
-    Raise UnicodeDecodeError if the text is not UTF-8, which msgspec does not notice in `context`.
-    """
-    read = text.decode()  # to search in a str is many times faster than in bytes
-    if "\\" in read and "\\u00" in read and _ESCAPED(read):
+def _may_be_misread(text: str) -> bool:
+    """Return whether msgspec may have accepted an invalid timestamp. True may be wrong, False is certain."""
+    if "\\" in text and "\\u00" in text and _ESCAPED(text):
         return True
-    if ("+" in read and _LAX_EAST(read)) or (" " in read and _LAX_SPACE(read)):
+    if ("+" in text and _LAX_EAST(text)) or (" " in text and _LAX_SPACE(text)):
         return True
-    return _FIRST_DAY in read or _LAST_DAY in read or text.translate(_DIGITS_TO_ZERO).find(_LAX_WEST) >= 0
+    return _FIRST_DAY in text or _LAST_DAY in text or _LAX_WEST(text) is not None
 
 
 def _why_not_encoded(error: Exception) -> str:
@@ -177,19 +180,23 @@ def _check_unconverted(values: list[Any]) -> None:
     while values:
         value = values.pop()
         if isinstance(value, dict):
-            for name in value:
-                if not isinstance(name, str):
+            for name, inside in value.items():
+                if type(name) is not str and not isinstance(name, str):
                     raise TypeError(f"a name in an object must be a text, not of the type {type(name).__name__}")
-            inside: Any = value.values()
-        elif isinstance(value, (list, tuple)):
-            inside = value
+                if type(inside) not in _SCALARS:
+                    values.append(inside)
         else:
-            for kind, instead in _CONVERTED.items():
-                if isinstance(value, kind):
-                    raise TypeError(f"a value of the type {kind.__name__} is not JSON: pass {instead}")
-            names: Any = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
-            inside = [getattr(value, name, None) for name in names]
-        values += [each for each in inside if type(each) not in _SCALARS]
+            inside = value if isinstance(value, (list, tuple)) else _attributes(value)
+            values += [each for each in inside if type(each) not in _SCALARS]
+
+
+def _attributes(value: Any) -> list[Any]:
+    """Return the values in a Struct or a dataclass. Raise TypeError for a value that msgspec converts."""
+    for kind, instead in _CONVERTED.items():
+        if isinstance(value, kind):
+            raise TypeError(f"a value of the type {kind.__name__} is not JSON: pass {instead}")
+    names: Any = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
+    return [getattr(value, name, None) for name in names]
 
 
 def _check_finite(record: Any) -> None:
