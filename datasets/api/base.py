@@ -25,7 +25,7 @@ from datasets.models import PersonalAccessToken, Project
 from datasets.strict_json import NotJson, read_json
 
 _SLUG = re.compile(r"[-\w]{1,100}", re.ASCII).fullmatch
-_POSITION = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
 
 
 class AlwaysJson(DefaultContentNegotiation):
@@ -62,7 +62,7 @@ class Pages(CursorPagination):
     def get_page_size(self, request: Request) -> int:
         """Return the limit. Raises InvalidRequest if it is not between 1 and the maximum."""
         given = request.query_params.get("limit", str(self.page_size))
-        if not _POSITION(given) or not 1 <= int(given) <= self.max_page_size:
+        if not _DIGITS(given) or not 1 <= int(given) <= self.max_page_size:
             raise InvalidRequest(
                 {"errors": [{"field": "limit", "detail": f"Send a number from 1 to {self.max_page_size}."}]}
             )
@@ -77,7 +77,7 @@ class Pages(CursorPagination):
             cursor = super().decode_cursor(request)
         except InvalidCursor as error:
             raise refusal from error
-        if cursor is not None and cursor.position is not None and not _POSITION(str(cursor.position)):
+        if cursor is not None and cursor.position is not None and not _DIGITS(str(cursor.position)):
             raise refusal
         return cursor
 

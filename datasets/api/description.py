@@ -55,14 +55,14 @@ class ManagementSchema(AutoSchema):
         found: list[dict[str, Any]] = [
             {"name": each, "in": "path", "required": True, "schema": _PATH[each]} for each in names
         ]
-        headers = {"GET": (), "POST": ("IdempotencyKey",)}.get(self.method, ())
-        found += [ref("parameters", each) for each in headers]
-        queries = {"limit": {"type": "integer", "minimum": 1}, "cursor": _TEXT} if self._is_list() else {}
-        queries |= self.view.query_parameters if self.method == "GET" else {}
-        found += [{"name": name, "in": "query", "schema": schema} for name, schema in queries.items()]
+        if self.method == "POST":
+            found.append(ref("parameters", "IdempotencyKey"))
+        in_query = {"limit": {"type": "integer", "minimum": 1}, "cursor": _TEXT} if self._is_list() else {}
+        in_query |= self.view.query_parameters if self.method == "GET" else {}
+        found += [{"name": name, "in": "query", "schema": schema} for name, schema in in_query.items()]
         if self.view.has_etag:
-            names = ["If-None-Match"] if self.method == "GET" else ["If-Match"]
-            found += [{"name": name, "in": "header", "schema": _TEXT} for name in names]
+            header = "If-None-Match" if self.method == "GET" else "If-Match"
+            found.append({"name": header, "in": "header", "schema": _TEXT})
         return found
 
     def _is_list(self) -> bool:

@@ -151,23 +151,15 @@ def _as_ours(raised: Exception) -> Exception:
 
 def _refused(raised: ValidationError) -> ApiError:
     """Return the error for the problems that a model or a service has found."""
-    by_field = raised.error_dict if hasattr(raised, "error_dict") else {"": raised.error_list}
-    if any(each.code in _TAKEN for found in by_field.values() for each in found):
+    is_by_field = hasattr(raised, "error_dict")
+    found = [each for of_field in raised.error_dict.values() for each in of_field] if is_by_field else raised.error_list
+    if any(each.code in _TAKEN for each in found):
         return SlugConflict()
-    return InvalidRequest(
-        {
-            "errors": [
-                _problem(name, text)
-                for name, found in by_field.items()
-                for each in found
-                for text in ValidationError(each).messages
-            ]
-        }
-    )
+    return InvalidRequest({"errors": _problems(raised.message_dict if is_by_field else raised.messages)})
 
 
 def _problems(detail: Any) -> list[dict[str, str]]:
-    """Return the problems that a DRF serializer has found, as a list."""
+    """Return texts, which may be grouped by field, as a list of problems."""
     if isinstance(detail, Mapping):
         return [_problem(str(name), str(text)) for name, texts in detail.items() for text in texts]
     return [_problem("", str(text)) for text in detail]

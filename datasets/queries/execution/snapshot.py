@@ -123,17 +123,20 @@ def _files(delta: deltalake.DeltaTable, query: Query) -> Iterator[File]:
         return
     keep = pa.array([True] * actions.num_rows)
     for name, least, greatest in _bounds(query):
-        for bound, statistic, is_right in (
-            (greatest, f"min.{name}", pc.less_equal),
-            (least, f"max.{name}", pc.greater_equal),
-        ):
-            if bound is not None and statistic in actions.column_names:
-                column = actions[statistic].combine_chunks()
-                fits = is_right(column, pa.scalar(bound, column.type))
-                keep = pc.and_(keep, pc.or_(pc.fill_null(fits, True), _is_cut(column)))
+        keep = pc.and_(keep, _may_match(actions, f"min.{name}", pc.less_equal, greatest))
+        keep = pc.and_(keep, _may_match(actions, f"max.{name}", pc.greater_equal, least))
     kept = _sorted(actions.filter(keep), query)
     for path, size in zip(kept["path"].to_pylist(), kept["size_bytes"].to_pylist(), strict=True):
         yield File(path, size)
+
+
+def _may_match(actions: pa.Table, statistic: str, compare: Any, bound: Any) -> pa.Array:
+    """Return for each file whether it may have rows within a bound. It may if the statistic is unknown or was cut."""
+    if bound is None or statistic not in actions.column_names:
+        return pa.array([True] * actions.num_rows)
+    column = actions[statistic].combine_chunks()
+    fits = compare(column, pa.scalar(bound, column.type))
+    return pc.or_(pc.fill_null(fits, True), _is_cut(column))
 
 
 def _sorted(actions: pa.Table, query: Query) -> pa.Table:

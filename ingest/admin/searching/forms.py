@@ -147,10 +147,8 @@ class ConditionForm(_Form):
 
 def conditions(given: QueryDict, columns: Mapping[str, Column]) -> list[ConditionForm]:
     """Return the conditions in an address, and an empty one with which a person can add another."""
-    names = ("field", "op", "value")
-    rows = [
-        dict(zip(names, row, strict=True)) for row in zip_longest(*map(given.getlist, names), fillvalue="") if row[0]
-    ]
+    inputs = zip_longest(given.getlist("field"), given.getlist("op"), given.getlist("value"), fillvalue="")
+    rows = [{"field": field, "op": op, "value": value} for field, op, value in inputs if field]
     rows = [*rows[:MAX_CONDITIONS], {"op": "="}]
     return [ConditionForm(number, row, columns) for number, row in enumerate(rows)]
 
