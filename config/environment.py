@@ -75,7 +75,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # A client that sends nothing of its body for this long gets 408: before the first byte, or between two parts.
     BODY_SILENCE_SECONDS: Seconds = 60.0
     # On Linux, a client that reads nothing of its answer for this long loses its connection. Until then, it may hold
-    # memory or one of the places for exports.
+    # memory or one of the permits for exports.
     SEND_TIMEOUT_SECONDS: LongSeconds = 60.0
     MAX_BODY_BYTES: Positive = 10 * 1024 * 1024
     MAX_BATCH_RECORDS: Positive = 10_000

@@ -58,12 +58,12 @@ def _end(user_id: int) -> None:
 
 
 class Export:
-    """The content of a streamed response. It holds one of the limited places until it is closed."""
+    """The content of a streamed response. It holds one of a limited number of permits until it is closed."""
 
     def __init__(self, user_id: int, environ: Mapping[str, Any]) -> None:
-        """Take a place. Raises TooManyExports if none is free."""
+        """Take a permit. Raises TooManyExports if none is free."""
         _begin(user_id)
-        # Also releases the place if an error loses the response before Django can close it.
+        # Also releases the permit if an error loses the response before Django can close it.
         self._release = weakref.finalize(self, _end, user_id)
         self._environ = environ
         self._parts: Iterator[bytes] = iter(())
@@ -89,7 +89,7 @@ class Export:
             reset((self._environ.get("REMOTE_ADDR", ""), int(self._environ.get("REMOTE_PORT", 0))))
 
     def close(self) -> None:
-        """Release the place. Django calls this at the end of the response, also if the client has disconnected."""
+        """Release the permit. Django calls this at the end of the response, also if the client has disconnected."""
         self._release()
 
 

@@ -1,4 +1,4 @@
-"""Run a query for a client: hold a place of its project, and send the result that a query process has written."""
+"""Run a query for a client: hold a permit of its project, and send the result that a query process has written."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,9 +13,9 @@ from config.common.errors import ApiError, InternalError
 from datasets.api.errors import ServiceUnavailable
 from datasets.api.queries.errors import InvalidQuery, QueryTooLarge, QueryTooSlow, TooManyQueries
 from datasets.queries import errors as causes
-from datasets.queries.processes import places, pool
+from datasets.queries.processes import permits, pool
 from datasets.queries.processes.messages import Failure, Job, Outcome
-from datasets.queries.processes.places import Place
+from datasets.queries.processes.permits import Permit
 
 _PART_BYTES = 256 * 1024
 
@@ -36,22 +36,22 @@ def answer(project_id: int, job: Job, is_canceled: Callable[[], bool]) -> HttpRe
         QueryCanceled: The client has disconnected.
     """
     limit = settings.QUERY_CONCURRENCY
-    place = places.take(f"project_{project_id}", limit)
-    if place is None:
+    permit = permits.take(f"project_{project_id}", limit)
+    if permit is None:
         detail = (
             f"The project runs {limit} queries already, the maximum. Send this one again when one of them has ended."
         )
         raise TooManyQueries({"detail": detail, "limit": limit})
-    file = tempfile.TemporaryFile(dir=places.folder())  # noqa: SIM115  # the response closes it
+    file = tempfile.TemporaryFile(dir=permits.folder())  # noqa: SIM115  # the response closes it
     try:
         with _translated():
             outcome = pool.POOL.run(job, file, is_canceled)
         if outcome.failure is not None:
             raise _refusal(outcome)
-        return _response(file, place, job, outcome)
+        return _response(file, permit, job, outcome)
     except BaseException:
         file.close()
-        place.release()
+        permit.release()
         raise
 
 
@@ -90,33 +90,33 @@ def _refusal(outcome: Outcome) -> ApiError:
     return InternalError()
 
 
-def _response(file: IO[bytes], place: Place, job: Job, outcome: Outcome) -> HttpResponseBase:
-    """Return a response that closes the file and releases the place as soon as it needs neither."""
+def _response(file: IO[bytes], permit: Permit, job: Job, outcome: Outcome) -> HttpResponseBase:
+    """Return a response that closes the file and releases the permit as soon as it needs neither."""
     size = file.seek(0, 2)
     file.seek(0)
     response: HttpResponseBase
     if size <= _PART_BYTES:
         response = HttpResponse(file.read())
         file.close()
-        place.release()
+        permit.release()
     else:
-        response = StreamingHttpResponse(_Parts(file, place))
+        response = StreamingHttpResponse(_Parts(file, permit))
     for name, value in {"Content-Type": job.media_type, "Content-Length": str(size), **outcome.headers}.items():
         response[name] = value
     return response
 
 
 class _Parts:
-    """Yields the parts of a result. It holds the project's place until it is closed: this limits the open files."""
+    """Yields the parts of a result. It holds the project's permit until it is closed: this limits the open files."""
 
-    def __init__(self, file: IO[bytes], place: Place) -> None:
-        self._file, self._place = file, place
+    def __init__(self, file: IO[bytes], permit: Permit) -> None:
+        self._file, self._permit = file, permit
 
     def __iter__(self) -> Iterator[bytes]:
         while part := self._file.read(_PART_BYTES):
             yield part
 
     def close(self) -> None:
-        """Close the file and release the place. Django calls this at the end of the response."""
+        """Close the file and release the permit. Django calls this at the end of the response."""
         self._file.close()
-        self._place.release()
+        self._permit.release()

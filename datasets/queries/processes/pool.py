@@ -22,7 +22,7 @@ from django.conf import settings
 from config.common.env import BASE_DIR
 from config.common.errors import Refused
 from datasets.queries.errors import QueryTooLarge, QueryTooSlow
-from datasets.queries.processes import places
+from datasets.queries.processes import permits
 from datasets.queries.processes.messages import READY, Job, Outcome, receive_outcome, send_job
 
 _START_SECONDS = 30.0
@@ -217,7 +217,7 @@ def _processor(is_canceled: Callable[[], bool]) -> Iterator[None]:
     Raises NoProcessor if none becomes free within the time limit of a query.
     """
     deadline = time.monotonic() + settings.QUERY_TIMEOUT_SECONDS
-    while (place := places.take("processor", len(places.processors()))) is None:
+    while (permit := permits.take("processor", len(permits.processors()))) is None:
         if is_canceled():
             raise QueryCanceled
         if time.monotonic() > deadline:
@@ -226,7 +226,7 @@ def _processor(is_canceled: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     finally:
-        place.release()
+        permit.release()
 
 
 POOL = Pool()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from config.lazy import import_for_queries
-from datasets.queries.processes import places, running
+from datasets.queries.processes import permits, running
 from datasets.queries.processes.messages import READY, receive_job, send_outcome
 
 
@@ -30,7 +30,7 @@ def yield_to_others() -> None:
     os.nice(19)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        os.sched_setaffinity(0, places.processors())
+        os.sched_setaffinity(0, permits.processors())
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -72,7 +72,7 @@ def test_export_holds_the_search_results_in_each_format(client: Client, api: Api
     assert set(table["country"].to_pylist()) == names
 
 
-def test_failed_export_releases_its_place() -> None:
+def test_failed_export_releases_its_permit() -> None:
     for _ in range(2 * MAX_OF_A_USER):
         Export(1, {})
     kept = [Export(1, {}) for _ in range(MAX_OF_A_USER)]

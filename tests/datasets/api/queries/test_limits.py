@@ -19,7 +19,7 @@ from config.common import loop
 from config.common.env import BASE_DIR
 from config.web.asgi import application
 from datasets.queries import figures
-from datasets.queries.processes import places, pool
+from datasets.queries.processes import permits, pool
 from tests.datasets.api.queries.conftest import Queries, error_of, sent
 from tests.support.processes.stack import wait_for
 
@@ -131,7 +131,7 @@ def test_a_project_runs_a_limited_number_of_queries(
 
 def test_another_project_is_not_refused(queries: Queries, settings: Settings) -> None:
     settings.QUERY_CONCURRENCY = 1
-    held = places.take("project_0", 1)
+    held = permits.take("project_0", 1)
     assert held is not None
     assert_works(queries)
 
@@ -139,8 +139,8 @@ def test_another_project_is_not_refused(queries: Queries, settings: Settings) ->
 def test_queries_wait_a_limited_time_for_a_processor(
     queries: Queries, settings: Settings, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "processors", lambda: {0})
-    held = places.take("processor", 1)
+    monkeypatch.setattr(permits, "processors", lambda: {0})
+    held = permits.take("processor", 1)
     assert held is not None
     settings.QUERY_TIMEOUT_SECONDS = 0.2
     answer = queries.ask({})
@@ -149,22 +149,22 @@ def test_queries_wait_a_limited_time_for_a_processor(
 
     settings.QUERY_TIMEOUT_SECONDS = 60.0
     asked_for: list[str] = []
-    take = places.take
+    take = permits.take
 
-    def noting(name: str, count: int) -> places.Place | None:
+    def noting(name: str, count: int) -> permits.Permit | None:
         asked_for.append(name)
         return take(name, count)
 
-    monkeypatch.setattr(places, "take", noting)
+    monkeypatch.setattr(permits, "take", noting)
     waiting = threads.submit(queries.ask, {})
     wait_for(lambda: "processor" in asked_for, "the query waits in line")
     held.release()
     assert waiting.result().status_code == 200
 
 
-def test_a_place_counts_in_all_processes_until_its_process_is_killed() -> None:
-    code = "import sys; from django.conf import settings; from datasets.queries.processes import places\n"
-    code += "held = places.take('project_7', 2); print(held is not None, flush=True); sys.stdin.read()"
+def test_a_permit_counts_in_all_processes_until_its_process_is_killed() -> None:
+    code = "import sys; from django.conf import settings; from datasets.queries.processes import permits\n"
+    code += "held = permits.take('project_7', 2); print(held is not None, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings"}
     other = subprocess.Popen(
@@ -173,13 +173,13 @@ def test_a_place_counts_in_all_processes_until_its_process_is_killed() -> None:
     try:
         assert other.stdout is not None
         assert other.stdout.readline() == "True\n"
-        own = places.take("project_7", 2)
+        own = permits.take("project_7", 2)
         assert own is not None
-        assert places.take("project_7", 2) is None
+        assert permits.take("project_7", 2) is None
     finally:
         other.kill()
         other.wait()
-    assert places.take("project_7", 2) is not None
+    assert permits.take("project_7", 2) is not None
 
 
 # -- the life of a process ----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Limit how many queries run together: each query holds a place of its project, and a place for a processor.
+"""Limit how many queries run together: each query holds a permit of its project, and a permit for a processor.
 
-A place is a locked file in DATA_DIR/queries. So the limits hold for all web processes of a machine together. The kernel
-unlocks the file when the process that holds it ends, even if it is killed. So no place is lost.
+A permit is a locked file in DATA_DIR/queries. So the limits hold for all web processes of a machine together. When the
+process that holds a file ends, even if it is killed, the kernel unlocks the file. So no permit is lost.
 """
 
 import fcntl
@@ -22,23 +22,23 @@ def processors() -> set[int]:
     return set(known[1:] or known)
 
 
-class Place:
-    """A place that is taken until `release`."""
+class Permit:
+    """The right to run one query. It is held until `release`."""
 
     def __init__(self, descriptor: int) -> None:
-        # The finalizer also releases a place that was never released, when Python deletes the object.
+        # The finalizer also releases a permit that was never released, when Python deletes the object.
         self.release = weakref.finalize(self, os.close, descriptor)
 
 
 def folder() -> Path:
-    """Return the directory of the places."""
+    """Return the directory of the permits."""
     path: Path = settings.DATA_DIR / "queries"
     path.mkdir(mode=0o700, exist_ok=True)
     return path
 
 
-def take(name: str, count: int) -> Place | None:
-    """Return one of the `count` places with this name, or None if all are taken."""
+def take(name: str, count: int) -> Permit | None:
+    """Return one of the `count` permits with this name, or None if all are taken."""
     directory = folder()
     for number in range(count):
         descriptor = os.open(directory / f"{name}.{number}", os.O_RDWR | os.O_CREAT, 0o600)
@@ -47,5 +47,5 @@ def take(name: str, count: int) -> Place | None:
         except BlockingIOError:
             os.close(descriptor)
         else:
-            return Place(descriptor)
+            return Permit(descriptor)
     return None
