@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from redis.exceptions import RedisError
 
 from config.common import redis
-from config.common.env import storage_is_directory
+from config.common.env import SETTINGS_CHECKS, storage_is_directory
 from config.common.sentinel import urls as sentinel
 
 # The share of `maxmemory` that ingest/queue/lua/admit.lua uses for admission.
@@ -18,7 +18,7 @@ _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 
 
-@register()
+@register(SETTINGS_CHECKS)
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Return settings that contradict each other or that break the service."""
     found: list[CheckMessage] = []

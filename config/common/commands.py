@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.text import Text
 
+from config.common.env import SETTINGS_CHECKS
 from config.common.errors import Refused
 from config.common.redis import RedisUnavailable
 from config.common.text import visible, visible_lines
@@ -46,7 +47,13 @@ def moment(text: str) -> datetime:
 
 
 class ServiceCommand(BaseCommand):
-    """A command of this service. It prints an expected error without a traceback, and exits with 1."""
+    """A command of this service. It prints an expected error without a traceback, and exits with 1.
+
+    Of Django's system checks it runs ours of the settings. The others import every view, which takes longer than most
+    commands; `up` and `check` run them.
+    """
+
+    requires_system_checks: Any = (SETTINGS_CHECKS,)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if isinstance(sys.stdout, TextIOWrapper):

@@ -14,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from config.common.private import private_temporary_directory
 
 BASE_DIR = Path(__file__).resolve().parents[2]
+# The tag of the system checks that every command of ours runs.
+SETTINGS_CHECKS = "settings"
 
 # Where Linux's control groups (version 2, version 1) state how much memory a container may use.
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

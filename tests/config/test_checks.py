@@ -120,6 +120,15 @@ def run(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedPr
     return subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=60)
 
 
+def test_every_command_names_wrong_settings_and_loads_no_views(tmp_path: Path) -> None:
+    environment = {**os.environ, "DATA_DIR": str(tmp_path), "REDIS_URL": "http://localhost"}
+    done = run(environment, "-X", "importtime", "manage.py", "ledger")
+    assert done.returncode == 1
+    assert "(config.E004) REDIS_URL is not the URL of a Redis." in done.stderr
+    assert "config.common.commands" in done.stderr
+    assert "config.urls" not in done.stderr
+
+
 def test_the_documented_production_has_no_issues(production: dict[str, str]) -> None:
     done = run(production, "manage.py", "check", "--deploy", "--fail-level", "WARNING")
     assert (done.returncode, done.stderr) == (0, "")

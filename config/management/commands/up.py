@@ -55,6 +55,8 @@ class Command(ServiceCommand):
         "on the address in the environment variable HOST (default: 127.0.0.1)."
     )
 
+    requires_system_checks: Any = "__all__"
+
     _supervisor: "subprocess.Popen[bytes] | None" = None
     _stopping = False
     _is_first_start = False
