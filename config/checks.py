@@ -154,12 +154,13 @@ def _redis_problems(info: Mapping[str, Any]) -> Iterator[CheckMessage]:
             hint="Configure `appendonly yes` and `appendfsync always`.",
             id="config.W006",
         )
-    elif (policy := _sync_policy()) not in ("always", None):
+    elif (policy := _configured("appendfsync")) not in ("always", None):
         yield Warning(
             f"Redis answers before it has written (`appendfsync {policy}`): a crash may lose accepted records.",
             hint="Configure `appendfsync always`.",
             id="config.W007",
         )
+    yield from _replica_problems()
     if info["maxmemory_policy"] != "noeviction":
         yield Warning(
             f"Redis may delete queued records when its memory is full (`{info['maxmemory_policy']}`).",
@@ -186,10 +187,29 @@ def _memory_problems(limit: int) -> Iterator[CheckMessage]:
         )
 
 
-def _sync_policy() -> str | None:
-    """Return the `appendfsync` in force, or None if the server does not report it: some managed servers do not."""
+def _replica_problems() -> Iterator[CheckMessage]:
+    """Warn if a failover may lose accepted records, or if Redis takes records that are then refused."""
+    wanted = settings.REDIS_WAIT_REPLICAS
+    least = _configured("min-replicas-to-write")
+    if wanted and least is not None and int(least) < wanted:
+        yield Warning(
+            f"REDIS_WAIT_REPLICAS is {wanted}, but Redis takes writes with {least} replicas (`min-replicas-to-write`): "
+            "while replicas are missing, requests are queued and then answered with 503, as their outcome is unknown.",
+            hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses them before it queues them.",
+            id="config.W014",
+        )
+    if not wanted and sentinel.is_sentinel(settings.REDIS_URL):
+        yield Warning(
+            "REDIS_WAIT_REPLICAS is 0: a failover may lose records that were accepted in the moments before it.",
+            hint="Set REDIS_WAIT_REPLICAS=1, and configure `min-replicas-to-write 1`.",
+            id="config.W015",
+        )
+
+
+def _configured(name: str) -> str | None:
+    """Return a setting of the server, or None if the server does not report it: some managed servers do not."""
     try:
-        policy: str | None = redis.client().config_get("appendfsync").get("appendfsync")
+        value: str | None = redis.client().config_get(name).get(name)
     except RedisError:
         return None
-    return policy
+    return value

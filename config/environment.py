@@ -96,6 +96,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     # The time limits of one reply of Redis, and of one admission with its reconnections.
     REDIS_TIMEOUT_SECONDS: Timeout = 1.0
+    # Replicas of Redis that must have a record before its request is answered with 202.
+    REDIS_WAIT_REPLICAS: NotNegative = 0
     ADMISSION_TIMEOUT_SECONDS: Timeout = 3.0
     # A project's revision makes a change take effect immediately. This limit covers a revision that was lost.
     CATALOG_TTL_SECONDS: LongSeconds = 30.0

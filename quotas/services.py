@@ -173,7 +173,10 @@ def _flush_one(member: bytes) -> None:
             counters.delete_counters(user_id, period)
             return
         counters.seed(user_id, period)  # otherwise a lost total would read as 0
-        used = _save_usage(user_id, period, int(redis.client().get(counters.total_key(user_id, period)) or 0))
+        total = int(redis.client().get(counters.total_key(user_id, period)) or 0)
+        if settings.REDIS_WAIT_REPLICAS:  # otherwise a failover could lose records that were charged for good
+            redis.require_replicas()
+        used = _save_usage(user_id, period, total)
         limit = counters.limit_in_database(user_id)
         # Repeat the announcement, which may have been lost. The lock keeps it from overwriting a newer limit.
         redis.client().set(counters.limit_key(user_id), limit)

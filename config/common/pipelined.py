@@ -8,7 +8,7 @@ To support a cluster later, `execute` is the place that would follow MOVED and A
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import SentinelConnectionPool
 
 from config.common.loop import shared
-from config.common.redis import Argument, RedisUnavailable, Script, client
+from config.common.redis import Argument, RedisUnavailable, Script, client, wait_command
 from config.common.threads import FINDING
 
 # The pause between two attempts to reach Redis, while it does not answer.
@@ -98,6 +98,7 @@ async def run(
     *,
     timeout: float,
     shared: SharedKeys = _NO_KEYS,
+    replicated: bool = False,
 ) -> Any:
     """Run a Lua script. See `execute` for how it is repeated and what it raises.
 
@@ -109,20 +110,22 @@ async def run(
         args: Its arguments.
         timeout: See `execute`.
         shared: Its first keys, if many calls have the same ones.
+        replicated: Wait for the replicas, and return the reply together with the number of replicas that have what the
+            script has written. The script must write something: Redis counts for the writes of a connection only.
     """
     elements = _elements(*keys, *args)
     count = shared.count + len(keys)
     size = b"*%d\r\n" % (3 + count + len(args))
     try:
         begin = _beginning("EVALSHA", script.digest, count)
-        return await _execute(b"".join((size, begin, shared.packed, elements)), timeout)
+        return await _execute(b"".join((size, begin, shared.packed, elements)), timeout, replicated=replicated)
     except NoScriptError:
         begin = _beginning("EVAL", script.source, count)
-        return await _execute(b"".join((size, begin, shared.packed, elements)), timeout)
+        return await _execute(b"".join((size, begin, shared.packed, elements)), timeout, replicated=replicated)
 
 
-async def _execute(packed: bytes, timeout: float) -> Any:
-    pipeline = _pipeline(len(packed))
+async def _execute(packed: bytes, timeout: float, *, replicated: bool = False) -> Any:
+    pipeline = _replicated_pipeline(len(packed)) if replicated else _pipeline(len(packed))
     deadline = pipeline.loop.time() + timeout
     link = pipeline.link
     if link is None or not link.is_open:
@@ -154,7 +157,7 @@ class _Link(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._watch()
 
-    def send(self, packed: bytes) -> "asyncio.Future[Any]":
+    def send(self, packed: bytes) -> Awaitable[Any]:
         """Return a future for the reply. It fails with ConnectionError or TimeoutError if the connection is lost."""
         future = self._loop.create_future()
         self._waiting.append(future)
@@ -213,11 +216,49 @@ class _Link(asyncio.Protocol):
             self.close(RedisTimeoutError("no answer from Redis"))
 
 
+class _ReplicatedLink(_Link):
+    """A connection on which each reply comes with the number of replicas that have what was written before it.
+
+    Commands of the same turn of the event loop share one WAIT. Redis reads nothing more from the connection meanwhile,
+    so the next commands share the next one.
+    """
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(limit)
+        self._wait: bytes = _pack(wait_command())
+        self._replicas: asyncio.Future[int] | None = None  # the reply to the WAIT of this turn
+
+    def send(self, packed: bytes) -> Awaitable[Any]:
+        reply = super().send(packed)
+        if self._replicas is None:
+            self._replicas = self._loop.create_future()
+            self._replicas.add_done_callback(_retrieve)
+        return _together(reply, self._replicas)
+
+    def _flush(self) -> None:
+        if self._replicas is not None:
+            self._out.append(self._wait)
+            self._waiting.append(self._replicas)
+            self._replicas = None
+        super()._flush()
+
+
+async def _together(reply: Awaitable[Any], replicas: "asyncio.Future[int]") -> tuple[Any, int]:
+    return await reply, await asyncio.shield(replicas)  # others wait for the same number
+
+
+def _retrieve(replicas: "asyncio.Future[int]") -> None:
+    """Keep asyncio from reporting the failure if no command of the turn has waited for the number."""
+    if not replicas.cancelled():  # codespell:ignore
+        replicas.exception()
+
+
 class _Pipeline:
     """One of the process's connections, opened again when it is lost."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, kind: type[_Link]) -> None:
         self.loop = loop
+        self._kind = kind
         self.link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
 
@@ -259,12 +300,12 @@ class _Pipeline:
         if self.link is not None and self.link.is_open:
             return self.link
         if self._connecting is None or self._connecting.done():
-            self._connecting = shared(_connect())
+            self._connecting = shared(_connect(self._kind))
         self.link = await asyncio.shield(self._connecting)
         return self.link
 
 
-async def _connect() -> _Link:
+async def _connect(link_kind: type[_Link]) -> _Link:
     """Open a connection with the settings of django-redis's pool: plain, TLS or unix socket.
 
     redis-py makes the connection (TLS, AUTH, SELECT). Then our protocol takes its transport over. If there are
@@ -279,7 +320,7 @@ async def _connect() -> _Link:
     kind = next(ours for theirs, ours in _KINDS.items() if issubclass(pool.connection_class, theirs))
     connection: Any = kind(**ours, protocol=2, socket_timeout=limit, retry=Retry(NoBackoff(), 0))
     await connection.connect()
-    link = _Link(limit)
+    link = link_kind(limit)
     link.take_over(connection)
     return link
 
@@ -294,6 +335,7 @@ def _error(text: str) -> RedisError:
 
 class _Process:
     pipelines: tuple[_Pipeline, ...] = ()
+    replicated: tuple[_Pipeline, ...] = ()  # the same for commands that wait for replicas
     turn = 0
     # When the outage began, by the loop's clock; None if there is none. All connections of the process share it.
     outage_since: float | None = None
@@ -304,8 +346,19 @@ def _pipeline(size: int) -> _Pipeline:
     loop = asyncio.get_running_loop()
     pipelines = _Process.pipelines
     if not pipelines or pipelines[0].loop is not loop:
-        pipelines = _Process.pipelines = tuple(_Pipeline(loop) for _ in range(1 + _FOR_LARGE))
+        pipelines = _Process.pipelines = tuple(_Pipeline(loop, _Link) for _ in range(1 + _FOR_LARGE))
     if size < _LARGE_BYTES:
         return pipelines[0]
     _Process.turn = _Process.turn % _FOR_LARGE + 1
     return pipelines[_Process.turn]
+
+
+def _replicated_pipeline(size: int) -> _Pipeline:
+    """Return the connection for a command that waits for replicas. See `_pipeline`."""
+    loop = asyncio.get_running_loop()
+    if not _Process.replicated or _Process.replicated[0].loop is not loop:
+        _Process.replicated = tuple(_Pipeline(loop, _ReplicatedLink) for _ in range(1 + _FOR_LARGE))
+    if size < _LARGE_BYTES:
+        return _Process.replicated[0]
+    _Process.turn = _Process.turn % _FOR_LARGE + 1
+    return _Process.replicated[_Process.turn]

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
 
@@ -33,6 +34,44 @@ def client() -> Any:
     Typed as Any: redis-py's annotations describe its synchronous and asynchronous clients together.
     """
     return get_redis_connection("default")
+
+
+class TooFewReplicas(OSError):
+    """Fewer replicas than REDIS_WAIT_REPLICAS have what Redis has. A failover now could lose it."""
+
+    def __init__(self) -> None:
+        wanted = settings.REDIS_WAIT_REPLICAS
+        super().__init__(f"fewer than {wanted} replicas of Redis (REDIS_WAIT_REPLICAS) have its latest data")
+
+
+def wait_command() -> tuple[Argument, ...]:
+    """Return the command that waits until REDIS_WAIT_REPLICAS have what its connection has written.
+
+    It ends before REDIS_TIMEOUT_SECONDS have passed, so that a Redis that waits is not taken for one that is stuck.
+    """
+    return "WAIT", settings.REDIS_WAIT_REPLICAS, int(settings.REDIS_TIMEOUT_SECONDS * 1000 / 2)
+
+
+def require_replicas(pipe: Any | None = None) -> list[Any]:
+    """Wait until enough replicas have all that Redis has now. With REDIS_WAIT_REPLICAS=0, there is nothing to wait for.
+
+    Args:
+        pipe: A pipeline with commands to execute before that, on the same server.
+
+    Returns:
+        The replies to these commands.
+
+    Raises:
+        TooFewReplicas: Not enough replicas answered in time.
+    """
+    with pipe or client().pipeline(transaction=False) as step:
+        # WAIT is only about writes of its own connection, so write something.
+        step.set("replicated", "", px=60_000)
+        step.execute_command(*wait_command())
+        replies: list[Any] = step.execute()
+    if replies.pop() < settings.REDIS_WAIT_REPLICAS:
+        raise TooFewReplicas
+    return replies[:-1]
 
 
 class Script:

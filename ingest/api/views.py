@@ -30,8 +30,8 @@ from ingest.api.lookup import look_up
 from ingest.errors import NOTHING_HAPPENED, InvalidRecords, QueueOutOfReach, QueueUnavailable
 from ingest.monitoring import health, metrics, refusals
 from ingest.monitoring.refusals import Sent
-from ingest.queue.admission import Admission, Retryable, accepted_before, admit
-from ingest.queue.formats import Payload, Rejected, packed
+from ingest.queue.admission import Admission, accepted_before, admit
+from ingest.queue.formats import Payload, Rejected, Retryable, packed
 from ingest.queue.quota_answers import quota_headers
 from ingest.queue.redis_clock import earlier_schema
 from ingest.validation import lenient

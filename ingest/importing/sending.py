@@ -25,7 +25,8 @@ from ingest.importing.journal import Description, Journal, Progress
 from ingest.importing.refused import RefusedRows
 from ingest.importing.rows import Chunk, Source
 from ingest.importing.uncertain import is_in_dataset
-from ingest.queue.admission import Retryable, accepted_before, admit
+from ingest.queue.admission import accepted_before, admit
+from ingest.queue.formats import Retryable
 from ingest.queue.redis_clock import earlier_schema
 
 T = TypeVar("T")

@@ -1,6 +1,5 @@
 """Admit requests to the queue. One Redis round trip decides, charges and queues."""
 
-import hashlib
 import logging
 import secrets
 import time
@@ -28,11 +27,10 @@ from ingest.errors import (
     QueueFull,
     QueueOutOfReach,
     QueueUnavailable,
-    TooManyKeys,
 )
 from ingest.queue import formats, redis_keys
-from ingest.queue.formats import Earlier, Payload
-from ingest.queue.quota_answers import MAX_RETRY_AFTER_SECONDS, RATE_SECONDS, over_quota, too_fast
+from ingest.queue.formats import DIGEST_BYTES, Earlier, Payload, Retryable
+from ingest.queue.quota_answers import RATE_SECONDS, over_quota, too_fast, too_many_keys
 from ingest.queue.redis_clock import RedisClock
 from ingest.queue.scripts import script
 from ingest.queue.seeding import seeded
@@ -46,11 +44,8 @@ _admit = script("admit")
 # Admissions of this process that may wait for Redis. Others are refused immediately, so that the wait stays short.
 MAX_IN_FLIGHT = 2_000
 
-# The number of bytes of a body's digest that Redis keeps with an Idempotency-Key.
-_DIGEST_BYTES = 8
 # How often a process notes the last use of an API key, which only the admin shows.
 _LAST_USED_SECONDS = 10.0
-
 
 # What is full -> the `detail` of the 503.
 _FULL = {
@@ -59,7 +54,6 @@ _FULL = {
     b"all": "The backlog of all datasets has reached its limit. Nothing was queued or charged.",
     b"memory": "Redis has no memory for a longer backlog. Nothing was queued or charged.",
 }
-
 
 _TOO_MANY = {
     "detail": "This web process already has the maximum number of requests that wait for Redis. Nothing was queued or "
@@ -90,6 +84,7 @@ class _Settings(NamedTuple):
     share: float  # one project may use this share of what other projects leave of total_bytes
     idempotency_seconds: int
     idempotency_keys: int  # of a project
+    replicas: int  # that must have a record before it is answered with 202
 
 
 @lru_cache(maxsize=1)
@@ -101,6 +96,7 @@ def _settings() -> _Settings:
         settings.BACKLOG_SHARE_PER_PROJECT,
         settings.IDEMPOTENCY_TTL_SECONDS,
         settings.IDEMPOTENCY_KEYS_PER_PROJECT,
+        settings.REDIS_WAIT_REPLICAS,
     )
 
 
@@ -139,18 +135,6 @@ class _Queue:
     generation = ""
 
 
-class Retryable(Struct, frozen=True):
-    """What identifies a repeated request: its Idempotency-Key, and a digest of its body."""
-
-    key: str
-    digest: bytes
-
-    @classmethod
-    def of(cls, key: str, kind: str, body: bytes) -> "Retryable":
-        """Return what identifies a request. Its `kind` differs if the same body is one record or a batch."""
-        return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).digest()[:_DIGEST_BYTES])
-
-
 def _unpacked(rejected: bytes = b"") -> bytes:
     """Return the answer about refused records, which `_call` has compressed."""
     return zlib.decompress(rejected) if rejected else b""
@@ -187,14 +171,15 @@ async def accepted_before(contract: Contract, retryable: Retryable) -> Admission
 
     Raises:
         config.common.redis.RedisUnavailable: Redis does not answer.
+        QueueUnavailable: It was accepted before, but too few replicas have it.
     """
     key = redis_keys.idempotency(contract.dataset_id, retryable.key)
-    found: bytes | None = await execute("GET", key, timeout=_settings().timeout)
+    found = await (_find_replicated(key) if _settings().replicas else execute("GET", key, timeout=_settings().timeout))
     if found is None:
         return None
     if not found.startswith(retryable.digest):
         return None
-    generation, stream_id, count, *rejected = found[_DIGEST_BYTES:].split(b" ", 3)
+    generation, stream_id, count, *rejected = found[DIGEST_BYTES:].split(b" ", 3)
     quota = await READING.run(quotas.current, contract.owner_id)
     return Admission(
         dataset_id=contract.dataset_id,
@@ -242,7 +227,7 @@ async def _admit_or_refuse(
         elif outcome == b"full":
             raise _full(reply[2], payload)
         elif outcome == b"too_many_keys":
-            raise _too_many_keys(reply[2])
+            raise too_many_keys(_settings().idempotency_keys, reply[2])
         elif outcome == b"too_fast":
             raise too_fast(contract.records_per_minute or 0, reply[3], payload.count, reply[2])
         else:
@@ -274,11 +259,16 @@ async def _call(
     shared = _shared_keys(contract.project_id, contract.owner_id, contract.dataset_id, period)
     keys: list[Argument] = [slot.name]
     args = _arguments(contract, payload, trace_id, period, slot)
-    if retryable is not None or payload.earlier is not None or contract.records_per_minute is not None:
+    replicas = _settings().replicas
+    if retryable is not None or payload.earlier is not None or contract.records_per_minute is not None or replicas:
         _add_optional(keys, args, contract, payload, retryable)
     _InFlight.count += 1
     try:
-        reply: list[Any] = await run(_admit, keys, args, timeout=_settings().timeout, shared=shared)
+        reply: list[Any]
+        if replicas:
+            reply = await _run_replicated(keys, args, shared)
+        else:
+            reply = await run(_admit, keys, args, timeout=_settings().timeout, shared=shared)
     except RedisUnavailable as failure:
         raise QueueOutOfReach(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
@@ -292,6 +282,25 @@ async def _call(
         _free_slots.append(slot)
     RedisClock.learn(reply[1])
     return reply
+
+
+async def _run_replicated(keys: list[Argument], args: list[Argument], shared: SharedKeys) -> list[Any]:
+    """Run admit.lua, and wait until enough replicas have the record. Raises QueueOutOfReach if they are too few."""
+    ours = _settings()
+    reply, found = await run(_admit, keys, args, timeout=ours.timeout, shared=shared, replicated=True)
+    if reply[0] == b"not_written" or (reply[0] in (b"accepted", b"repeated") and found < ours.replicas):
+        raise QueueOutOfReach(OUTCOME_UNKNOWN)
+    return [*reply]
+
+
+async def _find_replicated(key: bytes) -> bytes | None:
+    """Return what Redis keeps with an Idempotency-Key, or None. Raises QueueOutOfReach if too few replicas have it."""
+    ours = _settings()
+    found: bytes | None
+    found, replicas = await run(script("find_key"), [key], [], timeout=ours.timeout, replicated=True)
+    if found is not None and replicas < ours.replicas:
+        raise QueueOutOfReach(OUTCOME_UNKNOWN)
+    return found
 
 
 def _arguments(contract: Contract, payload: Payload, trace_id: str, period: str, slot: _Slot) -> list[Argument]:
@@ -336,6 +345,8 @@ def _add_optional(
         parts += "r"
         keys.append(redis_keys.rate(contract.key_id))
         args += (contract.records_per_minute, RATE_SECONDS)
+    if _settings().replicas:
+        parts += "w"
     args.insert(at, parts)
 
 
@@ -373,16 +384,6 @@ def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -
         redis_keys.ROOM,
         redis_keys.TURNS,
     )
-
-
-def _too_many_keys(seconds: int) -> TooManyKeys:
-    limit = _settings().idempotency_keys
-    detail = (
-        f"The project has used {limit} Idempotency-Keys, which is the limit. Send without a key, or wait until "
-        "the oldest are forgotten. Nothing was queued or charged."
-    )
-    retry_after = min(max(1, seconds), MAX_RETRY_AFTER_SECONDS)
-    return TooManyKeys({"limit": limit, "detail": detail}, {"Retry-After": str(retry_after)})
 
 
 def _key_to_note(key_id: int | None) -> int | str:

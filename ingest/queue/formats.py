@@ -1,5 +1,6 @@
 """How the queue holds bodies: as one JSON object, a JSON array, or NDJSON lines. Large bodies are compressed."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -19,6 +20,8 @@ _COMPRESS_BYTES = 8192
 # A body that shrinks more than this hardly contains data, and is queued as it is. Otherwise 10 MB of spaces would be
 # queued as 41 KB, and the limit of the backlog would not limit what a worker has to read.
 _MAX_COMPRESSION_RATIO = 32
+# The number of bytes of a body's digest that Redis keeps with an Idempotency-Key.
+DIGEST_BYTES = 8
 _EARLIER = re.compile(r"([1-9][0-9]{0,18}) ([01]+)").fullmatch
 _COMPRESSED = b"\0"  # comes before an LZ4 block. No JSON text begins with this byte
 
@@ -110,3 +113,15 @@ def unpacked(queued: bytes) -> bytes:
     except (lz4.block.LZ4BlockError, ValueError, MemoryError):  # MemoryError: damaged data may claim gigabytes
         return queued
     return body
+
+
+class Retryable(Struct, frozen=True):
+    """What identifies a repeated request: its Idempotency-Key, and a digest of its body."""
+
+    key: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, key: str, kind: str, body: bytes) -> "Retryable":
+        """Return what identifies a request. Its `kind` differs if the same body is one record or a batch."""
+        return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).digest()[:DIGEST_BYTES])

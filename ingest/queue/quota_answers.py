@@ -1,8 +1,8 @@
-"""What a client is told about its quota and its rate limit: the 429s, and the headers of 202 and 429."""
+"""What a client is told about its quota, rate limit and Idempotency-Keys: the 429s, and the headers of 202 and 429."""
 
 from config.common import clock
 from config.common.text import counted
-from ingest.errors import QuotaExceeded, RateLimited, TooManyRecords
+from ingest.errors import QuotaExceeded, RateLimited, TooManyKeys, TooManyRecords
 from quotas.models import UNLIMITED
 from quotas.period import bounds
 
@@ -60,3 +60,13 @@ def too_fast(limit: int, sent: int, requested: int, seconds: int) -> RateLimited
         "RateLimit": f'"minute";r={remaining};t={seconds}',
     }
     return RateLimited({"rate": rate, "detail": detail}, headers)
+
+
+def too_many_keys(limit: int, seconds: int) -> TooManyKeys:
+    """Return the 429 of a project that has used as many Idempotency-Keys as are remembered."""
+    detail = (
+        f"The project has used {limit} Idempotency-Keys, which is the limit. Send without a key, or wait until "
+        "the oldest are forgotten. Nothing was queued or charged."
+    )
+    retry_after = min(max(1, seconds), MAX_RETRY_AFTER_SECONDS)
+    return TooManyKeys({"limit": limit, "detail": detail}, {"Retry-After": str(retry_after)})

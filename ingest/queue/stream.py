@@ -1,7 +1,7 @@
 """A dataset's stream: a drain reads its entries in order, and trims them once they are in the table."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -175,6 +175,24 @@ def _next_page(found: Sequence[Any], queued: int, most: int) -> int:
     mean = sum(len(fields.get(b"b", b"")) + 100 for _, fields in found) // len(found)
     largest = settings.MAX_BODY_BYTES if queued > _MAX_BYTES else 1
     return max(1, min(_MAX_ENTRIES, most * 10, _READ_BYTES // mean, _MAX_BYTES // largest))
+
+
+def require_replicas(last_ids: Mapping[int, str]) -> None:
+    """Check that REDIS_WAIT_REPLICAS have the entries of streams up to these last ones. With 0, ask nothing.
+
+    If a drain stored other entries, a failover could forget their Idempotency-Keys, and a repeated request would be
+    stored twice.
+
+    Raises:
+        TooFewReplicas: They do not, or Redis has failed over and has lost entries.
+    """
+    if not settings.REDIS_WAIT_REPLICAS or not last_ids:
+        return
+    look = redis.client().pipeline(transaction=False)
+    for dataset_id, last in last_ids.items():
+        look.xrange(redis_keys.stream(dataset_id), last, last)
+    if not all(redis.require_replicas(look)):
+        raise redis.TooFewReplicas
 
 
 def is_full(entries: Sequence[Entry]) -> bool:

@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from config.common.redis import TooFewReplicas
 from config.lazy import pyarrow as pa
 from datasets import installation, services
 from datasets.models import Dataset, SchemaVersion
@@ -116,6 +117,11 @@ def _drain_pass(datasets: Sequence[Dataset], failures: Failures) -> dict[int, St
     for dataset in datasets:
         with failures.of(dataset):
             parts += _look(dataset, states[dataset.pk])
+    try:
+        stream.require_replicas({part.dataset.pk: part.entries[-1].stream_id for part in parts})
+    except TooFewReplicas as reason:
+        failures.stop((part.dataset for part in parts), reason)
+        return {}
     kept, versions = _kept(parts), _versions(parts)
     for part in parts:
         if committed and time.monotonic() - began > _PASS_SECONDS:

@@ -1,7 +1,7 @@
 """Failures of a drain of several datasets: one that fails does not hold up the others."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from config.lazy import deltalake
@@ -18,6 +18,11 @@ class Failures:
     def __init__(self) -> None:
         self.failed: dict[int, Exception] = {}
         self.stopped: dict[int, Exception] = {}
+
+    def stop(self, datasets: Iterable[Dataset], reason: Exception) -> None:
+        """Note datasets whose drain stops here, and continues soon."""
+        for dataset in datasets:
+            self.stopped[dataset.pk] = reason
 
     @contextmanager
     def of(self, dataset: Dataset) -> Iterator[None]:

@@ -64,7 +64,7 @@ def test_the_checks_name_what_machines_do_not_share(settings: Settings, monkeypa
 @pytest.fixture
 def redis_options() -> Iterator[None]:
     """Restore the configuration of Redis after the test."""
-    names = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")
+    names = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory", "min-replicas-to-write")
     before = {name: own_client().config_get(name)[name] for name in names}
     yield
     for name, value in before.items():
@@ -87,6 +87,24 @@ def test_the_checks_name_a_redis_that_may_lose_records(name: str, value: str, fo
     own_client().config_set("maxmemory", 6 * 1024**3)
     assert ids(check_redis()) == []
     own_client().config_set(name, value)
+    assert ids(check_redis()) == found
+
+
+@pytest.mark.usefixtures("redis_options")
+@pytest.mark.parametrize(("least", "found"), [("0", ["config.W014"]), ("1", ["config.W014"]), ("2", [])])
+def test_the_checks_compare_the_replicas_that_redis_needs(settings: Settings, least: str, found: list[str]) -> None:
+    own_client().config_set("maxmemory", 6 * 1024**3)
+    own_client().config_set("min-replicas-to-write", least)
+    settings.REDIS_WAIT_REPLICAS = 2
+    assert ids(check_redis()) == found
+
+
+@pytest.mark.usefixtures("redis_options")
+@pytest.mark.parametrize(("replicas", "found"), [(0, ["config.W015"]), (1, ["config.W014"])])
+def test_the_checks_name_what_a_failover_may_lose(settings: Settings, replicas: int, found: list[str]) -> None:
+    own_client().config_set("maxmemory", 6 * 1024**3)
+    settings.REDIS_URL = "redis+sentinel://one,two,three/service"
+    settings.REDIS_WAIT_REPLICAS = replicas
     assert ids(check_redis()) == found
 
 

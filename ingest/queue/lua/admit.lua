@@ -6,11 +6,13 @@
 --      i   an Idempotency-Key: two keys, four arguments
 --      g   the schema version before the latest takes records in its grace period: one key, five arguments
 --      r   the API key has a rate limit: one key, two arguments
+--      w   WAIT follows, which waits for replicas: nothing more
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted, time, generation, stream ID, number of records, limit, used
 --      repeated, the same, and the `rejected` of the first request with this Idempotency-Key
 --      stale               the contract has changed, or the grace period has ended: read the contract again
+--      not_written         this was admitted before, but Redis refuses the write that WAIT needs
 --      late                the deadline has passed, or the slot has had a later request: nothing was changed
 --      unseeded            a quota counter is missing, or the generation is another: seed both and call again
 --      key_reused          the Idempotency-Key came with another body before
@@ -60,10 +62,12 @@ local known_revision, -- under which the web process has read the contract
 local idempotency_key, known_keys_key, digest, key_seconds, max_keys, rejected
 local grace_key, grace_ends, sender, by_earlier, earlier, counted_seconds
 local rate_key, rate, rate_seconds
+local is_replicated
 local last_key, last_arg = 18, 16
 if #ARGV > 16 then
     local parts = ARGV[17]
     last_arg = 17
+    is_replicated = string.find(parts, 'w')
     if string.find(parts, 'i') then
         idempotency_key, known_keys_key = unpack(KEYS, 19, 20)
         digest, -- 8 bytes: a digest of the body and its kind
@@ -103,11 +107,25 @@ local seen = redis.call(
 local revision, limit, used, delta, generation, accepted, queued, bytes, total_bytes, total_accepted, room, slot =
     unpack(seen)
 
+-- Write to a key and leave it as it is: WAIT waits only for what its own connection has written, and the first
+-- request may have come over another one. These commands also work without free memory. Return whether they did.
+local function write_again(key)
+    local left = redis.call('PTTL', key)
+    local done = redis.pcall('PEXPIRE', key, left < 0 and 60000 or left)
+    if left < 0 and type(done) == 'number' then
+        redis.call('PERSIST', key)
+    end
+    return type(done) == 'number'
+end
+
 if slot then
     local last_number, last_id = string.match(slot, '(%S+) (%S+)')
     last_number = tonumber(last_number)
     local this_number = tonumber(number)
     if last_number == this_number then
+        if is_replicated and not write_again(slot_key) then
+            return {'not_written', now}
+        end
         return {'accepted', now, generation, last_id, tonumber(count), tonumber(limit or -1), tonumber(used or 0)}
     elseif last_number > this_number then
         return {'late', now}
@@ -132,6 +150,9 @@ if idempotency_key then
     if first then
         if string.sub(first, 1, 8) ~= digest then
             return {'key_reused', now}
+        end
+        if is_replicated and not write_again(idempotency_key) then
+            return {'not_written', now}
         end
         local first_generation, first_id, first_count, first_rejected =
             string.match(first, '^(%S+) (%S+) (%d+) ?(.*)', 9)

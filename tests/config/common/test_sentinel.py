@@ -13,33 +13,24 @@ from config.common import loop, pipelined, redis
 from config.common.redis import RedisUnavailable, Script
 from config.common.sentinel.pool import SentinelConnectionFactory
 from tests.support.servers.plugin import RedisServer
-from tests.support.servers.sentinels import Trio, trio, wait_until
+from tests.support.servers.sentinels import Trio, forget_connections, trio, use, wait_until
 
 FACTORY = f"{SentinelConnectionFactory.__module__}.{SentinelConnectionFactory.__qualname__}"
-
-
-def use(settings: Any, url: str) -> None:
-    """Use another Redis, as if REDIS_URL named it."""
-    default = settings.CACHES["default"]
-    options = {**default["OPTIONS"], "CONNECTION_FACTORY": FACTORY}
-    settings.CACHES = {"default": {**default, "LOCATION": [url], "OPTIONS": options}}
 
 
 @pytest.fixture(autouse=True)
 def no_connections() -> Iterator[None]:
     """Make the first command of each test connect, and that of the next file, too."""
-    pipelined._Process.pipelines = ()
-    pipelined._Process.outage_since = None
+    forget_connections()
     yield
-    pipelined._Process.pipelines = ()
-    pipelined._Process.outage_since = None
+    forget_connections()
 
 
 @pytest.fixture
 def servers(tmp_path: Path, settings: Any) -> Iterator[Trio]:
     """Start servers with sentinels, and use them as the service's Redis."""
     with trio(tmp_path / "servers") as found:
-        use(settings, found.url(3))
+        use(settings, found.url(3), CONNECTION_FACTORY=FACTORY)
         yield found
 
 
@@ -69,7 +60,7 @@ def test_clients_follow_a_failover(servers: Trio, tmp_path: Path) -> None:
 def test_script_that_a_replica_refuses_is_sent_to_the_next_primary(tmp_path: Path, settings: Any) -> None:
     server = RedisServer(tmp_path / "redis")  # Redis 6
     server.start("--replicaof", "127.0.0.1", "1")
-    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": [server.url]}}
+    use(settings, server.url)
     path = tmp_path / "count.lua"
     path.write_text("return redis.call('INCR', KEYS[1])")
     try:
@@ -83,7 +74,7 @@ def test_script_that_a_replica_refuses_is_sent_to_the_next_primary(tmp_path: Pat
 
 
 def test_without_sentinels_redis_is_unavailable(settings: Any) -> None:
-    use(settings, "redis+sentinel://127.0.0.1:1,127.0.0.1:2/service")
+    use(settings, "redis+sentinel://127.0.0.1:1,127.0.0.1:2/service", CONNECTION_FACTORY=FACTORY)
     with pytest.raises(RedisUnavailable) as failure:
         loop.run(pipelined.execute("GET", "key", timeout=0.3))
     assert not failure.value.sent
@@ -92,7 +83,7 @@ def test_without_sentinels_redis_is_unavailable(settings: Any) -> None:
 
 
 def test_tls_is_used_for_redis_and_for_the_sentinels(settings: Any) -> None:
-    use(settings, "rediss+sentinel://127.0.0.1:1/service?ssl_ca_certs=/ca.pem")
+    use(settings, "rediss+sentinel://127.0.0.1:1/service?ssl_ca_certs=/ca.pem", CONNECTION_FACTORY=FACTORY)
     pool = redis.client().connection_pool
     assert issubclass(pool.connection_class, SSLConnection)
     assert pool.connection_kwargs["ssl_ca_certs"] == "/ca.pem"

