@@ -103,7 +103,7 @@ class Client:
         self._closed = False
         self._receipts: deque[str] = deque(maxlen=_MAX_RECEIPTS)
         self._failure: DatasetError | None = None  # the first one since the last flush
-        self._spool = None if self.options.spool is None else Spool(self.options.spool)
+        self._spool = None if self.options.spool is None else Spool(self.options.spool, self.dataset.id)
         self._sender = Sender(self.dataset.path, self.dataset.id, self.options)
         self._spooling = replace(self._sender, journal=self._spool)
         # What clients that have ended have left in the spool.

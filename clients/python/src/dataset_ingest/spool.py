@@ -1,7 +1,7 @@
 """The spool: records on disk, so that a client that is killed loses nothing that `enqueue` has confirmed.
 
 Each client has a SQLite file of its own in the spool's directory, and holds a lock on it. A client that starts takes
-over the files that are no longer locked: their clients have ended.
+over the files of its dataset that are no longer locked: their clients have ended.
 
 A batch and its Idempotency-Key are written before the batch is sent. So a client that takes over a batch sends the same
 records under the same key, and the service recognizes what it has accepted already.
@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dataset_ingest.delivery.batches import Batch, Item, Outcome
-from dataset_ingest.errors import ClosedError, DatasetError
+from dataset_ingest.errors import ClosedError, DatasetError, OutcomeUnknownError
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS batches (key TEXT PRIMARY KEY, uncertain_since REAL);
+CREATE TABLE IF NOT EXISTS batches (key TEXT PRIMARY KEY, uncertain_since REAL, refused TEXT);
 CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, batch TEXT, text BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS records_by_batch ON records (batch);
 """
@@ -39,11 +39,13 @@ class Spool:
     wait for the disk after each record.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], dataset_id: int | None) -> None:
         self._directory = Path(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._path = self._directory / f"{os.getpid()}-{secrets.token_hex(4)}.spool"
+        self._dataset_id = dataset_id
+        self._dataset = "default" if dataset_id is None else str(dataset_id)  # how the names of its files begin
+        self._path = self._directory / f"{self._dataset}-{os.getpid()}-{secrets.token_hex(4)}.spool"
         connection = _locked(self._path)
         if connection is None:
             raise OSError(f"The spool {self._path} cannot be locked.")
@@ -64,7 +66,7 @@ class Spool:
         """Note a batch with its key, before it is sent."""
         with self._transaction() as execute:
             since = batch.uncertain_since or time.time()
-            execute("INSERT OR REPLACE INTO batches VALUES (?, ?)", [batch.key, since])
+            execute("INSERT OR REPLACE INTO batches VALUES (?, ?, NULL)", [batch.key, since])
             self._assign(batch)
 
     def not_accepted(self, batch: Batch) -> None:
@@ -77,13 +79,19 @@ class Spool:
         with self._transaction() as execute:
             execute("DELETE FROM batches WHERE key = ?", [batch.key])
             for other in others:
-                execute("INSERT INTO batches VALUES (?, NULL)", [other.key])
+                execute("INSERT INTO batches VALUES (?, NULL, NULL)", [other.key])
                 self._assign(other)
 
     def settle(self, batch: Batch, outcome: Outcome) -> None:
-        """Forget the records of a batch. Those that were not accepted go to a file for people."""
+        """Forget the records of a batch. Those that were not accepted go to a file for people.
+
+        That they are refused is noted first. So if this process is killed meanwhile, no other client sends them.
+        """
         if isinstance(outcome, DatasetError):
-            self._write_refused(batch, outcome)
+            told = self._told(batch, outcome)
+            with self._transaction() as execute:
+                execute("UPDATE batches SET refused = ? WHERE key = ?", [told, batch.key])
+            self._write_refused(told, [item.text for item in batch.items])
         with self._transaction() as execute:
             execute("DELETE FROM records WHERE batch = ?", [batch.key])
             execute("DELETE FROM batches WHERE key = ?", [batch.key])
@@ -92,9 +100,20 @@ class Spool:
         rows = [(batch.key, item.spooled) for item in batch.items]
         self._connection.executemany("UPDATE records SET batch = ? WHERE id = ?", rows)
 
-    def _write_refused(self, batch: Batch, error: DatasetError) -> None:
-        said = json.dumps({"error": error.message, "code": error.code, "batch": batch.key})[:-1].encode()
-        lines = b"".join(b'%b, "record": %b}\n' % (said, item.text.replace(b"\n", b" ")) for item in batch.items)
+    def _told(self, batch: Batch, error: DatasetError) -> str:
+        """Return what is told of each refused record of a batch, as a JSON object."""
+        told = {
+            "dataset_id": self._dataset_id,
+            "error": error.message,
+            "code": error.code,
+            "may_be_accepted": isinstance(error, OutcomeUnknownError),
+            "batch": batch.key,
+        }
+        return json.dumps(told)
+
+    def _write_refused(self, told: str, texts: Iterable[bytes]) -> None:
+        said = told[:-1].encode()
+        lines = b"".join(b'%b, "record": %b}\n' % (said, text.replace(b"\n", b" ")) for text in texts)
         with (self._directory / _REFUSED).open("ab") as file:
             file.write(lines)
 
@@ -118,10 +137,12 @@ class Spool:
         If this client is killed meanwhile, two files may have a batch. Both have it under the same key.
         """
         found: dict[str, Batch] = {}
-        for path in sorted(self._directory.glob("*.spool")):
+        for path in sorted(self._directory.glob(f"{self._dataset}-*.spool")):
             connection = None if path == self._path else _locked(path)
             if connection is not None:
                 _assign_keys(connection, max_records)
+                for told, batch in _refused(connection):
+                    self._write_refused(told, [item.text for item in batch.items])
                 new = {batch.key: batch for batch in _batches(connection) if batch.key not in found}
                 self._keep(new.values())
                 found |= new
@@ -133,7 +154,7 @@ class Spool:
     def _keep(self, batches: Iterable[Batch]) -> None:
         with self._transaction() as execute:
             for batch in batches:
-                execute("INSERT OR REPLACE INTO batches VALUES (?, ?)", [batch.key, batch.uncertain_since])
+                execute("INSERT OR REPLACE INTO batches VALUES (?, ?, NULL)", [batch.key, batch.uncertain_since])
                 for item in batch.items:
                     row = [batch.key, item.text]
                     item.spooled = execute("INSERT INTO records (batch, text) VALUES (?, ?)", row).lastrowid or 0
@@ -178,14 +199,26 @@ def _assign_keys(connection: sqlite3.Connection, max_records: int) -> None:
     connection.execute("BEGIN")
     for start in range(0, len(rows), max_records):
         key = secrets.token_hex(16)
-        connection.execute("INSERT INTO batches VALUES (?, NULL)", [key])
+        connection.execute("INSERT INTO batches VALUES (?, NULL, NULL)", [key])
         some = [(key, *row) for row in rows[start : start + max_records]]
         connection.executemany("UPDATE records SET batch = ? WHERE id = ?", some)
     connection.execute("COMMIT")
 
 
 def _batches(connection: sqlite3.Connection) -> Iterator[Batch]:
-    for key, since in connection.execute("SELECT key, uncertain_since FROM batches ORDER BY rowid").fetchall():
-        texts = connection.execute("SELECT text FROM records WHERE batch = ? ORDER BY id", [key]).fetchall()
-        if texts:
-            yield Batch([Item(text) for (text,) in texts], key, since)
+    found = connection.execute("SELECT key, uncertain_since FROM batches WHERE refused IS NULL ORDER BY rowid")
+    for key, since in found.fetchall():
+        if items := _items(connection, key):
+            yield Batch(items, key, since)
+
+
+def _refused(connection: sqlite3.Connection) -> Iterator[tuple[str, Batch]]:
+    """Yield batches of a client that has ended before it has written them to the file of refused records."""
+    found = connection.execute("SELECT key, refused FROM batches WHERE refused IS NOT NULL ORDER BY rowid")
+    for key, told in found.fetchall():
+        yield told, Batch(_items(connection, key), key)
+
+
+def _items(connection: sqlite3.Connection, key: str) -> list[Item]:
+    texts = connection.execute("SELECT text FROM records WHERE batch = ? ORDER BY id", [key]).fetchall()
+    return [Item(text) for (text,) in texts]

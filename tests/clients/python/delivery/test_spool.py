@@ -11,9 +11,11 @@ from dataset_ingest.delivery import sending
 from dataset_ingest.spool import Spool
 
 from datasets import services
-from datasets.models import ApiKey, Dataset
+from datasets.contracts.keys import issue_token
+from datasets.models import ApiKey, Dataset, Project
+from datasets.schemas.declarations import parse_fields
 from ingest.storing.ledger import balance
-from tests.clients.python.conftest import MakeClient
+from tests.clients.python.conftest import FIELDS, MakeClient
 from tests.clients.python.seen import Seen, refuse
 from tests.conftest import record, stored
 from tests.support.sending.asgi import Transport
@@ -116,11 +118,71 @@ def test_two_files_with_the_same_batch_are_sent_once(make_client: MakeClient, da
     first.enqueue(record())
     end(first)
     (left,) = spool.iterdir()
-    taking = Spool(spool)
+    taking = Spool(spool, dataset.pk)
     copy = left.read_bytes()
     assert len(taking.take_over(10)) == 1
     taking.close()
-    (spool / "again.spool").write_bytes(copy)
+    (spool / f"{dataset.pk}-again.spool").write_bytes(copy)
     client = make_client(spool=spool)
     client.flush()
     assert balance(dataset).accepted == 1
+
+
+def test_clients_of_two_datasets_may_share_a_spool(
+    make_client: MakeClient, dataset: Dataset, project: Project, spool: Path
+) -> None:
+    other = services.create_dataset(project=project, name="Other", fields=parse_fields({"fields": FIELDS}))
+    first = make_client(spool=spool, transport=Seen(refuse), on_error=ignore)
+    first.enqueue(record())
+    end(first)
+    second = make_client(spool=spool, dataset={"id": other.pk, "fields": FIELDS})
+    second.enqueue(record())
+    second.close()
+    assert (balance(other).accepted, balance(dataset).accepted) == (1, 0)
+    third = make_client(spool=spool)
+    third.close()
+    assert balance(dataset).accepted == 1
+    assert list(spool.iterdir()) == []
+
+
+def test_the_file_of_refused_records_says_which_may_be_accepted(
+    make_client: MakeClient, key: ApiKey, dataset: Dataset, spool: Path
+) -> None:
+    def accept_and_lose(request: httpx.Request) -> httpx.Response | None:
+        if len(seen.requests) > 1:
+            return None
+        Transport.handle_request(seen, request)
+        services.revoke_key(key)
+        raise httpx.ReadError("the connection broke")
+
+    seen = Seen(accept_and_lose)
+    client = make_client(spool=spool, transport=seen, on_error=ignore)
+    for number in range(2):
+        client.enqueue(record(amount=float(number)))
+        client.flush()
+    client.close()
+    told = [json.loads(line) for line in (spool / "refused.ndjson").read_text().splitlines()]
+    assert [(each["record"]["amount"], each["may_be_accepted"]) for each in told] == [(0, True), (1, False)]
+    assert {each["dataset_id"] for each in told} == {dataset.pk}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_refused_record_is_not_sent_by_the_next_client(make_client: MakeClient, key: ApiKey, spool: Path) -> None:
+    """The first client ends after the refusal, and before the record is in the file of refused records."""
+    first = make_client(spool=spool, flush_interval=60, on_error=ignore)
+    delivery = first.enqueue(record())
+    (spool / "refused.ndjson").mkdir()  # it cannot be written
+    services.revoke_key(key)
+    first.flush()
+    assert isinstance(delivery.exception(0), OutcomeUnknownError)
+    first.close()
+    (spool / "refused.ndjson").rmdir()
+    seen = Seen()
+    second = make_client(
+        spool=spool, transport=seen, api_key=issue_token(services.create_key(project=key.project, name="b"))
+    )
+    second.close()
+    assert seen.requests == []
+    (line,) = (spool / "refused.ndjson").read_text().splitlines()
+    assert json.loads(line)["code"] == "invalid_api_key"
+    assert [path.name for path in spool.iterdir()] == ["refused.ndjson"]
