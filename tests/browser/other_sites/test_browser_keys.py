@@ -1,27 +1,22 @@
 """Chromium with pages of other sites: preflights, refusals, beacons and keepalive, as web pages use them."""
 
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 
-from config.common import redis
 from datasets import services
 from datasets.admin.snippets import snippets
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset
 from ingest.monitoring import refusals
-from ingest.queue import redis_keys
 from tests.browser.conftest import LogIn
-from tests.browser.other_sites.elsewhere import elsewhere
+from tests.browser.other_sites.conftest import OpenPage, arrived
 from tests.browser.support.scene import Scene
-from tests.browser.support.site import serving, wait_until
+from tests.browser.support.site import wait_until
 from tests.browser.test_accessibility import findings
 from tests.conftest import FIELDS, record, stored
-
-OpenPage = Callable[[str], Page]
 
 # Sends a request as a script would, and returns what it can see of the answer.
 FETCH = """async ([url, options]) => {
@@ -33,44 +28,6 @@ FETCH = """async ([url, options]) => {
     return {error: String(error)};
   }
 }"""
-
-
-@pytest.fixture
-def service(transactional_db: None) -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    """Return the port of the pages of other sites."""
-    with elsewhere() as port:
-        yield port
-
-
-@pytest.fixture
-def shop(dataset: Dataset, port: int) -> ApiKey:
-    """Return a browser key for pages at shop.localhost."""
-    return services.create_key(project=dataset.project, name="shop", origins=[f"http://shop.localhost:{port}"])
-
-
-@pytest.fixture
-def visit(browser: Browser, port: int) -> Iterator[OpenPage]:
-    """Return a function that opens a page of another site."""
-    context = browser.new_context()
-
-    def opened(host: str) -> Page:
-        page = context.new_page()
-        page.goto(f"http://{host}.localhost:{port}/")
-        return page
-
-    yield opened
-    context.close()
-
-
-def arrived(dataset: Dataset) -> int:
-    """Return how many requests to a dataset were accepted."""
-    return int(redis.client().xlen(redis_keys.stream(dataset.pk)))
 
 
 def posted(token: str, body: Any) -> dict[str, Any]:
