@@ -7,6 +7,7 @@ import random
 import sys
 from pathlib import Path
 
+from tests.faults.causes.deck import Options
 from tests.faults.run import run
 
 
@@ -21,15 +22,19 @@ def main() -> int:
     )
     parser.add_argument("--postgresql", action="store_true", help="use PostgreSQL instead of SQLite, and kill it, too")
     parser.add_argument("--restores", action="store_true", help="also restore Redis from older copies of its files")
+    parser.add_argument("--clients", action="store_true", help="send with the clients for TypeScript and Python")
     parser.add_argument("--json", type=Path, help="write the report to this file")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     report = run(
-        seed=options.seed,
-        faults=options.faults,
-        seconds=options.seconds,
-        database=options.postgresql,
-        restores=options.restores,
+        Options(
+            seed=options.seed,
+            faults=options.faults,
+            seconds=options.seconds,
+            database=options.postgresql,
+            restores=options.restores,
+            clients=options.clients,
+        ),
         aloud=True,
     )
     print(report.text())

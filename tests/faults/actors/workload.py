@@ -15,7 +15,7 @@ import httpx
 
 BASE_SCHEMA = {"client": "string", "sequence": "number"}
 OPTIONAL_FIELDS = {"note": "string", "score": "number", "flag": "boolean", "seen_at": "timestamp"}
-_VALUES: dict[str, Any] = {"string": "é\n", "number": 0.5, "boolean": True, "timestamp": "2026-06-10T10:58:00.5+02:00"}
+VALUES: dict[str, Any] = {"string": "é\n", "number": 0.5, "boolean": True, "timestamp": "2026-06-10T10:58:00.5+02:00"}
 # After this time a client sends the request again with the same Idempotency-Key.
 _CLIENT_TIMEOUT_SECONDS = 4.0
 NOTHING_HAPPENED = "Nothing was queued or charged."
@@ -75,6 +75,8 @@ class Truth:
     lock: threading.Lock = field(default_factory=threading.Lock)
     acknowledged: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))
     unresolved: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))
+    rejected: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))  # certainly not accepted
+    enqueued: int = 0  # records that programs have passed to a client
     sent: list[Sent] = field(default_factory=list)
     seen_twice: dict[int, set[Record]] = field(default_factory=lambda: defaultdict(set))  # seen by a reader
     answers: Counter[str] = field(default_factory=Counter)
@@ -140,7 +142,7 @@ class Batch:
         return self.forms[at % len(self.forms)]
 
     def _row(self, client: str, sequence: int, form: frozenset[str]) -> dict[str, Any]:
-        optional = {name: _VALUES[OPTIONAL_FIELDS[name]] for name in sorted(form)}
+        optional = {name: VALUES[OPTIONAL_FIELDS[name]] for name in sorted(form)}
         return {
             "timestamp": "2026-06-10T10:58:00Z",
             # The same each time it is sent, and different enough from others that a batch compresses like real data.
@@ -163,6 +165,9 @@ class Client(threading.Thread):
         self.sequence = 0
         self.over = threading.Event()
         self.give_up_at = _AFTER_LONG
+
+    def is_sending(self) -> bool:
+        return self.sequence > 0
 
     def finish(self, seconds: float) -> None:
         """Send no new batch, and give up after this many seconds."""

@@ -33,6 +33,27 @@ DECK = (
     "clock: the table is ahead",
     "clock: a millisecond is used up",
 )
+# The same for runs with the clients for TypeScript and Python.
+CLIENT_DECK = (
+    *["kill web child"] * 2,
+    *["kill web parent"] * 2,
+    *["kill worker parent"] * 2,
+    "kill upkeep parent",
+    "kill beat parent",
+    *["kill redis parent"] * 2,
+    "stop web child",
+    "stop web parent",
+    *["stop redis parent"] * 2,
+    *["network: requests cut"] * 3,
+    *["network: answers cut"] * 2,
+    *["network: answers lost"] * 2,
+    *["network: away"] * 2,
+    *["quota reached"] * 2,
+    *["key revoked"] * 2,
+    *["schema"] * 2,
+    "schema with grace",
+    *["client killed"] * 6,
+)
 DATABASE_FAULTS = ("kill database",) * 2
 # These are separate, because with them the used quota may differ from the number of stored records.
 RESTORE_FAULTS = ("redis: restored from an older copy",) * 3
@@ -48,11 +69,26 @@ class Fault:
     draw: float  # 0 to 1
 
 
-def plan(seed: int, *, pause: float, database: bool, restores: bool) -> Iterator[Fault]:
-    """Yield faults forever, always the same ones for a seed. `pause` is the mean number of seconds between them."""
-    dice = random.Random(seed)
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is to do."""
+
+    seed: int
+    faults: int
+    seconds: float  # about how long they take
+    database: bool = False  # use PostgreSQL, and kill it, too
+    restores: bool = False  # restore Redis from older copies
+    clients: bool = False  # send with the clients for TypeScript and Python
+
+
+def plan(options: Options) -> Iterator[Fault]:
+    """Yield faults forever, always the same ones for a seed."""
+    dice = random.Random(options.seed)
+    pause = 0.75 * options.seconds / options.faults
     while True:
-        deck = [*DECK, *(DATABASE_FAULTS if database else ()), *(RESTORE_FAULTS if restores else ())]
+        deck = [*(CLIENT_DECK if options.clients else DECK)]
+        deck += DATABASE_FAULTS if options.database else ()
+        deck += RESTORE_FAULTS if options.restores else ()
         dice.shuffle(deck)
         for kind in deck:
             # Some faults last longer than a lease: another drain then takes over from one that is still alive.

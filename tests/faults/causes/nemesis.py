@@ -68,6 +68,7 @@ class Nemesis:
         self.restores: list[Restore] = []
         self.away: set[Path] = set()  # directories that are replaced by something else now
         self.broken: list[str] = []  # faults that could not be undone
+        self.tasks = self._tasks()
 
     def attack(self, faults: Iterator[Fault], *, count: int, seconds: float) -> None:
         """Cause `count` faults, but stop after `seconds`."""
@@ -103,7 +104,10 @@ class Nemesis:
         verb, _, rest = fault.kind.partition(" ")
         if verb in ("kill", "stop") and rest != "database":
             return self._signal(fault, verb, *rest.split())
-        tasks: dict[str, Callable[[Fault], str | None]] = {
+        return self.tasks[fault.kind](fault)
+
+    def _tasks(self) -> dict[str, Callable[[Fault], str | None]]:
+        return {
             "storage: log gone": self._log_gone,
             "storage: root gone": self._root_gone,
             "storage: unmounted": self._unmounted,
@@ -121,7 +125,6 @@ class Nemesis:
             "clock: a millisecond is used up": self._clock,
             "kill database": self._database,
         }
-        return tasks[fault.kind](fault)
 
     def _signal(self, fault: Fault, verb: str, name: str, part: str) -> str | None:
         process = self._find(name, part, fault.draw)
@@ -135,7 +138,7 @@ class Nemesis:
                 process.suspend()
         except psutil.NoSuchProcess:
             return None
-        self._undo_after(fault.seconds, lambda: _resume(process), f"{name} {part} goes on")
+        self.undo_after(fault.seconds, lambda: _resume(process), f"{name} {part} goes on")
         return f"{process.pid} for {fault.seconds} s"
 
     def _find(self, name: str, part: str, draw: float) -> psutil.Process | None:
@@ -174,7 +177,7 @@ class Nemesis:
             restore()
             self.away.discard(path)
 
-        self._undo_after(fault.seconds, put_back, f"{path.name} is back")
+        self.undo_after(fault.seconds, put_back, f"{path.name} is back")
         return f"{path.relative_to(self._tables)} is {'empty' if mount_point else 'a file'} for {fault.seconds} s"
 
     def _worker_cannot_write(self, fault: Fault) -> str | None:
@@ -192,14 +195,14 @@ class Nemesis:
             if process.is_running():  # lift it entirely: the limit before this fault may be from another one
                 process.rlimit(psutil.RLIMIT_FSIZE, (unlimited, unlimited))
 
-        self._undo_after(fault.seconds, lift, "the worker can write again")
+        self.undo_after(fault.seconds, lift, "the worker can write again")
         return f"{process.pid}: no file above {most} bytes for {fault.seconds} s"
 
     def _full(self, fault: Fault) -> str | None:
         if self.disk is None:
             return None
         self.disk.fill()
-        self._undo_after(fault.seconds, self.disk.free, "there is room again")
+        self.undo_after(fault.seconds, self.disk.free, "there is room again")
         return f"for {fault.seconds} s"
 
     def _schema(self, fault: Fault) -> str | None:
@@ -209,7 +212,7 @@ class Nemesis:
         name = list(OPTIONAL_FIELDS)[int(fault.draw * 997) % len(OPTIONAL_FIELDS)]
         grace = 2 * fault.seconds if fault.kind == "schema with grace" else 0.0
         change = Change(dataset, name, grace, ends_early=grace > 0 and fault.draw < 0.5)
-        self._errand(fault, lambda: self.schemas.change(change))
+        self.errand(fault, lambda: self.schemas.change(change))
         return f"dataset {dataset}: {name}" + (f", {grace} s of grace" if grace else "")
 
     def _revoke(self, fault: Fault) -> str | None:
@@ -217,14 +220,14 @@ class Nemesis:
             return None
         projects = sorted(self.world.tokens)
         project = projects[int(fault.draw * len(projects))]
-        self._errand(fault, lambda: self._replace_key(project))
+        self.errand(fault, lambda: self._replace_key(project))
         return f"of project {project}"
 
     def _replace_key(self, project: int) -> None:
         old, token = self.world.keys[project], self.world.tokens[project]
-        self._insist(lambda: self.give_key(project))
+        self.insist(lambda: self.give_key(project))
         self.world.revoking.add(token)
-        self._insist(lambda: self.admin.do("revoke", key=old))
+        self.insist(lambda: self.admin.do("revoke", key=old))
         self.world.revoked[token] = time.monotonic()
 
     def give_key(self, project: int) -> None:
@@ -232,7 +235,7 @@ class Nemesis:
         issued = self.admin.do("new_key", project=project)
         self.world.keys[project], self.world.tokens[project] = issued["key"], issued["token"]
 
-    def _insist(self, order: Callable[[], Any]) -> None:
+    def insist(self, order: Callable[[], Any]) -> None:
         for _ in range(8):
             try:
                 order()
@@ -247,7 +250,7 @@ class Nemesis:
             return None
         dataset, _ = self._dataset(fault)
         for racer in self.racers:
-            self._errand(fault, lambda racer=racer: racer.do("race", dataset=dataset, times=10))  # type: ignore[misc]
+            self.errand(fault, lambda racer=racer: racer.do("race", dataset=dataset, times=10))  # type: ignore[misc]
         return f"of dataset {dataset}, by two more"
 
     def _tidy(self, fault: Fault) -> str | None:
@@ -255,7 +258,7 @@ class Nemesis:
             return None
         # Without vacuum retention, only replaced files may be deleted: a sweep would delete files during their writing.
         sweep = fault.draw < 0.5
-        self._errand(fault, lambda: self.tidier.do("tidy", everything=sweep, hours=24 if sweep else 0))
+        self.errand(fault, lambda: self.tidier.do("tidy", everything=sweep, hours=24 if sweep else 0))
         return "everything" if sweep else "and vacuum at once"
 
     def _end_the_month(self, fault: Fault) -> str:
@@ -280,7 +283,7 @@ class Nemesis:
             finally:
                 self.world.uncertain_until = time.monotonic() + UNCERTAIN_SECONDS
 
-        self._undo_after(fault.seconds, restore, "Redis is as it was")
+        self.undo_after(fault.seconds, restore, "Redis is as it was")
         return f"after {fault.seconds} s"
 
     def _clock(self, fault: Fault) -> str | None:
@@ -288,14 +291,14 @@ class Nemesis:
             return None
         dataset, _ = self._dataset(fault)
         order = "put_ahead" if fault.kind.endswith("ahead") else "use_up"
-        self._errand(fault, lambda: self.tidier.do(order, dataset=dataset))
+        self.errand(fault, lambda: self.tidier.do(order, dataset=dataset))
         return f"of dataset {dataset}"
 
     def _database(self, fault: Fault) -> str | None:
         assert self.kill_database is not None
         if any(timer.name == "database" and timer.is_alive() for timer in self.undoing):
             return None
-        self._undo_after(fault.seconds, self.kill_database(), "the database is started", name="database")
+        self.undo_after(fault.seconds, self.kill_database(), "the database is started", name="database")
         return f"for {fault.seconds} s"
 
     # -- helpers
@@ -310,7 +313,7 @@ class Nemesis:
         dataset = datasets[int(fault.draw * len(datasets))]
         return dataset, self.world.projects[dataset]
 
-    def _errand(self, fault: Fault, order: Callable[[], Any]) -> None:
+    def errand(self, fault: Fault, order: Callable[[], Any]) -> None:
         """Do something slow in a thread, beside the next faults."""
 
         def run() -> None:
@@ -323,7 +326,7 @@ class Nemesis:
         self.errands.append(errand)
         errand.start()
 
-    def _undo_after(self, seconds: float, undo: Callable[[], None], what: str, name: str = "") -> None:
+    def undo_after(self, seconds: float, undo: Callable[[], None], what: str, name: str = "") -> None:
         once = threading.Lock()
 
         def run() -> None:
