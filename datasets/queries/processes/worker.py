@@ -18,6 +18,7 @@ from datasets.queries.processes.messages import READY, receive_job, send_outcome
 def serve(connection: socket.socket) -> None:
     """Run jobs until the web process has ended."""
     import_for_queries()
+    yield_to_others()  # not before: on a busy server, the imports would take longer than the web process waits
     connection.sendall(READY)
     while received := receive_job(connection):
         job, file = received
@@ -37,5 +38,4 @@ def yield_to_others() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(format="{asctime} {levelname} {name} {message}", style="{")
-    yield_to_others()
     serve(socket.socket(fileno=int(sys.argv[1])))
