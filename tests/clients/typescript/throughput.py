@@ -1,24 +1,20 @@
-"""Measure how much of the service's throughput one process with the TypeScript client reaches.
+"""Compare one process of the TypeScript client with wrk, which sends the same records with as many connections.
 
 .venv/bin/python -m tests.clients.typescript.throughput [--rounds 3] [--seconds 4]
-
-wrk sends prepared bodies of the same 500 records to the same web process, uncompressed. Rounds of both alternate.
 """
 
 import argparse
+import gzip
 import json
 import shutil
-import statistics
-import tempfile
+from functools import partial
 from pathlib import Path
 
-from tests.benchmarks.load import Target, running
-from tests.clients.typescript.artifact import program, run
-from tests.support.processes.stack import running as stack_running
+from tests.clients.speed import BATCH, compare, run, service, wrk
+from tests.clients.typescript.artifact import program
 from tests.support.tools import executable
 
-BATCH = 500
-FIELDS = {"country": "string", "plan": "string", "amount": "number", "active": "boolean", "signup_at": "timestamp"}
+CONNECTIONS = 4  # the default of the client
 RECORD = {
     "timestamp": "2026-06-10T10:58:00Z",
     "context": {"source": "billing-service", "request_id": "req_123"},
@@ -31,28 +27,20 @@ RECORD = {
 
 
 def main() -> None:
-    """Print records per second: wrk, the client without compression, and the client as it is."""
+    """Print records per second, and what a record costs: without compression, and with it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
     options = parser.parse_args()
     script = shutil.copy(Path(__file__).with_name("throughput.mjs"), program())
-    found: dict[str, list[float]] = {"wrk": [], "plain": [], "gzip": []}
-    with tempfile.TemporaryDirectory() as name, stack_running(Path(name) / "data", "--no-demo", "--web", "1") as stack:
-        _, dataset_id, token = stack.make_dataset("throughput", FIELDS)
-        body = Path(name) / "body.json"
-        body.write_text(json.dumps([{**RECORD, "amount": each / 2} for each in range(BATCH)], separators=(",", ":")))
-        target = Target(f"/datasets/{dataset_id}/batch", token)
-        for _ in range(options.rounds):
-            with running(stack.url, [target], [body], connections=4, seconds=options.seconds, check=True) as load:
-                found["wrk"].append(load.result().per_second * BATCH)
-            for form in ("plain", "gzip"):
-                arguments = (stack.url, token, str(dataset_id), str(options.seconds), form)
-                said = json.loads(run(executable("node"), script, *arguments, cwd=program()))
-                found[form].append(said["accepted"] / said["seconds"])
-    best = statistics.median(found["wrk"])
-    for form, rates in found.items():
-        print(f"{form}: {statistics.median(rates):,.0f} records/s, {statistics.median(rates) / best:.0%} of wrk")
+    plain = json.dumps([{**RECORD, "amount": each / 2} for each in range(BATCH)], separators=(",", ":")).encode()
+    with service(options.seconds) as target:
+        command = (executable("node"), script, *target.arguments())
+        for form, body in (("plain", plain), ("gzip", gzip.compress(plain, mtime=0))):
+            sent_by_wrk = partial(wrk, target, body, connections=CONNECTIONS, is_compressed=form == "gzip")
+            sent_by_client = partial(run, *command, form, cwd=program())
+            senders = {f"wrk, {form}": sent_by_wrk, f"client, {form}": sent_by_client}
+            compare(target, senders, options.rounds)
 
 
 if __name__ == "__main__":
