@@ -14,7 +14,7 @@ SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
 # Keep compiled files, even if the environment says otherwise: compiling the tests costs each process six seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test long prepare bench check lock faults soak clean chromium programs
+.PHONY: run test long prepare bench check lock faults soak clean chromium broker programs
 
 run: $(VENV)/installed ## start the whole service: web, workers, Redis; Ctrl-C stops it
 	@exec $(BIN)/python manage.py up
@@ -22,12 +22,15 @@ run: $(VENV)/installed ## start the whole service: web, workers, Redis; Ctrl-C s
 test: prepare ## run the whole suite, which starts the servers it needs
 	$(BIN)/python -m pytest $(TOGETHER) -m "not long" $(SLOW_FIRST) tests
 
-long: prepare ## run the tests that measure speed, memory and crowds of connections, on an idle machine
+long: prepare broker ## run the tests that measure speed, memory and crowds of connections, on an idle machine
 	$(BIN)/python -m pytest -m long tests
 
 prepare: $(VENV)/installed-tests programs ## install what the suite needs
 
 # The headless shell needs half of the processor time of the whole browser. Some distributions have only the browser.
+broker: ## install Debian's RabbitMQ, which only a test of `make long` needs, if this user may
+	$(call install-programs,rabbitmq-server:rabbitmq-server)
+
 chromium: ## install Debian's Chromium for the admin's tests, if it is missing and this user may
 	@command -v chromium-headless-shell >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 		apt-get update -qq && for each in chromium-headless-shell chromium; do DEBIAN_FRONTEND=noninteractive \

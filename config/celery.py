@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from redis.exceptions import RedisError
 
-from config import lazy
+from config import broker, lazy
 from config.common.env import broker_tls
 from config.common.sentinel import urls as sentinel
 from config.processes import watchdog
@@ -156,10 +156,7 @@ def _watch_beat(**_: Any) -> None:
 
 def _messages(queue: str) -> int:
     """Return the number of messages in the queue that no worker has taken."""
-    with app.connection_for_read() as connection:
-        channel: Any = connection.default_channel
-        count: int = channel.queue_declare(queue=queue).message_count
-        return count
+    return broker.waiting(app, queue)
 
 
 class BoundedScheduler(Scheduler):

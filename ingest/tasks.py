@@ -2,11 +2,11 @@
 
 import math
 import time
-from typing import Any
 
 from celery import current_app, shared_task
 from django.conf import settings
 
+from config import broker
 from ingest.monitoring import health, heartbeat, refusals, statistics
 from ingest.queue import turns
 from ingest.queue.slots import forget_slots
@@ -30,10 +30,7 @@ def dispatch() -> None:
 
 def _waiting() -> int:
     """Return how many triggers wait in the broker for a worker."""
-    with current_app.connection_for_read() as connection:
-        channel: Any = connection.default_channel
-        count: int = channel.queue_declare(queue=current_app.conf.task_default_queue).message_count
-        return count
+    return broker.waiting(current_app, current_app.conf.task_default_queue)
 
 
 @shared_task(name="ingest.drain")

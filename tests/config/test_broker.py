@@ -10,6 +10,7 @@ from redis import Redis
 
 from config.common.env import BASE_DIR
 from tests.support.servers.plugin import RedisServer
+from tests.support.servers.sentinels import PASSWORD, trio
 from tests.support.servers.tls import TlsProxy
 from tests.test_commands import environment
 
@@ -72,3 +73,11 @@ def test_celery_refuses_an_untrusted_certificate(server: RedisServer, proxy: Tls
     assert done.returncode != 0
     assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
     assert sent(server, 2) == 0
+
+
+def test_celery_finds_the_primary_through_sentinels(tmp_path: Path) -> None:
+    with trio(tmp_path / "servers") as servers:
+        done = send(servers.url(3))
+        assert done.returncode == 0, done.stderr
+        with Redis(port=servers.servers[0].port, db=3, password=PASSWORD) as client:
+            assert client.llen("dataset-ingest:ingest.drain") == 1
