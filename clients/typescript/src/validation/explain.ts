@@ -60,7 +60,7 @@ function whyNoUuid(value: unknown): string {
 }
 
 function whyNoMember(values: readonly string[], value: unknown): string | undefined {
-  const sent = typeof value === "string" ? value.trim().toLowerCase() : undefined;
+  const sent = typeof value === "string" ? trimmed(value).toLowerCase() : undefined;
   const like = values.find((each) => each.toLowerCase() === sent);
   return like === undefined ? undefined : `Write it exactly like ${JSON.stringify(like)}.`;
 }
@@ -98,7 +98,7 @@ const OFFSETS: readonly (readonly [RegExp, string])[] = [
 function whyNoTimestamp(value: unknown): string {
   if (typeof value !== "string") return `A timestamp is a string, like ${EXAMPLE}.`;
   if (!value) return "It is empty.";
-  if (isPadded(value)) return "White space stands before or after it.";
+  if (trimmed(value) !== value) return "White space stands before or after it.";
   const spelled = DATE_TIME.exec(value);
   if (spelled) return whyNoMoment(spelled);
   if (/^-?\d+(?:\.\d+)?$/.test(value)) return `A Unix time is not taken: send a text like ${EXAMPLE}.`;
@@ -108,8 +108,16 @@ function whyNoTimestamp(value: unknown): string {
   return text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : `It is not like ${EXAMPLE}.`;
 }
 
-function isPadded(text: string): boolean {
-  return /^\s|\s$/.test(text.replaceAll("\ufeff", "x")); // JavaScript takes a byte order mark for white space
+/** Return a text without the white space around it, which is what Python takes for white space. */
+function trimmed(text: string): string {
+  let [start, end] = [0, text.length];
+  while (start < end && isSpace(text.charAt(start))) start++;
+  while (start < end && isSpace(text.charAt(end - 1))) end--;
+  return text.slice(start, end);
+}
+
+function isSpace(char: string): boolean {
+  return /[^\S\ufeff]/.test(char) || "\x1c\x1d\x1e\x1f\x85".includes(char); // \ufeff is a byte order mark
 }
 
 function whyNotSpelled([, separator, seconds, fraction, offset = ""]: RegExpExecArray): string[] {
