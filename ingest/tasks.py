@@ -35,9 +35,13 @@ def _waiting() -> int:
 
 @shared_task(name="ingest.drain")
 def drain() -> None:
-    """Store what the queues of due datasets hold. Which ones is decided now, not when the trigger was sent."""
-    began, written = time.monotonic(), 0
-    while time.monotonic() - began < _TASK_SECONDS and (dataset_ids := turns.next_due()):
+    """Store what the queues of datasets hold that are due now, whenever the trigger was sent.
+
+    Entries that arrive meanwhile wait for the next dispatch. Otherwise a steady stream of single records would be
+    written in many small commits.
+    """
+    began, due_by, written = time.monotonic(), turns.now_ms(), 0
+    while time.monotonic() - began < _TASK_SECONDS and (dataset_ids := turns.next_due(due_by)):
         written += drains.drain(*dataset_ids)
     if written:  # proof that the storage works: look_at_storage may wait behind many drains
         heartbeat.write(heartbeat.STORAGE)

@@ -28,26 +28,36 @@ MAX_DATASETS = 20
 _MAX_BYTES = 256 * 1024
 
 
-def next_due() -> list[int]:
+def now_ms() -> int:
+    """Return Redis's time, in ms since the epoch."""
+    seconds, micros = redis.client().time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def next_due(due_by: int = 0) -> list[int]:
     """Return the datasets to drain next, all of one project. The list is empty if none is due. The projects take turns.
 
     A dataset is due again after a lease, unless its drain has ended by then.
+
+    Args:
+        due_by: Return only datasets that were due at this time, in ms since the epoch. 0 is now.
 
     Raises:
         datasets.installation.UnusableData: The data is not ours.
     """
     installation.check()
     client = redis.client()
-    args = [int(settings.DRAIN_LEASE_SECONDS * 1000), MAX_DATASETS, _MAX_BYTES, _rest_ms()]
+    args = [int(settings.DRAIN_LEASE_SECONDS * 1000), MAX_DATASETS, _MAX_BYTES, _rest_ms(), due_by]
+    without: set[bytes] = set()  # projects that had no such dataset
     while True:
-        first = client.zrange(redis_keys.TURNS, 0, 0)
-        if not first:
+        waiting = [each for each in client.zrange(redis_keys.TURNS, 0, len(without)) if each not in without]
+        if not waiting:
             return []
-        project_id = int(first[0])
-        keys = [redis_keys.TURNS, redis_keys.pending(project_id), redis_keys.TOTAL_BYTES]
-        is_turn, *dataset_ids = script("take")(keys=keys, args=[project_id, *args])
+        keys = [redis_keys.TURNS, redis_keys.pending(int(waiting[0])), redis_keys.TOTAL_BYTES]
+        is_turn, *dataset_ids = script("take")(keys=keys, args=[int(waiting[0]), *args])
         if dataset_ids or not is_turn:
             return list(map(int, dataset_ids))
+        without.add(waiting[0])
 
 
 def _rest_ms() -> int:
@@ -60,9 +70,7 @@ def _rest_ms() -> int:
 
 def count_due(limit: int) -> int:
     """Return about how many datasets are due, at most `limit`. See take.lua for when a dataset is due."""
-    client, lease = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000)
-    seconds, micros = client.time()
-    now = seconds * 1000 + micros // 1000
+    client, lease, now = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000), now_ms()
     with client.pipeline(transaction=False) as pipe:
         for project_id in client.zrange(redis_keys.TURNS, 0, limit - 1):
             pipe.zcount(redis_keys.pending(int(project_id)), "-inf", now)

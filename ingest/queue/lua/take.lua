@@ -1,7 +1,7 @@
 -- Take the datasets of a project that have been due the longest, if it is the project's turn.
 --
--- RETURN {1, dataset id, ...}; {1} if no dataset of the project is due (look for another project); {0} if it is not its
--- turn
+-- RETURN {1, dataset id, ...}; {1} if no dataset of the project was due at `due_by` (look for another project); {0} if it
+-- is not its turn
 --
 -- The datasets are due again one lease later. So if a drain dies or never starts, another one follows.
 -- The project's turn moves to now, behind all projects that wait. So other projects wait for one drain of it at most,
@@ -10,23 +10,25 @@
 -- that more of its records are in one commit.
 -- A time more than one lease ahead was written before the clock was set back. It counts as now.
 
-assert(#KEYS == 3 and #ARGV == 5, 'take.lua: wrong number of KEYS or ARGV')
+assert(#KEYS == 3 and #ARGV == 6, 'take.lua: wrong number of KEYS or ARGV')
 local turns_key, pending_key, total_bytes_key = unpack(KEYS)
 local project_id,
     lease_ms,
     max_datasets, -- to take
     max_bytes, -- that they may have queued together; the first one may have more
-    rest_ms
+    rest_ms,
+    due_by -- in ms since the epoch, or 0: now
     = unpack(ARGV)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease_end = now + tonumber(lease_ms)
-local function is_ahead(moment)
-    return tonumber(moment) > now and tonumber(moment) <= lease_end
+due_by = tonumber(due_by) > 0 and math.min(tonumber(due_by), now) or now
+local function is_between(moment, begin)
+    return tonumber(moment) > begin and tonumber(moment) <= lease_end
 end
 
-if is_ahead(redis.call('ZSCORE', turns_key, project_id) or 0) then
+if is_between(redis.call('ZSCORE', turns_key, project_id) or 0, now) then
     return {0}
 end
 local due = redis.call('ZRANGE', pending_key, 0, tonumber(max_datasets) - 1, 'WITHSCORES')
@@ -41,7 +43,7 @@ local taken, bytes = {1}, 0
 for at = 1, #due, 2 do
     local dataset_id, moment = due[at], tonumber(due[at + 1])
     local begins = moment <= now and math.min(moment + rest, lease_end) or moment
-    if is_ahead(begins) then
+    if is_between(begins, due_by) then
         if #taken == 1 then
             redis.call('ZADD', turns_key, begins, project_id)
         end

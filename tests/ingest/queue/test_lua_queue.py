@@ -197,9 +197,9 @@ def test_recount_counts_once() -> None:
 TOTAL_BYTES = redis_keys.TOTAL_BYTES
 
 
-def take(*, datasets: int = 1, size: int = 1000, rest: int = 0) -> list[int]:
+def take(*, datasets: int = 1, size: int = 1000, rest: int = 0, due_by: int = 0) -> list[int]:
     """Return what take.lua returns: whether it was the project's turn, and the datasets."""
-    return [int(each) for each in call("take", [TURNS, PENDING, TOTAL_BYTES], 4, 30_000, datasets, size, rest)]
+    return [int(each) for each in call("take", [TURNS, PENDING, TOTAL_BYTES], 4, 30_000, datasets, size, rest, due_by)]
 
 
 def test_take_returns_the_longest_due_datasets_and_sets_a_lease() -> None:
@@ -210,6 +210,15 @@ def test_take_returns_the_longest_due_datasets_and_sets_a_lease() -> None:
     scores = dict(client.zrange(PENDING, 0, -1, withscores=True))
     assert scores.keys() == {b"1", b"2", b"3"}
     assert all(began + 30_000 <= score <= now_ms() + 30_000 for score in scores.values())
+
+
+def test_take_leaves_what_was_due_later_than_asked_for() -> None:
+    client, began = redis.client(), now_ms()
+    client.zadd(PENDING, {"1": began - 2000, "2": began - 1000})
+    client.zadd(TURNS, {"4": 1000})
+    assert take(datasets=2, due_by=began - 3000) == [1]
+    assert client.zscore(TURNS, "4") == began - 2000
+    assert [take(datasets=2, due_by=began - 1500), take(datasets=2, due_by=began + 60_000)] == [[1, 1], [1, 2]]
 
 
 def test_take_takes_datasets_with_few_bytes_together() -> None:

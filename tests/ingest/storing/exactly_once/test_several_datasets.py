@@ -65,6 +65,23 @@ def test_one_trigger_stores_the_records_of_several_datasets(api: Api, several: l
     assert turns.pending() == {}
 
 
+def test_one_trigger_commits_once_to_a_table_though_records_arrive(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = DatasetTable.append
+
+    def slow(*args: Any, **kwargs: Any) -> None:
+        append(*args, **kwargs)
+        send(api, "later")
+
+    monkeypatch.setattr(DatasetTable, "append", slow)
+    send(api, "first")
+    for number in (1, 2):
+        tasks.drain()
+        assert table_of(dataset).version() == number  # version 0 created the table
+        assert turns.count_due(1) == 1
+
+
 def test_datasets_share_queries_and_round_trips(
     api: Api, several: list[Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
