@@ -125,7 +125,7 @@ async def run(
 
 
 async def _execute(packed: bytes, timeout: float, *, replicated: bool = False) -> Any:
-    pipeline = _replicated_pipeline(len(packed)) if replicated else _pipeline(len(packed))
+    pipeline = _pipeline(len(packed), replicated=replicated)
     deadline = pipeline.loop.time() + timeout
     link = pipeline.link
     if link is None or not link.is_open:
@@ -341,24 +341,18 @@ class _Process:
     outage_since: float | None = None
 
 
-def _pipeline(size: int) -> _Pipeline:
+def _pipeline(size: int, *, replicated: bool = False) -> _Pipeline:
     """Return the connection for a command: one for all small ones, and for large ones each of the others in turn."""
     loop = asyncio.get_running_loop()
-    pipelines = _Process.pipelines
+    pipelines = _Process.replicated if replicated else _Process.pipelines
     if not pipelines or pipelines[0].loop is not loop:
-        pipelines = _Process.pipelines = tuple(_Pipeline(loop, _Link) for _ in range(1 + _FOR_LARGE))
+        kind = _ReplicatedLink if replicated else _Link
+        pipelines = tuple(_Pipeline(loop, kind) for _ in range(1 + _FOR_LARGE))
+        if replicated:
+            _Process.replicated = pipelines
+        else:
+            _Process.pipelines = pipelines
     if size < _LARGE_BYTES:
         return pipelines[0]
     _Process.turn = _Process.turn % _FOR_LARGE + 1
     return pipelines[_Process.turn]
-
-
-def _replicated_pipeline(size: int) -> _Pipeline:
-    """Return the connection for a command that waits for replicas. See `_pipeline`."""
-    loop = asyncio.get_running_loop()
-    if not _Process.replicated or _Process.replicated[0].loop is not loop:
-        _Process.replicated = tuple(_Pipeline(loop, _ReplicatedLink) for _ in range(1 + _FOR_LARGE))
-    if size < _LARGE_BYTES:
-        return _Process.replicated[0]
-    _Process.turn = _Process.turn % _FOR_LARGE + 1
-    return _Process.replicated[_Process.turn]
