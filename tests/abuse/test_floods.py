@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import secrets
+import sys
 import tracemalloc
 from typing import Any
 from uuid import uuid4
@@ -22,7 +23,7 @@ from tests.conftest import FIELDS, Api, record
 from tests.support.sending.wire import Answer, call
 from tests.support.servers.queries import queries_sent
 
-FLOOD = 1000
+FLOOD = 500
 
 
 def forged(number: int, key: ApiKey) -> str:
@@ -57,16 +58,19 @@ def test_forged_tokens_cost_no_query_and_no_memory(
     with queries_sent() as queries:
         tracemalloc.start()
         try:
-            sizes = []
-            for _ in range(2):
+            growth, before, floods = sys.maxsize, 0, 0
+            # The interpreter's own stores of free objects fill up in the first floods. What is kept of each token grows
+            # with every flood.
+            while growth > 10 * FLOOD and floods < 8:
                 flood(FLOOD)
                 gc.collect()
-                sizes.append(tracemalloc.get_traced_memory()[0])
+                after, _ = tracemalloc.get_traced_memory()
+                growth, before, floods = after - before, after, floods + 1
         finally:
             tracemalloc.stop()
     assert len(queries) == 0
     assert cache.size() == 0
-    assert sizes[1] - sizes[0] < 20 * FLOOD, "some of every token is kept"
+    assert growth <= 10 * FLOOD, "some of every token is kept"
 
 
 def test_long_paths_and_media_types_take_no_memory(api: Api, dataset: Dataset) -> None:
