@@ -6,7 +6,6 @@ AWS_* variables are missing here: delta-rs itself reads the credentials of an ob
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from msgspec import Meta
 from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
 
+from config.common.cluster import urls as cluster
 from config.common.env import BASE_DIR, data_directory, database, machine_memory, storage_location
 from config.common.sentinel import urls as sentinel
 
@@ -140,12 +140,26 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
 
+def _redis_url(url: str) -> None:
+    sentinel.check("REDIS_URL", url)
+    cluster.check("REDIS_URL", url)
+
+
+def _broker_url(url: str) -> None:
+    sentinel.check("CELERY_BROKER_URL", url)
+    if cluster.is_cluster(url):
+        raise ImproperlyConfigured(
+            "CELERY_BROKER_URL: a cluster cannot be Celery's broker. Name a single Redis, a Redis behind Sentinel, or "
+            "RabbitMQ."
+        )
+
+
 # Variables whose text has its own syntax. Each function checks one, and raises ImproperlyConfigured.
 _SYNTAX: Mapping[str, Callable[[str], object]] = {
     "DATA_DIR": data_directory,
     "DATABASE_URL": database,
-    "REDIS_URL": partial(sentinel.check, "REDIS_URL"),
-    "CELERY_BROKER_URL": partial(sentinel.check, "CELERY_BROKER_URL"),
+    "REDIS_URL": _redis_url,
+    "CELERY_BROKER_URL": _broker_url,
     "STORAGE_URL": storage_location,
 }
 # Spellings of a bool that msgspec does not know.

@@ -12,6 +12,7 @@ from typing import Any
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config.common.cluster.urls import is_cluster
 from config.common.env import (
     broker,
     data_directory,
@@ -33,9 +34,10 @@ private_directory(DATA_DIR)
 REDIS_IS_EMBEDDED = not env.REDIS_URL
 REDIS_URL = env.REDIS_URL or f"unix://{embedded_redis_socket(DATA_DIR)}?db=0"
 REDIS_MAXMEMORY_BYTES = env.REDIS_MAXMEMORY_BYTES
+REDIS_IS_CLUSTER = is_cluster(REDIS_URL)
 # With the embedded Redis, the broker is its database 1. Otherwise the broker uses REDIS_URL.
-_BROKER = f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1" if REDIS_IS_EMBEDDED else broker(REDIS_URL)
-CELERY_BROKER_URL = env.CELERY_BROKER_URL or _BROKER
+_EMBEDDED_BROKER = f"redis+socket://{embedded_redis_socket(DATA_DIR)}?virtual_host=1"
+CELERY_BROKER_URL = env.CELERY_BROKER_URL or (_EMBEDDED_BROKER if REDIS_IS_EMBEDDED else broker(REDIS_URL))
 STORAGE_URL = storage_location(env.STORAGE_URL or str(DATA_DIR / "tables"))
 
 # -- Django -------------------------------------------------------------------------------------------
@@ -154,13 +156,18 @@ REDIS_TIMEOUT_SECONDS = env.REDIS_TIMEOUT_SECONDS
 REDIS_WAIT_REPLICAS = env.REDIS_WAIT_REPLICAS
 ADMISSION_TIMEOUT_SECONDS = env.ADMISSION_TIMEOUT_SECONDS
 
-_FACTORY = {"CONNECTION_FACTORY": "config.common.sentinel.pool.SentinelConnectionFactory"}
+# django-redis's own factories have no URL for these.
+_FACTORY = {}
+if is_sentinel(REDIS_URL):
+    _FACTORY = {"CONNECTION_FACTORY": "config.common.sentinel.pool.SentinelConnectionFactory"}
+elif REDIS_IS_CLUSTER:
+    _FACTORY = {"CONNECTION_FACTORY": "config.common.cluster.connections.ClusterConnectionFactory"}
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": [REDIS_URL],  # in a list, because django-redis would split a text at its commas
         "OPTIONS": {
-            **(_FACTORY if is_sentinel(REDIS_URL) else {}),
+            **_FACTORY,
             # The default is pickle, which would let anyone who can write to Redis run code in every process.
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
             "CONNECTION_POOL_KWARGS": {

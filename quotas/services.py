@@ -175,7 +175,7 @@ def _flush_one(member: bytes) -> None:
         counters.seed(user_id, period)  # otherwise a lost total would read as 0
         total = int(redis.client().get(counters.total_key(user_id, period)) or 0)
         if settings.REDIS_WAIT_REPLICAS:  # otherwise a failover could lose records that were charged for good
-            redis.require_replicas()
+            redis.require_replicas(key=counters.total_key(user_id, period))
         used = _save_usage(user_id, period, total)
         limit = counters.limit_in_database(user_id)
         # Repeat the announcement, which may have been lost. The lock keeps it from overwriting a newer limit.

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from config.common.cluster.urls import is_cluster
 from config.common.private import private_temporary_directory
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -90,8 +91,16 @@ def storage_is_directory(url: str) -> bool:
 
 
 def broker(redis_url: str) -> str:
-    """Return Celery's address for a Redis: Celery writes a unix socket in another way."""
+    """Return Celery's address for a Redis: Celery writes a unix socket in another way.
+
+    Raises ImproperlyConfigured for a cluster, which cannot be Celery's broker.
+    """
     url = urlsplit(redis_url)
+    if is_cluster(redis_url):
+        raise ImproperlyConfigured(
+            "REDIS_URL names a cluster, which cannot be Celery's broker. Set CELERY_BROKER_URL to a single Redis, to a "
+            "Redis behind Sentinel, or to RabbitMQ."
+        )
     if url.scheme != "unix":
         return redis_url
     user, _, _ = url.netloc.rpartition("@")

@@ -1,7 +1,7 @@
 """Redis as threads use it: django-redis's client. The request path uses `config.common.pipelined`.
 
-Redis Cluster is not supported: one script must see quota, queue and revision together, and the quota's key names are
-fixed without a hash tag. REDIS_URL names one primary.
+REDIS_URL names one primary or a cluster. In a cluster, the keys of a script or of a transaction must be on one node, so
+their names have the same part in braces.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
+
+from config.common.cluster import pipelines
 
 Argument = str | bytes | int | float
 
@@ -28,12 +30,59 @@ class RedisUnavailable(Exception):
         self.sent = sent
 
 
-def client() -> Any:
-    """django-redis's client (a `redis.Redis`) of the default cache: pooled, one attempt a command.
+def is_cluster() -> bool:
+    """Return whether REDIS_URL names a cluster."""
+    return bool(settings.REDIS_IS_CLUSTER)
 
+
+def client() -> Any:
+    """django-redis's client of the default cache: pooled, one attempt a command.
+
+    It is a `redis.Redis`. In a cluster it is a `RedisCluster`: it sends a command to the node that has its first key.
     Typed as Any: redis-py's annotations describe its synchronous and asynchronous clients together.
     """
     return get_redis_connection("default")
+
+
+def primaries() -> list[Any]:
+    """Return a client for each primary, for commands without a key: INFO, CONFIG GET, TIME, SCAN."""
+    found = client()
+    return [found.get_redis_connection(node) for node in found.get_primaries()] if is_cluster() else [found]
+
+
+def pipeline(key: Argument, *, transaction: bool) -> Any:
+    """Return a pipeline of redis-py for commands whose keys are all on the node of `key`.
+
+    In a cluster, it follows the key to its node, and repeats for up to REDIS_TIMEOUT_SECONDS what no node has run.
+    """
+    if is_cluster():
+        return pipelines.NodePipeline(client(), key, transaction=transaction)
+    return client().pipeline(transaction=transaction)
+
+
+def each(commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    """Run independent commands of one key each, their second element. Return their replies. Raise the first error.
+
+    This is one round trip. In a cluster, it is one to each node.
+    """
+    replies = _send([(command[1], command) for command in commands])
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _send(commands: Sequence[tuple[Argument, Sequence[Argument]]]) -> list[Any]:
+    """Run commands, each with the key that decides its node. Return their replies and exceptions."""
+    if not commands:
+        return []
+    if is_cluster():
+        return pipelines.spread(client(), commands)
+    with client().pipeline(transaction=False) as pipe:
+        for _, command in commands:
+            pipe.execute_command(*command)
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+    return replies
 
 
 class TooFewReplicas(OSError):
@@ -52,11 +101,12 @@ def wait_command() -> tuple[Argument, ...]:
     return "WAIT", settings.REDIS_WAIT_REPLICAS, int(settings.REDIS_TIMEOUT_SECONDS * 1000 / 2)
 
 
-def require_replicas(pipe: Any | None = None) -> list[Any]:
+def require_replicas(pipe: Any | None = None, *, key: str) -> list[Any]:
     """Wait until enough replicas have all that Redis has now. With REDIS_WAIT_REPLICAS=0, there is nothing to wait for.
 
     Args:
-        pipe: A pipeline with commands to execute before that, on the same server.
+        pipe: A `pipeline` of the same key, with commands to execute before that.
+        key: In a cluster, the node that has this key is the one that must have replicas.
 
     Returns:
         The replies to these commands.
@@ -64,14 +114,24 @@ def require_replicas(pipe: Any | None = None) -> list[Any]:
     Raises:
         TooFewReplicas: Not enough replicas answered in time.
     """
-    with pipe or client().pipeline(transaction=False) as step:
+    with pipe or pipeline(key, transaction=False) as step:
+        name = "replicated"
+        if is_cluster():
+            name = f"{{{_tag(key)}}}:{name}"
+            step.is_whole = True  # the replies and the number are about the same node
         # WAIT is only about writes of its own connection, so write something.
-        step.set("replicated", "", px=60_000)
+        step.set(name, "", px=60_000)
         step.execute_command(*wait_command())
         replies: list[Any] = step.execute()
     if replies.pop() < settings.REDIS_WAIT_REPLICAS:
         raise TooFewReplicas
     return replies[:-1]
+
+
+def _tag(key: str) -> str:
+    """Return the part of a key that decides its slot: what is in the first braces, or all of it."""
+    inside, closed, _ = key.partition("{")[2].partition("}")
+    return inside if inside and closed else key
 
 
 class Script:
@@ -98,19 +158,17 @@ class Call(NamedTuple):
 
 
 def run_all(calls: Sequence[Call]) -> list[Any]:
-    """Run scripts in one round trip, each as a step of its own. Return their replies. Raise the first error."""
-    if not calls:
-        return []
-    with client().pipeline(transaction=False) as pipe:
-        for script, keys, args in calls:
-            pipe.evalsha(script.digest, len(keys), *keys, *args)
-        replies = pipe.execute(raise_on_error=False)
+    """Run scripts, each as a step of its own. Return their replies. Raise the first error.
+
+    This is one round trip. In a cluster, it is one to each node.
+    """
+    replies = _send([(keys[0], ("EVALSHA", script.digest, len(keys), *keys, *args)) for script, keys, args in calls])
     for at, (call, reply) in enumerate(zip(calls, replies, strict=True)):
         if isinstance(reply, NoScriptError):
             replies[at] = call.script(keys=call.keys, args=call.args)
         elif isinstance(reply, Exception):
             raise reply
-    return list(replies)
+    return replies
 
 
 def scripts_in(folder: Path) -> Callable[[str], Script]:

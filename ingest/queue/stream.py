@@ -188,10 +188,11 @@ def require_replicas(last_ids: Mapping[int, str]) -> None:
     """
     if not settings.REDIS_WAIT_REPLICAS or not last_ids:
         return
-    look = redis.client().pipeline(transaction=False)
+    key = redis_keys.stream(next(iter(last_ids)))
+    look = redis.pipeline(key, transaction=False)
     for dataset_id, last in last_ids.items():
         look.xrange(redis_keys.stream(dataset_id), last, last)
-    if not all(redis.require_replicas(look)):
+    if not all(redis.require_replicas(look, key=key)):
         raise redis.TooFewReplicas
 
 

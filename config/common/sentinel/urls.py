@@ -6,7 +6,7 @@ usually another one.
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from redis.connection import to_bool
@@ -74,32 +74,50 @@ def for_celery(url: SentinelUrl) -> str:
 
 def _parse(url: str) -> SentinelUrl:
     parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = login.partition(":")
+    hosts = parts.netloc.rpartition("@")[2]
     service, _, database = parts.path.removeprefix("/").partition("/")
-    query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
-    if not service or query.keys() - {*_TLS_OPTIONS, *_SENTINEL_OPTIONS}:
+    query = options(parts, *_SENTINEL_OPTIONS)
+    if not service:
         raise ValueError
     return SentinelUrl(
-        addresses=[_address(each) for each in hosts.split(",")],
+        addresses=[address(each, _PORT) for each in hosts.split(",")],
         service=unquote(service),
-        redis={"db": int(database or "0"), "username": unquote(user) or None, "password": unquote(password) or None},
+        redis={"db": int(database or "0"), **login(parts)},
         sentinel={name.removeprefix("sentinel_"): query[name] for name in _SENTINEL_OPTIONS if name in query},
-        tls=_tls(query) if parts.scheme == "rediss+sentinel" else {},
+        tls=tls(query) if parts.scheme == "rediss+sentinel" else {},
     )
 
 
-def _tls(query: Mapping[str, str]) -> dict[str, Any]:
+# -- parts that the URL of a cluster has, too. Each raises ValueError
+
+
+def login(parts: SplitResult) -> dict[str, str | None]:
+    """Return `username` and `password` of a connection to Redis."""
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    return {"username": unquote(user) or None, "password": unquote(password) or None}
+
+
+def options(parts: SplitResult, *others: str) -> dict[str, str]:
+    """Return the options in the query: those of TLS, and these others."""
+    query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+    if query.keys() - {*_TLS_OPTIONS, *others}:
+        raise ValueError
+    return query
+
+
+def tls(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of a connection with TLS."""
     checks_name = to_bool(query.get("ssl_check_hostname", "true"))  # type: ignore[no-untyped-call]
     given = {name: value for name, value in query.items() if name in _TLS_OPTIONS}
     return {"ssl_cert_reqs": "required", **given, "ssl_check_hostname": checks_name}
 
 
-def _address(text: str) -> tuple[str, int]:
+def address(text: str, port: int) -> tuple[str, int]:
+    """Return host and port of `host`, which gets this port, or of `host:port`."""
     place = urlsplit(f"//{text}")
     if not place.hostname:
         raise ValueError(text)
-    return place.hostname, place.port or _PORT
+    return place.hostname, place.port or port
 
 
 def _written(host: str, port: int) -> str:

