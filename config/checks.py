@@ -14,7 +14,7 @@ from config.common.sentinel import urls as sentinel
 
 # The share of `maxmemory` that ingest/queue/lua/admit.lua uses for admission.
 _ADMISSION_SHARE = 0.8
-_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 
 
@@ -92,7 +92,7 @@ def check_site(**_: Any) -> list[CheckMessage]:
 @register(Tags.security, deploy=True)
 def check_machines(**_: Any) -> list[CheckMessage]:
     """Warn of local data that other machines cannot reach. If Redis is remote, assume several machines."""
-    if not sentinel.is_sentinel(settings.REDIS_URL) and urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
+    if not _has_replicas() and urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
         return []
     found: list[CheckMessage] = []
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
@@ -124,12 +124,18 @@ def check_machines(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_redis(**_: Any) -> list[CheckMessage]:
-    """Return warnings: Redis does not answer, is a cluster, may lose accepted records, or has no suitable `maxmemory`.
+    """Return warnings: Redis does not answer, may lose accepted records, or has no suitable `maxmemory`.
 
-    Most come from INFO, which managed servers answer even if they refuse CONFIG.
+    Most come from INFO, which managed servers answer even if they refuse CONFIG. In a cluster, each message has the
+    address of its primary.
     """
+    found: list[CheckMessage] = []
     try:
-        info = redis.client().info("everything")
+        for server in redis.primaries():
+            problems = [*_redis_problems(server, server.info("everything"))]
+            for each in problems if redis.is_cluster() else []:
+                each.obj = "{host}:{port}".format(**server.get_connection_kwargs())
+            found += problems
     except (RedisError, OSError) as failure:
         return [
             Warning(
@@ -138,14 +144,14 @@ def check_redis(**_: Any) -> list[CheckMessage]:
                 id="config.W005",
             )
         ]
-    return [*_redis_problems(info)]
+    return found
 
 
-def _redis_problems(info: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    if info["cluster_enabled"]:
+def _redis_problems(server: Any, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if info["cluster_enabled"] and not redis.is_cluster():
         yield Error(
-            "Redis runs as a cluster: one script must see quota, queue and revision together.",
-            hint="Use one primary without cluster mode.",
+            "Redis runs as a cluster, but REDIS_URL names one server.",
+            hint="Write redis+cluster://host:6379,host in REDIS_URL.",
             id="config.E005",
         )
     if not info["aof_enabled"]:
@@ -154,13 +160,13 @@ def _redis_problems(info: Mapping[str, Any]) -> Iterator[CheckMessage]:
             hint="Configure `appendonly yes` and `appendfsync always`.",
             id="config.W006",
         )
-    elif (policy := _configured("appendfsync")) not in ("always", None):
+    elif (policy := _configured(server, "appendfsync")) not in ("always", None):
         yield Warning(
             f"Redis answers before it has written (`appendfsync {policy}`): a crash may lose accepted records.",
             hint="Configure `appendfsync always`.",
             id="config.W007",
         )
-    yield from _replica_problems()
+    yield from _replica_problems(server)
     if info["maxmemory_policy"] != "noeviction":
         yield Warning(
             f"Redis may delete queued records when its memory is full (`{info['maxmemory_policy']}`).",
@@ -187,10 +193,15 @@ def _memory_problems(limit: int) -> Iterator[CheckMessage]:
         )
 
 
-def _replica_problems() -> Iterator[CheckMessage]:
+def _has_replicas() -> bool:
+    """Return whether REDIS_URL names servers that replace each other, which are on several machines."""
+    return redis.is_cluster() or sentinel.is_sentinel(settings.REDIS_URL)
+
+
+def _replica_problems(server: Any) -> Iterator[CheckMessage]:
     """Warn if a failover may lose accepted records, or if Redis takes records that are then refused."""
     wanted = settings.REDIS_WAIT_REPLICAS
-    least = _configured("min-replicas-to-write")
+    least = _configured(server, "min-replicas-to-write")
     if wanted and least is not None and int(least) < wanted:
         yield Warning(
             f"REDIS_WAIT_REPLICAS is {wanted}, but Redis takes writes with {least} replicas (`min-replicas-to-write`): "
@@ -198,7 +209,7 @@ def _replica_problems() -> Iterator[CheckMessage]:
             hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses them before it queues them.",
             id="config.W014",
         )
-    if not wanted and sentinel.is_sentinel(settings.REDIS_URL):
+    if not wanted and _has_replicas():
         yield Warning(
             "REDIS_WAIT_REPLICAS is 0: a failover may lose records that were accepted in the moments before it.",
             hint="Set REDIS_WAIT_REPLICAS=1, and configure `min-replicas-to-write 1`.",
@@ -206,10 +217,10 @@ def _replica_problems() -> Iterator[CheckMessage]:
         )
 
 
-def _configured(name: str) -> str | None:
+def _configured(server: Any, name: str) -> str | None:
     """Return a setting of the server, or None if the server does not report it: some managed servers do not."""
     try:
-        value: str | None = redis.client().config_get(name).get(name)
+        value: str | None = server.config_get(name).get(name)
     except RedisError:
         return None
     return value

@@ -15,6 +15,8 @@ from pytest_django import Settings
 from config.checks import check_machines, check_redis, check_settings
 from config.common.env import BASE_DIR
 from tests.support.documents import ROOT
+from tests.support.servers import sentinels
+from tests.support.servers.cluster import cluster, use
 from tests.support.servers.outages import own_client, redis_away
 from tests.support.servers.plugin import RedisServer
 
@@ -106,6 +108,28 @@ def test_the_checks_name_what_a_failover_may_lose(settings: Settings, replicas: 
     settings.REDIS_URL = "redis+sentinel://one,two,three/service"
     settings.REDIS_WAIT_REPLICAS = replicas
     assert ids(check_redis()) == found
+
+
+def test_the_checks_name_each_primary_of_a_cluster(tmp_path: Path, settings: Settings) -> None:
+    with cluster(tmp_path / "cluster") as servers:
+        settings.REDIS_URL = f"redis://:s3cret%2F%40%3A@127.0.0.1:{servers.primaries[0].port}"
+        sentinels.use(settings, settings.REDIS_URL)
+        assert "config.E005" in ids(check_redis())
+        use(settings, servers.url)
+        settings.REDIS_URL = servers.url
+        assert ids(check_settings()) == []
+        for node in servers.primaries:
+            node.client().config_set("maxmemory", 6 * 1024**3)
+        assert ids(check_redis()) == ["config.W015"] * 3
+        settings.REDIS_WAIT_REPLICAS = 1
+        servers.primaries[1].client().config_set("appendfsync", "everysec")
+        for node in servers.primaries:
+            node.client().config_set("min-replicas-to-write", 1)
+        (found,) = check_redis()
+        assert str(found).startswith(f"127.0.0.1:{servers.primaries[1].port}: (config.W007)")
+        for node in servers.primaries:
+            node.kill()
+        assert ids(check_redis()) == ["config.W005"]
 
 
 def test_the_checks_name_a_redis_that_does_not_answer() -> None:

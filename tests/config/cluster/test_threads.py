@@ -148,10 +148,7 @@ def test_scripts_go_on_while_their_slot_moves_to_a_new_node(servers: ValkeyClust
     finally:
         ended.set()
         thread.join()
-        there.kill()
-        servers.primaries.remove(there)
-        for node in servers.primaries:
-            node.client().cluster("FORGET", there.name)
+        servers.remove_primary(there)
     assert failures == []
     assert next(counted) > 2
 

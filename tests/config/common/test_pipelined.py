@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from config.common import loop, pipelined, redis
+from config.common.links import server
 from config.common.redis import RedisUnavailable
 from tests.support.servers.outages import own_client, redis_away, redis_stuck, replies_lost
 
@@ -127,7 +128,7 @@ def test_a_redis_that_is_no_longer_the_primary_has_done_nothing() -> None:
 
 
 def test_a_redis_that_is_stuck_takes_no_more_than_fits_between() -> None:
-    for _ in range(pipelined._FOR_LARGE):  # open each connection that may get the large command
+    for _ in range(server.FOR_LARGE):  # open each connection that may get the large command
         execute("SET", "a", b"x" * 10_000)
     with redis_stuck():
         began = time.monotonic()

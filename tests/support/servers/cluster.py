@@ -149,9 +149,16 @@ class ValkeyCluster:
         wait_until(lambda: all(self._knows_all(each) for each in self.nodes), "a node that all know")
         return node
 
-    def owner(self, slot: int) -> Node:
-        """Return the node that has the slot, as the nodes that answer see it."""
-        for node in self.nodes:
+    def remove_primary(self, node: Node) -> None:
+        """End a primary that has no slot."""
+        node.kill()
+        self.primaries.remove(node)
+        for other in self.nodes:
+            other.client().cluster("FORGET", node.name)
+
+    def owner(self, slot: int, asked: Node | None = None) -> Node:
+        """Return the node that has the slot, as this node sees it, or as the first one that runs."""
+        for node in [asked] if asked else self.nodes:
             try:
                 shares = node.shares()
             except RedisError:

@@ -147,8 +147,7 @@ def use(settings: Any, url: str, **options: Any) -> None:
 
 def forget_connections() -> None:
     """Make the next command of the request path connect again."""
-    pipelined._Process.pipelines = pipelined._Process.replicated = ()
-    pipelined._Process.outage_since = None
+    pipelined._Process.redis = None
 
 
 @contextmanager
