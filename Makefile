@@ -16,8 +16,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test long prepare bench check lock faults soak clean chromium broker programs
 
-run: $(VENV)/installed ## start the whole service: web, workers, Redis; Ctrl-C stops it
-	@exec $(BIN)/python manage.py up
+run: $(VENV)/installed ## start the whole service: web, workers, Redis; Ctrl-C stops it; CLUSTER=3 adds a Redis Cluster
+	@exec $(BIN)/python manage.py up $(if $(CLUSTER),--cluster $(CLUSTER))
 
 test: prepare ## run the whole suite, which starts the servers it needs
 	$(BIN)/python -m pytest $(TOGETHER) -m "not long" $(SLOW_FIRST) tests

@@ -17,6 +17,7 @@ from config.common.env import (
     broker,
     data_directory,
     database,
+    embedded_cluster,
     embedded_redis_socket,
     embedded_secret,
     storage_location,
@@ -32,7 +33,9 @@ env = read_environment(os.environ)
 DATA_DIR = data_directory(env.DATA_DIR)
 private_directory(DATA_DIR)
 REDIS_IS_EMBEDDED = not env.REDIS_URL
-REDIS_URL = env.REDIS_URL or f"unix://{embedded_redis_socket(DATA_DIR)}?db=0"
+with usable(DATA_DIR):
+    _CLUSTER = embedded_cluster(DATA_DIR)
+REDIS_URL = env.REDIS_URL or _CLUSTER or f"unix://{embedded_redis_socket(DATA_DIR)}?db=0"
 REDIS_MAXMEMORY_BYTES = env.REDIS_MAXMEMORY_BYTES
 REDIS_IS_CLUSTER = is_cluster(REDIS_URL)
 # With the embedded Redis, the broker is its database 1. Otherwise the broker uses REDIS_URL.

@@ -140,6 +140,12 @@ def embedded_secret(directory: Path) -> str:
     return path.read_text().strip()
 
 
+def embedded_cluster(directory: Path) -> str | None:
+    """Return the URL of the cluster that `up --cluster` has made in the directory, if it has one."""
+    path = directory / "cluster" / "url"
+    return path.read_text().strip() if path.exists() else None
+
+
 def embedded_redis_socket(directory: Path) -> Path:
     """Return where the embedded Redis listens: in the data directory, or below /tmp if a URL cannot have that path."""
     path = directory / "redis" / "redis.sock"

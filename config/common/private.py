@@ -22,6 +22,7 @@ _OURS = (
     "secret_key*",
     "demo-admin-password",
     "redis",
+    "cluster",
     "logs",
     "static",
     "queries",

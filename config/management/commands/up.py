@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from config.common import redis
 from config.common.commands import ServiceCommand
 from config.common.env import BASE_DIR
 from config.common.private import UMASK, make_private
-from config.processes import attendant
+from config.processes import attendant, cluster
 from config.processes.startup import (
     LEFTOVER_SECONDS,
     Address,
@@ -37,7 +38,8 @@ from config.processes.supervise import (
     configuration,
     log_dir,
     programs,
-    redis_command,
+    redis_commands,
+    redis_directory,
 )
 from datasets.management.commands.create_demo import SLUG as DEMO_SLUG
 from datasets.models import Project
@@ -81,6 +83,12 @@ class Command(ServiceCommand):
             default=settings.CELERY_WORKERS,
             help="number of processes that store records (default: %(default)s)",
         )
+        parser.add_argument(
+            "--cluster",
+            type=int,
+            metavar="N",
+            help="use a Redis Cluster of N primaries and N replicas on this machine, to try one; from 3",
+        )
         parser.add_argument("--no-demo", action="store_true", help="do not make the demo project")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -96,6 +104,7 @@ class Command(ServiceCommand):
         port, address = options["port"], listen_address()
         self._lock = DirectoryLock(settings.DATA_DIR)
         try:
+            self._choose_redis(options["cluster"])
             require_port(address, port, LEFTOVER_SECONDS if self._lock.follows_a_kill else 0)
             require_semaphores()
             self._prepare(demo=not options["no_demo"])
@@ -107,15 +116,12 @@ class Command(ServiceCommand):
 
     def _prepare(self, *, demo: bool) -> None:
         """Migrate the database and make the demo. The embedded Redis runs until this is done."""
-        server = self._start_redis() if settings.REDIS_IS_EMBEDDED else None
+        servers = self._start_redis() if settings.REDIS_IS_EMBEDDED else {}
         try:
-            deadline = time.monotonic() + _START_SECONDS
-            while not self._stopping and not _answers():
-                if server and server.poll() is not None:
-                    raise why_redis_ended(settings.DATA_DIR / "redis", _redis_log())
-                if time.monotonic() > deadline:
-                    raise CommandError(f"Redis at {settings.REDIS_URL} does not answer.")
-                time.sleep(0.05)
+            if servers and redis.is_cluster():
+                self._wait(cluster.answers, servers)
+                cluster.form()
+            self._wait(_answers, servers)
             if not self._stopping:
                 call_command("migrate", verbosity=0, interactive=False)
                 call_command("migrate_queue", verbosity=0)
@@ -123,11 +129,35 @@ class Command(ServiceCommand):
                 self._is_first_start = not Project.objects.filter(slug=DEMO_SLUG).exists()
                 call_command("create_demo")
         finally:
-            if server is not None:
+            for server in servers.values():
                 server.terminate()
+            for server in servers.values():
                 server.wait()
 
-    def _start_redis(self) -> "subprocess.Popen[bytes]":
+    def _choose_redis(self, primaries: int | None) -> None:
+        """Make a cluster if it is asked for and missing. Then start again, because the settings name another Redis."""
+        if not settings.REDIS_IS_EMBEDDED:
+            if primaries is not None:
+                raise CommandError("--cluster starts servers of its own. Unset REDIS_URL, or leave --cluster out.")
+            return
+        cluster.require_same(primaries)
+        if primaries is not None and not redis.is_cluster():
+            cluster.create(primaries)
+            self._lock.release()
+            os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+
+    def _wait(self, is_done: Callable[[], bool], servers: "Mapping[str, subprocess.Popen[bytes]]") -> None:
+        """Wait until Redis has got so far, or `up` is told to stop. Raises CommandError."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._stopping and not is_done():
+            for name, server in servers.items():
+                if server.poll() is not None:
+                    raise why_redis_ended(redis_directory(name), _log_at_start(name))
+            if time.monotonic() > deadline:
+                raise CommandError("The Redis of REDIS_URL does not answer.")
+            time.sleep(0.05)
+
+    def _start_redis(self) -> "dict[str, subprocess.Popen[bytes]]":
         deadline = time.monotonic() + (LEFTOVER_SECONDS if self._lock.follows_a_kill else 0)
         while _answers():
             if time.monotonic() > deadline:
@@ -136,11 +166,15 @@ class Command(ServiceCommand):
                     "Stop it, or choose another --data-dir."
                 )
             time.sleep(0.1)
-        _redis_log().parent.mkdir(parents=True, exist_ok=True)
-        with _redis_log().open("wb") as log:
-            return subprocess.Popen(
-                [*END_WITH_PARENT, *redis_command()], stdout=log, stderr=log, cwd=BASE_DIR, start_new_session=True
-            )
+        log_dir().mkdir(parents=True, exist_ok=True)
+        cluster.discard_unformed()
+        servers = {}
+        for name, command in redis_commands().items():
+            with _log_at_start(name).open("wb") as log:
+                servers[name] = subprocess.Popen(
+                    [*END_WITH_PARENT, *command], stdout=log, stderr=log, cwd=BASE_DIR, start_new_session=True
+                )
+        return servers
 
     def _supervise(self, processes: list[Program], address: Address, port: int, *, demo: bool) -> int:
         config = settings.DATA_DIR / "supervisor" / "supervisord.conf"
@@ -196,7 +230,7 @@ class Command(ServiceCommand):
     def _wait_until_healthy(self, supervisor: "subprocess.Popen[bytes]", address: Address, port: int) -> bool:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and supervisor.poll() is None and not self._stopping:
-            if is_healthy(address, port):
+            if is_healthy(address, port) and (not redis.is_cluster() or _answers()):
                 return True
             time.sleep(0.1)
         return False
@@ -210,11 +244,13 @@ def _environment(address: Address) -> dict[str, str]:
     return environment
 
 
-def _redis_log() -> Path:
-    return log_dir() / "redis-at-start.log"
+def _log_at_start(name: str) -> Path:
+    return log_dir() / f"{name}-at-start.log"
 
 
 def _answers() -> bool:
+    if settings.REDIS_IS_EMBEDDED and redis.is_cluster():
+        return cluster.is_ready()
     try:
         return bool(redis.client().ping())
     except BusyLoadingError:

