@@ -11,8 +11,12 @@ from datasets.admin.snippets import snippets as snippets_of_admin
 from datasets.schemas.declarations import read_fields
 from tests.clients.typescript.artifact import program, run, snippets
 from tests.clients.typescript.sending import FIELDS, sending
+from tests.support.documents import ROOT
 from tests.support.processes.stack import Stack, running, wait_for, words
 from tests.support.tools import executable
+
+# Deno may use the network, and nothing else. It gets packages only from what npm has installed.
+RUNTIMES = {"bun": ["run"], "deno": ["run", "--no-remote", "--allow-net"]}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,21 @@ def test_the_code_of_the_admin_works_as_pasted(stack: Stack) -> None:
         (program() / f"{name}.mjs").write_text(code[name])
         assert run(executable("node"), f"{name}.mjs", cwd=program())
     stack.wait_until_drained(dataset_id, 2)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_it_works_in_other_runtimes(stack: Stack, name: str, tmp_path: Path) -> None:
+    runtime = executable(name, ROOT / "tests/clients/node_modules/.bin")
+    project_id, dataset_id, token = stack.make_dataset(name, FIELDS)
+    script = shutil.copy(Path(__file__).with_name("runtime.mjs"), program())
+    command = (runtime, *RUNTIMES[name], script, stack.url, token, str(dataset_id))
+    printed = run(*command, cwd=program(), DENO_DIR=str(tmp_path), DENO_NO_UPDATE_CHECK="1")
+    problem = {"error": "Invalid integer field: number", "code": "invalid_field", "field": "number"}
+    problems = [{**problem, "expected": "integer", "received": "string"}]
+    assert json.loads(printed) == {"count": 1, "isInvalid": True, "problems": problems}
+    stack.wait_until_drained(dataset_id, 2)
+    rows = stack.query(project_id, dataset_id, "SELECT number, text FROM records ORDER BY number")
+    assert rows == [(1, "x" * 2000), (2, "last")]
 
 
 def test_datasets_are_managed_and_queried(stack: Stack) -> None:
