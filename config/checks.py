@@ -92,7 +92,8 @@ def check_site(**_: Any) -> list[CheckMessage]:
 @register(Tags.security, deploy=True)
 def check_machines(**_: Any) -> list[CheckMessage]:
     """Warn of local data that other machines cannot reach. If Redis is remote, assume several machines."""
-    if not _has_replicas() and urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE:
+    is_here = not _has_replicas() and urlsplit(settings.REDIS_URL).hostname in _THIS_MACHINE
+    if settings.REDIS_IS_EMBEDDED or is_here:
         return []
     found: list[CheckMessage] = []
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
@@ -199,7 +200,7 @@ def _has_replicas() -> bool:
 
 
 def _replica_problems(server: Any) -> Iterator[CheckMessage]:
-    """Warn if a failover may lose accepted records, or if Redis takes records that are then refused."""
+    """Warn if a failover may lose accepted records, or if more requests are refused than need be."""
     wanted = settings.REDIS_WAIT_REPLICAS
     least = _configured(server, "min-replicas-to-write")
     if wanted and least is not None and int(least) < wanted:
@@ -208,6 +209,12 @@ def _replica_problems(server: Any) -> Iterator[CheckMessage]:
             "while replicas are missing, requests are queued and then answered with 503, as their outcome is unknown.",
             hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses them before it queues them.",
             id="config.W014",
+        )
+    if redis.is_cluster() and _configured(server, "cluster-require-full-coverage") == "yes":
+        yield Warning(
+            "While one primary of the cluster is missing, the others refuse all requests, too.",
+            hint="Configure `cluster-require-full-coverage no`.",
+            id="config.W016",
         )
     if not wanted and _has_replicas():
         yield Warning(

@@ -125,7 +125,9 @@ def test_the_checks_name_each_primary_of_a_cluster(tmp_path: Path, settings: Set
         servers.primaries[1].client().config_set("appendfsync", "everysec")
         for node in servers.primaries:
             node.client().config_set("min-replicas-to-write", 1)
-        (found,) = check_redis()
+        servers.primaries[2].client().config_set("cluster-require-full-coverage", "yes")
+        found, other = check_redis()
+        assert str(other).startswith(f"127.0.0.1:{servers.primaries[2].port}: (config.W016)")
         assert str(found).startswith(f"127.0.0.1:{servers.primaries[1].port}: (config.W007)")
         for node in servers.primaries:
             node.kill()

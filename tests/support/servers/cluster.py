@@ -48,6 +48,7 @@ class Node:
             "loglevel": "warning",
             "cluster-enabled": "yes",
             "cluster-node-timeout": _NODE_TIMEOUT_MS,
+            "cluster-require-full-coverage": "no",
             "cluster-allow-replica-migration": "no",  # a primary whose last slot has moved stays one
             "repl-diskless-sync-delay": 0,
         }
