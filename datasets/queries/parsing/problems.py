@@ -67,6 +67,10 @@ class Problems:
         known = tuple(choices)
         if isinstance(given, str) and given in known:
             return given
+        if not known:
+            detail = f"No {what} can be used here: the dataset or the query has none that fits."
+            self.add(at, "nothing", given, detail)
+            return None
         fault = "is missing" if given is MISSING else "is not known here"
         self.add(at, f"one of {listed(known)}", given, f"The {what} {fault}. Use one of: {listed(known)}.")
         return None

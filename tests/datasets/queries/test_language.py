@@ -11,6 +11,7 @@ from datasets.queries.errors import InvalidQuery
 from datasets.queries.language import parse
 from datasets.queries.parsing.values import read_json
 from datasets.queries.query import Query
+from datasets.schemas.fields import Field
 from tests.datasets.queries.conftest import FIELDS, NOW
 
 
@@ -157,6 +158,18 @@ def test_a_wrong_query_is_refused(case: str) -> None:
     assert received in refused.value.received
     assert refused.value.problems[0].detail.endswith(".")
     assert all(all(each.as_json().values()) or not each.at for each in refused.value.problems)
+
+
+@pytest.mark.parametrize("aggregate", ["sum", "median"])
+def test_a_choice_without_choices_says_so(aggregate: str) -> None:
+    body = {"select": [{"aggregate": aggregate, "field": "country"}]}
+    with pytest.raises(InvalidQuery) as refused:
+        parse(body, [Field("country", "string")], now=NOW)
+    (problem,) = refused.value.problems
+    assert (problem.at, problem.expected) == ("select[0].field", "nothing")
+    assert problem.detail == (
+        f"No field for “{aggregate}” can be used here: the dataset or the query has none that fits."
+    )
 
 
 def test_several_problems_are_reported_in_order() -> None:
