@@ -1,10 +1,12 @@
 """The code of the recipes, as a reader copies it from their pages."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.support.documents import ROOT
+from tests.support.processes.stack import Stack, words
 
 FOLDER = ROOT / "docs" / "clients"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -31,6 +33,15 @@ class Target:
 
 def text_of(page: str) -> str:
     return (FOLDER / f"{page}.md").read_text()
+
+
+def first_record(stack: Stack, language: str) -> tuple[str, int, int]:
+    """Make the dataset of the page about the first record. Return its program, and the IDs of project and dataset."""
+    fields = json.loads(words("echo '(.+?)' >", code_of("first-record", "sh")))["fields"]
+    project_id, dataset_id, token = stack.make_dataset(f"first-{language}", fields)
+    code, found = re.subn(r"\b13\b", str(dataset_id), code_of("first-record", language))
+    assert found == 1
+    return code.replace("http://localhost:8000", stack.url).replace("YOUR_API_KEY", token), project_id, dataset_id
 
 
 def code_of(page: str, language: str, number: int = 0) -> str:

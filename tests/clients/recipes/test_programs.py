@@ -12,7 +12,7 @@ import pytest
 from datasets.admin.snippets import snippets
 from datasets.schemas.declarations import read_fields
 from tests.clients.python.artifact import environment
-from tests.clients.recipes.pages import Target, code_of, text_of
+from tests.clients.recipes.pages import Target, code_of, first_record, text_of
 from tests.clients.recipes.relay import relaying
 from tests.support.processes.stack import Stack, free_port, words
 from tests.support.tools import executable
@@ -131,6 +131,13 @@ def test_a_program_fails_with_the_answer_if_a_record_is_refused(
     command = executable("node") if language == "js" else "python"
     printed = recipe.shell(f"{command} {file} 2>&1", exit_code=1)
     assert '400 {"error":"Invalid number field: amount"' in printed
+
+
+def test_the_first_record_of_the_python_client_is_stored(recipe: Recipe) -> None:
+    code, project_id, dataset_id = first_record(recipe.stack, "python")
+    assert recipe.run("python", "-c", code) == "stored\n"
+    rows = recipe.stack.query(project_id, dataset_id, "SELECT sensor, celsius, battery FROM records")
+    assert rows == [("attic", 21.5, None)]
 
 
 def test_the_command_imports_a_csv_file(recipe: Recipe) -> None:

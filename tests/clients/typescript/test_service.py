@@ -9,6 +9,7 @@ import pytest
 
 from datasets.admin.snippets import snippets as snippets_of_admin
 from datasets.schemas.declarations import read_fields
+from tests.clients.recipes.pages import first_record
 from tests.clients.typescript.artifact import program, run, snippets
 from tests.clients.typescript.sending import FIELDS, sending
 from tests.support.documents import ROOT
@@ -49,6 +50,14 @@ def test_the_code_of_the_admin_works_as_pasted(stack: Stack) -> None:
         (program() / f"{name}.mjs").write_text(code[name])
         assert run(executable("node"), f"{name}.mjs", cwd=program())
     stack.wait_until_drained(dataset_id, 2)
+
+
+def test_the_first_record_of_the_page_for_beginners_is_stored(stack: Stack) -> None:
+    code, project_id, dataset_id = first_record(stack, "js")
+    (program() / "first-record.mjs").write_text(code)
+    assert run(executable("node"), "first-record.mjs", cwd=program()) == "stored\n"
+    rows = stack.query(project_id, dataset_id, "SELECT sensor, celsius, battery FROM records")
+    assert rows == [("attic", 21.5, None)]
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

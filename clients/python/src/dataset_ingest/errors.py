@@ -68,7 +68,7 @@ class ValidationError(DatasetError):
         """Return the error of one enqueued record, with its problems out of those of a batch."""
         found = tuple(replace(problem, index=0) for problem in problems)
         return ValidationError(
-            found[0].error,
+            str(found[0]),
             problems=found,
             status=self.status,
             code=found[0].code,

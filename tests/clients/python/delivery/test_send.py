@@ -61,6 +61,13 @@ def test_a_record_may_be_an_instance_of_a_model(make_client: MakeClient, project
     assert stored(dataset)[0]["country"] == "RO"
 
 
+def test_a_refusal_of_the_service_says_what_it_expected(make_client: MakeClient, dataset: Dataset) -> None:
+    fields = {"country": "string", "plan": "string", "amount": "string", "active": "boolean", "signup_at": "timestamp"}
+    client = make_client(dataset={"id": dataset.pk, "fields": fields})
+    with pytest.raises(ValidationError, match=r"field: amount \(expected number, received string\).* \[request "):
+        client.send(record(amount="42.5"))
+
+
 def test_nothing_is_sent_if_a_record_is_invalid(make_client: MakeClient) -> None:
     seen = Seen()
     with pytest.raises(ValidationError) as caught:

@@ -100,10 +100,12 @@ def _class(status: int, body: dict[str, Any]) -> type[DatasetError]:
 
 
 def _invalid(message: str, body: dict[str, Any], details: dict[str, Any]) -> ValidationError:
+    found = [Problem.read(each) for each in body.get("errors") or [body]]
     if body.get("code") in ("invalid_query", "invalid_request"):
         first = body["errors"][0]
         message = ": ".join(filter(None, (message, first.get("at") or first.get("field"), first.get("detail"))))
-    found = [Problem.read(each) for each in body.get("errors") or [body]]
+    else:
+        message = str(found[0])
     return ValidationError(message, problems=found, truncated=bool(body.get("truncated")), **details)
 
 
