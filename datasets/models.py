@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import Q
 
 from config.common import clock
+from datasets.names import check_name
 from datasets.origins import read_origins
 from datasets.schemas.fields import Field
 from datasets.schemas.schema import CompiledSchema, compile_schema
@@ -38,7 +39,7 @@ class Project(models.Model):
         related_name="shared_projects",
         help_text="Staff users who can see and change the project like its owner.",
     )
-    name = models.CharField(max_length=200)
+    name = models.CharField(max_length=200, validators=(check_name,))
     slug = models.SlugField(max_length=100, unique=True)
     is_active = models.BooleanField(
         "active", default=True, help_text="If the project is inactive, all requests with its keys are refused."
@@ -73,7 +74,7 @@ class Dataset(models.Model):
     """A typed collection of records with its own table."""
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="datasets")
-    name = models.CharField(max_length=200)
+    name = models.CharField(max_length=200, validators=(check_name,))
     slug = models.SlugField(max_length=100)
     description = models.TextField(blank=True)
     is_archived = models.BooleanField(
@@ -157,7 +158,9 @@ class ApiKey(models.Model):
     DEFAULT_RECORDS_PER_MINUTE = 6000
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="keys")
-    name = models.CharField(max_length=200, help_text="The person or program that uses this key.")
+    name = models.CharField(
+        max_length=200, validators=(check_name,), help_text="The person or program that uses this key."
+    )
     # The token's `jti` claim. It is random, so the signing secret alone is not enough to forge a token.
     token_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     # As browsers write them in the header `Origin`: see `datasets.origins`.
@@ -217,7 +220,9 @@ class PersonalAccessToken(models.Model):
         READ = "read", "Read only"
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="personal_tokens")
-    name = models.CharField(max_length=200, help_text="The person or program that uses this token.")
+    name = models.CharField(
+        max_length=200, validators=(check_name,), help_text="The person or program that uses this token."
+    )
     scope = models.CharField(max_length=5, choices=Scope, default=Scope.WRITE)
     # SHA-256 of the token, in hex. A slow hash is needless: 256 random bits cannot be found by trying.
     digest = models.CharField(max_length=64, unique=True, editable=False)

@@ -15,6 +15,7 @@ from rest_framework import serializers
 
 from config.common import clock
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
+from datasets.names import check_name
 from datasets.origins import MAX_ORIGINS, read_origins
 from datasets.schemas.date_times import EXAMPLE, Timestamp
 from datasets.schemas.derived_types import type_of
@@ -104,13 +105,13 @@ class NewProject(StrictSerializer):
     """A project to create."""
 
     slug = StrictSlugField(max_length=100)
-    name = StrictCharField(max_length=200, required=False)
+    name = StrictCharField(max_length=200, validators=[check_name], required=False)
 
 
 class NewDataset(StrictSerializer):
     """A dataset to create."""
 
-    name = StrictCharField(max_length=200)
+    name = StrictCharField(max_length=200, validators=[check_name])
     slug = StrictSlugField(max_length=100, required=False)
     description = StrictCharField(allow_blank=True, required=False)
 
@@ -118,7 +119,7 @@ class NewDataset(StrictSerializer):
 class DatasetChanges(StrictSerializer):
     """What a client may change of a dataset."""
 
-    name = StrictCharField(max_length=200, required=False)
+    name = StrictCharField(max_length=200, validators=[check_name], required=False)
     slug = StrictSlugField(max_length=100, required=False)
     description = StrictCharField(allow_blank=True, required=False)
     archived = StrictBooleanField(required=False)
@@ -128,7 +129,7 @@ class DatasetChanges(StrictSerializer):
 class NewKey(StrictSerializer):
     """An API key to issue."""
 
-    name = StrictCharField(max_length=200)
+    name = StrictCharField(max_length=200, validators=[check_name])
     expires_at = StrictDateTimeField(required=False, allow_null=True)
     origins = OriginsField(required=False)
     records_per_minute = StrictIntegerField(required=False, min_value=1, max_value=MAX_INTEGER)
@@ -137,7 +138,7 @@ class NewKey(StrictSerializer):
 class KeyChanges(StrictSerializer):
     """What a client may change of an API key."""
 
-    name = StrictCharField(max_length=200, required=False)
+    name = StrictCharField(max_length=200, validators=[check_name], required=False)
     origins = OriginsField(required=False)
     records_per_minute = StrictIntegerField(required=False, min_value=1, max_value=MAX_INTEGER)
 
