@@ -91,9 +91,13 @@ def answers() -> bool:
 
 
 def is_ready() -> bool:
-    """Return whether each node knows that the cluster works. A node that has just started does not know it at first."""
+    """Return whether each node finds all slots served. A node that has just started does not, at first."""
     try:
-        return all(client.cluster("INFO")["cluster_state"] == "ok" for client in _clients())
+        found = [client.cluster("INFO") for client in _clients()]
+        return all(
+            info["cluster_state"] == "ok" and int(info["cluster_slots_ok"]) == REDIS_CLUSTER_HASH_SLOTS
+            for info in found
+        )
     except (RedisError, OSError):
         return False
 

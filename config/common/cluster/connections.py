@@ -73,8 +73,9 @@ class Cluster(RedisCluster):
         return found
 
     def determine_slot(self, *args: Any) -> int:
-        """Return the slot of a command's first key. A node refuses keys of several slots itself.
+        """Return the slot of a command's first key: its second element, or the fourth of a script's call.
 
+        A node refuses keys of several slots itself.
         redis-py would ask its default node for the keys of some commands, and fail while that node is down.
         """
         slot: int = self.keyslot(args[3] if args[0] in ("EVAL", "EVALSHA") else args[1])  # type: ignore[no-untyped-call]
