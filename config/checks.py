@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from redis.exceptions import RedisError
 
 from config.common import redis
+from config.common.cluster.key_tags import is_cluster
 from config.common.env import SETTINGS_CHECKS, storage_is_directory
 from config.common.sentinel import urls as sentinel
 
@@ -134,7 +135,7 @@ def check_redis(**_: Any) -> list[CheckMessage]:
     try:
         for server in redis.primaries():
             problems = [*_redis_problems(server, server.info("everything"))]
-            for each in problems if redis.is_cluster() else []:
+            for each in problems if is_cluster() else []:
                 each.obj = "{host}:{port}".format(**server.get_connection_kwargs())
             found += problems
     except (RedisError, OSError) as failure:
@@ -149,7 +150,7 @@ def check_redis(**_: Any) -> list[CheckMessage]:
 
 
 def _redis_problems(server: Any, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    if info["cluster_enabled"] and not redis.is_cluster():
+    if info["cluster_enabled"] and not is_cluster():
         yield Error(
             "Redis runs as a cluster, but REDIS_URL names one server.",
             hint="Write redis+cluster://host:6379,host in REDIS_URL.",
@@ -196,7 +197,7 @@ def _memory_problems(limit: int) -> Iterator[CheckMessage]:
 
 def _has_replicas() -> bool:
     """Return whether REDIS_URL names servers that replace each other, which are on several machines."""
-    return redis.is_cluster() or sentinel.is_sentinel(settings.REDIS_URL)
+    return is_cluster() or sentinel.is_sentinel(settings.REDIS_URL)
 
 
 def _replica_problems(server: Any) -> Iterator[CheckMessage]:
@@ -210,7 +211,7 @@ def _replica_problems(server: Any) -> Iterator[CheckMessage]:
             hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses them before it queues them.",
             id="config.W014",
         )
-    if redis.is_cluster() and _configured(server, "cluster-require-full-coverage") == "yes":
+    if is_cluster() and _configured(server, "cluster-require-full-coverage") == "yes":
         yield Warning(
             "While one primary of the cluster is missing, the others refuse all requests, too.",
             hint="Configure `cluster-require-full-coverage no`.",

@@ -8,19 +8,23 @@ database has an ID, and Redis keeps the ID of the database that its data belongs
 A release that keeps data in another format would misread the data of an earlier release. So Redis keeps the version of
 its data, which `manage.py migrate_queue` (ingest/queue/upgrades.py) brings up to date.
 
-A Redis without data gets the ID of the first installation that checks it, and the version of its release.
+A Redis without data gets the ID of the first installation that checks it, and the version of its release. In a cluster,
+this holds for the keys of each user.
 
 Redis keys
     installation    the ID
     data_version    the version
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from django.apps import apps
 
 from config.common import redis
+from config.common.cluster.key_tags import tagged
 from config.common.errors import Refused
+from datasets import tags
 
 INSTALLATION = "installation"
 DATA_VERSION = "data_version"
@@ -49,8 +53,11 @@ def our_id() -> str:
     return str(found.uuid)
 
 
-def check() -> None:
+def check(only: Iterable[int] | None = None) -> None:
     """Check that the data in Redis is ours and has the current version.
+
+    Args:
+        only: The tags of the keys to check. By default all that are in use.
 
     Raises:
         AnotherInstallation: The data belongs to another database.
@@ -58,14 +65,21 @@ def check() -> None:
         redis.exceptions.RedisError: Redis does not answer.
         django.db.Error: The database does not answer.
     """
-    client = redis.client()
-    owner, version, generation = client.mget(INSTALLATION, DATA_VERSION, GENERATION)
+    wanted = list(tags.in_use() if only is None else only)
+    names = (INSTALLATION, DATA_VERSION, GENERATION)
+    found = redis.each([("MGET", *(tagged(name, tag) for name in names)) for tag in wanted])
+    for tag, (owner, version, generation) in zip(wanted, found, strict=True):
+        _check(tag, owner, version, generation)
+
+
+def _check(tag: int, owner: bytes | None, version: bytes | None, generation: bytes | None) -> None:
     if owner is None or (version is None and generation is None):
-        owner = mark_redis()
+        owner = mark_redis(tag)
     check_owner(owner)
     if version is None and generation is None:
-        client.set(DATA_VERSION, CURRENT_VERSION, nx=True)
-        version = client.get(DATA_VERSION)
+        key, client = tagged(DATA_VERSION, tag), redis.client()
+        client.set(key, CURRENT_VERSION, nx=True)
+        version = client.get(key)
     found = int(version or 0)
     if found < CURRENT_VERSION:
         raise AnotherVersion(
@@ -79,11 +93,11 @@ def check() -> None:
         )
 
 
-def mark_redis() -> bytes | None:
-    """Set our ID in Redis if Redis has none. Return the ID that Redis has now."""
-    client = redis.client()
-    client.set(INSTALLATION, our_id(), nx=True)
-    owner: bytes | None = client.get(INSTALLATION)
+def mark_redis(tag: int) -> bytes | None:
+    """Set our ID in Redis if it has none among the keys with a tag. Return the ID that it has now."""
+    client, key = redis.client(), tagged(INSTALLATION, tag)
+    client.set(key, our_id(), nx=True)
+    owner: bytes | None = client.get(key)
     return owner
 
 

@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import Q
 
 from config.common import clock
+from config.common.cluster.key_tags import is_cluster
 from datasets.names import check_name
 from datasets.origins import read_origins
 from datasets.schemas.fields import Field
@@ -59,6 +60,13 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Raise ValidationError if the owner was changed in a Redis Cluster. Its Redis keys carry the owner's ID."""
+        if is_cluster() and Project.objects.filter(pk=self.pk).exclude(owner=self.owner_id).exists():
+            raise ValidationError(
+                {"owner": "With Redis Cluster, a project keeps its owner. Create another project for the new owner."}
+            )
 
     @property
     def accepts_keys(self) -> bool:

@@ -3,23 +3,23 @@
 Redis decides whether a request fits the quota: `ingest/queue/lua/admit.lua` charges these counters in the step that
 queues the records. The database remembers the usage.
 
-Redis keys (the API's specification fixes the first three)
+Redis keys (the API's specification fixes the first three; in a cluster, <userId> is the tag and has braces)
     quota_limit:datasets:<userId>             records per month; -1 is unlimited, 0 blocks
     usage_total:datasets:<userId>:YYYY-MM     records charged in the month
     usage_delta:datasets:<userId>:YYYY-MM     records charged in the month that are not in the database yet
     usage_dirty:datasets                      set of `<userId>:YYYY-MM` for the next flush: the delta is not 0, or the
-                                              limit was changed
+                                              limit was changed. In a cluster, each user has one
 """
 
 import re
 
 from django.conf import settings
 
-from config.common.redis import client
+from config.common.cluster.key_tags import of_user, tagged
+from config.common.redis import pipeline
 from quotas.models import MonthlyUsage, QuotaLimit
 from quotas.scripts import script
 
-DIRTY = "usage_dirty:datasets"
 MEMBER = re.compile(rb"([1-9][0-9]{0,18}):([0-9]{4}-(?:0[1-9]|1[0-2]))")
 # Counters live for 100 days: long after their month, so that any flush still finds them.
 COUNTER_TTL_SECONDS = 100 * 24 * 3600
@@ -27,17 +27,27 @@ COUNTER_TTL_SECONDS = 100 * 24 * 3600
 
 def limit_key(user_id: int) -> str:
     """Return the Redis key of a user's limit."""
-    return f"quota_limit:datasets:{user_id}"
+    return f"quota_limit:datasets:{_written(user_id)}"
 
 
 def total_key(user_id: int, period: str) -> str:
     """Return the Redis key of the records charged to a user in a month."""
-    return f"usage_total:datasets:{user_id}:{period}"
+    return f"usage_total:datasets:{_written(user_id)}:{period}"
 
 
 def delta_key(user_id: int, period: str) -> str:
     """Return the Redis key of the charged records that are not in the database yet."""
-    return f"usage_delta:datasets:{user_id}:{period}"
+    return f"usage_delta:datasets:{_written(user_id)}:{period}"
+
+
+def dirty_key(tag: int) -> str:
+    """Return the Redis key of the months to flush, of all users or, in a cluster, of the user whose tag this is."""
+    return tagged("usage_dirty:datasets", tag)
+
+
+def _written(user_id: int) -> str:
+    """Return a user's ID as the names of the counters have it: with braces, if it is also the tag."""
+    return f"{{{user_id}}}" if of_user(user_id) else str(user_id)
 
 
 def member(user_id: int, period: str) -> str:
@@ -73,7 +83,12 @@ def note_flushed(user_id: int, period: str, used: int, limit: int) -> None:
         limit: The user's limit in the database, in records per month.
     """
     script("note_flushed")(
-        keys=[total_key(user_id, period), delta_key(user_id, period), DIRTY, limit_key(user_id)],
+        keys=[
+            total_key(user_id, period),
+            delta_key(user_id, period),
+            dirty_key(of_user(user_id)),
+            limit_key(user_id),
+        ],
         args=[used, member(user_id, period), limit, COUNTER_TTL_SECONDS],
     )
 
@@ -84,15 +99,15 @@ def announce_limit(user_id: int, limit: int, period: str) -> None:
     The next flush reads the limit again, because a later change may have been announced first. It also records any
     threshold that the usage now crosses.
     """
-    with client().pipeline(transaction=True) as step:
+    with pipeline(limit_key(user_id), transaction=True) as step:
         step.set(limit_key(user_id), limit)
-        step.sadd(DIRTY, member(user_id, period))
+        step.sadd(dirty_key(of_user(user_id)), member(user_id, period))
         step.execute()
 
 
 def delete_counters(user_id: int, period: str) -> None:
     """Delete the counters of a user who was deleted."""
-    with client().pipeline(transaction=True) as step:
+    with pipeline(limit_key(user_id), transaction=True) as step:
         step.delete(limit_key(user_id), total_key(user_id, period), delta_key(user_id, period))
-        step.srem(DIRTY, member(user_id, period))
+        step.srem(dirty_key(of_user(user_id)), member(user_id, period))
         step.execute()

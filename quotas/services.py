@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from config.common import clock, redis
 from config.common.errors import Refused
-from datasets import installation
+from datasets import installation, tags
 from quotas import counters
 from quotas.models import UNLIMITED, MonthlyUsage, QuotaLimit, ThresholdEvent
 from quotas.period import period_of
@@ -58,7 +58,7 @@ def current(user_id: int) -> Quota:
 
 
 def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
-    """Return the quotas of many users this month, by user ID, with two queries and one Redis command.
+    """Return the quotas of many users this month, by user ID, with two queries and one round trip to each Redis.
 
     Use this for pages only. The limits come from the database. While Redis does not answer, the usage does too, as of
     the last flush.
@@ -68,7 +68,7 @@ def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
     limits = dict(QuotaLimit.objects.filter(user_id__in=ids).values_list("user_id", "records_per_month"))
     usage = dict(MonthlyUsage.objects.filter(user_id__in=ids, period=period).values_list("user_id", "used"))
     try:
-        counted = redis.client().mget([counters.total_key(user_id, period) for user_id in ids]) if ids else []
+        counted = redis.each([("GET", counters.total_key(user_id, period)) for user_id in ids])
     except (RedisError, OSError):
         counted = [None] * len(ids)
     return {
@@ -145,27 +145,29 @@ def flush() -> int:
     """
     installation.check()
     failures = []
-    members = redis.client().smembers(counters.DIRTY)
-    for member in members:
+    sets = [counters.dirty_key(tag) for tag in tags.in_use()]
+    found = redis.each([("SMEMBERS", key) for key in sets])
+    dirty = [(key, member) for key, members in zip(sets, found, strict=True) for member in members]
+    for key, member in dirty:
         try:
-            _flush_one(member)
+            _flush_one(key, member)
         except (DatabaseError, InterfaceError, ResponseError, ValueError) as failure:
-            failure.add_note(f"while {counters.DIRTY} {member!r} was flushed")
+            failure.add_note(f"while {key} {member!r} was flushed")
             failures.append(failure)
             # If the database is down, stop here: every other user would fail as well.
             connection.close_if_unusable_or_obsolete()
             connection.ensure_connection()
     if failures:
         raise ExceptionGroup("the usage of some users could not be flushed", failures)
-    return len(members)
+    return len(dirty)
 
 
-def _flush_one(member: bytes) -> None:
+def _flush_one(dirty_key: str, member: bytes) -> None:
     """Flush one user's month. Clear the dirty flag last, so that a flush that dies is repeated."""
     named = counters.MEMBER.fullmatch(member)
     if named is None:
-        logger.error("%s: dropping %r, which names no user and month", counters.DIRTY, member)
-        redis.client().srem(counters.DIRTY, member)
+        logger.error("%s: dropping %r, which names no user and month", dirty_key, member)
+        redis.client().srem(dirty_key, member)
         return
     user_id, period = int(named[1]), named[2].decode()
     with transaction.atomic():
@@ -175,7 +177,7 @@ def _flush_one(member: bytes) -> None:
         counters.seed(user_id, period)  # otherwise a lost total would read as 0
         total = int(redis.client().get(counters.total_key(user_id, period)) or 0)
         if settings.REDIS_WAIT_REPLICAS:  # otherwise a failover could lose records that were charged for good
-            redis.require_replicas(key=counters.total_key(user_id, period))
+            redis.require_replicas(key=dirty_key)
         used = _save_usage(user_id, period, total)
         limit = counters.limit_in_database(user_id)
         # Repeat the announcement, which may have been lost. The lock keeps it from overwriting a newer limit.

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from config.common.cluster.urls import is_cluster
 from config.common.private import private_temporary_directory
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -96,7 +95,7 @@ def broker(redis_url: str) -> str:
     Raises ImproperlyConfigured for a cluster, which cannot be Celery's broker.
     """
     url = urlsplit(redis_url)
-    if is_cluster(redis_url):
+    if url.scheme.endswith("+cluster"):
         raise ImproperlyConfigured(
             "REDIS_URL names a cluster, which cannot be Celery's broker. Set CELERY_BROKER_URL to a single Redis, to a "
             "Redis behind Sentinel, or to RabbitMQ."

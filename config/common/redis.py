@@ -15,6 +15,7 @@ from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
 
 from config.common.cluster import pipelines
+from config.common.cluster.key_tags import is_cluster
 
 Argument = str | bytes | int | float
 
@@ -28,11 +29,6 @@ class RedisUnavailable(Exception):
     def __init__(self, *, sent: bool) -> None:
         super().__init__("no answer from Redis")
         self.sent = sent
-
-
-def is_cluster() -> bool:
-    """Return whether REDIS_URL names a cluster."""
-    return bool(settings.REDIS_IS_CLUSTER)
 
 
 def client() -> Any:

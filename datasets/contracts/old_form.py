@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from config.common import redis
+from config.common.cluster.key_tags import tagged
+from datasets import tags
 from datasets.models import ApiKey, SchemaVersion
 
 # The counts are deleted this long after the last such record.
@@ -28,14 +30,16 @@ class Sender:
     last: datetime
 
 
-def key(version_id: int) -> str:
-    """Return the Redis key of the counts for the grace period that a schema version has begun."""
-    return f"grace:{version_id}"
+def key(dataset_id: int, version_id: int) -> str:
+    """Return the Redis key of the counts for the grace period that a dataset's schema version has begun."""
+    return tagged(f"grace:{version_id}", tags.of_dataset(dataset_id))
 
 
 def senders(version: SchemaVersion) -> list[Sender]:
     """Return the API keys that sent records of the version before `version`, the latest first. Raises RedisError."""
-    counts = {name.decode(): int(value) for name, value in redis.client().hgetall(key(version.pk)).items()}
+    counts = {
+        name.decode(): int(value) for name, value in redis.client().hgetall(key(version.dataset_id, version.pk)).items()
+    }
     return sorted(_senders(counts), key=lambda sender: sender.last, reverse=True)
 
 

@@ -11,6 +11,7 @@ from django.db import close_old_connections, connection
 
 from config.common import clock
 from config.common.errors import ApiError
+from datasets import tags
 from datasets.contracts.browsers import BrowserKey
 from datasets.contracts.cache import DatasetRow, Entry, KeyRow
 from datasets.contracts.contract import Contract, DatasetNotFound, Grace, InactiveProject
@@ -87,6 +88,7 @@ def _contract(
     *row, fields = found
     dataset = DatasetRow(*row)
     version_id: Any = dataset.version_id
+    tags.note(dataset.project_id, dataset.id, owner_id)
     return Contract(
         revision=revision,
         project_id=dataset.project_id,

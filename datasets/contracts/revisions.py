@@ -16,7 +16,10 @@ from django.db import transaction
 from redis.exceptions import RedisError
 
 from config.common import pipelined, redis
+from config.common.cluster.key_tags import tagged
 from config.common.errors import Refused
+from config.common.threads import READING
+from datasets import tags
 
 # Contracts read under such a revision are not cached: a change has begun, and they may lack it.
 CHANGING = b"~"
@@ -30,7 +33,7 @@ class ChangeRefused(Refused):
 
 def key(project_id: int) -> str:
     """Return the Redis key of a project's revision."""
-    return f"revision:project:{project_id}"
+    return tagged(f"revision:project:{project_id}", tags.of_project(project_id))
 
 
 def is_settled(revision: bytes) -> bool:
@@ -48,6 +51,8 @@ async def current(project_id: int, *, timeout: float) -> bytes:
     Raises:
         config.common.redis.RedisUnavailable: Redis does not answer.
     """
+    if not tags.is_known(project_id):
+        await READING.run(tags.of_project, project_id)
     found: bytes | None = await pipelined.execute("GET", key(project_id), timeout=timeout)
     if found is None:
         await pipelined.execute("SET", key(project_id), secrets.token_hex(8), "NX", timeout=timeout)
@@ -58,7 +63,7 @@ async def current(project_id: int, *, timeout: float) -> bytes:
 def current_many(project_ids: Iterable[int]) -> dict[int, bytes | None]:
     """Return projects' revisions by project ID, None if there is none. For threads. Raises RedisError."""
     wanted = list(project_ids)
-    return dict(zip(wanted, redis.client().mget(map(key, wanted)), strict=True))
+    return dict(zip(wanted, redis.each([("GET", key(project_id)) for project_id in wanted]), strict=True))
 
 
 @contextmanager

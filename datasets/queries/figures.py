@@ -61,14 +61,14 @@ def _slow(project_id: int) -> str:
 def note(project_id: int, query: EndedQuery) -> None:
     """Count a query, and keep it if it was slow. Do nothing if Redis does not answer."""
     try:
-        with redis.client().pipeline(transaction=False) as pipe:
-            pipe.hincrby(_ALL, f"refused:{query.code}" if query.code else "count", 1)
-            pipe.hincrby(_ALL, "microseconds", int(query.seconds * 1e6))
-            if query.seconds > SLOW_SECONDS:
-                pipe.lpush(_slow(project_id), _pack(query))
-                pipe.ltrim(_slow(project_id), 0, _KEPT - 1)
-                pipe.expire(_slow(project_id), _KEPT_SECONDS)
-            pipe.execute()
+        commands: list[tuple[redis.Argument, ...]] = [
+            ("HINCRBY", _ALL, f"refused:{query.code}" if query.code else "count", 1),
+            ("HINCRBY", _ALL, "microseconds", int(query.seconds * 1e6)),
+        ]
+        if query.seconds > SLOW_SECONDS:
+            key = _slow(project_id)
+            commands += [("LPUSH", key, _pack(query)), ("LTRIM", key, 0, _KEPT - 1), ("EXPIRE", key, _KEPT_SECONDS)]
+        redis.each(commands)
     except (RedisError, ConnectionInterrupted, OSError) as failure:
         logger.debug("a query was not counted: %s", failure)
 
@@ -104,10 +104,7 @@ def totals() -> Totals:
 
 def slow(project_ids: Sequence[int]) -> dict[int, list[EndedQuery]]:
     """Return the slow queries of the last week by project, newest first. Raises RedisError."""
-    with redis.client().pipeline(transaction=False) as pipe:
-        for project_id in project_ids:
-            pipe.lrange(_slow(project_id), 0, -1)
-        found = pipe.execute()
+    found = redis.each([("LRANGE", _slow(project_id), 0, -1) for project_id in project_ids])
     oldest = clock.milliseconds() - _KEPT_SECONDS * 1000
     return {
         project_id: [each for each in map(_unpack, packed) if each.at > oldest]

@@ -15,6 +15,7 @@ from config.common import clock, loop
 from config.common.errors import ApiError, BodyTooLarge, to_response
 from config.common.redis import RedisUnavailable
 from config.common.requests import request_id
+from datasets import tags
 from datasets.contracts.contract import DatasetNotFound
 from datasets.contracts.keys import InvalidApiKey, issue_token
 from datasets.models import ApiKey, Dataset, SchemaVersion
@@ -93,7 +94,7 @@ def _earlier(version: SchemaVersion) -> CompiledSchema | None:
     if ends is None:
         return None
     try:
-        is_over = loop.run(RedisClock.now_ms()) >= ends.timestamp() * 1000
+        is_over = loop.run(RedisClock.now_ms(tags.of_dataset(version.dataset_id))) >= ends.timestamp() * 1000
     except RedisUnavailable as failure:
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     previous = None if is_over else version.previous()

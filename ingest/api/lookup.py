@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from config.lazy import deltalake
+from datasets import tags
 from datasets.models import Dataset
 from datasets.tables.table import DatasetTable
 from ingest.api.receipts import Receipt
@@ -27,9 +28,10 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
     answer: dict[str, Any] = {"status": "stored", "dataset_id": receipt.dataset_id}
     answer["accepted_at"] = _time_of(receipt.stream_id)
     generation, stream_id = receipt.generation, receipt.stream_id
+    tag = tags.of_dataset(receipt.dataset_id)
     while True:
         # In this order: an entry is in quarantine before it leaves the queue.
-        if generations.current() == generation and stream.holds(receipt.dataset_id, stream_id):
+        if generations.current(tag) == generation and stream.holds(receipt.dataset_id, stream_id):
             return {**answer, "status": "queued"}
         entry = QuarantinedEntry.objects.filter(
             dataset_id=receipt.dataset_id,
@@ -44,7 +46,7 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
         generation, _, stream_id = entry.replayed_as.partition("-")
     # In the present generation, an entry that has left the queue and is not in quarantine is stored: a drain trims only
     # what is stored or in quarantine. An earlier generation's queue is gone, so only the table knows.
-    if generations.current() != generation and not _in_table(receipt.dataset_id, generation, stream_id):
+    if generations.current(tag) != generation and not _in_table(receipt.dataset_id, generation, stream_id):
         raise ReceiptNotFound
     return answer
 

@@ -31,11 +31,7 @@ def write(name: str, state: str = "ok") -> None:
 def read() -> dict[str, Heartbeat | None]:
     """Return the last heartbeat of each process and of the storage, None if it has expired. Raises RedisError."""
     names = (*PROCESSES, STORAGE)
-    with redis.client().pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.get(redis_keys.heartbeat(name))
-            pipe.pttl(redis_keys.heartbeat(name))
-        replies = pipe.execute()
+    replies = redis.each([(command, redis_keys.heartbeat(name)) for name in names for command in ("GET", "PTTL")])
     return {
         name: None if state is None else Heartbeat(state.decode(), max(0.0, STALE_SECONDS - left_ms / 1000))
         for name, state, left_ms in zip(names, replies[::2], replies[1::2], strict=True)

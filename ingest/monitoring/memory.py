@@ -28,9 +28,13 @@ class Memory(NamedTuple):
 
 
 def read() -> Memory:
-    """Return the memory that Redis uses now."""
-    info = redis.client().info("memory")
-    return Memory(int(info["used_memory"]), int(info["maxmemory"]))
+    """Return the memory that Redis uses now. In a cluster, this is the memory of the server that is the fullest."""
+    found = [each.info("memory") for each in redis.primaries()]
+    return max((Memory(int(info["used_memory"]), int(info["maxmemory"])) for info in found), key=_share)
+
+
+def _share(memory: Memory) -> float:
+    return memory.used / memory.limit if memory.limit else 0.0
 
 
 def state() -> str:

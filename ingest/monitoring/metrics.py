@@ -3,6 +3,7 @@
 There are only totals: a label with a project or dataset would show one tenant's traffic to another.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
@@ -12,6 +13,8 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from config.common import redis
+from config.common.cluster.key_tags import NO_TAG, tagged
+from datasets import tags
 from datasets.queries import figures
 from ingest.monitoring import heartbeat, memory
 from ingest.monitoring.refusals import REJECTED_RECORDS
@@ -34,16 +37,18 @@ class _RedisCollector(Collector):
         yield from metrics
 
     def _from_redis(self) -> Iterator[Metric]:
-        client = redis.client()
-        accepted, size = client.mget(redis_keys.TOTAL_ACCEPTED, redis_keys.TOTAL_BYTES)
+        totals = (redis_keys.TOTAL_ACCEPTED, redis_keys.TOTAL_BYTES)
+        in_use = tags.in_use()
+        accepted, size = (_sum([("GET", tagged(name, tag)) for tag in in_use]) for name in totals)
         pending = turns.pending()
-        waiting = [redis_keys.queued(dataset_id) for dataset_id in pending]
-        queued = sum(int(records or 0) for records in (client.mget(waiting) if waiting else []))
-        seconds, microseconds = client.time()  # due times are from Redis's clock, too
-        overdue = max(0.0, seconds + microseconds / 1e6 - min(pending.values()) / 1000) if pending else 0.0
-        yield _counter("ingest_accepted_records", "Records accepted since Redis was set up.", int(accepted or 0))
+        queued = _sum([("GET", redis_keys.queued(dataset_id)) for dataset_id in pending])
+        overdue = 0.0
+        if pending:
+            first = min(pending, key=pending.__getitem__)
+            overdue = max(0.0, turns.now_ms(tags.of_dataset(first)) - pending[first]) / 1000
+        yield _counter("ingest_accepted_records", "Records accepted since Redis was set up.", accepted)
         yield _gauge("ingest_queued_records", "Accepted records that are not stored yet.", queued)
-        yield _gauge("ingest_queued_bytes", "Bytes of the request bodies in the queue.", int(size or 0))
+        yield _gauge("ingest_queued_bytes", "Bytes of the request bodies in the queue.", size)
         yield _gauge("ingest_pending_datasets", "Datasets with records to store.", len(pending))
         yield _gauge("ingest_drain_overdue_seconds", "Seconds since the longest waiting dataset was due.", overdue)
         used, limit = memory.read()
@@ -55,7 +60,9 @@ class _RedisCollector(Collector):
         )
         yield from _processes()
         refused = CounterMetricFamily("ingest_refused_requests", "Refused requests by error code.", labels=["code"])
-        counts = {code.decode(): int(count) for code, count in client.hgetall(redis_keys.REFUSED).items()}
+        counts: Counter[str] = Counter()
+        for found in redis.each([("HGETALL", tagged(redis_keys.REFUSED, tag)) for tag in {NO_TAG, *in_use}]):
+            counts.update({code.decode(): int(count) for code, count in found.items()})
         rejected = counts.pop(REJECTED_RECORDS, 0)
         for code, count in sorted(counts.items()):
             refused.add_metric([code], count)
@@ -64,6 +71,11 @@ class _RedisCollector(Collector):
             "ingest_rejected_records", "Bad records in lenient batches whose other records were accepted.", rejected
         )
         yield from _queries()
+
+
+def _sum(commands: list[tuple[str, str]]) -> int:
+    """Return the sum of the numbers that Redis has for these commands. A number that is missing counts as 0."""
+    return sum(int(number or 0) for number in redis.each(commands))
 
 
 def _queries() -> Iterator[Metric]:

@@ -20,7 +20,9 @@ from msgspec import Struct
 from redis.exceptions import RedisError
 
 from config.common import clock, pipelined, redis
+from config.common.cluster.key_tags import tagged
 from config.common.text import counted
+from datasets import tags
 from ingest.queue import redis_keys
 from ingest.queue.scripts import script
 
@@ -183,15 +185,16 @@ async def keep_records(project_id: int, count: int, first: Sequence[tuple[dict[s
 async def _write(
     project_id: int, code: str, count: int, said: Sequence[dict[str, Any]], status: int, sent: Callable[[int], Sent]
 ) -> None:
-    keys: list[redis.Argument] = [redis_keys.REFUSED, redis_keys.refused_by_hour(project_id)]
+    tag = tags.of_project(project_id)
+    keys: list[redis.Argument] = [tagged(redis_keys.REFUSED, tag), redis_keys.refused_by_hour(project_id)]
     args: list[redis.Argument] = [code, f"{int(clock.seconds() // 3600)}:{code}", count]
     granted, skipped = _allowed(project_id, len(said)) if settings.REFUSAL_LOG_ENTRIES else (0, 0)
     if granted:
         entries = [_entry(answer, status, sent(at)) for at, answer in enumerate(said[:granted])]
         entries[0] = msgspec.structs.replace(entries[0], skipped=skipped)
-        keys += (redis_keys.refusal_log(project_id), redis_keys.REFUSAL_LOGS)
+        keys += (redis_keys.refusal_log(project_id), tagged(redis_keys.REFUSAL_LOGS, tag))
         args += (project_id, clock.milliseconds(), settings.REFUSAL_LOG_ENTRIES, _KEPT_SECONDS, _MAX_LOGS)
-        args += (redis_keys.REFUSAL_LOG_PREFIX, *map(_pack, entries))
+        args += (tagged(redis_keys.REFUSAL_LOG_PREFIX, tag), *map(_pack, entries))
     try:
         await pipelined.run(_refuse, keys, args, timeout=0)
     except (redis.RedisUnavailable, RedisError) as failure:
@@ -274,4 +277,7 @@ def find(project_id: int, refusal_id: str) -> Refusal | None:
 
 def projects() -> list[int]:
     """Return the projects that have a log, the latest refusal first. Raises RedisError."""
-    return [int(project_id) for project_id in redis.client().zrevrange(redis_keys.REFUSAL_LOGS, 0, -1)]
+    logs = (tagged(redis_keys.REFUSAL_LOGS, tag) for tag in tags.in_use())
+    found = redis.each([("ZREVRANGE", each, 0, -1, "WITHSCORES") for each in logs])
+    refused = [(float(at), int(project)) for flat in found for project, at in zip(flat[::2], flat[1::2], strict=True)]
+    return [project_id for _, project_id in sorted(refused, reverse=True)]

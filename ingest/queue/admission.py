@@ -1,7 +1,6 @@
 """Admit requests to the queue. One Redis round trip decides, charges and queues."""
 
 import logging
-import secrets
 import time
 import zlib
 from functools import lru_cache
@@ -14,6 +13,7 @@ from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from config.common import clock
+from config.common.cluster.key_tags import of_user, tagged
 from config.common.errors import BodyTooLarge, KeyReused
 from config.common.pipelined import SharedKeys, execute, run
 from config.common.redis import Argument, RedisUnavailable
@@ -34,6 +34,7 @@ from ingest.queue.quota_answers import RATE_SECONDS, over_quota, too_fast, too_m
 from ingest.queue.redis_clock import RedisClock
 from ingest.queue.scripts import script
 from ingest.queue.seeding import seeded
+from ingest.queue.slots import Slot, free_slots
 from quotas import counters
 from quotas import services as quotas
 from quotas.period import period_of
@@ -106,19 +107,6 @@ def _forget_settings(**_: Any) -> None:
     _settings.cache_clear()
 
 
-class _Slot:
-    """A slot, which one admission in flight uses: its name, and the number of its last admission."""
-
-    __slots__ = ("name", "number")
-
-    def __init__(self) -> None:
-        self.name = redis_keys.slot(secrets.token_hex(8))
-        self.number = 0
-
-
-_free_slots: list[_Slot] = []
-
-
 class _InFlight:
     """Admissions of this process that Redis has not answered yet."""
 
@@ -127,12 +115,8 @@ class _InFlight:
 
 _last_use_noted: dict[int | None, float] = {}
 _keys_in_progress: set[tuple[int, str]] = set()
-
-
-class _Queue:
-    """The generation that this process read last, after it had checked the data. admit.lua accepts no other."""
-
-    generation = ""
+# The generation that this process read last, after it had checked the data, by tag. admit.lua accepts no other.
+_generations: dict[int, str] = {}
 
 
 def _unpacked(rejected: bytes = b"") -> bytes:
@@ -219,7 +203,7 @@ async def _admit_or_refuse(
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":
-            _Queue.generation = await seeded(contract.owner_id, period)
+            _generations[of_user(contract.owner_id)] = await seeded(contract.owner_id, period)
         elif outcome == b"over_quota":
             raise over_quota(reply[2], reply[3], payload.count, period)
         elif outcome == b"key_reused":
@@ -250,15 +234,17 @@ async def _call(
     contract: Contract, payload: Payload, trace_id: str, retryable: Retryable | None, period: str
 ) -> list[Any]:
     """Run admit.lua, with a slot that no other admission uses meanwhile. Return its reply."""
-    if RedisClock.ahead_ms is None:
-        await RedisClock.ask(_settings().timeout)
+    tag = of_user(contract.owner_id)
+    if tag not in RedisClock.ahead_ms:
+        await RedisClock.ask(tag, _settings().timeout)
     if _InFlight.count >= MAX_IN_FLIGHT:
         raise QueueOutOfReach(_TOO_MANY)
-    slot = _free_slots.pop() if _free_slots else _Slot()
+    free = free_slots[tag]
+    slot = free.pop() if free else Slot(tag)
     slot.number += 1
     shared = _shared_keys(contract.project_id, contract.owner_id, contract.dataset_id, period)
     keys: list[Argument] = [slot.name]
-    args = _arguments(contract, payload, trace_id, period, slot)
+    args = _arguments(contract, payload, trace_id, period, slot, tag)
     replicas = _settings().replicas
     if retryable is not None or payload.earlier is not None or contract.records_per_minute is not None or replicas:
         _add_optional(keys, args, contract, payload, retryable)
@@ -279,8 +265,8 @@ async def _call(
     finally:
         _InFlight.count -= 1
         # Also after a lost reply: its late copy has an earlier number than the next admission in this slot.
-        _free_slots.append(slot)
-    RedisClock.learn(reply[1])
+        free.append(slot)
+    RedisClock.learn(tag, reply[1])
     return reply
 
 
@@ -303,13 +289,15 @@ async def _find_replicated(key: bytes) -> bytes | None:
     return found
 
 
-def _arguments(contract: Contract, payload: Payload, trace_id: str, period: str, slot: _Slot) -> list[Argument]:
+def _arguments(
+    contract: Contract, payload: Payload, trace_id: str, period: str, slot: Slot, tag: int
+) -> list[Argument]:
     """Return the arguments of admit.lua that every request has."""
     ours = _settings()
     return [
         contract.revision,
         slot.number,
-        int(clock.seconds() * 1000 + (RedisClock.ahead_ms or 0) + ours.timeout * 1000),
+        int(clock.seconds() * 1000 + RedisClock.ahead_ms[tag] + ours.timeout * 1000),
         payload.count,
         contract.dataset_id,
         f"{contract.owner_id}:{period}",
@@ -322,7 +310,7 @@ def _arguments(contract: Contract, payload: Payload, trace_id: str, period: str,
         _key_to_note(contract.key_id),
         contract.project_id,
         ours.share,
-        _Queue.generation,
+        _generations.get(tag, ""),
     ]
 
 
@@ -339,11 +327,11 @@ def _add_optional(
         args.append(zlib.compress(payload.rejected.answer, 1) if payload.rejected else b"")
     if payload.earlier is not None:
         parts += "g"
-        keys.append(old_form.key(contract.schema.version_id))
+        keys.append(old_form.key(contract.dataset_id, contract.schema.version_id))
         args += _of_grace(contract, payload.earlier)
     if contract.key_id is not None and contract.records_per_minute is not None:
         parts += "r"
-        keys.append(redis_keys.rate(contract.key_id))
+        keys.append(redis_keys.rate(contract.key_id, contract.project_id))
         args += (contract.records_per_minute, RATE_SECONDS)
     if _settings().replicas:
         parts += "w"
@@ -365,24 +353,25 @@ def _of_grace(contract: Contract, earlier: Earlier) -> list[Argument]:
 @lru_cache(maxsize=16_384)
 def _shared_keys(project_id: int, owner_id: int, dataset_id: int, period: str) -> SharedKeys:
     """Return the keys of admit.lua that all requests to a dataset in a month share."""
+    tag = of_user(owner_id)
     return SharedKeys(
         revisions.key(project_id),
         counters.limit_key(owner_id),
         counters.total_key(owner_id, period),
         counters.delta_key(owner_id, period),
-        redis_keys.GENERATION,
+        tagged(redis_keys.GENERATION, tag),
         redis_keys.accepted(dataset_id),
         redis_keys.queued(dataset_id),
         redis_keys.queued_bytes(dataset_id),
-        redis_keys.TOTAL_BYTES,
-        redis_keys.TOTAL_ACCEPTED,
+        tagged(redis_keys.TOTAL_BYTES, tag),
+        tagged(redis_keys.TOTAL_ACCEPTED, tag),
         redis_keys.stream(dataset_id),
         redis_keys.pending(project_id),
-        counters.DIRTY,
-        redis_keys.KEYS_LAST_USED,
-        redis_keys.SLOTS,
-        redis_keys.ROOM,
-        redis_keys.TURNS,
+        counters.dirty_key(tag),
+        tagged(redis_keys.KEYS_LAST_USED, tag),
+        tagged(redis_keys.SLOTS, tag),
+        tagged(redis_keys.ROOM, tag),
+        tagged(redis_keys.TURNS, tag),
     )
 
 

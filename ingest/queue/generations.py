@@ -1,28 +1,33 @@
-"""The generation: the name of the present set of Redis data. A wiped Redis gets a new one."""
+"""The generation: the name of the present set of Redis data. A wiped Redis gets a new one.
+
+In a cluster, the data of each user has its own, because a wiped shard forgets some users and not others.
+"""
 
 import secrets
 
 from config.common import redis
+from config.common.cluster.key_tags import tagged
 from datasets import installation
 from ingest.queue import redis_keys
 from ingest.queue.scripts import script
 
 
-def current() -> str | None:
-    """Return the present generation; None before the first acceptance."""
-    found: bytes | None = redis.client().get(redis_keys.GENERATION)
+def current(tag: int) -> str | None:
+    """Return the present generation of the data with a tag; None before the first acceptance."""
+    found: bytes | None = redis.client().get(tagged(redis_keys.GENERATION, tag))
     return found.decode() if found else None
 
 
-def begin() -> str:
-    """Return the present generation. Begin a new one if there is none.
+def begin(tag: int) -> str:
+    """Return the present generation of the data with a tag. Begin a new one if there is none.
 
     Raises:
         datasets.installation.UnusableData: The data is not ours.
     """
-    keys = [redis_keys.GENERATION, installation.DATA_VERSION, installation.INSTALLATION]
+    names = (redis_keys.GENERATION, installation.DATA_VERSION, installation.INSTALLATION)
+    keys = [tagged(name, tag) for name in names]
     while True:
-        installation.check()
+        installation.check([tag])
         args: list[redis.Argument] = [secrets.token_hex(4), installation.CURRENT_VERSION, installation.our_id()]
         found: bytes | None = script("begin")(keys=keys, args=args)
         if found is not None:

@@ -1,34 +1,41 @@
 """Redis's clock, as this process knows it. `admit.lua` compares it with deadlines and ends of grace periods."""
 
+from typing import ClassVar
+
 from django.conf import settings
 
 from config.common import clock
+from config.common.cluster.key_tags import of_user, tagged
 from config.common.pipelined import execute
 from datasets.contracts.contract import Contract
 from datasets.schemas.schema import CompiledSchema
+from ingest.queue import redis_keys
 
 
 class RedisClock:
-    """How many ms Redis's clock is ahead of ours. Deadlines are in Redis's time, because Redis checks them."""
+    """How many ms Redis's clock is ahead of ours. Deadlines are in Redis's time, because Redis checks them.
 
-    ahead_ms: float | None = None  # None: Redis has not told its time yet
+    In a cluster, each server has a clock, so each tag has an entry.
+    """
 
-    @classmethod
-    def learn(cls, server_ms: int) -> None:
-        cls.ahead_ms = server_ms - clock.seconds() * 1000
-
-    @classmethod
-    async def ask(cls, timeout: float) -> None:
-        """Ask Redis for its time. Raises `config.common.redis.RedisUnavailable`."""
-        seconds, micros = await execute("TIME", timeout=timeout)
-        cls.learn(int(seconds) * 1000 + int(micros) // 1000)
+    ahead_ms: ClassVar[dict[int, float]] = {}  # by tag; no entry: Redis has not told its time yet
 
     @classmethod
-    async def now_ms(cls) -> float:
+    def learn(cls, tag: int, server_ms: int) -> None:
+        cls.ahead_ms[tag] = server_ms - clock.seconds() * 1000
+
+    @classmethod
+    async def ask(cls, tag: int, timeout: float) -> None:
+        """Ask the Redis that has the keys with a tag for its time. Raises `config.common.redis.RedisUnavailable`."""
+        seconds, micros = await execute("TIME", timeout=timeout, key=tagged(redis_keys.GENERATION, tag))
+        cls.learn(tag, int(seconds) * 1000 + int(micros) // 1000)
+
+    @classmethod
+    async def now_ms(cls, tag: int) -> float:
         """Return Redis's time in ms since the epoch. Raises `config.common.redis.RedisUnavailable`."""
-        if cls.ahead_ms is None:
-            await cls.ask(settings.ADMISSION_TIMEOUT_SECONDS)
-        return clock.seconds() * 1000 + (cls.ahead_ms or 0)
+        if tag not in cls.ahead_ms:
+            await cls.ask(tag, settings.ADMISSION_TIMEOUT_SECONDS)
+        return clock.seconds() * 1000 + cls.ahead_ms[tag]
 
 
 async def earlier_schema(contract: Contract) -> CompiledSchema | None:
@@ -38,4 +45,6 @@ async def earlier_schema(contract: Contract) -> CompiledSchema | None:
         config.common.redis.RedisUnavailable: Redis has not told its time yet, and does not answer.
     """
     grace = contract.grace
-    return grace.schema if grace is not None and await RedisClock.now_ms() < grace.ends_ms else None
+    if grace is None or await RedisClock.now_ms(of_user(contract.owner_id)) >= grace.ends_ms:
+        return None
+    return grace.schema

@@ -1,6 +1,7 @@
 """Every Redis key of the queue. Quota keys are in `quotas.counters`, revisions in `datasets.contracts.revisions`.
 
-The counts of grace periods are in `datasets.contracts.old_form`.
+The counts of grace periods are in `datasets.contracts.old_form`. In a cluster, the keys of a project carry the tag of
+its owner (see `config.common.cluster.key_tags`), and "all" below means all datasets of this user.
 
 Glossary
     generation      name of the present set of Redis data. A wiped Redis gets a new one, so that new stream IDs
@@ -50,8 +51,10 @@ Fields of a stream entry
 
 import hashlib
 
-from datasets import installation
+from config.common.cluster.key_tags import tagged
+from datasets import installation, tags
 
+# In a cluster, these keys exist once for each user: write them as `tagged(NAME, tag)`.
 GENERATION = installation.GENERATION
 TURNS = "queue:turns"
 TOTAL_BYTES = "queue:bytes"
@@ -59,66 +62,68 @@ TOTAL_ACCEPTED = "queue:accepted"
 KEYS_LAST_USED = "keys:last_used"
 SLOTS = "queue:slots"
 ROOM = "queue:room"
-UNTIDY = "queue:untidy"
-SWEPT = "queue:swept"
-REFUSED = "requests:refused"
+REFUSED = "requests:refused"  # without a tag: the requests whose project is unknown
 REFUSAL_LOGS = "refusals:logs"
 REFUSAL_LOG_PREFIX = "refusals:log:"
+# These keys exist once, also in a cluster. No script uses them.
+UNTIDY = "queue:untidy"
+SWEPT = "queue:swept"
 
 
 def stream(dataset_id: int) -> str:
     """Return the key of a dataset's stream."""
-    return f"queue:stream:{dataset_id}"
+    return tagged(f"queue:stream:{dataset_id}", tags.of_dataset(dataset_id))
 
 
 def accepted(dataset_id: int) -> str:
     """Return the key of a dataset's counter of accepted records."""
-    return f"queue:accepted:{dataset_id}"
+    return tagged(f"queue:accepted:{dataset_id}", tags.of_dataset(dataset_id))
 
 
 def queued(dataset_id: int) -> str:
     """Return the key of a dataset's counter of queued records."""
-    return f"queue:queued:{dataset_id}"
+    return tagged(f"queue:queued:{dataset_id}", tags.of_dataset(dataset_id))
 
 
 def queued_bytes(dataset_id: int) -> str:
     """Return the key of a dataset's counter of queued bytes."""
-    return f"queue:bytes:{dataset_id}"
+    return tagged(f"queue:bytes:{dataset_id}", tags.of_dataset(dataset_id))
 
 
 def pending(project_id: int) -> str:
     """Return the key of a project's pending datasets."""
-    return f"queue:pending:{project_id}"
+    return tagged(f"queue:pending:{project_id}", tags.of_project(project_id))
 
 
 def trimmed(dataset_id: int) -> str:
     """Return the key of `trimmed`: the table's watermark at the last trim."""
-    return f"queue:trimmed:{dataset_id}"
+    return tagged(f"queue:trimmed:{dataset_id}", tags.of_dataset(dataset_id))
 
 
-def slot(name: str) -> str:
-    """Return the key of a slot."""
-    return f"queue:slot:{name}"
+def slot(name: str, tag: int) -> str:
+    """Return the key of a slot for admissions whose keys have this tag."""
+    return tagged(f"queue:slot:{name}", tag)
 
 
 def idempotency(dataset_id: int, key: str) -> bytes:
     """Return the key of the first answer to an Idempotency-Key."""
-    return b"idem:" + hashlib.blake2b(f"{dataset_id}:{key}".encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(f"{dataset_id}:{key}".encode(), digest_size=16).digest()
+    return tagged("idem:", tags.of_dataset(dataset_id)).encode() + digest
 
 
 def known_keys(project_id: int) -> str:
     """Return the key of a project's counts of Idempotency-Keys."""
-    return f"queue:keys:{project_id}"
+    return tagged(f"queue:keys:{project_id}", tags.of_project(project_id))
 
 
-def rate(key_id: int) -> str:
+def rate(key_id: int, project_id: int) -> str:
     """Return the key of a browser key's records in the last minute."""
-    return f"queue:rate:{key_id}"
+    return tagged(f"queue:rate:{key_id}", tags.of_project(project_id))
 
 
 def lock(dataset_id: int) -> str:
     """Return the key of the lock of a dataset's drain."""
-    return f"queue:lock:{dataset_id}"
+    return tagged(f"queue:lock:{dataset_id}", tags.of_dataset(dataset_id))
 
 
 def heartbeat(name: str) -> str:
@@ -128,19 +133,19 @@ def heartbeat(name: str) -> str:
 
 def refused_by_hour(project_id: int) -> str:
     """Return the key of a project's counts of refused requests."""
-    return f"stats:refused:{project_id}"
+    return tagged(f"stats:refused:{project_id}", tags.of_project(project_id))
 
 
 def refusal_log(project_id: int) -> str:
     """Return the key of a project's refusal log."""
-    return f"{REFUSAL_LOG_PREFIX}{project_id}"
+    return tagged(f"{REFUSAL_LOG_PREFIX}{project_id}", tags.of_project(project_id))
 
 
 def stored_by_hour(dataset_id: int) -> str:
     """Return the key of a dataset's counts of stored records."""
-    return f"stats:stored:{dataset_id}"
+    return tagged(f"stats:stored:{dataset_id}", tags.of_dataset(dataset_id))
 
 
 def replayed(dataset_id: int) -> str:
     """Return the key of a dataset's replayed quarantine rows."""
-    return f"queue:replayed:{dataset_id}"
+    return tagged(f"queue:replayed:{dataset_id}", tags.of_dataset(dataset_id))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from config.common.cluster.key_tags import of_user
 from config.common.loop import shared
 from config.common.threads import READING
 from datasets.installation import UnusableData
@@ -33,7 +34,7 @@ async def seeded(owner_id: int, period: str) -> str:
 
 def _seed(owner_id: int, period: str) -> str:
     try:
-        generation = generations.begin()
+        generation = generations.begin(of_user(owner_id))
     except UnusableData as refusal:
         logger.error("%s", refusal)
         raise QueueUnavailable(_UNUSABLE) from refusal

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 from config.common import redis
+from config.common.cluster.key_tags import tagged
+from datasets import tags
 from ingest.queue import redis_keys
 from ingest.queue.formats import Earlier, unpacked
 from ingest.queue.scripts import script
@@ -108,9 +110,17 @@ def state(dataset_id: int) -> State:
 
 
 def states(dataset_ids: Sequence[int]) -> dict[int, State]:
-    """Return the states of several datasets' queues at one moment, by dataset."""
-    with redis.client().pipeline(transaction=True) as look:
-        look.get(redis_keys.GENERATION)
+    """Return the states of several datasets' queues, by dataset. Those with the same tag are from one moment."""
+    found: dict[int, State] = {}
+    for tag, ids in tags.by_tag(dataset_ids).items():
+        found |= _states(tag, ids)
+    return found
+
+
+def _states(tag: int, dataset_ids: Sequence[int]) -> dict[int, State]:
+    generation_key = tagged(redis_keys.GENERATION, tag)
+    with redis.pipeline(generation_key, transaction=True) as look:
+        look.get(generation_key)
         for dataset_id in dataset_ids:
             look.xlen(redis_keys.stream(dataset_id))
             look.get(redis_keys.trimmed(dataset_id))
@@ -157,8 +167,9 @@ def read(dataset_id: int, in_generation: str, seen: State | None = None) -> Iter
 
 def _page(dataset_id: int, last: str, most: int) -> tuple[str | None, list[Any], int]:
     """Return the generation, the entries after the last one, and the number of queued bytes, as of one moment."""
-    with redis.client().pipeline(transaction=True) as both:
-        both.get(redis_keys.GENERATION)
+    generation_key = tagged(redis_keys.GENERATION, tags.of_dataset(dataset_id))
+    with redis.pipeline(generation_key, transaction=True) as both:
+        both.get(generation_key)
         both.xrange(redis_keys.stream(dataset_id), f"({last}", "+", count=most)
         both.get(redis_keys.queued_bytes(dataset_id))
         generation, found, queued = both.execute()
@@ -188,12 +199,13 @@ def require_replicas(last_ids: Mapping[int, str]) -> None:
     """
     if not settings.REDIS_WAIT_REPLICAS or not last_ids:
         return
-    key = redis_keys.stream(next(iter(last_ids)))
-    look = redis.pipeline(key, transaction=False)
-    for dataset_id, last in last_ids.items():
-        look.xrange(redis_keys.stream(dataset_id), last, last)
-    if not all(redis.require_replicas(look, key=key)):
-        raise redis.TooFewReplicas
+    for tag, dataset_ids in tags.by_tag(last_ids).items():
+        key = tagged(redis_keys.GENERATION, tag)
+        look = redis.pipeline(key, transaction=False)
+        for dataset_id in dataset_ids:
+            look.xrange(redis_keys.stream(dataset_id), last_ids[dataset_id], last_ids[dataset_id])
+        if not all(redis.require_replicas(look, key=key)):
+            raise redis.TooFewReplicas
 
 
 def is_full(entries: Sequence[Entry]) -> bool:
@@ -239,12 +251,13 @@ def trim(trims: Sequence[Trim]) -> int:
 
 
 def _trim_keys(dataset_id: int) -> list[redis.Argument]:
+    tag = tags.of_dataset(dataset_id)
     return [
-        redis_keys.GENERATION,
+        tagged(redis_keys.GENERATION, tag),
         redis_keys.stream(dataset_id),
         redis_keys.queued(dataset_id),
         redis_keys.queued_bytes(dataset_id),
-        redis_keys.TOTAL_BYTES,
+        tagged(redis_keys.TOTAL_BYTES, tag),
         redis_keys.stored_by_hour(dataset_id),
         redis_keys.trimmed(dataset_id),
     ]
@@ -290,14 +303,18 @@ def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) 
     if floor & _MAX_SEQUENCE >= _HIGH_SEQUENCE and floor >> _SEQUENCE_BITS < _MAX_MS:
         floor = ((floor >> _SEQUENCE_BITS) + 1) << _SEQUENCE_BITS
     if floor > last.position:
-        keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
-        script("keep_ahead")(keys=keys, args=[in_generation, floor >> _SEQUENCE_BITS, floor & _MAX_SEQUENCE])
+        script("keep_ahead")(
+            keys=_stream_keys(dataset_id), args=[in_generation, floor >> _SEQUENCE_BITS, floor & _MAX_SEQUENCE]
+        )
+
+
+def _stream_keys(dataset_id: int) -> list[redis.Argument]:
+    return [tagged(redis_keys.GENERATION, tags.of_dataset(dataset_id)), redis_keys.stream(dataset_id)]
 
 
 def renumber(dataset_id: int, in_generation: str, entry: Entry) -> None:
     """Move an entry to the end of the stream, where it gets a new ID that no other record has. It keeps `first_id`."""
-    keys = [redis_keys.GENERATION, redis_keys.stream(dataset_id)]
-    script("renumber")(keys=keys, args=[in_generation, entry.stream_id, entry.mark])
+    script("renumber")(keys=_stream_keys(dataset_id), args=[in_generation, entry.stream_id, entry.mark])
 
 
 def holds(dataset_id: int, stream_id: str) -> bool:

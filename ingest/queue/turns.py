@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from config.common import redis
-from datasets import installation
+from config.common.cluster.key_tags import NO_TAG, tagged
+from datasets import installation, tags
 from datasets.models import Dataset
 from ingest.queue import redis_keys
 from ingest.queue.scripts import script
@@ -28,36 +29,72 @@ MAX_DATASETS = 20
 _MAX_BYTES = 256 * 1024
 
 
-def now_ms() -> int:
-    """Return Redis's time, in ms since the epoch."""
-    seconds, micros = redis.client().time()
+def now_ms(tag: int = NO_TAG) -> int:
+    """Return the time of the Redis that has the keys with a tag, in ms since the epoch."""
+    with redis.pipeline(_turns(tag), transaction=False) as pipe:
+        pipe.time()
+        ((seconds, micros),) = pipe.execute()
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-def next_due(due_by: int = 0) -> list[int]:
+def due() -> Iterator[list[int]]:
+    """Yield the datasets that were due when this began, each time some of one project. The projects take turns.
+
+    In a cluster, the owners of projects take turns, and then each owner's projects.
+
+    Raises:
+        datasets.installation.UnusableData: The data is not ours.
+    """
+    began_ms: dict[int, int] = {}  # by tag, because each server has a clock
+    is_done = False
+    while not is_done:
+        is_done = True
+        for tag in _waiting():
+            if tag not in began_ms:
+                began_ms[tag] = now_ms(tag)
+            if dataset_ids := next_due(began_ms[tag], tag):
+                is_done = False
+                yield dataset_ids
+
+
+def _waiting() -> list[int]:
+    """Return the tags whose projects may have a turn, the one that has waited the longest first."""
+    found = tags.in_use()
+    if found == [NO_TAG]:
+        return found
+    first = redis.each([("ZRANGE", _turns(tag), 0, 0, "WITHSCORES") for tag in found])
+    return [tag for _, tag in sorted((float(turn[1]), tag) for turn, tag in zip(first, found, strict=True) if turn)]
+
+
+def next_due(due_by: int = 0, tag: int = NO_TAG) -> list[int]:
     """Return the datasets to drain next, all of one project. The list is empty if none is due. The projects take turns.
 
     A dataset is due again after a lease, unless its drain has ended by then.
 
     Args:
         due_by: Return only datasets that were due at this time, in ms since the epoch. 0 is now.
+        tag: The tag of the keys to look at.
 
     Raises:
         datasets.installation.UnusableData: The data is not ours.
     """
-    installation.check()
-    client = redis.client()
+    installation.check([tag])
     args = [int(settings.DRAIN_LEASE_SECONDS * 1000), MAX_DATASETS, _MAX_BYTES, _rest_ms(), due_by]
     without: set[bytes] = set()  # projects that had no such dataset
     while True:
-        waiting = [each for each in client.zrange(redis_keys.TURNS, 0, len(without)) if each not in without]
+        projects = redis.client().zrange(_turns(tag), 0, len(without))
+        waiting = [each for each in projects if each not in without]
         if not waiting:
             return []
-        keys = [redis_keys.TURNS, redis_keys.pending(int(waiting[0])), redis_keys.TOTAL_BYTES]
+        keys = [_turns(tag), redis_keys.pending(int(waiting[0])), tagged(redis_keys.TOTAL_BYTES, tag)]
         is_turn, *dataset_ids = script("take")(keys=keys, args=[int(waiting[0]), *args])
         if dataset_ids or not is_turn:
             return list(map(int, dataset_ids))
         without.add(waiting[0])
+
+
+def _turns(tag: int) -> str:
+    return tagged(redis_keys.TURNS, tag)
 
 
 def _rest_ms() -> int:
@@ -70,25 +107,29 @@ def _rest_ms() -> int:
 
 def count_due(limit: int) -> int:
     """Return about how many datasets are due, at most `limit`. See take.lua for when a dataset is due."""
-    client, lease, now = redis.client(), int(settings.DRAIN_LEASE_SECONDS * 1000), now_ms()
-    with client.pipeline(transaction=False) as pipe:
-        for project_id in client.zrange(redis_keys.TURNS, 0, limit - 1):
-            pipe.zcount(redis_keys.pending(int(project_id)), "-inf", now)
-            pipe.zcount(redis_keys.pending(int(project_id)), f"({now + lease}", "+inf")
-            pipe.zcount(redis_keys.pending(int(project_id)), f"({now - _rest_ms()}", now)
-        counts: list[int] = pipe.execute()
+    projects = _projects(limit)
+    if not projects:
+        return 0
+    lease, now = int(settings.DRAIN_LEASE_SECONDS * 1000), now_ms(tags.of_project(projects[0]))
+    ranges = (("-inf", now), (f"({now + lease}", "+inf"), (f"({now - _rest_ms()}", now))
+    counts = redis.each([("ZCOUNT", redis_keys.pending(each), *ends) for each in projects for ends in ranges])
     due = sum(counts[::3]) + sum(counts[1::3])
     resting = sum(counts[2::3]) if due > MAX_DATASETS else 0
-    return min(limit, due - resting)
+    return int(min(limit, due - resting))
 
 
 def pending() -> dict[int, float]:
     """Return the datasets with queued records, and when each is due, in ms since the epoch."""
-    client = redis.client()
-    with client.pipeline(transaction=False) as pipe:
-        for project_id in client.zrange(redis_keys.TURNS, 0, -1):
-            pipe.zrange(redis_keys.pending(int(project_id)), 0, -1, withscores=True)
-        return {int(dataset_id): due for found in pipe.execute() for dataset_id, due in found}
+    found = redis.each([("ZRANGE", redis_keys.pending(each), 0, -1, "WITHSCORES") for each in _projects()])
+    return {
+        int(dataset_id): float(due) for flat in found for dataset_id, due in zip(flat[::2], flat[1::2], strict=True)
+    }
+
+
+def _projects(limit: int = 0) -> list[int]:
+    """Return the projects with queued records: all of them, or about `limit`."""
+    found = redis.each([("ZRANGE", _turns(tag), 0, limit - 1) for tag in tags.in_use()])
+    return [int(project_id) for projects in found for project_id in projects][: limit or None]
 
 
 def settle(datasets: Iterable[Dataset]) -> None:
@@ -97,7 +138,11 @@ def settle(datasets: Iterable[Dataset]) -> None:
         [
             redis.Call(
                 script("end_drain"),
-                [redis_keys.pending(dataset.project_id), redis_keys.stream(dataset.pk), redis_keys.TURNS],
+                [
+                    redis_keys.pending(dataset.project_id),
+                    redis_keys.stream(dataset.pk),
+                    _turns(tags.of_project(dataset.project_id)),
+                ],
                 [dataset.pk, dataset.project_id],
             )
             for dataset in datasets

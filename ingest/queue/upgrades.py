@@ -10,6 +10,7 @@ import msgspec
 from django.conf import settings
 
 from config.common import clock, redis
+from config.common.cluster.key_tags import NO_TAG, is_cluster
 from datasets import installation
 from datasets.installation import CURRENT_VERSION, DATA_VERSION
 from datasets.models import Dataset
@@ -31,7 +32,10 @@ def upgrade() -> tuple[int, int]:
         AnotherVersion: A newer release has written the data.
         AnotherInstallation: The data is not ours.
     """
-    installation.check_owner(installation.mark_redis())
+    if is_cluster():  # an upgrade of a cluster will go through the tags
+        installation.check()
+        return CURRENT_VERSION, CURRENT_VERSION
+    installation.check_owner(installation.mark_redis(NO_TAG))
     client, before = redis.client(), version()
     if before > CURRENT_VERSION:
         installation.check()  # raises AnotherVersion
@@ -45,6 +49,9 @@ def upgrade() -> tuple[int, int]:
 
 def check_version() -> tuple[int, int]:
     """Return the data's version, and the version that `upgrade` would give it. Change nothing. Raises as `upgrade`."""
+    if is_cluster():
+        installation.check()
+        return CURRENT_VERSION, CURRENT_VERSION
     owner = redis.client().get(installation.INSTALLATION)
     if owner is not None:
         installation.check_owner(owner)

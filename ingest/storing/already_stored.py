@@ -90,7 +90,7 @@ def split(
 def count_records(dataset: Dataset, table: DatasetTable, generation: str, entries: Sequence[Entry]) -> int:
     """Return how many records of these entries are stored. All entries must be at or below the table's watermark."""
     ends = entries[0].position, entries[-1].position
-    kept = quarantine.trace_ids(generation, {dataset.pk: ends})[dataset.pk]
+    kept = quarantine.trace_ids({dataset.pk: generation}, {dataset.pk: ends})[dataset.pk]
     owners = _owners(table, kept, entries, entries)
     return sum(entry.count for entry in entries if _is_stored(entry, owners, table, generation))
 

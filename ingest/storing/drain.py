@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from config.common.redis import TooFewReplicas
 from config.lazy import pyarrow as pa
-from datasets import installation, services
+from datasets import installation, services, tags
 from datasets.models import Dataset, SchemaVersion
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.storage import is_directory
@@ -60,7 +60,7 @@ def drain(*dataset_ids: int) -> int:
         ForeignTable: A table belongs to another dataset.
         DeltaError, OSError: The storage failed. The queue keeps the entries; the dataset is due again after a lease.
     """
-    installation.check()
+    installation.check(tags.by_tag(dataset_ids))
     failures = Failures()
     with turns.locked(dataset_ids) as locks:
         datasets = Dataset.objects.in_bulk(locks)
@@ -200,7 +200,7 @@ def _kept(parts: Sequence[Part]) -> dict[int, quarantine.TraceIds]:
     if not parts:
         return {}
     ranges = {part.dataset.pk: already_stored.positions(part.watermark, part.entries) for part in parts}
-    return quarantine.trace_ids(parts[0].generation, ranges)
+    return quarantine.trace_ids({part.dataset.pk: part.generation for part in parts}, ranges)
 
 
 def _versions(parts: Sequence[Part]) -> dict[int, dict[int, Version]]:

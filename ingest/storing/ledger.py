@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from config.common import redis
+from config.common.cluster.key_tags import tagged
 from config.common.errors import Refused
 from config.lazy import deltalake
+from datasets import tags
 from datasets.models import Dataset
 from datasets.tables.table import DatasetTable
 from ingest.models import QuarantinedEntry
@@ -55,7 +57,7 @@ def balance(dataset: Dataset) -> Balance:
     """
     table = DatasetTable.of(dataset)
     for _ in range(_MAX_READS):
-        generation = generations.current() or ""
+        generation = generations.current(tags.of_dataset(dataset.pk)) or ""
         watermark, stored = _read_table(table, generation)
         outside = outside_the_table(dataset, table, generation, watermark)
         is_unchanged = _read_table(table, generation) == (watermark, stored)
@@ -103,7 +105,7 @@ def outside_the_table(dataset: Dataset, table: DatasetTable, generation: str, wa
     )
     now_generation, accepted, queued, trimmed, replayed, untrimmed = script("ledger")(
         keys=[
-            redis_keys.GENERATION,
+            tagged(redis_keys.GENERATION, tags.of_dataset(dataset.pk)),
             redis_keys.stream(dataset.pk),
             redis_keys.accepted(dataset.pk),
             redis_keys.queued(dataset.pk),
@@ -137,10 +139,11 @@ def recount(dataset: Dataset, generation: str, trimmed: int) -> None:
     watermark, stored = _read_table(table, generation)
     outside = outside_the_table(dataset, table, generation, watermark)
     lost = outside.records_redis_lost(watermark, stored)
+    tag = tags.of_dataset(dataset.pk)
     keys = [
-        redis_keys.GENERATION,
+        tagged(redis_keys.GENERATION, tag),
         redis_keys.accepted(dataset.pk),
-        redis_keys.TOTAL_ACCEPTED,
+        tagged(redis_keys.TOTAL_ACCEPTED, tag),
         redis_keys.trimmed(dataset.pk),
     ]
     done = script("recount")(keys=keys, args=[generation, trimmed, lost, watermark])
@@ -159,10 +162,8 @@ class Audit:
 
 def audit(datasets: Sequence[Dataset], *, seconds: float) -> Audit:
     """Check the ledgers of datasets for at most this time. Leave out datasets that never accepted a record."""
-    with redis.client().pipeline(transaction=False) as pipe:
-        for dataset in datasets:
-            pipe.exists(redis_keys.accepted(dataset.pk))
-        used = [dataset for dataset, exists in zip(datasets, pipe.execute(), strict=True) if exists]
+    found = redis.each([("EXISTS", redis_keys.accepted(dataset.pk)) for dataset in datasets])
+    used = [dataset for dataset, exists in zip(datasets, found, strict=True) if exists]
     result, deadline = Audit(), time.monotonic() + seconds
     for dataset in used:
         if time.monotonic() > deadline:

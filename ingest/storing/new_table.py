@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from config.common import redis
 from config.common.errors import Refused
-from datasets import services
+from datasets import services, tags
 from datasets.models import Dataset
 from datasets.tables.commits import watermark_transactions
 from datasets.tables.table import DatasetTable
@@ -34,7 +34,7 @@ def start_new_table(dataset: Dataset) -> None:
         table.dataset = dataset
         latest = dataset.latest_version()
         fields = latest.field_list() if latest else []
-        generation = generations.current()
+        generation = generations.current(tags.of_dataset(dataset.pk))
         if generation is None:
             table.create(fields)
             return

@@ -9,6 +9,8 @@ from django.db import transaction
 from django.db.models import Q
 
 from config.common import clock
+from config.common.cluster.key_tags import tagged
+from datasets import tags
 from datasets.models import Dataset
 from ingest.models import QuarantinedEntry, printable
 from ingest.queue import formats, generations, redis_keys, stream
@@ -51,17 +53,20 @@ def stored_trace_id(entry: Entry) -> str:
 TraceIds = dict[tuple[int, str], str]  # by position and origin
 
 
-def trace_ids(generation: str, ranges: Mapping[int, tuple[int, int]]) -> dict[int, TraceIds]:
+def trace_ids(generations: Mapping[int, str], ranges: Mapping[int, tuple[int, int]]) -> dict[int, TraceIds]:
     """Return the trace IDs of all entries ever put into quarantine between two positions, by dataset.
 
     Args:
-        generation: The generation of the queue.
+        generations: The generation of the queue, by dataset.
         ranges: The lowest and the highest position, by dataset.
     """
     found: dict[int, TraceIds] = {dataset_id: {} for dataset_id in ranges}
     if ranges:
-        between = [Q(dataset=dataset_id, position__range=ends) for dataset_id, ends in ranges.items()]
-        kept = QuarantinedEntry.objects.filter(reduce(or_, between), generation=generation).order_by()
+        between = [
+            Q(dataset=dataset_id, generation=generations[dataset_id], position__range=ends)
+            for dataset_id, ends in ranges.items()
+        ]
+        kept = QuarantinedEntry.objects.filter(reduce(or_, between)).order_by()
         for dataset_id, position, origin, trace in kept.values_list("dataset_id", "position", "origin", "trace_id"):
             found[dataset_id][position, origin] = trace
     return found
@@ -87,12 +92,13 @@ def replay(entry: QuarantinedEntry) -> bool:
 def _replay(entry: QuarantinedEntry) -> bool:
     if entry.state != QuarantinedEntry.State.HELD:
         return False
-    generation = generations.begin()
+    tag = tags.of_dataset(entry.dataset_id)
+    generation = generations.begin(tag)
     last_id = stream.last_id_of(entry.position)
     if generation == entry.generation and stream.holds(entry.dataset_id, last_id):
         return False  # the drain that put it into quarantine died before its commit
     while (place := _queue_again(entry, generation)) is None:  # Redis was wiped meanwhile
-        generation = generations.begin()
+        generation = generations.begin(tag)
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(
         state=QuarantinedEntry.State.REPLAYED, replayed_as=place.decode(), replayed_at=clock.now()
     )
@@ -102,17 +108,18 @@ def _replay(entry: QuarantinedEntry) -> bool:
 def _queue_again(entry: QuarantinedEntry, generation: str) -> bytes | None:
     """Return the entry's new place in the queue, or None if Redis no longer has this generation."""
     dataset_id, project_id = entry.dataset_id, entry.dataset.project_id
+    tag = tags.of_dataset(dataset_id)
     place: bytes | None = script("replay")(
         keys=[
-            redis_keys.GENERATION,
+            tagged(redis_keys.GENERATION, tag),
             redis_keys.stream(dataset_id),
             redis_keys.accepted(dataset_id),
             redis_keys.queued(dataset_id),
             redis_keys.queued_bytes(dataset_id),
-            redis_keys.TOTAL_BYTES,
+            tagged(redis_keys.TOTAL_BYTES, tag),
             redis_keys.pending(project_id),
             redis_keys.replayed(dataset_id),
-            redis_keys.TURNS,
+            tagged(redis_keys.TURNS, tag),
         ],
         args=[
             entry.pk,

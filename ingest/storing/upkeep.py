@@ -4,8 +4,9 @@ import logging
 from datetime import UTC, datetime
 
 from config.common import redis
+from config.common.cluster.key_tags import tagged
 from config.lazy import deltalake
-from datasets import installation
+from datasets import installation, tags
 from datasets.models import ApiKey, Dataset
 from datasets.tables.commits import ConcurrentCommit
 from datasets.tables.maintenance import tidy
@@ -52,11 +53,12 @@ def note_sweep() -> None:
 def note_key_use() -> None:
     """Move the times at which API keys were last used from Redis to the database."""
     installation.check()
-    client = redis.client()
-    noted = {int(key_id): int(ms) for key_id, ms in client.hgetall(redis_keys.KEYS_LAST_USED).items()}
+    hashes = [tagged(redis_keys.KEYS_LAST_USED, tag) for tag in tags.in_use()]
+    found = redis.each([("HGETALL", each) for each in hashes])
+    noted = {int(key_id): int(ms) for each in found for key_id, ms in each.items()}
     if not noted:
         return
     keys = [ApiKey(pk=key_id, last_used_at=datetime.fromtimestamp(ms / 1000, UTC)) for key_id, ms in noted.items()]
     ApiKey.objects.bulk_update(keys, ["last_used_at"], batch_size=500)
     # A key that was used meanwhile loses that time here, but an active key is noted again within seconds.
-    client.hdel(redis_keys.KEYS_LAST_USED, *noted)
+    redis.each([("HDEL", key, *times) for key, times in zip(hashes, found, strict=True) if times])

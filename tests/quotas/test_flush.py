@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from redis.exceptions import RedisError
 
 from config.common import redis
+from config.common.cluster.key_tags import NO_TAG
 from config.common.env import BASE_DIR
 from datasets.models import Dataset
 from quotas import counters
@@ -56,7 +57,7 @@ def test_a_repeated_flush_changes_nothing(crowd: list[User]) -> None:
     flush()
     counted, written = everything_in(own_client()), list(MonthlyUsage.objects.order_by("pk").values())
     for user in crowd:
-        redis.client().sadd(counters.DIRTY, f"{user.pk}:{this_month()}")
+        redis.client().sadd(counters.dirty_key(NO_TAG), f"{user.pk}:{this_month()}")
     assert flush() == 5
     assert flush() == 0
     assert everything_in(own_client()) == counted
@@ -82,7 +83,7 @@ def test_a_flush_deletes_the_counters_of_a_deleted_user(crowd: list[User]) -> No
     flush()
     assert [books(user) for user in others] == [balanced(number) for number in (2, 3, 4, 5)]
     assert list(redis.client().scan_iter(f"*:datasets:{gone_id}*")) == []
-    assert redis.client().scard(counters.DIRTY) == 0
+    assert redis.client().scard(counters.dirty_key(NO_TAG)) == 0
 
 
 def test_a_user_deleted_during_a_flush_does_not_stop_it(crowd: list[User]) -> None:
@@ -159,10 +160,10 @@ def test_a_malformed_dirty_member_is_dropped(crowd: list[User]) -> None:
         *("", "x", ":", "1", "1:", ":2026-01", "1:2026-13", "1:2026-1", "1:2026-01:", " 1:2026-01", "0:2026-01"),
         *("-1:2026-01", "１:2026-01", "1:2026-01\n", b"\xff:2026-01", "1" * 20 + ":2026-01"),
     ]
-    redis.client().sadd(counters.DIRTY, *malformed, "999999999:2026-01", "9223372036854775808:2026-01")
+    redis.client().sadd(counters.dirty_key(NO_TAG), *malformed, "999999999:2026-01", "9223372036854775808:2026-01")
     flush()
     assert [books(user) for user in crowd] == [balanced(number) for number in (1, 2, 3, 4, 5)]
-    assert redis.client().scard(counters.DIRTY) == 0
+    assert redis.client().scard(counters.dirty_key(NO_TAG)) == 0
     assert MonthlyUsage.objects.count() == 5
 
 
@@ -259,7 +260,7 @@ def test_a_flush_raises_a_total_below_the_database(owner: User) -> None:
     charge(owner, 5)
     flush()
     redis.client().set(counters.total_key(owner.pk, this_month()), 3)
-    redis.client().sadd(counters.DIRTY, f"{owner.pk}:{this_month()}")
+    redis.client().sadd(counters.dirty_key(NO_TAG), f"{owner.pk}:{this_month()}")
     flush()
     assert books(owner) == balanced(5)
 
@@ -347,6 +348,7 @@ def test_the_next_flush_reads_a_limit_set_during_a_flush(owner: User) -> None:
 _ON_SQLITE = """
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from config.common.redis import client
 from quotas import counters
 from quotas.models import MonthlyUsage
 from quotas.services import flush, set_limit
@@ -362,7 +364,7 @@ gone.delete()
 flush()
 flush()
 assert books(other) == balanced(10)
-assert counters.client().keys(f"*:datasets:{gone_id}*") == []
+assert client().keys(f"*:datasets:{gone_id}*") == []
 assert MonthlyUsage.objects.count() == 1
 """
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from django.contrib.auth.models import User
 
 from config.common import clock, redis
+from config.common.cluster.key_tags import of_user
 from quotas import counters
 from quotas.models import MonthlyUsage, ThresholdEvent
 from quotas.period import period_of
@@ -30,7 +31,7 @@ def books(user: User, period: str | None = None) -> Books:
     return Books(
         None if total is None else int(total),
         None if delta is None else int(delta),
-        bool(redis.client().sismember(counters.DIRTY, f"{user_id}:{period}")),
+        bool(redis.client().sismember(counters.dirty_key(of_user(user_id)), f"{user_id}:{period}")),
         MonthlyUsage.objects.filter(user_id=user_id, period=period).values_list("used", flat=True).first(),
     )
 
@@ -49,10 +50,10 @@ def charge(user: User, count: int, period: str | None = None) -> None:
     """Charge records to a user as ingest/queue/lua/admit.lua does."""
     period = period or this_month()
     counters.seed(user.pk, period)
-    with redis.client().pipeline(transaction=True) as step:
+    with redis.pipeline(counters.total_key(user.pk, period), transaction=True) as step:
         step.incrby(counters.total_key(user.pk, period), count)
         step.incrby(counters.delta_key(user.pk, period), count)
-        step.sadd(counters.DIRTY, f"{user.pk}:{period}")
+        step.sadd(counters.dirty_key(of_user(user.pk)), f"{user.pk}:{period}")
         step.execute()
 
 

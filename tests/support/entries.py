@@ -10,7 +10,8 @@ from deltalake import DeltaTable
 from django.conf import settings
 
 from config.common import redis
-from datasets import installation
+from config.common.cluster.key_tags import tagged
+from datasets import installation, tags
 from datasets.models import Dataset
 from ingest.queue import generations, redis_keys
 from tests.conftest import Api, record
@@ -60,16 +61,17 @@ def enqueue(
 ) -> str:
     """Put an entry into the stream without any check. Change the counters as its acceptance would have."""
     version = dataset.versions.order_by("-number")[0].pk if version is None else version
-    installation.check()
-    with redis.client().pipeline(transaction=True) as step:
-        step.set(redis_keys.GENERATION, "feedf00d", nx=True)
+    tag = tags.of_dataset(dataset.pk)
+    installation.check([tag])
+    with redis.pipeline(redis_keys.stream(dataset.pk), transaction=True) as step:
+        step.set(tagged(redis_keys.GENERATION, tag), "feedf00d", nx=True)
         step.xadd(redis_keys.stream(dataset.pk), {"b": body, "f": form, "n": count, "v": version, "t": trace})
         step.incrby(redis_keys.accepted(dataset.pk), count)
         step.incrby(redis_keys.queued(dataset.pk), count)
         step.incrby(redis_keys.queued_bytes(dataset.pk), len(body))
-        step.incrby(redis_keys.TOTAL_BYTES, len(body))
+        step.incrby(tagged(redis_keys.TOTAL_BYTES, tag), len(body))
         step.zadd(redis_keys.pending(dataset.project_id), {str(dataset.pk): 0}, nx=True)
-        step.zadd(redis_keys.TURNS, {str(dataset.project_id): 0}, nx=True)
+        step.zadd(tagged(redis_keys.TURNS, tag), {str(dataset.project_id): 0}, nx=True)
         stream_id: bytes = step.execute()[1]
     return stream_id.decode()
 
@@ -85,7 +87,7 @@ def counters(dataset: Dataset) -> dict[str, int]:
         "accepted": redis_keys.accepted(dataset.pk),
         "queued": redis_keys.queued(dataset.pk),
         "bytes": redis_keys.queued_bytes(dataset.pk),
-        "total": redis_keys.TOTAL_BYTES,
+        "total": tagged(redis_keys.TOTAL_BYTES, tags.of_dataset(dataset.pk)),
     }
     return {name: int(value or 0) for name, value in zip(keys, redis.client().mget(keys.values()), strict=True)}
 
@@ -109,6 +111,7 @@ def in_stream(dataset: Dataset) -> int:
 
 def generation() -> str:
     """Return the present generation."""
-    found = generations.current()
+    (tag,) = tags.in_use()
+    found = generations.current(tag)
     assert found is not None
     return found

@@ -1,1 +1,1 @@
-"""Redis as a cluster of several primaries: the syntax of its URL, and connections to the node that has a key."""
+"""Redis as a cluster of several primaries: the syntax of its URL, the names of keys, and connections to their nodes."""

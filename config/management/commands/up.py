@@ -17,6 +17,7 @@ from django.core.management.base import CommandError
 from redis.exceptions import BusyLoadingError, RedisError
 
 from config.common import redis
+from config.common.cluster.key_tags import is_cluster
 from config.common.commands import ServiceCommand
 from config.common.env import BASE_DIR
 from config.common.private import UMASK, make_private
@@ -118,7 +119,7 @@ class Command(ServiceCommand):
         """Migrate the database and make the demo. The embedded Redis runs until this is done."""
         servers = self._start_redis() if settings.REDIS_IS_EMBEDDED else {}
         try:
-            if servers and redis.is_cluster():
+            if servers and is_cluster():
                 self._wait(cluster.answers, servers)
                 cluster.form()
             self._wait(_answers, servers)
@@ -141,7 +142,7 @@ class Command(ServiceCommand):
                 raise CommandError("--cluster starts servers of its own. Unset REDIS_URL, or leave --cluster out.")
             return
         cluster.require_same(primaries)
-        if primaries is not None and not redis.is_cluster():
+        if primaries is not None and not is_cluster():
             cluster.create(primaries)
             self._lock.release()
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
@@ -230,7 +231,7 @@ class Command(ServiceCommand):
     def _wait_until_healthy(self, supervisor: "subprocess.Popen[bytes]", address: Address, port: int) -> bool:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and supervisor.poll() is None and not self._stopping:
-            if is_healthy(address, port) and (not redis.is_cluster() or _answers()):
+            if is_healthy(address, port) and (not is_cluster() or _answers()):
                 return True
             time.sleep(0.1)
         return False
@@ -249,7 +250,7 @@ def _log_at_start(name: str) -> Path:
 
 
 def _answers() -> bool:
-    if settings.REDIS_IS_EMBEDDED and redis.is_cluster():
+    if settings.REDIS_IS_EMBEDDED and is_cluster():
         return cluster.is_ready()
     try:
         return bool(redis.client().ping())

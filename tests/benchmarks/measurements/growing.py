@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from django.db import transaction
 
+from config.common.cluster.key_tags import NO_TAG
 from datasets.contracts.keys import issue_token
 from datasets.contracts.revisions import changing
 from datasets.models import ApiKey, Dataset, SchemaVersion
@@ -62,7 +63,7 @@ def make_table(product: Product, rows: pa.Table, count: int) -> Dataset:
     """Create a dataset whose table has this many rows: copies of the sample with new IDs."""
     dataset = product.new_dataset()
     product.table.create(FIELDS)
-    generation, now = generations.current() or "", int(time.time() * 1000)
+    generation, now = generations.current(NO_TAG) or "", int(time.time() * 1000)
     written = 0
     while written < count:
         part = rows.slice(0, min(rows.num_rows, count - written))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from django.contrib.auth.models import User
 
 from config.common import redis
+from config.common.cluster.key_tags import NO_TAG
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import Dataset
@@ -76,10 +77,10 @@ class Product(StoringSystem):
 
     def position(self) -> int:
         """Return the table's watermark."""
-        return self.table.watermark(generations.current() or "") if self.table.refresh() else 0
+        return self.table.watermark(generations.current(NO_TAG) or "") if self.table.refresh() else 0
 
     def stored(self) -> int:
-        return self.table.stored(generations.current() or "") if self.table.refresh() else 0
+        return self.table.stored(generations.current(NO_TAG) or "") if self.table.refresh() else 0
 
     def readable(self) -> int:
         """Return the number of rows in the table's files."""

@@ -100,7 +100,7 @@ def _grace(dataset: Dataset, author: User, *keys: ApiKey) -> None:
     version = dataset.latest_version()
     assert version is not None
     counts = {f"records:{key.pk}": 12_345 for key in keys} | {f"last:{key.pk}": clock.milliseconds() for key in keys}
-    redis.client().hset(old_form.key(version.pk), mapping=counts)
+    redis.client().hset(old_form.key(dataset.pk, version.pk), mapping=counts)
 
 
 _EACH_KIND = [

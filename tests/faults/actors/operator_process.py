@@ -23,7 +23,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
 from config.common import clock, redis  # noqa: E402
-from datasets import services  # noqa: E402
+from datasets import services, tags  # noqa: E402
 from datasets.contracts.keys import issue_token  # noqa: E402
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion  # noqa: E402
 from datasets.schemas.fields import Field  # noqa: E402
@@ -110,7 +110,7 @@ def tidy(everything: bool, hours: int) -> None:
 
 def put_ahead(dataset: int) -> None:
     """Set the table's watermark an hour ahead, as if Redis's clock had been an hour ahead."""
-    generation = generations.current()
+    generation = generations.current(tags.of_dataset(dataset))
     table = DatasetTable.of(Dataset.objects.get(pk=dataset))
     if generation and table.refresh():
         position = max(table.watermark(generation), int(time.time() * 1000) << 20) + (3_600_000 << 20)

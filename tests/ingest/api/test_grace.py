@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from pytest_django import Settings
 
 from config.common import clock
+from config.common.cluster.key_tags import NO_TAG
 from datasets import services
 from datasets.contracts import old_form, revisions
 from datasets.contracts.keys import issue_token
@@ -215,7 +216,7 @@ def test_redis_clock_decides_whatever_the_web_process_has(
     publish(dataset)
     there = clock.seconds
     monkeypatch.setattr(clock, "seconds", lambda: there() + ahead)
-    monkeypatch.setattr(RedisClock, "ahead_ms", None)
+    monkeypatch.setattr(RedisClock, "ahead_ms", {})
     assert api.one(OLD).status_code == 202
     end_at(dataset, datetime.fromtimestamp(there() - 1, UTC))
     assert api.one(OLD).status_code == 400
@@ -225,7 +226,7 @@ def test_a_wrong_idea_of_the_time_lets_nothing_in(api: Api, dataset: Dataset, mo
     """The process believes that the grace period still runs. `admit.lua` knows better."""
     publish(dataset)
     end_at(dataset, clock.now() - timedelta(milliseconds=1))
-    monkeypatch.setattr(RedisClock, "ahead_ms", -800.0)
+    monkeypatch.setattr(RedisClock, "ahead_ms", {NO_TAG: -800.0})
     assert api.batch([NEW, OLD]).json()["error"] == "Missing field: source"
     assert in_stream(dataset) == 0
 

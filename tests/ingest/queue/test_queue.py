@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.common import redis
+from config.common.cluster.key_tags import NO_TAG
 from datasets import services
 from datasets.models import Dataset, Project
 from ingest.queue import formats, generations, redis_keys, stream, turns
@@ -188,7 +189,7 @@ def test_a_wipe_that_leaves_nothing_is_noticed(api: Api, dataset: Dataset) -> No
     send(api, "a")
     before = generation()
     redis.client().flushall()
-    assert generations.current() is None
+    assert generations.current(NO_TAG) is None
     with pytest.raises(AnotherGeneration):
         list(stream.read(dataset.pk, before))
 

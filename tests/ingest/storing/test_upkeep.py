@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings
 
 from config.common import clock, redis
+from config.common.cluster.key_tags import NO_TAG
 from datasets import services
 from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset, Project
@@ -187,7 +188,7 @@ def test_retention_deletes_whole_days_of_every_dataset(
 
 def test_row_belongs_to_the_day_of_its_acceptance(api: Api, dataset: Dataset) -> None:
     send(api, "a")
-    (entry,) = stream.read(dataset.pk, generations.current() or "")
+    (entry,) = stream.read(dataset.pk, generations.current(NO_TAG) or "")
     drain(dataset.pk)
     (row,) = table_of(dataset).to_pyarrow_table().to_pylist()
     accepted = datetime.fromtimestamp(int(entry.stream_id.split("-")[0]) / 1000, UTC)

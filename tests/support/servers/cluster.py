@@ -192,10 +192,20 @@ class ValkeyCluster:
                 node.client().cluster("SETSLOT", slot, "NODE", to.name)
 
     def move_slot(self, slot: int, to: Node) -> None:
-        """Move a slot and its keys to another node, as resharding does."""
+        """Move a slot and its keys to another node key by key, as resharding does with every engine."""
         source = self.begin_move(slot, to)
         self.move_keys(slot, source, to)
         self.end_move(slot, to)
+
+    def migrate_slot(self, slot: int, to: Node) -> None:
+        """Move a slot and its keys to another node in one step, as Valkey 9 can."""
+        source = self.owner(slot)
+        source.client().cluster("MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.name)
+        wait_until(lambda: all(self._has(node, slot, to) for node in self.primaries), "a moved slot")
+
+    def _has(self, node: Node, slot: int, owner: Node) -> bool:
+        """Return whether a node says that the slot belongs to the owner."""
+        return any(first <= slot <= last and primary[1] == owner.port for first, last, primary, *_ in node.shares())
 
     def replica_of(self, primary: Node) -> Node:
         """Return the replica that `primary` had at the start."""

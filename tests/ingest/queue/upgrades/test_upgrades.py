@@ -42,7 +42,7 @@ class Left:
         self.release = release
         # This process has not seen these datasets and this generation before, whatever other tests have done.
         table._open.clear()
-        admission._Queue.generation = ""
+        admission._generations.clear()
         self.fixture: dict[str, Any] = json.loads(gzip.decompress((HERE / f"{release}.json.gz").read_bytes()))
         owner = User.objects.create_user("owner", pk=self.fixture["owner"])
         self.project = Project.objects.create(pk=self.fixture["project"], slug="upgraded", name="upgraded", owner=owner)

@@ -1,0 +1,38 @@
+"""Tag Redis keys with a user, so that a Redis Cluster keeps all that belongs to this user together.
+
+`admit.lua` sees the quota, the queue and the revision of a request in one step. In a cluster, a script sees only the
+keys of one hash slot, and the part of a key in braces, its hash tag, decides about the slot. So in a cluster, each key
+that a script uses together with others carries the ID of the user who owns the project: `{7}:queue:stream:13`.
+
+On one server, also behind Sentinel, no key has a tag.
+"""
+
+from functools import lru_cache
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+NO_TAG = 0
+
+
+@lru_cache(maxsize=1)
+def is_cluster() -> bool:
+    """Return whether REDIS_URL names a Redis Cluster."""
+    return bool(settings.REDIS_IS_CLUSTER)
+
+
+@receiver(setting_changed)
+def _forget(**_: object) -> None:
+    """Read the setting again. Only tests change it."""
+    is_cluster.cache_clear()
+
+
+def of_user(user_id: int) -> int:
+    """Return the tag of the keys that belong to a user: the user's ID, or NO_TAG if this is not a cluster."""
+    return user_id if is_cluster() else NO_TAG
+
+
+def tagged(name: str, tag: int) -> str:
+    """Return a key's name with its tag in front, or the name as it is for NO_TAG."""
+    return f"{{{tag}}}:{name}" if tag else name
