@@ -6,6 +6,7 @@ There are only totals: a label with a project or dataset would show one tenant's
 from collections import Counter
 from collections.abc import Iterator
 
+from django.db import DatabaseError
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -25,10 +26,10 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 class _RedisCollector(Collector):
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("ingest_redis_up", "1 if Redis answers. If not, there are no other metrics.")
+        up = GaugeMetricFamily("ingest_redis_up", "1 if Redis answers. In a cluster, 1 if the database answers, too.")
         try:
             metrics = list(self._from_redis())
-        except (RedisError, OSError):
+        except (RedisError, OSError, DatabaseError):
             up.add_metric([], 0)
             yield up
             return

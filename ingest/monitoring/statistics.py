@@ -44,7 +44,7 @@ def this_hour() -> int:
 
 
 def traffic(dataset_ids: Sequence[int]) -> dict[int, Traffic]:
-    """Return the traffic of each dataset. This takes two round trips to Redis for any number of datasets."""
+    """Return the traffic of each dataset. The number of round trips does not depend on the number of datasets."""
     found = {dataset_id: Traffic() for dataset_id in dataset_ids}
     commands: list[tuple[redis.Argument, ...]] = []
     for dataset_id in found:
