@@ -1,6 +1,6 @@
 """Which user's tag Redis keys of a project and its datasets carry: its owner's. See `config.common.cluster.key_tags`.
 
-In a cluster, the owner of a project never changes (`Project.clean`). So each process remembers whom it has looked up.
+In a cluster, the owner of a project never changes (`Project.clean`). So each process keeps what it has looked up.
 """
 
 from collections.abc import Iterable

@@ -9,6 +9,7 @@ Redis keys
 """
 
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -62,8 +63,15 @@ async def current(project_id: int, *, timeout: float) -> bytes:
 
 def current_many(project_ids: Iterable[int]) -> dict[int, bytes | None]:
     """Return projects' revisions by project ID, None if there is none. For threads. Raises RedisError."""
-    wanted = list(project_ids)
-    return dict(zip(wanted, redis.each([("GET", key(project_id)) for project_id in wanted]), strict=True))
+    wanted: defaultdict[int, list[int]] = defaultdict(list)  # by tag: in a cluster, MGET needs keys of one slot
+    for project_id in project_ids:
+        wanted[tags.of_project(project_id)].append(project_id)
+    found = redis.each([("MGET", *map(key, each)) for each in wanted.values()])
+    return {
+        project_id: value
+        for ids, values in zip(wanted.values(), found, strict=True)
+        for project_id, value in zip(ids, values, strict=True)
+    }
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def state(dataset_id: int) -> State:
 
 
 def states(dataset_ids: Sequence[int]) -> dict[int, State]:
-    """Return the states of several datasets' queues, by dataset. Those with the same tag are from one moment."""
+    """Return the states of several datasets' queues, by dataset. They are from one moment if they have the same tag."""
     found: dict[int, State] = {}
     for tag, ids in tags.by_tag(dataset_ids).items():
         found |= _states(tag, ids)

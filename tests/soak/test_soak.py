@@ -67,6 +67,7 @@ def test_too_few_samples_give_no_verdict() -> None:
         trends([{"memory/web 1": 1.0}] * 11)
 
 
+@pytest.mark.long
 def test_soak_of_a_few_seconds(tmp_path: Path) -> None:
     data, picture = tmp_path / "soak.csv", tmp_path / "soak.svg"
     report = run(minutes=0.12, rate=2000, batch=100, data=data, picture=picture)

@@ -177,7 +177,7 @@ test("a request is repeated with its Idempotency-Key until it is accepted", asyn
     FULL,
   ];
   const { baseUrl, received } = await scripted(t, (_, number) => failures[number] ?? ACCEPTED);
-  const clock = new TestClock(29_000);
+  const clock = new TestClock(30_000);
   await clientOf(baseUrl, { clock, maxRetries: 9 }).send(order());
   assert.equal(received.length, 10);
   assert.equal(new Set(received.map((each) => each.headers["idempotency-key"])).size, 1);
@@ -255,7 +255,7 @@ test("without a certain answer, the outcome is unknown", async (t) => {
     { status: 401, body: { error: "No", code: "no" } },
   ];
   const { baseUrl } = await scripted(t, (_, number) => script[number] ?? "hang up");
-  const client = clientOf(baseUrl, { maxRetries: 1, clock: new TestClock(29_000) });
+  const client = clientOf(baseUrl, { maxRetries: 1, clock: new TestClock(30_000) });
   // The queue is full: the service would have found the first attempt.
   await assert.rejects(client.send(order()), (error) => error instanceof ServiceUnavailableError);
   // The key is refused before the service looks for the first attempt.
@@ -269,14 +269,14 @@ test("a service that cannot be reached has certainly accepted nothing", async ()
   await once(closed, "listening");
   const { port } = closed.address() as AddressInfo;
   closed.close();
-  const client = clientOf(`http://127.0.0.1:${port}`, { maxRetries: 1, clock: new TestClock(29_000) });
+  const client = clientOf(`http://127.0.0.1:${port}`, { maxRetries: 1, clock: new TestClock(30_000) });
   const failure = await client.send(order()).catch((error) => error);
   assert.ok(failure instanceof ServiceUnavailableError, failure);
   assert.equal(failure.code, "no_answer");
 });
 
 test("an attempt without an answer is given up", async (t) => {
-  const clock = new TestClock(29_000);
+  const clock = new TestClock(30_000);
   const { baseUrl, received } = await scripted(t, async (_, number) => {
     if (number) return ACCEPTED;
     clock.pass(30_000);

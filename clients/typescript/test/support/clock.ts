@@ -12,7 +12,7 @@ export class TestClock implements Clock {
   /** The waiting times of all timers, in the order in which they were set. */
   readonly waits: number[] = [];
 
-  /** @param skipped Timers of up to this many milliseconds end at once. */
+  /** @param skipped Timers of less than this many milliseconds end at once. */
   constructor(private readonly skipped = 0) {}
 
   now(): number {
@@ -23,7 +23,7 @@ export class TestClock implements Clock {
     this.waits.push(ms);
     const timer = { at: this.#now + ms, callback };
     this.#timers.add(timer);
-    if (ms <= this.skipped) setImmediate(() => this.#fire(timer));
+    if (ms < this.skipped) setImmediate(() => this.#fire(timer));
     return timer;
   }
 
