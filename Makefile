@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-# Tests often wait, so the suite runs in one process more than there are cores, at most four. Each process has servers of
+# Tests often wait, so the suite runs in two processes more than there are cores, at most four. Each process has servers of
 # its own. The tests of a file run in one process, because they share what they start.
-PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 2))')
 TOGETHER = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
 
