@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from redis.exceptions import RedisError, ResponseError
 
 from config.common import clock, redis
+from config.common.cluster.key_tags import of_user
 from config.common.errors import Refused
 from datasets import installation, tags
 from quotas import counters
@@ -177,7 +178,7 @@ def _flush_one(dirty_key: str, member: bytes) -> None:
         counters.seed(user_id, period)  # otherwise a lost total would read as 0
         total = int(redis.client().get(counters.total_key(user_id, period)) or 0)
         if settings.REDIS_WAIT_REPLICAS:  # otherwise a failover could lose records that were charged for good
-            redis.require_replicas(key=dirty_key)
+            redis.require_replicas(tag=of_user(user_id))
         used = _save_usage(user_id, period, total)
         limit = counters.limit_in_database(user_id)
         # Repeat the announcement, which may have been lost. The lock keeps it from overwriting a newer limit.

@@ -15,7 +15,7 @@ from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
 
 from config.common.cluster import pipelines
-from config.common.cluster.key_tags import is_cluster
+from config.common.cluster.key_tags import is_cluster, tagged
 
 Argument = str | bytes | int | float
 
@@ -97,12 +97,12 @@ def wait_command() -> tuple[Argument, ...]:
     return "WAIT", settings.REDIS_WAIT_REPLICAS, int(settings.REDIS_TIMEOUT_SECONDS * 1000 / 2)
 
 
-def require_replicas(pipe: Any | None = None, *, key: str) -> list[Any]:
+def require_replicas(pipe: Any | None = None, *, tag: int) -> list[Any]:
     """Wait until enough replicas have all that Redis has now. With REDIS_WAIT_REPLICAS=0, there is nothing to wait for.
 
     Args:
-        pipe: A `pipeline` of the same key, with commands to execute before that.
-        key: In a cluster, the node that has this key is the one that must have replicas.
+        pipe: A `pipeline` for keys with this tag, with commands to execute before that.
+        tag: In a cluster, the node that has the keys with this tag is the one that must have replicas.
 
     Returns:
         The replies to these commands.
@@ -110,24 +110,17 @@ def require_replicas(pipe: Any | None = None, *, key: str) -> list[Any]:
     Raises:
         TooFewReplicas: Not enough replicas answered in time.
     """
+    key = tagged("replicated", tag)
     with pipe or pipeline(key, transaction=False) as step:
-        name = "replicated"
         if is_cluster():
-            name = f"{{{_tag(key)}}}:{name}"
             step.is_whole = True  # the replies and the number are about the same node
         # WAIT is only about writes of its own connection, so write something.
-        step.set(name, "", px=60_000)
+        step.set(key, "", px=60_000)
         step.execute_command(*wait_command())
         replies: list[Any] = step.execute()
     if replies.pop() < settings.REDIS_WAIT_REPLICAS:
         raise TooFewReplicas
     return replies[:-1]
-
-
-def _tag(key: str) -> str:
-    """Return the part of a key that decides its slot: what is in the first braces, or all of it."""
-    inside, closed, _ = key.partition("{")[2].partition("}")
-    return inside if inside and closed else key
 
 
 class Script:

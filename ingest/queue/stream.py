@@ -200,11 +200,10 @@ def require_replicas(last_ids: Mapping[int, str]) -> None:
     if not settings.REDIS_WAIT_REPLICAS or not last_ids:
         return
     for tag, dataset_ids in tags.by_tag(last_ids).items():
-        key = tagged(redis_keys.GENERATION, tag)
-        look = redis.pipeline(key, transaction=False)
+        look = redis.pipeline(tagged(redis_keys.GENERATION, tag), transaction=False)
         for dataset_id in dataset_ids:
             look.xrange(redis_keys.stream(dataset_id), last_ids[dataset_id], last_ids[dataset_id])
-        if not all(redis.require_replicas(look, key=key)):
+        if not all(redis.require_replicas(look, tag=tag)):
             raise redis.TooFewReplicas
 
 

@@ -157,13 +157,14 @@ def test_replicas_are_awaited_on_the_node_of_a_key(replicated: ValkeyCluster, se
     settings.REDIS_WAIT_REPLICAS = 1
     here, other = replicated.primaries[:2]
     name, elsewhere = replicated.key_on(here), replicated.key_on(other)
-    assert redis.require_replicas(key=name) == []
+    tag, tag_elsewhere = (int(each[1 : each.index("}")]) for each in (name, elsewhere))
+    assert redis.require_replicas(tag=tag) == []
     replicated.replica_of(other).kill()
     with redis.pipeline(name, transaction=False) as step:
         step.get(name)
-        assert redis.require_replicas(step, key=name) == [None]
+        assert redis.require_replicas(step, tag=tag) == [None]
     with pytest.raises(redis.TooFewReplicas):
-        redis.require_replicas(key=elsewhere)
+        redis.require_replicas(tag=tag_elsewhere)
 
 
 def test_commands_succeed_again_after_a_primary_was_killed(replicated: ValkeyCluster, count: Script) -> None:

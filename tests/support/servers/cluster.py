@@ -178,7 +178,8 @@ class ValkeyCluster:
     def move_keys(self, slot: int, source: Node, to: Node, *keys: str) -> None:
         """Move these keys of a slot, or all."""
         client = source.client()
-        while found := keys or client.cluster("GETKEYSINSLOT", slot, 100):
+        # redis-py would decode the names of keys, and some are binary.
+        while found := keys or client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
             client.execute_command(
                 *("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "REPLACE", "AUTH", PASSWORD, "KEYS", *found)
             )
