@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class IngestConfig(AppConfig):
-    """The way of a record: request, validation, admission to the queue, drain into the table."""
+    """The app that validates the records of requests, queues them, and stores them in tables."""
 
     name = "ingest"
     verbose_name = "Data"  # as in the admin's sidebar

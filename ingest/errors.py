@@ -1,6 +1,6 @@
 """Errors of the ingest API only.
 
-Errors about API keys and datasets are in `datasets.contracts`, those that the management API shares in
+Errors about API keys and datasets are in `datasets.contracts`. Errors that the management API also uses are in
 `config.common.errors`.
 """
 
@@ -10,16 +10,16 @@ _RETRY = {"Retry-After": "1"}
 
 
 class EmptyBatch(ApiError):
-    """The body of a batch is an empty array, or no array."""
+    """The body of a batch is an empty array, or is not an array."""
 
     status, code, error = 400, "invalid_batch", "Batch body must be a non-empty array"
 
 
 class InvalidRecords(ApiError):
-    """Records do not match the schema. The answer is the first problem, with all problems in `errors`.
+    """Some records do not match the schema. The answer describes the first problem, and `errors` lists the problems.
 
     Args:
-        problems: At least one, in the contract's order.
+        problems: At least one problem, in the contract's order.
         truncated: Whether there are more problems than these.
         record: The text of the first record with a problem.
     """
@@ -40,7 +40,7 @@ class KeyInProgress(ApiError):
 
 
 class BodyTooSlow(ApiError):
-    """The client sent nothing of its body for BODY_SILENCE_SECONDS."""
+    """The client sent no part of the body for BODY_SILENCE_SECONDS."""
 
     status, code, error = 408, "body_too_slow", "Request body too slow"
     headers = _RETRY
@@ -65,14 +65,14 @@ class RateLimited(ApiError):
 
 
 class TooManyKeys(ApiError):
-    """The project already has as many remembered Idempotency-Keys as it may have."""
+    """The service already remembers as many Idempotency-Keys of the project as IDEMPOTENCY_KEYS_PER_PROJECT allows."""
 
     status, code, confirmed = 429, "too_many_idempotency_keys", True
     error = "Too many Idempotency-Keys"
 
 
 class QueueFull(ApiError):
-    """The backlog has reached a limit, or Redis has no memory for a longer one."""
+    """The backlog has reached a limit, or Redis has no memory left for more entries."""
 
     status, code, error = 503, "queue_full", "Ingest queue is full"
     headers, confirmed = {"Retry-After": "5"}, True
@@ -83,14 +83,18 @@ OUTCOME_UNKNOWN = {"detail": "The outcome is unknown. Send the request again wit
 
 
 class QueueUnavailable(ApiError):
-    """Redis, the database or the storage does not answer, Redis's data is not ours, or this process is overloaded."""
+    """The request cannot be served now.
+
+    Redis, the database or the storage does not answer, or Redis holds the data of another installation, or this process
+    is overloaded.
+    """
 
     status, code, error = 503, "queue_unavailable", "Ingest queue unavailable"
     headers, confirmed = _RETRY, True
 
 
 class QueueOutOfReach(QueueUnavailable):
-    """Redis does not answer, or too many requests wait for it. The answer does not wait until Redis has counted it."""
+    """Redis does not answer, or too many requests wait for Redis. So the service does not count this refusal there."""
 
 
 class ReceiptNotFound(ApiError):

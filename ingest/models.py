@@ -1,4 +1,7 @@
-"""Models of ingest: the quarantine, which keeps what could not be stored and why."""
+"""Models of ingest: the quarantine, and the users' last searches.
+
+The quarantine keeps entries that could not be stored, each with the reason.
+"""
 
 from django.conf import settings
 from django.db import models
@@ -9,7 +12,7 @@ from datasets.models import Dataset
 
 
 def printable(text: str) -> str:
-    """Replace NUL characters, which PostgreSQL refuses. A reason may quote the body of an entry."""
+    """Replace NUL characters, because PostgreSQL refuses them. A reason may contain them if it quotes a body."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -29,7 +32,8 @@ class QuarantinedEntry(models.Model):
     body = models.BinaryField()
     format = models.CharField(max_length=1)
     schema_version_id = models.BigIntegerField()
-    # The records of an earlier version than `schema_version_id`: see `formats.Earlier`. Empty if there are none.
+    # Says which records were accepted with the schema version before `schema_version_id`: see `formats.Earlier`. Empty
+    # if there are none.
     earlier = models.TextField(blank=True, default="")
     trace_id = models.CharField(max_length=128)
     reason = models.TextField()
@@ -45,7 +49,7 @@ class QuarantinedEntry(models.Model):
         verbose_name = "quarantined entry"
         verbose_name_plural = "quarantine"
         ordering = ("-created_at",)
-        # With the origin, because entries share a position beyond 2**20 in one millisecond.
+        # The origin is part of the constraint, because several entries can share a position: see `position_of`.
         constraints = (
             models.UniqueConstraint(fields=("dataset", "generation", "position", "origin"), name="quarantined_once"),
         )
@@ -76,7 +80,7 @@ class QuarantineEdit(models.Model):
 
 
 class LastSearch(models.Model):
-    """The last search of a user in the records of a dataset, which the page offers again."""
+    """A user's last search in the records of a dataset. The records page offers to repeat it."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="+")

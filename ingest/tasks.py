@@ -1,4 +1,7 @@
-"""Celery tasks. They are triggers and carry no records: one that is lost, doubled or late costs time, never data."""
+"""Celery tasks. Their messages are triggers and carry no records.
+
+If a trigger is lost, late or sent twice, that costs time, but never data.
+"""
 
 import math
 import time
@@ -13,15 +16,16 @@ from ingest.queue.slots import forget_slots
 from ingest.storing import drain as drains
 from ingest.storing import upkeep
 
-# Datasets beyond this number are still due at the next dispatch.
+# A dispatch counts at most this number of due datasets. The others are still due at the next dispatch.
 _MAX_COUNTED = 500
-# A task goes on with more datasets for this time. So a trigger costs little, and other tasks still have their turn.
+# A drain task takes more datasets until this time has passed. So few triggers are needed, and other tasks wait only
+# for a short time.
 _TASK_SECONDS = 1.0
 
 
 @shared_task(name="ingest.dispatch")
 def dispatch() -> None:
-    """Send as many drains as the due datasets need, except for those that wait in the broker already."""
+    """Send the drains that the due datasets need. Subtract the drains that already wait in the broker."""
     due = turns.count_due(_MAX_COUNTED)
     needed = max(math.ceil(due / turns.MAX_DATASETS), min(due, settings.CELERY_WORKERS))
     for _ in range(needed - _waiting()):
@@ -35,7 +39,7 @@ def _waiting() -> int:
 
 @shared_task(name="ingest.drain")
 def drain() -> None:
-    """Store what the queues of datasets hold that are due now, whenever the trigger was sent.
+    """Store the queued entries of the datasets that are due now. It does not matter when the trigger was sent.
 
     Entries that arrive meanwhile wait for the next dispatch. Otherwise a steady stream of single records would be
     written in many small commits.
@@ -45,7 +49,7 @@ def drain() -> None:
         written += drains.drain(*dataset_ids)
         if time.monotonic() - began > _TASK_SECONDS:
             break
-    if written:  # proof that the storage works: look_at_storage may wait behind many drains
+    if written:  # this proves that the storage works, while look_at_storage may wait behind many drains
         heartbeat.write(heartbeat.STORAGE)
 
 
@@ -59,7 +63,8 @@ def tidy() -> None:
 def sweep() -> None:
     """Tidy all tables and delete old statistics, refusals and slots, unless that was done in the last six hours.
 
-    Beat sends this more often, because it forgets its schedule when it ends, and may never run for six hours.
+    Beat sends this task more often than every six hours: beat loses its schedule when it stops, and it may never run
+    for six hours without a stop.
     """
     if upkeep.sweep_is_due():
         statistics.forget_old()
@@ -71,7 +76,7 @@ def sweep() -> None:
 
 @shared_task(name="ingest.note_key_use")
 def note_key_use() -> None:
-    """Write the times at which API keys were last used to the database."""
+    """Write to the database when each API key was last used."""
     upkeep.note_key_use()
 
 

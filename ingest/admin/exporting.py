@@ -27,7 +27,7 @@ _PROGRESS_SECONDS = 600
 
 
 class TooManyExports(Exception):
-    """Too many exports are running. The text says whose, and what to do."""
+    """Too many exports are running. The text says whose exports they are, and what to do."""
 
 
 _running: Counter[int] = Counter()  # by user
@@ -35,7 +35,7 @@ _lock = threading.Lock()
 
 
 def max_exports() -> int:
-    """Return how many exports a process runs at the same time. Each needs a thread while it makes a part."""
+    """Return how many exports a process runs at the same time. An export needs a thread while it produces data."""
     return max(1, settings.ADMIN_THREADS // 2)
 
 
@@ -63,7 +63,7 @@ class Export:
     def __init__(self, user_id: int, environ: Mapping[str, Any]) -> None:
         """Take a permit. Raises TooManyExports if none is free."""
         _begin(user_id)
-        # Also releases the permit if an error loses the response before Django can close it.
+        # This also releases the permit if an error discards the response before Django can close it.
         self._release = weakref.finalize(self, _end, user_id)
         self._environ = environ
         self._parts: Iterator[bytes] = iter(())
@@ -72,7 +72,7 @@ class Export:
     def open(self, dataset: Dataset, selection: Selection, write: exports.Writer, *, progress: str) -> None:
         """Read the first records. `progress` is the cache key of the progress.
 
-        Raises DeltaError or OSError if the table cannot be read. The response can still be an error page then.
+        Raises DeltaError or OSError if the table cannot be read. Then the view can still answer with an error page.
         """
         self._progress = progress
         total = records.count(dataset, selection)
@@ -89,7 +89,7 @@ class Export:
             reset((self._environ.get("REMOTE_ADDR", ""), int(self._environ.get("REMOTE_PORT", 0))))
 
     def close(self) -> None:
-        """Release the permit. Django calls this at the end of the response, also if the client has disconnected."""
+        """Release the permit. Django calls this at the end of the response, even if the client has disconnected."""
         self._release()
 
 
@@ -99,7 +99,7 @@ def progress_key(user_id: int, export_id: str) -> str:
 
 
 def progress_of(key: str) -> dict[str, Any]:
-    """Return the number of records `done` and in `total` (None: not known yet), or that the export has `failed`."""
+    """Return the numbers of records `done` and in `total` (None until it is known), or `failed` after a failure."""
     found: dict[str, Any] = cache.get(key, {"done": 0, "total": None})
     return found
 

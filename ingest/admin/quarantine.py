@@ -18,7 +18,7 @@ from ingest.models import QuarantinedEntry
 from ingest.storing import editing, quarantine
 
 _HELD = QuarantinedEntry.State.HELD
-# A page shows this many characters of a body. The export has all of it.
+# A page shows this many characters of a body. The export has the whole body.
 _MAX_SHOWN = 100_000
 
 
@@ -65,7 +65,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
             return "in quarantine"
         again = QuarantinedEntry.objects.filter(dataset=entry.dataset, origin=entry.origin, pk__gt=entry.pk).first()
         if again is None:
-            return f"replayed on {entry.replayed_at:%Y-%m-%d %H:%M} UTC, and stored or queued since"
+            return f"replayed on {entry.replayed_at:%Y-%m-%d %H:%M} UTC, and now stored or queued"
         link = reverse("admin:ingest_quarantinedentry_change", args=(again.pk,))
         return format_html('replayed, and back in quarantine as <a href="{}">entry {}</a>', link, again.pk)
 
@@ -87,7 +87,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         return HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
 
     def edit_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Show the body to edit. On POST check and save it, and replay it if the user pressed that button."""
+        """Show a form with the body. On POST, check and save it. Then replay it if the user asked for that."""
         entry = self.get_object_or_404(request, object_id)
         back = HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
         offered = {str(version.pk): (version, label) for version, label in editing.versions(entry)}
@@ -126,7 +126,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         )
 
     def body_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Return the body as a file, to show it to its sender."""
+        """Return the body as a file, so that a user can show it to the sender."""
         entry = self.get_object_or_404(request, object_id)
         ending = "ndjson" if entry.format == "l" else "json"
         response = HttpResponse(bytes(entry.body), content_type="application/octet-stream")

@@ -53,7 +53,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
 
     tenant_path = "project"
     row_noun = "dataset"
-    nothing = "No records yet, because there is no dataset. Add one first."
+    nothing = "No records yet, because there is no dataset. Add a dataset first."
     next_step = ("Add a dataset", "admin:datasets_dataset_add")
     list_display = ("name", "project", "last_day", "waiting", "held", "state")
     list_filter = ("is_archived", ("project", ScopedFilter))
@@ -106,7 +106,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the records of a search, the latest ones if nothing is searched for."""
+        """Show the records that the search finds. Without a search, show the latest records."""
         dataset = self.get_object_or_404(request, object_id)
         search = Search(request.GET, dataset)
         last = _last_search(request, dataset, search)
@@ -118,7 +118,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         return page(request, template, opts=self.opts, title=f"Records of {dataset}", **context)
 
     def record_view(self, request: HttpRequest, object_id: int, record_id: str) -> HttpResponse:
-        """Show one record, with longer values than in the list."""
+        """Show one record. This page shows longer values than the list."""
         dataset = self.get_object_or_404(request, object_id)
         try:
             values = listing.one(dataset, record_id)
@@ -132,7 +132,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         )
 
     def export_view(self, request: HttpRequest, object_id: int, file_format: str) -> HttpResponseBase:
-        """Stream all records of the search as a file. `export_id` identifies its progress."""
+        """Stream all records of the search as a file. With `export_id`, the page asks for the export's progress."""
         dataset = self.get_object_or_404(request, object_id)
         if file_format not in exports.FORMATS:
             raise Http404
@@ -224,7 +224,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
 
 
 def _found(request: HttpRequest, search: Search) -> dict[str, Any]:
-    """Return what the page shows of a search: the rows, and for a query also the count and the charts."""
+    """Return what the page shows about a search: the rows and, if it is a query, also the count and the charts."""
     context: dict[str, Any] = {"address": search.address(), "problem": ""}
     if not search.is_valid:
         return context
@@ -239,7 +239,7 @@ def _found(request: HttpRequest, search: Search) -> dict[str, Any]:
 
 
 def _last_search(request: HttpRequest, dataset: Dataset, search: Search) -> str:
-    """Note the search as the user's last one in the dataset. Without a search, return the last one."""
+    """Save the search as the user's last search in the dataset. Without a search, return the saved search."""
     mine = LastSearch.objects.filter(user_id=_user_id(request), dataset_id=dataset.pk)
     kept = mine.values_list("address", flat=True).first()
     address = search.address()
@@ -253,7 +253,7 @@ def _last_search(request: HttpRequest, dataset: Dataset, search: Search) -> str:
 
 
 def _refused(dataset: Dataset, wanted: str) -> dict[str, Any]:
-    """Return the context that fills Try it with the body of a refusal of this dataset, if it is still kept."""
+    """Return the context with which “Try it” shows the body of a refused request, if the log still has the request."""
     try:
         refusal = refusals.find(dataset.project_id, wanted)
     except (RedisError, OSError):

@@ -23,7 +23,7 @@ _ROWS = 25
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the page shows of a refusal."""
+    """A refusal, as the page shows it."""
 
     refusal: Refusal
     dataset: Dataset | None  # None if the request named no dataset of the project

@@ -35,7 +35,7 @@ from quotas.models import UNLIMITED
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A way to send records: the path after the dataset's, the media type, and the view."""
+    """A way to send records: the part of the path after the dataset's ID, the media type, and the view."""
 
     label: str
     path: str
@@ -89,7 +89,7 @@ def _read(dataset: Dataset, body: bytes, form: Form) -> Payload:
 
 
 def _earlier(version: SchemaVersion) -> CompiledSchema | None:
-    """Return the schema of the version before if its grace period runs. Raises QueueUnavailable."""
+    """Return the schema of the previous version if records may still have it. Raises QueueUnavailable."""
     ends = version.previous_valid_until
     if ends is None:
         return None
@@ -139,7 +139,7 @@ def _answer(response: HttpResponse | Accepted, *more_headers: tuple[str, str]) -
     )
 
 
-# The lines shown of a record, beside those with a problem. A schema has at most 200 fields.
+# The page shows at most this many lines of a record, and all lines with a problem. A schema has at most 200 fields.
 _MAX_LINES = 300
 
 
@@ -173,14 +173,14 @@ class InvalidPlace:
     at: int  # in UTF-16 code units, as browsers count
 
 
-# The format of the place in InvalidJson's `detail`.
+# How the `detail` of InvalidJson names a place.
 _PLACE = re.compile(r"Line (\d+), column (\d+) \(byte (\d+)\): (.+)", re.DOTALL).fullmatch
 _LINES_AROUND = 3
 _CHARACTERS_AROUND = 120
 
 
 def invalid_place(body: bytes, answer: Answer) -> InvalidPlace | None:
-    """Return the place of invalid JSON that an answer names, or None."""
+    """Return the place where the JSON is invalid, or None if the answer names no place."""
     match = _PLACE(answer.detail)
     if match is None:
         return None
@@ -206,7 +206,7 @@ def _cut(text: str, *, from_left: bool = False) -> str:
 
 
 def marked(body: bytes, form: Form, problems: Sequence[dict[str, Any]]) -> Iterator[MarkedRecord]:
-    """Yield the records that have problems, each problem at its field. A missing field gets its own line."""
+    """Yield the records that have problems, with each problem beside its field. A missing field gets a line."""
     by_record: dict[int, list[dict[str, Any]]] = {}
     for problem in problems:
         by_record.setdefault(problem.get("index", 0), []).append(problem)
@@ -252,6 +252,6 @@ def _shown(value: bytes) -> str:
     """Return a JSON value on one line."""
     try:
         value = msgspec.json.format(value, indent=0)
-    except msgspec.DecodeError:  # the problem is shown beside it
+    except msgspec.DecodeError:  # not JSON: the page shows this problem beside the value
         value = b" ".join(value.split(b"\n"))
     return value.decode(errors="replace")[:500]

@@ -7,7 +7,7 @@ from rest_framework.authentication import BaseAuthentication
 
 from datasets.contracts.keys import PERSONAL_PREFIX, InvalidApiKey, MissingApiKey, PersonalTokenUsed
 
-# Our signed tokens have about 250 characters. A much longer one is refused unread.
+# Our signed tokens have about 250 characters. The service refuses much longer ones without reading them.
 _MAX_TOKEN_LENGTH = 4096
 _MAX_PARAMETERS = 20
 _WHERE_THEY_WORK = {
@@ -19,8 +19,8 @@ _WHERE_THEY_WORK = {
 class ApiKeyAuthentication(BaseAuthentication):
     """Takes the token from `Authorization: Bearer`. The catalog checks it together with the contract.
 
-    Without this header, it takes the token from the address: `?key=`. Only browser keys are accepted there, because
-    navigator.sendBeacon cannot send headers. See `ingest.api.browsers`.
+    Without this header, it takes the token from the address: `?key=`. This is for navigator.sendBeacon, which cannot
+    send headers, so only browser keys are accepted there. See `ingest.api.browsers`.
     """
 
     def authenticate(self, request: Any) -> tuple[None, str]:
@@ -41,7 +41,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 def _key_in_address(query: bytes) -> str:
-    """Return the parameter `key` of a query string, or an empty text if it is not there exactly once."""
+    """Return the parameter `key` of a query string, or an empty text if there is no such parameter or more than one."""
     try:
         found = parse_qs(query.decode("latin-1"), max_num_fields=_MAX_PARAMETERS).get("key", ())
     except ValueError:

@@ -1,8 +1,9 @@
-"""Requests of web pages from other sites: the headers of CORS, and who may use which key.
+"""Requests of web pages from other sites: the CORS headers, and who may use which key.
 
-A page sends its origin in the header `Origin`. Browsers ask before most requests whether the page may send them (the
-preflight), and show the answer only to pages that its `Access-Control-Allow-Origin` names. The service uses no cookies
-here, so this protects no one by itself: the key and its origins decide. See docs/decisions/0026-browser-keys.md.
+A browser sends the page's origin in the header `Origin`. Before most requests, it asks whether the page may send them:
+this is the preflight. It shows an answer only to pages that the answer's `Access-Control-Allow-Origin` names. The
+service uses no cookies here, so these headers alone protect nobody: the key and its origins decide. See
+docs/decisions/0026-browser-keys.md.
 """
 
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ _EXPOSED_HEADERS = (
 )
 # Chromium keeps the answer to a preflight for two hours at most, Firefox for a day.
 _MAX_AGE_SECONDS = 86_400
-# The type of a text that navigator.sendBeacon sends. A page from another site cannot send JSON with it: the browser
-# would ask first, and then refuse, because a beacon also sends cookies.
+# The media type of a text that navigator.sendBeacon sends. If a page from another site sent JSON with a beacon, the
+# browser would first send a preflight, and would then refuse the beacon, because beacons also send cookies.
 _TEXT = "text/plain"
 
 _VARY = (b"vary", b"Origin")
@@ -36,7 +37,7 @@ NO_PAGE: Headers = (_VARY,)
 
 
 def _readable_in(origin: str) -> Headers:
-    """Return the headers that let pages of an origin read the answer; `*` is every page."""
+    """Return the headers that let pages of an origin read the answer. `*` means every page."""
     exposed = (b"access-control-expose-headers", ", ".join(_EXPOSED_HEADERS).encode())
     return ((b"access-control-allow-origin", origin.encode("latin-1")), exposed, _VARY)
 
@@ -45,10 +46,10 @@ ANY_PAGE = _readable_in("*")
 
 
 def preflight(request: ApiRequest, methods: Sequence[str]) -> HttpResponse | None:
-    """Return the answer to a preflight, or None if the request is none.
+    """Return the answer to a preflight, or None if the request is not a preflight.
 
-    A preflight carries no key, so every page gets the same answer, for every dataset, whether or not it exists. The
-    request that follows is refused if its key is not for this page.
+    A preflight carries no key. So every page gets the same answer for every dataset, even for one that does not exist.
+    The service checks the key in the request that follows.
     """
     if request.method != "OPTIONS" or not {"HTTP_ORIGIN", "HTTP_ACCESS_CONTROL_REQUEST_METHOD"} <= request.META.keys():
         return None
@@ -66,9 +67,9 @@ def check_sender(request: ApiRequest, key: BrowserKey | None) -> None:
     """Raise a refusal if a request may not use its key. Decide which page may read the answer.
 
     Raises:
-        OriginNotAllowed: It is a browser key, and its list does not have the page's origin.
-        BrowserKeyRequired: It is an ordinary key, and a page of another site has sent it.
-        KeyInAddress: It is an ordinary key in the address.
+        OriginNotAllowed: The key is a browser key, and its list does not have the page's origin.
+        BrowserKeyRequired: The key is an ordinary key, and a page of another site has sent it.
+        KeyInAddress: The key is an ordinary key, and it is in the address.
     """
     origin = request.META.get("HTTP_ORIGIN")
     if key is None:
@@ -87,7 +88,7 @@ def check_sender(request: ApiRequest, key: BrowserKey | None) -> None:
 
 
 def _is_our_own(origin: str, request: ApiRequest) -> bool:
-    """Return whether a page of this service has sent the request: a person tries the API at /docs."""
+    """Return whether a page of this service has sent the request. The page /docs does so when a user tries the API."""
     return origin.partition("://")[2] == request.META.get("HTTP_HOST")
 
 

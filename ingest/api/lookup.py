@@ -23,14 +23,14 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
 
     Raises:
         ReceiptNotFound: The entry was lost when Redis was wiped.
-        QueueUnavailable: Only the storage knows, and it does not answer.
+        QueueUnavailable: Only the storage knows where the records are, and the storage does not answer.
     """
     answer: dict[str, Any] = {"status": "stored", "dataset_id": receipt.dataset_id}
     answer["accepted_at"] = _time_of(receipt.stream_id)
     generation, stream_id = receipt.generation, receipt.stream_id
     tag = tags.of_dataset(receipt.dataset_id)
     while True:
-        # In this order: an entry is in quarantine before it leaves the queue.
+        # Look in the queue first, then in quarantine: an entry enters the quarantine before it leaves the queue.
         if generations.current(tag) == generation and stream.holds(receipt.dataset_id, stream_id):
             return {**answer, "status": "queued"}
         entry = QuarantinedEntry.objects.filter(
@@ -44,8 +44,8 @@ def look_up(receipt: Receipt) -> dict[str, Any]:
         if entry.state != QuarantinedEntry.State.REPLAYED:
             return {**answer, "status": "quarantined", "reason": entry.reason}
         generation, _, stream_id = entry.replayed_as.partition("-")
-    # In the present generation, an entry that has left the queue and is not in quarantine is stored: a drain trims only
-    # what is stored or in quarantine. An earlier generation's queue is gone, so only the table knows.
+    # A drain trims only entries that are stored or in quarantine. So in the present generation, an entry that is not in
+    # the queue and not in quarantine is stored. The queue of an earlier generation is gone, so only the table knows.
     if generations.current(tag) != generation and not _in_table(receipt.dataset_id, generation, stream_id):
         raise ReceiptNotFound
     return answer

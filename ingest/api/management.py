@@ -1,4 +1,4 @@
-"""All paths of the management API, below /api/. Each part is in the package that knows its data."""
+"""All paths of the management API, below /api/. Each view is in the package that has its data."""
 
 from django.urls import re_path
 

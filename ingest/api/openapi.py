@@ -1,7 +1,7 @@
-"""The OpenAPI description of both APIs, with the limits of this installation, and the page that shows it.
+"""The OpenAPI description of both APIs, with the limits of this installation, and the page /docs, which shows it.
 
-openapi.yaml describes the ingest API. drf-spectacular describes the management API from its views and serializers, and
-management.yaml has what it does not know.
+openapi.yaml describes the ingest API. drf-spectacular describes the management API from its views and serializers.
+management.yaml adds what drf-spectacular cannot find there.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _FOLDER = Path(__file__).parent
 
 
 class DocsPage(SpectacularSwaggerView):
-    """The page that shows the description. It is HTML, whatever the client accepts."""
+    """The page that shows the description. The answer is always HTML, even if the client accepts only other types."""
 
     url = "/openapi.json"
     http_method_names = ("get", "head")
@@ -54,7 +54,7 @@ def description() -> dict[str, Any]:
 
 def _add_management(document: dict[str, Any]) -> None:
     """Add the management API to the description of the ingest API."""
-    document["info"]["description"] += " Personal access tokens open the management API, at /api/."
+    document["info"]["description"] += " The management API is at /api/, and takes personal access tokens."
     make: Any = SchemaGenerator  # it has no types
     generator = make(patterns=[path("api/", include(management.urlpatterns))])
     described: dict[str, Any] = generator.get_schema(request=None, public=True)

@@ -1,7 +1,7 @@
 """Receipts, with which a client can learn when its records are in the table.
 
-A receipt is `<generation>-<ms>-<seq>-<signature>`: the place in the queue, signed. The service answers only receipts
-that it has issued, and only for their dataset.
+A receipt is `<generation>-<ms>-<seq>-<signature>`: an entry's place in the queue, and a signature. The service accepts
+only receipts that it has issued, and each only for its dataset.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def read(dataset_id: int, receipt: str) -> Receipt:
     """Return what a receipt says.
 
     Raises:
-        ReceiptNotFound: It was not issued, or it is of another dataset.
+        ReceiptNotFound: The service did not issue this receipt, or issued it for another dataset.
     """
     match = _RECEIPT(receipt)
     if match is None:

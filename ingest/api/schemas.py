@@ -1,4 +1,4 @@
-"""`GET /datasets/<id>/schema`: the schema version in force, so that clients can validate and generate types."""
+"""`GET /datasets/<id>/schema`: the schema version in force, with which clients validate records and generate types."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ JSON_SCHEMA = "application/schema+json"
 
 
 class SchemaView(KeyView):
-    """Answers with the fields as they are declared or, if the client prefers it, with a JSON Schema of the records."""
+    """Answers with the declared fields or, if the client prefers that, with a JSON Schema of the records."""
 
     async def get(self, request: ApiRequest, dataset_id: str) -> HttpResponse:
         number, fields = await self.under_contract(self.dataset_id(request, dataset_id), self.find)
@@ -59,8 +59,8 @@ def declaration(number: int, fields: Sequence[Field]) -> dict[str, Any]:
 def json_schema(number: int, fields: Sequence[Field]) -> dict[str, Any]:
     """Return a JSON Schema (draft 2020-12) of the records that a version accepts.
 
-    It accepts each record that the service accepts, and a few more: it cannot say, for example, how many digits a
-    decimal may have. `x-unit` is our own keyword.
+    The JSON Schema accepts each record that the service accepts, and a few more. For example, it cannot limit the
+    digits of a decimal. `x-unit` is our own keyword.
     """
     always: dict[str, Any] = {"timestamp": {"type": "string", "format": "date-time"}, "context": {"type": "object"}}
     return {

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 # A body of at least this size is validated in a thread, so that it does not block the event loop for long.
 _LARGE_BYTES = 256 * 1024
-# Each comma may stand before an element of an array, which takes up to 60 bytes while it is checked.
+# Each comma may mean one more array element, and an element takes up to 60 bytes of memory while it is checked.
 _MAX_COMMAS = 1_000_000
 _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 
@@ -60,7 +60,7 @@ Validator = Callable[..., Payload]
 class ApiView(AsyncApiView):
     """What the API's views share: every refusal is counted, logged and answered in JSON."""
 
-    asked_dataset = 0  # the ID of the dataset, once it is known
+    asked_dataset = 0  # the ID of the dataset; 0 until the view knows it
 
     async def refuse(self, raised: Exception) -> HttpResponse:
         response = await super().refuse(raised)
@@ -84,7 +84,7 @@ class ApiView(AsyncApiView):
         return response
 
     def claims(self) -> Claims | None:
-        """Return the claims of the key that the request came with, if they can be read."""
+        """Return the claims of the request's key, if they can be read."""
         return None
 
     def sent(self, exc: Exception, claims: Claims) -> Sent:
@@ -93,7 +93,7 @@ class ApiView(AsyncApiView):
 
 
 class KeyView(ApiView):
-    """A view that answers to a project's key."""
+    """A view for requests with a project's key."""
 
     authentication_classes = (ApiKeyAuthentication,)
     token: str = ""
@@ -122,7 +122,7 @@ class KeyView(ApiView):
             return None
 
     def dataset_id(self, request: ApiRequest, in_path: str | None) -> int | None:
-        """Return the dataset ID in the path, else the one in the header, else None. Raises InvalidDatasetId."""
+        """Return the dataset ID from the path, or from the header, or None. Raises InvalidDatasetId."""
         given = request.META.get("HTTP_X_LOGURO_DATASET_ID") if in_path is None else in_path
         if given is None:
             return None
@@ -173,7 +173,7 @@ class IngestView(KeyView):
         key = idempotency_key(self.request.META)
         try:
             payload = await self.read(contract)
-        except (DatasetNotFound, InvalidRecords):  # the schema in force refuses it, but it may be a retry
+        except (DatasetNotFound, InvalidRecords):  # the request may be a retry of one that was accepted before
             earlier = await accepted_before(contract, await self.retryable(contract, key)) if key else None
             if earlier is None:
                 raise
@@ -185,11 +185,11 @@ class IngestView(KeyView):
         return admission
 
     def form(self, content_type: str, body: bytes) -> str:
-        """Return the name in tryout.FORMS with which the page “Try it” can send this body again."""
+        """Return the name of the form in tryout.FORMS that can send this body again from the page “Try it”."""
         raise NotImplementedError
 
     def sent(self, exc: Exception, claims: Claims) -> Sent:
-        """Return the request with the record that was refused, or with the whole body if it was read."""
+        """Return the request with the refused record or, if there is none, with the whole body if it was read."""
         sent = super().sent(exc, claims)
         if isinstance(exc, InvalidRecords):
             return msgspec.structs.replace(sent, body=exc.record, form="single")
@@ -199,9 +199,9 @@ class IngestView(KeyView):
         return msgspec.structs.replace(sent, body=self._body, form=form)
 
     async def read(self, contract: Contract) -> Payload:
-        """Return the body, validated under a contract."""
+        """Read the body and validate it under a contract."""
         self.asked_dataset = contract.dataset_id
-        schema = contract.schema  # first: do not read a body for an archived dataset
+        schema = contract.schema  # before the body is read, because this raises if the dataset is archived
         meta = self.request.META
         content_type = media_type(meta.get("CONTENT_TYPE", ""))
         validate, body = self.validator(content_type), await self.body(contract)
@@ -212,7 +212,7 @@ class IngestView(KeyView):
             earlier = await earlier_schema(contract)
             validate = partial(validate, earlier=earlier)
             has_patterns = has_patterns or (earlier is not None and earlier.has_patterns)
-        # The slowest pattern takes 60 ms for one text.
+        # With patterns, even a small body needs a thread: the slowest pattern takes 60 ms for one text.
         if len(body) < _LARGE_BYTES and not has_patterns:
             return validate(schema, body)
         return await LARGE.run(_validated, validate, schema, body)
@@ -230,18 +230,19 @@ class IngestView(KeyView):
             try:
                 self._body = await read_body(self.request, self.hold)
             except ApiError as refusal:
-                refusal.confirmed = True  # no contract would change it, and what was read of the body is gone
+                # Do not check the contract again: another contract would not help, and the body cannot be read twice.
+                refusal.confirmed = True
                 raise
         return self._body
 
     async def retryable(self, contract: Contract, key: str) -> Retryable:
-        """Return what a retry of this request has in common with it."""
+        """Return what identifies this request and its retries."""
         kind = f"{type(self).__name__} {media_type(self.request.META.get('CONTENT_TYPE', ''))}"
         return Retryable.of(key, kind, await self.body(contract))
 
 
 def _validated(validate: Validator, schema: Any, body: bytes) -> Payload:
-    """Return the payload of a large body, ready to be queued. Raise BodyTooLarge if its arrays would take too much."""
+    """Return the payload of a large body, packed for the queue. Raise BodyTooLarge if arrays need too much memory."""
     if schema.has_arrays and body.count(b",") > _MAX_COMMAS:
         detail = (
             f"The schema has arrays, so a body may have at most {_MAX_COMMAS:,} commas. Send fewer records at a time."
@@ -289,7 +290,7 @@ class BatchView(IngestView):
 
 
 class ValidateView(IngestView):
-    """`POST /datasets/<id>/validate`: what ingest would answer. Charges and queues nothing."""
+    """`POST /datasets/<id>/validate`: says what ingest would answer. Charges and queues nothing."""
 
     takes_batches = True
 
@@ -345,7 +346,7 @@ class RootView(ApiView):
 
 
 class HealthView(ApiView):
-    """`GET /healthz`: this process answers."""
+    """`GET /healthz`: says that this process answers."""
 
     async def get(self, request: ApiRequest) -> HttpResponse:
         return json_response({"status": "ok"})

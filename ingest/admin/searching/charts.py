@@ -13,10 +13,10 @@ from datasets.queries.columns import BUCKETS
 from ingest.admin.searching import listing
 from ingest.admin.searching.search import Search
 
-_AUTOMATIC_BARS = 100  # the most bars by time, if the person chooses no unit
+_AUTOMATIC_BARS = 100  # the maximum number of bars by time, if the user chooses no unit
 MAX_BARS = 400
 _SECONDS = dict(zip(BUCKETS, (60, 3600, 86_400, 7 * 86_400, 30 * 86_400), strict=True))  # seconds
-_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # characters of a bar's time that are shown
+_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # characters that are shown of a bar's time
 _LABEL_CHARACTERS = 40
 _TEXT_COLOR = "#737b8c"  # readable on white and on black
 
@@ -35,7 +35,7 @@ class Chart:
     """A chart.
 
     Attributes:
-        title: What it shows.
+        title: What the chart shows.
         head: The headings of the labels and of the values.
         bars: The bars.
         notes: Sentences that a reader needs to understand the chart.
@@ -90,18 +90,18 @@ class Chart:
 
 
 def unit(wanted: str, first: datetime, last: datetime) -> tuple[str, str]:
-    """Return the time unit of a bar, and a note if it is not the wanted one. An empty `wanted` lets us choose."""
+    """Return the time unit of the bars, and a note if it differs from `wanted`. If `wanted` is empty, choose one."""
     span = (last - first).total_seconds()
     limit, finest = (MAX_BARS, wanted) if wanted else (_AUTOMATIC_BARS, BUCKETS[0])
     candidates = BUCKETS[BUCKETS.index(finest) :]
     chosen = next((each for each in candidates if span / _SECONDS[each] < limit), BUCKETS[-1])
     if wanted in ("", chosen):
         return chosen, ""
-    return chosen, f"By {wanted}, there would be more than {MAX_BARS} bars. So the chart counts by {chosen}."
+    return chosen, f"A chart by {wanted} would have more than {MAX_BARS} bars, so this chart counts by {chosen}."
 
 
 def by_time(counts: Mapping[datetime, int], unit_name: str, note: str) -> Chart:
-    """Return the chart of the number of records by time. A time without records between others has a bar of zero."""
+    """Return the chart of the number of records by time. If a time between others has no records, its bar is zero."""
     starts = list(_steps(min(counts), max(counts), unit_name))
     notes = [note] if note else []
     if len(starts) > MAX_BARS:
@@ -113,7 +113,7 @@ def by_time(counts: Mapping[datetime, int], unit_name: str, note: str) -> Chart:
 
 
 def _steps(first: datetime, last: datetime, unit_name: str) -> Iterator[datetime]:
-    """Yield the starts of buckets. Stop after MAX_BARS + 1, which shows that there are too many."""
+    """Yield the starts of the buckets. Stop after MAX_BARS + 1 of them: then the caller knows that it is too many."""
     start = first
     for _ in range(MAX_BARS + 1):
         yield start
@@ -130,7 +130,7 @@ def by_group(search: Search, rows: Sequence[Mapping[str, Any]], *, is_cut: bool)
     group, measure, of = search.value("group"), search.value("measure"), search.value("of")
     what = f"{measure} of {of}" if of else "records"
     bars = [Bar(shown(row["value"]), row["result"], _address(search, group, row["value"])) for row in rows]
-    notes = [f"There are more groups than these {len(bars)}, which have the greatest values."] if is_cut else []
+    notes = [f"This chart shows only the {len(bars)} groups with the greatest values."] if is_cut else []
     if any(bar.value is None for bar in bars):
         notes.append("A group whose values are all null has no result.")
     title = f"{what[0].upper()}{what[1:]} by {group}"

@@ -1,4 +1,4 @@
-"""The forms of the search on the records page. All inputs are in the address, so that a search can be shared."""
+"""The forms of the search on the records page. The page's address has all inputs, so that users can share a search."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class SearchForm(_Form):
 
     @property
     def has_display_choices(self) -> bool:
-        """Whether a display input is wrong, or has another value than its default."""
+        """Whether a display input has an error, or a value that is not its default."""
         return any(self.has_error(name) or self[name].value() not in (None, DISPLAY[name]) for name in DISPLAY)
 
     def clean(self) -> None:
@@ -146,7 +146,7 @@ class ConditionForm(_Form):
 
 
 def conditions(given: QueryDict, columns: Mapping[str, Column]) -> list[ConditionForm]:
-    """Return the conditions in an address, and an empty one with which a person can add another."""
+    """Return a form for each condition in an address, and an empty form in which the user can add a condition."""
     inputs = zip_longest(given.getlist("field"), given.getlist("op"), given.getlist("value"), fillvalue="")
     rows = [{"field": field, "op": op, "value": value} for field, op, value in inputs if field]
     rows = [*rows[:MAX_CONDITIONS], {"op": "="}]

@@ -1,4 +1,4 @@
-"""The records of a receipt, which a client gets when its request is accepted."""
+"""Find the records of a receipt. A client gets a receipt when its request is accepted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Run the queries of a search, and prepare their results for the page.
 
-Like the queries of the API, they run in query processes and have limits.
+These queries run in query processes and have limits, like the queries of the API.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SearchRunner:
     """Runs the queries of one page, one after the other."""
 
     def __init__(self, search: Search, who: str, is_canceled: Callable[[], bool]) -> None:
-        """`who` is named in the list of slow queries."""
+        """Prepare a run. The list of slow queries shows `who`."""
         self._search, self._who, self._is_canceled = search, who, is_canceled
 
     def results(self) -> Results:
@@ -128,5 +128,5 @@ class SearchRunner:
 def _moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
-    except ValueError:  # the bucket of the first days of year 1 begins before year 1, which Python cannot represent
+    except ValueError:  # the bucket of the first days of year 1 begins in a year that Python cannot represent
         return datetime.min.replace(tzinfo=UTC)

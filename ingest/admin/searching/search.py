@@ -28,18 +28,19 @@ from datasets.tables.records import Selection
 from ingest.admin.searching import listing, receipts
 from ingest.admin.searching.forms import DISPLAY, ConditionForm, MomentField, SearchForm, conditions
 
-# The inputs that need a query. Inputs that are neither here nor read directly only matter together with one of these.
+# A search with one of these inputs needs a query. The inputs `measure` and `of` have an effect only together with
+# `group`.
 _NEEDS_QUERY = ("sent_from", "sent_to", "sort", "direction", "chart", "group", "cursor")
 _CONDITION = ("field", "op", "value")
 _EVER = {"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59.999999Z"}
-# By path in a query: the input from which this part of the query comes.
+# Maps a path in a query to the input from which this part of the query comes.
 _INPUTS_OF_ROWS = {"range.from": "sent_from", "range.to": "sent_to", "orderBy[0].field": "sort"}
 _INPUTS_OF_GROUPS = {
     "select[0].field": "group",
     "groupBy[0]": "group",
     "select[1].aggregate": "measure",
     "select[1].field": "of",
-    "orderBy[0].field": "of",  # the value of a group is what groups are sorted by
+    "orderBy[0].field": "of",  # groups are sorted by their values
 }
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -75,7 +76,7 @@ class Search:
         self.form = SearchForm(given, self.columns)
         self.conditions = conditions(given, self.columns)
         self.receipt: dict[str, Any] | None = None  # what the API says about the given receipt
-        self._id_prefix = ""  # of the records of the receipt
+        self._id_prefix = ""  # the beginning of the IDs of the receipt's records
         self._read_receipt()
         self.query = self._checked() if self.needs_query else None
 
@@ -136,7 +137,7 @@ class Search:
     # -- addresses
 
     def address(self, *, without: int | None = None, more: Mapping[str, str] | None = None, **changes: str) -> str:
-        """Return the query string of the address of this search, with changes. It is empty for all records.
+        """Return the query string of the address of this search, with changes. It is empty if no input has a value.
 
         Args:
             without: The number of a condition to leave out.
@@ -208,7 +209,7 @@ class Search:
             yield {"field": "id", "op": "starts_with", "value": prefix}
 
     def _checked(self) -> Query | None:
-        """Return the query for the records. If it is wrong, add the errors to the inputs and return None."""
+        """Return the query for the records. If the query is invalid, add the errors to the inputs and return None."""
         query = self._parsed(self.rows_body(), _INPUTS_OF_ROWS)
         if self.value("group"):
             self._parsed(self.groups_body(1), _INPUTS_OF_GROUPS)
@@ -224,7 +225,7 @@ class Search:
         return None
 
     def _note(self, problem: QueryProblem, inputs: Mapping[str, str], readable: Sequence[ConditionForm]) -> None:
-        """Add a problem of a query to the input that it is about."""
+        """Add a problem of a query as an error to the input that caused it."""
         where = re.match(r"where\[(\d+)\](?:\.(field|op|value))?", problem.at)
         if where and int(where[1]) < len(readable):
             readable[int(where[1])].fail(where[2] or "field", problem.detail)
@@ -252,7 +253,10 @@ def encoded(body: Mapping[str, Any]) -> bytes:
 
 
 def _value(column: Column, op: str, text: str) -> dict[str, Any]:
-    """Return the member `value` of a condition for what a person has typed. Return no member if nothing was typed."""
+    """Return the member `value` of a condition, made from the text that the user typed.
+
+    Return no member if the operator takes no value, or if the text is empty and the column's type is not string.
+    """
     kind = column.type.removesuffix("[]").partition("(")[0]
     if op in NULL_OPERATORS:
         return {}
@@ -264,7 +268,7 @@ def _value(column: Column, op: str, text: str) -> dict[str, Any]:
 
 
 def _scalar(kind: str, text: str) -> Any:
-    """Return a text as a JSON value of a type. If it is not of the type, return the text: the query then says why."""
+    """Convert a text to a JSON value of a type. If that fails, return the text, so that the query reports the error."""
     if kind in ("number", "integer", "decimal"):
         try:
             number = Decimal(text.strip())

@@ -10,7 +10,7 @@ function offerOperators(line) {
   for (const option of op.options) option.hidden = option.disabled = Boolean(allowed && !allowed.includes(option.value));
   if (op.selectedOptions[0]?.disabled) op.value = allowed[0];
   const input = line.querySelector("input");
-  // A disabled input would not be sent. Then this condition would get the value of the next one.
+  // The browser does not send a disabled input. Then this condition would get the value of the next condition.
   input.readOnly = op.value.endsWith("null");
   if (input.readOnly) input.value = "";
 }

@@ -162,7 +162,7 @@ def test_the_chart_counts_by_time_with_its_gaps(client: Client, orders: Dataset)
         "2026-06-10 11:00",
     ]
     by_minute = Page(client, orders, where(chart="minute"))
-    assert "By minute, there would be more than 400 bars. So the chart counts by hour." in by_minute.text
+    assert "A chart by minute would have more than 400 bars, so this chart counts by hour." in by_minute.text
     assert "<canvas" not in Page(client, orders, where(chart="none")).text
 
 
