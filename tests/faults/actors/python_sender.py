@@ -1,8 +1,10 @@
 """Enqueue numbered records until the input has a line. Print as lines of JSON what becomes of each record.
 
-Its counterpart is sender.mjs. This one has a spool: it also prints which records `enqueue` has confirmed.
+Its counterpart is sender.mjs. This one has a spool: it also prints which records `enqueue` has confirmed. The first
+argument says which client sends: "threads" or "asyncio".
 """
 
+import asyncio
 import json
 import os
 import random
@@ -10,12 +12,13 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from dataset_ingest import DatasetIngestClient
+from dataset_ingest import AsyncDatasetIngestClient, DatasetIngestClient
 
 printing = threading.Lock()
+over = threading.Event()
 
 
 def say(*words: object) -> None:
@@ -37,44 +40,90 @@ def teller(number: int) -> Callable[[Any], None]:
     return tell
 
 
-def await_line(over: threading.Event) -> None:
+def await_line() -> None:
     while sys.stdin.readline():
         over.set()
     os._exit(1)  # the run is no more
 
 
-def main(settings: dict[str, Any]) -> None:
-    client = DatasetIngestClient(
-        base_url=settings["url"],
-        api_key=settings["key"],
-        dataset={"id": settings["dataset"], "fields": settings["fields"]},
-        spool=settings["spool"],
-        max_batch_records=50,
-        flush_interval=0.05,
-        max_backoff=1.0,
-        timeout=4.0,
-        retry_for=settings["retrySeconds"],
-        close_timeout=settings["closeSeconds"],
-        on_error=lambda error, records: None,
-    )
-    over = threading.Event()
-    threading.Thread(target=await_line, args=(over,), daemon=True).start()
-    sequence, name, deliveries = settings["sequence"], settings["name"], []
+def options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the client."""
+    return {
+        "base_url": settings["url"],
+        "api_key": settings["key"],
+        "dataset": {"id": settings["dataset"], "fields": settings["fields"]},
+        "spool": settings["spool"],
+        "max_batch_records": 50,
+        "flush_interval": 0.05,
+        "max_backoff": 1.0,
+        "timeout": 4.0,
+        "retry_for": settings["retrySeconds"],
+        "close_timeout": settings["closeSeconds"],
+        "on_error": lambda error, records: None,
+    }
+
+
+def rounds(settings: dict[str, Any]) -> Iterator[range]:
+    """Yield the numbers of the records that are enqueued next, until the program is to end."""
+    sequence = settings["sequence"]
     while not over.is_set() and not settings["onlySpool"]:
         first, sequence = sequence, sequence + random.randint(1, 40)
         say("begun", first, sequence, time.monotonic())
-        for number in range(first, sequence):
-            context = {"by": name, "noise": secrets.token_hex(16)}
-            record = {"timestamp": "2026-06-10T10:58:00Z", "context": context, "client": name, "sequence": number}
-            delivery = client.enqueue(record | settings["values"])
+        yield range(first, sequence)
+
+
+def record(settings: dict[str, Any], number: int) -> dict[str, Any]:
+    name = settings["name"]
+    context = {"by": name, "noise": secrets.token_hex(16)}
+    known = {"timestamp": "2026-06-10T10:58:00Z", "context": context, "client": name, "sequence": number}
+    return {**known, **settings["values"]}
+
+
+def pause() -> float:
+    """Return the seconds until the next records are enqueued."""
+    return random.uniform(0.1, 0.6)
+
+
+def unsettled(deliveries: list[Any]) -> list[Any]:
+    return [each for each in deliveries if not each.done()]
+
+
+def send(settings: dict[str, Any]) -> list[Any]:
+    """Send with the client for threads. Return the deliveries that the client has left unsettled."""
+    client = DatasetIngestClient(**options(settings))
+    deliveries: list[Any] = []
+    for numbers in rounds(settings):
+        for number in numbers:
+            delivery = client.enqueue(record(settings, number))
             delivery.add_done_callback(teller(number))
             deliveries.append(delivery)
-        say("confirmed", first, sequence)
-        deliveries = [each for each in deliveries if not each.done()]
-        over.wait(random.uniform(0.1, 0.6))
+        say("confirmed", numbers.start, numbers.stop)
+        deliveries = unsettled(deliveries)
+        over.wait(pause())
     client.close()
-    say("closed", sum(not each.done() for each in deliveries))
+    return unsettled(deliveries)
+
+
+async def send_async(settings: dict[str, Any]) -> list[Any]:
+    """Send with the client for asyncio. Return the same."""
+    deliveries: list[Any] = []
+    async with AsyncDatasetIngestClient(**options(settings)) as client:
+        for numbers in rounds(settings):
+            for number in numbers:
+                delivery = await client.enqueue(record(settings, number))
+                delivery.add_done_callback(teller(number))
+                deliveries.append(delivery)
+            say("confirmed", numbers.start, numbers.stop)
+            deliveries = unsettled(deliveries)
+            await asyncio.sleep(pause())
+    return unsettled(deliveries)
+
+
+def main(kind: str, settings: dict[str, Any]) -> None:
+    threading.Thread(target=await_line, daemon=True).start()
+    left = asyncio.run(send_async(settings)) if kind == "asyncio" else send(settings)
+    say("closed", len(left))
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(sys.argv[1], json.loads(sys.argv[2]))

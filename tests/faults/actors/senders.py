@@ -1,8 +1,8 @@
 """Programs that send records with the clients for TypeScript and Python. They are killed, and started again.
 
 The Node.js program has no spool: if it is killed, the fate of the records that it had not confirmed is unknown. The
-Python program has one: each record that `enqueue` has confirmed is accepted, or is in the spool's file of refused
-records, even after a kill.
+Python programs, one with threads and one with asyncio, have one: each record that `enqueue` has confirmed is accepted,
+or is in the spool's file of refused records, even after a kill.
 """
 
 import json
@@ -21,11 +21,11 @@ from tests.clients.typescript.artifact import program
 from tests.faults.actors.workload import BASE_SCHEMA, OPTIONAL_FIELDS, VALUES, Sent, Truth, World
 from tests.support.tools import executable
 
-NODE, PYTHON = "node", "python"
+NODE, PYTHON, ASYNCIO = "node", "python", "asyncio"
 _HERE = Path(__file__).parent
 # Some programs retry for a shorter time than faults last, so that clients give up on records.
 _RETRY_SECONDS = (3.0, *[600.0] * 4)
-# The last Python program sends what is left in the spool within this time, also on a busy machine.
+# The last Python programs send what is left in the spool within this time, also on a busy machine.
 _LAST_SECONDS = 150.0
 _UNKNOWN = "OutcomeUnknownError"
 _EXPECTED: dict[str, set[str | None]] = {
@@ -39,10 +39,8 @@ _EXPECTED: dict[str, set[str | None]] = {
 def commands() -> dict[str, list[str | Path]]:
     """Install both clients. Return the command of each program, without its settings."""
     script = shutil.copy(_HERE / "sender.mjs", program())
-    return {
-        NODE: [executable("node"), script],
-        PYTHON: [environment() / "bin" / "python", _HERE / "python_sender.py"],
-    }
+    python = [environment() / "bin" / "python", _HERE / "python_sender.py"]
+    return {NODE: [executable("node"), script], PYTHON: [*python, "threads"], ASYNCIO: [*python, "asyncio"]}
 
 
 class Sender(threading.Thread):
@@ -52,7 +50,8 @@ class Sender(threading.Thread):
         self, kind: str, dataset: int, *, command: list[str | Path], url: str, spool: Path, world: World, truth: Truth
     ) -> None:
         super().__init__(name=f"{kind}-{dataset}", daemon=True)
-        self.kind, self.dataset, self.command, self.url, self.spool = kind, dataset, command, url, spool
+        self.kind, self.dataset, self.command, self.url, self.spool = kind, dataset, command, url, spool / kind
+        self.spool.mkdir(exist_ok=True)
         self.world, self.truth, self.project = world, truth, world.projects[dataset]
         self.random = random.Random(self.name)
         self.lock = threading.Lock()
@@ -92,7 +91,7 @@ class Sender(threading.Thread):
     def run(self) -> None:
         while not self.over.is_set():
             self._run_once()
-        if self.kind == PYTHON:
+        if self.kind != NODE and any(self.spool.glob(f"{self.dataset}-*.spool")):
             self._run_once(onlySpool=True, closeSeconds=_LAST_SECONDS)
         self._tell()
 
@@ -194,7 +193,7 @@ class Sender(threading.Thread):
     # -- the fate of all records
 
     def _tell(self) -> None:
-        accepted, refused, unknown = self._of_spool() if self.kind == PYTHON else self._of_program()
+        accepted, refused, unknown = self._of_program() if self.kind == NODE else self._of_spool()
         for one, other in ((accepted, refused), (accepted, unknown), (refused, unknown)):
             if both := one & other:
                 self.truth.found_wrong(f"{self.name}: {len(both)} records have two fates, such as {min(both)}")
