@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-# Tests often wait, so the suite runs in two processes more than there are cores, at most four. Each process has servers of
-# its own. The tests of a file run in one process, because they share what they start.
+# Tests often wait, so the suite runs in more processes than there are cores: two more, but at most four in all. Each
+# process has servers of its own. The tests of a file run in one process, because they share the servers that they start.
 PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 2))')
 TOGETHER = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 SLOW_FIRST := tests/faults tests/e2e tests/browser tests/soak
@@ -22,21 +22,21 @@ run: $(VENV)/installed ## start the whole service: web, workers, Redis; Ctrl-C s
 test: prepare ## run the whole suite, which starts the servers it needs
 	$(BIN)/python -m pytest $(TOGETHER) -m "not long" $(SLOW_FIRST) tests
 
-long: prepare broker ## run the tests that measure speed, memory and crowds of connections, on an idle machine
+long: prepare broker ## run the tests that measure speed, memory and many connections; the machine must be idle
 	$(BIN)/python -m pytest -m long tests
 
 prepare: $(VENV)/installed-tests programs ## install what the suite needs
 
-# The headless shell needs half of the processor time of the whole browser. Some distributions have only the browser.
-broker: ## install Debian's RabbitMQ, which only a test of `make long` needs, if this user may
+broker: ## install Debian's RabbitMQ, if this user is root; only one test of `make long` needs it
 	$(call install-programs,rabbitmq-server:rabbitmq-server)
 
-chromium: ## install Debian's Chromium for the admin's tests, if it is missing and this user may
+# The headless shell needs half as much processor time as the whole browser. Some distributions have only the browser.
+chromium: ## install Debian's Chromium for the admin's tests, if it is missing and this user is root
 	@command -v chromium-headless-shell >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 		apt-get update -qq && for each in chromium-headless-shell chromium; do DEBIAN_FRONTEND=noninteractive \
 		apt-get install -qq -y --no-install-recommends $$each fonts-dejavu-core >/dev/null && break; done; } || true
 
-# Install the missing ones of these Debian packages, each given as package:command, if this user may.
+# Install Debian packages, if this user is root. Each argument is package:command. Skip a package if its command exists.
 define install-programs
 	@PATH="$$PATH:/usr/sbin"; missing=; \
 	for each in $(1); do command -v $${each#*:} >/dev/null || missing="$$missing $${each%:*}"; done; \
@@ -45,8 +45,8 @@ define install-programs
 		>/dev/null; } || true
 endef
 
-# Unpack Debian packages, with all that they need, into a folder of the virtual environment. syslog-ng is not installed,
-# because Debian would remove the log daemon that the system has.
+# Unpack Debian packages, and the packages that these need, into a folder of the virtual environment. syslog-ng is only
+# unpacked: if Debian installed it, Debian would remove the system's own log daemon.
 define unpack-programs
 	@test -e $(VENV)/$(1) || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 		mkdir -p $(VENV)/$(1).new/partial && { fetch() { apt-get install -qq -y --no-install-recommends --download-only \
@@ -55,14 +55,14 @@ define unpack-programs
 		rm -r $(VENV)/$(1).new/*.deb $(VENV)/$(1).new/partial && mv $(VENV)/$(1).new $(VENV)/$(1); } || true
 endef
 
-# Install the locked Node packages of these folders, if there is npm and they have changed.
+# Install the Node packages of each folder, if the lock file of the folder has changed. Without npm, do nothing.
 define install-node-packages
 	@for each in $(1); do \
 		test $$each/node_modules/.package-lock.json -nt $$each/package-lock.json || ! command -v npm >/dev/null \
 		|| npm ci --silent --no-audit --no-fund --prefix $$each || true; done
 endef
 
-programs: chromium ## install the programs that tests of clients, log shippers, proxies, crowds and PgBouncer need, if this user may
+programs: chromium ## install the programs that some tests need (proxies, Node, PgBouncer and others), if this user is root
 	$(call install-programs,nginx-light:nginx caddy:caddy haproxy:haproxy wrk:wrk nodejs:node npm:npm pgbouncer:pgbouncer \
 		miller:mlr)
 	$(call unpack-programs,syslog-ng,syslog-ng-core syslog-ng-mod-http)
@@ -73,7 +73,7 @@ bench: $(VENV)/installed-tests ## compare the service with three references, on 
 	$(call install-node-packages,tests/benchmarks/node)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-# pip-audit is missing here, because it needs a network service that lists known vulnerabilities.
+# pip-audit is not run here, because it needs a network service that lists known vulnerabilities.
 check: $(VENV)/installed-tests ## check style, spelling, types, security, import layers, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -84,7 +84,7 @@ check: $(VENV)/installed-tests ## check style, spelling, types, security, import
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
-lock: $(VENV)/installed-tests ## lock the packages that the two requirements.in name; newer indirect ones: make lock ARGS=--upgrade
+lock: $(VENV)/installed-tests ## lock the packages of the two requirements.in; make lock ARGS=--upgrade takes newer indirect packages
 	$(BIN)/uv pip compile --quiet $(ARGS) --output-file requirements.txt requirements.in
 	$(BIN)/uv pip compile --quiet $(ARGS) --output-file tests/requirements.txt tests/requirements.in
 
@@ -104,6 +104,6 @@ $(VENV)/installed: requirements.txt
 	@touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
-	@# Python compiles what it imports. To compile whole packages would take about half a minute more.
+	@# Python compiles each module when it first imports it. To compile whole packages here would take half a minute more.
 	$(INSTALL) --no-compile -r tests/requirements.txt
 	@touch $@

@@ -16,7 +16,7 @@ class ConfigConfig(AppConfig):
 
     def ready(self) -> None:
         connection_created.connect(_write_dates_in_iso)
-        from config import checks  # noqa: F401, PLC0415  # this import registers the checks. It needs loaded models
+        from config import checks  # noqa: F401, PLC0415  # this import registers the checks, and needs loaded models
 
 
 class AdminConfig(SimpleAdminConfig):
@@ -27,7 +27,7 @@ class AdminConfig(SimpleAdminConfig):
 
 
 def _write_dates_in_iso(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Make PostgreSQL write dates in the format that psycopg reads, whatever the DateStyle of the server or role is."""
+    """Make PostgreSQL write dates in the format that psycopg reads, even if server or role has another DateStyle."""
     if connection.vendor == "postgresql" and not _date_style(connection).startswith(b"ISO"):
         with connection.cursor() as cursor:
             cursor.execute("SET DateStyle TO ISO")

@@ -1,8 +1,9 @@
 """The Celery application: the tasks that beat triggers, and their queues.
 
-UPKEEP_QUEUE has the tasks that can wait, DRAIN_QUEUE the others, so a long compaction does not delay drains. The
-queues and the keys in a Redis broker have our own names. So if another Celery application uses the same broker, neither
-of the two takes tasks, control messages or unacknowledged messages of the other.
+UPKEEP_QUEUE has the tasks that can wait, and DRAIN_QUEUE has all others. So a long compaction does not delay drains.
+
+The queues and the keys in a Redis broker have our own names. So another Celery application can use the same broker:
+neither application takes tasks, control messages or unacknowledged messages of the other.
 """
 
 import os
@@ -28,8 +29,8 @@ from config.processes.watchdog import Progress
 from datasets import installation
 from datasets.installation import UnusableData
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # also if another project has exported its own
-# Celery would run Django's checks, not report what they find, and keep all pages of the admin in memory for them.
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # even if the shell has the settings of another project
+# Do not let Celery run Django's checks: it would not report problems, and would keep all pages of the admin in memory.
 os.environ["CELERY_SKIP_CHECKS"] = "true"
 
 DRAIN_QUEUE = "ingest.drain"
@@ -43,7 +44,7 @@ app = Celery("dataset-ingest")
 
 
 def _broker() -> dict[str, Any]:
-    """Return Celery's settings of its broker. For one behind Sentinel, its primary is found through the sentinels."""
+    """Return Celery's settings of its broker. If it is behind Sentinel, Celery asks the sentinels for the primary."""
     url = settings.CELERY_BROKER_URL
     options: dict[str, Any] = {
         **_BROKER_TIMEOUTS,
@@ -62,13 +63,13 @@ def _broker() -> dict[str, Any]:
 
 
 def _steady_now() -> datetime:
-    """Return a time that corrections of the clock do not move. Only differences between two have a meaning."""
+    """Return a time that corrections of the clock do not move. Only the difference of two such times has a meaning."""
     return datetime.fromtimestamp(time.monotonic(), UTC)
 
 
 def _every(task: str, seconds: float) -> dict[str, Any]:
-    # Triggers do not expire, because Celery would compare the clocks of two machines. A late trigger does no harm, and
-    # BoundedScheduler limits how many wait.
+    # Triggers do not expire, because for that, Celery would compare the clocks of two machines. A late trigger does no
+    # harm, and BoundedScheduler limits how many triggers wait.
     return {"task": task, "schedule": schedule(seconds, nowfun=_steady_now)}
 
 
@@ -94,8 +95,8 @@ app.conf.update(
         "flush usage": _every("quotas.flush_usage", settings.USAGE_FLUSH_SECONDS),
         "note key use": _every("ingest.note_key_use", 30.0),
         "tidy": _every("ingest.tidy", settings.COMPACT_SECONDS),
-        # Beat forgets its schedule when it ends, and may never run for six hours. So it sends this every five minutes,
-        # and the task decides whether a sweep is due.
+        # A sweep is due every six hours. Beat forgets its schedule when it ends, and may restart more often than that.
+        # So beat triggers the task every five minutes, and the task decides whether a sweep is due.
         "sweep": _every("ingest.sweep", 300.0),
     },
     beat_max_loop_interval=min(settings.DISPATCH_SECONDS, 1.0),
@@ -128,16 +129,16 @@ def _refuse_unusable_data(**_: Any) -> None:
 
 @celeryd_after_setup.connect
 def _import_for_drains(**_: Any) -> None:
-    """Import before the pool's processes start, so that they share this memory."""
+    """Import what drains use before the pool's processes start, so that the processes share its memory."""
     if DRAIN_QUEUE in app.amqp.queues.consume_from:
         lazy.import_for_drains()
 
 
 @worker_process_init.connect
 def _allow_deep_records(**_: Any) -> None:
-    """Let a worker parse each record that a web process could parse.
+    """Raise Python's recursion limit, so that a worker can parse each record that a web process could parse.
 
-    The worker parses from a deeper stack, and Python's limit includes that stack.
+    The limit counts the whole stack, and a worker's stack is deeper when it parses a record.
     """
     sys.setrecursionlimit(10_000)
 

@@ -1,4 +1,4 @@
-"""System checks. Each command of `manage.py` names wrong settings, `check --deploy` also what production needs."""
+"""System checks. Each command of `manage.py` reports wrong settings; `check --deploy` also reports production risks."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -126,10 +126,10 @@ def check_machines(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_redis(**_: Any) -> list[CheckMessage]:
-    """Return warnings: Redis does not answer, may lose accepted records, or has no suitable `maxmemory`.
+    """Warn if Redis does not answer, may lose accepted records, or has no suitable `maxmemory`.
 
-    Most come from INFO, which managed servers answer even if they refuse CONFIG. In a cluster, each message has the
-    address of its primary.
+    Most checks read INFO, because managed servers answer INFO even if they refuse CONFIG. In a cluster, each message
+    names the primary that has the problem.
     """
     found: list[CheckMessage] = []
     try:
@@ -196,19 +196,19 @@ def _memory_problems(limit: int) -> Iterator[CheckMessage]:
 
 
 def _has_replicas() -> bool:
-    """Return whether REDIS_URL names servers that replace each other, which are on several machines."""
+    """Return whether REDIS_URL names a cluster or a Redis behind Sentinel. Their servers are on several machines."""
     return is_cluster() or sentinel.is_sentinel(settings.REDIS_URL)
 
 
 def _replica_problems(server: Any) -> Iterator[CheckMessage]:
-    """Warn if a failover may lose accepted records, or if more requests are refused than need be."""
+    """Warn if a failover may lose accepted records, or if Redis refuses requests that it could accept."""
     wanted = settings.REDIS_WAIT_REPLICAS
     least = _configured(server, "min-replicas-to-write")
     if wanted and least is not None and int(least) < wanted:
         yield Warning(
             f"REDIS_WAIT_REPLICAS is {wanted}, but Redis takes writes with {least} replicas (`min-replicas-to-write`): "
-            "while replicas are missing, requests are queued and then answered with 503, as their outcome is unknown.",
-            hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses them before it queues them.",
+            "while replicas are missing, requests are queued, but answered with 503 (their outcome is unknown).",
+            hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses such requests before it queues them.",
             id="config.W014",
         )
     if is_cluster() and _configured(server, "cluster-require-full-coverage") == "yes":

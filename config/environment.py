@@ -1,6 +1,6 @@
 """Every environment variable that the service reads: its type, its bounds and its default.
 
-`config.settings` derives Django's settings from them. A test compares the table in docs/settings.md with this file.
+`config.settings` makes Django's settings from the values. A test compares the table in docs/settings.md with this file.
 AWS_* variables are missing here: delta-rs itself reads the credentials of an object store.
 """
 
@@ -26,7 +26,7 @@ LongSeconds = Annotated[float, Meta(ge=1)]
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """The values of all variables. An empty text means that the default is computed in `config.settings`."""
+    """The values of all variables. If a value is empty, `config.settings` computes the default."""
 
     # -- where things are
 
@@ -43,7 +43,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     SECRET_KEY: str = ""
     SECRET_KEY_FALLBACKS: list[str] = []
-    # API keys have a secret of their own, so that it can be rotated without ending sessions.
+    # API keys have a secret of their own, so that an operator can change it without ending sessions.
     API_KEY_SECRET: str = ""
     API_KEY_SECRET_FALLBACKS: list[str] = []
 
@@ -52,7 +52,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     DEBUG: bool = False
     ALLOWED_HOSTS: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
     CSRF_TRUSTED_ORIGINS: list[str] = []
-    # Proxies in front that add an address to X-Forwarded-For. Without a proxy, clients can forge that header.
+    # The number of proxies in front that add an address to X-Forwarded-For. Without a proxy, clients can forge that
+    # header.
     PROXY_COUNT: NotNegative = 0
     LOGIN_FAILURE_LIMIT: Positive = 5
     LOGIN_LOCKOUT_MINUTES: Positive = 15
@@ -72,7 +73,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     ADMIN_THREADS: Positive = 8
     # Memory of each web process for large bodies, and for bodies that arrive in pieces (see ingest.validation.room).
     BODY_MEMORY_BYTES: Positive = 256 * 1024 * 1024
-    # A client that sends nothing of its body for this long gets 408: before the first byte, or between two parts.
+    # A client gets 408 if it sends nothing of its body for this long, before the first byte or between two parts.
     BODY_SILENCE_SECONDS: Seconds = 60.0
     # On Linux, a client that reads nothing of its answer for this long loses its connection. Until then, it may hold
     # memory or one of the permits for exports.
@@ -82,24 +83,27 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # Requests get 503 if a dataset, or all datasets together, would queue more than this number of bytes.
     BACKLOG_LIMIT_BYTES_PER_DATASET: Positive = 2 * 1024**3
     BACKLOG_LIMIT_BYTES: Positive = 4 * 1024**3
-    # The share that a project may take of what other projects leave free of BACKLOG_LIMIT_BYTES. 1 is no limit.
+    # The other projects leave a part of BACKLOG_LIMIT_BYTES free. A project may use this share of that part. 1 is no
+    # limit.
     BACKLOG_SHARE_PER_PROJECT: Annotated[float, Meta(ge=0.01)] = 0.5
     # Datasets of a project that accept records. Each has a table and commits of its own, which take workers' time.
     DATASETS_PER_PROJECT: Positive = 1000
     IDEMPOTENCY_TTL_SECONDS: Positive = 24 * 3600
-    # Idempotency-Keys that are remembered for a project: each takes 165 bytes of Redis's memory.
+    # The number of Idempotency-Keys that Redis keeps for a project. Each takes 165 bytes of Redis's memory.
     IDEMPOTENCY_KEYS_PER_PROJECT: Positive = 1_000_000
     # How many refused requests each project keeps for the admin, with the start of their bodies. 0 keeps none.
     REFUSAL_LOG_ENTRIES: NotNegative = 100
 
     # -- Redis and the contract cache
 
-    # The time limits of one reply of Redis, and of one admission with its reconnections.
+    # The time limit of one reply of Redis.
     REDIS_TIMEOUT_SECONDS: Timeout = 1.0
-    # Replicas of Redis that must have a record before its request is answered with 202.
+    # The number of replicas of Redis that must have a record before the service answers its request with 202.
     REDIS_WAIT_REPLICAS: NotNegative = 0
+    # The time limit of one admission, with all its reconnections.
     ADMISSION_TIMEOUT_SECONDS: Timeout = 3.0
-    # A project's revision makes a change take effect immediately. This limit covers a revision that was lost.
+    # Before a cached contract is this old, the web process compares it with the database. Usually, the project's
+    # revision makes a change take effect immediately. This limit helps if Redis has lost the revision.
     CATALOG_TTL_SECONDS: LongSeconds = 30.0
     CATALOG_MAX_ENTRIES: Positive = 200_000
 
@@ -114,22 +118,23 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # The limits of one query: its time, and the memory that its process takes for it.
     QUERY_TIMEOUT_SECONDS: Seconds = 10.0
     QUERY_MEMORY_BYTES: Annotated[int, Meta(ge=64 * 1024**2)] = 256 * 1024**2
-    # How many queries of a project a machine takes at the same time. Further ones get 429.
+    # How many queries of a project a machine runs at the same time. Further queries get 429.
     QUERY_CONCURRENCY: Positive = 4
 
     # -- workers
 
     DISPATCH_SECONDS: Seconds = 0.5
-    # The time in which records get into the table. While many datasets are due, each uses it to wait for more records.
+    # Records get into the table within this time. While many datasets are due, each waits for more records, but not
+    # longer than this.
     FRESHNESS_SECONDS: NotNegativeSeconds = 2.0
-    # A commit stops taking entries when they reach this number of records together, or when their decompressed bodies
-    # reach this number of bytes. The last entry may exceed it.
+    # A commit takes entries until they have this number of records together, or until their decompressed bodies have
+    # this number of bytes. The last entry may exceed the limit.
     DRAIN_MAX_RECORDS: Positive = 500_000
     DRAIN_MAX_BYTES: Positive = 64 * 1024**2
-    # Time after which another drain follows one that died. It must be longer than any commit takes.
+    # If a drain dies, another drain may start after this time. It must be longer than any commit takes.
     DRAIN_LEASE_SECONDS: Seconds = 30.0
     COMPACT_SECONDS: LongSeconds = 300.0
-    # How long files that a compaction replaced stay for readers of an older table version.
+    # For this time, files that a compaction has replaced stay for readers of an older table version.
     VACUUM_RETENTION_HOURS: NotNegative = 24
     # Number of days for which stored records are kept, counted from acceptance. 0 keeps all.
     RETENTION_DAYS: NotNegative = 0
@@ -170,7 +175,7 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
     """Return the values of all variables. An empty variable counts as one that is not set.
 
     Raises:
-        ImproperlyConfigured: It has one line for each variable that is wrong.
+        ImproperlyConfigured: Variables are wrong. The message has one line for each of them.
     """
     values: dict[str, object] = {}
     problems: list[str] = []

@@ -58,12 +58,12 @@ if not TYPE_CHECKING:
 
 
 def import_for_drains() -> None:
-    """Import now what a drain uses, so that the first one does not wait for it."""
+    """Import now what a drain uses, so that the first drain does not wait for the imports."""
     for name in ("deltalake", "numpy", "pyarrow", "pyarrow.compute"):
         import_module(name)
 
 
 def import_for_queries() -> None:
-    """Import now what a query uses, so that the first one does not wait for it."""
+    """Import now what a query uses, so that the first query does not wait for the imports."""
     for name in ("deltalake", "duckdb", "pyarrow", "pyarrow.compute"):
         import_module(name)

@@ -1,4 +1,4 @@
-"""Django's settings. `config.environment` has the environment variables that they are derived from.
+"""Django's settings. Most of them come from environment variables, which `config.environment` declares and reads.
 
 Without any variable, everything is in DATA_DIR (`var/`): SQLite, an embedded Redis, tables, secret.
 Production sets DATABASE_URL, REDIS_URL, STORAGE_URL and SECRET_KEY.
@@ -90,8 +90,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
-# Requests to these paths go through the middleware. All others are the ingest API's, which has no cookies, forms or
-# pages (see config.web.asgi).
+# Requests to these paths go through the middleware. All other requests are for the ingest API, which has no cookies,
+# forms or pages (see config.web.asgi).
 SITE_PATHS = ("/admin/", "/static/", "/api/", "/docs")
 
 ROOT_URLCONF = "config.urls"
@@ -133,7 +133,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# It also reads hashes that Django's default hasher made.
+# This hasher also reads hashes that Django's default hasher made.
 PASSWORD_HASHERS = ["config.web.hashers.BoundedPasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -159,7 +159,7 @@ REDIS_TIMEOUT_SECONDS = env.REDIS_TIMEOUT_SECONDS
 REDIS_WAIT_REPLICAS = env.REDIS_WAIT_REPLICAS
 ADMISSION_TIMEOUT_SECONDS = env.ADMISSION_TIMEOUT_SECONDS
 
-# django-redis's own factories have no URL for these.
+# django-redis's own factories do not know the URLs of a cluster or of a Redis behind Sentinel.
 _FACTORY = {}
 if is_sentinel(REDIS_URL):
     _FACTORY = {"CONNECTION_FACTORY": "config.common.sentinel.pool.SentinelConnectionFactory"}
@@ -168,7 +168,7 @@ elif REDIS_IS_CLUSTER:
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": [REDIS_URL],  # in a list, because django-redis would split a text at its commas
+        "LOCATION": [REDIS_URL],  # in a list, because django-redis would split a string at its commas
         "OPTIONS": {
             **_FACTORY,
             # The default is pickle, which would let anyone who can write to Redis run code in every process.
@@ -219,10 +219,11 @@ AXES_ENABLE_ADMIN = False  # config.site.people has our own page
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 
-# In place of these, config.checks.check_site names our variables: an operator does not set Django's settings.
+# These checks name Django's settings, which an operator does not set. config.checks.check_site names our variables
+# instead.
 SILENCED_SYSTEM_CHECKS = [f"security.W{number:03}" for number in (4, 5, 8, 9, 12, 16, 18, 21, 25)]
 
-# The APIs do not redirect to HTTPS: the client has already sent its token in clear text, and should fail.
+# The APIs do not redirect from HTTP to HTTPS: the client has already sent its token in clear text, so it must fail.
 SECURE_SSL_REDIRECT = env.HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^api/"]
 SESSION_COOKIE_SECURE = env.HTTPS

@@ -1,4 +1,4 @@
-"""The paths of the admin; the APIs' are in `ingest.api.management` and `ingest.api.urls`."""
+"""The paths of the admin. The paths of the APIs are in `ingest.api.management` and `ingest.api.urls`."""
 
 from django.contrib import admin
 from django.urls import include, path, re_path
@@ -10,7 +10,7 @@ handler403 = "config.web.pages.permission_denied"
 handler404 = "config.web.pages.not_found"
 handler500 = "config.web.pages.server_error"
 
-# Here, and not when Django starts: commands and workers serve no page, and start a quarter faster without the admin.
+# Load the admin here, and not when Django starts: commands and workers serve no pages, and start faster without it.
 admin.autodiscover()
 
 urlpatterns = [

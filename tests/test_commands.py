@@ -58,14 +58,14 @@ def test_up_reads_its_options_from_the_environment(db: None, tmp_path: Path) -> 
         "--no-demo do not make the demo project",
     ):
         assert option in shown
-    assert "Ctrl-C or SIGTERM stops them all" in shown
+    assert "Ctrl-C or SIGTERM stops all processes" in shown
 
 
 @pytest.mark.parametrize(
     "command", [("records", "1"), ("ledger",), ("replay", "1"), ("quota", "alice"), ("create_key", "shop")]
 )
 def test_without_a_database_a_command_says_what_to_do(transactional_db: None, command: tuple[str, ...]) -> None:
-    with database_away(), pytest.raises(CommandError, match=r"^The database: .*DATA_DIR and all settings here"):
+    with database_away(), pytest.raises(CommandError, match=r"^The database: .*DATA_DIR and the same settings"):
         call_command(*command)
 
 
@@ -73,15 +73,15 @@ def test_without_tables_a_command_says_what_to_do(db: None, tmp_path: Path) -> N
     done = run("records", 1, DATABASE_URL="", DATA_DIR=str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "CommandError: The database: no such table: datasets_dataset. Is the service running, and are DATA_DIR and all "
-        "settings here the same as its own? A new database needs `manage.py migrate`.\n"
+        "CommandError: The database: no such table: datasets_dataset. Is the service running, and does it have the "
+        "same DATA_DIR and the same settings as this command? A new database needs `manage.py migrate`.\n"
     )
 
 
 def test_without_redis_a_command_says_what_to_do(dataset: Dataset) -> None:
     with redis_away():
         for command in (("ledger",), ("quota", "owner")):
-            with pytest.raises(CommandError, match=r"^Redis: .*DATA_DIR and all settings here"):
+            with pytest.raises(CommandError, match=r"^Redis: .*DATA_DIR and the same settings"):
                 call_command(*command)
 
 

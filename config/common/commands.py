@@ -20,7 +20,7 @@ from config.common.redis import RedisUnavailable
 from config.common.text import visible, visible_lines
 from config.lazy import deltalake
 
-_BESIDE = "Is the service running, and are DATA_DIR and all settings here the same as its own?"
+_BESIDE = "Is the service running, and does it have the same DATA_DIR and the same settings as this command?"
 # The exit code that a shell reports for a program ended by SIGPIPE, such as `cat` in `cat large | head`.
 _ENDED_BY_SIGPIPE = 141
 
@@ -49,8 +49,8 @@ def moment(text: str) -> datetime:
 class ServiceCommand(BaseCommand):
     """A command of this service. It prints an expected error without a traceback, and exits with 1.
 
-    Of Django's system checks it runs ours of the settings. The others import every view, which takes longer than most
-    commands; `up` and `check` run them.
+    Before it runs, only our checks of the settings run. Django's other system checks import every view, and this takes
+    longer than most commands. `up` and `check` run all checks.
     """
 
     requires_system_checks: Any = (SETTINGS_CHECKS,)
@@ -79,7 +79,7 @@ class ServiceCommand(BaseCommand):
         except (RedisError, RedisUnavailable) as error:
             raise CommandError(f"Redis: {error}. {_BESIDE}") from error
         except BrokenPipeError:
-            # The reader has closed the pipe. At exit, Python writes what is still buffered: discard it.
+            # The reader has closed the pipe. At exit, Python would write what is still buffered. Discard it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(_ENDED_BY_SIGPIPE)
         except deltalake.exceptions.DeltaError as error:

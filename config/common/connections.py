@@ -1,4 +1,4 @@
-"""The sockets of this process's clients. ASGI tells only the address of a client, and not its connection."""
+"""Find the sockets of this process's clients. ASGI gives only the address of a client, not its socket."""
 
 import contextlib
 import ctypes
@@ -18,15 +18,15 @@ TRY_AGAIN_SECONDS = 0.05
 
 
 def max_connections(files: int) -> int:
-    """Return how many connections a process may have that may open `files` files.
+    """Return how many connections a process may have if it may open `files` files.
 
-    The rest is for databases, Redis, logs, and refused clients whose bodies are still read.
+    The other files are for databases, Redis, logs, and refused clients whose bodies we still read.
     """
     return files * 3 // 4
 
 
 def sockets() -> Iterator[tuple[int, socket.socket]]:
-    """Yield this process's TCP sockets by their number, each open until the next one."""
+    """Yield the file number and a duplicate of each TCP socket of this process. Close the duplicate before the next."""
     for number in map(int, os.listdir("/dev/fd")):
         with contextlib.suppress(OSError):
             # Duplicate only sockets: `socket.socket` refuses other files, and their duplicates would stay open.
@@ -46,7 +46,7 @@ class _Seen:
 def connection_of(peer: Peer) -> socket.socket | None:
     """Return a duplicate of the socket of a client's connection.
 
-    Return None if the connection is gone, or if it was not found and it is too early to look again.
+    Return None if the connection is gone, or if we have not found it and may not search again yet.
     """
     found = duplicate(_Seen.numbers.get(peer), peer)
     began = time.monotonic()
@@ -59,7 +59,10 @@ def connection_of(peer: Peer) -> socket.socket | None:
 
 
 def reset(peer: Peer) -> None:
-    """Reset a client's connection, so that it does not believe that a partial answer is complete. For threads."""
+    """Reset a client's connection, so that the client does not take a partial answer for a complete one.
+
+    Call it in a thread, because it sleeps.
+    """
     for _ in range(_TRIES):
         connection = connection_of(peer)
         if connection is not None:
@@ -80,7 +83,7 @@ def _look() -> dict[Peer, int]:
 
 
 def duplicate(number: int | None, peer: Peer) -> socket.socket | None:
-    """Return a duplicate of the socket of this number, or None if it does not lead to this client any more."""
+    """Return a duplicate of the socket with this number, or None if it is no longer this client's socket."""
     if number is None:
         return None
     try:

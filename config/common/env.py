@@ -41,7 +41,7 @@ def machine_memory() -> int:
 def data_directory(text: str) -> Path:
     """Return the absolute path of the data directory. Raises ImproperlyConfigured."""
     path = Path(text).expanduser().resolve()
-    if not str(path).isprintable():  # also if Python could not decode it
+    if not str(path).isprintable():  # nor is a path that Python could not decode
         raise ImproperlyConfigured(
             f"DATA_DIR={ascii(str(path))[1:-1]} has characters that cannot be read here. Set LC_ALL=C.UTF-8, or "
             "choose another DATA_DIR."
@@ -50,7 +50,10 @@ def data_directory(text: str) -> Path:
 
 
 def database(url: str) -> dict[str, Any]:
-    """Return Django's configuration for the URL of a database. Raises ImproperlyConfigured, without the URL."""
+    """Return Django's configuration for the URL of a database.
+
+    Raises ImproperlyConfigured. The message does not contain the URL.
+    """
     try:
         if urlsplit(url).scheme not in ("postgres", "postgresql", "sqlite"):
             raise ValueError
@@ -65,7 +68,7 @@ def database(url: str) -> dict[str, Any]:
 
 
 def storage_location(text: str) -> str:
-    """Return the absolute path of a storage that is a directory, else its URL as it is. Raises ImproperlyConfigured."""
+    """Return the absolute path if the storage is a directory, else the unchanged URL. Raises ImproperlyConfigured."""
     if text.startswith("file://"):
         text = unquote(text.removeprefix("file://"))
         if not text.startswith("/"):
@@ -82,7 +85,7 @@ def storage_location(text: str) -> str:
 
 
 def storage_is_directory(url: str) -> bool:
-    """Return whether this STORAGE_URL is a directory, and not an object store. `url` is as the settings have it."""
+    """Return whether this STORAGE_URL is a directory, and not an object store. `url` is the value in the settings."""
     return "://" not in url
 
 
@@ -90,7 +93,7 @@ def storage_is_directory(url: str) -> bool:
 
 
 def broker(redis_url: str) -> str:
-    """Return Celery's address for a Redis: Celery writes a unix socket in another way.
+    """Return the URL of a Redis in Celery's syntax, which differs for a unix socket.
 
     Raises ImproperlyConfigured for a cluster, which cannot be Celery's broker.
     """
@@ -108,7 +111,7 @@ def broker(redis_url: str) -> str:
 
 
 def broker_tls(broker_url: str) -> dict[str, Any] | None:
-    """Return options that make Celery verify a broker's certificate, as redis-py does. None without TLS."""
+    """Return options that make Celery verify the broker's certificate, as redis-py does. Return None without TLS."""
     url = urlsplit(broker_url)
     if url.scheme != "rediss":
         return None
@@ -120,9 +123,9 @@ def broker_tls(broker_url: str) -> dict[str, Any] | None:
 
 
 def embedded_secret(directory: Path) -> str:
-    """Return the secret of an embedded installation. The first process makes it, and keeps it in the directory.
+    """Return the secret of an embedded installation. The first process makes it and saves it in the directory.
 
-    If several processes start at the same time, one links its complete file, and the others read that secret.
+    If several processes start at the same time, one of them links its complete file, and the others read that file.
     """
     path = directory / "secret_key"
     directory.mkdir(parents=True, exist_ok=True)
@@ -140,7 +143,7 @@ def embedded_secret(directory: Path) -> str:
 
 
 def embedded_cluster(directory: Path) -> str | None:
-    """Return the URL of the cluster that `up --cluster` has made in the directory, if it has one."""
+    """Return the URL of the cluster that `up --cluster` has made in the directory, or None if there is no cluster."""
     path = directory / "cluster" / "url"
     return path.read_text().strip() if path.exists() else None
 

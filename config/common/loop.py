@@ -1,4 +1,4 @@
-"""The event loop of this process, for threads that need something done in it."""
+"""The event loop of this process. Threads can run coroutines in it."""
 
 import asyncio
 import threading
@@ -36,8 +36,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 def shared(coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
     """Start work that several callers wait for, each with `asyncio.shield`.
 
-    If the work fails after its last caller has left, asyncio would log the failure with a traceback. Here it does not,
-    because a caller that leaves reports its own failure.
+    If the work fails after its last caller has left, asyncio would log the failure with a traceback. This function
+    prevents that log entry: each caller that leaves reports its own failure.
     """
     task = asyncio.get_running_loop().create_task(coroutine)
     task.add_done_callback(_read_failure)

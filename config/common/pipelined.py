@@ -1,8 +1,8 @@
 """Redis on the request path: one connection per process for small commands, and a few more for large ones.
 
 Commands that become ready in the same turn of the event loop are sent with one write. Redis answers in order, so the
-first future that waits gets the first reply. No command waits for the reply to another one. In a cluster, this is true
-for each node.
+first future that waits gets the first reply. No command waits for the reply to another one. In a cluster, a process has
+such connections to each node.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from config.common.redis import Argument, Script
 
 
 def _elements(*arguments: Argument) -> memoryview:
-    """Return arguments as they are in a packed command, without the number of elements in front of them."""
+    """Return arguments in the form that they have in a packed command, without the number of elements at its start."""
     packed: bytes = pack(arguments)
     return memoryview(packed)[packed.index(b"\n") + 1 :]
 
@@ -48,11 +48,11 @@ def _beginning(command: str, script: str, count: int) -> bytes:
 async def execute(*command: Argument, timeout: float, key: Argument | None = None) -> Any:
     """Send one command that is safe to repeat, and return its reply. It goes to the node that has `key`.
 
-    Without `key`, that is the command's second element.
+    By default, `key` is the command's second element.
 
     If the connection is lost, send the command again over a new one, for up to `timeout` seconds from the beginning of
-    the outage. So a client does not notice a restart of Redis, and in a long outage requests fail immediately. The same
-    is true while a node has no primary, or while a slot moves.
+    the outage. So a client does not notice a restart of Redis, and in a long outage requests fail immediately. In a
+    cluster, do the same while a slot has no primary or is being moved.
 
     Raises RedisUnavailable, or redis-py's ResponseError if Redis refuses the command.
     """
@@ -70,9 +70,9 @@ async def run(
     shared: SharedKeys = _NO_KEYS,
     replicated: bool = False,
 ) -> Any:
-    """Run a Lua script. See `execute` for how it is repeated and what it raises.
+    """Run a Lua script. It is repeated like a command of `execute`, and raises the same errors.
 
-    This is one round trip, or two if Redis does not know the script yet.
+    This takes one round trip, or two if Redis does not know the script yet.
 
     Args:
         script: The script.
@@ -80,8 +80,8 @@ async def run(
         args: Its arguments.
         timeout: See `execute`.
         shared: Its first keys, if many calls have the same ones.
-        replicated: Wait for the replicas, and return the reply together with the number of replicas that have what the
-            script has written. The script must write something: Redis counts for the writes of a connection only.
+        replicated: Wait for the replicas. Return the reply together with the number of replicas that have the script's
+            writes. The script must write something, because WAIT is only about writes of its own connection.
     """
     elements = _elements(*keys, *args)
     count = shared.count + len(keys)

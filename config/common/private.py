@@ -37,7 +37,7 @@ _CERTAINLY_OURS = ("db.sqlite3", "secret_key")
 def private_directory(directory: Path) -> None:
     """Make the data directory. If it exists, remove the rights of other users to it.
 
-    A directory that is not only for the service (/tmp, /srv) keeps its rights. Our files in it are private.
+    If the directory is not only for the service (/tmp, /srv), keep its rights. Our files in it are still private.
     """
     with usable(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -47,7 +47,10 @@ def private_directory(directory: Path) -> None:
 
 
 def make_private(directory: Path) -> None:
-    """Remove the rights of other users to our files in the data directory. Earlier releases left some readable."""
+    """Remove the rights of other users to our files in the data directory.
+
+    Earlier releases left some files readable.
+    """
     with usable(directory):
         for pattern in _OURS:
             for path in directory.glob(pattern):
@@ -59,7 +62,7 @@ def make_private(directory: Path) -> None:
 def private_temporary_directory(owner: int) -> Path:
     """Return a directory below /tmp that only this user can use, and make it if it is missing.
 
-    Its name is predictable: another user may have made it first, to read or answer what we send to a socket in it.
+    Its name is predictable, so another user could make it first, and then read what we send to a socket in it.
 
     Args:
         owner: User ID of the data directory's owner. Commands that root runs use the same directory as the service.
@@ -100,7 +103,7 @@ def _require_access(path: Path) -> None:
 
 
 def _is_dedicated(directory: Path) -> bool:
-    """Return whether the directory is for the service: it holds our database or secret, or no files but ours."""
+    """Return whether the directory is only for the service: it holds our database or secret, or only our files."""
     if directory.stat().st_mode & stat.S_ISVTX:
         return False
     names = {path.name for path in directory.iterdir()}

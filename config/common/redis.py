@@ -1,4 +1,4 @@
-"""Redis as threads use it: django-redis's client. The request path uses `config.common.pipelined`.
+"""Redis for threads, through django-redis's client. The request path uses `config.common.pipelined` instead.
 
 REDIS_URL names one primary or a cluster. In a cluster, the keys of a script or of a transaction must be on one node, so
 their names have the same part in braces.
@@ -23,7 +23,7 @@ Argument = str | bytes | int | float
 class RedisUnavailable(Exception):
     """Redis gave no answer in time.
 
-    `sent` tells whether the command may have reached it: False means that certainly nothing happened.
+    If `sent` is True, the command may have reached Redis. If it is False, the command has certainly not run.
     """
 
     def __init__(self, *, sent: bool) -> None:
@@ -32,10 +32,10 @@ class RedisUnavailable(Exception):
 
 
 def client() -> Any:
-    """django-redis's client of the default cache: pooled, one attempt a command.
+    """Return django-redis's client of the default cache. It has a pool of connections, and tries each command once.
 
-    It is a `redis.Redis`. In a cluster it is a `RedisCluster`: it sends a command to the node that has its first key.
-    Typed as Any: redis-py's annotations describe its synchronous and asynchronous clients together.
+    It is a `redis.Redis`, or in a cluster a `RedisCluster`, which sends a command to the node that has its first key.
+    The type is Any, because redis-py's annotations describe its synchronous and asynchronous clients together.
     """
     return get_redis_connection("default")
 
@@ -49,7 +49,8 @@ def primaries() -> list[Any]:
 def pipeline(key: Argument, *, transaction: bool) -> Any:
     """Return a pipeline of redis-py for commands whose keys are all on the node of `key`.
 
-    In a cluster, it follows the key to its node, and repeats for up to REDIS_TIMEOUT_SECONDS what no node has run.
+    In a cluster, the pipeline follows the key to its node. If no node has run a command, the pipeline repeats it for up
+    to REDIS_TIMEOUT_SECONDS.
     """
     if is_cluster():
         return pipelines.NodePipeline(client(), key, transaction=transaction)
@@ -57,9 +58,10 @@ def pipeline(key: Argument, *, transaction: bool) -> Any:
 
 
 def each(commands: Sequence[Sequence[Argument]]) -> list[Any]:
-    """Run independent commands of one key each, their second element. Return their replies. Raise the first error.
+    """Run independent commands, and return their replies. Raise the first error.
 
-    This is one round trip. In a cluster, it is one to each node.
+    The second element of each command is its only key. All commands together take one round trip, in a cluster one to
+    each node.
     """
     replies = _send([(command[1], command) for command in commands])
     for reply in replies:
@@ -69,7 +71,7 @@ def each(commands: Sequence[Sequence[Argument]]) -> list[Any]:
 
 
 def _send(commands: Sequence[tuple[Argument, Sequence[Argument]]]) -> list[Any]:
-    """Run commands, each with the key that decides its node. Return their replies and exceptions."""
+    """Run commands. Each comes with the key that decides its node. Return their replies and exceptions."""
     if not commands:
         return []
     if is_cluster():
@@ -82,7 +84,7 @@ def _send(commands: Sequence[tuple[Argument, Sequence[Argument]]]) -> list[Any]:
 
 
 class TooFewReplicas(OSError):
-    """Fewer replicas than REDIS_WAIT_REPLICAS have what Redis has. A failover now could lose it."""
+    """Fewer replicas than REDIS_WAIT_REPLICAS have the latest data of Redis. A failover now could lose this data."""
 
     def __init__(self) -> None:
         wanted = settings.REDIS_WAIT_REPLICAS
@@ -90,22 +92,22 @@ class TooFewReplicas(OSError):
 
 
 def wait_command() -> tuple[Argument, ...]:
-    """Return the command that waits until REDIS_WAIT_REPLICAS have what its connection has written.
+    """Return the command that waits until REDIS_WAIT_REPLICAS replicas have all writes of its connection.
 
-    It ends before REDIS_TIMEOUT_SECONDS have passed, so that a Redis that waits is not taken for one that is stuck.
+    It waits for at most half of REDIS_TIMEOUT_SECONDS, so that we do not take a waiting Redis for one that is stuck.
     """
     return "WAIT", settings.REDIS_WAIT_REPLICAS, int(settings.REDIS_TIMEOUT_SECONDS * 1000 / 2)
 
 
 def require_replicas(pipe: Any | None = None, *, tag: int) -> list[Any]:
-    """Wait until enough replicas have all that Redis has now. With REDIS_WAIT_REPLICAS=0, there is nothing to wait for.
+    """Wait until REDIS_WAIT_REPLICAS replicas have all that Redis has now. If it is 0, do not wait.
 
     Args:
-        pipe: A `pipeline` for keys with this tag, with commands to execute before that.
-        tag: In a cluster, the node that has the keys with this tag is the one that must have replicas.
+        pipe: A `pipeline` for keys with this tag. Its commands run before the wait.
+        tag: In a cluster, wait for the replicas of the node that has the keys with this tag.
 
     Returns:
-        The replies to these commands.
+        The replies to the commands of `pipe`.
 
     Raises:
         TooFewReplicas: Not enough replicas answered in time.
@@ -113,7 +115,7 @@ def require_replicas(pipe: Any | None = None, *, tag: int) -> list[Any]:
     key = tagged("replicated", tag)
     with pipe or pipeline(key, transaction=False) as step:
         if is_cluster():
-            step.is_whole = True  # the replies and the number are about the same node
+            step.is_whole = True  # the replies and the number of replicas must come from one node
         # WAIT is only about writes of its own connection, so write something.
         step.set(key, "", px=60_000)
         step.execute_command(*wait_command())
@@ -131,7 +133,7 @@ class Script:
         self.digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, *, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
-        """Run the script with one attempt, over a connection of `client`'s pool. For threads."""
+        """Run the script over a connection of `client`'s pool. Try only once. Call this in threads only."""
         try:
             return client().evalsha(self.digest, len(keys), *keys, *args)
         except NoScriptError:
@@ -147,9 +149,9 @@ class Call(NamedTuple):
 
 
 def run_all(calls: Sequence[Call]) -> list[Any]:
-    """Run scripts, each as a step of its own. Return their replies. Raise the first error.
+    """Run independent scripts, and return their replies. Raise the first error.
 
-    This is one round trip. In a cluster, it is one to each node.
+    All scripts together take one round trip, in a cluster one to each node.
     """
     replies = _send([(keys[0], ("EVALSHA", script.digest, len(keys), *keys, *args)) for script, keys, args in calls])
     for at, (call, reply) in enumerate(zip(calls, replies, strict=True)):

@@ -10,13 +10,14 @@ from django.http import HttpRequest
 
 from config.common.errors import InvalidIdempotencyKey
 
-# In a request's environ if its user is logged in, or has just logged in: the session's key, or the digest of the
-# personal access token. See config.web.share.
+# An entry of a request's environ if the user is logged in, or has just logged in. The value is the session's key, or
+# the digest of the personal access token. See config.web.share.
 LOGGED_IN = "admin.logged_in"
-# In a request's environ if it may take long: a function that returns whether the client has disconnected.
+# An entry of a request's environ if the request may take long. The value is a function that returns whether the client
+# has disconnected.
 IS_GONE = "web.is_gone"
 
-# Visible ASCII only: an ID goes into a header and a column, which must not hold line breaks or controls.
+# Accept only visible ASCII: an ID goes into a header and a column, and neither may hold control characters.
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 

@@ -18,7 +18,7 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """Return the text with the same escapes, but keep its line breaks and tabs."""
+    """Return the text with the same escapes as `visible`, but keep its line breaks and tabs."""
     return _ACTIVE_IN_LINES.sub(_escaped, text)
 
 

@@ -26,7 +26,7 @@ class Lane:
 
 
 class DatabaseLane(Lane):
-    """Threads for work that reads the database. Each keeps its connection for a while, as Django's settings say."""
+    """Threads for work that reads the database. Each thread keeps its connection for up to CONN_MAX_AGE seconds."""
 
     async def run(self, function: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
         """Call a function in one of the threads, with a connection that works."""

@@ -1,8 +1,8 @@
 """Wait for the supervisor in place of `manage.py up`: `python attendant.py SUPERVISOR LOCK ARGUMENT…`.
 
-Once everything runs, `up` replaces itself by this program, which has the same process ID and takes 4 MB. Django and all
-that `up` has imported take 100 MB, and nothing of it is needed to wait. The supervisor remains its child, and ends
-with it.
+When everything runs, `up` replaces itself with this program. The process ID stays the same. This program takes 4 MB,
+but Django and the other imports of `up` take 100 MB, and it does not need them to wait. The supervisor remains a child
+of this process, and ends with it.
 
 SUPERVISOR: the supervisor's process ID. LOCK: the file descriptor of the data directory's lock. The arguments
 are those of `up`, for people who read the list of processes.
@@ -29,14 +29,14 @@ def replace_this_process(supervisor: int, lock: int) -> None:
 
 
 def attend(supervisor: int, lock: int) -> int:
-    """Wait until the supervisor has ended, and pass a signal on to it. Return the exit code."""
+    """Pass signals on to the supervisor, and wait until it has ended. Return its exit code."""
 
     def stop(*_: Any) -> None:
         with suppress(ProcessLookupError):
             os.kill(supervisor, signal.SIGTERM)
 
     for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # which nohup has set
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup makes a process ignore SIGHUP
             signal.signal(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     _, status = os.waitpid(supervisor, 0)

@@ -1,6 +1,6 @@
 """The local cluster of `manage.py up --cluster N`: N primaries with one replica each, below the data directory.
 
-It shows on one machine how the service works with a cluster. The processes of a real one are on several machines.
+It shows on one machine how the service works with a cluster. The servers of a real cluster are on several machines.
 """
 
 import secrets
@@ -28,13 +28,13 @@ _NODE_TIMEOUT_MS = 2000
 
 
 def require_same(primaries: int | None) -> None:
-    """Raise CommandError if this number differs from that of the data directory, where data would seem to be lost."""
+    """Raise CommandError if the data directory is for another number of primaries: its data would seem to be lost."""
     directory, url = settings.DATA_DIR, embedded_cluster(settings.DATA_DIR)
     if url is None:
         if primaries is not None and (directory / "redis" / "appendonlydir").exists():
             raise CommandError(
-                f"{directory} has the data of one Redis, which a cluster would not have. Start without --cluster, or "
-                "choose another --data-dir."
+                f"{directory} has the data of a single Redis, and a cluster would not read it. Start without "
+                "--cluster, or choose another --data-dir."
             )
         return
     found = len(_addresses(url)) // 2
@@ -59,7 +59,7 @@ def create(primaries: int) -> None:
 
 
 def commands() -> dict[str, list[str]]:
-    """Return the command of each node by its name. Without a cluster, there is none."""
+    """Return the command of each node by the node's name. Without a cluster, there are no nodes."""
     url = embedded_cluster(settings.DATA_DIR)
     if url is None:
         return {}
@@ -67,14 +67,14 @@ def commands() -> dict[str, list[str]]:
 
 
 def discard_unformed() -> None:
-    """Delete nodes that met only in part, because an earlier start ended meanwhile. They have no data yet."""
+    """Delete the nodes if an earlier start ended before they formed a cluster. They have no data yet."""
     if not _formed().exists():
         for directory in (settings.DATA_DIR / "cluster").glob("node-*"):
             shutil.rmtree(directory)
 
 
 def form() -> None:
-    """Make the nodes a cluster when they start for the first time. They must answer."""
+    """Form the cluster when its nodes start for the first time. Call this when all nodes answer."""
     if _formed().exists():
         return
     clients = _clients()
@@ -91,7 +91,7 @@ def answers() -> bool:
 
 
 def is_ready() -> bool:
-    """Return whether each node finds all slots served. A node that has just started does not, at first."""
+    """Return whether each node sees that all slots are served. A new node needs some time to see it."""
     try:
         found = [client.cluster("INFO") for client in _clients()]
         return all(
@@ -103,11 +103,11 @@ def is_ready() -> bool:
 
 
 def join(clients: Sequence[Any], primaries: int) -> None:
-    """Make nodes that know nothing yet a cluster.
+    """Form a cluster of new nodes.
 
     Args:
-        clients: A client of each node on 127.0.0.1: first those of the primaries, which share all slots. Each further
-            node becomes the replica of one.
+        clients: A client for each node on 127.0.0.1. The first nodes become primaries, and share all slots. Each
+            further node becomes the replica of one primary.
         primaries: The number of primaries.
     """
     share = -(-REDIS_CLUSTER_HASH_SLOTS // primaries)
@@ -123,7 +123,7 @@ def join(clients: Sequence[Any], primaries: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free, together with those that nodes use among themselves."""
+    """Return free ports of 127.0.0.1. For each of them, the port for the other nodes (+ 10000) is free, too."""
     found: list[int] = []
     with ExitStack() as probes:
         while len(found) < count:
@@ -152,7 +152,7 @@ def _addresses(url: str) -> list[tuple[str, int]]:
 
 
 def _clients() -> list[Any]:
-    """Return a client of each node, which has no connection to the others."""
+    """Return a client for each node. Each client sends its commands only to this node."""
     addresses, arguments = urls.parse("REDIS_URL", settings.REDIS_URL)
     return [Redis(host=host, port=port, socket_timeout=2, **arguments) for host, port in addresses]
 
@@ -166,7 +166,7 @@ def _formed() -> Path:
 
 
 def _command(number: int, port: int) -> list[str]:
-    """Return the command of a node. Its file has the password, which the list of processes would show."""
+    """Return the command of a node. The password is in a file, because other users can see a process's arguments."""
     directory = _directory(number)
     directory.mkdir(mode=0o700, exist_ok=True)
     password = urls.parse("REDIS_URL", settings.REDIS_URL).redis["password"]

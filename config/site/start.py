@@ -94,7 +94,7 @@ def _cards(request: HttpRequest) -> dict[str, Any]:
 
 
 def _ordered(request: HttpRequest) -> list[int]:
-    """Return the IDs of the projects found: active ones with quarantined records first, then by name."""
+    """Return the IDs of the projects found, by name. Inactive ones and ones with quarantined records are first."""
     found = projects_of(request.user)
     if wanted := request.GET.get("q", "").replace("\0", "").strip():
         found = found.filter(Q(name__icontains=wanted) | Q(slug__icontains=wanted))

@@ -9,7 +9,7 @@ import django
 from django.conf import settings
 from django.urls import Resolver404
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # whatever another project has exported
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # even if the shell has the settings of another project
 django.setup(set_prefix=False)
 
 from config.common.errors import ApiError, InternalError, NotFound, to_response  # noqa: E402
@@ -25,7 +25,7 @@ _SITE_PATHS: tuple[str, ...] = tuple(settings.SITE_PATHS)
 
 
 async def application(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-    """Hand a request to the part that serves its path."""
+    """Pass a request to the code that serves its path."""
     if scope["type"] != "http":
         raise NotImplementedError(f"ASGI's {scope['type']} is not served")
     if scope["path"].startswith(_SITE_PATHS):
@@ -36,12 +36,12 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
     content = response.content
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
     headers += request.cors
-    if response.status_code not in (204, 304):  # the length would be that of the whole answer (RFC 9110, 8.6)
+    if response.status_code not in (204, 304):  # these have no body, and so no length (RFC 9110, 8.6)
         headers.append((b"content-length", b"%d" % len(content)))
     headers.append((b"x-request-id", request_id(request).encode()))
     start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
     if not request.body_was_read and _has_body(request.META):
-        # With `Expect: 100-continue` the client waits, and reading would tell it to go on.
+        # A client that has sent `Expect: 100-continue` waits. To read now would tell it to send its body.
         is_coming = response.status_code != BodyTooSlow.status and "HTTP_EXPECT" not in request.META
         if not is_coming or not await lingering.was_discarded(receive, request.META.get("CONTENT_LENGTH", "")):
             headers.append((b"connection", b"close"))
@@ -54,7 +54,7 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
 async def _answer(request: ApiRequest, scope: Mapping[str, Any]) -> Answer:
     if _has_no_single_host(request.META, scope):
         return to_response(ApiError({"detail": "An HTTP/1.1 request needs one Host header."}))
-    if b"%2f" in scope["raw_path"].lower():  # a slash in a name is not a slash between names
+    if b"%2f" in scope["raw_path"].lower():  # routing would take it for a slash between two parts of the path
         return to_response(NotFound())
     try:
         match = resolve(request.path)
@@ -68,9 +68,9 @@ async def _answer(request: ApiRequest, scope: Mapping[str, Any]) -> Answer:
 
 
 def _has_body(meta: Mapping[str, str]) -> bool:
-    """Return whether a body was announced. If it was not read, the connection ends with the answer.
+    """Return whether a request announces a body. If we do not read the body, the connection ends with the answer.
 
-    Otherwise the server would take the client's next request for the rest of this body.
+    Otherwise the server could read the client's next request as the rest of this body.
     """
     return meta.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in meta
 

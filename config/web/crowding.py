@@ -20,7 +20,7 @@ from config.common.connections import Peer, duplicate, max_connections, peer_of,
 # max_connections.
 _CROWDED_SHARE = 0.875
 _ENDED_SHARE = 0.5
-# A connection that was accepted or answered later is not ended.
+# Do not end a connection that was accepted or answered less than this time ago.
 _MIN_SECONDS = 2.0
 # Linux's `struct tcp_info` begins with the state. `tcpi_last_data_sent` is the tenth number after eight bytes.
 _TCP_INFO = struct.Struct("=B43xI")
@@ -30,13 +30,16 @@ Client = tuple[int, Peer]  # the socket's number, and the client's address
 
 
 class _Seen:
-    """When a crowded process saw each client first. The kernel counts from the handshake, which may be much earlier."""
+    """When a crowded process first saw each client. The kernel counts from the handshake, which may be much earlier."""
 
     at: ClassVar[dict[Client, float]] = {}
 
 
 def make_room() -> int:
-    """End some connections of clients if the process is crowded. Return how many. Only Linux tells which are silent."""
+    """End some connections of clients if the process is crowded. Return how many.
+
+    Do nothing on other systems than Linux, because they do not tell which connections are silent.
+    """
     limit = max_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     if not sys.platform.startswith("linux") or len(os.listdir("/dev/fd")) < limit * _CROWDED_SHARE:
         _Seen.at.clear()

@@ -1,6 +1,6 @@
 """The ASGI application as granian serves it, and what else each web process does.
 
-- It keeps the cached contracts confirmed.
+- It compares cached contracts with the database, before they are too old to use.
 - It keeps room for new connections.
 - It ends when granian's main process is gone. A main process that was killed cannot stop its workers, and they would
   hold the port forever.
@@ -30,13 +30,13 @@ __all__ = ["application"]
 logger = logging.getLogger(__name__)
 
 _USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
-# Ask after 60 seconds of silence, and twice more, 10 seconds apart.
+# The kernel asks a silent client after 60 seconds, and then twice more, 10 seconds apart.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", 0)), 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    # Linux: milliseconds after which a client that reads nothing of a waiting answer loses its connection.
+    # On Linux, a client loses its connection if it reads nothing of a waiting answer for this number of milliseconds.
     *((socket.IPPROTO_TCP, option, int(settings.SEND_TIMEOUT_SECONDS * 1000)) for option in _USER_TIMEOUT),
 )
 
@@ -44,7 +44,7 @@ _KEEPALIVE = (
 def _end() -> None:
     # Use a timer of the kernel: granian's shutdown waits for requests, and no Python thread runs meanwhile.
     signal.alarm(settings.WEB_STOP_SECONDS)
-    # Repeat the signal: a process that is still starting has the main process's handler, which ignores it.
+    # Repeat the signal: a process that is still starting has the main process's handler, which ignores the signal.
     while True:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
@@ -76,20 +76,20 @@ def _make_room() -> None:
 
 def _attend(main: int) -> None:
     noticed = False
-    while os.getppid() == main:  # a pipe from it would not close: the other web processes inherit it
+    while os.getppid() == main:  # a pipe would not tell: the other web processes inherit it, and keep it open
         noticed = noticed or _notice_lost_clients()
         _make_room()
         time.sleep(1 if noticed else 0.1)
     _end()
 
 
-# The garbage collector need not look at the objects of imported modules, which stay. Requests make few cycles of
-# references, so it looks for them less often than by default.
+# The objects of imported modules stay, so the garbage collector need not look at them. Requests make few cycles of
+# references, so it runs less often than by default.
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
 
-# granian's threads hand bodies to the event loop. By default each of them waits up to 5 ms for a busy interpreter.
+# granian's threads pass bodies to the event loop. By default, each thread waits up to 5 ms for a busy interpreter.
 sys.setswitchinterval(0.0005)
 
 _main = multiprocessing.parent_process()

@@ -21,7 +21,7 @@ _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 0.2
 _TRIES = 4
 _PIECE_BYTES = 64 * 1024
-# Each is an open file beside the server's connections. Beyond this limit, a client may miss its answer.
+# Each duplicate is an open file in addition to the server's connections. Beyond this limit, clients may miss an answer.
 _MAX_CONNECTIONS = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -48,8 +48,8 @@ async def was_discarded(receive: Receive, announced: str) -> bool:
 async def keep_open(scope: Mapping[str, Any], *, sender: int | None) -> None:
     """Keep a client's connection open when the server closes it, and discard what comes.
 
-    The sender is a project, or None for everyone without a good key. A stranger may send as much as one body may have,
-    and a project four times as much.
+    The sender is a project, or None if the request had no valid key. Discard up to MAX_BODY_BYTES without a valid key,
+    and four times as much for a project.
     """
     if len(_discarding) >= _MAX_CONNECTIONS:
         return
@@ -63,12 +63,12 @@ async def keep_open(scope: Mapping[str, Any], *, sender: int | None) -> None:
         return
     limit: int = settings.MAX_BODY_BYTES * (1 if sender is None else 4)
     task = asyncio.get_running_loop().create_task(_discard(connection, limit))
-    _discarding.add(task)  # the loop itself does not hold it
+    _discarding.add(task)  # keep the task: the loop has only a weak reference to it
     task.add_done_callback(_discarding.discard)
 
 
 async def _discard(connection: socket.socket, limit: int) -> None:
-    """Return when the client has closed its side, the limit is exceeded, or the time is up."""
+    """Discard what comes until the client closes its side, the limit is exceeded, or the time is up."""
     loop = asyncio.get_running_loop()
     with connection:
         connection.setblocking(False)

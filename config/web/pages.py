@@ -41,7 +41,7 @@ def _unavailable() -> tuple[tuple[tuple[type[Exception], ...], str, str], ...]:
         (
             (RedisError, ConnectionInterrupted),
             "Redis does not answer",
-            "This page needs Redis, and so does every API request. Start Redis, then reload this page.",
+            "This page and every API request need Redis. Start Redis, then reload this page.",
         ),
         (
             (OperationalError, InterfaceError),
@@ -67,7 +67,7 @@ def error_page(request: HttpRequest, status: int, title: str, text: str) -> Http
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400."""
+    """Return the answer to an invalid request. This is Django's handler400."""
     if not _is_of_admin(request):
         return errors.to_response(ApiError())
     message = str(exception) if isinstance(exception, BadRequest) else ""
@@ -75,19 +75,19 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler403."""
+    """Return the page for a user who lacks a permission. This is Django's handler403."""
     text = "You do not have permission to open this page or to do this. Ask a superuser for it."
     return error_page(request, 403, "Not allowed", text)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Django's CSRF_FAILURE_VIEW."""
+    """Return the page for a form without a valid CSRF token. This is Django's CSRF_FAILURE_VIEW."""
     text = "The form was out of date, or it came from another site. Go back, reload the page and send the form again."
     return error_page(request, 403, "Nothing was changed", text)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404."""
+    """Return the answer for a path that no view has. This is Django's handler404."""
     if not _is_of_admin(request):
         return errors.to_response(errors.NotFound())
     text = "This page does not exist, or it belongs to a project that you cannot see."
@@ -95,7 +95,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500: an invalid value, a service that is down, or a bug."""
+    """Return the answer to an exception: an invalid value, a service that is down, or a bug. Django's handler500."""
     if not _is_of_admin(request):
         return errors.to_response(errors.InternalError())
     failure = sys.exc_info()[1]

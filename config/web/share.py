@@ -1,8 +1,10 @@
-"""Limit what the admin and the management API take of a web process, so that clients can still send records.
+"""Limit the threads and the processor time of the admin and the management API in a web process.
+
+So clients can always send records.
 
 - ADMIN_THREADS threads serve the admin. The same number of requests may wait for one of them, for at most a second. The
-  management API has threads of its own, half as many: a program that sends many requests does not keep people out.
-- A query waits for another process, and so does a search of records in the admin. They have threads of their own, too.
+  management API has half as many threads of its own, so a program that sends many requests does not block people.
+- Queries, and searches of records in the admin, wait for another process. They have threads of their own, too.
 - Requests of people who are not logged in, and of programs without a valid token, may use a fifth of one core, and up
   to two seconds of processor time in one burst. Further requests get 503 before Django sees them. Anyone can ask for a
   password check, which costs a third of a second.
@@ -59,7 +61,7 @@ _known: dict[str, None] = {}
 
 
 class Places:
-    """The threads for one kind of request, and the line of those that wait for one."""
+    """The threads for one kind of request, and the requests that wait in line for a thread."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -107,7 +109,7 @@ class Visitor:
         return self._pass in _known or _strangers.spend(0)
 
     def charge(self, environ: Mapping[str, Any], seconds: float) -> None:
-        """Charge a served request to strangers, or remember who is or was just logged in."""
+        """Charge a stranger's request to the budget of all strangers. Remember the session or token of anyone else."""
         shown = environ.get(LOGGED_IN)
         if shown is None:
             _strangers.spend(seconds)

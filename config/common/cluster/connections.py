@@ -1,4 +1,4 @@
-"""redis-py's client of a cluster, as threads use it. The hook for django-redis is CONNECTION_FACTORY."""
+"""The client of a Redis Cluster for threads. django-redis gets it through its option CONNECTION_FACTORY."""
 
 import threading
 import time
@@ -23,9 +23,9 @@ from config.common.cluster import urls
 
 T = TypeVar("T")
 
-# The pause before a command that no node has run is sent again.
+# If no node has run a command, wait for this time before sending it again.
 _PAUSE_SECONDS = 0.05
-# Answers of a node that has certainly not run the command. MovedError is an AskError.
+# A node that answers with one of these errors has certainly not run the command. MovedError is a subclass of AskError.
 REFUSALS = (AskError, TryAgainError, ClusterDownError, ReadOnlyError)
 
 
@@ -34,9 +34,9 @@ class Unreached(RedisConnectionError):
 
 
 class Cluster(RedisCluster):
-    """A client whose failures are those of redis-py's client of one server.
+    """A client that raises the same errors as redis-py's client of one server.
 
-    redis-py follows MOVED and ASK. After a lost connection, it looks the topology up and raises ConnectionError.
+    redis-py follows MOVED and ASK. After a lost connection, it looks up the topology and raises ConnectionError.
     """
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -44,9 +44,9 @@ class Cluster(RedisCluster):
         return self.repeat(lambda: super(Cluster, self).execute_command(*args, **options))  # type: ignore[no-untyped-call]
 
     def repeat(self, attempt: Callable[[], T]) -> T:
-        """Call a function again for up to REDIS_TIMEOUT_SECONDS if it raises a refusal or Unreached.
+        """Call a function. While it raises a refusal or Unreached, call it again, for up to REDIS_TIMEOUT_SECONDS.
 
-        Raises redis-py's ConnectionError instead of a refusal when the time is up.
+        Raises redis-py's ConnectionError when the time is up.
         """
         deadline = time.monotonic() + settings.REDIS_TIMEOUT_SECONDS
         while True:
@@ -61,7 +61,7 @@ class Cluster(RedisCluster):
                 raise RedisConnectionError(str(failure)) from failure
 
     def look_up(self, failed: ClusterNode | None = None) -> None:
-        """Ask the nodes, the one that has failed as the last, which of them has which slot."""
+        """Ask the nodes which of them has which slot. If `failed` is given, ask it after all others."""
         try:
             self.nodes_manager.initialize(last_failed_node_name=failed.name if failed else None)
         except RedisClusterException as failure:
@@ -73,16 +73,16 @@ class Cluster(RedisCluster):
         return found
 
     def determine_slot(self, *args: Any) -> int:
-        """Return the slot of a command's first key: its second element, or the fourth of a script's call.
+        """Return the slot of a command's first key: the command's second element, or the fourth of a script's call.
 
-        A node refuses keys of several slots itself.
-        redis-py would ask its default node for the keys of some commands, and fail while that node is down.
+        The other keys need no check here, because a node refuses keys of several slots. redis-py's own method asks its
+        default node for the keys of some commands, and fails while that node is down.
         """
         slot: int = self.keyslot(args[3] if args[0] in ("EVAL", "EVALSHA") else args[1])  # type: ignore[no-untyped-call]
         return slot
 
     def get_node(self, host: str | None = None, port: int | None = None, node_name: str | None = None) -> Any:
-        """Return a node. If redis-py does not know it yet, because it has no slot so far, make it known."""
+        """Return a node. Make it if redis-py does not know it: redis-py knows no node that has no slots yet."""
         found = super().get_node(host, port, node_name)  # type: ignore[no-untyped-call]
         if found is None and node_name:
             host, _, number = node_name.rpartition(":")
@@ -91,7 +91,7 @@ class Cluster(RedisCluster):
 
 
 class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc]  # django-redis has no annotations
-    """Makes one client of the cluster for all threads of the process: it has a pool for each node."""
+    """Makes one client of the cluster, which all threads of the process share. The client has a pool for each node."""
 
     _clients: ClassVar[dict[str, Cluster]] = {}
     _lock = threading.Lock()

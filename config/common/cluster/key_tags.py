@@ -1,10 +1,10 @@
-"""Tag Redis keys with a user, so that a Redis Cluster keeps all that belongs to this user together.
+"""Tag Redis keys with a user's ID, so that a Redis Cluster keeps all keys of this user together.
 
-`admit.lua` sees the quota, the queue and the revision of a request in one step. In a cluster, a script sees only the
-keys of one hash slot, and the part of a key in braces, its hash tag, decides about the slot. So in a cluster, each key
-that a script uses together with others carries the ID of the user who owns the project: `{7}:queue:stream:13`.
+`admit.lua` uses the quota, the queue and the revision of a request in one step. In a cluster, a script can use only the
+keys of one hash slot. The part of a key in braces, its hash tag, decides the slot. So in a cluster, each key that a
+script uses together with other keys has the ID of the user who owns the project as its tag: `{7}:queue:stream:13`.
 
-On one server, also behind Sentinel, no key has a tag.
+Without a cluster, no key has a tag. This includes a Redis behind Sentinel.
 """
 
 from functools import lru_cache

@@ -14,7 +14,7 @@ from config.common.cluster.connections import REFUSALS, Cluster, Unreached
 
 
 class NodePipeline(Pipeline):
-    """Commands whose keys are on the node that has one key.
+    """A pipeline to the node that has one key. The keys of all its commands must be on this node.
 
     redis-py's own pipeline for a cluster refuses EVALSHA.
     """
@@ -22,8 +22,8 @@ class NodePipeline(Pipeline):
     def __init__(self, cluster: Cluster, key: Any, *, transaction: bool) -> None:
         self._cluster = cluster
         self._key = key
-        self._asked: ClusterNode | None = None  # the node that an ASK has named
-        # Repeat all commands if the node refuses one: they are about the state of this node.
+        self._asked: ClusterNode | None = None  # the node that an ASK reply has named
+        # If the node refuses one command, repeat all: the replies must show the state of one node.
         self.is_whole = transaction
         default: ClusterNode = cluster.get_default_node()  # type: ignore[no-untyped-call]
         some = cluster.get_redis_connection(default)  # until `_connect` finds the right node
@@ -32,8 +32,8 @@ class NodePipeline(Pipeline):
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send the commands, and return their replies.
 
-        A command that no node has run is sent again, for up to REDIS_TIMEOUT_SECONDS. Raises redis-py's ConnectionError
-        if there is no node for it then, or if a reply is lost.
+        If no node has run a command, send it again, for up to REDIS_TIMEOUT_SECONDS. Raises redis-py's ConnectionError
+        when the time is up, or if a reply is lost.
         """
         commands = list(self.command_stack)
         if not commands:
@@ -50,7 +50,7 @@ class NodePipeline(Pipeline):
             replies = super().execute(raise_on_error=False)
         except MovedError:
             raise
-        except AskError as elsewhere:  # of a transaction
+        except AskError as elsewhere:  # only a transaction raises it
             self._asked = self._cluster.get_node(node_name=f"{elsewhere.host}:{elsewhere.port}")
             raise
         except (RedisConnectionError, RedisTimeoutError):
@@ -79,7 +79,7 @@ class NodePipeline(Pipeline):
         self.connection_pool, self.response_callbacks = client.connection_pool, client.response_callbacks
         try:
             self.connection = self.connection_pool.get_connection()
-            if asked:  # the node takes the next command, or transaction, though it does not have the slot yet
+            if asked:  # after ASKING, the node runs the next command or transaction, even if it has no such slot yet
                 self.connection.send_command("ASKING")  # type: ignore[no-untyped-call]
                 self.connection.read_response()
         except (RedisConnectionError, RedisTimeoutError) as failure:

@@ -1,6 +1,6 @@
 """The URL of a Redis Cluster: `redis+cluster://user:password@host:6379,host,host`.
 
-`rediss+cluster` uses TLS. Some nodes are enough: they name the others.
+`rediss+cluster` uses TLS. The URL need not name all nodes, because each node knows the others.
 """
 
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ def parse(name: str, url: str) -> ClusterUrl:
     """Return the parts of a URL.
 
     Args:
-        name: The variable that has it, for the message of an error.
+        name: The name of the variable that has the URL, for error messages.
         url: A URL whose scheme is `redis+cluster` or `rediss+cluster`.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Connections of the event loop to Redis: many commands share each, and replies come in the order of the commands."""
+"""Connections of the event loop to Redis. Many commands share a connection, and the replies come in their order."""

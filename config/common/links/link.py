@@ -24,14 +24,14 @@ from config.common.redis import wait_command
 
 pack: Any = hiredis.pack_command  # hiredis annotates a one-element tuple, which is too narrow
 
-# Errors of a server that is away, is loading its data, or is no longer the primary.
+# With these errors, the server cannot be reached, is loading its data, or is no longer the primary.
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
-# Errors of a cluster's node that does not have the key, or not yet. MovedError is an AskError.
+# With these errors, a node of a cluster says that it does not have the key now. MovedError is a subclass of AskError.
 ELSEWHERE = (AskError, TryAgainError, ClusterDownError)
-# Answers of a server that has certainly not run the command.
+# A server that answers with one of these errors has certainly not run the command.
 NOT_RUN = (BusyLoadingError, ReadOnlyError, *ELSEWHERE)
 
-# How often within REDIS_TIMEOUT_SECONDS we look whether Redis still answers.
+# How often within REDIS_TIMEOUT_SECONDS we check whether Redis still answers.
 _WATCHES = 4
 _ASKING: bytes = pack(("ASKING",))
 _ERRORS: dict[str, type[RedisError]] = {
@@ -55,11 +55,11 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader(protocolError=RedisConnectionError, replyError=_error)
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._out: list[bytes] = []
-        self._silent = 0  # times that `_watch` has found waiting commands and no new reply
+        self._silent = 0  # how many times in a row `_watch` has found waiting commands and no new reply
 
     def take_over(self, connection: Any) -> None:
         """Use the transport of a connection whose handshake is done."""
-        self._connection = connection  # it would close the transport when it is deleted
+        self._connection = connection  # keep it: when redis-py's connection is deleted, it closes the transport
         self._transport: asyncio.Transport = connection._writer.transport
         self._transport.set_protocol(self)
         self._watch()
@@ -74,7 +74,10 @@ class Link(asyncio.Protocol):
         return future
 
     def send_asked(self, packed: bytes) -> Awaitable[Any]:
-        """Send a command that a node takes though it does not have the slot yet: ASK has named it."""
+        """Send a command to the node that an ASK reply has named. After ASKING, this node runs the command.
+
+        Without ASKING it would refuse, because the slot does not belong to it yet.
+        """
         reply: Any = Link.send(self, _ASKING)
         reply.add_done_callback(_retrieve)
         return self.send(packed)
@@ -111,7 +114,7 @@ class Link(asyncio.Protocol):
         self.close(failure or RedisConnectionError("Redis closed the connection"))
 
     def close(self, failure: Exception) -> None:
-        """End the connection; every command without a reply fails."""
+        """End the connection. Every command that has no reply yet fails."""
         if not self.is_open:
             return
         self.is_open = False
@@ -126,7 +129,7 @@ class Link(asyncio.Protocol):
     def _watch(self) -> None:
         """Give up a connection on which Redis leaves commands unanswered for too long.
 
-        Count looks instead of seconds: after this process was stopped for a while, the replies may be here already.
+        Count checks instead of seconds: if this process was stopped for a while, replies may have arrived meanwhile.
         """
         self._watcher = self._loop.call_later(self._limit / _WATCHES, self._watch)
         self._silent = self._silent + 1 if self._waiting else 0
@@ -135,10 +138,10 @@ class Link(asyncio.Protocol):
 
 
 class ReplicatedLink(Link):
-    """A connection on which each reply comes with the number of replicas that have what was written before it.
+    """A connection that returns each reply together with the number of replicas that have the command's writes.
 
-    Commands of the same turn of the event loop share one WAIT. Redis reads nothing more from the connection meanwhile,
-    so the next commands share the next one.
+    All commands of one turn of the event loop share one WAIT. Until this WAIT ends, Redis reads nothing more from the
+    connection. Later commands share the next WAIT.
     """
 
     def __init__(self, limit: float) -> None:
@@ -162,7 +165,7 @@ class ReplicatedLink(Link):
 
 
 async def _together(reply: Awaitable[Any], replicas: "asyncio.Future[int]") -> tuple[Any, int]:
-    return await reply, await asyncio.shield(replicas)  # others wait for the same number
+    return await reply, await asyncio.shield(replicas)  # other commands wait for the same number
 
 
 def _retrieve(reply: "asyncio.Future[Any]") -> None:
@@ -177,6 +180,6 @@ def _error(text: str) -> RedisError:
     if name in _REDIRECTIONS:
         return _REDIRECTIONS[name](rest)
     kind = _ERRORS.get(name, ResponseError)
-    if kind is ResponseError and "-READONLY " in text:  # Redis 6 puts the error of a script's command behind its own
+    if kind is ResponseError and "-READONLY " in text:  # the form of Redis 6 for an error inside a script
         kind = ReadOnlyError
     return kind(text)

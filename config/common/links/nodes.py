@@ -1,4 +1,4 @@
-"""The nodes of a cluster, as an event loop reaches them: each command goes to the node that has its slot."""
+"""The connections of an event loop to the nodes of a cluster. Each command goes to the node that has its slot."""
 
 import asyncio
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Nodes:
         default: dict[str, Any] = settings.CACHES["default"]
         url = urls.parse("REDIS_URL", default["LOCATION"][0])
         self.loop = loop
-        self.outage_since: float | None = None  # since when no node names the owner of a slot
+        self.outage_since: float | None = None  # when the outage began: no node names the owner of a slot
         self._arguments = {**default["OPTIONS"]["CONNECTION_POOL_KWARGS"], **url.redis}
         self._named = url.addresses
         self._servers: dict[Address, Server] = {}
@@ -78,7 +78,7 @@ class Nodes:
         slot, packed, timeout, deadline, replicated = command
         sent = failure is not None and not isinstance(failure, NOT_RUN)
         if sent and isinstance(failure, RedisConnectionError):
-            failure = None  # a node may close an idle connection at any time, so it may be fine: try immediately
+            failure = None  # try again immediately: the node may only have closed an idle connection
         redirections, asked = 0, None
         while True:
             if isinstance(failure, AskError) and redirections < _MAX_REDIRECTIONS:
@@ -104,7 +104,7 @@ class Nodes:
                 return reply
 
     def _follow(self, slot: int, redirection: AskError) -> Server | None:
-        """Return the node that an ASK names. For MOVED, note that it has the slot."""
+        """Return the node that an ASK reply names. For MOVED, note the new owner of the slot, and return None."""
         server = self._server((redirection.host, redirection.port))
         if not isinstance(redirection, MovedError):
             return server
@@ -122,7 +122,7 @@ class Nodes:
     # -- which node has which slot
 
     async def _find(self, slot: int, deadline: float | None) -> Server:
-        """Look the topology up, and return the node that has the slot."""
+        """Look up the topology, and return the node that has the slot."""
         async with asyncio.timeout_at(deadline):
             await asyncio.shield(self._look_up(forced=True))
         if (found := self._owners[slot]) is None:
@@ -132,11 +132,11 @@ class Nodes:
     def _look_up(
         self, *, first: Server | None = None, last: Server | None = None, forced: bool = False
     ) -> "asyncio.Task[None]":
-        """Start a lookup, unless one runs or has just begun. Return the latest.
+        """Start a lookup, unless one runs or has just begun. Return the latest lookup.
 
         Args:
-            first: The node that knows best.
-            last: The node that has failed.
+            first: The node to ask first, because it has just named another node.
+            last: The node to ask last, because it has failed.
             forced: Look up again, even if the latest lookup has just ended.
         """
         now, latest = self.loop.time(), self._lookup
@@ -168,7 +168,7 @@ class Nodes:
         return sorted(known, key=lambda each: (each is last, each is not first, each.outage_since is not None))
 
     def _note(self, shares: list[Any], asked: Address) -> None:
-        """Take over the topology that a node has named, and forget nodes that it does not know."""
+        """Use the topology that the asked node has returned, and forget nodes that are not in it."""
         owners: list[Server | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         listed: dict[Address, Server] = {}
         for first, last, *nodes in shares:
@@ -181,6 +181,6 @@ class Nodes:
 
 
 def _addresses(nodes: list[Any], asked: str) -> Iterator[Address]:
-    """Return the addresses of nodes. A node that does not know its own host is reached like the one that was asked."""
+    """Return the addresses of nodes. If a node does not know its own host, use the host of the node that we asked."""
     for host, port, *_ in nodes:
         yield (host or b"").decode() or asked, port

@@ -19,11 +19,11 @@ from config.common.threads import FINDING
 
 # The pause between two attempts to reach Redis, while it does not answer.
 _PAUSE_SECONDS = 0.05
-# Redis reads 16 KB of a connection at a time, and then syncs its append-only file. So large commands go over several
-# connections side by side. Over one connection, each of them would wait for its own sync.
+# Redis reads 16 KB of a connection at a time, and then syncs its append-only file. So large commands use several
+# connections at the same time. Over one connection, each large command would wait for a sync of its own.
 _LARGE_BYTES = 4096
 FOR_LARGE = 16
-# The settings of django-redis's pool that our connection takes over.
+# The settings of django-redis's pool that our connections also use.
 _POOL_SETTINGS = (
     *("host", "port", "path", "db", "username", "password", "credential_provider", "client_name"),
     *("socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"),
@@ -38,7 +38,7 @@ _KINDS: dict[type[Any], type[AbstractConnection]] = {
 
 
 class Server:
-    """One server, as an event loop reaches it."""
+    """The connections of an event loop to one server."""
 
     is_cluster = False
 
@@ -67,7 +67,7 @@ class Server:
         return reply
 
     def pipeline(self, size: int, replicated: bool) -> "Pipeline":
-        """Return the connection for a command: one for all small ones, and for large ones each other one in turn."""
+        """Return the connection for a command. All small commands share one. Large commands use the others in turn."""
         pipelines = self._replicated if replicated else self._pipelines
         if size < _LARGE_BYTES:
             return pipelines[0]
@@ -82,7 +82,7 @@ class Server:
 
 
 class Pipeline:
-    """One of the connections, opened again when it is lost."""
+    """One of the connections. After it is lost, the next command opens it again."""
 
     def __init__(self, server: Server, kind: type[Link], connect: Callable[[], Awaitable[Any]]) -> None:
         self.server = server
@@ -95,7 +95,7 @@ class Pipeline:
         """Send a command over a new connection until there is a reply or the time is up."""
         sent = failure is not None and not isinstance(failure, NOT_RUN)
         if sent and isinstance(failure, RedisConnectionError):
-            failure = None  # Redis may close an idle connection at any time, so it may be fine: try immediately
+            failure = None  # try again immediately: Redis may only have closed an idle connection
         while True:
             if failure is not None:
                 await pause(self.server, deadline, timeout, sent=sent, failure=failure)
@@ -115,7 +115,7 @@ class Pipeline:
                 return reply
 
     async def connected(self, deadline: float | None) -> Link:
-        """Return the open connection. All who need a new one wait for the same attempt, each until its own deadline."""
+        """Return the open connection. Callers that need a new one share one attempt, each until its own deadline."""
         if self.link is not None and self.link.is_open:
             return self.link
         if self._connecting is None or self._connecting.done():
@@ -125,7 +125,7 @@ class Pipeline:
         return self.link
 
     async def _open(self) -> Link:
-        """Let redis-py make the connection (TLS, AUTH, SELECT). Then our protocol takes its transport over."""
+        """Let redis-py make the connection (TLS, AUTH, SELECT). Then our protocol takes over its transport."""
         connection = await self._connect()
         link = self._kind(settings.REDIS_TIMEOUT_SECONDS)
         link.take_over(connection)
@@ -136,9 +136,9 @@ async def pause(outage: Any, deadline: float, timeout: float, *, sent: bool, fai
     """Wait before the next attempt. Raises RedisUnavailable if there is no time for one.
 
     Args:
-        outage: What does not work, with the time in `outage_since`.
-        deadline: When the command has no more time, by the loop's clock.
-        timeout: How long a command may take from the beginning of the outage.
+        outage: The server or the cluster that does not work. Its `outage_since` has the time.
+        deadline: The time, by the loop's clock, at which the command must fail.
+        timeout: Seconds after the beginning of the outage in which commands are still tried again.
         sent: Whether the command may have been run.
         failure: Why the last attempt failed.
     """

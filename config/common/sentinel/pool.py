@@ -1,4 +1,4 @@
-"""Connections to the primary that the sentinels name. The hook for django-redis is CONNECTION_FACTORY."""
+"""Connections to the primary that the sentinels name. django-redis gets them through its option CONNECTION_FACTORY."""
 
 import threading
 from typing import Any
@@ -28,7 +28,7 @@ class Sentinels(Sentinel):
 
 
 class SentinelConnectionFactory(ConnectionFactory):  # type: ignore[misc]  # django-redis has no annotations
-    """Makes django-redis's pool from a URL that names sentinels. django-redis's own factory has no such URL."""
+    """Makes django-redis's pool from a URL that names sentinels. django-redis's own factory does not know such URLs."""
 
     def get_connection_pool(self, params: dict[str, Any]) -> Any:
         """Return a pool whose connections ask the sentinels for the primary each time they connect."""

@@ -1,7 +1,7 @@
 """The URL of a Redis behind Sentinel: `redis+sentinel://user:password@host:26379,host,host/service/0`.
 
-`rediss+sentinel` uses TLS for Redis and the sentinels. The sentinels' own password is in the query, because it is
-usually another one.
+`rediss+sentinel` uses TLS for Redis and the sentinels. The sentinels usually have another password than Redis. It is in
+the query.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def parse(name: str, url: str) -> SentinelUrl:
     """Return the parts of a URL.
 
     Args:
-        name: The variable that has it, for the message of an error.
+        name: The name of the variable that has the URL, for error messages.
         url: A URL whose scheme is `redis+sentinel` or `rediss+sentinel`.
 
     Raises:
@@ -66,7 +66,7 @@ def check(name: str, url: str) -> None:
 
 
 def for_celery(url: SentinelUrl) -> str:
-    """Return the address of such a Redis as Celery writes it. Its transport options name the service."""
+    """Return the URL of such a Redis in Celery's syntax, without the service: Celery's transport options name it."""
     user, password = (quote(url.redis[each] or "", safe="") for each in ("username", "password"))
     login = f"{user}:{password}@" if password else ""
     return ";".join(f"sentinel://{login}{_written(*each)}/{url.redis['db']}" for each in url.addresses)
@@ -88,7 +88,7 @@ def _parse(url: str) -> SentinelUrl:
     )
 
 
-# -- parts that the URL of a cluster has, too. Each raises ValueError
+# -- functions for the URL of a cluster, too. Each raises ValueError if the URL is wrong
 
 
 def login(parts: SplitResult) -> dict[str, str | None]:
@@ -98,7 +98,7 @@ def login(parts: SplitResult) -> dict[str, str | None]:
 
 
 def options(parts: SplitResult, *others: str) -> dict[str, str]:
-    """Return the options in the query: those of TLS, and these others."""
+    """Return the options in the query. Only those of TLS and these others are allowed."""
     query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
     if query.keys() - {*_TLS_OPTIONS, *others}:
         raise ValueError
@@ -113,7 +113,7 @@ def tls(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def address(text: str, port: int) -> tuple[str, int]:
-    """Return host and port of `host`, which gets this port, or of `host:port`."""
+    """Return the host and the port of `host:port`, or of `host` alone, with this port as the default."""
     place = urlsplit(f"//{text}")
     if not place.hostname:
         raise ValueError(text)

@@ -1,4 +1,4 @@
-"""How the admin writes times: as the API does, not as a language does. All are UTC."""
+"""The formats of dates and times in the admin. They are those of the API instead of English ones. All times are UTC."""
 
 DATETIME_FORMAT = r"Y-m-d H:i \U\T\C"
 DATE_FORMAT = "Y-m-d"

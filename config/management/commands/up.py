@@ -52,10 +52,10 @@ class Command(ServiceCommand):
     """Start web, workers, upkeep, beat and, unless REDIS_URL is set, Redis. Ctrl-C or SIGTERM stops them all."""
 
     help = (
-        "Start the whole service on this machine: web, workers, upkeep, beat, and Redis unless REDIS_URL is set. A "
-        "process that dies is started again; Ctrl-C or SIGTERM stops them all. Each start migrates the database and "
-        "the data in Redis. The first start makes a demo project and prints a curl command for it. The service listens "
-        "on the address in the environment variable HOST (default: 127.0.0.1)."
+        "Start the whole service on this machine: web, workers, upkeep, beat, and Redis unless REDIS_URL is set. "
+        "supervisor restarts a process that dies. Ctrl-C or SIGTERM stops all processes. Each start migrates the "
+        "database and the data in Redis. The first start makes a demo project and prints a curl command for it. The "
+        "service listens on the address in the environment variable HOST (default: 127.0.0.1)."
     )
 
     requires_system_checks: Any = "__all__"
@@ -88,13 +88,13 @@ class Command(ServiceCommand):
             "--cluster",
             type=int,
             metavar="N",
-            help="use a Redis Cluster of N primaries and N replicas on this machine, to try one; from 3",
+            help="use a Redis Cluster of N primaries (at least 3) and N replicas on this machine, for trials",
         )
         parser.add_argument("--no-demo", action="store_true", help="do not make the demo project")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["data_dir"] and Path(options["data_dir"]).expanduser().resolve() != settings.DATA_DIR:
-            # A process reads its settings once, when it starts. Start again with the right ones.
+            # A process reads its settings only when it starts. Start this program again, with the other directory.
             os.environ["DATA_DIR"] = str(Path(options["data_dir"]).expanduser().resolve())
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
         for number in attendant.SIGNALS:
@@ -116,7 +116,7 @@ class Command(ServiceCommand):
             self._lock.release()
 
     def _prepare(self, *, demo: bool) -> None:
-        """Migrate the database and make the demo. The embedded Redis runs until this is done."""
+        """Migrate the database and make the demo. The embedded Redis runs only for this; supervisor starts it later."""
         servers = self._start_redis() if settings.REDIS_IS_EMBEDDED else {}
         try:
             if servers and is_cluster():
@@ -136,7 +136,10 @@ class Command(ServiceCommand):
                 server.wait()
 
     def _choose_redis(self, primaries: int | None) -> None:
-        """Make a cluster if it is asked for and missing. Then start again, because the settings name another Redis."""
+        """Make a cluster if `--cluster` asks for one and there is none.
+
+        Then start this program again, because its settings must name another Redis.
+        """
         if not settings.REDIS_IS_EMBEDDED:
             if primaries is not None:
                 raise CommandError("--cluster starts servers of its own. Unset REDIS_URL, or leave --cluster out.")
@@ -148,7 +151,7 @@ class Command(ServiceCommand):
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
 
     def _wait(self, is_done: Callable[[], bool], servers: "Mapping[str, subprocess.Popen[bytes]]") -> None:
-        """Wait until Redis has got so far, or `up` is told to stop. Raises CommandError."""
+        """Wait until `is_done` returns True or `up` must stop. Raises CommandError if Redis ends or is too slow."""
         deadline = time.monotonic() + _START_SECONDS
         while not self._stopping and not is_done():
             for name, server in servers.items():
@@ -218,12 +221,12 @@ class Command(ServiceCommand):
             self.stdout.write(said.getvalue())
             self.stdout.flush()
         except OSError:
-            # The reader has closed the pipe (`| head`). That is no reason to stop. At exit, Python flushes what is
-            # left. Send it to /dev/null.
+            # The reader has closed the pipe (`| head`). The service must not stop for this. At exit, Python writes what
+            # is still buffered. Send it to /dev/null.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _stop(self, *_: Any) -> None:
-        # An exception here could be raised after a process has started and before a `finally` knows it.
+        # Raise no exception here: it could come after a process has started, and before a `finally` knows the process.
         self._stopping = True
         if self._supervisor is not None:
             self._supervisor.terminate()

@@ -1,4 +1,4 @@
-// Adds what unfold and Django's widgets lack: labels for select2 boxes, and keyboard access to what opens on a click.
+// Adds what unfold and Django's widgets lack: labels for select2 boxes, and keyboard access to elements that open on a click.
 
 function labelSelects() {
   for (const select of document.querySelectorAll("select.select2-hidden-accessible")) {

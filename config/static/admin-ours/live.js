@@ -1,6 +1,6 @@
 // Refreshes parts of a page: an element with data-live="URL" loads its content from there every N seconds (data-every="N").
-// With data-part="ID" the URL returns a whole page, and the element with that ID replaces the content. Refreshing ends when
-// that element has no data-live any more. The focused element keeps the focus. A hidden page is not refreshed.
+// With data-part="ID" the URL returns a whole page. The element with that ID in the new page then replaces the content. If
+// that element has no data-live, refreshing ends. The focused element keeps the focus. A hidden page is not refreshed.
 
 function refocus(part, id, href) {
   const target = id ? document.getElementById(id) : href && [...part.querySelectorAll("a")].find((link) => link.getAttribute("href") === href);
