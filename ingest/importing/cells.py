@@ -1,4 +1,4 @@
-"""CSV: cells become values by the types of their fields. An empty cell is no value, and `""` is an empty text."""
+"""CSV: convert cells to values of the fields' types. An empty cell means that there is no value, `""` an empty text."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ingest.validation.record_errors import Problem
 
 # An export puts a ' before texts that a spreadsheet would run as a formula: see `datasets.tables.exports.csv`.
 _UNDOES_QUOTES = (
-    "A ' at the beginning of a text, before = + - @ or another ', is removed: the export has added it. If the file was "
-    "exported with --raw, use --raw here, too."
+    "If a text begins with ' and then one of = + - @ ', the import removes the first ', because the export has added "
+    "it. If the file was exported with --raw, use --raw here, too."
 )
 _QUOTED = r"\A'('*[=+\-@\t\r])"
 _ROWS_AT_ONCE = 8192
@@ -118,7 +118,7 @@ class CsvSource:
         try:
             reader = self._reader(self._file.open(), self._names, block_bytes)
         except pa.ArrowInvalid as failure:
-            if "cannot infer number of columns" in str(failure):  # the names are all that the file has
+            if "cannot infer number of columns" in str(failure):  # the file has no row after the names
                 return
             raise
         position = 0
@@ -142,7 +142,7 @@ class CsvSource:
             position += 1
 
     def _records(self, batch: pa.RecordBatch) -> Iterator[tuple[bytes | None, Problem | None]]:
-        """Yield each row as the text of a record and its problem. A row without any value is None."""
+        """Yield each row as the text of a record and its problem. If the row has no value, the text is None."""
         problems: dict[int, Problem] = {}
         columns = [
             self._values(batch.column(index), field, self._names[index], problems)
@@ -156,7 +156,7 @@ class CsvSource:
                 yield _encode(record(*values)), problems.get(number)
 
     def _values(self, column: pa.Array, field: str, name: str, problems: dict[int, Problem]) -> list[Any]:
-        """Return the values of cells, UNSET for each empty one. Add a problem for each cell that cannot be a value."""
+        """Return the values of cells, UNSET for an empty cell. Add a problem for each cell that cannot be a value."""
         if field not in self._literals:
             try:
                 texts = column.cast(pa.string())
@@ -177,8 +177,8 @@ class CsvSource:
                 if not_utf8(cell) is not None:
                     problems[number] = _problem(name, "is not UTF-8")
                 elif is_json_field:  # any text would be a value of this type
-                    problems[number] = _problem(name, "is not JSON. There, a text needs double quotes")
-                values.append(cell.decode(errors="replace"))  # a literal's type refuses a text
+                    problems[number] = _problem(name, "is not JSON. In JSON, a text needs double quotes")
+                values.append(cell.decode(errors="replace"))  # if the type is a literal's, the check refuses a text
         return values
 
 

@@ -13,9 +13,11 @@ from datasets.schemas.fields import ALWAYS_THERE
 from datasets.schemas.schema import CompiledSchema
 from ingest.importing.rows import Options, names
 
-# Columns of every export that are no members of a record. Newer exports also have __schemaVersion.
+# Every export has these columns, which are not members of a record. Newer exports also have __schemaVersion.
 _IN_EXPORTS = frozenset(("id", "project_id", "dataset_id", "ingested_at", "__traceId"))
-IS_EXPORT = "The file is an export: id, ingested_at and the other columns that each record gets anew are left out."
+IS_EXPORT = (
+    "The file is an export. The import leaves out id, ingested_at and the other columns that the service sets itself."
+)
 ADDS_CONTEXT = "The file has no context: each record gets an empty one."
 
 
@@ -25,7 +27,10 @@ def is_export(columns: Collection[str]) -> bool:
 
 
 def left_out(columns: Collection[str], schema: CompiledSchema, options: Options) -> set[str]:
-    """Return the columns that are not imported. An old dataset may have a field with the name of one of ours."""
+    """Return the columns that are not imported.
+
+    An old dataset may have a field with the name of one of our columns. Then the column is imported.
+    """
     ours = set(RESERVED_NAMES) - set(ALWAYS_THERE) - set(options.renamed) - set(schema.types)
     return set(options.dropped) | (ours if is_export(columns) else set())
 
@@ -44,7 +49,7 @@ class Columns(Struct, frozen=True):
 
 
 def assign(columns: Sequence[str], schema: CompiledSchema, options: Options) -> Columns:
-    """Return the fields that the columns become. Raise Refused if that is not clear, before anything is sent."""
+    """Return the field of each column. If a field is unclear, raise Refused before anything is sent."""
     _check_names(columns, options)
     export = is_export(columns)
     dropped = left_out(columns, schema, options)
@@ -67,7 +72,7 @@ def assign(columns: Sequence[str], schema: CompiledSchema, options: Options) -> 
     missing = [name for name, kind in schema.types.items() if name not in known and not kind.optional]
     if missing:
         raise Refused(
-            f"The file has no column for the field {names(missing)}. Say with --map COLUMN=FIELD which one it is: "
+            f"The file has no column for the field {names(missing)}. Say with --map COLUMN=FIELD which column it is: "
             f"{names(columns)}."
         )
     return Columns(fields, export, "context" not in known, _record(known))
@@ -96,7 +101,7 @@ def _record(fields: Sequence[str]) -> type[Struct]:
 
 
 def holds_json(field: str, schema: CompiledSchema) -> bool:
-    """Return whether an export has a field's value as a text in JSON."""
+    """Return whether an export writes the field's value as a text that contains JSON."""
     return field == "context" or (field in schema.types and schema.types[field].name == "json")
 
 

@@ -1,4 +1,4 @@
-"""Open a file by its name: the format, and whether it is compressed."""
+"""Open a file. Its name tells its format, and whether it is compressed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO
 from config.common.errors import Refused
 from config.lazy import pyarrow as pa
 
-# By the file name's extension.
+# The format of a file, by the extension of its name.
 FORMATS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".parquet": "parquet"}
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
@@ -32,7 +32,7 @@ class DataFile:
         self._file: BinaryIO | None = None
 
     def open(self) -> BinaryIO:
-        """Open the file at its beginning. It is closed when it is opened again."""
+        """Open the file at its beginning. If it is open already, close it first."""
         self.close()
         self._file = self.path.open("rb")
         if self.compression is None:

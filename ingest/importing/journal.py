@@ -1,8 +1,8 @@
-"""The progress file of an import. The command continues from its last line.
+"""The progress file of an import. If the command is run again, it continues from the last line of this file.
 
-The first line describes the import. Before a chunk is sent, a line says how many rows, up to the chunk's end, are
-accepted and refused if the chunk is accepted. After the chunk was accepted, the line is written again, marked as
-certain. A line that was not written completely counts as missing.
+The first line describes the import. Before the import sends a chunk, it writes a line with the numbers of accepted and
+refused rows up to the chunk's end. These numbers are true if the chunk is accepted. After the chunk was accepted, the
+import writes the line again, marked as certain. A line that was not written completely counts as missing.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ VERSION = 1
 
 
 class Description(Struct, frozen=True):
-    """What is imported into what. It stays the same from the first run to the last."""
+    """The dataset, the file and the options of an import. They stay the same from the first run to the last."""
 
     installation: str
     dataset: int
@@ -36,7 +36,10 @@ class Description(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """What became of all rows before `end`. If it is not certain, it is only true if the last chunk was accepted."""
+    """How many of the rows before `end` were accepted and refused.
+
+    If `is_certain` is false, the numbers are true only if the last chunk was accepted.
+    """
 
     end: int = 0
     rows: int = 0
@@ -44,7 +47,7 @@ class Progress(Struct, frozen=True):
     refused: int = 0
     refused_bytes: int = 0  # of the file of refused rows
     at: datetime | None = None
-    receipt: str = ""  # of the last chunk, as the API issues it; empty if no row was good, or if only the table knew it
+    receipt: str = ""  # of the last chunk; empty if no row was good, or if only the table knew that it was accepted
     is_certain: bool = False
     is_done: bool = False
 
@@ -122,7 +125,7 @@ class Journal:
         os.fdatasync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file and release its lock. Delete it if nothing was begun."""
+        """Close the file and release its lock. Delete the file if no import has begun."""
         if self.description is None:
             self.path.unlink(missing_ok=True)
         self._file.close()

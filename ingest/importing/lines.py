@@ -1,4 +1,4 @@
-"""NDJSON: one record a line, as the API takes them. Lines of an export become records again."""
+"""NDJSON: one record per line, as in the body of a batch. Lines of an export become records again."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -69,7 +69,7 @@ class LinesSource:
             position += len(lines)
 
     def _as_sent(self, row: Row) -> Row:
-        """Return the record that a client would send for a line. A line that is no object stays as it is."""
+        """Return the record that a client would send for a line. A line that is not an object does not change."""
         members = _members_of(row.text) if row.problem is None else None
         if members is None:
             return row
@@ -103,7 +103,10 @@ def _unpacked(value: Raw) -> Raw:
 
 
 def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[list[bytes], bool]]:
-    """Yield lines without their line breaks. A line above the limit is cut, and yielded alone, with True."""
+    """Yield lists of lines without their line breaks, and whether the lines are cut.
+
+    A line above the limit is cut. It is the only line of its list.
+    """
     rest, is_cut, is_first = b"", False, True
     while block := file.read(_BLOCK_BYTES):
         if is_first:

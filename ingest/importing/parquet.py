@@ -1,4 +1,4 @@
-"""Parquet: values become JSON by the types of their columns, exactly."""
+"""Parquet: convert the values of each column to JSON, without any loss."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain(value: Any, decimal: Callable[[str], Any] = str) -> Any:
-    """Return a Python value as msgspec encodes it exactly."""
+    """Convert a Python value to one that msgspec encodes without any loss."""
     if isinstance(value, float):
-        return value if isfinite(value) else Raw(str(value).encode())  # no JSON, so the row is refused
+        return value if isfinite(value) else Raw(str(value).encode())  # this is not JSON, so the row is refused
     if isinstance(value, Decimal):
         return decimal(format(value, "f"))
     if isinstance(value, datetime):

@@ -15,12 +15,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class RefusedRows:
-    """The file of refused rows. It is created with the first one."""
+    """The file of refused rows. It is created when the first row is refused."""
 
     def __init__(self, path: Path, *, size: int, is_new: bool) -> None:
-        """Continue the file from this size on. Rows that an earlier run wrote after it are written again.
+        """Continue the file of an earlier run. The rows after its first `size` bytes are written again.
 
-        Raises Refused if it is not the file of the earlier run.
+        Raises Refused if this is not the file of the earlier run.
         """
         self.path = path
         self._file: BinaryIO | None = None

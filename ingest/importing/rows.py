@@ -8,7 +8,7 @@ from msgspec import Struct
 from config.common.errors import BodyTooLarge
 from ingest.validation.record_errors import Problem
 
-# How much of a row that is too large is kept.
+# A row that is too large is cut to this many bytes.
 SHOWN_BYTES = 1000
 _BRACKETS = 1  # the bracket before the first record; after each record comes a comma or the other bracket
 
@@ -25,7 +25,7 @@ class Options(Struct, frozen=True):
 class Row(Struct, gc=False):
     """One row: its record as JSON text, or a text to show if it cannot be a record."""
 
-    position: int  # the rows and blank lines before it
+    position: int  # how many rows and blank lines the file has before this row
     text: bytes
     problem: Problem | None = None
 
@@ -33,9 +33,9 @@ class Row(Struct, gc=False):
 class Source(Protocol):
     """A file with records."""
 
-    notes: list[str]  # for the user: what is done to every row
+    notes: list[str]  # tell the user how the import changes every row
     first_number: int  # the number of the row at position 0, as editors and spreadsheets count
-    are_lines: bool  # whether each text is a line of the file as it is
+    are_lines: bool  # whether the text of each row is an unchanged line of the file
 
     def rows(self, begin: int) -> Iterator[Row]:
         """Yield the rows from a position on, without blank ones."""
@@ -50,7 +50,7 @@ class Chunk(Struct):
     begin: int
     end: int
     records: list[Row]
-    refused: list[Row]  # rows that cannot be records, whatever the schema is
+    refused: list[Row]  # rows that cannot be records of any schema
 
     @property
     def rows(self) -> int:

@@ -1,4 +1,4 @@
-"""Run an import from its beginning, or from where an earlier run has stopped."""
+"""Run an import from the beginning of the file, or from the place where an earlier run has stopped."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -33,8 +33,8 @@ _SOURCES: dict[str, Callable[[DataFile, Options, CompiledSchema], Source]] = {
     "parquet": ParquetSource,
 }
 _DONE = (
-    "{file} was imported before, so nothing was sent. To import it a second time, wait for a day after the first, and "
-    "delete {progress}."
+    "{file} was imported before, so nothing was sent. To import it again, wait until a day has passed since the first "
+    "import, and delete {progress}."
 )
 
 
@@ -121,7 +121,7 @@ def _send_all(
 
 
 def _one_ahead(found: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Yield the same chunks. The next one is read while the caller waits for Redis."""
+    """Yield the same chunks. A thread reads the next chunk while the caller waits for Redis."""
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
         following = reader.submit(next, found, None)
         while (chunk := following.result()) is not None:
@@ -130,7 +130,7 @@ def _one_ahead(found: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def _source(file: DataFile, options: Options, schemas: list[CompiledSchema]) -> Source:
-    """Return the source that reads a file. Its columns must fit one of the schemas."""
+    """Return the source that reads a file. The file's columns must fit one of the schemas."""
     latest, *earlier = schemas
     try:
         return _SOURCES[file.format](file, options, latest)
@@ -156,7 +156,7 @@ def _check_unchanged(path: Path, as_it_was: tuple[int, int]) -> None:
 
 def _digest(path: Path, show: Callable[[float], None]) -> str:
     """Return the digest of a file. It tells whether an earlier run has read the same file."""
-    digest = hashlib.sha256()  # processors have instructions for it
+    digest = hashlib.sha256()  # fast, because processors have instructions for SHA-256
     size, read = max(1, path.stat().st_size), 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

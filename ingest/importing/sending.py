@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 # The pause after a failure that does not say when to try again.
 _RETRY_SECONDS = 1.0
-# A key older than this share of IDEMPOTENCY_TTL_SECONDS may be forgotten before it is used.
+# If an Idempotency-Key is older than this share of IDEMPOTENCY_TTL_SECONDS, Redis may forget it before it is used.
 _LIFE = 0.9
 _WITHOUT_PROGRESS = (
     "The chunk of rows from row {number} on was accepted before, under another schema version, and the progress file "
@@ -58,7 +58,7 @@ class Sender:
         self._waiting = waiting  # shows why the import waits; the text is empty when it continues
 
     def schemas(self) -> list[CompiledSchema]:
-        """Return the schema in force, and in a grace period also the one before."""
+        """Return the schema in force and, in a grace period, also the schema of the version before."""
 
         async def in_force(contract: Contract) -> list[CompiledSchema]:
             earlier = await earlier_schema(contract)
@@ -115,9 +115,10 @@ class Sender:
         return receipts.issue(first)
 
     async def _accepted_by_earlier_attempt(self, chunk: Chunk, contract: Contract, retryable: Retryable) -> str | None:
-        """Return the receipt if an earlier attempt, of this run or of one before, was accepted, else None.
+        """Return the receipt if this chunk was accepted before, in this run or in an earlier one. Else return None.
 
-        The receipt is an empty text if Redis has forgotten the Idempotency-Key, so that only the table shows it.
+        If Redis has forgotten the Idempotency-Key, and only the table shows that the chunk was accepted, the receipt is
+        an empty text.
         """
         expected = self._journal.expected
         if expected is None or expected.end != chunk.end or expected.at is None:
@@ -133,7 +134,7 @@ class Sender:
         return "" if await READING.run(is_in_dataset, self._dataset, self._trace_id(chunk), began) else None
 
     def _expect(self, chunk: Chunk, checked: Checked, first_number: int) -> None:
-        """Write the refused rows of a chunk, and what is true of all rows so far if the chunk is accepted."""
+        """Write the refused rows of a chunk. Then write the numbers that are true if the chunk is accepted."""
         before = self._journal.progress
         size = self._refused.write(checked.refused, first_number, before.refused_bytes)
         self._journal.expect(

@@ -1,4 +1,4 @@
-"""Find out whether a chunk was accepted before, after its Idempotency-Key is forgotten.
+"""Find out whether a chunk was accepted, if Redis has forgotten its Idempotency-Key.
 
 An import that was killed may have sent one more chunk than its progress file says. All records of a chunk have one
 trace ID, which no other chunk has.
@@ -31,7 +31,7 @@ def is_in_dataset(dataset: Dataset, trace_id: str, began: datetime) -> bool:
             f"The import began more than {days} days ago, and RETENTION_DAYS has deleted records since. So this "
             f"command cannot tell whether the chunk {trace_id} was accepted. Import the rest of the rows as a new file."
         )
-    # In this order: a drain removes an entry from the queue only when it is in the table or in quarantine.
+    # Look at the queue first: a drain removes an entry from the queue only when it is in the table or in quarantine.
     if stream.state(dataset.pk).length:
         raise Refused(
             "The Idempotency-Keys of the last run may be forgotten, and records are still queued. Run the same command "

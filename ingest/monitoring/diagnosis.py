@@ -23,7 +23,7 @@ ADVICE = {
         "The dataset ID is not a positive integer.",
         "Use the address that the dataset's page shows.",
     ),
-    "invalid_json": ("The body is not valid JSON.", "Paste it into Try it, which shows where the error is."),
+    "invalid_json": ("The body is not valid JSON.", "Paste the body into “Try it” to see where the error is."),
     "not_an_object": ("A record is not a JSON object.", "Send {…}, or an array of objects to /batch."),
     "invalid_batch": (
         "A batch is empty, or it is not an array.",
@@ -50,7 +50,7 @@ ADVICE = {
     "invalid_idempotency_key": ("An Idempotency-Key is too long, or not visible ASCII.", "Use a UUID."),
     "idempotency_key_in_progress": (
         "Another request with the same Idempotency-Key was in progress.",
-        "Send it again a second later.",
+        "Send the request again after a second.",
     ),
     "idempotency_key_reused": (
         "An Idempotency-Key was used for two different bodies.",
@@ -64,7 +64,7 @@ ADVICE = {
     "missing_project_claim": ("The token names no project.", "Use an API key of this service."),
     "personal_access_token": ("The token is a personal one (pat_…).", "Use an API key of the project."),
     "origin_not_allowed": (
-        "A browser key came from a page whose origin is not on its list, or from a program that is no browser.",
+        "A browser key came from a page whose origin is not on its list, or from a program other than a browser.",
         "If the page is yours, add its origin to the key. Programs need an ordinary key.",
     ),
     "browser_key_required": (
@@ -89,7 +89,7 @@ ADVICE = {
         "Send smaller batches.",
     ),
     "unsupported_media_type": (
-        "The Content-Type is not one that the address accepts.",
+        "The address does not accept this Content-Type.",
         "Send application/json, or application/x-ndjson to the address that ends in /batch.",
     ),
     "unsupported_content_encoding": (
@@ -98,7 +98,7 @@ ADVICE = {
     ),
     "quota_exceeded": (
         "The owner's monthly quota is used up.",
-        "Ask a superuser to raise it, or wait for the next month (UTC).",
+        "Ask a superuser to raise the quota, or wait for the next month (UTC).",
     ),
     "rate_limited": (
         "Pages with a browser key have sent more records than the key allows in a minute.",
@@ -126,7 +126,7 @@ ADVICE = {
         "Use POST for records, and GET for receipts.",
     ),
     "not_found": ("The address does not exist.", "Use the address that the dataset's page shows."),
-    "bad_request": ("A request is malformed.", "Compare it with the curl command on the dataset's page."),
+    "bad_request": ("A request is malformed.", "Compare the request with the curl command on the dataset's page."),
     "internal_error": ("This is a bug in the service.", "Find the details in its log."),
 }
 # For each part of the service that is not ok: what to do.
@@ -147,7 +147,7 @@ _TABLE_SECONDS = 5.0  # after which a storage counts as unreachable
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of the diagnosis. `place` is a word for the page to open next; the admin page knows its address."""
+    """One result of the diagnosis. `place` names the page to open next. The admin knows the address of this page."""
 
     wrong: bool
     text: str
@@ -204,13 +204,13 @@ def _quota(project: Project) -> Iterator[Finding]:
     quota = quotas.current_many([project.owner_id])[project.owner_id]
     if quota.percent == 100:
         text = f"The quota of {project.owner} is used up: {quota.used:,} of {quota.limit:,} records in {quota.period}."
-        yield Finding(True, text, "Ask a superuser to raise it, or wait for the next month (UTC).", "quota")
+        yield Finding(True, text, "Ask a superuser to raise the quota, or wait for the next month (UTC).", "quota")
 
 
 def _refusals(project: Project) -> Iterator[Finding]:
     """Yield a finding for each error code of the last 24 hours.
 
-    Yield another one if statistics have no accepted and no refused request of the project in the last month.
+    Yield another finding if the statistics have no request of the project in the last month.
     """
     refused, oldest = statistics.refused([project.pk]), statistics.this_hour() - 23
     counts: Counter[str] = Counter()
@@ -235,7 +235,7 @@ def _refused_without_project(project: Project) -> Iterator[Finding]:
     seen = ", ".join(f"{code} {int(count):,}" for code, count in counts.items() if count)
     if seen:
         text = f"Requests refused because of their API key, for all projects together, since Redis was set up: {seen}."
-        yield Finding(False, text, "If a number grows while your client sends, its key is wrong.", "keys")
+        yield Finding(False, text, "If a number grows while your client sends, the client's key is wrong.", "keys")
 
 
 def _queue(project: Project) -> Iterator[Finding]:
@@ -243,7 +243,7 @@ def _queue(project: Project) -> Iterator[Finding]:
     backlog = statistics.total(statistics.traffic(ids).values()).backlog
     if backlog.age > _LATE_SECONDS:
         text = f"{counted(backlog.records)} accepted but not yet stored. The oldest has waited {backlog.age:,.0f} s."
-        yield Finding(True, text, "No record is lost. The worker's log says why it waits.", "ledger")
+        yield Finding(True, text, "No record is lost. The worker's log says why the records wait.", "ledger")
 
 
 def _tables(project: Project) -> Iterator[Finding]:
@@ -260,14 +260,15 @@ def _tables(project: Project) -> Iterator[Finding]:
         except (deltalake.exceptions.DeltaError, OSError) as failure:
             text = f"{name} cannot be reached: {type(failure).__name__}."
             yield Finding(True, text, "See the worker's log.", "ledger")
-            return  # the storage fails: asking for the other tables would take as long again
+            return  # the storage fails, so each further table would take the same time
         wait = f"{counted(backlog.records)} {'waits' if backlog.records == 1 else 'wait'} for it."
         if not ours:
             advice = "Check DATABASE_URL and STORAGE_URL: the table was made with another database."
             yield Finding(True, f"{name} belongs to another dataset. {wait}", advice, "ledger")
         elif dataset.has_table and not there:
             advice = (
-                f"Check that the storage is mounted. If it was deleted on purpose: manage.py new_table {dataset.pk}."
+                "Check that the storage is mounted. If the table was deleted on purpose, run manage.py new_table "
+                f"{dataset.pk}."
             )
             yield Finding(True, f"{name} is missing. {wait}", advice, "ledger")
 

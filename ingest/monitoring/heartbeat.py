@@ -1,7 +1,7 @@
-"""Heartbeats: each background process writes one to Redis, and so does a worker for the storage that it sees.
+"""Heartbeats: each background process writes one to Redis. A worker also writes one for the storage.
 
-Clocks of several machines may differ, so heartbeats carry no time of day. Redis alone measures their age: a heartbeat
-expires after STALE_SECONDS, and its age is the part of that time which has passed.
+Clocks of several machines may differ, so heartbeats carry no time. Only Redis measures their age: a heartbeat expires
+after STALE_SECONDS, and Redis knows how much of this time is left.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from ingest.queue import redis_keys
 
 # Web processes need no heartbeat: a web process that answers is alive.
 PROCESSES = ("worker", "upkeep", "beat")
-# A worker writes it after it has looked at the storage.
+# The name of the heartbeat that a worker writes after it has checked the storage.
 STORAGE = "storage"
 STALE_SECONDS = 60
 

@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 
     @property
     def is_full(self) -> bool:
-        """Whether admission refuses requests because of it, or is about to."""
+        """Whether admission refuses requests because Redis uses so much memory, or will soon do so."""
         return self.percent >= ADMISSION_STOPS_PERCENT - _MARGIN_PERCENT
 
 

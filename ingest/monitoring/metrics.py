@@ -1,4 +1,4 @@
-"""Prometheus metrics. They are read from Redis on request, so each web process reports the whole service.
+"""Prometheus metrics. Each request for them reads Redis, so each web process reports on the whole service.
 
 There are only totals: a label with a project or dataset would show one tenant's traffic to another.
 """
@@ -80,7 +80,7 @@ def _sum(commands: list[tuple[str, str]]) -> int:
 
 
 def _queries() -> Iterator[Metric]:
-    """Yield the figures of queries, of which clients wait for some seconds."""
+    """Yield the figures of queries: how many there were, how long clients waited, and how many were refused."""
     totals = figures.totals()
     yield _counter("ingest_queries", "Queries that were answered with a result.", totals.count)
     yield _counter("ingest_query_seconds", "Seconds that clients have waited for queries.", totals.seconds)

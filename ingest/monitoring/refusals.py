@@ -39,8 +39,8 @@ _MAX_TEXT = 200  # characters
 _MAX_LOGS = 200
 _KEPT_SECONDS = 7 * 24 * 3600
 
-# Match the value of a JSON string whose name suggests a secret, even if the body was cut inside it. And match tokens
-# anywhere.
+# `_SECRET_VALUE` matches a JSON string whose name suggests a secret, even if the body was cut inside the string.
+# `_TOKEN` matches tokens anywhere.
 _SECRET_NAME = rb"(?:pass(?:word|wd|phrase)|secret|token|authorization|api_?key|cookie|credential)"
 _SECRET_VALUE = re.compile(
     rb'("[^"\\]{0,100}' + _SECRET_NAME + rb'[^"\\]{0,100}"\s*:\s*")(?:[^"\\]|\\.)*', re.IGNORECASE | re.DOTALL
@@ -103,7 +103,7 @@ class _Allowance:
         self.skipped = 0
 
     def take(self, wanted: int) -> int:
-        """Return how many of the wanted ones are allowed now. Add the others to `skipped`."""
+        """Return how many of `wanted` events are allowed now, and count them as used. Add the others to `skipped`."""
         moment = time.monotonic()
         self.left = min(self.burst, self.left + (moment - self.at) * self.per_second)
         self.at = moment
@@ -139,7 +139,7 @@ async def note(code: str) -> None:
 
 
 def log(status: int, code: str, *, trace_id: str, project_id: int | None, dataset_id: int) -> None:
-    """Write a line to the log. If there are too many, some are left out, and the next line says how many."""
+    """Write a line to the log. If there are too many lines, leave out some. The next line then says how many."""
     project, dataset = project_id or "unknown", dataset_id or "none"
     _log("refused: %s %s, project %s, dataset %s, trace ID %s", status, code, project, dataset, trace_id)
 
@@ -202,7 +202,7 @@ async def _write(
 
 
 def _allowed(project_id: int, wanted: int) -> tuple[int, int]:
-    """Return how many entries a project may write now, and how many were skipped since its last one."""
+    """Return how many entries a project may write now, and how many were skipped since its last entry."""
     with _lock:
         if len(_entries) > _MAX_ALLOWANCES:
             _entries.clear()
@@ -262,7 +262,7 @@ def _recent(packed: bytes) -> Refusal | None:
 
 
 def forget_old() -> None:
-    """Delete each refusal after a week. Redis itself deletes a log only a week after its latest refusal."""
+    """Delete the refusals that are older than a week. Redis deletes a log only a week after its latest refusal."""
     client = redis.client()
     for log_key in map(redis_keys.refusal_log, projects()):
         for packed in client.lrange(log_key, 0, -1):
@@ -276,7 +276,7 @@ def find(project_id: int, refusal_id: str) -> Refusal | None:
 
 
 def projects() -> list[int]:
-    """Return the projects that have a log, the latest refusal first. Raises RedisError."""
+    """Return the projects that have a log, the project with the latest refusal first. Raises RedisError."""
     logs = (tagged(redis_keys.REFUSAL_LOGS, tag) for tag in tags.in_use())
     found = redis.each([("ZREVRANGE", each, 0, -1, "WITHSCORES") for each in logs])
     refused = [(float(at), int(project)) for flat in found for project, at in zip(flat[::2], flat[1::2], strict=True)]

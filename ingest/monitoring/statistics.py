@@ -63,7 +63,7 @@ def traffic(dataset_ids: Sequence[int]) -> dict[int, Traffic]:
 
 
 def total(parts: Iterable[Traffic]) -> Traffic:
-    """Return the sum of several datasets' traffic. Its age is that of the oldest entry."""
+    """Return the sum of several datasets' traffic. The age in the sum is that of the oldest entry of all."""
     result = Traffic()
     for part in parts:
         result.by_hour.update(part.by_hour)
@@ -76,7 +76,7 @@ def total(parts: Iterable[Traffic]) -> Traffic:
 def _ages(dataset_ids: Sequence[int]) -> list[float]:
     """Return the age of the oldest entry of each stream, in seconds."""
     heads = redis.each([("XRANGE", redis_keys.stream(each), "-", "+", "COUNT", 1) for each in dataset_ids])
-    clocks = {tag: turns.now_ms(tag) for tag in tags.by_tag(dataset_ids)}  # they also made the stream IDs
+    clocks = {tag: turns.now_ms(tag) for tag in tags.by_tag(dataset_ids)}  # these clocks also made the stream IDs
     return [
         max(0.0, clocks[tags.of_dataset(dataset_id)] - int(head[0][0].partition(b"-")[0])) / 1000 if head else 0.0
         for dataset_id, head in zip(dataset_ids, heads, strict=True)

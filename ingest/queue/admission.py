@@ -42,10 +42,10 @@ from quotas.period import period_of
 logger = logging.getLogger(__name__)
 _admit = script("admit")
 
-# Admissions of this process that may wait for Redis. Others are refused immediately, so that the wait stays short.
+# At most this many admissions of a process wait for Redis. It refuses more at once, so that nobody waits for long.
 MAX_IN_FLIGHT = 2_000
 
-# How often a process notes the last use of an API key, which only the admin shows.
+# A process notes the use of an API key at most once in this time. Only the admin shows the time of the last use.
 _LAST_USED_SECONDS = 10.0
 
 # What is full -> the `detail` of the 503.
@@ -73,7 +73,7 @@ class Admission(Struct, frozen=True):
     used: int
     period: str
     is_repeated: bool  # whether this is the answer to an earlier request with the same Idempotency-Key
-    rejected: bytes = b""  # the first answer's text about refused records; empty if the batch was not lenient
+    rejected: bytes = b""  # the text about refused records in the first answer; empty if the batch was not lenient
 
 
 class _Settings(NamedTuple):
@@ -82,10 +82,10 @@ class _Settings(NamedTuple):
     timeout: float  # seconds
     dataset_bytes: int
     total_bytes: int
-    share: float  # one project may use this share of what other projects leave of total_bytes
+    share: float  # a project may use this share of the bytes that other projects leave free of total_bytes
     idempotency_seconds: int
     idempotency_keys: int  # of a project
-    replicas: int  # that must have a record before it is answered with 202
+    replicas: int  # this number of replicas must have a record before the service answers 202
 
 
 @lru_cache(maxsize=1)
@@ -120,7 +120,7 @@ _generations: dict[int, str] = {}
 
 
 def _unpacked(rejected: bytes = b"") -> bytes:
-    """Return the answer about refused records, which `_call` has compressed."""
+    """Decompress the text about refused records, which `_add_optional` has compressed."""
     return zlib.decompress(rejected) if rejected else b""
 
 
@@ -131,8 +131,10 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
         StaleContract: The contract has changed. Read it again.
         KeyInProgress, KeyReused, TooManyKeys: The Idempotency-Key cannot be used.
         QuotaExceeded: The quota has no room for the records.
-        RateLimited, TooManyRecords: The browser key's rate limit has no room for the records, now or ever.
-        BodyTooLarge, QueueFull: The backlog has no room for the body, ever or now.
+        RateLimited: The browser key's rate limit has no room for the records now.
+        TooManyRecords: The browser key's rate limit never has room for the records.
+        BodyTooLarge: The backlog never has room for the body.
+        QueueFull: The backlog has no room for the body now.
         QueueUnavailable: Redis does not answer, or its data is not ours.
     """
     if retryable is None:
@@ -148,14 +150,14 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
 
 
 async def accepted_before(contract: Contract, retryable: Retryable) -> Admission | None:
-    """Return the first answer to a repeated request, or None if it was not accepted before.
+    """Return the first answer to a repeated request, or None if the request was not accepted before.
 
     Call this when a request with an Idempotency-Key is refused: the schema may have changed, or the dataset may have
     been archived, after the first request was accepted.
 
     Raises:
         config.common.redis.RedisUnavailable: Redis does not answer.
-        QueueUnavailable: It was accepted before, but too few replicas have it.
+        QueueUnavailable: The request was accepted before, but too few replicas know that.
     """
     key = redis_keys.idempotency(contract.dataset_id, retryable.key)
     found = await (_find_replicated(key) if _settings().replicas else execute("GET", key, timeout=_settings().timeout))
@@ -219,7 +221,7 @@ async def _admit_or_refuse(
 
 
 def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
-    """Return the error for a payload that does not fit into the backlog, now or ever."""
+    """Return the error for a payload that does not fit into the backlog now, or never fits."""
     ours = _settings()
     limit = min(ours.dataset_bytes, int(ours.total_bytes * min(1, ours.share)))
     if what == b"memory" or len(payload.queued or formats.packed(payload.body)) <= limit:
@@ -258,20 +260,21 @@ async def _call(
     except RedisUnavailable as failure:
         raise QueueOutOfReach(OUTCOME_UNKNOWN if failure.sent else NOTHING_HAPPENED) from failure
     except ResponseError as failure:
-        # Redis refuses the script itself or, in Redis 6, a command in it.
+        # Redis has refused the call of the script or, in Redis 6, a command inside the script.
         if "command not allowed when used memory" in str(failure):
             raise QueueFull({"detail": _FULL[b"memory"]}) from failure
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     finally:
         _InFlight.count -= 1
-        # Also after a lost reply: its late copy has an earlier number than the next admission in this slot.
+        # This is safe even after a lost reply. If the lost command reaches Redis late, its number is below that of the
+        # slot's next admission, so admit.lua does nothing.
         free.append(slot)
     RedisClock.learn(tag, reply[1])
     return reply
 
 
 async def _run_replicated(keys: list[Argument], args: list[Argument], shared: SharedKeys) -> list[Any]:
-    """Run admit.lua, and wait until enough replicas have the record. Raises QueueOutOfReach if they are too few."""
+    """Run admit.lua, and wait until enough replicas have the record. Raises QueueOutOfReach if too few have it."""
     ours = _settings()
     reply, found = await run(_admit, keys, args, timeout=ours.timeout, shared=shared, replicated=True)
     if reply[0] == b"not_written" or (reply[0] in (b"accepted", b"repeated") and found < ours.replicas):

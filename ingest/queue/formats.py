@@ -11,11 +11,12 @@ from msgspec import Struct
 
 # Formats of a body, as a stream entry names them.
 OBJECT, ARRAY, LINES = b"o", b"a", b"l"
-# Splitting makes a Python object of each line, even of blank ones. A body with more lines is read line by line.
+# Splitting a body makes a Python object for each line, even for a blank one. So a body with more lines than this is
+# read line by line.
 _MANY_LINES = 100_000
 _lines_with_text = re.compile(rb"[^ \t\r\n][^\n]*").finditer
-# Bodies from this size on are compressed. JSON shrinks to a quarter, so Redis, which has one thread, has less to read,
-# copy, log, sync and hold.
+# Bodies from this size on are compressed. JSON shrinks to about a quarter. So the only thread of Redis has less to
+# read, copy, log and sync, and Redis needs less memory.
 _COMPRESS_BYTES = 8192
 # A body that shrinks more than this hardly contains data, and is queued as it is. Otherwise 10 MB of spaces would be
 # queued as 41 KB, and the limit of the backlog would not limit what a worker has to read.
@@ -36,10 +37,10 @@ class Rejected(Struct, frozen=True):
 
 
 class Earlier(Struct, frozen=True):
-    """Which records of a payload were taken in the grace period of the schema version before the latest one."""
+    """Says which records of a payload have the old form: that of the schema version before, in its grace period."""
 
     version_id: int
-    marks: str  # for each record in order: 1 if the earlier version takes it, 0 if the latest does. At least one 1
+    marks: str  # one digit for each record in order: 1 if it has the old form, else 0. At least one digit is 1
 
     @property
     def count(self) -> int:
@@ -47,7 +48,7 @@ class Earlier(Struct, frozen=True):
 
     @property
     def has_all(self) -> bool:
-        """Whether no record is of the latest version."""
+        """Whether all records have the old form."""
         return "0" not in self.marks
 
     @property
@@ -57,13 +58,13 @@ class Earlier(Struct, frozen=True):
 
     @classmethod
     def of(cls, version_id: int, marks: Iterable[bool]) -> "Earlier | None":
-        """Return None if no record is marked."""
+        """Return what `marks` say about the records of a payload, or None if no record is marked."""
         text = "".join("1" if mark else "0" for mark in marks)
         return cls(version_id, text) if "1" in text else None
 
     @classmethod
     def read(cls, text: str) -> "Earlier | None":
-        """Return what `text` was made from, None for anything else."""
+        """Read a text that the property `text` has made. Return None for any other text."""
         match = _EARLIER(text)
         return cls(int(match[1]), match[2]) if match else None
 
@@ -75,7 +76,7 @@ class Payload(Struct, frozen=True):
     format: bytes
     count: int
     rejected: Rejected | None = None  # None unless the client asked for lenient handling
-    queued: bytes = b""  # the body as `packed` makes it, if that was done in advance
+    queued: bytes = b""  # the result of `packed`, if it was computed in advance
     earlier: Earlier | None = None  # None: the latest schema version takes all records
 
 
@@ -93,9 +94,8 @@ def starts_of_lines(body: bytes) -> Iterator[int]:
 
 def packed(body: bytes) -> bytes:
     """Return a body as it is put into a stream: compressed if that saves space."""
-    if len(body) < _COMPRESS_BYTES or body.startswith(
-        _COMPRESSED
-    ):  # a replayed body that could not be read may begin so
+    # The body of a replayed entry may be damaged, and then begin like a compressed one.
+    if len(body) < _COMPRESS_BYTES or body.startswith(_COMPRESSED):
         return body
     queued: bytes = _COMPRESSED + lz4.block.compress(body)
     return queued if len(queued) < len(body) <= len(queued) * _MAX_COMPRESSION_RATIO else body
@@ -123,5 +123,5 @@ class Retryable(Struct, frozen=True):
 
     @classmethod
     def of(cls, key: str, kind: str, body: bytes) -> "Retryable":
-        """Return what identifies a request. Its `kind` differs if the same body is one record or a batch."""
+        """Return what identifies a request. `kind` says how the body was sent, for example as a record or a batch."""
         return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).digest()[:DIGEST_BYTES])

@@ -1,6 +1,6 @@
 """The generation: the name of the present set of Redis data. A wiped Redis gets a new one.
 
-In a cluster, the data of each user has its own, because a wiped shard forgets some users and not others.
+In a cluster, the data of each user has its own generation, because a wiped shard forgets only some users.
 """
 
 import secrets

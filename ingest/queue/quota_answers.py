@@ -1,4 +1,4 @@
-"""What a client is told about its quota, rate limit and Idempotency-Keys: the 429s, and the headers of 202 and 429."""
+"""Tell clients about quota, rate limit and Idempotency-Keys: answers with status 429, and headers of 202 and 429."""
 
 from config.common import clock
 from config.common.text import counted
@@ -6,7 +6,7 @@ from ingest.errors import QuotaExceeded, RateLimited, TooManyKeys, TooManyRecord
 from quotas.models import UNLIMITED
 from quotas.period import bounds
 
-# Common clients sleep for the whole Retry-After, and an admin may raise the quota in the meantime.
+# Many clients sleep for the whole Retry-After, but an admin may raise the quota in the meantime.
 MAX_RETRY_AFTER_SECONDS = 3600
 RATE_SECONDS = 60  # of the rate limit of browser keys
 
@@ -40,13 +40,13 @@ def quota_headers(limit: int, used: int, period: str) -> dict[str, str]:
 
 
 def too_fast(limit: int, sent: int, requested: int, seconds: int) -> RateLimited | TooManyRecords:
-    """Return the error for records that the rate limit of a browser key does not allow, now or ever.
+    """Return the error for records that the rate limit of a browser key does not allow now, or never allows.
 
     Args:
         limit: How many records the key may send in RATE_SECONDS.
-        sent: How many it has sent in the last RATE_SECONDS.
+        sent: How many records it has sent in the last RATE_SECONDS.
         requested: How many records the request has.
-        seconds: How long until the limit has room for them.
+        seconds: The number of seconds after which the limit has room for them.
     """
     if requested > limit:
         detail = f"The rate limit of this browser key is {counted(limit)} a minute. Send its records in smaller parts."
@@ -63,7 +63,7 @@ def too_fast(limit: int, sent: int, requested: int, seconds: int) -> RateLimited
 
 
 def too_many_keys(limit: int, seconds: int) -> TooManyKeys:
-    """Return the 429 of a project that has used as many Idempotency-Keys as are remembered."""
+    """Return the 429 for a project that has used its maximum number of Idempotency-Keys."""
     detail = (
         f"The project has used {limit} Idempotency-Keys, which is the limit. Send without a key, or wait until "
         "the oldest are forgotten. Nothing was queued or charged."

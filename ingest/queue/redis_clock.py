@@ -1,4 +1,4 @@
-"""Redis's clock, as this process knows it. `admit.lua` compares it with deadlines and ends of grace periods."""
+"""The time of Redis's clock. `admit.lua` compares this clock with deadlines and ends of grace periods."""
 
 from typing import ClassVar
 

@@ -15,8 +15,8 @@ Glossary
     pending         sorted set of a project: dataset ID -> when its next drain is due, in ms since the epoch
     turns           sorted set: project ID -> when its last drain began, or when its next one is due, in ms since the
                     epoch. The first project has the next turn. Every project with a pending dataset is in the set
-    slot            number and stream ID of the last admission that used it. If the reply to one is lost, it can be sent
-                    again without being admitted twice
+    slot            number and stream ID of the last admission that used it. If the reply is lost, the web process can
+                    send the admission again, and Redis does not admit it twice
     slots           set of all slots. A slot lives until `slots.forget_slots` deletes it
     idempotency     the first answer to an Idempotency-Key: 8 bytes of a digest of the body, then
                     `<generation> <stream ID> <number of records>`. For a lenient batch, a space and the compressed
@@ -25,10 +25,10 @@ Glossary
     known keys      hash of a project: time when Idempotency-Keys are forgotten (s since the epoch) -> how many
     rate            hash of a browser key: second of acceptance (since the epoch) -> records, for the last minute
     room            total bytes up to which admission accepts requests, until it looks at Redis's memory again
-    lock            held by the drain of a dataset. It saves work. Drains are correct without it
+    lock            held by the drain of a dataset. It only saves work: drains are correct without it
     replayed        hash of a dataset: quarantine row that was put back into the stream -> its new place
-    trimmed         the position of a dataset's table at the last trim. If the table has another one, a drain died
-                    before its trim, or this Redis was restored from an older copy
+    trimmed         the watermark of a dataset's table at the last trim. If the table has another watermark now, a drain
+                    died before its trim, or this Redis was restored from an older copy
     stored by hour  hash of a dataset: hour of acceptance (hours since the epoch) -> records stored or quarantined
                     (a replay is not counted again)
     refused by hour hash of a project: `<hour since the epoch>:<error code>` -> requests refused with one of its keys
@@ -43,8 +43,8 @@ Fields of a stream entry
     b body, as `formats.packed` returns it  f format: o object, a array, l lines (NDJSON)
     n number of records                     v schema version ID
     t trace ID                              o original stream ID (only after a replay)
-    e the earlier schema version's ID, and which records it took (only if the records are of two versions; then `v` is
-      the later one): see `formats.Earlier`
+    e the earlier schema version's ID, and which records are of this version (only if the records are of two versions;
+      then `v` is the later version): see `formats.Earlier`
     r original stream ID of an entry that was renumbered, because another record has that ID. The entry is stored under
       its new ID, and the table's log keeps the original one: see `ingest.storing.already_stored`
 """

@@ -14,7 +14,7 @@ _MAX_IDLE_SECONDS = 3600
 
 
 class Slot:
-    """A slot, which one admission in flight uses: its name, and the number of its last admission."""
+    """A slot, used by one admission at a time: its name, and the number of the last admission that used it."""
 
     __slots__ = ("name", "number")
 

@@ -1,4 +1,4 @@
-"""A dataset's stream: a drain reads its entries in order, and trims them once they are in the table."""
+"""A dataset's stream: a drain reads its entries in order, and trims them after they are in the table."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ _MAX_BYTES = 256 * 1024 * 1024
 _SEQUENCE_BITS = 20
 _MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
 _MAX_MS = (1 << 43) - 1
-# While Redis's clock is behind the last stream ID, Redis only raises the sequence number. From this number on, the
-# stream is moved to the next millisecond.
+# While Redis's clock is behind the last stream ID, Redis only raises the sequence number. If a drain finds this number,
+# it raises the stream's last ID to the next millisecond.
 _HIGH_SEQUENCE = 1 << 19
 _HOUR_MS = 3_600_000
 # How many entries one call of a script looks at. Redis serves no other client meanwhile.
@@ -45,7 +45,7 @@ class Entry:
     origin: str  # the stream ID of its acceptance. A replay has another stream_id
     queued_bytes: int  # of the body in the stream, which may be compressed
     renumbered_from: str = ""  # its original ID, if it was renumbered because another record has that ID
-    earlier: Earlier | None = None  # the records that are of an earlier version than `version_id`
+    earlier: Earlier | None = None  # says which records are of the version before `version_id`
 
     @property
     def position(self) -> int:
@@ -53,22 +53,22 @@ class Entry:
 
     @property
     def ms(self) -> int:
-        """When Redis accepted it, in ms since the epoch."""
+        """When Redis accepted the entry, in ms since the epoch."""
         return int(self.stream_id.partition("-")[0])
 
     @property
     def mark(self) -> str:
-        """The trace ID, which tells it from another entry with the same ID. Empty if the trace ID is damaged."""
+        """The trace ID. It differs if another entry has the same stream ID. Empty if the trace ID is damaged."""
         return "" if "\N{REPLACEMENT CHARACTER}" in self.trace_id else self.trace_id
 
     @property
     def first_id(self) -> str:
-        """The stream ID under which it was accepted, even if it was replayed or renumbered since."""
+        """The stream ID that the entry got when it was accepted, even if it was replayed or renumbered later."""
         return self.renumbered_from or self.origin
 
     @property
     def is_replay(self) -> bool:
-        """Whether it was in quarantine before and was put back."""
+        """Whether the entry was in quarantine before, and was put back into the queue."""
         return self.origin != self.stream_id
 
 
@@ -95,7 +95,7 @@ def last_id_of(position: int) -> str:
 
 
 class State(NamedTuple):
-    """What a drain reads first."""
+    """The state of a dataset's queue. A drain reads it first."""
 
     generation: str | None  # None before the first acceptance
     length: int  # entries in the stream, stored or not
@@ -110,7 +110,7 @@ def state(dataset_id: int) -> State:
 
 
 def states(dataset_ids: Sequence[int]) -> dict[int, State]:
-    """Return the states of several datasets' queues, by dataset. They are from one moment if they have the same tag."""
+    """Return the states of several datasets' queues. States of datasets with the same tag are from one moment."""
     found: dict[int, State] = {}
     for tag, ids in tags.by_tag(dataset_ids).items():
         found |= _states(tag, ids)
@@ -189,13 +189,13 @@ def _next_page(found: Sequence[Any], queued: int, most: int) -> int:
 
 
 def require_replicas(last_ids: Mapping[int, str]) -> None:
-    """Check that REDIS_WAIT_REPLICAS have the entries of streams up to these last ones. With 0, ask nothing.
+    """Check that enough replicas have the entries of streams, up to these last ones. See REDIS_WAIT_REPLICAS.
 
-    If a drain stored other entries, a failover could forget their Idempotency-Keys, and a repeated request would be
-    stored twice.
+    If a drain stored entries that the replicas do not have, a failover could forget their Idempotency-Keys. Then a
+    repeated request would be stored twice.
 
     Raises:
-        TooFewReplicas: They do not, or Redis has failed over and has lost entries.
+        TooFewReplicas: Too few replicas have the entries, or a failover has lost some.
     """
     if not settings.REDIS_WAIT_REPLICAS or not last_ids:
         return
@@ -277,7 +277,7 @@ def _trim_call(each: Trim) -> redis.Call:
 
 
 def _trim_each(each: Trim) -> int:
-    """Remove the entries of a stream that may begin with other ones. Return how many were removed."""
+    """Remove entries from a stream that may begin with other entries. Return how many were removed."""
     names = [(entry.stream_id, entry.mark) for entry in each.entries]
     removed = 0
     for at in range(0, len(names), _ENTRIES_A_CALL):
@@ -289,8 +289,8 @@ def _trim_each(each: Trim) -> int:
 def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) -> None:
     """Raise the stream's last ID, so that the next entry gets a position above the table's watermark.
 
-    Redis takes the next ID from its clock, which may be behind after a failover, or if it was set back. Also move on to
-    the next millisecond long before the sequence numbers of this one are used up.
+    Redis takes the next ID from its clock, which may be behind after a failover, or if it was set back. Also raise the
+    ID to the next millisecond long before the sequence numbers of the present one are used up.
 
     Args:
         dataset_id: The dataset of the stream.

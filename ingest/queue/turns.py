@@ -2,11 +2,11 @@
 
 Two things keep a second drain away from a dataset:
 
-- `next_due` makes a dataset due again only after a lease. So a drain that died is followed by another one.
-- `locked` locks the dataset while a drain runs. `new_table` uses the same lock. A drain may also begin while an earlier
-  one still runs: a drain that takes longer than the lease renews its lock, but its dataset is due again.
+- `next_due` makes a dataset due again only after a lease. So if a drain dies, another one follows after the lease.
+- `locked` locks the dataset while a drain runs. If a drain takes longer than the lease, the dataset is due again. But
+  the drain renews its lock, so no other drain begins. `new_table` uses the same lock.
 
-Drains are correct without either of them, because the table refuses the second of two commits.
+Drains are correct even without these two, because the table refuses the second of two commits.
 """
 
 import secrets
@@ -23,8 +23,8 @@ from datasets.models import Dataset
 from ingest.queue import redis_keys
 from ingest.queue.scripts import script
 
-# The most that `next_due` returns. Many small datasets share the round trips and queries of one pass of a drain, but a
-# large one has a pass of its own.
+# `next_due` returns at most this many datasets, with at most this many queued bytes. Many small datasets share the
+# round trips and queries of one pass of a drain, but a large dataset has a pass of its own.
 MAX_DATASETS = 20
 _MAX_BYTES = 256 * 1024
 
@@ -38,7 +38,7 @@ def now_ms(tag: int = NO_TAG) -> int:
 
 
 def due() -> Iterator[list[int]]:
-    """Yield the datasets that were due when this began, each time some of one project. The projects take turns.
+    """Yield lists of datasets that were due when this began. A list has datasets of one project. Projects take turns.
 
     In a cluster, the owners of projects take turns, and then each owner's projects.
 
@@ -58,7 +58,7 @@ def due() -> Iterator[list[int]]:
 
 
 def _waiting() -> list[int]:
-    """Return the tags whose projects may have a turn, the one that has waited the longest first."""
+    """Return the tags whose projects may have a turn. The tag that has waited the longest is the first."""
     found = tags.in_use()
     if found == [NO_TAG]:
         return found
@@ -72,7 +72,7 @@ def next_due(due_by: int = 0, tag: int = NO_TAG) -> list[int]:
     A dataset is due again after a lease, unless its drain has ended by then.
 
     Args:
-        due_by: Return only datasets that were due at this time, in ms since the epoch. 0 is now.
+        due_by: Return only datasets that were due at this time, in ms since the epoch. 0 means now.
         tag: The tag of the keys to look at.
 
     Raises:
@@ -98,9 +98,9 @@ def _turns(tag: int) -> str:
 
 
 def _rest_ms() -> int:
-    """Return for how long a dataset waits for more records while many datasets are due.
+    """Return for how many ms a dataset waits for more records while many datasets are due.
 
-    Its records may wait one interval longer for the next dispatch, and another one for the drain.
+    After that, its records may wait one dispatch interval for the next dispatch, and another one for the drain.
     """
     return max(0, int((settings.FRESHNESS_SECONDS - 2 * settings.DISPATCH_SECONDS) * 1000))
 
@@ -133,7 +133,7 @@ def _projects(limit: int = 0) -> list[int]:
 
 
 def settle(datasets: Iterable[Dataset]) -> None:
-    """End drains. A dataset whose stream is empty is no longer pending. The next drain of any other one is due now."""
+    """End drains. If a dataset's stream is empty, it is no longer pending. If not, its next drain is due now."""
     redis.run_all(
         [
             redis.Call(

@@ -1,4 +1,4 @@
-"""Upgrade the data in Redis that an earlier release has written to the present version.
+"""Upgrade the Redis data of an earlier release to the present version.
 
 Each step is safe to repeat: if a step dies, run it again. No other process of the service may run at the same time. If
 the earlier release cannot read the data after a step, say so in CHANGELOG.md.
@@ -32,7 +32,7 @@ def upgrade() -> tuple[int, int]:
         AnotherVersion: A newer release has written the data.
         AnotherInstallation: The data is not ours.
     """
-    if is_cluster():  # an upgrade of a cluster will go through the tags
+    if is_cluster():  # clusters never had an earlier version. A later upgrade must go through the tags
         installation.check()
         return CURRENT_VERSION, CURRENT_VERSION
     installation.check_owner(installation.mark_redis(NO_TAG))
@@ -48,7 +48,7 @@ def upgrade() -> tuple[int, int]:
 
 
 def check_version() -> tuple[int, int]:
-    """Return the data's version, and the version that `upgrade` would give it. Change nothing. Raises as `upgrade`."""
+    """Return the data's version, and the version that `upgrade` would give it. Raises what `upgrade` raises."""
     if is_cluster():
         installation.check()
         return CURRENT_VERSION, CURRENT_VERSION
@@ -62,7 +62,7 @@ def check_version() -> tuple[int, int]:
 
 
 def version() -> int:
-    """Return the data's version. The first releases did not write it, so their keys tell it."""
+    """Return the data's version. The first releases wrote no version, but their keys tell it."""
     client = redis.client()
     found = client.get(DATA_VERSION)
     if found is not None:
@@ -74,7 +74,7 @@ def version() -> int:
 
 
 def _one_key_for_each_counter() -> None:
-    """Upgrade to version 1: a dataset's counters are keys, no longer fields of a hash.
+    """Upgrade to version 1: a dataset's counters are keys, and no longer fields of a hash.
 
     If the old and the new release have both used the data without this step, each has counted a part of the accepted
     records. So the step adds both counts.
@@ -93,7 +93,7 @@ def _projects_and_digests() -> None:
 
     The Redis key of an Idempotency-Key is named by a digest, and the digest of the body is cut to 8 bytes.
 
-    The step deletes all slots, because no process is left that could send a request again.
+    The step deletes all slots, because no process runs that could send an admission again.
     """
     client, now, projects = redis.client(), clock.milliseconds(), dict(_datasets())
     for dataset_id, project_id in projects.items():
@@ -133,7 +133,7 @@ def _digest(key: bytes, projects: dict[int, int]) -> None:
 
 
 def _recount() -> None:
-    """Set the counters to what is queued. A release that ran without its step may have left wrong or negative ones."""
+    """Set the counters to what is queued. They may be wrong or negative if a release ran before its upgrade step."""
     client, total = redis.client(), 0
     for dataset_id, _ in _datasets():
         records = size = 0

@@ -65,8 +65,8 @@ class Command(ServiceCommand):
             "--progress",
             type=Path,
             metavar="PATH",
-            help="file that says how far the import has come (default: FILE.import-ID). While it exists, the file is "
-            "not imported a second time",
+            help="progress file: it says how far the import has come (default: FILE.import-ID). While the progress "
+            "file exists, FILE is not imported a second time",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

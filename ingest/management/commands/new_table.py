@@ -24,8 +24,8 @@ class Command(ServiceCommand):
         parser.add_argument(
             "--take-over",
             action="store_true",
-            help="use the table at its path, although it was made for another dataset. Do this only if the "
-            "database was restored from a backup, and if you know that the table belongs to this dataset",
+            help="use the table at the dataset's path, although that table was made for another dataset. Do this only "
+            "if the database was restored from a backup, and if you know that the table belongs to this dataset",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

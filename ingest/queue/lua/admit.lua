@@ -6,16 +6,16 @@
 --      i   an Idempotency-Key: two keys, four arguments
 --      g   the schema version before the latest takes records in its grace period: one key, five arguments
 --      r   the API key has a rate limit: one key, two arguments
---      w   WAIT follows, which waits for replicas: nothing more
+--      w   the web process sends WAIT after this script, to wait for replicas: no key, no argument
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted, time, generation, stream ID, number of records, limit, used
 --      repeated, the same, and the `rejected` of the first request with this Idempotency-Key
 --      stale               the contract has changed, or the grace period has ended: read the contract again
---      not_written         this was admitted before, but Redis refuses the write that WAIT needs
---      late                the deadline has passed, or the slot has had a later request: nothing was changed
+--      not_written         the request was admitted before, but Redis refuses the write that WAIT needs
+--      late                the deadline has passed, or a later request has used the slot: nothing was changed
 --      unseeded            a quota counter is missing, or the generation is another: seed both and call again
---      key_reused          the Idempotency-Key came with another body before
+--      key_reused          an earlier request had this Idempotency-Key and another body
 --      over_quota, time, limit, used
 --      full, time, what    dataset, project or all: the backlog limit; memory: Redis has no room for a longer backlog
 --      too_many_keys, time, seconds until some are forgotten
@@ -27,12 +27,12 @@
 --
 -- Admission stops when Redis uses about 80 % of `maxmemory`, so that drains and the changes of admins always fit. INFO
 -- costs half as much as the rest of the script, so the script calls it once a second and keeps the result as `room`:
--- the number of queued bytes up to which it admits requests until the next INFO. That is the number of bytes queued now,
--- and half of what is free below 80 %, because an entry takes more memory than its body. If less than 1 % of `maxmemory`
--- is free below 80 %, nothing is admitted. Without a `maxmemory`, or if the server hides it, the room has no limit, until
--- Redis refuses a write.
+-- the number of queued bytes up to which it admits requests until the next INFO. This is the number of bytes queued
+-- now, plus half of the memory that is free below 80 %, because an entry takes more memory than its body. If less than
+-- 1 % of `maxmemory` is free below 80 %, nothing is admitted. Without a `maxmemory`, or if the server hides it, the
+-- room has no limit, until Redis refuses a write.
 --
--- The script sums up the bytes of a project only while the backlog is long enough for its share to matter.
+-- The script sums up the bytes of a project only if the backlog is so long that the project may exceed its share.
 --
 -- Example: 2 records for dataset 13 of user 7, who has used 10 of 1000 records, return
 --      {'accepted', 1764000000123, 'b61c…', '1764000000123-0', 2, 1000, 12}
@@ -82,7 +82,7 @@ if #ARGV > 16 then
         grace_ends, -- in ms, by this server's clock
             sender, -- ID of the API key
             by_earlier, -- number of records that the earlier version takes
-            earlier, -- its ID and the marks of its records (formats.Earlier); '' if it takes all: `version_id` names it
+            earlier, -- the version's ID and marks (formats.Earlier); '' if all records are of it: `version_id` names it
             counted_seconds -- after which the counts of senders are deleted
             = unpack(ARGV, last_arg + 1, last_arg + 5)
         last_key, last_arg = last_key + 1, last_arg + 5
@@ -107,8 +107,8 @@ local seen = redis.call(
 local revision, limit, used, delta, generation, accepted, queued, bytes, total_bytes, total_accepted, room, slot =
     unpack(seen)
 
--- Write to a key and leave it as it is: WAIT waits only for what its own connection has written, and the first
--- request may have come over another one. These commands also work without free memory. Return whether they did.
+-- Write to a key without changing it: WAIT waits only for what its own connection has written, and the first request
+-- may have used another connection. These commands also work without free memory. Return whether they worked.
 local function write_again(key)
     local left = redis.call('PTTL', key)
     local done = redis.pcall('PEXPIRE', key, left < 0 and 60000 or left)
@@ -232,8 +232,8 @@ if new_total_bytes > share * max_backlog then
         return {'full', now, 'project'}
     end
 end
--- The hash of a project's Idempotency-Keys: time at which keys are forgotten, in steps of a 24th of their life -> how
--- many. So the count includes keys that were forgotten since the last step.
+-- The hash of a project's Idempotency-Keys: time at which keys are forgotten -> how many. The times are rounded up to
+-- steps of a 24th of a key's life. So the count includes keys that were forgotten since the last step.
 local forgotten
 if idempotency_key then
     local keys, next_end = 0, nil
@@ -253,8 +253,8 @@ if idempotency_key then
     end
 end
 
--- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It does not
--- refuse a later one.
+-- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It refuses no
+-- later write.
 local id
 if grace_key and earlier ~= '' then
     id = redis.call(

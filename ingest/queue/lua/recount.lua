@@ -1,7 +1,7 @@
 -- Count as accepted the records that the table has and this Redis does not know, because it was restored from an older
 -- copy.
 --
--- RETURN 1; 0 if another drain has counted them already, or if the generation is another
+-- RETURN 1; 0 if another drain has counted them already, or if Redis has another generation
 
 assert(#KEYS == 4 and #ARGV == 4, 'recount.lua: wrong number of KEYS or ARGV')
 local generation_key, accepted_key, total_accepted_key, trimmed_key = unpack(KEYS)

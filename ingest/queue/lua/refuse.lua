@@ -1,10 +1,10 @@
--- Count a refused request, or the refused records of one, and add it to the refusal log of its project.
+-- Count a refused request, or the refused records of a batch, and add them to the refusal log of the project.
 --
 -- If nothing is to be logged, the keys of the logs and all arguments after `amount` are absent.
 --
 -- RETURN how many refusals with this code have been counted
 --
--- If there are more than `max_logs` logs, those of the projects whose last refusal is the oldest are deleted.
+-- If there are more than `max_logs` logs, the script deletes the logs that were not written to for the longest time.
 
 assert(#KEYS == 2 and #ARGV == 3 or #KEYS == 4 and #ARGV >= 9, 'refuse.lua: wrong number of KEYS or ARGV')
 local refused_key, refused_by_hour_key, log_key, logs_key = unpack(KEYS)

@@ -2,8 +2,8 @@
 --
 -- RETURN the new ID; false if the entry is not there
 --
--- Needed if another record in the table has the entry's ID. This happens when Redis has lost that record and its clock
--- was set back to the same millisecond.
+-- This is needed if another record in the table has the entry's ID. It happens when Redis has lost that record, and
+-- Redis's clock was set back to the same millisecond.
 -- A replay's first ID is that of its acceptance, `o`. It is stored under its new ID, so the script removes `o`.
 
 assert(#KEYS == 2 and #ARGV == 3, 'renumber.lua: wrong number of KEYS or ARGV')

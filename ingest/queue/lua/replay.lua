@@ -1,7 +1,7 @@
 -- Put a quarantined entry back into its dataset's stream, once.
 --
 -- RETURN the place of the replay, <generation>-<stream ID>; a repeated call returns the place of the first replay.
---        False if the present generation is another: then nothing was queued
+--        False if Redis has another generation now: then nothing was queued
 --
 -- An entry of an earlier generation counts as accepted in the present one, because the ledger of its own generation
 -- is closed.

@@ -1,11 +1,11 @@
 -- Take the datasets of a project that have been due the longest, if it is the project's turn.
 --
--- RETURN {1, dataset id, ...}; {1} if no dataset of the project was due at `due_by` (look for another project); {0} if it
--- is not its turn
+-- RETURN {1, dataset ID, ...}; {1} if no dataset of the project was due at `due_by` (look for another project); {0} if
+-- it is not the project's turn
 --
 -- The datasets are due again one lease later. So if a drain dies or never starts, another one follows.
--- The project's turn moves to now, behind all projects that wait. So other projects wait for one drain of it at most,
--- however many datasets it has.
+-- The time of the project's turn becomes now, so it is behind all projects that wait. So other projects wait for at
+-- most one drain of this project, even if it has many datasets.
 -- While more datasets are due than one call takes, workers are busy. Then a dataset is due only after it has rested, so
 -- that more of its records are in one commit.
 -- A time more than one lease ahead was written before the clock was set back. It counts as now.
@@ -49,7 +49,7 @@ for at = 1, #due, 2 do
         end
         break
     end
-    -- The name of a dataset's counter is this and its id.
+    -- The name of a dataset's counter is the name of the total, a colon and the dataset's ID.
     bytes = bytes + (redis.call('GET', total_bytes_key .. ':' .. dataset_id) or 0)
     if #taken > 1 and bytes > tonumber(max_bytes) then
         break

@@ -133,5 +133,5 @@ def _writer(field: str, kind: str) -> Callable[[str], tuple[bytes, bool]]:
 
 def _not_json(member: bytes) -> Problem:
     name = msgspec.json.decode(b"{%b}" % member, type=dict[str, Raw]).popitem()[0]
-    detail = f"The cell of the column “{name}” is not JSON. There, a text needs double quotes."
+    detail = f"The cell of the column “{name}” is not JSON. In JSON, a text needs double quotes."
     return Problem("Invalid JSON body", "invalid_json", field=name, detail=detail)

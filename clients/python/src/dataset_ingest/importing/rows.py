@@ -73,8 +73,8 @@ class Columns:
         missing = [each.name for each in dataset.fields if each.name not in known and not each.optional]
         if missing:
             raise Stopped(
-                f"The file has no column for the field {_names(missing)}. Say with --map COLUMN=FIELD which one it is: "
-                f"{_names(columns)}."
+                f"The file has no column for the field {_names(missing)}. Say with --map COLUMN=FIELD which column it "
+                f"is: {_names(columns)}."
             )
         return found
 
