@@ -7,7 +7,7 @@ import random
 import sys
 from pathlib import Path
 
-from tests.faults.causes.deck import Options
+from tests.faults.causes.deck import CLUSTER, ONE, SENTINEL, Options
 from tests.faults.run import run
 
 
@@ -23,6 +23,18 @@ def main() -> int:
     parser.add_argument("--postgresql", action="store_true", help="use PostgreSQL instead of SQLite, and kill it, too")
     parser.add_argument("--restores", action="store_true", help="also restore Redis from older copies of its files")
     parser.add_argument("--clients", action="store_true", help="send with the clients for TypeScript and Python")
+    parser.add_argument(
+        "--redis",
+        choices=(ONE, SENTINEL, CLUSTER),
+        default=ONE,
+        help="one server, two servers behind three sentinels, or a cluster of six (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--wait-replicas",
+        type=int,
+        default=1,
+        help="REDIS_WAIT_REPLICAS with sentinels or a cluster (default: %(default)s)",
+    )
     parser.add_argument("--json", type=Path, help="write the report to this file")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
@@ -34,6 +46,8 @@ def main() -> int:
             database=options.postgresql,
             restores=options.restores,
             clients=options.clients,
+            redis=options.redis,
+            wait_replicas=options.wait_replicas,
         ),
         aloud=True,
     )

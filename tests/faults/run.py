@@ -4,7 +4,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -17,17 +17,22 @@ from tests.faults.actors.importer import Importer
 from tests.faults.actors.senders import ASYNCIO, NODE, PYTHON, Sender, commands
 from tests.faults.actors.workload import BASE_SCHEMA, Asked, Client, Reign, Truth, World
 from tests.faults.causes.around_clients import AroundClients
-from tests.faults.causes.deck import Options, plan
+from tests.faults.causes.deck import CLUSTER, ONE, Options, plan
 from tests.faults.causes.nemesis import History, Nemesis
 from tests.faults.causes.network import Network
+from tests.faults.causes.replicas import Replicas
 from tests.faults.causes.schemas import CATALOG_TTL_SECONDS
 from tests.faults.causes.storage import Disk
 from tests.support.processes.stack import running, wait_for
+from tests.support.servers import sentinels
+from tests.support.servers.cluster import ValkeyCluster, cluster
+from tests.support.servers.sentinels import Server, Trio, data_server, trio
 
 CLIENTS = 10
 OWNER = "ada"
 PROJECTS = {"north": 2, "south": 1}  # datasets of each project; all projects have one owner, and so one quota
 PROJECTS_OF_CLIENTS = {"north": 1, "south": 1}  # the same for runs with the clients for TypeScript and Python
+_USERS = 6  # in a cluster, so that each primary has some
 LIMIT = 10**9
 # After the faults, a client's last batch is acknowledged within this time. It is long, because supervisor waits longer
 # before each restart of a process that keeps dying. Even on a busy machine, only a hanging client takes longer.
@@ -140,6 +145,7 @@ def _nemesis(stack_of: ExitStack, home: Path, history: History, options: Options
     ahead = home / "seconds_ahead"
     ahead.write_text("0")
     environment = {**ENVIRONMENT, "STORAGE_URL": str(home / "tables"), "FAULTS_SECONDS_AHEAD": str(ahead)}
+    servers = _replicating(stack_of, home, environment, options)
     server = get_server(str(home / "postgres"), cleanup_mode="stop") if options.database else None
     if server is not None:
         stack_of.callback(server.cleanup)
@@ -150,7 +156,9 @@ def _nemesis(stack_of: ExitStack, home: Path, history: History, options: Options
     importer = Importer(stack, world, truth, options.seed)
     nemesis = Nemesis(stack, world, history, importer=importer, ahead=ahead, disk=disk, kill_database=kill)
     stack_of.callback(nemesis.stop)
-    _furnish(world, nemesis, PROJECTS_OF_CLIENTS if options.clients else PROJECTS)
+    _furnish(world, nemesis, options)
+    if servers is not None:
+        nemesis.tasks |= Replicas(nemesis, *servers, options.wait_replicas).tasks()
     if not options.clients:
         for operator in (nemesis.tidier, *nemesis.racers):
             operator.do("ready")
@@ -203,11 +211,41 @@ def _kill(server: PostgresServer) -> Callable[[], None]:
     return start
 
 
-def _furnish(world: World, nemesis: Nemesis, projects: Mapping[str, int]) -> None:
+def _replicating(
+    stack_of: ExitStack, home: Path, environment: dict[str, str], options: Options
+) -> tuple[ValkeyCluster | Trio, Server] | None:
+    """Start the servers that replicate, and a broker, if the run is about them. Name them in the environment."""
+    if options.redis == ONE:
+        return None
+    broker = data_server(home / "broker")
+    stack_of.enter_context(sentinels.running(broker))
+    broker.start()
+    servers: ValkeyCluster | Trio
+    if options.redis == CLUSTER:
+        servers = stack_of.enter_context(cluster(home / "servers", replicas=True))
+        url = servers.url
+    else:
+        servers = stack_of.enter_context(trio(home / "servers"))
+        url = servers.url()
+    waits = str(options.wait_replicas)
+    environment.update(REDIS_URL=url, CELERY_BROKER_URL=broker.url, REDIS_WAIT_REPLICAS=waits)
+    return servers, broker
+
+
+def _projects(options: Options) -> Iterator[tuple[str, str, int]]:
+    """Yield the slug, the owner and the number of datasets of each project."""
+    if options.redis == CLUSTER:
+        yield from ((f"project-{number}", f"user-{number}", 1) for number in range(_USERS))
+    else:
+        projects = PROJECTS_OF_CLIENTS if options.clients else PROJECTS
+        yield from ((slug, OWNER, datasets) for slug, datasets in projects.items())
+
+
+def _furnish(world: World, nemesis: Nemesis, options: Options) -> None:
     """Create projects with datasets and keys."""
-    for slug, datasets in projects.items():
-        made = nemesis.admin.do("make_project", slug=slug, owner=OWNER, limit=LIMIT, schemas=[BASE_SCHEMA] * datasets)
-        world.owner = made["owner"]
+    for slug, owner, datasets in _projects(options):
+        made = nemesis.admin.do("make_project", slug=slug, owner=owner, limit=LIMIT, schemas=[BASE_SCHEMA] * datasets)
+        world.owners[made["project"]] = made["owner"]
         for dataset in made["datasets"]:
             world.projects[dataset] = made["project"]
             world.asked[dataset] = Asked()

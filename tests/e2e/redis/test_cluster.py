@@ -39,7 +39,6 @@ def _kill(servers: ValkeyCluster, primary: Node) -> None:
     primary.kill()
     servers.wait_for_promotion(servers.replica_of(primary))
     primary.start()
-    primary.wait()
 
 
 def test_moving_slots_and_killed_primaries_lose_and_double_nothing(tmp_path: Path) -> None:

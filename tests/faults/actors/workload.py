@@ -102,7 +102,7 @@ class World:
         default_factory=dict
     )  # token -> when its revocation was complete (monotonic clock)
     uncertain_until: float = 0.0  # a restored Redis has older revisions, until the catalog reloads
-    owner: int = 0
+    owners: dict[int, int] = field(default_factory=dict)  # by project
 
 
 @dataclass

@@ -58,7 +58,8 @@ class AroundClients:
         return f"after {room} more records, for {fault.seconds} s"
 
     def _limit(self, room: int, seconds: float) -> None:
-        usage = self.nemesis.admin.do("usage", owner=self.nemesis.world.owner)["redis"]
+        (owner,) = {*self.nemesis.world.owners.values()}
+        usage = self.nemesis.admin.do("usage", owner=owner)["redis"]
         try:
             self._set_limit(max(usage.values(), default=0) + room)
             time.sleep(seconds)

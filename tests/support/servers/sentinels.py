@@ -1,9 +1,11 @@
 """Real Valkey servers that replicate, and sentinels that watch them."""
 
+import os
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,20 +38,24 @@ def wait_until(check: Callable[[], object], what: str, seconds: float = 60) -> N
 class Server:
     """One Valkey process on a TCP port: a server or a sentinel."""
 
-    def __init__(self, directory: Path, *lines: str, password: str = PASSWORD) -> None:
+    def __init__(self, directory: Path, *lines: str, password: str = PASSWORD, port: int | None = None) -> None:
         directory.mkdir(parents=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port: int = port or _free_port()
+        self.directory = directory
         self._configuration = directory / "valkey.conf"  # a sentinel writes what it learns to this file
         self._configuration.write_text("\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {directory}", *lines]))
         self._password = password
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *options: str) -> None:
-        """Start the server, and wait until it answers."""
+    def launch(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start the server without waiting. `environment` is added to that of this process."""
         command = [str(get_binary_path()), str(self._configuration), *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        variables = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=variables)
+
+    def start(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start the server, and wait until it answers."""
+        self.launch(*options, environment=environment)
         wait_until(self.client().ping, "an answer")
 
     @property
@@ -69,6 +75,22 @@ class Server:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Make the server take connections and answer nothing."""
+        self.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.send_signal(signal.SIGCONT)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def data_server(directory: Path, *lines: str) -> Server:
