@@ -9,11 +9,11 @@ stored or not:
 An entry is recognized by the ID of its first row together with its trace ID. The ID alone is not enough: a Redis that
 was restored from an older copy can give a stream ID a second time.
 
-An entry whose ID belongs to another record gets a new ID, and is stored under the new one. Redis may later be restored
-from a copy in which the entry has another ID: its original one, or a third one. So the commit also writes the entry's
+An entry whose ID belongs to another record gets a new ID, and is stored under the new ID. Redis may later be restored
+from a copy in which the entry has another ID: its original ID, or a third one. So the commit also writes the entry's
 original ID and trace ID to the table's log. A later drain finds them there, and knows that the entry is stored.
 
-Two entries with the same original ID and the same trace ID cannot be told apart: the second one counts as stored.
+The service cannot distinguish two entries with the same original ID and the same trace ID: the second counts as stored.
 Redis gives an ID twice only if it lost the first entry. The trace ID is then the same only if the client sent the same
 X-Request-Id twice, or if neither trace ID can be read.
 """
@@ -79,7 +79,7 @@ def split(
         if _is_stored(entry, owners, table, generation):
             found.to_trim.append(entry)
         elif entry.stream_id in owners:
-            logger.warning("dataset %s: entry %s has the ID of another; it gets a new one", dataset.pk, entry.stream_id)
+            logger.warning("dataset %s: entry %s gets a new ID: another record has its ID", dataset.pk, entry.stream_id)
             stream.renumber(dataset.pk, generation, entry)
         else:
             found.to_store.append(entry)
@@ -111,7 +111,7 @@ def _is_stored(entry: Entry, owners: Mapping[str, set[str]], table: DatasetTable
 def _owners(
     table: DatasetTable, kept: Mapping[tuple[int, str], str], entries: Sequence[Entry], doubtful: Sequence[Entry]
 ) -> dict[str, set[str]]:
-    """Return by stream ID the trace IDs of the stored records with this ID. Leave out IDs that no stored record has.
+    """Return a dict from stream IDs to the trace IDs of the stored records with this ID. Leave out other stream IDs.
 
     Args:
         table: The dataset's table. Only the doubtful entries are looked up in it.

@@ -38,7 +38,7 @@ class Undecodable(Exception):
 
 
 class Version(NamedTuple):
-    """A schema version of a dataset, by which records become rows."""
+    """A schema version of a dataset, which says how records become rows."""
 
     number: int
     schema: CompiledSchema
@@ -64,7 +64,7 @@ def convert(
     columns: Mapping[str, pa.DataType],
     entries: Sequence[Entry],
 ) -> Converted:
-    """Convert entries to rows, each record by the schema version that has taken it.
+    """Convert entries to rows, each record by the schema version under which it was accepted.
 
     Args:
         dataset: The dataset of the entries.
@@ -91,7 +91,7 @@ def convert(
 
 
 def _version_ids(entry: Entry) -> tuple[int, ...]:
-    """Return the ID of the version that has taken the entry's records, or of the later and the earlier one."""
+    """Return the ID of the version of an entry's records. If they are of two versions, return the later ID first."""
     return (entry.version_id, entry.earlier.version_id) if entry.earlier else (entry.version_id,)
 
 
@@ -101,7 +101,7 @@ def _missing(version_ids: Sequence[int], versions: Mapping[int, Version]) -> str
 
 
 def _changed_column(versions: Sequence[Version], columns: Mapping[str, pa.DataType]) -> str | None:
-    """Return the reason if a column has another type than a schema asks for: something else changed the table."""
+    """Return a reason if a column does not have the type that a schema needs: another program changed the table."""
     for name, arrow_type in chain.from_iterable(version.schema.columns().items() for version in versions):
         if columns.get(name, arrow_type) != arrow_type:
             return f"column {name} of the table is {columns[name]}, not {arrow_type}"
@@ -156,9 +156,9 @@ def _tables(
 
 
 class Part(NamedTuple):
-    """Entries that hold only the records of one version, and the index that each record had in its whole entry.
+    """Entries reduced to the records of one version, and the index that each record has in its whole entry.
 
-    The indexes of all entries are in one array. It is None if no entry has lost a record to another part.
+    The indexes of all entries are in one array. It is None if the entries have all of their records.
     """
 
     entries: Sequence[Entry]
@@ -166,14 +166,14 @@ class Part(NamedTuple):
 
 
 def _parts(entries: Sequence[Entry]) -> list[Part]:
-    """Return the records of the latest version and those of the earlier one. Raises Undecodable."""
+    """Split entries into the records of the later version and the records of the earlier one. Raises Undecodable."""
     parts: list[tuple[list[Entry], list[np.ndarray]]] = [([], []), ([], [])]
     for entry in entries:
         records = _parse(_texts_of_records, _as_array(entry))
         _check_count(records, entry.count)
         marks = np.frombuffer((entry.earlier.marks if entry.earlier else "").encode(), np.uint8) == ord("1")
         if len(marks) != len(records):
-            raise Undecodable(f"the versions of {len(marks)} records are known, not of {len(records)}")
+            raise Undecodable(f"the entry names versions for {len(marks)} records, but it has {len(records)}")
         for (of_part, indexes), is_in_part in zip(parts, (~marks, marks), strict=True):
             index = np.flatnonzero(is_in_part)
             if len(index):
@@ -194,9 +194,10 @@ def to_table(
 ) -> pa.Table:
     """Return the rows of entries of one schema version, in their order. Raises Undecodable.
 
-    `id` is the stream ID of the acceptance and the record's index: `<ms>-<seq>-<index>`, padded so that text order is
-    the order of acceptance. `ingested_at` is the time of acceptance. The partition is the day of that time, in UTC. All
-    three follow from the entry, so a repeated drain writes the same rows.
+    `id` is the stream ID of the acceptance and the record's index: `<ms>-<seq>-<index>`. The numbers are padded with
+    zeros, so that sorting the IDs as texts gives the order of acceptance. `ingested_at` is the time of acceptance. The
+    partition is the day of that time, in UTC. All three depend only on the entry, so a repeated drain writes the same
+    rows.
 
     Args:
         schema: The schema version.
@@ -240,7 +241,7 @@ def to_table(
 
 
 def first_row_id(entry: Entry) -> str:
-    """Return the ID of an entry's first row. If it is stored, all rows of the entry are: one commit has them all."""
+    """Return the ID of an entry's first row. If this row is stored, all rows are, because one commit writes them."""
     ms, seq = entry.origin.split("-")
     return f"{row_id_prefix(ms, seq)}{0:05}"
 

@@ -5,13 +5,14 @@ A drain takes one dataset, or many small ones. For each commit it takes these st
 1. Look: read the state of the stream and its first entries.
 2. Open the table: read its newest version. A table from a release without table IDs gets one.
 3. Plan: leave out the entries that are stored already. This may change the stream: its last ID is raised to the
-   watermark, and an entry whose ID belongs to another record gets a new one.
+   watermark, and an entry whose ID belongs to another record gets a new ID.
 4. Ensure the table: create it if the dataset has none yet.
 5. Convert: turn entries into rows.
 6. Quarantine: keep the entries that cannot be converted, each with the reason.
 7. Commit: write the rows and the new watermark to the table in one atomic step.
 8. Trim: remove the entries from the stream.
-9. Recount: if Redis was restored from an older copy, count the records that it has forgotten as accepted.
+9. Recount: if Redis was restored from an older copy, add the records that it has forgotten to its count of accepted
+   records.
 
 All datasets share the round trips to Redis of steps 1 and 8, and the queries of step 3. If one dataset fails, the
 others are drained anyway.
@@ -43,9 +44,9 @@ from ingest.storing import already_stored, ledger, quarantine, untidy
 from ingest.storing.conversion import Version, convert
 from ingest.storing.failures import Failures
 
-# A drain that has worked for this time lets another dataset have its turn.
+# After this time, a drain makes no further commit, so that other datasets have their turn.
 _TURN_SECONDS = 5.0
-# A pass over many datasets that has worked for this time leaves the rest of them to the next drain.
+# After this time, a pass over many datasets leaves the other datasets to the next drain.
 _PASS_SECONDS = 1.0
 
 
@@ -67,7 +68,7 @@ def drain(*dataset_ids: int) -> int:
         try:
             written = _drain_locked(datasets, locks, failures)
         except BaseException:
-            # If the error belongs to one dataset, the others need not wait for their leases.
+            # If only one dataset caused the error, the others need not wait for their leases.
             if failures.failed:
                 _settle(datasets, failures)
             raise
@@ -77,7 +78,7 @@ def drain(*dataset_ids: int) -> int:
 
 
 def _drain_locked(datasets: Mapping[int, Dataset], locks: Mapping[int, turns.Lock], failures: Failures) -> int:
-    """Drain datasets. One with a backlog gets several commits. Return the number of rows written."""
+    """Drain datasets. A dataset with a long backlog gets several commits. Return the number of rows written."""
     written, began, left = 0, time.monotonic(), list(datasets.values())
     while left:
         stored = _drain_pass(left, failures)
@@ -101,7 +102,7 @@ class Stored(NamedTuple):
 
 
 def drain_once(dataset: Dataset) -> Stored | None:
-    """Store one commit's worth of entries. Return None if the stream is empty. Raise ConcurrentCommit if refused."""
+    """Make one commit. Return None if the stream is empty. Raise ConcurrentCommit if another writer was faster."""
     failures = Failures()
     stored = _drain_pass([dataset], failures)
     failures.raise_first(also_stopped=True)
@@ -109,7 +110,7 @@ def drain_once(dataset: Dataset) -> Stored | None:
 
 
 def _drain_pass(datasets: Sequence[Dataset], failures: Failures) -> dict[int, Stored]:
-    """Store one commit's worth of entries of each dataset. Return what was stored, by dataset."""
+    """Make one commit for each dataset. Return what was stored, by dataset."""
     began = time.monotonic()
     parts: list[Part] = []
     committed: list[tuple[Part, Plan, int]] = []
@@ -151,7 +152,7 @@ class Part:
 
 
 def _look(dataset: Dataset, state: stream.State) -> list[Part]:
-    """Return the dataset's part: nothing if its stream is empty."""
+    """Return a list with the dataset's part of the pass, or an empty list if its stream is empty."""
     if state.generation is None or not state.length:
         return []
     table = _open_table(dataset)
@@ -192,10 +193,10 @@ class Plan:
 
 
 def _kept(parts: Sequence[Part]) -> dict[int, quarantine.TraceIds]:
-    """Return the entries in quarantine that may be among those of the parts, by dataset.
+    """Return the entries in quarantine that may also be entries of the parts, by dataset.
 
-    Read them after the watermarks. Another drain puts its entries there before it commits, so those of all commits that
-    the watermarks include are found.
+    Read them after the watermarks: a drain puts entries into quarantine before it commits. So this finds the entries of
+    all commits that the watermarks include.
     """
     if not parts:
         return {}
@@ -231,7 +232,7 @@ def _plan(part: Part, kept: quarantine.TraceIds) -> Plan:
 
 
 def _store(part: Part, plan: Plan, all_versions: Mapping[int, Mapping[int, Version]]) -> int:
-    """Commit the rows of the entries, and quarantine those that cannot be converted. Return the number of rows."""
+    """Quarantine the entries that cannot be converted, and commit the rows of the others. Return how many rows."""
     if not plan.needs_commit:
         return 0
     versions = all_versions.get(part.dataset.pk, {})

@@ -22,7 +22,7 @@ _HELD = QuarantinedEntry.State.HELD
 
 
 class EditRefused(Refused):
-    """The edited body was not saved. The text says why, and lists what is wrong with it."""
+    """The edited body was not saved. The text says why, and lists the problems of the body."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__(" ".join(problems))
@@ -48,7 +48,7 @@ def _accepted_under(entry: QuarantinedEntry) -> SchemaVersion | None:
 
 
 def _earlier(entry: QuarantinedEntry) -> SchemaVersion | None:
-    """Return the earlier of two schema versions that have taken an entry's records, None if only one has."""
+    """Return the earlier of the two schema versions of an entry's records, or None if they are of one version."""
     earlier = Earlier.read(entry.earlier)
     return SchemaVersion.objects.filter(dataset=entry.dataset_id, pk=earlier.version_id).first() if earlier else None
 
@@ -71,7 +71,7 @@ def explain(entry: QuarantinedEntry) -> list[str]:
             "The body matches the schema, but the table does not: one of its columns has another type. Something "
             "outside this service changed the table."
         ]
-    return ["The body matches the schema. Replay it: the cause may be gone by now."]
+    return ["The body matches the schema, so the cause may be gone. Replay the entry."]
 
 
 def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: AbstractBaseUser, *, seen: int) -> None:
@@ -99,7 +99,7 @@ def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: Abs
         if payload.count != locked.count:
             raise EditRefused(
                 f"The body holds {counted(payload.count)}, but the request was accepted with {counted(locked.count)}. "
-                "Keep the number of records: the ledger counts on it."
+                "Keep the number of records, so that the ledger adds up."
             )
         by = version.pk if payload.earlier is None or not payload.earlier.has_all else payload.earlier.version_id
         QuarantineEdit.objects.create(

@@ -1,4 +1,4 @@
-"""Failures of a drain of several datasets: one that fails does not hold up the others."""
+"""Failures of a drain of several datasets: if one dataset fails, the others are drained anyway."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -13,14 +13,17 @@ logger = logging.getLogger(__name__)
 
 
 class Failures:
-    """The datasets whose drain failed, or stopped because another writer was faster, each with its error."""
+    """The datasets whose drain failed or stopped, each with its error.
+
+    If a drain failed, its dataset is due again after a lease. If it only stopped, its dataset is due now.
+    """
 
     def __init__(self) -> None:
         self.failed: dict[int, Exception] = {}
         self.stopped: dict[int, Exception] = {}
 
     def stop(self, datasets: Iterable[Dataset], reason: Exception) -> None:
-        """Note datasets whose drain stops here, and continues soon."""
+        """Note datasets whose drain stops here. The next drain continues."""
         for dataset in datasets:
             self.stopped[dataset.pk] = reason
 
@@ -31,7 +34,7 @@ class Failures:
             yield
         except (ConcurrentCommit, AnotherGeneration) as reason:
             logger.info(
-                "dataset %s: the drain stopped at %s; the next one continues", dataset.pk, type(reason).__name__
+                "dataset %s: the drain stopped at %s; the next drain continues", dataset.pk, type(reason).__name__
             )
             self.stopped[dataset.pk] = reason
         except (deltalake.exceptions.DeltaError, OSError) as failure:

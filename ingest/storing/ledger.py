@@ -19,7 +19,8 @@ from ingest.storing import already_stored
 
 logger = logging.getLogger(__name__)
 
-# A table that is being written to is read until it is the same before and after the rest of the ledger was read.
+# A ledger is correct only if the table did not change while the rest was read. If it did, read all again, up to this
+# often.
 _MAX_READS = 50
 
 
@@ -86,7 +87,7 @@ class OutsideTheTable:
     trimmed: int  # the table's watermark as of the last trim, as far as Redis knows
 
     def records_redis_lost(self, watermark: int, stored: int) -> int:
-        """Return how many accepted records are missing from Redis's count: it was restored from an older copy.
+        """Return how many accepted records Redis has not counted, because it was restored from an older copy.
 
         Only a Redis that does not know the table's watermark can have lost records. Records that are stored, queued or
         in quarantine were accepted. The result is never negative, so it cannot hide a record that the table lacks.
@@ -97,7 +98,7 @@ class OutsideTheTable:
 
 
 def outside_the_table(dataset: Dataset, table: DatasetTable, generation: str, watermark: int) -> OutsideTheTable:
-    """Return what is not in the table, for a table with this watermark."""
+    """Return what Redis and quarantine know of a dataset whose table has this watermark."""
     kept = list(
         QuarantinedEntry.objects.filter(dataset=dataset, generation=generation, position__lte=watermark)
         .exclude(state=QuarantinedEntry.State.REPLAYED)
@@ -133,7 +134,7 @@ def recount(dataset: Dataset, generation: str, trimmed: int) -> None:
     Args:
         dataset: The dataset whose counts are corrected.
         generation: The generation of the queue.
-        trimmed: The watermark that Redis had. If Redis has another one by now, nothing is done.
+        trimmed: The watermark that Redis had. If Redis has another watermark now, do nothing.
     """
     table = DatasetTable.of(dataset)
     watermark, stored = _read_table(table, generation)
@@ -148,12 +149,12 @@ def recount(dataset: Dataset, generation: str, trimmed: int) -> None:
     ]
     done = script("recount")(keys=keys, args=[generation, trimmed, lost, watermark])
     if done and lost:
-        logger.warning("dataset %s: Redis had lost count of %s stored records; corrected", dataset.pk, lost)
+        logger.warning("dataset %s: Redis had not counted %s stored records; corrected", dataset.pk, lost)
 
 
 @dataclass(slots=True)
 class Audit:
-    """How many datasets' ledgers were checked, do not add up, and could not be checked."""
+    """How many ledgers were checked, how many of them do not add up, and how many could not be checked."""
 
     checked: int = 0
     wrong: int = 0

@@ -29,7 +29,7 @@ def start_new_table(dataset: Dataset) -> None:
     with _no_drain(dataset):
         table = DatasetTable(dataset.project_id, dataset.pk)
         if table.refresh():
-            raise NewTableRefused("its table is there")
+            raise NewTableRefused("the dataset still has its table")
         services.bind_table(dataset, uuid4())  # if the old table comes back, it belongs to no dataset
         table.dataset = dataset
         latest = dataset.latest_version()
@@ -45,7 +45,7 @@ def start_new_table(dataset: Dataset) -> None:
 
 
 def take_over(dataset: Dataset) -> None:
-    """Make the table at a dataset's path its own, even if it was made for another. Raises NewTableRefused."""
+    """Give a dataset the table at its path, even if it was made for another dataset. Raises NewTableRefused."""
     with _no_drain(dataset):
         table = DatasetTable(dataset.project_id, dataset.pk)
         if not table.refresh() or table.table_id is None:
@@ -63,7 +63,7 @@ def _no_drain(dataset: Dataset) -> Iterator[None]:
 
 
 def _position_before_queue(dataset_id: int) -> int:
-    """Return the position before the stream's first entry, or that of the last entry it ever had if it is empty."""
+    """Return the position before the stream's first entry, or of its last entry ever if the stream is empty."""
     client, key = redis.client(), redis_keys.stream(dataset_id)
     first = client.xrange(key, count=1)
     if first:

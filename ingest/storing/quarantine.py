@@ -73,10 +73,10 @@ def trace_ids(generations: Mapping[int, str], ranges: Mapping[int, tuple[int, in
 
 
 def replay(entry: QuarantinedEntry) -> bool:
-    """Put an entry back into its dataset's queue. Return False if that was done before, or if it never left the queue.
+    """Put an entry back into its dataset's queue. Return False if it is still there, or was replayed or discarded.
 
     The records keep the IDs of their acceptance. If the entry fails again, it returns to quarantine. If the process
-    dies halfway, call it again: it finishes, and the entry is queued only once.
+    dies during the replay, call this again: the entry is queued only once.
     """
     with transaction.atomic():  # an edit of the body waits until the replay is noted
         locked = (

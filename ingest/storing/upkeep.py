@@ -46,12 +46,12 @@ def sweep_is_due() -> bool:
 
 
 def note_sweep() -> None:
-    """Note that a sweep of all tables has ended. One that dies is not noted, so the next check repeats it."""
+    """Note that a sweep of all tables has ended. If a sweep dies, it is not noted, so the next check repeats it."""
     redis.client().set(redis_keys.SWEPT, 1, ex=_SWEEP_SECONDS)
 
 
 def note_key_use() -> None:
-    """Move the times at which API keys were last used from Redis to the database."""
+    """Move the last use of each API key from Redis to the database."""
     installation.check()
     hashes = [tagged(redis_keys.KEYS_LAST_USED, tag) for tag in tags.in_use()]
     found = redis.each([("HGETALL", each) for each in hashes])
@@ -60,5 +60,5 @@ def note_key_use() -> None:
         return
     keys = [ApiKey(pk=key_id, last_used_at=datetime.fromtimestamp(ms / 1000, UTC)) for key_id, ms in noted.items()]
     ApiKey.objects.bulk_update(keys, ["last_used_at"], batch_size=500)
-    # A key that was used meanwhile loses that time here, but an active key is noted again within seconds.
+    # If a key was used meanwhile, this deletes the new time. But a key that is in use is noted again within seconds.
     redis.each([("HDEL", key, *times) for key, times in zip(hashes, found, strict=True) if times])

@@ -32,27 +32,26 @@ MEDIA_TYPES = {
 # Every content encoding that is accepted -> our name for it.
 ENCODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zstd": "zstd"}
 _CHARSETS = ("utf-8", "utf8")
-# What a 415 says was expected: every spelling.
+# The member `expected` of a 415: every spelling.
 EXPECTED = "{}, or on a batch {}; charset utf-8 or none".format(
     *(" or ".join(spelling for spelling, ours in MEDIA_TYPES.items() if ours == kind) for kind in (JSON, NDJSON))
 )
 # A body of up to this size counts against BODY_MEMORY_BYTES only if it arrives in pieces or is compressed.
 _SMALL_BYTES = 64 * 1024
-# After a smaller piece, we do not read for a share of the time that the body has taken so far. Meanwhile the kernel
-# collects what comes, so a slow body costs few reads. It is complete at most 5 seconds later, and at most
-# half as much time later as it has taken. There is no pause in a chunked body: the server hands over each chunk by
-# itself, so the pauses for many small ones would add up.
+# After a piece smaller than this, the process pauses: for half of the time that the body has taken so far, and for at
+# most 5 seconds. Meanwhile the kernel collects what the client sends, so a slow body needs few reads. A chunked body
+# has no pauses: the server passes on each chunk separately, so the pauses of many small chunks would add up.
 _SLOW_PIECE_BYTES = 1024
 _PAUSE_SHARE = 0.5
 _MAX_PAUSE_SECONDS = 5.0
 # A compressed body of up to this size is decompressed immediately if the result is small. Others need a thread.
 _SMALL_COMPRESSED_BYTES = 4096
-# Compressed bytes that are decompressed before the limit is checked again. A slice of 256 compressed bytes decompresses
-# to at most 8 MiB, because 4 bytes of zstd can hold a block of 128 KiB.
+# The limit is checked each time after this many compressed bytes. They decompress to at most 8 MiB, because 4 bytes of
+# zstd can hold a block of 128 KiB.
 _SLICE = 256
 # Longer Content-Type headers are refused, because the cache below keeps each header.
 _MAX_MEDIA_TYPE_CHARACTERS = 200
-# A sender decides how much memory its zstd window takes. The format asks every decoder to support 8 MiB.
+# A sender decides how much memory its zstd window takes. The format recommends that every decoder supports 8 MiB.
 _MAX_ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 _MAX_ZSTD_HEADER_BYTES = 18
 _SILENCE = "the sender is silent"  # why a read was canceled
@@ -80,7 +79,7 @@ def _advice(header: str, known: str | None) -> str:
 
 
 async def read_body(request: Any, hold: Hold) -> bytes:
-    """Return the request's body, decompressed. Hold no more than the limit at any time.
+    """Return the request's body, decompressed. Never hold more bytes of it than the limit.
 
     Raise BodyTooLarge, BodyTooSlow, QueueUnavailable or UnsupportedEncoding. Raise InvalidJson if the body ends early
     or its compressed data is damaged.
@@ -108,10 +107,10 @@ async def read_body(request: Any, hold: Hold) -> bytes:
 
 
 async def arrive(receive: Receive, size: int | None, limit: int, hold: Hold) -> bytes:
-    """Return a body as it was sent: `size` bytes, or if that is None, up to its last chunk.
+    """Return a body as it was sent: `size` bytes or, if `size` is None, all bytes up to the last chunk.
 
-    Most bodies arrive in one piece. For others, and for large ones, there must be room in memory before the rest is
-    read. Raise BodyTooLarge, BodyTooSlow or QueueUnavailable, or InvalidJson if the connection is lost.
+    Most bodies arrive in one piece. If a body is large or has several pieces, wait until the memory has room for it.
+    Raise BodyTooLarge, BodyTooSlow or QueueUnavailable, or InvalidJson if the connection is lost.
     """
     message = await _next(receive)
     body: bytes = message.get("body", b"")
@@ -155,7 +154,7 @@ async def _next(receive: Receive) -> Mapping[str, Any]:
 
 
 def _encoding(header: str) -> str:
-    """Return the name by which we call a Content-Encoding. Raise UnsupportedEncoding for any other."""
+    """Return our name for a Content-Encoding. Raise UnsupportedEncoding if it is not in ENCODINGS."""
     known = ENCODINGS.get(header.strip().lower() or "identity")
     if known is None:
         detail = "Compress the body once, with gzip, deflate or zstd, or send it without a Content-Encoding header."
@@ -167,7 +166,7 @@ def _encoding(header: str) -> str:
 
 
 def _decompress(encoding: str, data: bytes, limit: int) -> bytes:
-    """Decompress all gzip members or zstd frames of a body, each of them complete. Stop at the limit."""
+    """Decompress all gzip members or zstd frames of a body. Stop at the limit, or if one of them is incomplete."""
     new_member = _decompressor(encoding, data)
     out = bytearray()
     at = 0
@@ -190,14 +189,14 @@ def _decompress(encoding: str, data: bytes, limit: int) -> bytes:
         if encoding == "gzip" and data.startswith(b"\0", at):
             return _without_padding(bytes(out), data, at)
         if encoding == "deflate" and at < len(data):
-            raise InvalidJson({"detail": "The body has more data behind the end of its deflate stream."})
+            raise InvalidJson({"detail": "The body has more data after the end of its deflate stream."})
     return bytes(out)
 
 
 def _without_padding(out: bytes, data: bytes, at: int) -> bytes:
-    """Return what was decompressed if only zeros follow: tapes and block devices add them, and gzip(1) ignores them."""
+    """Return `out` if only zeros follow the gzip data. Tapes and block devices add zeros, and gzip(1) ignores them."""
     if data.count(0, at) < len(data) - at:
-        raise InvalidJson({"detail": "The body has other data behind the end of its gzip data than zeros."})
+        raise InvalidJson({"detail": "The body has other bytes than zeros after the end of its gzip data."})
     return out
 
 

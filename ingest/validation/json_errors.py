@@ -1,4 +1,4 @@
-"""Explain why a body is not JSON: the line and column of the fault, and its cause if it is a known one.
+"""Explain why a body is not JSON: the line and column of the fault, and its cause if the cause is known.
 
 This runs only when a body is refused. The place comes from msgspec's error, the cause from the bytes at this place.
 """
@@ -40,7 +40,7 @@ _CAUSES = [
     (rb"[\r\n]", r"a line break inside a text: JSON writes \n"),
     (rb"[\x01-\x1f]", r"a control character: JSON has none between values, and in a text writes \t or \u001b"),
 ]
-# The same, at a place where JSON needs a value.
+# The causes at a place where JSON needs a value.
 _CAUSES_OF_VALUES = [
     (rb"(?i:nan|inf|infinity)\b", "NaN and Infinity are not JSON numbers"),
     (rb"(?i:true|false|null|none|undefined)\b", "JSON writes true, false and null, in lower case"),
@@ -50,7 +50,7 @@ _WORDS = {"expected '\"'": 'a name in double quotes (") is expected'}  # msgspec
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 ).search
-# In UTF-8, a character of several bytes has these behind its first byte.
+# In UTF-8, a character of several bytes has these bytes after its first byte.
 _NOT_FIRST_BYTES = bytes(range(0x80, 0xC0))
 
 
@@ -78,7 +78,7 @@ def check_line(body: bytes, line: bytes, index: int, starts: Iterator[tuple[int,
         body: The whole body.
         line: The line to check. Check the lines in their order.
         index: The index of the line, for the error.
-        starts: `enumerate(starts_of_lines(body))`, the same iterator for all lines. A fault moves it to its line.
+        starts: `enumerate(starts_of_lines(body))`, the same iterator for all lines. This reads it up to a bad line.
     """
     fault = _fault(line, is_line=True)
     if fault is None:
@@ -133,12 +133,12 @@ def _fault(text: bytes, *, is_line: bool) -> Fault | None:
 
 
 def _known(text: bytes, at: int, said: str) -> Fault:
-    """Return the fault at a place, with a known cause or else with msgspec's words."""
+    """Return the fault at a place. If its cause is not known, use the words of msgspec."""
     causes, place = _CAUSES, at
     if said in ("invalid character", "invalid number"):
         causes = [*_CAUSES, *_CAUSES_OF_VALUES]
         while text[at : at + 1].isalpha() and text[place - 1 : place].isalpha() and at - place < len("undefined"):
-            place -= 1  # msgspec took the n of `nan` for that of `null`
+            place -= 1  # msgspec has read the n of `nan` as the beginning of `null`
     for pattern, cause in causes:
         if re.compile(pattern).match(text, place):
             return Fault(cause, place)

@@ -16,7 +16,7 @@ PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 skip_value = msgspec.json.Decoder(Raw).decode
 # msgspec's error if another character follows a whole value. Its number is the offset of this character plus one.
 _FOLLOWED = re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)").fullmatch
-# Decoded, a slice takes up to four times its bytes.
+# A slice of this size takes up to four times as many bytes when it is decoded.
 _SLICE_BYTES = 64 * 1024
 
 
@@ -72,6 +72,6 @@ def spans(array: bytes) -> Iterator[tuple[int, int]]:
 
 
 def followed_at(message: str) -> int | None:
-    """Return the offset of the text that follows a whole value, or None if msgspec's error is another one."""
+    """Return the offset of the text that follows a whole value, or None if msgspec's error has another cause."""
     followed = _FOLLOWED(message)
     return int(followed[1]) - 1 if followed else None

@@ -1,7 +1,7 @@
-"""Accept the good records of a batch, and refuse each bad one by itself.
+"""Accept the good records of a batch, and refuse only the bad ones.
 
 A client asks for this with `Prefer: handling=lenient` (RFC 7240). Some log shippers repeat a refused batch forever,
-each time with more lines. Without this, one bad record would stop them.
+each time with more lines. Without lenient handling, one bad record would block all further records.
 """
 
 import re
@@ -87,7 +87,7 @@ def _taken(schema: CompiledSchema, earlier: CompiledSchema | None, body: bytes, 
     first: list[tuple[Problem, bytes]] = []
     count = 0
     for index, record in enumerate(records):
-        # Once the answer is full, only find out whether a record is good.
+        # If the answer is already full, only find out whether the record is good.
         if len(problems) <= MAX_PROBLEMS:
             found, taken = examined(schema, earlier, record, partial(check_line, body, record, index, starts))
         else:

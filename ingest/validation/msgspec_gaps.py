@@ -13,10 +13,11 @@ from ingest.validation.json_text import PARSE_ERRORS, not_utf8
 
 # msgspec accepts timestamps that RFC 3339 forbids: an offset without a colon (`+0000`), and a space instead of the T.
 _LAX_OFFSET = re.compile(rb':\d\d(?:\.\d+)?[+-]\d{4}"').search
-# Their shapes, with each digit replaced by 0. The search for a fixed text is much faster than a regular expression.
+# Parts of such timestamps, with each digit replaced by 0. The search for a fixed text is much faster than a regular
+# expression.
 _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
 _LAX_EAST, _LAX_WEST, _LAX_SPACE = b'+0000"', b'-0000"', b"-00 00:"
-# Only on these days can a timestamp be in the year 0 or 10000 in UTC.
+# A timestamp can be in the year 0 or 10000 in UTC only if its own day is one of these.
 _FIRST_DAY, _LAST_DAY = b'"' + FIRST_DAY.encode(), b'"' + LAST_DAY.encode()
 # A character of these patterns, written as an escape. Some JSON libraries write + as \u002B.
 _ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
@@ -29,7 +30,7 @@ def is_utf8(body: bytes) -> bool:
 
 def may_be_misread(body: bytes) -> bool:
     """Return whether msgspec may have accepted an invalid timestamp. True may be wrong, False is certain."""
-    # The search for one byte is many times faster than for several.
+    # The search for one byte is many times faster than the search for several.
     if b"\\" in body and b"\\u00" in body and _ESCAPED(body):
         return True
     shape = stringzilla.translate(body, _DIGITS_TO_ZERO)

@@ -1,11 +1,12 @@
 """Validate a body against a dataset's schema: one JSON object, a JSON array, or NDJSON.
 
-The first reading is one typed decode of whole records. Only if it refuses does a second reading look at each field and
-find every problem (`ingest.validation.record_errors`). Both read values with the decoders of
-`datasets.schemas.field_types`, so they agree on every input.
+The first reading is one typed decode of whole records. If it fails, a second reading looks at each field and finds
+every problem (`ingest.validation.record_errors`). Both read values with the decoders of `datasets.schemas.field_types`,
+so they agree on every input.
 
-In a grace period, `earlier` is the schema version before the latest one. Each record is taken by the latest version
-that it matches. Only the second reading tries the earlier version, so records of the latest version cost nothing more.
+In a grace period, `earlier` is the schema version before the latest one. A record that matches both versions is
+accepted under the latest one. Only the second reading tries the earlier version, so records of the latest version cost
+no extra time.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ def validate_one(schema: CompiledSchema, body: bytes, *, earlier: CompiledSchema
 
     Raises:
         InvalidJson: The body is not JSON.
-        InvalidRecords: It is not a record of this schema.
+        InvalidRecords: The body is not a record that matches the schema.
     """
     try:
         schema.one.decode(body)
@@ -49,8 +50,8 @@ def validate_array(schema: CompiledSchema, body: bytes, *, earlier: CompiledSche
 
     Raises:
         InvalidJson: The body is not JSON.
-        EmptyBatch: It is no array, or an empty one.
-        TooManyRecords: It has more records than a batch may have.
+        EmptyBatch: The body is not an array, or is an empty array.
+        TooManyRecords: The body has more records than a batch may have.
         InvalidRecords: Records do not match the schema.
     """
     most: int = settings.MAX_BATCH_RECORDS
@@ -76,11 +77,11 @@ def validate_array(schema: CompiledSchema, body: bytes, *, earlier: CompiledSche
 
 
 def validate_lines(schema: CompiledSchema, body: bytes, *, earlier: CompiledSchema | None = None) -> Payload:
-    """Return the payload of a body that must be NDJSON: one record a line. Blank lines are ignored.
+    """Return the payload of a body that must be NDJSON: one record per line. Blank lines are ignored.
 
     Raises:
         InvalidJson: A line is not JSON, or all lines are blank.
-        TooManyRecords: It has more records than a batch may have.
+        TooManyRecords: The body has more records than a batch may have.
         InvalidRecords: Records do not match the schema.
     """
     most: int = settings.MAX_BATCH_RECORDS
@@ -129,17 +130,17 @@ def _second_reading(
             first = records[int(str(found[0].get("index", 0)))]
             raise InvalidRecords(found[:MAX_PROBLEMS], truncated=len(found) > MAX_PROBLEMS, record=first)
         return payload_of(schema, texts, earlier, marks)
-    except RecursionError:  # `check_json` can parse it because its stack is less deep; this code cannot
+    except RecursionError:  # `check_json` had more stack left, so it could still parse this body
         raise InvalidJson({"detail": TOO_DEEP}) from None
 
 
 def payload_of(
     schema: CompiledSchema, texts: Sequence[bytes], earlier: CompiledSchema | None, marks: Sequence[bool]
 ) -> Payload:
-    """Return a payload of good records. `earlier` has taken those that are marked.
+    """Return a payload of good records. The marked records match only `earlier`.
 
     Raises:
-        msgspec.DecodeError: The two readings disagree. So this fails here and not in a worker.
+        msgspec.DecodeError: The two readings disagree. So the request fails here, and not later in a worker.
         RecursionError: A record nests too deep.
     """
     body = b"[%b]" % b",".join(texts)

@@ -31,14 +31,14 @@ _all_members = msgspec.json.Decoder(dict[str, Raw]).decode
 class Examined(Struct, frozen=True):
     """A record with its problems (at most one more than an answer lists) and its text.
 
-    If there are problems, `text` is what was sent. If not, it is the text for the queue. They differ if a name occurs
-    twice, first with a wrong value: the last value counts, and only it is queued.
+    If there are problems, `text` is what was sent. If not, it is the text for the queue. The two differ if a name
+    occurs twice, first with a wrong value: the last value counts, and only this value is queued.
     """
 
     index: int
     problems: list[Problem]
     text: bytes
-    by_earlier: bool = False  # whether only the earlier schema version takes it
+    by_earlier: bool = False  # whether the record matches only the earlier schema version
 
 
 def examine(
@@ -50,8 +50,8 @@ def examine(
         schema: The schema that the records must match.
         records: JSON texts that `check_json` has accepted.
         indexed: Whether each problem gets the index of its record in the batch.
-        earlier: The schema version before, in its grace period. It takes a record that does not match `schema`. The
-            problems of a record that neither version takes are those of `schema`.
+        earlier: The schema version before, in its grace period. A record need match only one of the two. If it matches
+            neither, its problems are those of `schema`.
 
     Raises:
         RecursionError: A record nests too deep.
@@ -68,14 +68,14 @@ def examine(
 
 
 class Good(NamedTuple):
-    """The text for the queue of a record without problems, and whether only the earlier schema version takes it."""
+    """A record without problems: its text for the queue, and whether it matches only the earlier schema version."""
 
     text: bytes
     by_earlier: bool
 
 
 def good(schema: CompiledSchema, earlier: CompiledSchema | None, record: bytes) -> Good | None:
-    """Return a record as a good one, or None if it has a problem. This is faster than `examine`.
+    """Return the record as a Good, or None if it has a problem. This is faster than `examine`.
 
     Args:
         schema: The schema that the record must match.

@@ -1,8 +1,8 @@
 """Limit the memory that large bodies, and bodies that arrive in pieces, may take in a web process.
 
-Each project may take half of the memory that the others leave free. One project gets at most half of it, and two
-together three quarters, so there is always some left for another. A body waits up to five seconds for room. Meanwhile
-we do not read it, so its sender waits as well.
+Each project may take half of the memory that the others leave free. So one project gets at most half of all memory, and
+two together get three quarters: there is always some left for another project. A body waits up to five seconds for
+room. Meanwhile the process does not read it, so its sender waits as well.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _held = _Held()
 
 
 class Hold:
-    """The bytes that one request holds. Use it as a context manager: at the end they are given back."""
+    """The bytes that one request holds. Use it as a context manager, which releases them at the end."""
 
     __slots__ = ("_bytes", "who")
 
@@ -53,7 +53,7 @@ class Hold:
         self._bytes = count
 
     def shrink(self, count: int) -> None:
-        """Give back what is held beyond `count` bytes."""
+        """Release what is held beyond `count` bytes."""
         less = self._bytes - count
         if less > 0:
             _held.total -= less

@@ -84,7 +84,7 @@ def test_batches_of_both_formats_can_be_edited(owner: User, dataset: Dataset, fo
     assert len(editing.explain(entry)) == 2
     assert editing.explain(entry)[1].startswith("Record 2: Invalid number field: amount")
     editing.edit(entry, joined.replace("\n", "\r\n"), editing.versions(entry)[0][0], owner, seen=0)
-    assert editing.explain(entry) == ["The body matches the schema. Replay it: the cause may be gone by now."]
+    assert editing.explain(entry) == ["The body matches the schema, so the cause may be gone. Replay the entry."]
     assert quarantine.replay(entry)
     drain(dataset.pk)
     assert adds_up(dataset) == (2, 0, 0)

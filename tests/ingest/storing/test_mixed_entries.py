@@ -99,7 +99,7 @@ def test_edited_body_is_checked_against_both_versions(api: Api, dataset: Dataset
     ((version, label),) = editing.versions(entry)
     assert label == "version 2 or version 1 (this entry's versions)"
     editing.edit(entry, json.dumps([OLD, NEW, OLD]), version, owner, seen=0)
-    assert editing.explain(entry) == ["The body matches the schema. Replay it: the cause may be gone by now."]
+    assert editing.explain(entry) == ["The body matches the schema, so the cause may be gone. Replay the entry."]
     assert quarantine.replay(entry)
     assert versions(dataset) == [1, 2, 1]
 

@@ -376,7 +376,7 @@ def test_new_table_is_refused_unless_the_table_is_missing(api: Api, dataset: Dat
         call_command("new_table", str(dataset.pk))
     send(api, "a")
     drain(dataset.pk)
-    with pytest.raises(CommandError, match="its table is there"):
+    with pytest.raises(CommandError, match="the dataset still has its table"):
         call_command("new_table", str(dataset.pk))
     dataset.refresh_from_db()
     redis.client().set(redis_keys.lock(dataset.pk), "another")
