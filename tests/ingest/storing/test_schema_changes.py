@@ -84,10 +84,10 @@ CHANGES: dict[str, list[Change]] = {
         Change([{"x": "decimal(5,2)"}, {"x": "decimal(9,2)"}], [{"x": 1}],
                refused=kept("decimal(5,2)", "decimal(9,2)")),
     ],
-    "Widen an integer to a number": [
+    "Change an integer to a number": [
         Change([{"x": "integer"}, {"x": "number"}], [{"x": 1}], refused=kept("integer", "number")),
     ],
-    "Narrow a number to an integer": [
+    "Change a number to an integer": [
         Change([{"x": "number"}, {"x": "integer"}], [{"x": 1}], refused=kept("number", "integer")),
     ],
     "Add values to an enum": [
