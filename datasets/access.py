@@ -25,5 +25,5 @@ def projects_of(user: User | AnonymousUser) -> QuerySet[Project]:
 
 
 def may_create_projects(user: User | AnonymousUser) -> bool:
-    """Return whether a user may create a project, and will own it."""
+    """Return whether a user may create projects. The user then owns them."""
     return may_manage(user) and user.has_perm(_CREATE)

@@ -9,7 +9,7 @@ A release that keeps data in another format would misread the data of an earlier
 its data, which `manage.py migrate_queue` (ingest/queue/upgrades.py) brings up to date.
 
 A Redis without data gets the ID of the first installation that checks it, and the version of its release. In a cluster,
-this holds for the keys of each user.
+the keys of each user have an ID and a version of their own.
 
 Redis keys
     installation    the ID
@@ -47,7 +47,7 @@ class AnotherVersion(UnusableData):
 
 @lru_cache(maxsize=1)
 def our_id() -> str:
-    """Return this database's ID. The first call creates it. Raise what the database raises."""
+    """Return this database's ID. The first call creates it. Raises the errors of the database."""
     # Celery imports this module before the models are loaded.
     found, _ = apps.get_model("datasets", "Installation").objects.get_or_create(pk=1)
     return str(found.uuid)
@@ -94,7 +94,7 @@ def _check(tag: int, owner: bytes | None, version: bytes | None, generation: byt
 
 
 def mark_redis(tag: int) -> bytes | None:
-    """Set our ID in Redis if it has none among the keys with a tag. Return the ID that it has now."""
+    """Set our ID in Redis, unless the keys with this tag already have an ID. Return the ID that they have now."""
     client, key = redis.client(), tagged(INSTALLATION, tag)
     client.set(key, our_id(), nx=True)
     owner: bytes | None = client.get(key)

@@ -23,7 +23,7 @@ class Installation(models.Model):
     """One row with the ID of this database: see `datasets.installation`."""
 
     uuid = models.UUIDField(default=uuid.uuid4, editable=False)
-    # The storage has our marker file: see `datasets.tables.storage_check`.
+    # Whether the storage has our marker file: see `datasets.tables.storage_check`.
     storage_marked = models.BooleanField(default=False, editable=False)
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Project(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Raise ValidationError if the owner was changed in a Redis Cluster. Its Redis keys carry the owner's ID."""
+        """Raise ValidationError if the owner has changed and Redis is a cluster: the Redis keys have the owner's ID."""
         if is_cluster() and Project.objects.filter(pk=self.pk).exclude(owner=self.owner_id).exists():
             raise ValidationError(
                 {"owner": "With Redis Cluster, a project keeps its owner. Create another project for the new owner."}
@@ -89,11 +89,12 @@ class Dataset(models.Model):
         "archived", default=False, help_text="An archived dataset accepts no records. Its table stays."
     )
     created_at = models.DateTimeField(auto_now_add=True)
-    # A record as JSON, with the values of the sample from which an admin has read the fields. For code snippets.
+    # A record as JSON, for code snippets. Its values are from the sample that an admin pasted to get the fields.
     example = models.TextField(blank=True, default="", db_default="", editable=False)
     # Set before the first row is written. Without it, a storage that is not mounted would look like a new dataset.
     has_table = models.BooleanField(default=False, editable=False)
-    # The table has the same ID as a property. None: an older release made the dataset. See `services.adopt_table`.
+    # The table has this ID, too, as a property. If an older release made the dataset, the ID is None at first: see
+    # `services.adopt_table`.
     table_id = models.UUIDField(default=uuid.uuid4, null=True, editable=False)
 
     class Meta:
@@ -149,7 +150,7 @@ class SchemaVersion(models.Model):
         return [Field.from_json(row) for row in self.fields]
 
     def previous(self) -> "SchemaVersion | None":
-        """Return the version directly before, None for the first one."""
+        """Return the version directly before, or None for the first one."""
         return SchemaVersion.objects.filter(dataset=self.dataset_id, number=self.number - 1).first()
 
     def compiled(self) -> CompiledSchema:
@@ -204,7 +205,7 @@ class ApiKey(models.Model):
         return bool(self.origins)
 
     def clean(self) -> None:
-        """Write the origins as browsers do. Raise ValidationError if one is wrong, or if the kind of key changes."""
+        """Convert the origins to the form of browsers. Raise ValidationError if one is wrong or the kind changes."""
         try:
             self.origins = read_origins(self.origins)
         except ValidationError as wrong:
@@ -232,7 +233,7 @@ class PersonalAccessToken(models.Model):
         max_length=200, validators=(check_name,), help_text="The person or program that uses this token."
     )
     scope = models.CharField(max_length=5, choices=Scope, default=Scope.WRITE)
-    # SHA-256 of the token, in hex. A slow hash is needless: 256 random bits cannot be found by trying.
+    # SHA-256 of the token, in hex. A slow hash is not necessary, because 256 random bits cannot be guessed.
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="If empty, the token does not expire.")
@@ -247,7 +248,7 @@ class PersonalAccessToken(models.Model):
 
 
 class ManagementAnswer(models.Model):
-    """The answer to a request of the management API with an Idempotency-Key, for its repetitions."""
+    """The answer to a request of the management API with an Idempotency-Key. If the client repeats it, it gets this."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     key = models.CharField(max_length=255)

@@ -1,4 +1,4 @@
-"""Names of projects, datasets, keys and tokens, which people must be able to see and to tell apart."""
+"""Check names of projects, datasets, keys and tokens. People must be able to see all characters of a name."""
 
 import unicodedata
 
@@ -12,7 +12,7 @@ _SHOWN = {"L", "N", "P", "S"}  # letters, numbers, punctuation and symbols: the 
 
 
 def check_name(name: str) -> None:
-    """Raise ValidationError if a name shows nothing, or has a character that is invisible or turns the text around."""
+    """Raise ValidationError if a name has only invisible characters, or one that hides or reverses text."""
     for each in name:
         if unicodedata.category(each) in _INVISIBLE or unicodedata.bidirectional(each) in _DIRECTIONAL:
             raise ValidationError(

@@ -66,7 +66,7 @@ def _host(name: str) -> str | None:
 
 
 def unencrypted(origins: Iterable[str]) -> list[str]:
-    """Return the origins whose pages anybody on their way can change: http:// and another host than this machine's."""
+    """Return the origins whose pages others on the network can change: they have http:// and a host elsewhere."""
     return [each for each in origins if each.startswith("http://") and not _is_local(each)]
 
 

@@ -33,7 +33,7 @@ def issue(token: PersonalAccessToken) -> str:
 def create(
     *, user: User, name: str, scope: str = PersonalAccessToken.Scope.WRITE, expires_at: datetime | None = None
 ) -> tuple[PersonalAccessToken, str]:
-    """Create a token of a user. Return it and its secret.
+    """Create a token for a user. Return the token and its secret.
 
     Raises:
         ValidationError: The name is invalid, `expires_at` is in the past, or the user may not use tokens.
@@ -56,7 +56,7 @@ def in_force() -> QuerySet[PersonalAccessToken]:
 
 
 def find(secret: str) -> PersonalAccessToken | None:
-    """Return the token in force that has this secret, with its user. Note that it was used."""
+    """Return the token in force that has this secret, with its user. Save the time of its use."""
     token = in_force().select_related("user").filter(digest=digest_of(secret)).first()
     if token is not None:
         now = clock.now()
@@ -66,7 +66,7 @@ def find(secret: str) -> PersonalAccessToken | None:
 
 
 def revoke(tokens: Sequence[PersonalAccessToken]) -> None:
-    """Revoke tokens: the next request with them is refused. Tokens that are revoked already keep their time."""
+    """Revoke tokens: the next request with them is refused. Tokens that were revoked earlier keep that time."""
     PersonalAccessToken.objects.filter(pk__in=[token.pk for token in tokens], revoked_at=None).update(
         revoked_at=clock.now()
     )

@@ -1,4 +1,4 @@
-"""Changes of projects, datasets, schemas and API keys. The admin and the commands call these functions."""
+"""Change projects, datasets, schemas and API keys. The admin, the management API and the commands use this module."""
 
 import secrets
 import uuid
@@ -36,7 +36,7 @@ def find_project(slug: str) -> Project:
 
 
 def save_project(project: Project, *, changed: Collection[str]) -> None:
-    """Save a new project, or the changed fields of an existing one. The next request on any process obeys the change.
+    """Save a new project, or the changed fields of an existing one. The change holds from the next request on.
 
     Fields outside `changed` are not written: another admin may have changed them since this project was read.
     """
@@ -68,7 +68,7 @@ def create_dataset(
     description: str = "",
     fields: Sequence[Field] | None = None,
 ) -> Dataset:
-    """Create a dataset, with its first schema version if fields are given. Without a slug, the name makes one.
+    """Create a dataset, with its first schema version if fields are given. Without a slug, make one from the name.
 
     Raises:
         ValidationError: The name is invalid or taken, or the project has too many open datasets.
@@ -108,7 +108,7 @@ def save_dataset(
             records that match it are accepted, too. A running grace period of an older version ends.
 
     Raises:
-        ValidationError: The table could not follow the change of the schema, or the grace period is wrong.
+        ValidationError: The new schema does not fit the columns of the table, or the grace period is wrong.
     """
     with changing(dataset.project_id):
         if dataset.pk is None:
@@ -134,7 +134,7 @@ def note_table(dataset: Dataset) -> None:
 
 
 def note_marker() -> None:
-    """Set `storage_marked`: from now on a storage without our marker file is not mounted."""
+    """Set `storage_marked`: from now on, a storage without our marker file counts as not mounted."""
     Installation.objects.update(storage_marked=True)
 
 
@@ -180,7 +180,7 @@ def _publish(
     check_successor([version.field_list() for version in versions], fields, with_grace=with_grace)
     if previous_valid_until is not None:
         if not versions:
-            raise ValidationError("There is no version before the first one, so it cannot stay valid.")
+            raise ValidationError("The first version cannot have a grace period: there is no version before it.")
         if previous_valid_until <= clock.now():
             raise ValidationError(f"{previous_valid_until:%Y-%m-%d %H:%M} UTC is in the past. Choose a later time.")
     SchemaVersion.objects.create(
@@ -242,7 +242,7 @@ def change_key(key: ApiKey, **changes: Any) -> None:
 
 
 def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
-    """Save a new key, or the changed fields of an existing one. A revocation since the key was read stays."""
+    """Save a new key, or the changed fields of an existing one. A key that was revoked meanwhile stays revoked."""
     with changing(key.project_id):
         if key._state.adding:
             key.save()
@@ -252,7 +252,7 @@ def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
 
 
 def revoke_key(key: ApiKey) -> None:
-    """Revoke a key: the next request with it is refused. If it is revoked already, its time of revocation stays."""
+    """Revoke a key: the next request with it is refused. A key that was revoked earlier keeps that time."""
     revoke_keys([key])
     key.refresh_from_db()
 
@@ -270,9 +270,9 @@ def newest_namesake(key: ApiKey) -> int:
 
 
 def rotate_key(key: ApiKey, *, grace: timedelta, newest: int | None = None) -> ApiKey:
-    """Replace a key: return a new key with the same name, and end the old one.
+    """Replace a key: return a new key with the same name, and let the old one expire.
 
-    An old key that expires earlier, or is revoked, stays as it is.
+    If the old key expires earlier, or is already revoked, it does not change.
 
     Args:
         key: The key to replace.

@@ -27,7 +27,8 @@ def read_json(text: bytes, *, parse_float: Callable[[str], Any] | None = None) -
     """Return a JSON text in UTF-8 as Python values. `parse_float` reads numbers with a fraction or an exponent.
 
     Raises:
-        NotJson: It is not JSON, has a name twice in an object, a number of too many digits, or is nested too deeply.
+        NotJson: The text is not JSON, an object has a name twice, an integer has too many digits, or the values are
+            nested too deeply.
     """
     try:
         return json.loads(

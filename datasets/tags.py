@@ -1,6 +1,7 @@
-"""Which user's tag Redis keys of a project and its datasets carry: its owner's. See `config.common.cluster.key_tags`.
+"""Find the tag in the Redis keys of a project and its datasets: the ID of the project's owner.
 
-In a cluster, the owner of a project never changes (`Project.clean`). So each process keeps what it has looked up.
+See `config.common.cluster.key_tags`. In a cluster, the owner of a project never changes (`Project.clean`). So each
+process keeps the owners that it has looked up.
 """
 
 from collections.abc import Iterable
@@ -39,7 +40,7 @@ def note(project_id: int, dataset_id: int, owner_id: int) -> None:
 
 
 def in_use() -> list[int]:
-    """Return all tags that keys may have: those of the users who own projects. On one server only NO_TAG."""
+    """Return all tags that keys may have: those of the users who own projects. Without a cluster, only NO_TAG."""
     if not is_cluster():
         return [NO_TAG]
     return list(apps.get_model("datasets", "Project").objects.order_by().values_list("owner_id", flat=True).distinct())

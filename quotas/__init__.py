@@ -1,1 +1,1 @@
-"""How many records a user may send a month, and how many were sent."""
+"""How many records a user's projects may accept in a month, and how many they have accepted."""

@@ -32,7 +32,7 @@ _MONTHS = 12
 
 
 class PersonalAdmin(GuardedAdmin[_Model]):
-    """Objects that belong to a user. Staff see their own; only superusers change them."""
+    """Objects that belong to a user. Staff see their own objects. Only superusers can change objects."""
 
     tenant_path = "user"
 
@@ -156,7 +156,7 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
 
 
 def _months(user_id: int) -> list[dict[str, Any]]:
-    """Return the usage of the last twelve months, latest first, each as a number and in percent of the largest one."""
+    """Return the usage of the last twelve months, latest first, as a number and in percent of the largest month."""
     rows = MonthlyUsage.objects.filter(user_id=user_id).order_by("-period")
     used = dict(rows.values_list("period", "used")[:_MONTHS])
     quota = services.current_many([user_id])[user_id]

@@ -7,8 +7,9 @@ Redis keys (the API's specification fixes the first three; in a cluster, <userId
     quota_limit:datasets:<userId>             records per month; -1 is unlimited, 0 blocks
     usage_total:datasets:<userId>:YYYY-MM     records charged in the month
     usage_delta:datasets:<userId>:YYYY-MM     records charged in the month that are not in the database yet
-    usage_dirty:datasets                      set of `<userId>:YYYY-MM` for the next flush: the delta is not 0, or the
-                                              limit was changed. In a cluster, each user has one
+    usage_dirty:datasets                      set of `<userId>:YYYY-MM` that the next flush must handle, because the
+                                              delta is not 0 or the limit was changed. In a cluster, each user has a
+                                              set of their own
 """
 
 import re
@@ -41,12 +42,12 @@ def delta_key(user_id: int, period: str) -> str:
 
 
 def dirty_key(tag: int) -> str:
-    """Return the Redis key of the months to flush, of all users or, in a cluster, of the user whose tag this is."""
+    """Return the Redis key of the months to flush. In a cluster, they are those of the user with this tag."""
     return tagged("usage_dirty:datasets", tag)
 
 
 def _written(user_id: int) -> str:
-    """Return a user's ID as the names of the counters have it: with braces, if it is also the tag."""
+    """Return a user's ID for the name of a counter. In a cluster it has braces, because it is also the tag."""
     return f"{{{user_id}}}" if of_user(user_id) else str(user_id)
 
 
@@ -74,7 +75,7 @@ def seed(user_id: int, period: str) -> None:
 
 
 def note_flushed(user_id: int, period: str, used: int, limit: int) -> None:
-    """Set a month's delta to what the database lacks after a flush. If it lacks nothing, clear the dirty flag.
+    """Set a month's delta to the records that the database lacks after a flush. If it lacks none, clear the dirty flag.
 
     Args:
         user_id: The user that the records were charged to.

@@ -1,4 +1,4 @@
-"""Limits, monthly usage and crossed thresholds, as the database keeps them."""
+"""Limits, monthly usage and crossed thresholds in the database."""
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator

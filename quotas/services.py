@@ -51,7 +51,7 @@ class Quota:
 
 
 def current(user_id: int) -> Quota:
-    """Return the user's quota this month from the counters in Redis, which decide."""
+    """Return the user's quota this month. Read the counters in Redis, because they decide about requests."""
     period = period_of(clock.now())
     counters.seed(user_id, period)
     limit, used = redis.client().mget(counters.limit_key(user_id), counters.total_key(user_id, period))
@@ -61,8 +61,8 @@ def current(user_id: int) -> Quota:
 def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
     """Return the quotas of many users this month, by user ID, with two queries and one round trip to each Redis.
 
-    Use this for pages only. The limits come from the database. While Redis does not answer, the usage does too, as of
-    the last flush.
+    Use this for pages only. The limits come from the database. If Redis does not answer, the usage also comes from the
+    database, and is as of the last flush.
     """
     ids = list(dict.fromkeys(user_ids))
     period = period_of(clock.now())
@@ -131,11 +131,10 @@ def _put_in_force(user_id: int, limit: int) -> None:
 
 
 def flush() -> int:
-    """Write the usage that Redis counted since the last flush to the database.
+    """Write to the database the usage that Redis has counted since the last flush.
 
     A flush writes absolute totals and never lowers one. So it does no harm if it is repeated, or if two run at the same
-    time.
-    If it fails for one user, it goes on with the others.
+    time. If it fails for one user, it goes on with the others.
 
     Returns:
         The number of months (of all users) that were dirty.
@@ -177,7 +176,7 @@ def _flush_one(dirty_key: str, member: bytes) -> None:
             return
         counters.seed(user_id, period)  # otherwise a lost total would read as 0
         total = int(redis.client().get(counters.total_key(user_id, period)) or 0)
-        if settings.REDIS_WAIT_REPLICAS:  # otherwise a failover could lose records that were charged for good
+        if settings.REDIS_WAIT_REPLICAS:  # do not charge for records that a failover could still lose
             redis.require_replicas(tag=of_user(user_id))
         used = _save_usage(user_id, period, total)
         limit = counters.limit_in_database(user_id)
@@ -192,7 +191,7 @@ def _flush_one(dirty_key: str, member: bytes) -> None:
 
 
 def _save_usage(user_id: int, period: str, used: int) -> int:
-    """Raise a month's usage in the database to `used`. Return the database's usage, which may be higher."""
+    """Increase a month's usage in the database to `used`. Return the database's usage, which may be higher."""
     row = MonthlyUsage.objects.filter(user_id=user_id, period=period).first()
     row = row or MonthlyUsage(user_id=user_id, period=period)
     if row.used < used:

@@ -7,5 +7,5 @@ from quotas import services
 
 @shared_task(name="quotas.flush_usage")
 def flush_usage() -> None:
-    """Write the usage that Redis has counted to the database."""
+    """Write to the database the usage that Redis has counted."""
     services.flush()

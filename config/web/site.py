@@ -1,4 +1,4 @@
-"""The admin, its static files and the management API: Django's own WSGI handler, called in threads."""
+"""Serve the admin, its static files and the management API: call Django's own WSGI handler in threads."""
 
 import asyncio
 import re
@@ -85,7 +85,7 @@ async def _call_of_api(environ: dict[str, Any], raw_path: bytes, receive: Receiv
     """Return Django's answer to a request of the management API, or an error in JSON."""
     visitor = share.Visitor(environ, of_api=True)
     try:
-        if b"%2f" in raw_path.lower():  # a slash in a name is not a slash between names
+        if b"%2f" in raw_path.lower():  # routing would take it for a slash between two parts of the path
             raise NotFound
         if not visitor.is_welcome():
             raise ServiceUnavailable(_BUSY)
@@ -120,7 +120,7 @@ def _refused(environ: dict[str, Any], refusal: ApiError) -> Answer:
 
 
 async def _body(environ: Mapping[str, Any], receive: Receive, hold: Hold) -> bytes:
-    """Read a form before it takes a thread. Do not read a form that is too large for Django, which refuses it."""
+    """Read a form before its request takes a thread. If the form is too large, do not read it: Django refuses it."""
     length = environ.get("CONTENT_LENGTH", "")
     if not length.isdecimal() or not 0 < int(length) <= (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0):
         return b""

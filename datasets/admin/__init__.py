@@ -2,7 +2,8 @@
 
 import django_stubs_ext
 
-# Lets admin and form classes of all apps name their model, for the type checker. They all import from this package.
+# Let admin and form classes name their model for the type checker, as in `ModelAdmin[Dataset]`. The modules with such
+# classes in all apps import from this package, so it runs before they do.
 django_stubs_ext.monkeypatch()
 
 from datasets.admin import datasets, keys, log, projects, tokens  # noqa: E402

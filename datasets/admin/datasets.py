@@ -98,7 +98,7 @@ class DatasetForm(GraceForm):
         return fields
 
     def clean(self) -> dict[str, Any]:
-        """Raise ValidationError if the user chose a grace period that is wrong, or without a new version."""
+        """Raise ValidationError if the user chose a wrong grace period, or a grace period without a new version."""
         data: dict[str, Any] = super().clean() or {}
         self.grace_ends = self.chosen_end()
         if self.grace_ends and data.get("schema") == self.current:
@@ -206,7 +206,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         return JsonResponse({"fields": [field.as_json() for field in inferred.fields], "notes": inferred.notes})
 
     def check_view(self, request: HttpRequest, object_id: int | None = None) -> HttpResponse:
-        """Return as JSON what publishing the editor's rows would change, and every problem with them."""
+        """Return, as JSON, the changes that publishing the editor's rows would make, and all problems of the rows."""
         dataset = self.get_object_or_404(request, object_id) if object_id else None
         if dataset is None and not self.has_add_permission(request):
             return HttpResponse(status=403)
@@ -247,14 +247,14 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
 
 
 def _types() -> list[dict[str, Any]]:
-    """Return the types that the editor offers, each with the members that a field of it may have."""
+    """Return the types that the editor offers. Each names the members that a field of this type may have."""
     return [
         {"name": each.name, "help": each.help, "members": ["unit", *allowed(each)]} for each in FIELD_TYPES.values()
     ]
 
 
 def _suggestions(fields: Sequence[Field], earlier: Sequence[Sequence[Field]]) -> dict[int, str]:
-    """Return the names to use instead of those that no field can have, by the index of the field."""
+    """Return a better name for each field whose name is not allowed, by the index of the field."""
     if len(fields) > MAX_FIELDS:
         return {}
     return suggested_names([field.name for field in fields], {field.name for version in earlier for field in version})

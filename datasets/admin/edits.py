@@ -1,10 +1,10 @@
 """Keep two admins who edit the same object from overwriting each other's changes.
 
-Each page carries a digest of every field as it was shown. A save locks the object's row and compares the digests with
-the current values. If another change came first, nothing is saved: the page says who changed what, shows the current
-value of the changed fields, and keeps everything else that the admin typed.
+Each page carries a digest of each field's value at the time when the page was made. A save locks the object's row and
+compares the digests with the current values. If another change came first, nothing is saved: the page says who changed
+what, shows the current value of the changed fields, and keeps everything else that the admin typed.
 
-A page also keeps what was typed if the change is refused because Redis is unreachable or the name is taken.
+A page also keeps what the admin typed if the save is refused because Redis is unreachable or the name is taken.
 """
 
 import json
@@ -34,7 +34,7 @@ _Model = TypeVar("_Model", bound=Model)
 # The name of the hidden field with the state that the page showed.
 LOADED = "_loaded"
 _SALT = "datasets.admin.edits"
-# The key in `request.META` of the reason why the first attempt of this save was refused.
+# If the first attempt of a save was refused, `request.META` has the reason under this key.
 _REFUSED = "admin.refused"
 
 

@@ -87,7 +87,7 @@ class RevocableAdmin(AuditedAdmin[_Revocable]):
         raise NotImplementedError
 
     def in_words(self, revoked: _Revocable) -> str:
-        """Return the key or token as the message after its revocation names it."""
+        """Return the name of a key or token for the message that it is revoked."""
         return f"“{revoked}”"
 
     def get_urls(self) -> list[Any]:

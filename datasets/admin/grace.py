@@ -29,7 +29,7 @@ _CHOICES = (
 
 
 class GraceForm(forms.ModelForm[Dataset]):
-    """The part of a dataset's form that says until when the present schema version stays valid after its successor."""
+    """The part of a dataset's form that sets how long the present version stays valid after a new one is published."""
 
     grace = forms.ChoiceField(label="Records of the version before", choices=_CHOICES, required=False)
     grace_until = forms.DateTimeField(
@@ -44,7 +44,7 @@ class GraceForm(forms.ModelForm[Dataset]):
     grace_ends: datetime | None = None  # set by `clean`
 
     def chosen_end(self) -> datetime | None:
-        """Return the end of the grace period that the user chose, None if there is none. Raises ValidationError."""
+        """Return the end of the grace period that the user chose, or None if there is none. Raises ValidationError."""
         chosen: str = self.cleaned_data.get("grace") or ""
         if chosen != _UNTIL:
             return clock.now() + timedelta(hours=int(chosen)) if chosen else None
@@ -64,13 +64,13 @@ class GraceForm(forms.ModelForm[Dataset]):
 
 
 def ended(version: SchemaVersion, successor: SchemaVersion | None) -> datetime | None:
-    """Return the end of the grace period that a version has begun, None if it has not begun one."""
+    """Return the end of the grace period that a version has begun, or None if it has not begun one."""
     ends = version.previous_valid_until
     return min(ends, successor.created_at) if ends and successor else ends
 
 
 def card(version: SchemaVersion | None) -> dict[str, Any] | None:
-    """Return what the page shows about the grace period that a version has begun, None if it has not begun one."""
+    """Return what the page shows about the grace period that a version has begun. Return None if it has begun none."""
     if version is None or version.number == 1:
         return None
     ends = version.previous_valid_until
@@ -109,5 +109,5 @@ def end(request: HttpRequest, admin: Any, dataset: Dataset) -> HttpResponse:
         return back
     text = f"The grace period of version {shown['earlier']} has ended."
     admin.log_change(request, dataset, text)
-    messages.success(request, f"{text} Its records are refused from the next request on.")
+    messages.success(request, f"{text} Records of this version are refused from the next request on.")
     return back

@@ -21,7 +21,7 @@ from datasets.contracts.keys import issue_token
 from datasets.models import ApiKey, Dataset
 from datasets.origins import read_origins, unencrypted
 
-# For each choice: hours, and its label after “The old key expires”.
+# Each choice has a number of hours, and a label that follows the words “The old key expires”.
 _GRACES = ((0, "immediately"), (1, "in 1 hour"), (24, "in 24 hours"), (168, "in 7 days"))
 
 
@@ -100,7 +100,7 @@ class KeyForm(ExpiringForm):
         if data.get("records_per_minute") is None:
             data["records_per_minute"] = ApiKey.DEFAULT_RECORDS_PER_MINUTE
         project, name = data.get("project"), data.get("name")
-        # This also stops a second key when a browser reloads the page with the token, which sends the form again.
+        # A browser that reloads the page with the token sends the form again. This also prevents a second key then.
         if self.instance._state.adding and project and project.keys_in_force().filter(name=name).exists():
             raise ValidationError(
                 {"name": "The project has an active key with this name. Choose another name, or rotate that key."}
@@ -158,8 +158,8 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
         services.save_key(obj, changed=edited(form))
         for origin in unencrypted(obj.origins) if change else ():  # the page of a new key says it, too
-            text = f"{origin} is not encrypted: anybody on the way can change its pages and the records. Use https://."
-            messages.warning(request, text)
+            text = "is not encrypted: others on the network can change its pages and the records. Use https://."
+            messages.warning(request, f"{origin} {text}")
 
     def extra_form_context(self, request: HttpRequest, obj: ApiKey | None) -> dict[str, Any]:
         return self._sending(request, obj, PLACEHOLDER) if obj else {}
@@ -178,7 +178,7 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
         return f"“{revoked}” (ID {revoked.pk})"
 
     def rotate_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Issue a new key in place of an old one, which expires after a grace period that the user chooses."""
+        """Issue a new key in place of an old one. The old key expires after a time that the user chooses."""
         key = self.get_object_or_404(request, object_id)
         hours = request.POST.get("grace", "")
         if request.method == "POST" and hours in {str(grace) for grace, _ in _GRACES}:

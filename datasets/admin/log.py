@@ -17,7 +17,7 @@ LogEntry._meta.verbose_name, LogEntry._meta.verbose_name_plural = "change", "cha
 
 @admin.register(LogEntry)
 class LogAdmin(ReadOnlyAdmin[LogEntry]):
-    """The changes made in the admin, and with tokens, to objects that the reader sees."""
+    """The changes that people made in the admin or with tokens, if the reader may see the changed objects."""
 
     # Not a path: `of_tenant` below finds the project, because an entry names its object by type and ID.
     tenant_path = "object"

@@ -80,7 +80,7 @@ def _split(names: str) -> set[str]:
 
 
 def _leaves(request: HttpRequest, project: Project) -> bool:
-    """Return whether the posted list of members locks the user who posts it out of the project."""
+    """Return whether a user posts a list of members that removes this same user from the project."""
     user = request.user
     if request.method != "POST" or project.pk is None or user.is_superuser or user.pk == project.owner_id:
         return False
@@ -95,8 +95,8 @@ class ProjectAdmin(AuditedAdmin[Project]):
 
     tenant_path = ITSELF
     nothing = (
-        "No project yet. Create one if you may, or ask an owner to add you to theirs. Datasets and API keys belong to "
-        "a project."
+        "No project yet. Create a project if you have permission, or ask the owner of a project to add you. Datasets "
+        "and API keys belong to a project."
     )
     form = ProjectForm
     list_display = ("name", "slug", "owner", "dataset_count", "is_active", "created_at")
@@ -144,7 +144,7 @@ class ProjectAdmin(AuditedAdmin[Project]):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def response_add(self, request: HttpRequest, obj: Project, post_url_continue: str | None = None) -> HttpResponse:
-        """Continue to the project's first dataset, unless the user pressed another button than Save."""
+        """Continue to the form of the project's first dataset if the user pressed Save, and not another button."""
         response = super().response_add(request, obj, post_url_continue)
         if "_save" not in request.POST:
             return response

@@ -16,7 +16,7 @@ PLACEHOLDER = "YOUR_API_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """Code that sends a record. `name` is a word for the address of its element."""
+    """Code that sends a record. `name` is a part of the ID of its HTML element."""
 
     name: str
     label: str
@@ -26,7 +26,7 @@ class Snippet:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What a page needs to show how a record is sent to a dataset."""
+    """What a page needs to show how to send a record to a dataset."""
 
     dataset: Dataset
     snippets: Sequence[Snippet]
@@ -35,7 +35,7 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where the example record goes, with which key."""
+    """The example record, the dataset that it goes to, and the key's token."""
 
     base_url: str
     dataset_id: int | str
@@ -89,7 +89,7 @@ def _of_servers(target: _Target) -> list[Snippet]:
             "python-client",
             "Python client",
             fill(_PYTHON_CLIENT, fields=_python(_declared(target), 8), **python),
-            "pip install dataset-ingest-client. It checks records, sends them in batches, and repeats what fails.",
+            "pip install dataset-ingest-client. It checks records, sends them in batches, and repeats failures.",
         ),
         Snippet(
             "typescript-client",
@@ -100,7 +100,7 @@ def _of_servers(target: _Target) -> list[Snippet]:
                 record=_javascript_record(target.record),
                 dataset=target.dataset_id,
             ),
-            "npm install @dataset-ingest/client. It checks records, sends them in batches, and repeats what fails.",
+            "npm install @dataset-ingest/client. It checks records, sends them in batches, and repeats failures.",
         ),
     ]
 
@@ -113,18 +113,18 @@ def _of_browsers(target: _Target) -> list[Snippet]:
             "browser",
             "Web page: fetch",
             _BROWSER.format(url=url, token=target.token, body=body),
-            "The page can read the answer. With keepalive, the browser sends the record even if the page is left.",
+            "The page can read the answer. With keepalive, the browser sends the record even if the user leaves.",
         ),
         Snippet(
             "beacon",
-            "Web page: a beacon when the page is left",
+            "Web page: a beacon when the user leaves the page",
             _BEACON.format(url=beacon, body=body),
             "A beacon has no headers, so the key is in the address. The page gets no answer.",
         ),
     ]
 
 
-# Each prints a refusal like any other answer.
+# Each snippet prints every answer, also a refusal.
 _PYTHON = """import requests
 
 answer = requests.post(
@@ -133,7 +133,7 @@ answer = requests.post(
     json={record},
 )
 print(answer.status_code, answer.text)"""
-# Without a top-level `await`, which works in modules only, not in scripts.
+# It has no top-level `await`, because that works only in modules, not in scripts.
 _NODE = """fetch({url}, {{
   method: 'POST',
   headers: {{ Authorization: 'Bearer {token}', 'Content-Type': 'application/json' }},
@@ -173,19 +173,19 @@ _BEACON = """addEventListener('pagehide', () => {{
   );
 }});"""
 
-# JavaScript has no more exact whole numbers beyond 2^53, which has 16 digits.
+# JavaScript may round whole numbers above 2^53, a number of 16 digits.
 _may_be_rounded = re.compile(r"[0-9]{16}").search
 
 
 def _body(record: str) -> str:
-    """Return an expression for a body: of an object, or of a text if JavaScript could round a number in it."""
+    """Return a JavaScript expression for a body. It is a string if JavaScript could round a number in the record."""
     if _may_be_rounded(record):
         return json.dumps(record, ensure_ascii=False)
     return f"JSON.stringify({_javascript(json.loads(record), 2)})"
 
 
 def _javascript_record(record: str) -> str:
-    """Return a literal of a record. Numbers that JavaScript could round become `bigint`, which the client sends."""
+    """Return a JavaScript literal of a record. Numbers that JavaScript could round are of the type `bigint`."""
     text = _javascript(json.loads(record), 0)
     return re.sub(r"(: |^\s+)(-?[0-9]{16,})(,?)$", r"\1\2n\3", text, flags=re.MULTILINE)
 
@@ -200,5 +200,5 @@ def _python(value: dict[str, Any], indent: int = 4) -> str:
 
 
 def _declared(target: _Target) -> dict[str, Any]:
-    """Return the fields as a client declares them."""
+    """Return the fields in the form in which a client declares them."""
     return {field.name: field.shortest() for field in target.fields}

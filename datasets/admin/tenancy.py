@@ -33,7 +33,7 @@ ITSELF = ""
 
 
 def scope(queryset: QuerySet[_Model], user: User | AnonymousUser) -> QuerySet[_Model]:
-    """Return the part of a queryset that a user sees: nothing, if the model has no `TenantAdmin`."""
+    """Return the part of a queryset that a user sees. If the model has no `TenantAdmin`, only superusers see it."""
     if user.is_superuser:
         return queryset
     registered = admin.site.get_model_admin(queryset.model) if admin.site.is_registered(queryset.model) else None
@@ -106,7 +106,7 @@ class TenantAdmin(ModelAdmin[_Model]):
         return found
 
     def extra_form_context(self, request: HttpRequest, obj: _Model | None) -> dict[str, Any]:
-        """Return what the model's form template needs beside Django's context. `obj` is None for a new object."""
+        """Return what the model's form template needs besides Django's context. `obj` is None for a new object."""
         return {}
 
     def render_change_form(

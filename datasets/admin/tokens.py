@@ -1,4 +1,4 @@
-"""Personal access tokens in the admin: users make, see once, and revoke their own."""
+"""Personal access tokens in the admin. Users make and revoke their own tokens. A new token is shown once."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ class TokenForm(ExpiringForm):
     def clean_name(self) -> str:
         """Raise ValidationError if the user has an active token with this name.
 
-        This also stops a second token when a browser reloads the page with the secret, which sends the form again.
+        A browser that reloads the page with the secret sends the form again. This also prevents a second token then.
         """
         name: str = self.cleaned_data["name"]
         if personal_tokens.in_force().filter(user=self.request.user.pk, name=name).exists():

@@ -1,1 +1,1 @@
-"""The management API at /api/: ordinary DRF, with the services that the admin uses and personal access tokens."""
+"""The management API at /api/. It uses DRF in the usual way, personal access tokens, and the services of the admin."""

@@ -29,7 +29,7 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
 
 
 class AlwaysJson(DefaultContentNegotiation):
-    """Answers in JSON, whatever the client accepts: errors must be readable, too."""
+    """Always answers in JSON, even if the client does not accept it, because clients must be able to read errors."""
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
@@ -38,7 +38,7 @@ class AlwaysJson(DefaultContentNegotiation):
 
 
 class JsonParser(BaseParser):
-    """Reads JSON strictly: UTF-8, and each name once."""
+    """Reads JSON strictly: it must be UTF-8, and an object must not have a name twice."""
 
     media_type = "application/json"
     parse_float: Callable[[str], Any] | None = None  # reads a number with a fraction or an exponent
@@ -52,7 +52,10 @@ class JsonParser(BaseParser):
 
 
 class Pages(CursorPagination):
-    """Pages in the order of creation: `?limit=` and `?cursor=`, and the path of the next page in `next`."""
+    """Pages of objects, in the order of creation. The client sends `?limit=` and `?cursor=`.
+
+    An answer has the path of the next page in `next`.
+    """
 
     page_size = 100  # if the client sends no limit
     max_page_size = 1000
@@ -93,7 +96,7 @@ class ManagementView(GenericAPIView[Any]):
     metadata_class = None
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
     project: Project  # the project in the path
-    # What `description` says about this view. By method: a serializer, or the name of a schema in management.yaml.
+    # `description` uses these. For each method, they have a serializer, or the name of a schema in management.yaml.
     takes: ClassVar[dict[str, Any]] = {}
     answers: ClassVar[dict[str, str]] = {}
     query_parameters: ClassVar[dict[str, Any]] = {}
@@ -101,7 +104,7 @@ class ManagementView(GenericAPIView[Any]):
     post_has_etag = False  # whether the answer to a POST has an ETag
     schema = ManagementSchema()
     secrets: tuple[str, ...] = ()  # members of the answer to a POST that must not be stored
-    plural = ""  # the name of a list of this view's objects in the answer
+    plural = ""  # the name of the member of an answer that has a list of this view's objects
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check token, scope and project before anything else, so that no other error tells a stranger what exists."""

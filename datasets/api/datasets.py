@@ -18,7 +18,7 @@ from datasets.models import Dataset, Project, SchemaVersion
 
 
 def datasets_of(project: Project) -> QuerySet[Any]:
-    """Return a project's datasets, as `DatasetSerializer` needs them."""
+    """Return a project's datasets, with the annotation that `DatasetSerializer` needs."""
     return project.datasets.annotate(has_schema=Exists(SchemaVersion.objects.filter(dataset=OuterRef("pk"))))
 
 

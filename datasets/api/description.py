@@ -8,7 +8,8 @@ from drf_spectacular.utils import Direction
 _TEXT = {"type": "string"}
 _ID = {"type": "integer", "minimum": 1}
 _PATH = {"project_slug": _TEXT, "dataset_id": _ID, "key_id": _ID}
-# By status, the name of a response in management.yaml: the errors of every request, and those that only changes have.
+# For each status, the name of a response in management.yaml. Every request may get _ERRORS. Only requests that change
+# something may get _ERRORS_OF_CHANGES.
 _ERRORS = {
     "400": "ManagementBadRequest",
     "401": "ManagementUnauthorized",
@@ -94,7 +95,7 @@ class ManagementSchema(AutoSchema):
             "content": {"application/json": {"schema": self._answer()}},
         }
         found = {status: answer}
-        if self.method == "POST" and self.view.has_etag:  # a schema: only the first version is answered with 201
+        if self.method == "POST" and self.view.has_etag:  # the schema view: only the first version gets 201
             found["200"] = answer
         if self.method == "GET" and self.view.has_etag:
             found["304"] = {"description": "Not modified", "headers": headers}

@@ -64,7 +64,7 @@ class TooManyFailedTokens(ApiError):
 
 
 class ProjectNotFound(ApiError):
-    """No such project, or one that the token's user may not see: one answer for both."""
+    """The project does not exist, or the token's user may not see it. Both cases get the same answer."""
 
     status, code, error = 404, "project_not_found", "Project not found"
 
@@ -100,7 +100,7 @@ class SlugConflict(ApiError):
 
 
 class IncompatibleSchema(ApiError):
-    """The dataset's table could not follow the change of the schema."""
+    """The new schema does not fit the columns of the dataset's table."""
 
     status, code, error = 409, "incompatible_schema", "Incompatible schema"
 

@@ -1,7 +1,7 @@
 """`Idempotency-Key`: a POST that is repeated with the same key and body gets its first answer again.
 
-The answer is written in the transaction of the change. So either both exist or neither. A repetition that comes while
-the first request still runs waits for its end. Refusals are not remembered.
+The answer is saved in the transaction of the change. So either both are saved, or none of them. If a repetition comes
+while the first request still runs, it waits until the first one has ended. Refusals are not saved.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def once(post: Callable[..., Response]) -> _Post:
 
 
 def _replayed(view: ManagementView, answer: ManagementAnswer) -> Response:
-    """Return the first answer again. Its ETag belongs to the state in this answer, even if that has changed since."""
+    """Return the first answer again. Its ETag belongs to the state in this answer, even if the object has changed."""
     body = json.loads(answer.body)
     headers = {"Idempotent-Replayed": "true"} | ({"ETag": etag_of(body)} if view.post_has_etag else {})
     return Response(view.with_secrets(body), status=answer.status, headers=headers)

@@ -20,7 +20,7 @@ from datasets.schemas.fields import Field
 
 
 class NewSchema(StrictSerializer):
-    """The members of the body beside `fields`."""
+    """The members of the body, except `fields`."""
 
     previous_valid_until = StrictDateTimeField(required=False, allow_null=True)
 
@@ -104,7 +104,7 @@ def _parts(body: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_table(earlier: Sequence[Sequence[Field]], fields: Sequence[Field], *, with_grace: bool) -> None:
-    """Raise IncompatibleSchema if the dataset's table could not follow the change."""
+    """Raise IncompatibleSchema if the new fields do not fit the columns of the dataset's table."""
     columns = {field.name.lower(): field for version in earlier for field in version}
     found = [
         {

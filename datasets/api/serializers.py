@@ -1,6 +1,6 @@
 """How the management API reads and shows projects, datasets, schema versions and keys.
 
-As on ingest, nothing is converted, and an unknown name is an error.
+As in the ingest API, no value is converted to another type, and an unknown name is an error.
 """
 
 import json
@@ -62,7 +62,7 @@ class StrictIntegerField(serializers.IntegerField):
 
 
 class StrictDateTimeField(serializers.DateTimeField):
-    """Accepts what a record's timestamp may be. DRF's own field also accepts a date, or a time without an offset."""
+    """Accepts what a field of the type timestamp accepts. DRF's own field also accepts a date or a missing offset."""
 
     def to_internal_value(self, data: Any) -> datetime:
         if not isinstance(data, str):

@@ -1,4 +1,4 @@
-"""The paths of the management API that this app serves, below /api/. Each tolerates a trailing slash."""
+"""The paths of the management API that this app serves, below /api/. Each path may end with a slash."""
 
 from django.urls import re_path
 

@@ -21,7 +21,7 @@ class BrowserKeyRequired(ApiError):
 
 
 class KeyInAddress(ApiError):
-    """An ordinary key stood in the address of a request."""
+    """An ordinary key was in the address of a request."""
 
     status, code, error = 403, "api_key_in_address", "Only a browser key may be in the address"
 

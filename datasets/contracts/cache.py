@@ -25,7 +25,7 @@ class KeyRow(NamedTuple):
     """An API key that is neither revoked nor of an inactive project."""
 
     project_id: int
-    token_id: UUID | str  # as the database has it
+    token_id: UUID | str  # in the database's own type
     id: int
     expires_at: datetime | None
     owner_id: int
@@ -59,7 +59,10 @@ class Entry:
     used_at: float
 
     def contract(self, check_sender: Callable[[BrowserKey | None], None]) -> Contract:
-        """Return the contract, or raise the refusal. `check_sender` raises one if the sender may not use the key."""
+        """Return the contract, or raise the refusal.
+
+        `check_sender` raises a refusal if the sender may not use the key.
+        """
         if self.expires_at <= clock.seconds():
             raise InvalidApiKey
         check_sender(self.browser)
@@ -68,7 +71,7 @@ class Entry:
         raise self.outcome
 
 
-# In the order in which they were read or confirmed.
+# Contracts in the order in which they were last read or confirmed.
 _contracts: OrderedDict[Asked, Entry] = OrderedDict()
 # A separate, smaller cache: a client that probes for missing datasets evicts only refusals, never another's contract.
 _refusals: OrderedDict[Asked, Entry] = OrderedDict()
@@ -95,14 +98,14 @@ def keep(asked: Asked, entry: Entry) -> None:
 
 
 def due(count: int) -> dict[Asked, Entry]:
-    """Look at the oldest `count` contracts. Return those that are past half of their time."""
+    """Look at the oldest `count` contracts. Return those for which half of CATALOG_TTL_SECONDS has passed."""
     soon = time.monotonic() + settings.CATALOG_TTL_SECONDS / 2
     with _lock:
         return {asked: entry for asked, entry in islice(_contracts.items(), count) if entry.fresh_until < soon}
 
 
 def prolong(looked_at: Mapping[Asked, Entry], confirmed: Iterable[Asked], moment: float) -> None:
-    """Prolong the contracts that were confirmed at `moment`. Forget the other ones of `looked_at`."""
+    """Of the contracts in `looked_at`, prolong those that were confirmed at `moment`, and forget the others."""
     confirmed = set(confirmed)
     with _lock:
         for asked, entry in looked_at.items():

@@ -1,8 +1,8 @@
 """The contract catalog: finds the contract that holds for a request.
 
 Each web process caches contracts. A request whose contract is cached and fresh does not query the database. A cached
-contract is used only while the project's revision is the same: `admit.lua` compares it when it admits, and
-`under_contract` before anything is refused.
+contract is used only while the project's revision is the same. `admit.lua` compares the revision when it admits a
+request. `under_contract` compares it before it refuses one.
 """
 
 import time
@@ -22,7 +22,7 @@ from datasets.contracts.keys import Claims, read_token
 
 T = TypeVar("T")
 
-# How often a contract may change while one request reads it: an admin does not save that fast.
+# How often one request reads its contract again because it has changed. Admins do not save changes so fast.
 _MAX_LOADS = 5
 
 
@@ -40,11 +40,11 @@ async def under_contract(
 
     `check_sender` is called first. It raises a refusal if this sender may not use the key.
 
-    `use` raises StaleContract if it finds, in its atomic step, that the contract has changed. It is then called again
-    with the new contract. If it raises a refusal under a cached contract, the revision is compared first, so that no
-    client is refused under a contract that is no longer in force.
+    If `use` finds in its atomic step that the contract has changed, it raises StaleContract. This function then calls
+    `use` again, with the new contract. If `use` raises a refusal under a cached contract, this function first checks
+    whether the contract is still in force. If it is not, it calls `use` with the new contract.
 
-    Raises the refusals of `use` and `check_sender`, InvalidApiKey, MissingProjectClaim, DatasetNotFound;
+    Raises the refusals of `use` and `check_sender`, InvalidApiKey, MissingProjectClaim, DatasetNotFound,
     CatalogUnavailable, or `config.common.redis.RedisUnavailable`.
     """
     asked = (token, dataset_id)
@@ -74,7 +74,7 @@ async def under_contract_without_key(project_id: int, dataset_id: int, use: Call
     The contract is read again each time, so a refusal of `use` needs no confirmation. If `use` raises StaleContract, it
     is called again.
 
-    Raises the refusals of `use`, InactiveProject, DatasetNotFound; DatabaseError, CatalogUnavailable, or
+    Raises the refusals of `use`, InactiveProject, DatasetNotFound, DatabaseError, CatalogUnavailable, or
     `config.common.redis.RedisUnavailable`.
     """
     for _ in range(_MAX_LOADS):
@@ -88,7 +88,7 @@ async def under_contract_without_key(project_id: int, dataset_id: int, use: Call
 
 
 async def check_in_force(contract: Contract) -> None:
-    """Raise StaleContract if the contract has changed. For uses that `admit.lua` does not check."""
+    """Raise StaleContract if the contract has changed. Call this if `admit.lua` does not check the contract."""
     if not await _is_in_force(contract.revision, contract.project_id):
         raise StaleContract
 
@@ -98,7 +98,8 @@ async def _is_in_force(revision: bytes, project_id: int) -> bool:
 
 
 async def _load(asked: Asked, claims: Claims) -> Entry:
-    # The revision first: a change committed between the two reads then makes the entry stale, not wrong.
+    # Read the revision first. If a change is committed between the two reads, the entry then has the old revision. So
+    # it is stale, but never wrong.
     revision = await revisions.current(claims.project_id, timeout=settings.ADMISSION_TIMEOUT_SECONDS)
     try:
         entry = await READING.run(reading.read, revision, claims, asked[1])

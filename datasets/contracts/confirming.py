@@ -1,4 +1,4 @@
-"""Confirm cached contracts before their time is over, a hundred at a time.
+"""Confirm cached contracts with the database before CATALOG_TTL_SECONDS have passed, a hundred at a time.
 
 Many contracts become due at the same time. To read them one by one, when clients ask for them, would cost far more.
 """
@@ -22,17 +22,17 @@ _IDLE_SECONDS = 600.0
 
 
 def keep_confirmed() -> None:
-    """Confirm what is due, forever. Each web process runs this in a thread."""
+    """Confirm contracts that are due, forever. Each web process runs this in a thread."""
     while True:
         time.sleep(settings.CATALOG_TTL_SECONDS / 10)
         try:
             confirm_due()
-        except Exception:  # contracts that are past their time are read again, one by one, as they are asked for
+        except Exception:  # requests will read these contracts again, one by one
             logger.exception("contracts could not be confirmed")
 
 
 def confirm_due() -> None:
-    """Confirm contracts that are soon past their time; forget those that the database no longer confirms.
+    """Confirm the contracts that are due. Forget those that have changed or are not in use any more.
 
     Raises DatabaseError or RedisError.
     """

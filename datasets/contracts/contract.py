@@ -17,9 +17,9 @@ class InvalidDatasetId(ApiError):
 
 
 def read_dataset_id(text: str) -> int:
-    """Return the dataset ID in a path or header, or one that no dataset has if it is too large to be one.
+    """Return the dataset ID in a path or header. Raises InvalidDatasetId.
 
-    Raises InvalidDatasetId.
+    If the ID is too large for the database, return an ID that no dataset has.
     """
     if not _ID(text):
         raise InvalidDatasetId({"received": text[:100]})
@@ -27,13 +27,13 @@ def read_dataset_id(text: str) -> int:
 
 
 class DatasetNotFound(ApiError):
-    """No such dataset, another project's, archived, or without a schema: one answer for all."""
+    """The dataset does not exist, is another project's, is archived, or has no schema: all get the same answer."""
 
     status, code, error = 404, "dataset_schema_not_found", "Dataset schema not found"
 
 
 class InactiveProject(Refused):
-    """A command cannot send records to a project that is inactive, or whose owner is."""
+    """A command cannot send records to this project, because it or its owner is inactive."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -50,7 +50,7 @@ class Grace:
     """The grace period of the schema version directly before the latest one."""
 
     schema: CompiledSchema
-    ends_ms: int  # in ms since the epoch, by Redis's clock: from then on, its records are refused
+    ends_ms: int  # in ms since the epoch, by Redis's clock; later records of this version are refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Contract:
     def schema(self) -> CompiledSchema:
         """The schema that records must match. Raises DatasetNotFound if the dataset is archived.
 
-        Receipts of an archived dataset can still be looked up.
+        Clients can still look up the receipts of an archived dataset.
         """
         if self.is_archived:
             raise DatasetNotFound

@@ -1,6 +1,6 @@
-"""API keys as tokens: JSON Web Tokens (RFC 7519), signed with HS256, whose claims name the project.
+"""API keys as tokens. A token is a JSON Web Token (RFC 7519), signed with HS256.
 
-Claims: `jti` (the key's `token_id`), `project_id`, `iat`, and `exp` if the key expires.
+It has these claims: `jti` (the key's `token_id`), `project_id`, `iat`, and `exp` if the key expires.
 """
 
 import math
@@ -30,7 +30,7 @@ class MissingApiKey(ApiError):
 
 
 class InvalidApiKey(ApiError):
-    """The key is forged, expired or revoked, or its project is inactive. All get the same answer."""
+    """The key is forged, expired or revoked, or its project is inactive. All cases get the same answer."""
 
     status, code, error, headers = 401, "invalid_api_key", "Invalid API key", _CHALLENGE
 
@@ -59,7 +59,7 @@ class Claims:
 
 
 def issue_token(key: ApiKey) -> str:
-    """Return the token of a key, to be shown once. While API_KEY_SECRET stays, a key always has the same token."""
+    """Return the token of a key, to be shown once. A key has the same token until API_KEY_SECRET changes."""
     claims: dict[str, Any] = {
         "jti": str(key.token_id),
         "project_id": key.project_id,

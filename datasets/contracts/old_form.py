@@ -1,6 +1,6 @@
-"""Which API keys still send records in the form of the schema version before the latest one.
+"""Find the API keys that still send records in the form of the schema version before the latest one.
 
-`admit.lua` counts the records that it takes in a grace period.
+`admit.lua` counts the records of this form that it admits in a grace period.
 
 Redis keys
     grace:<id of the latest schema version>   hash: `records:<key id>` -> how many records of the version before,

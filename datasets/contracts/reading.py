@@ -1,4 +1,4 @@
-"""What the database says about keys and datasets. These functions wait, so they run in threads."""
+"""Read keys and datasets from the database. These functions block, so they run in threads."""
 
 import json
 import time
@@ -20,8 +20,8 @@ from datasets.models import ApiKey
 from datasets.schemas.fields import Field
 from datasets.schemas.schema import CompiledSchema, compile_schema
 
-# Plain SQL: to compile a query in Django costs ten times as much as to run it, and after every change of a project, its
-# contracts are read again.
+# Use plain SQL, because Django needs ten times as long to build a query as the database needs to run it. After each
+# change of a project, requests read its contracts again.
 _KEYS = """
 SELECT k.project_id, k.token_id, k.id, k.expires_at, p.owner_id, p.default_dataset_id, k.origins, k.records_per_minute
 FROM datasets_apikey k
@@ -42,7 +42,8 @@ _OWNER = """
 SELECT p.owner_id FROM datasets_project p JOIN auth_user u ON u.id = p.owner_id
 WHERE p.is_active AND u.is_active AND p.id = %s"""
 _DATASET_WITH_FIELDS = _DATASET_ROW + ", v.fields" + _DATASETS + "d.id = %s AND d.project_id = %s"
-# No clock of the installation differs from Redis's by as much. Later, requests need not look at the time any more.
+# No clock of the installation differs from Redis's clock by this much. So a grace period that ended longer ago is over
+# in every process, and its requests need not check the time.
 _LONG_OVER_SECONDS = 86_400.0
 _TOKEN_ID = ApiKey._meta.get_field("token_id")
 
@@ -84,7 +85,7 @@ def read_without_key(revision: bytes, project_id: int, dataset_id: int) -> Contr
 def _contract(
     revision: bytes, owner_id: int, key_id: int | None, found: tuple[Any, ...], browser: BrowserKey | None = None
 ) -> Contract:
-    """Return the contract of a row of `_DATASET_WITH_FIELDS` with a schema."""
+    """Return the contract for a row of `_DATASET_WITH_FIELDS` that has a schema."""
     *row, fields = found
     dataset = DatasetRow(*row)
     version_id: Any = dataset.version_id
@@ -112,7 +113,7 @@ def _compiled(version_id: int, fields: str) -> CompiledSchema:
 
 
 def _grace(dataset: DatasetRow) -> Grace | None:
-    """Return a dataset's grace period, None if there is none or if it is long over, by whatever clock."""
+    """Return a dataset's grace period, or None if there is none or if it is over by every clock."""
     if dataset.previous_valid_until is None:
         return None
     ends = _timestamp(dataset.previous_valid_until)
@@ -123,12 +124,12 @@ def _grace(dataset: DatasetRow) -> Grace | None:
 
 
 def _timestamp(moment: datetime) -> float:
-    """Return a time as a Unix timestamp. SQLite returns it without a time zone, and Django writes UTC."""
+    """Return a time as a Unix timestamp. SQLite returns times without a time zone. Django has written them in UTC."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def rows(key_ids: set[int], dataset_ids: set[int]) -> tuple[set[tuple[Any, ...]], set[tuple[Any, ...]]]:
-    """Return the rows of keys and of datasets, as `read` found them. Raises DatabaseError."""
+    """Return the rows of keys and of datasets, in the same form as `read` gets them. Raises DatabaseError."""
     close_old_connections()
     try:
         keys = set(_select(_KEYS + "k.id " + _among(key_ids), key_ids))

@@ -1,8 +1,8 @@
-"""A revision per project, which makes an admin's change effective on the next request on every process.
+"""A revision for each project. It makes an admin's change take effect in all processes, with the next request.
 
 A web process caches each contract with the revision that it read *before* it read the database. A change of a project
-writes a new revision, and `admit.lua` compares the two. Revisions are random instead of counted, so a Redis that was
-wiped cannot repeat an old one.
+writes a new revision, and `admit.lua` compares the two revisions. Revisions are random numbers, not a count. So a Redis
+that was wiped cannot repeat an old revision.
 
 Redis keys
     revision:project:<project ID>   the revision; starts with `~` while a change is being committed
@@ -22,7 +22,8 @@ from config.common.errors import Refused
 from config.common.threads import READING
 from datasets import tags
 
-# Contracts read under such a revision are not cached: a change has begun, and they may lack it.
+# While a change is being committed, the revision begins with this. Contracts that are read under such a revision are
+# not cached, because they may lack the change.
 CHANGING = b"~"
 # If a process dies between commit and announcement, the next reader makes a new revision after 60 seconds.
 _CHANGING_SECONDS = 60
@@ -62,7 +63,10 @@ async def current(project_id: int, *, timeout: float) -> bytes:
 
 
 def current_many(project_ids: Iterable[int]) -> dict[int, bytes | None]:
-    """Return projects' revisions by project ID, None if there is none. For threads. Raises RedisError."""
+    """Return the revisions of projects by project ID. A missing revision is None. Raises RedisError.
+
+    Call this in threads only.
+    """
     wanted: defaultdict[int, list[int]] = defaultdict(list)  # by tag: in a cluster, MGET needs keys of one slot
     for project_id in project_ids:
         wanted[tags.of_project(project_id)].append(project_id)
@@ -78,7 +82,8 @@ def current_many(project_ids: Iterable[int]) -> dict[int, bytes | None]:
 def changing(*project_ids: int) -> Iterator[None]:
     """Run the block in a database transaction that changes the contracts of the projects.
 
-    The change is announced before the commit, so that it can be refused if Redis does not answer, and again after it.
+    Announce the change before the commit, so that it can still be refused if Redis does not answer. Announce it again
+    after the commit.
 
     Raises:
         ChangeRefused: Redis does not answer.

@@ -1,4 +1,4 @@
-"""What commands that read records share: open the output, and print rows as tables for people."""
+"""Helpers for the commands that read records: open the output, and print rows as tables for people."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sink(path: Path | None) -> Iterator[IO[bytes]]:
 
 
 def write_table(rows: Sequence[Mapping[str, object]], binary: IO[bytes], *, nothing: str) -> None:
-    """Print rows as one table, or each row as a table if one would be too wide. Without rows, print `nothing`."""
+    """Print rows as one table. If it is too wide, print a table for each row. Without rows, print `nothing`."""
     encoding = sys.stdout.encoding if binary is sys.stdout.buffer else "utf-8"
     out = io.TextIOWrapper(binary, encoding, errors="backslashreplace", write_through=True)
     try:

@@ -1,4 +1,4 @@
-"""Add the id of this database, which Redis keeps to know whose its data is."""
+"""Add the ID of this database. Redis also keeps this ID, to tell which database its data belongs to."""
 
 import uuid
 

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Add Installation.storage_marked, which is set once the storage has our marker file."""
+    """Add Installation.storage_marked. It is set when our marker file has been written to the storage."""
 
     dependencies = [
         ("datasets", "0008_help_texts"),

@@ -12,7 +12,7 @@ from datasets.schemas.fields import Field
 if TYPE_CHECKING:  # processes that run queries need no Django
     from datasets.models import Dataset
 
-# The columns that every table has and a query may name.
+# Every table has these columns. A query may name them.
 SYSTEM_COLUMNS = (
     Column("timestamp", "timestamp"),
     Column("ingested_at", "timestamp"),
@@ -24,7 +24,7 @@ SYSTEM_COLUMNS = (
 _EQUALITY = ("=", "!=")
 _SETS = ("in", "not_in")
 _ORDER = ("<", "<=", ">", ">=")
-# By type, without its arguments: the operators. An optional field also has NULL_OPERATORS.
+# The operators of each type. The types are without their arguments. An optional field also has NULL_OPERATORS.
 OPERATORS: dict[str, tuple[str, ...]] = {
     "string": (*_EQUALITY, *_SETS, "contains", "starts_with"),
     "number": (*_EQUALITY, *_ORDER, *_SETS),
@@ -45,7 +45,7 @@ _NUMBERS = ("number", "integer", "decimal")
 _SCALARS = tuple(kind for kind in OPERATORS if kind not in ("array", "json", "context"))
 _ORDERED = (*_NUMBERS, "string", "enum", "uuid", "timestamp", "date")
 PERCENTILES = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-# By function: the types of the columns that it accepts.
+# For each function, the types of the columns that it accepts.
 AGGREGATES: dict[str, tuple[str, ...]] = {
     "count": (*_SCALARS, "array", "json"),
     "count_distinct": _SCALARS,
@@ -61,7 +61,9 @@ BUCKETS = ("minute", "hour", "day", "week", "month")
 
 
 def fields_of(dataset: Dataset) -> list[Field] | None:
-    """Return the declared fields that a query may name: those of the latest schema version. None without a schema.
+    """Return the declared fields that a query may name, or None without a schema.
+
+    These are the fields of the latest schema version.
 
     The table also has rows of earlier versions. So a field counts as optional if an earlier version lacked it or had
     it as optional, and an enum has the values of all versions.

@@ -23,13 +23,13 @@ DEFAULT_MEMORY_BYTES = 256 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What it took to answer a query.
+    """How long the answer to a query took, and how much it read.
 
     Attributes:
         elapsed_ms: Milliseconds from the call of `run` to its end.
-        files_scanned: The number of files that were read. Their statistics excluded the others.
+        files_scanned: The number of files that were read. The statistics of other files show that they do not matter.
         bytes_scanned: The size of the files that were read.
-        table_version: The version of the table, -1 if there is no table yet.
+        table_version: The version of the table, or -1 if there is no table yet.
     """
 
     elapsed_ms: int
@@ -55,7 +55,7 @@ class Result:
         rows: The rows, with the names and the order of `columns`.
         truncated: Whether there are more rows than the limit.
         cursor: The cursor to send for the next page. None if there is no next page.
-        stats: What it took to answer.
+        stats: How long the answer took, and how much it read.
     """
 
     columns: tuple[ResultColumn, ...]
@@ -78,7 +78,7 @@ def run(
     Args:
         query: The checked query.
         location: Where the table is.
-        memory_bytes: How much memory DuckDB may use. Arrow and Python need more memory beside it.
+        memory_bytes: How much memory DuckDB may use. Arrow and Python need additional memory.
         threads: How many threads DuckDB may use.
         seconds: How long DuckDB may take. It cannot interrupt a read that hangs.
 
@@ -120,7 +120,7 @@ def _rows(database: Any, query: Query, found: Snapshot) -> pa.Table:
 
 
 def _find_position(database: Any, query: Query, found: Snapshot, columns: Sequence[Column]) -> None:
-    """Put the sort keys of the cursor's record into the table POSITION. Raise InvalidQuery if it is not there."""
+    """Put the sort keys of the cursor's record into the table POSITION. Raise InvalidQuery if the record is gone."""
     duck.attach(database, found, columns)
     database.execute(*sql.position(query))
     is_there = database.table(sql.POSITION).shape[0] == 1
@@ -132,10 +132,11 @@ def _find_position(database: Any, query: Query, found: Snapshot, columns: Sequen
 
 
 def _limited_to_page(database: Any, query: Query, found: Snapshot, columns: Sequence[Column]) -> Query:
-    """Return the query with one more condition, which excludes most records that sort behind its page.
+    """Return the query with one more condition, which excludes most records that come after its page.
 
-    Without it, DuckDB sorts whole records. It then keeps most of them in memory if it reads the smallest ones first and
-    the query wants the greatest. To find the condition, DuckDB sorts only one column, which needs little memory.
+    Without the condition, DuckDB sorts whole records. It then keeps most of them in memory, for example if it reads the
+    smallest ones first, and the query wants the greatest. To find the condition, DuckDB sorts only one column, which
+    needs little memory.
     """
     duck.attach(database, found, columns)
     statement, parameters = sql.boundary(query)

@@ -35,7 +35,7 @@ class EndedQuery(msgspec.Struct, frozen=True):
         dataset_id: The dataset.
         seconds: How long the client waited.
         who: The user and the token.
-        code: The code of the error with which it ended, empty if it had a result.
+        code: The code of the error that ended it. Empty if it had a result.
     """
 
     at: int

@@ -17,7 +17,7 @@ class Column:
     Attributes:
         name: The name of the column in the table, and of the field in records.
         type: The type as a schema writes it, like `decimal(10,2)`.
-        optional: Whether a condition may ask for null. `columns.fields_of` also regards earlier schema versions.
+        optional: Whether a condition may ask for null. `columns.fields_of` also considers earlier schema versions.
     """
 
     name: str
@@ -117,8 +117,8 @@ class Query:
         order_by: The sort keys, most important first. Records that are equal in all of them are sorted by `id`.
         limit: The maximum number of rows.
         digest: A hash of the query without its limit and cursor. A cursor is valid only with the same digest.
-        after: The ID of the record after which the page begins, from the cursor.
-        version: The version of the table from which the page before was read, from the cursor.
+        after: The ID of the last record of the page before. The cursor has it.
+        version: The version of the table that the page before was read from. The cursor has it.
     """
 
     start: datetime
@@ -138,7 +138,7 @@ class Query:
         return not self.group_by and not any(isinstance(each, Aggregate) for each in self.select)
 
     def shortened(self, max_characters: int) -> Query:
-        """Return the same query, which cuts the values that may be long: texts, JSON and arrays."""
+        """Return the same query, but cut the values that may be long: texts, JSON and arrays."""
         select = (
             replace(each, max_characters=max_characters)
             if isinstance(each, Plain) and each.column.kind in _LONG

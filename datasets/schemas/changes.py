@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """Why a version cannot be published. `index` is the position of the field, None for all fields together."""
+    """Why a version cannot be published. `index` is the position of the field, or None for all fields together."""
 
     index: int | None
     text: str
@@ -62,7 +62,7 @@ def in_short(before: Sequence[Field], after: Sequence[Field]) -> str:
 
 
 def _changes(before: Field, after: Field) -> Iterator[Change]:
-    """Yield what a change of one field, whose type stays, means."""
+    """Yield what the change of a field means for records and rows. The field keeps its type."""
     name = after.name
     if after.optional and not before.optional:
         yield Change("changed", name, "Optional from now on: a record may leave it out, or have null.")
@@ -92,7 +92,7 @@ def in_words(field: Field) -> str:
 
 
 def details(field: Field) -> Iterator[str]:
-    """Yield what a field says about its values, beside its type and whether it is optional."""
+    """Yield what a field says about its values, except its type and whether it is optional."""
     if field.values:
         yield f"values: {_quoted(field.values)}"
     for name, words in _CONSTRAINTS_IN_WORDS.items():
@@ -113,7 +113,7 @@ _CONSTRAINTS_IN_WORDS = {
 
 
 def _quoted(values: Sequence[str]) -> str:
-    """Return values in quotes, the first ten of them."""
+    """Return the first ten values in quotes, and the number of the others."""
     others = f" and {len(values) - 10} others" if len(values) > 10 else ""
     return ", ".join(f"“{value}”" for value in values[:10]) + others
 
@@ -144,12 +144,12 @@ def successor_problems(
     """Yield each field that cannot follow the earlier versions: its index, the reason, and what to do instead.
 
     A column keeps its type and spelling forever, because readers must understand all rows. A field that clients may
-    leave out becomes required only if the version before stays valid for a time, because clients would not notice.
+    leave out can become required only with a grace period, because clients need time to learn of the change.
 
     Args:
         earlier: All published versions, because the column of a removed field stays in the table.
         fields: The fields of the next version.
-        with_grace: Whether the version in force stays valid for a time.
+        with_grace: Whether the version in force gets a grace period.
     """
     columns = {field.name.lower(): field for version in earlier for field in version}
     in_force = {field.name: field for field in earlier[-1]} if earlier else {}

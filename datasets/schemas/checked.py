@@ -1,4 +1,4 @@
-"""Types whose values msgspec cannot check itself: it calls a function of ours for each value."""
+"""Types whose values msgspec cannot check itself. For each of these values, msgspec calls a function of ours."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Check = Callable[[Any], bool]
 
 
 class NumberText(str):
-    """A JSON number with a fraction or an exponent, as it is written. Other numbers are integers."""
+    """The original text of a JSON number with a fraction or an exponent. Other numbers are integers."""
 
     __slots__ = ()
 
 
 class _Checked:
-    """The base of types whose values a function checks. Validation needs no decoded values, so all share one object."""
+    """The base of types whose values a function checks. Validation needs no decoded value: all decode to one object."""
 
     check: ClassVar[Check]
     accepted: ClassVar[_Checked]
@@ -35,11 +35,11 @@ def checked(check: Check) -> Any:
 
 def _decoded(kind: Any, value: Any) -> _Checked:
     if not kind.check(value):
-        raise ValueError("The value is not accepted.")  # msgspec makes a ValidationError of it
+        raise ValueError("The value is not accepted.")  # msgspec turns it into a ValidationError
     accepted: _Checked = kind.accepted
     return accepted
 
 
 def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """Return a decoder for validation, which may meet types from `checked`."""
+    """Return a decoder for validation. The type may contain types from `checked`."""
     return msgspec.json.Decoder(kind, dec_hook=_decoded, float_hook=NumberText)

@@ -37,7 +37,7 @@ MAX_MATCHED_CHARACTERS = 1000
 # Syntax that JSON Schema's regular expressions (ECMA-262) do not have, or have with another meaning.
 _ONLY_RE2 = re.compile(r"\(\?(?!:)|\\[AaCEPpQz]|\[\[:|\\x\{").search
 
-# The Python type as which values are compared. Decimals are missing, because their names have digits.
+# The Python types in which values are compared with limits. Decimals are missing, because their names have digits.
 _COMPARED: dict[str, Any] = {"number": float, "integer": int, "date": date, "timestamp": Timestamp}
 
 
@@ -79,7 +79,7 @@ def _compared(kind: FieldType) -> Any:
 
 
 def _limit(kind: FieldType, limit: Limit) -> Any:
-    """Return a limit as values are compared with it."""
+    """Return a limit in the Python type in which values are compared."""
     return msgspec.json.decode(json.dumps(limit), type=_compared(kind))
 
 
@@ -112,7 +112,7 @@ def _constraints(kind: FieldType, field: Field) -> Iterator[_Constraint]:
 
 
 def _keywords(kind: FieldType, field: Field) -> dict[str, Any]:
-    """Return the constraints as JSON Schema has them. It cannot limit dates and timestamps."""
+    """Return the constraints in JSON Schema, which cannot limit dates and timestamps."""
     lengths = ("minItems", "maxItems") if kind.is_array else ("minLength", "maxLength")
     said: dict[str, Any] = dict(zip(lengths, (field.min_length, field.max_length), strict=True))
     said |= {name: getattr(field, name) for name in LIMITS if not isinstance(getattr(field, name), str)}
@@ -122,7 +122,7 @@ def _keywords(kind: FieldType, field: Field) -> dict[str, Any]:
 
 
 def _decodes_to(kind: FieldType, field: Field, constraints: list[_Constraint]) -> Any:
-    """Return the type for msgspec: one that msgspec limits itself, or one that a function checks."""
+    """Return the type for msgspec. Either msgspec itself checks the constraints, or a function does."""
     if kind.name == "number":
         return Annotated[float, Meta(ge=_or(kind, field.minimum, None), le=_or(kind, field.maximum, None))]
     if kind.name == "integer":
@@ -145,7 +145,7 @@ def _decode_decimal(kind: FieldType, value: Any) -> Decimal | None:
 
 
 def _decode_text(kind: FieldType, value: Any) -> Any:
-    """Return a string, date or timestamp, as values are compared, or None if the value is not one."""
+    """Return a string, date or timestamp in the Python type for comparison, or None for any other value."""
     if kind.name == "string":
         return value if type(value) is str else None
     try:
@@ -158,7 +158,7 @@ def _decode_text(kind: FieldType, value: Any) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _program(pattern: str) -> Any:
-    """Return a compiled pattern. Raise ValueError with RE2's words if it is not valid, or too large."""
+    """Return a compiled pattern. Raise ValueError with RE2's message if it is not valid or too large."""
     options = re2.Options()
     options.never_capture, options.log_errors = True, False
     try:
@@ -176,7 +176,7 @@ def _matches(program: Any, text: str) -> bool:
 
 
 def _example(kind: FieldType, field: Field) -> Any:
-    """Return a value that keeps the constraints, or at least all but the pattern."""
+    """Return a value that keeps all constraints. Only the pattern may refuse it."""
     example = kind.example
     if kind.is_array or kind.name == "string":
         shortest, longest = field.min_length or 0, field.max_length

@@ -42,7 +42,7 @@ class Decimals:
             return None
 
     def _fitted(self, number: Decimal) -> Decimal:
-        """Return a number with the scale's digits after the point. Raise ArithmeticError if it does not fit."""
+        """Return a number with `scale` digits after the point. Raise ArithmeticError if it does not fit."""
         return number.quantize(self._unit, None, self._exactly)
 
     def column(self, numbers: Sequence[Decimal | None]) -> pa.Array:
@@ -54,7 +54,7 @@ class Decimals:
             return pa.array([None if each is None else self._fitted(each) for each in numbers], kind)
 
     def why_not(self, value: bytes) -> str | None:
-        """Return what is wrong with a JSON value that is not one of these numbers, if it is a number or a string."""
+        """Return why a JSON number or string is not one of these numbers. Return None for any other JSON value."""
         text = value.decode()
         if text.startswith('"'):
             text = msgspec.json.decode(value, type=str)

@@ -16,7 +16,7 @@ from datasets.strict_json import why_not_json
 
 MAX_FIELDS = 200
 MAX_NAME_CHARACTERS = 63
-# The maximum length of a schema's text or a sample. A longer one is refused before it is parsed.
+# The maximum length of the text of a schema or a sample. A longer text is refused before it is parsed.
 MAX_CHARACTERS = 1_000_000
 RESERVED_NAMES = (
     *("timestamp", "context", "id", "project_id", "dataset_id", "ingested_at"),
@@ -27,7 +27,7 @@ _RESERVED = {name.lower() for name in RESERVED_NAMES}
 
 
 def read_fields(text: str | bytes, earlier: Collection[str] = ()) -> list[Field]:
-    """Return the fields of a schema in JSON: see `parse_fields`. Raise ValidationError if it is not one."""
+    """Return the fields of a schema in JSON: see `parse_fields`. Raise ValidationError if the text is no schema."""
     return parse_fields(_read(text), earlier)
 
 
@@ -63,7 +63,7 @@ def check_size(text: str | bytes) -> None:
 
 
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of unique names. Raise ValidationError for duplicates: json.loads would keep only the last."""
+    """Return the pairs as a dict. Raise ValidationError for a duplicate name: json.loads would keep only the last."""
     read = dict(pairs)
     if len(read) < len(pairs):
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
@@ -77,10 +77,10 @@ def parse_fields(given: Any, earlier: Collection[str] = ()) -> list[Field]:
     Args:
         given: An object like `{"fields": {"amount": "number", "note": {"type": "string", "optional": true}}}`, or a
             list of rows like `{"name": "amount", "type": "number", "description": "in EUR"}`.
-        earlier: The names of fields in the dataset's earlier versions. They stay allowed if they are reserved since.
+        earlier: The names of fields in the dataset's earlier versions. They are allowed, even if they are reserved now.
 
     Raises:
-        ValidationError: It names every wrong field and the reason.
+        ValidationError: Fields are wrong. The error names each of them and the reason.
     """
     declared = given.get("fields") if isinstance(given, Mapping) else given
     if isinstance(declared, Mapping):
@@ -123,7 +123,7 @@ def read_row(row: Any) -> Field | str:
 
 
 def _named(row: Any) -> str:
-    """Return how an error calls a row that declares no field."""
+    """Return the words by which an error names a row that declares no field."""
     if isinstance(row, Mapping):
         name = row.get("name")
         return f"“{shown(name)}”" if isinstance(name, str) else "An object without a name"
@@ -165,9 +165,9 @@ _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def field_problems(fields: Sequence[Field], earlier: Collection[str] = ()) -> Iterator[tuple[int | None, str]]:
-    """Yield each violation of the rules: the index of the field, None for all fields together, and the reason.
+    """Yield each violation of the rules: the index of the field (None for all fields together), and the reason.
 
-    A name that is reserved is allowed if it is among the names of the dataset's `earlier` fields.
+    A reserved name is allowed if it is one of the names of the dataset's `earlier` fields.
     """
     if len(fields) > MAX_FIELDS:
         yield None, _too_many(len(fields))

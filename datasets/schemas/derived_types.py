@@ -1,4 +1,4 @@
-"""The type of a field: a row of FIELD_TYPES, or a type that is made from a row and what the field says."""
+"""The type of a field: a row of FIELD_TYPES, or a type that is made from a row and from what the field declares."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def type_problem(field: Field) -> str | None:
     if decimal:
         digits, scale = int(decimal[1]), int(decimal[2])
         if not 1 <= digits <= MAX_DIGITS or scale > digits:
-            return f"{field.type} has 1 to {MAX_DIGITS} digits in all, and not more than these after the point."
+            return f"write decimal(p,s) with p from 1 to {MAX_DIGITS} and s from 0 to p, not {field.type}."
     elif field.type == DECIMAL or field.type not in FIELD_TYPES:
         if field.type.startswith("decimal"):
             return f"write how many digits in all, and after the point, like decimal(10,2), not {field.type}."
@@ -133,5 +133,5 @@ def _values_problem(values: Sequence[str]) -> str | None:
     if len(set(values)) < len(values):
         return "a value is there twice."
     if any(len(each) > MAX_VALUE_CHARACTERS for each in values):
-        return f"a value may have {MAX_VALUE_CHARACTERS} characters."
+        return f"a value may have at most {MAX_VALUE_CHARACTERS} characters."
     return None if all(map(is_storable, values)) else "a value has characters that cannot be stored."

@@ -1,4 +1,4 @@
-"""Say why a JSON value is not of a type, if there is more to say than the types' names."""
+"""Explain why a JSON value is not of a type, if the names of the two types do not explain it."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ class Field:
         optional: Whether a record may leave the field out, or have null.
         values: The texts that an enum accepts.
         unit: The unit of the values, for people.
-        minimum: The least value of a number, integer, decimal, date or timestamp, as JSON holds it.
+        minimum: The least value of a number, integer, decimal, date or timestamp, in its JSON form.
         maximum: The greatest value.
         min_length: The least number of characters of a string, or of elements of an array.
-        max_length: The greatest number of them.
-        pattern: A regular expression of RE2 that is found in each string.
+        max_length: The greatest number of characters or elements.
+        pattern: A regular expression in RE2's syntax. Each string must contain a match.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Field:
     pattern: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a schema version stores: the name, type and description, and what is not the default."""
+        """Return what a schema version stores: name, type, description, and each other attribute with a value."""
         always = {"name": self.name, "type": self.type, "description": self.description}
         others = {name: getattr(self, name) for name, default in _DEFAULTS.items() if getattr(self, name) != default}
         return always | {name: list(value) if isinstance(value, tuple) else value for name, value in others.items()}
 
     def shortest(self) -> str | dict[str, Any]:
-        """Return the field without its name as an admin may declare it: only its type, if that is enough."""
+        """Return the shortest declaration of the field, without its name: only the type, if that is enough."""
         said = {member: value for member, value in self.as_json().items() if member != "name" and value != ""}
         if said == {"type": self.type}:
             return self.type
@@ -78,5 +78,5 @@ def is_storable(text: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """Return a name for a page: at most 100 characters, with lone surrogates escaped, which UTF-8 cannot encode."""
+    """Return at most 100 characters of a name, for a page. Escape lone surrogates, because UTF-8 cannot encode them."""
     return name[:100].encode(errors="backslashreplace").decode()

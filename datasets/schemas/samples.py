@@ -22,8 +22,8 @@ MAX_SAMPLE_RECORDS = 1000
 _MAX_VALUE_BYTES = 500  # longer values of a sample are left out of examples
 _MAX_EXACT = 2**53  # a double holds every whole number up to this one
 
-# The kind of a value in a sample is the name of a type, or one of these. Each kind of numbers, and `string`, also holds
-# the kinds before it.
+# The kind of a value in a sample is the name of a type, or one of these. Each kind of numbers includes the kinds before
+# it, and `string` includes all other kinds of texts.
 _NUMBERS = ("whole", "long", "huge", "number")  # whole numbers: up to 2^53, up to 64 bits, larger; and any number
 _TEXTS = ("timestamp", "date", "uuid", "string")
 _EMPTY = "[]"  # an array without elements
@@ -33,7 +33,7 @@ _ID = re.compile(r"(?:^|[^A-Za-z])[Ii][Dd]s?$|[a-z0-9]I[Dd]s?$").search
 
 @dataclass(slots=True)
 class Inferred:
-    """Fields inferred from a sample, for an admin to approve, and notes on what the sample leaves open."""
+    """Fields inferred from a sample, for an admin to approve, and notes on what the sample does not tell."""
 
     fields: list[Field] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -132,7 +132,7 @@ def _widest(kinds: Collection[str]) -> str | None:
 
 
 def _typed(name: str, kind: str) -> str:
-    """Return the type of a kind. A small whole number is only an integer if its field's name says that it is an ID.
+    """Return the type of a kind. It is integer for small whole numbers only if the field's name is that of an ID.
 
     A column keeps its type forever, and a number that happens to be whole in a sample may get a fraction later.
     """
@@ -147,12 +147,12 @@ def _notes(name: str, kinds: Mapping[str, int]) -> Iterator[str]:
     if not kinds:
         yield (
             f"“{shown(name)}” is null in every sample, so its type is unknown. The type json takes any value. "
-            "Choose another type if you know it: it cannot be changed later."
+            "Choose another type if you know it: the type cannot be changed later."
         )
     elif set(kinds) == {_EMPTY}:
         yield (
             f"“{shown(name)}” is an empty array in every sample, so the type of its elements is unknown. The type json "
-            "takes any value. Choose another type if you know it: it cannot be changed later."
+            "takes any value. Choose another type if you know it: the type cannot be changed later."
         )
     elif chosen == "number" and {"long", "huge"} & set(kinds):
         first = min(number for kind, number in kinds.items() if kind in ("long", "huge"))
@@ -217,7 +217,7 @@ def _and(words: Any) -> str:
 
 
 def suggested_names(names: Sequence[str], earlier: Collection[str] = ()) -> dict[int, str]:
-    """Return a name to use instead, by index, for each name that no field can have, or that another field has.
+    """Return, by index, a better name for each name that no field can have, or that another field has.
 
     `Customer Name` becomes `customer_name`, and `2fa` and reserved names get a `_` in front.
     """
@@ -276,7 +276,7 @@ def example_record(fields: Sequence[Field], sample: str = "") -> str:
 
 
 def without_example(fields: Sequence[Field], sample: str = "") -> list[str]:
-    """Return the names of the fields whose values in the example record must be replaced: no value fits a pattern."""
+    """Return the names of fields whose values in the example record must be replaced: their pattern refuses them."""
     if not any(field.pattern for field in fields):
         return []
     record = json.loads(example_record(fields, sample))

@@ -21,14 +21,14 @@ class _AnyObject(Struct, gc=False):
 class CompiledSchema:
     """The decoders of a published version, which validate requests and read queued records.
 
-    Each decoder is built on first use, because web processes validate and workers read.
+    Each decoder is built when it is first used, because web processes only validate, and workers only read.
     """
 
     def __init__(self, version_id: int, fields: Sequence[Field]) -> None:
         self.version_id = version_id
         self.fields = tuple(fields)
         self.types = {field.name: type_of(field) for field in fields}
-        # Whether each timestamp is a text, and never null or in an array.
+        # Whether every value of a timestamp field is a text. Otherwise, values may also be null or arrays.
         self.has_plain_times = not any(each.spelled and each.read is not str for each in self.types.values())
         self.has_arrays = any(each.is_array for each in self.types.values())
         self.has_patterns = any(field.pattern is not None for field in fields)

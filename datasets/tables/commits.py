@@ -1,10 +1,10 @@
-"""What a commit notes beside rows: the watermark, and the number of rows ever written.
+"""What a commit notes in addition to rows: the watermark, and the number of rows ever written.
 
 If a commit stores renumbered entries, it also notes their original stream IDs.
 
 All of these are Delta Lake transactions: numbers with a name, written in the same atomic commit as the rows. The name
-contains the queue's generation, so a new Redis, whose stream IDs may be lower, starts from 0. Delta Lake keeps
-transactions in checkpoints.
+contains the queue's generation. So after Redis was replaced, the numbers start from 0 again, because the stream IDs of
+the new Redis may be lower. Delta Lake keeps transactions in checkpoints.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from config.lazy import deltalake
 
-# How delta-rs says that another writer committed first: for the same queue, or with a new column.
+# The words in delta-rs's errors if another writer committed first: for the same queue, or with a new column.
 _CONCURRENT = ("Concurrent transaction", "Metadata changed")
 
 

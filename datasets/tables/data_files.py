@@ -17,7 +17,8 @@ from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_parquet as pq
 from datasets.tables.layout import PARTITION
 
-# Statistics of this number of columns are in the log, as with other Delta Lake writers. Readers use them to skip files.
+# The log has statistics of at most this number of columns, like the logs of other Delta Lake writers. Readers use the
+# statistics to skip files.
 _MAX_COLUMNS = 32
 # Longer texts are left out of the statistics, so that the log stays small.
 _MAX_TEXT = 64
@@ -26,7 +27,7 @@ _WITHOUT_DICTIONARY = {"id", "context"}
 
 
 def is_writable(rows: pa.Table, columns: Mapping[str, pa.DataType]) -> bool:
-    """Return whether `write` can write the rows to a table with these columns: one day, and no new column."""
+    """Return whether `write` can write the rows to a table with these columns. They must be of one day."""
     days = pc.min_max(rows[PARTITION]).as_py()
     return days["min"] == days["max"] and all(columns.get(each.name) == each.type for each in rows.schema)
 
@@ -40,7 +41,7 @@ def write(uri: str, rows: pa.Table, columns: Mapping[str, pa.DataType]) -> dict[
     try:
         statistics = _write_file(f"{uri}/{path}", contents)
     except FileNotFoundError:
-        # Only the day's folder is made. If the table is gone, for example because a disk was unmounted, this fails.
+        # Make only the folder of the day. If the table is gone, for example because a disk was unmounted, this fails.
         with suppress(FileExistsError):
             os.mkdir(f"{uri}/{folder}")
         statistics = _write_file(f"{uri}/{path}", contents)
@@ -112,7 +113,7 @@ def _statistics(metadata: Any, rows: pa.Table) -> dict[str, Any]:
 
 
 def _bound(value: Any) -> Any:
-    """Return the least or greatest value of a column as the log has it, or None if the log leaves it out."""
+    """Return the least or greatest value of a column in the form of the log, or None if the log leaves it out."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, date):

@@ -87,7 +87,7 @@ def ndjson_to_send(source: Batches, json_columns: Collection[str] = ()) -> Itera
 
     Args:
         source: The records.
-        json_columns: The columns whose texts are JSON, beside `context`.
+        json_columns: The columns whose texts are JSON, in addition to `context`.
     """
     for batch in source:
         ours = [each.name for each in batch.schema if each.name in _NOT_SENT or is_version(each.name, each.type)]
@@ -141,9 +141,10 @@ def _without_lists(column: pa.Array) -> pa.Array:
 
 
 def _without_formulas(texts: pa.Array) -> pa.Array:
-    """Put a `'` before texts that spreadsheets would run as formulas. Number columns need none.
+    """Put a `'` before texts that spreadsheets would run as formulas. Columns of numbers need no `'`.
 
-    Texts that begin with a `'` before such a text get another one. So an import can remove exactly what was added.
+    If there is already a `'` before such a text, put another one before it. So an import can remove exactly the `'`
+    that was added.
     """
     return pc.replace_substring_regex(texts, r"\A('*[=+\-@\t\r])", r"'\1")
 
@@ -154,7 +155,7 @@ def parquet(source: Batches) -> Iterator[bytes]:
 
 
 class _Buffer(io.RawIOBase):
-    """A file in memory whose content is taken out as it is written."""
+    """A file in memory. `take` removes its content, while more is written to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,7 +181,7 @@ class _Buffer(io.RawIOBase):
 
 
 def _written(open_writer: Callable[[Any, pa.Schema], Any], source: Batches) -> Iterator[bytes]:
-    """Yield what a PyArrow writer makes of the batches."""
+    """Yield the bytes that a PyArrow writer makes of the batches."""
     out, writer = _Buffer(), None
     for batch in source:
         writer = writer or open_writer(out, batch.schema)
@@ -191,7 +192,7 @@ def _written(open_writer: Callable[[Any, pa.Schema], Any], source: Batches) -> I
         yield out.take()
 
 
-# By the file name's extension: the content type, and the function that writes the format.
+# For each extension of a file name, the content type and the function that writes the format.
 FORMATS: dict[str, tuple[str, Writer]] = {
     "ndjson": ("application/x-ndjson", ndjson),
     "csv": ("text/csv; charset=utf-8", csv),
@@ -206,7 +207,7 @@ OPTIONS: dict[str, str] = {
 
 
 def writer(dataset: Dataset, file_format: str, options: Collection[str] = ()) -> tuple[str, Writer]:
-    """Return the content type of a format, and the function that writes a dataset's records with the given OPTIONS."""
+    """Return the content type of a format, and the function that writes a dataset's records with these OPTIONS."""
     content_type, write = FORMATS[file_format]
     if file_format == "csv":
         return content_type, partial(csv, raw="raw" in options, bom="bom" in options)

@@ -13,10 +13,10 @@ from datasets.schemas.field_types import arrow_timestamp
 from datasets.schemas.fields import Field
 from datasets.tables import storage
 
-# The UTC date of `ingested_at`. Retention deletes whole days. The hyphen keeps the name apart from any field's name.
+# The UTC date of `ingested_at`. Retention deletes whole days. Because of the hyphen, no field can have this name.
 PARTITION = "ingested-on"
 
-# The number of the schema version that took the record. Rows from before this column are null.
+# The number of the schema version with which the record was accepted. Rows that are older than this column are null.
 VERSION = "__schemaVersion"
 
 # The member of a column's metadata that readers of Delta Lake show as its comment.
@@ -25,8 +25,8 @@ COMMENT = "comment"
 # The table property with the `Dataset.table_id` that the table was made for. A primary key is not enough: a database
 # that was restored from a backup may give the same key to another dataset.
 TABLE_ID = "datasetIngest.tableId"
-# The number of commits between two checkpoints. After them, a handle is also opened again: delta-rs keeps
-# data of each commit that a handle has read, so commits get slower. A commit of 100 rows took 124 ms of CPU after 800
+# The number of commits between two checkpoints. After this number, we also open a new handle: a handle of delta-rs
+# keeps data of each commit that it has read, so commits get slower. A commit of 100 rows took 124 ms of CPU after 800
 # commits, and 25 ms with new handles.
 COMMITS_PER_CHECKPOINT = 50
 
@@ -57,7 +57,7 @@ def is_version(name: str, kind: pa.DataType) -> bool:
 
 
 def keeps_version(names: Iterable[str], columns: Mapping[str, pa.DataType]) -> bool:
-    """Return whether rows get our VERSION. They do not if a field has this name, from before it was reserved.
+    """Return whether rows get our VERSION. They do not if a field has this name: earlier releases did not reserve it.
 
     Args:
         names: The names of declared fields.

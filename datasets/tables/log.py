@@ -102,7 +102,7 @@ class Head:
 
 
 def _is_plain(delta: deltalake.DeltaTable) -> bool:
-    """Return whether a table has no constraints, defaults or features, which an append would have to respect."""
+    """Return whether a table has none of the constraints, defaults and features that an append must respect."""
     protocol, metadata, schema = delta.protocol(), delta.metadata(), delta.schema().to_json()
     return (
         protocol.min_reader_version == 1
@@ -130,8 +130,8 @@ def _is_commit(name: str) -> bool:
 def identity_of(uri: str, version: int) -> Identity | None:
     """Return what distinguishes a commit's file from another one at the same path, or None if there is no file.
 
-    When a disk is unmounted, its mount point remains as an empty directory. A table that was put in the place of
-    another one may have the same versions.
+    If a disk was unmounted, its mount point remains as an empty directory. If another table was put in the place of
+    this one, it may have the same versions.
     """
     try:
         found = os.stat(_path(uri, version))
@@ -150,9 +150,9 @@ def read_commit(uri: str, version: int) -> list[Action] | None:
 
 
 def write_commit(uri: str, version: int, actions: Sequence[Action]) -> None:
-    """Add a commit, whole or not at all. It is written to a draft, which then gets its name in the log.
+    """Add a commit, whole or not at all. Write it to a draft first, and then link the draft into the log.
 
-    A process that dies in between leaves the draft in the table's directory, where the next sweep deletes it.
+    If the process dies in between, the draft stays in the table's directory, and the next sweep deletes it.
 
     Raises:
         FileExistsError: The version exists.
@@ -168,7 +168,7 @@ def write_commit(uri: str, version: int, actions: Sequence[Action]) -> None:
 
 
 def _commit_info() -> Action:
-    """Return the action with which delta-rs describes an append."""
+    """Return the action that describes an append, in the form that delta-rs writes."""
     parameters = {"mode": "Append", "partitionBy": f'["{PARTITION}"]'}
     info = {
         "timestamp": clock.milliseconds(),

@@ -16,7 +16,8 @@ _MAX_GAP_MS = 60_000  # IDs at most this far apart share a range
 def trace_ids(delta: deltalake.DeltaTable, ids: Iterable[str]) -> dict[str, set[str]]:
     """Return the trace IDs of the rows with these record IDs, by record ID. IDs without a row are left out.
 
-    Each file has the lowest and highest ID of its rows, so only files around the IDs are read.
+    The statistics of each file have the lowest and highest ID of its rows. So only files that can have the IDs are
+    read.
     """
     wanted = sorted(set(ids))
     found: defaultdict[str, set[str]] = defaultdict(set)

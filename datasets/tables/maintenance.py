@@ -25,9 +25,9 @@ def tidy(table: DatasetTable, fields: Sequence[Field] = (), *, sweep: bool = Fal
     """Compact a table, delete days older than RETENTION_DAYS, write the comments of columns, and vacuum.
 
     Args:
-        table: A table that need not exist yet.
+        table: The table. It need not exist yet.
         fields: The declared fields, whose descriptions and units become the columns' comments.
-        sweep: Also delete files that dead writers left behind. This lists all files of the table.
+        sweep: Also delete files that writers left when they died. This lists all files of the table.
 
     Raises:
         ConcurrentCommit: Another maintenance run committed meanwhile.
@@ -54,7 +54,7 @@ def tidy(table: DatasetTable, fields: Sequence[Field] = (), *, sweep: bool = Fal
 
 
 def _comment(delta: deltalake.DeltaTable, fields: Sequence[Field]) -> None:
-    """Make the comments of columns what the fields say now. Each change is a commit."""
+    """Update the comments of columns from the descriptions and units of the fields. Each change is a commit."""
     comments = {column.name: column.metadata.get(layout.COMMENT, "") for column in delta.schema().fields}
     for field in fields:
         said = layout.comment(field)
@@ -67,7 +67,7 @@ def _compact(delta: deltalake.DeltaTable) -> None:
 
 
 def _has_files_to_merge(delta: deltalake.DeltaTable) -> bool:
-    """Return whether a day has two small files."""
+    """Return whether a day has at least two small files."""
     files = pa.table(delta.get_add_actions(flatten=True))
     days = zip(files[f"partition.{PARTITION}"].to_pylist(), files["size_bytes"].to_pylist(), strict=True)
     small = Counter(day for day, size in days if size < _FILE_BYTES)
@@ -75,7 +75,7 @@ def _has_files_to_merge(delta: deltalake.DeltaTable) -> bool:
 
 
 def _refuse_earlier_compactions(delta: deltalake.DeltaTable) -> None:
-    """Change the table's metadata, so that delta-rs refuses any compaction that began before.
+    """Change the table's metadata, so that delta-rs refuses any compaction that began earlier.
 
     delta-rs lets two compactions of the same files both commit, and then the table has each row twice. But it refuses
     a commit that began before a change of metadata. The change sets the properties that a new table gets, because a

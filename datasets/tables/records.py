@@ -48,7 +48,7 @@ _ID = re.compile(r"[0-9][0-9-]{0,39}", re.ASCII).fullmatch
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Conditions that records must meet. Empty ones are ignored.
+    """Conditions that records must meet. An empty condition is ignored.
 
     Attributes:
         since: Received at this time or later.
@@ -69,8 +69,8 @@ class Selection:
     def where(self, *more: str) -> str:
         """Return the SQL clause for the selection and more terms.
 
-        An ID begins with the milliseconds when the record was received, and each file has the lowest and highest ID of
-        its rows. So conditions on IDs let a query skip files.
+        An ID begins with the time at which the record was received, in milliseconds. The statistics of each file have
+        the lowest and highest ID of its rows. So conditions on IDs let a query skip files.
         """
         terms = [*self.terms, *more]
         if self.since is not None:

@@ -1,9 +1,9 @@
 """Detect a storage that is not mounted, or is the wrong one. A new storage without tables is fine.
 
-A table proves that the storage is the right one. Until the database has noted that a first table exists, a marker file
-proves it, because a drain may die after it created the table and before it noted it. A directory has a marker file; an
-object store needs none, because it cannot be unmounted. The drain first writes the marker file, then notes it in the
-database, then creates the table.
+A table proves that the storage is the right one. Before the database has noted a first table, a marker file proves it:
+a drain may die after it has created the table, and before it notes the table. Only a directory has a marker file. An
+object store needs none, because it cannot be unmounted. The drain first writes the marker file, then notes the file in
+the database, and then creates the table.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from datasets.models import Dataset, Installation
 from datasets.tables.storage import ForeignTable, TableGone, is_directory
 from datasets.tables.table import DatasetTable
 
-# Look for the tables of at most this many datasets, newest first. One that exists and is ours is enough.
+# Look for the tables of at most this many datasets, newest first. One table that exists and is ours is enough.
 _TRIED_TABLES = 10
 
 

@@ -19,7 +19,8 @@ from datasets.tables.storage import ForeignTable, TableGone, is_directory, stora
 if TYPE_CHECKING:  # query processes run without Django's models
     from datasets.models import Dataset
 
-# Tables that a process keeps open. One in a directory takes 2 KB, one in an object store 100 KB for delta-rs's handle.
+# The number of tables that a process keeps open. A table in a directory takes 2 KB. A table in an object store takes
+# 100 KB, for delta-rs's handle.
 _MAX_HEADS = 20_000
 _MAX_HANDLES = 1000
 
@@ -104,7 +105,7 @@ class DatasetTable:
 
     @property
     def table_id(self) -> str | None:
-        """The `Dataset.table_id` that the table was made with, None in a table from before table IDs."""
+        """The `Dataset.table_id` with which the table was made, or None if an earlier release made it without one."""
         if self._head is not None:
             return self._head.table_id
         return self.delta.metadata().configuration.get(layout.TABLE_ID)
@@ -145,8 +146,8 @@ class DatasetTable:
     def delta(self) -> deltalake.DeltaTable:
         """delta-rs's handle of the table as of the last `refresh`.
 
-        It is never newer. With a newer handle, delta-rs would accept an append after a commit of another writer whose
-        watermark we have not read.
+        The handle is never newer. With a newer handle, delta-rs would accept our append, even if another writer has
+        committed a watermark that we have not read.
         """
         if self._head is not None and (self._delta is None or self._delta.version() != self._head.version):
             self._delta = deltalake.DeltaTable(self.uri, version=self._head.version)
@@ -159,7 +160,7 @@ class DatasetTable:
 
         Args:
             fields: The declared fields, each of which gets a column.
-            transactions: What the first commit notes beside rows: see `commits.watermark_transactions`.
+            transactions: What the first commit notes: see `commits.watermark_transactions`.
         """
         try:
             deltalake.DeltaTable.create(
@@ -192,7 +193,7 @@ class DatasetTable:
         return {field.name: field.type for field in pa.schema(self.delta.schema())}
 
     def watermark(self, generation: str) -> int:
-        """Return the position of the last entry that drains have handled, 0 if there is none of this generation."""
+        """Return the position of the last entry of this generation that drains have handled, or 0 if there is none."""
         return self._transaction(commits.watermark_id(generation))
 
     def stored(self, generation: str) -> int:
@@ -200,7 +201,7 @@ class DatasetTable:
         return self._transaction(commits.stored_id(generation))
 
     def _transaction(self, name: str) -> int:
-        """Return the number that the newest commit with this transaction has noted, 0 if there is no such commit."""
+        """Return the number that the newest commit with this transaction has noted, or 0 if there is no such commit."""
         if self._head is None:
             return self.delta.transaction_version(name) or 0
         if name not in self._head.transactions:
@@ -249,7 +250,7 @@ class DatasetTable:
             self._close()
             raise TableGone(f"{self.uri} was deleted, or its disk was unmounted") from failure
         except BaseException:
-            self._close()  # what is known may be wrong now, the table is right
+            self._close()  # what we know of the table may be wrong now
             raise
         if log.identity_of(self.uri, version) != identity:
             self._close()
@@ -285,9 +286,9 @@ class DatasetTable:
         options: Any = {
             "mode": "append",
             "commit_properties": deltalake.CommitProperties(app_transactions=list(noted)),
-            # Only appends delete expired log files. If two writers did so together, one would find a file missing and
-            # report its commit as failed. Compaction ignores this argument, hence `enableExpiredLogCleanup` in the
-            # table's properties.
+            # Only appends delete expired log files. If two writers did this at the same time, one of them would find a
+            # file missing, and report its commit as failed. Compaction ignores this argument. So the table's property
+            # `enableExpiredLogCleanup` forbids the cleanup.
             "post_commithook_properties": deltalake.PostCommitHookProperties(cleanup_expired_logs=True),
         }
         if rows is None:
@@ -302,7 +303,7 @@ _open: OrderedDict[int, DatasetTable] = OrderedDict()
 
 
 def cached_table(dataset: Dataset) -> DatasetTable:
-    """Return this process's handle of a table, kept open from one drain to the next. Only one thread may use it."""
+    """Return this process's handle of a table. It stays open until the next drain. Only one thread may use it."""
     table = _open.pop(dataset.pk, None) or DatasetTable.of(dataset)
     table.dataset = dataset
     _open[dataset.pk] = table

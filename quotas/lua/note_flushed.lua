@@ -12,13 +12,13 @@
 --
 -- RETURN the new delta: records that were charged and are not in the database
 --
--- To subtract the flushed records from the old delta would be wrong: if two flushes wrote the same records, the second
--- would also subtract what was charged between the two. If a later flush has already written more, the new delta is
--- too high, and the user stays dirty. The next flush corrects it.
+-- Do not subtract the flushed records from the old delta: if two flushes wrote the same records, the second would also
+-- subtract records that were charged between the two. If a later flush has already written more, the new delta is too
+-- high, and the user stays dirty. The next flush corrects the delta.
 --
 -- If the total is below the database's usage, Redis was wiped or lost its last writes, so the script raises the total.
--- If the limit in Redis is not the one that this flush read, an admin has changed it meanwhile. The user stays dirty,
--- so the next flush reads the limit again.
+-- If the limit in Redis differs from the limit that this flush read, an admin has changed it meanwhile. The user stays
+-- dirty, so the next flush reads the limit again.
 --
 -- Example: 52 records charged, 50 of them in the database, and a limit of 1000 in both
 --     EVAL <note_flushed> 4 usage_total:datasets:7:2026-11 usage_delta:datasets:7:2026-11 usage_dirty:datasets

@@ -1,4 +1,4 @@
-"""Run a query for a client: hold a permit of its project, and send the result that a query process has written."""
+"""Run a query for a client: hold a permit of the project, and send the result that a query process has written."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -91,7 +91,7 @@ def _refusal(outcome: Outcome) -> ApiError:
 
 
 def _response(file: IO[bytes], permit: Permit, job: Job, outcome: Outcome) -> HttpResponseBase:
-    """Return a response that closes the file and releases the permit as soon as it needs neither."""
+    """Return a response that closes the file and releases the permit as soon as it does not need them any more."""
     size = file.seek(0, 2)
     file.seek(0)
     response: HttpResponseBase

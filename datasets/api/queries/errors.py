@@ -12,7 +12,7 @@ class InvalidQuery(ApiError):
 
 
 class NotAcceptable(ApiError):
-    """A result has no format that the header Accept allows."""
+    """The header Accept allows none of the formats that a result can have."""
 
     status, code, error = 406, "not_acceptable", "Not acceptable"
 

@@ -16,7 +16,7 @@ class Command(ServiceCommand):
     help = (
         "Create a dataset in a project, and publish its schema if a file is given. Prints only the dataset's ID. "
         'The file holds {"fields": {"country": "string", "amount": "number", "active": "boolean", '
-        '"signup_at": "timestamp"}}. Without a schema the dataset accepts nothing until one is published.'
+        '"signup_at": "timestamp"}}. Until a schema is published, the dataset accepts no records.'
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

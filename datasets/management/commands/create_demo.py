@@ -40,9 +40,7 @@ class Command(ServiceCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--show", action="store_true", help="print the admin's login and a curl command")
-        parser.add_argument(
-            "--hint", action="store_true", help="print the admin's address and the command to show more"
-        )
+        parser.add_argument("--hint", action="store_true", help="print the admin's address, and the command for --show")
         parser.add_argument("--host", default="localhost", help="host in the addresses (default: %(default)s)")
         parser.add_argument("--port", type=int, default=8000, help="port in the addresses (default: %(default)s)")
 
@@ -91,7 +89,7 @@ class Command(ServiceCommand):
 
 
 def _command() -> str:
-    """Return how to run a command of this installation from the current directory."""
+    """Return the beginning of a shell command that runs a command of this installation from the current directory."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())

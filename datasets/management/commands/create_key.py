@@ -20,7 +20,10 @@ class Command(ServiceCommand):
         parser.add_argument("project", metavar="PROJECT_SLUG", help="slug of the project")
         parser.add_argument("--name", default="command line", help="who or what uses it (default: %(default)s)")
         parser.add_argument(
-            "--expires", type=moment, metavar="ISO", help="2027-01-31 or 2027-01-31T12:00:00Z; UTC if no offset"
+            "--expires",
+            type=moment,
+            metavar="ISO",
+            help="when the key expires: 2027-01-31 or 2027-01-31T12:00:00Z. A time without an offset is in UTC",
         )
         parser.add_argument(
             "--origin",
@@ -46,5 +49,5 @@ class Command(ServiceCommand):
             records_per_minute=options["records_per_minute"],
         )
         for origin in unencrypted(key.origins):
-            self.stderr.write(f"{origin} is not encrypted: anybody on the way can change its pages. Use https://.")
+            self.stderr.write(f"{origin} is not encrypted: others on the network can change its pages. Use https://.")
         self.stdout.write(issue_token(key))

@@ -23,7 +23,10 @@ class Command(ServiceCommand):
         parser.add_argument("username", metavar="USERNAME", help="the user whose projects the token may manage")
         parser.add_argument("--name", required=True, help="who or what uses the token")
         parser.add_argument(
-            "--expires", type=moment, metavar="ISO", help="2027-01-31 or 2027-01-31T12:00:00Z; UTC if no offset"
+            "--expires",
+            type=moment,
+            metavar="ISO",
+            help="when the token expires: 2027-01-31 or 2027-01-31T12:00:00Z. A time without an offset is in UTC",
         )
         parser.add_argument("--read-only", action="store_true", help="the token cannot change anything")
 

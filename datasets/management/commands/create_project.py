@@ -18,7 +18,10 @@ class Command(ServiceCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("slug", help="short name for commands: letters, digits, - and _")
         parser.add_argument(
-            "--owner", required=True, metavar="USERNAME", help="an unknown user is created, without a password"
+            "--owner",
+            required=True,
+            metavar="USERNAME",
+            help="the owner; an unknown user is created, without a password",
         )
         parser.add_argument("--name", default="", help="name (default: the slug)")
 

@@ -45,7 +45,7 @@ A query is a JSON object. Each of its members is optional:
              {{"field": "country"}}
              {{"aggregate": "sum", "field": "amount", "as": "total"}}
              {{"bucket": "day", "field": "timestamp", "timezone": "Europe/Bucharest"}}
-           Each may have a name in "as". Default: a count.
+           Each column may have a name in "as". Default: a count.
   where    Conditions that all must be true: [{{"field": "plan", "op": "=", "value": "pro"}}]
   groupBy  Names of fields, and of buckets in select: ["country"]
   orderBy  [{{"field": "total", "direction": "desc"}}]; the direction is asc or desc.
@@ -103,7 +103,7 @@ class Command(ServiceCommand):
         self._note(result, options)
 
     def _note(self, result: Result, options: dict[str, Any]) -> None:
-        """Say on standard error what is not in the rows."""
+        """Print on standard error what the rows do not show."""
         if result.truncated:
             note = f"There are more rows than these {result.rows.num_rows:,}."
             if result.cursor:
@@ -155,11 +155,11 @@ def _run(dataset: Dataset, query: Query) -> Result:
     except QueryTooLarge as large:
         raise CommandError(
             f"Query too large. It needs more than {memory:,} bytes of memory. Choose a shorter range, select fewer "
-            "fields, group by fields with fewer values, or set QUERY_MEMORY_BYTES to more for this command."
+            "fields, group by fields with fewer values, or raise QUERY_MEMORY_BYTES for this command."
         ) from large
 
 
 def _refused(invalid: InvalidQuery) -> CommandError:
-    """Return an error with a line for each problem: its path, and its detail as the API gives it."""
+    """Return an error with a line for each problem. A line has the path of the problem and the API's detail."""
     lines = (f"{each.at}: {each.detail}" if each.at else each.detail for each in invalid.problems)
     return CommandError("\n  ".join(("Invalid query", *lines)))

@@ -47,7 +47,7 @@ def connection(snapshot: Snapshot, memory_bytes: int, threads: int, seconds: flo
 
 
 def _interrupt(database: Any, seconds: float | None, ended: Event) -> None:
-    """Interrupt a connection's statements after a time. Repeat it: a statement may begin after an interrupt."""
+    """Interrupt a connection's statements after `seconds`. Do it again and again: new statements may begin."""
     is_over = ended.wait(seconds)
     while not is_over:
         database.interrupt()
@@ -55,7 +55,7 @@ def _interrupt(database: Any, seconds: float | None, ended: Event) -> None:
 
 
 def _confine(database: Any, snapshot: Snapshot) -> None:
-    """Deny access to the network and to all files but the snapshot's, and lock the settings."""
+    """Deny access to the network and to all files except the snapshot's. Lock the settings."""
     if snapshot.has_plain_paths:
         paths = ", ".join(sql.literal(path) for path in snapshot.paths())
         database.execute(f"SET allowed_paths = [{paths}]")
@@ -104,8 +104,8 @@ def attach(database: Any, snapshot: Snapshot, columns: Iterable[Column]) -> None
 def _through_arrow(database: Any, snapshot: Snapshot, wanted: Iterable[str]) -> Any:
     """Return a relation of the files, which Arrow reads through delta-rs.
 
-    DuckDB cannot open them itself: for an object store, it would need an extension from the network. Arrow reads only
-    little ahead, so that it needs little memory.
+    DuckDB cannot open them itself: for an object store, it would need an extension from the network. Arrow may read
+    ahead only a little, so that it needs little memory.
     """
     dataset = snapshot.dataset()
     present = [name for name in wanted if name in dataset.schema.names]

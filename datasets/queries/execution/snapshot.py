@@ -18,8 +18,8 @@ from datasets.tables.storage import ForeignTable, TableGone, storage_options, ta
 if TYPE_CHECKING:  # processes that run queries need no Django
     from datasets.models import Dataset
 
-# The log of the table has, for each file, the least and the greatest value of a column. These statistics are exact for
-# these types only: for decimals, ours are doubles, and other writers cut long texts.
+# The log of the table has, for each file, the least and the greatest value of a column. These statistics are exact only
+# for these types. For decimals, our statistics are doubles. For long texts, other writers cut the statistics.
 _EXACT = ("number", "integer", "timestamp", "date")
 _MAX_TEXT = 30  # no writer cuts texts of up to this length
 
@@ -61,9 +61,9 @@ class Snapshot:
 
     Attributes:
         uri: The table's path or URL.
-        version: The version, -1 if there is no table.
+        version: The version, or -1 if there is no table.
         files: The files that the query must read.
-        delta: The table as delta-rs opened it, None if there is no table.
+        delta: delta-rs's object for the table, or None if there is no table.
     """
 
     uri: str
@@ -73,7 +73,7 @@ class Snapshot:
 
     @property
     def has_plain_paths(self) -> bool:
-        """Whether DuckDB can open the files by their paths: in a directory whose name is not a pattern to DuckDB."""
+        """Whether DuckDB can open the files by path: in a directory whose name DuckDB does not read as a pattern."""
         return storage_is_directory(self.uri) and glob.escape(self.uri) == self.uri
 
     def paths(self) -> list[str]:
@@ -81,11 +81,11 @@ class Snapshot:
         return [f"{self.uri}/{file.path}" for file in self.files]
 
     def dataset(self) -> pyarrow_dataset.Dataset:
-        """Return the files as Arrow reads them. Columns that a file does not have are null."""
+        """Return the files as a dataset of Arrow. Columns that a file does not have are null."""
         if self.delta is None:
             raise ValueError("There is no table.")
         whole = self.delta.to_pyarrow_dataset()
-        # Leave out the bounds that delta-rs gives each file: they are less exact than the values.
+        # delta-rs tells Arrow bounds of the values in each file. Leave them out: they are less exact than the values.
         fragments = [whole.format.make_fragment(file.path, whole.filesystem) for file in self.files]
         return pyarrow_dataset.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
 
@@ -131,7 +131,7 @@ def _files(delta: deltalake.DeltaTable, query: Query) -> Iterator[File]:
 
 
 def _may_match(actions: pa.Table, statistic: str, compare: Any, bound: Any) -> pa.Array:
-    """Return for each file whether it may have rows within a bound. It may if the statistic is unknown or was cut."""
+    """Return, for each file, whether it may have rows within a bound. Assume so if the statistic is unknown or cut."""
     if bound is None or statistic not in actions.column_names:
         return pa.array([True] * actions.num_rows)
     column = actions[statistic].combine_chunks()
@@ -161,14 +161,14 @@ def narrowed(snapshot: Snapshot, query: Query) -> Snapshot:
 
 
 def _is_cut(column: pa.Array) -> pa.Array:
-    """Return for each statistic whether it is a text that the writer may have cut."""
+    """Return, for each statistic, whether it is a text that the writer may have cut."""
     if not pa.types.is_string(column.type):
         return pa.array([False] * len(column))
     return pc.fill_null(pc.greater(pc.utf8_length(column), _MAX_TEXT), False)
 
 
 def _bounds(query: Query) -> Iterator[tuple[str, Any, Any]]:
-    """Yield columns with the least and the greatest value that the query's rows may have there. None is no bound."""
+    """Yield a column with the least and the greatest value that rows of the query may have in it. None is no bound."""
     yield "timestamp", query.start, query.end
     for condition in query.where:
         if condition.column.kind in (*_EXACT, "string", "enum"):

@@ -101,7 +101,7 @@ class Statement:
     def __init__(self) -> None:
         self.parameters: list[Any] = []
         self._zones: dict[str, str] = {}
-        # A bucket has the same text each time. Otherwise, DuckDB would not know that it is the same expression.
+        # Write a bucket with the same text each time. Otherwise, DuckDB does not know that it is the same expression.
         self._buckets: dict[Bucket, str] = {}
 
     def value(self, value: Any, type_name: str) -> str:
@@ -134,7 +134,7 @@ class Statement:
         return self.output(output) if isinstance(output, Bucket | Aggregate) else compared(output.column)
 
     def selected(self, output: Output, *, is_plain: bool) -> str:
-        """Return the expression of a result column: in a result of records if `is_plain`, else in one of groups."""
+        """Return the expression of a result column. If `is_plain`, the rows of the result are records, else groups."""
         if isinstance(output, Bucket) and not _is_moment(output):
             return self._moment(output)
         found = self.output(output) if is_plain else self.key(output)
@@ -145,9 +145,9 @@ class Statement:
     def _moment(self, bucket: Bucket) -> str:
         """Return the first moment of a bucket whose key is a local time.
 
-        DuckDB converts the local time, because Python may have the time zones of another year. If clocks are turned
-        back at midnight, there are two midnights, and DuckDB returns the second one. So look for an earlier moment with
-        the same local time.
+        DuckDB converts the local time, because Python's time zones may be of another year than DuckDB's. If clocks are
+        turned back at midnight, there are two midnights, and DuckDB returns the second one. So look for an earlier
+        moment with the same local time.
         """
         start = self.key(bucket)
         if bucket.timezone == _UTC:
@@ -280,8 +280,8 @@ def boundary(query: Query) -> tuple[str, list[Any]]:
 def result(query: Query) -> tuple[str, list[Any]]:
     """Return the statement that selects the rows of the result, and its parameters.
 
-    It selects one row more than the limit, which shows whether there are more. The columns are called c0, c1, …. If the
-    rows are records, there is one more column with the record's ID.
+    It selects one row more than the limit, to show whether there are more rows. The columns are called c0, c1, …. If
+    the rows are records, there is one more column with the record's ID.
     """
     statement = Statement()
     outputs = [statement.selected(each, is_plain=query.is_plain) for each in query.select]
@@ -298,7 +298,7 @@ def result(query: Query) -> tuple[str, list[Any]]:
 
 
 def used_columns(query: Query) -> Iterator[Column]:
-    """Yield the columns that a query reads. One may come more than once."""
+    """Yield the columns that a query reads. The same column may come more than once."""
     yield Column("timestamp", "timestamp")
     yield _ID
     for output in (*query.select, *query.group_by, *(each.by for each in query.order_by)):

@@ -1,4 +1,4 @@
-"""Cursors, with which a client reads a query without groups and aggregates page by page.
+"""Cursors. With a cursor, a client gets the next page of a query that has no groups and no aggregates.
 
 A cursor has the ID of the last record of a page. The next page begins after this record, in the order of the query. So
 no record is skipped or repeated, even if a compaction has moved the records to other files.
@@ -55,14 +55,14 @@ def write(query: Query, after: str, version: int) -> str:
 
 
 def read(given: Any, query: Query, problems: Problems) -> Query:
-    """Return the query with the position and the range of its cursor. Add a problem if this is not its cursor."""
+    """Return the query with the position and the range of its cursor. Add a problem if it is not the query's cursor."""
     if not query.is_plain:
         detail = "Only a query without groups and aggregates has pages. Leave out “cursor”."
         problems.add("cursor", "nothing", given, detail)
         return query
     position = _decoded(given)
     if position is None:
-        problems.add("cursor", _EXPECTED, given, "This is not a cursor. Send the one of the last answer, unchanged.")
+        problems.add("cursor", _EXPECTED, given, "This is not a cursor. Send the cursor of the last answer, unchanged.")
     elif position.digest != query.digest:
         detail = "The cursor belongs to another query. Send the same query again, or leave out “cursor”."
         problems.add("cursor", _EXPECTED, given, detail)

@@ -41,7 +41,7 @@ class Outputs:
         for at, each in self._problems.items("select", given, MAX_SELECTED, minimum=1):
             output = self._output(at, each)
             if output is not None and output.name in found:
-                detail = f"Two columns of the result are called “{output.name}”. Give one another name with “as”."
+                detail = f"Two columns of the result are called “{output.name}”. Rename one of them with “as”."
                 self._problems.add(inside(at, "as"), "a name that no other column has", output.name, detail)
             elif output is not None:
                 found[output.name] = output
@@ -96,7 +96,7 @@ class Outputs:
     # -- groupBy
 
     def group_by(self, given: Any, select: Sequence[Output]) -> tuple[Plain | Bucket, ...]:
-        """Return the buckets and columns by which rows are grouped. If a name fits both, it means the bucket."""
+        """Return the buckets and columns that group rows. If both have the same name, the name means the bucket."""
         buckets = {each.name: each for each in select if isinstance(each, Bucket)}
         columns = {name: column for name, column in self._columns.items() if column.kind in COMPARABLE}
         found: dict[str, Plain | Bucket] = {}
@@ -114,9 +114,9 @@ class Outputs:
         return tuple(found.values())
 
     def _reference(self, at: str, given: Any, known: Collection[str], what: str) -> str | None:
-        """Return a name that another part of the query must have. Add a problem if it does not have the name.
+        """Return a name that another part of the query must declare. Add a problem if that part does not declare it.
 
-        If that other part is wrong, add no problem: its own problem may be why the name is unknown.
+        If that part is wrong, add no problem: its own problem may be why the name is unknown.
         """
         if isinstance(given, str) and given not in known and not self._is_right:
             return None

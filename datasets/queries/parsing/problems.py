@@ -63,7 +63,7 @@ class Problems:
             yield from ((f"{at}[{number}]", each) for number, each in enumerate(given))
 
     def choice(self, at: str, given: Any, choices: Iterable[str], what: str) -> str | None:
-        """Return a text if it is one of the choices, else None. `what` names it in the problem, like `operator`."""
+        """Return a text if it is one of the choices, else None. The problem calls it by `what`, like `operator`."""
         known = tuple(choices)
         if isinstance(given, str) and given in known:
             return given

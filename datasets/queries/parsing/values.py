@@ -1,4 +1,4 @@
-"""Read the values of conditions as strictly as records are read on ingest."""
+"""Read the values of conditions as strictly as the ingest API reads records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_CHARACTERS = 10_000  # of a text in a condition
 
 
 def read_json(text: bytes) -> Any:
-    """Return a JSON text as Python values, with the spelling of each number that has a fraction or an exponent.
+    """Return the Python values of a JSON text. Numbers with a fraction or an exponent keep their spelling.
 
     `language.parse` also accepts floats. A decimal that was read as a float has at most 17 exact digits.
 
@@ -48,7 +48,7 @@ class Reader:
     """Reads the values with which a condition compares a column."""
 
     def __init__(self, column: Column, field: Field | None) -> None:
-        """`field` is the column's declaration, None for a system column."""
+        """`field` is the column's declaration, or None for a system column."""
         kind = column.type.removesuffix("[]")
         # Ignore limits and patterns: older rows may have values outside them.
         self._field_type = type_of(Field("", kind, values=field.values if field else ()))

@@ -1,8 +1,8 @@
-"""The messages between a web process and a query process, which a pair of connected sockets carries.
+"""The messages between a web process and a query process. They use a pair of connected sockets.
 
 The query process sends `READY` when it has started. For a query, the web process writes a job to a file and sends the
-file's descriptor. The query process replaces the job in the file by the result, and sends its outcome. Job and outcome
-are JSON, because MessagePack cannot hold the limits of decimals.
+file's descriptor. The query process replaces the job in the file with the result, and sends its outcome. Job and
+outcome are JSON, because MessagePack cannot hold the limits of decimals.
 """
 
 import socket

@@ -26,7 +26,7 @@ class Permit:
     """The right to run one query. It is held until `release`."""
 
     def __init__(self, descriptor: int) -> None:
-        # The finalizer also releases a permit that was never released, when Python deletes the object.
+        # If nothing has called `release` when Python deletes the object, the finalizer releases the permit.
         self.release = weakref.finalize(self, os.close, descriptor)
 
 

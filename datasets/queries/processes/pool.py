@@ -1,8 +1,9 @@
 """The query processes of a web process: it starts, watches and ends them.
 
 A query may take much time and memory, so it runs in another process, which has the lowest priority. The web process
-kills it at a limit. It starts a process when a query needs one, lets it run one query after the other, and ends it
-after a minute without queries. So a service without queries has no query process.
+kills that process if the query reaches a limit. The web process starts a query process when a query needs one, lets it
+run one query after the other, and ends it after a minute without queries. So a service without queries has no query
+process.
 """
 
 import os

@@ -18,7 +18,7 @@ from datasets.queries.processes.messages import READY, receive_job, send_outcome
 def serve(connection: socket.socket) -> None:
     """Run jobs until the web process has ended."""
     import_for_queries()
-    yield_to_others()  # not before: on a busy server, the imports would take longer than the web process waits
+    yield_to_others()  # after the imports: on a busy server, they would take too long with this priority
     connection.sendall(READY)
     while received := receive_job(connection):
         job, file = received

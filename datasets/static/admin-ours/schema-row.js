@@ -53,7 +53,7 @@ function arguments_(row) {
   return [labeled("Values, one per line", values)];
 }
 
-// The members that few fields have. They are hidden behind “More…”. The row says in words which are set.
+// The members that few fields have. The button “More…” shows them. The row says in words which of them are set.
 const MEMBERS = {
   unit: { label: "Unit", placeholder: "like EUR, or °C" },
   minimum: { label: "Minimum", parse: limit },
@@ -142,7 +142,7 @@ function optional(row) {
   return element("label", { className: "ours-optional" }, box, " optional");
 }
 
-// Return the list item of a field. `types` maps each type's name to the type, `act` has what the list does with a row.
+// Return the list item of a field. `types` maps each type's name to the type. `act` has the list's functions for a row.
 export function makeRow(field, types, act) {
   const item = element("li");
   const row = Object.assign(item, { field: { description: "", ...field }, types });
@@ -169,7 +169,7 @@ export function makeRow(field, types, act) {
   return row;
 }
 
-// Return the field as a schema writes it, without members that its type does not have, and without defaults.
+// Return the field in the form of a schema, without members that its type does not have, and without defaults.
 export function read(row) {
   const { name, type, description, optional: isOptional, values, ...others } = row.field;
   const known = row.types.get(row.kind.value)?.members;

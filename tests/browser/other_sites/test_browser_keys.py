@@ -137,7 +137,7 @@ def test_a_browser_key_is_issued_in_the_admin(log_in: LogIn, scene: Scene) -> No
     expect(page.get_by_role("heading", name="Everybody can read this key")).to_be_visible()
     expect(page.get_by_text("https://www.example.com, http://localhost:3000")).to_be_visible()
     expect(page.locator("#snippet-browser")).to_contain_text(page.locator("#token").input_value())
-    page.locator("summary", has_text="a beacon when the page is left").click()
+    page.locator("summary", has_text="a beacon when the user leaves the page").click()
     expect(page.locator("#snippet-beacon")).to_contain_text("navigator.sendBeacon(")
     assert findings(page) == []
     key = ApiKey.objects.get(name="landing page")

@@ -81,7 +81,7 @@ def test_what_is_wrong_is_said_at_its_field(
 def test_a_change_is_logged_and_an_unencrypted_origin_warned_of(client: Client, project: Project) -> None:
     key = services.create_key(project=project, name="shop", origins=[SHOP])
     page = change(client, key, origins="http://shop.example.com", records_per_minute="7")
-    assert "http://shop.example.com is not encrypted: anybody on the way can change its pages" in page
+    assert "http://shop.example.com is not encrypted: others on the network can change its pages" in page
     key.refresh_from_db()
     assert (key.origins, key.records_per_minute) == (["http://shop.example.com"], 7)
     said = LogEntry.objects.latest("pk").change_message

@@ -152,7 +152,7 @@ def test_without_redis_nothing_is_ended_and_the_page_says_so(client: Client, dat
     publish(dataset)
     form = asked(client, dataset)
     with redis_away():
-        assert "it is unknown which keys send this form" in shown(client, dataset)
+        assert "it is unknown which keys send records in the form of version 1" in shown(client, dataset)
         answer = client.post(path(dataset, "end_grace"), form.filled(), follow=True).content.decode()
     assert "Redis does not answer" in answer
     assert latest(dataset).previous_valid_until is not None

@@ -143,7 +143,7 @@ def test_a_query_beyond_its_memory_says_what_to_do(orders: Dataset, settings: An
     settings.QUERY_MEMORY_BYTES = 1000
     (line,) = refusal(orders, GROUPS)
     assert line.startswith("Query too large. It needs more than 1,000 bytes of memory. Choose a shorter range,")
-    assert line.endswith("or set QUERY_MEMORY_BYTES to more for this command.")
+    assert line.endswith("or raise QUERY_MEMORY_BYTES for this command.")
 
 
 @pytest.mark.parametrize("file_format", ["csv", "arrow"])

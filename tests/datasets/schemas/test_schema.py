@@ -92,7 +92,7 @@ def test_a_version_stores_only_what_is_not_the_default() -> None:
         ({"type": "enum"}, 'an enum needs its values, like {"type": "enum", "values": ["a", "b"]}.'),
         ({"type": "enum", "values": []}, 'an enum needs its values, like {"type": "enum", "values": ["a", "b"]}.'),
         ({"type": "enum", "values": ["a", "b", "a"]}, "a value is there twice."),
-        ({"type": "enum", "values": ["x" * 201]}, "a value may have 200 characters."),
+        ({"type": "enum", "values": ["x" * 201]}, "a value may have at most 200 characters."),
         ({"type": "enum", "values": ["a\x00"]}, "a value has characters that cannot be stored."),
         ({"type": "enum", "values": [str(n) for n in range(1001)]}, "it has 1001 values. The limit is 1000."),
         ({"values": ["a"]}, "only an enum has values, string has none."),
@@ -165,7 +165,7 @@ def test_a_decimal_without_digits_is_refused(type_name: str) -> None:
 
 @pytest.mark.parametrize("type_name", ["decimal(39,2)", "decimal(0,0)", "decimal(5,6)", "decimal(100,0)"])
 def test_a_decimal_of_too_many_digits_is_refused(type_name: str) -> None:
-    text = f"“a”: {type_name} has 1 to 38 digits in all, and not more than these after the point."
+    text = f"“a”: write decimal(p,s) with p from 1 to 38 and s from 0 to p, not {type_name}."
     assert problems({"fields": {"a": type_name}}) == [text]
 
 
