@@ -224,5 +224,5 @@ def test_an_exceeded_quota_stops_the_import_and_it_continues_later(
         importer.run(file)
     set_limit(owner, -1)
     assert importer.run(file).accepted == 20
-    assert importer.view.notes == ["Continuing behind row 15."]
+    assert importer.view.notes == ["Continuing after row 15."]
     assert len(importer.rows()) == 20

@@ -34,10 +34,10 @@ class _Enqueued(Item):
     def __init__(self, text: bytes, *, is_told: bool) -> None:
         super().__init__(text)
         self.future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self.is_told = is_told  # whether a hook gets the error, so that asyncio need not report it
+        self.is_told = is_told  # whether a hook gets the error, so that asyncio need not warn about it
 
     def settle(self, outcome: Outcome) -> None:
-        """Set the outcome, unless there is one."""
+        """Set the outcome, unless it is already set."""
         if self.future.done() or self.future.get_loop().is_closed():
             return
         if isinstance(outcome, Receipt):
@@ -124,7 +124,7 @@ class AsyncDatasetIngestClient(Client):
         try:
             await asyncio.wait_for(self._flushed(until), timeout)
         except asyncio.TimeoutError:  # Python 3.10 has a class of its own for it
-            raise TimeoutError("The service has not done it in time. It is still being done.") from None
+            raise TimeoutError("The service has not answered in time. The records are still being delivered.") from None
 
     async def _flushed(self, until: str) -> None:
         number = self._buffer.flush()
@@ -161,11 +161,11 @@ class AsyncDatasetIngestClient(Client):
         try:
             await self.close()
         except DatasetError:
-            if kind is None:  # otherwise, the error of the block is the one to raise
+            if kind is None:  # if the block has raised an error, raise that error, and not this one
                 raise
 
     def _at_exit(self) -> None:
-        """Send what the event loop has left, if there is time. The batches keep their keys."""
+        """Send the records that the event loop did not send, if there is time. The batches keep their keys."""
         self._closed = True
         deadline = time.monotonic() + self.options.close_timeout
         waiting, sending = self._buffer.abandon()
@@ -181,7 +181,7 @@ class AsyncDatasetIngestClient(Client):
     # -- tasks
 
     def _start(self) -> None:
-        """Start the tasks that are missing: at first all of them."""
+        """Start as many tasks as there are connections, except for those that run already."""
         self._keep()
         while len(self._tasks) < self.options.connections:
             task = asyncio.create_task(self._work())
@@ -205,7 +205,7 @@ class AsyncDatasetIngestClient(Client):
             await self._run(self._spooling.deliver(batch, self._tell))
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # a full disk, or a defect: the task ends, and the records are settled
+        except BaseException as error:  # for example, the disk is full: settle the records, and end the task
             self._settle_all(batch.items, self._broken(error))
             self._buffer.done(batch)
             raise
@@ -248,7 +248,7 @@ class AsyncDatasetIngestClient(Client):
 def _take(http: httpx.Client, step: Step, deadline: float) -> Reply:
     """Take a step without an event loop. Raise ClosedError after the deadline."""
     if time.monotonic() > deadline:
-        raise ClosedError("The program ends.")
+        raise ClosedError("The program is ending.")
     if isinstance(step, Request):
         try:
             return answered(http.send(httpx_request(http, step)))

@@ -1,4 +1,4 @@
-"""What the sync and the async client have in common: everything but threads, tasks and connections."""
+"""What the sync and the async client have in common: everything except threads, tasks and connections."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
     from dataset_ingest.options import OptionArguments
 
-# Records are stored in the order in which they were accepted. So the last receipts tell about all before.
+# Records are stored in the order in which they were accepted. So if the last receipts are stored, all earlier ones are.
 _MAX_RECEIPTS = 100
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
 _log = logging.getLogger("dataset_ingest")
 
-# The open clients of this process. Those that have ever enqueued a record stay until they are closed.
+# The open clients of this process. A client that has enqueued a record stays in `_enqueuing` until it is closed.
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _enqueuing: set[Client] = set()
 # The HTTP clients of the parent process.
@@ -98,23 +98,23 @@ class Client:
         _clients.add(self)
 
     def _begin(self) -> None:
-        """Begin with an empty buffer, at first and in a process that was forked."""
+        """Begin with an empty buffer: in a new client, and in the child process after a fork."""
         self._buffer = Buffer(self.options)
         self._closed = False
         self._receipts: deque[str] = deque(maxlen=_MAX_RECEIPTS)
-        self._failure: DatasetError | None = None  # the first one since the last flush
+        self._failure: DatasetError | None = None  # the first error since the last flush
         self._spool = None if self.options.spool is None else Spool(self.options.spool, self.dataset.id)
         self._sender = Sender(self.dataset.path, self.dataset.id, self.options)
         self._spooling = replace(self._sender, journal=self._spool)
-        # What clients that have ended have left in the spool.
+        # The batches that earlier clients have left in the spool.
         self._left = self._spool.take_over(self.options.max_batch_records) if self._spool else []
         for batch in self._left:
             self._buffer.restore(batch)
 
     def _after_fork(self) -> None:
-        """Begin anew in a process that was forked. The records in the buffer are those of the parent, which sends them.
+        """Begin again in the child process after a fork. The parent sends the records that are in its buffer.
 
-        The child neither uses nor closes the connections that it shares with its parent.
+        The child does not use or close the connections that it shares with its parent.
         """
         _of_parent.append(self._http)
         if self._spool:
@@ -122,7 +122,7 @@ class Client:
         self._begin()
 
     def _keep(self) -> None:
-        """Keep the client until it is closed, even if the program forgets it: it has records to send."""
+        """Keep a reference to the client until it is closed, because it has records to send."""
         _enqueuing.add(self)
 
     def _at_exit(self) -> None:
@@ -174,7 +174,7 @@ class Client:
         return self._sender.send(list(within_limits(items)))
 
     def _full(self) -> BufferFullError:
-        text = f"The buffer of {self.options.max_buffered_bytes:,} bytes is full: the service takes no more for now."
+        text = f"The buffer of {self.options.max_buffered_bytes:,} bytes is full: the service is away or too slow."
         return BufferFullError(text, dataset_id=self.dataset.id, indexes=(0,))
 
     def _tell(self, outcome: Outcome, items: Sequence[Item]) -> None:
@@ -189,17 +189,17 @@ class Client:
                 self._receipts.extend(outcome.locations)
                 if self.options.on_accepted:
                     self.options.on_accepted(outcome)
-        except Exception as error:  # noqa: BLE001  a defect of a hook must not stop the delivery of other records
+        except Exception as error:  # noqa: BLE001  an error in a hook must not stop the delivery of other records
             warnings.warn(f"A hook of the client has failed: {error!r}", RuntimeWarning, stacklevel=2)
 
     def _raise_failure(self) -> None:
-        """Raise the first error of enqueued records since the last flush, if no hook was told."""
+        """Raise the first error of enqueued records since the last flush, unless a hook got it."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
     def _log_failure(self) -> None:
-        """Log the first error of enqueued records since the last flush, where no caller can get it."""
+        """Log the first error of enqueued records since the last flush, because no caller can get it."""
         failure, self._failure = self._failure, None
         if failure is not None:
             _log.error("Records that were enqueued were not accepted: %s", failure)
@@ -209,13 +209,13 @@ class Client:
         return until_stored(list(self._receipts), self.dataset.id)
 
     def _settle_left(self, waiting: Sequence[Item], sending: Sequence[Batch]) -> None:
-        """Settle the records that are still there when the client ends. In a spool, they stay for the next client."""
+        """Settle the records that are left when the client ends. If there is a spool, the next client sends them."""
         kept = " The spool has kept them, and the next client sends them." if self._spool else ""
         if waiting:
             text = f"The client was closed before the records were sent.{kept}"
             self._settle_all(waiting, ClosedError(text, dataset_id=self.dataset.id, indexes=(0,)))
         if sending:
-            text = f"The client was closed before the service has confirmed the records.{kept}"
+            text = f"The client was closed before the service confirmed the records.{kept}"
             unknown = OutcomeUnknownError(text, dataset_id=self.dataset.id, indexes=(0,))
             self._settle_all([item for batch in sending for item in batch.items], unknown)
         if self._spool:
@@ -229,26 +229,26 @@ class Client:
         self._tell(error, items)
 
     def _broken(self, error: BaseException) -> OutcomeUnknownError:
-        text = f"The client has failed while it sent the records: {error!r}"
+        text = f"The client failed while it was sending the records: {error!r}"
         return OutcomeUnknownError(text, dataset_id=self.dataset.id, indexes=(0,))
 
 
 def check_until(until: str) -> None:
-    """Raise ValueError unless `flush` can wait for this."""
+    """Raise ValueError unless `until` is a value that `flush` knows."""
     if until not in ("accepted", "stored"):
         raise ValueError(f'`until` must be "accepted" or "stored", not {until!r}.')
 
 
 def httpx_request(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:
-    """Return a request as httpx sends it."""
+    """Convert a request to a request of httpx."""
     return http.build_request(request.method, request.path, headers=dict(request.headers), content=request.content)
 
 
 def answered(response: httpx.Response) -> Answer:
-    """Return what httpx has received."""
+    """Convert a response of httpx to an answer."""
     return Answer(response.status_code, response.headers, response.content)
 
 
 def failed(error: httpx.HTTPError) -> NoAnswer:
-    """Return why a request has failed on its way."""
+    """Convert an error of httpx to the reply that says why there is no answer."""
     return NoAnswer(str(error) or type(error).__name__, was_sent=not isinstance(error, _NOT_SENT))

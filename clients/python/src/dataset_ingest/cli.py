@@ -14,7 +14,7 @@ from dataset_ingest.importing.rows import Stopped
 from dataset_ingest.version import __version__
 
 _EPILOG = """
-The address and the secrets may stand in the environment:
+The address and the secrets can be set in the environment:
   DATASET_INGEST_URL      the address of the service, like https://ingest.example.com
   DATASET_INGEST_KEY      a project's API key: for import
   DATASET_INGEST_TOKEN    a personal access token (pat_...): for all other commands
@@ -105,8 +105,8 @@ def _add_reading(added: argparse._SubParsersAction[argparse.ArgumentParser], tok
     )
     each.add_argument("dataset", type=int, help="ID of the dataset")
     each.add_argument("--since", metavar="TIME", help="also print records that arrived since then, in RFC 3339")
-    each.add_argument("--seconds", type=float, help="stop after this time. Without it, Ctrl-C stops")
-    each.add_argument("--interval", type=float, default=1.0, help="seconds between two looks (default: 1)")
+    each.add_argument("--seconds", type=float, help="stop after this time. Without it, the command runs until Ctrl-C")
+    each.add_argument("--interval", type=float, default=1.0, help="seconds between two queries (default: 1)")
     each.set_defaults(run=commands.run_tail)
 
 
@@ -115,8 +115,8 @@ def _add_managing(added: argparse._SubParsersAction[argparse.ArgumentParser], to
     each.add_argument("--create", metavar="NAME", help="create a dataset with this name")
     each.set_defaults(run=commands.run_datasets)
     text = (
-        "Keep a schema in a file. pull writes the schema in force to the file, diff shows how the file differs from it "
-        "and exits with 3 if it does, push publishes the file."
+        "Keep a schema in a file. pull writes the schema in force to the file. diff shows how the file differs from "
+        "the schema in force, and exits with 3 if they differ. push publishes the file."
     )
     each = added.add_parser("schema", parents=[token], help="push, pull or diff a schema", description=text)
     each.add_argument("action", choices=["push", "pull", "diff"])

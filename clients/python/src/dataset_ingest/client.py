@@ -42,7 +42,7 @@ class Delivery(Item):
         return self._outcome is not None
 
     def result(self, timeout: float | None = None) -> Receipt:
-        """Return the receipt of the batch that has the record. Raise its error, or TimeoutError."""
+        """Return the receipt of the batch that has the record. Raise the record's error, or TimeoutError."""
         outcome = self._wait(timeout)
         if isinstance(outcome, Receipt):
             return outcome
@@ -54,7 +54,7 @@ class Delivery(Item):
         return outcome if isinstance(outcome, DatasetError) else None
 
     def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
-        """Call a function with this delivery once it is done."""
+        """Call a function with this delivery when it is done."""
         with self._lock:
             if self._outcome is None:
                 self._callbacks = [*(self._callbacks or ()), callback]
@@ -62,7 +62,7 @@ class Delivery(Item):
         callback(self)
 
     def settle(self, outcome: Outcome) -> None:
-        """Set the outcome, unless there is one."""
+        """Set the outcome, unless it is already set."""
         with self._lock:
             if self._outcome is not None:
                 return
@@ -119,8 +119,8 @@ class DatasetIngestClient(Client):
     def send(self, records: Any) -> Receipt:
         """Send a record, or a list of records, and return the receipt.
 
-        The list is one request, if it is within the limits of the service. It is sent if all its records match the
-        schema.
+        The list becomes one request if it is within the limits of the service. If a record does not match the schema,
+        nothing is sent.
 
         Raises:
             DatasetError: See the classes in `dataset_ingest.errors`. `indexes` says which records are affected.
@@ -130,7 +130,7 @@ class DatasetIngestClient(Client):
         return receipt
 
     def enqueue(self, record: Any) -> Delivery:
-        """Put a record into the buffer, and return its delivery. It is sent in a batch by a thread of the client.
+        """Put a record into the buffer, and return its delivery. A thread of the client sends it in a batch.
 
         If there is a spool, the record is in it when this returns.
 
@@ -166,10 +166,10 @@ class DatasetIngestClient(Client):
             timeout: For how many seconds to wait.
 
         Raises:
-            ValueError: `until` is another text.
-            DatasetError: Records were not accepted: the first error since the last flush, if there is no hook
-                `on_error`. Each delivery has its own error.
-            TimeoutError: It takes longer. Nothing is lost: the client continues to send.
+            ValueError: `until` is neither "accepted" nor "stored".
+            DatasetError: Records were not accepted. This is the first error since the last flush. It is not raised if
+                there is a hook `on_error`. Each delivery has its own error.
+            TimeoutError: The time was not enough. Nothing is lost: the client continues to send.
         """
         check_until(until)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -189,8 +189,8 @@ class DatasetIngestClient(Client):
             timeout: For how many seconds to wait for the service. The default is the option `close_timeout`.
 
         Raises:
-            DatasetError: Records were not accepted: the first error since the last flush, if there is no hook
-                `on_error`. It is a ClosedError or an OutcomeUnknownError if the time was not enough.
+            DatasetError: Records were not accepted. This is the first error since the last flush. It is not raised if
+                there is a hook `on_error`. If the time was not enough, it is a ClosedError or an OutcomeUnknownError.
         """
         self._end(self.options.close_timeout if timeout is None else timeout)
         self._raise_failure()
@@ -219,18 +219,18 @@ class DatasetIngestClient(Client):
     ) -> None:
         if kind is None:
             self.close()
-        else:  # the error of the block is the one to raise
+        else:  # the block has raised an error: do not replace it
             self._at_exit()
 
     def _at_exit(self) -> None:
-        """Close the client. Errors that no hook was told are logged, because no caller can get them."""
+        """Close the client. Log the errors that no hook has got, because no caller can get them."""
         self._end(self.options.close_timeout)
         self._log_failure()
 
     # -- threads
 
     def _start(self) -> None:
-        """Start the threads that are missing: at first all of them."""
+        """Start as many threads as there are connections, except for those that run already."""
         self._keep()
         while len(self._threads) < self.options.connections:
             thread = threading.Thread(target=self._work, name="dataset-ingest", daemon=True)
@@ -261,7 +261,7 @@ class DatasetIngestClient(Client):
             self._run(self._spooling.deliver(batch, self._tell))
         except ClosedError:
             raise
-        except BaseException as error:  # a full disk, or a defect: the thread ends, and the records are settled
+        except BaseException as error:  # for example, the disk is full: settle the records, and end the thread
             self._settle_all(batch.items, self._broken(error))
             with self._changed:
                 self._buffer.done(batch)
@@ -277,7 +277,7 @@ class DatasetIngestClient(Client):
 
         def take(step: Step) -> Reply:
             if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError("The records are accepted, and not in the table yet.")
+                raise TimeoutError("The records are accepted, but not in the table yet.")
             return self._take(step)
 
         return drive(steps, take)

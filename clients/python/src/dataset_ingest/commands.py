@@ -1,4 +1,4 @@
-"""What the subcommands of `dataset-ingest` do."""
+"""The functions that the subcommands of `dataset-ingest` run."""
 
 from __future__ import annotations
 

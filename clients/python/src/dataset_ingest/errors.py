@@ -1,4 +1,4 @@
-"""What can go wrong when records are sent."""
+"""The errors of the clients."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataset_ingest.schema.problems import Problem
 
 
 class DatasetError(Exception):
-    """The base of all errors of the clients. It is also the error for what has no class of its own.
+    """The base of all errors of the clients. An error without a class of its own has this class.
 
     Attributes:
         status: The HTTP status, or None if there was no answer.
         code: A stable code, like `quota_exceeded`.
-        request_id: The `X-Request-Id` of the answer, which the service's log has, too.
+        request_id: The `X-Request-Id` of the answer. The service's log has it, too.
         dataset_id: The dataset, or None for the project's default dataset.
-        indexes: Which records the error is about: their places among the records that were passed to `send`. After
-            `enqueue`, it is always `(0,)`: the record itself.
+        indexes: The indexes of the affected records in the list that was passed to `send`. After `enqueue`, this is
+            always `(0,)`.
         retry_after: The seconds after which the service suggests another attempt.
         body: The whole answer.
     """
@@ -52,9 +52,9 @@ class DatasetError(Exception):
 
 
 class ValidationError(DatasetError):
-    """Records do not match the schema. Nothing was sent, or the service has accepted nothing of the batch.
+    """Records do not match the schema. Nothing was sent, or the service has accepted no record of the batch.
 
-    `problems` lists at most 20 problems, and `truncated` tells whether there are more.
+    `problems` lists at most 20 problems, and `truncated` says whether there are more.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ValidationError(DatasetError):
         self.truncated = truncated
 
     def of_one(self, problems: Sequence[Problem]) -> ValidationError:
-        """Return the error of one enqueued record, with its problems out of those of a batch."""
+        """Return the error of one enqueued record. `problems` are its problems, selected from those of the batch."""
         found = tuple(replace(problem, index=0) for problem in problems)
         return ValidationError(
             str(found[0]),
@@ -84,11 +84,11 @@ class AuthenticationError(DatasetError):
 
 
 class QuotaExceededError(DatasetError):
-    """The monthly quota has no room for the records. `quota` has the figures, `resets_at` the end of the month."""
+    """The monthly quota has no room for the records. `quota` has the figures. `resets_at` is the end of the month."""
 
     @property
     def quota(self) -> Mapping[str, Any]:
-        """The limit, what is used, requested and remaining, the period, and when it ends."""
+        """The limit, the numbers of used, requested and remaining records, the period, and when the period ends."""
         found: Mapping[str, Any] = self.body.get("quota", {})
         return found
 
@@ -99,17 +99,17 @@ class QuotaExceededError(DatasetError):
 
 
 class RateLimitedError(DatasetError):
-    """The service takes no more requests for now."""
+    """The service accepts no more requests for now."""
 
 
 class ServiceUnavailableError(DatasetError):
-    """The service could not be reached, or could not take the records. It has certainly not accepted them."""
+    """The service could not be reached, or could not accept the records. It has certainly not accepted them."""
 
 
 class OutcomeUnknownError(DatasetError):
-    """The client has stopped to retry, and the service may have accepted the records.
+    """The client has stopped retrying, and the service may have accepted the records.
 
-    To send them again under another Idempotency-Key may store them twice.
+    If the program sends them again, they may be stored twice.
     """
 
 
@@ -118,4 +118,4 @@ class BufferFullError(DatasetError):
 
 
 class ClosedError(DatasetError):
-    """The client is closed. With a spool, records that were enqueued before are sent by the next client."""
+    """The client is closed. If there is a spool, the next client sends the records that were enqueued before."""

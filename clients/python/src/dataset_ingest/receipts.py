@@ -11,10 +11,10 @@ class Receipt:
 
     Attributes:
         dataset_id: The dataset, or None for the project's default dataset.
-        count: How many records it has accepted.
-        locations: Where the service tells whether they are in the table: a path for each request.
+        count: How many records the service has accepted.
+        locations: The addresses of the receipts: one path for each request.
         request_id: The `X-Request-Id` of the last request. The rows have it as `__traceId`.
-        is_repeated: Whether an earlier attempt was accepted, and this was the answer to a repetition.
+        is_repeated: Whether this is the answer to a repeated request, of which an earlier attempt was accepted.
     """
 
     dataset_id: int | None

@@ -1,7 +1,7 @@
-"""The spool: records on disk, so that a client that is killed loses nothing that `enqueue` has confirmed.
+"""The spool: records on disk. If a client is killed, no record is lost for which `enqueue` has returned.
 
-Each client has a SQLite file of its own in the spool's directory, and holds a lock on it. A client that starts takes
-over the files of its dataset that are no longer locked: their clients have ended.
+Each client has a SQLite file of its own in the spool's directory, and holds a lock on it. When a client starts, it
+takes over the files of its dataset that are not locked, because their clients have ended.
 
 A batch and its Idempotency-Key are written before the batch is sent. So a client that takes over a batch sends the same
 records under the same key, and the service recognizes what it has accepted already.
@@ -28,15 +28,15 @@ CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, batch TEXT, text BLO
 CREATE INDEX IF NOT EXISTS records_by_batch ON records (batch);
 """
 _REFUSED = "refused.ndjson"
-# Connections of a parent process. If a child closed them, SQLite would let go of the parent's locks.
+# Connections of a parent process. If a child closed them, SQLite would release the parent's locks.
 _of_parents: list[sqlite3.Connection] = []
 
 
 class Spool:
     """The records of one client that the service has not answered yet.
 
-    It survives the end of the process. It survives a power failure, too, except for the last moments: SQLite does not
-    wait for the disk after each record.
+    The spool survives the end of the process. After a power failure, only the last records may be missing, because
+    SQLite does not wait for the disk after each record.
     """
 
     def __init__(self, directory: str | os.PathLike[str], dataset_id: int | None) -> None:
@@ -83,9 +83,9 @@ class Spool:
                 self._assign(other)
 
     def settle(self, batch: Batch, outcome: Outcome) -> None:
-        """Forget the records of a batch. Those that were not accepted go to a file for people.
+        """Forget the records of a batch. If they were not accepted, write them to the file of refused records.
 
-        That they are refused is noted first. So if this process is killed meanwhile, no other client sends them.
+        First note that they are refused. So if this process is killed meanwhile, no other client sends them.
         """
         if isinstance(outcome, DatasetError):
             told = self._told(batch, outcome)
@@ -101,7 +101,7 @@ class Spool:
         self._connection.executemany("UPDATE records SET batch = ? WHERE id = ?", rows)
 
     def _told(self, batch: Batch, error: DatasetError) -> str:
-        """Return what is told of each refused record of a batch, as a JSON object."""
+        """Return a JSON object that says why the records of a batch were refused."""
         told = {
             "dataset_id": self._dataset_id,
             "error": error.message,
@@ -132,9 +132,9 @@ class Spool:
     # -- taking over, and the end
 
     def take_over(self, max_records: int) -> list[Batch]:
-        """Return what clients that have ended have left, in batches, which are now in this client's file.
+        """Move the records of clients that have ended to this client's file. Return them in batches.
 
-        If this client is killed meanwhile, two files may have a batch. Both have it under the same key.
+        If this client is killed meanwhile, two files may have the same batch. Both have it under the same key.
         """
         found: dict[str, Batch] = {}
         for path in sorted(self._directory.glob(f"{self._dataset}-*.spool")):
@@ -160,7 +160,7 @@ class Spool:
                     item.spooled = execute("INSERT INTO records (batch, text) VALUES (?, ?)", row).lastrowid or 0
 
     def close(self) -> None:
-        """Let go of the file. Delete it if it has no records."""
+        """Close the file and release its lock. Delete the file if it has no records."""
         with self._lock:
             (count,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
             self._connection.close()
@@ -173,12 +173,12 @@ class Spool:
             raise ClosedError("The client was closed.")
 
     def leave_to_parent(self) -> None:
-        """Let a forked process keep the connection of its parent, without ever using or closing it."""
+        """Keep the parent's connection after a fork, so that it is never closed in the child. Do not use it."""
         _of_parents.append(self._connection)
 
 
 def _locked(path: Path) -> sqlite3.Connection | None:
-    """Return a connection that alone uses the file, or None if another client has it."""
+    """Return a connection that has locked the file, or None if another client has locked it."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -213,7 +213,7 @@ def _batches(connection: sqlite3.Connection) -> Iterator[Batch]:
 
 
 def _refused(connection: sqlite3.Connection) -> Iterator[tuple[str, Batch]]:
-    """Yield batches of a client that has ended before it has written them to the file of refused records."""
+    """Yield the refused batches of a client that ended before it wrote them to the file of refused records."""
     found = connection.execute("SELECT key, refused FROM batches WHERE refused IS NOT NULL ORDER BY rowid")
     for key, told in found.fetchall():
         yield told, Batch(_items(connection, key), key)

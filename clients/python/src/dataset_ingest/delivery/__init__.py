@@ -1,1 +1,1 @@
-"""How records get to the service. Nothing here reads or writes: the clients do, step by step."""
+"""How records get to the service. This code only says what to do next: the clients send and write."""

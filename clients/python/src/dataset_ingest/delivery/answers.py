@@ -21,8 +21,8 @@ from dataset_ingest.receipts import Receipt
 from dataset_ingest.schema.problems import Problem
 
 _RETRIED = (408, 409, 425, 429)
-# The service has looked for the Idempotency-Key before it has refused with one of these. So no earlier attempt with the
-# same key was accepted.
+# Before the service answers with one of these, it looks for the Idempotency-Key. So no earlier attempt with the same
+# key was accepted.
 _CERTAIN = (400, 404, 422, 429)
 _NOTHING_HAPPENED = "nothing was queued"  # in the `detail` of a 503
 
@@ -45,7 +45,7 @@ def is_retried(reply: Answer | NoAnswer) -> bool:
 
 
 def may_be_accepted(reply: Answer | NoAnswer) -> bool:
-    """Return whether the service may have accepted the records although it has not said so."""
+    """Return whether the service may have accepted the records, although the reply does not confirm it."""
     if isinstance(reply, NoAnswer):
         return reply.was_sent
     if reply.status == 503:
@@ -59,7 +59,7 @@ def is_certain(reply: Answer | NoAnswer) -> bool:
 
 
 def retry_after(reply: Answer | NoAnswer) -> float:
-    """Return for how many seconds the service wants no further attempt."""
+    """Return after how many seconds the service allows another attempt."""
     said = reply.headers.get("retry-after", "") if isinstance(reply, Answer) else ""
     if said.isdigit():
         return float(said)
@@ -110,7 +110,7 @@ def _invalid(message: str, body: dict[str, Any], details: dict[str, Any]) -> Val
 
 
 def unknown(last: DatasetError) -> OutcomeUnknownError:
-    """Return the error for records that may have been accepted, because of the last failure."""
+    """Return the error for records that may have been accepted. `last` is the last failure."""
     text = f"The service may have accepted the records, but has not confirmed it: {last.message}"
     found = OutcomeUnknownError(
         text,

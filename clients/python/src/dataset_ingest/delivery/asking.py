@@ -13,7 +13,7 @@ _MAX_PAUSE = 2.0
 
 
 def ask(path: str, dataset_id: int | None) -> Steps[Answer]:
-    """Return the answer to a GET. Wait for a service that is away. Raise DatasetError if it refuses."""
+    """Return the answer to a GET. If the service is away, wait. If it refuses, raise DatasetError."""
     pause = _FIRST_PAUSE
     while True:
         reply = replied((yield Request("GET", path)))
@@ -29,10 +29,10 @@ def until_stored(locations: Sequence[str], dataset_id: int | None) -> Steps[None
     """Ask for receipts until none of them has records in the queue.
 
     Raises:
-        DatasetError: Records are in quarantine, or the service does not know a receipt, or refuses the key.
+        DatasetError: Records are in quarantine, or the service does not know a receipt, or it refuses the key.
     """
     pause = _FIRST_PAUSE
-    for location in reversed(locations):  # records are stored in order, so the last receipt is the one to wait for
+    for location in reversed(locations):  # records are stored in order, so the wait for the last receipt is the longest
         while True:
             answer = yield from ask(location, dataset_id)
             said = answer.body()

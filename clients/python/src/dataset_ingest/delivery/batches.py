@@ -1,4 +1,4 @@
-"""Records on their way, and the batches in which they are sent."""
+"""Records that are being delivered, and the batches in which they are sent."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAX_RECORDS = 10_000
 MAX_BYTES = 10 * 1024 * 1024 - 1024
 
 _MIN_COMPRESSED_BYTES = 1024
-_FAST = 1  # records repeat themselves, so that higher levels of gzip cost more time than they save
+_FAST = 1  # records are similar to each other, so higher levels of gzip cost more time than they save
 
 
 class Item:
-    """One record on its way: its JSON text and its place among those that were passed to the client."""
+    """One record that is being delivered: its JSON text, and its index among the records that the client was given."""
 
     __slots__ = ("index", "since", "spooled", "text")
 
@@ -36,7 +36,7 @@ class Item:
         self.spooled = 0  # its ID in the spool
 
     def settle(self, outcome: Outcome) -> None:
-        """Tell the outcome to the program. Only the first outcome counts."""
+        """Give the outcome to the program. Only the first outcome counts."""
 
 
 class Batch:
@@ -45,14 +45,14 @@ class Batch:
     def __init__(self, items: Sequence[Item], key: str = "", uncertain_since: float | None = None) -> None:
         self.items = items
         self.key = key or secrets.token_hex(16)
-        self.uncertain_since = uncertain_since  # the Unix time since when the service may have accepted it
+        self.uncertain_since = uncertain_since  # since this Unix time, the service may have accepted the batch
 
     def __len__(self) -> int:
         return len(self.items)
 
     @property
     def indexes(self) -> Sequence[int]:
-        """The places of its records among those that were passed to the client."""
+        """The indexes of the batch's records among the records that the client was given."""
         return [item.index for item in self.items]
 
     def text(self) -> bytes:
@@ -75,7 +75,7 @@ class Batch:
 
 
 class WholeBatch(Batch):
-    """A batch whose records were written together. They are only taken apart if the batch must be halved."""
+    """A batch whose records were encoded as one text. The text is split only if the batch must be halved."""
 
     def __init__(self, text: bytes, count: int) -> None:
         super().__init__(())
@@ -86,7 +86,7 @@ class WholeBatch(Batch):
 
     @property
     def indexes(self) -> Sequence[int]:
-        """The places of its records among those that were passed to the client."""
+        """The indexes of the batch's records among the records that the client was given."""
         return range(self._count)
 
     def text(self) -> bytes:
@@ -100,7 +100,7 @@ class WholeBatch(Batch):
 
 
 def within_limits(items: Sequence[Item]) -> Iterator[Batch]:
-    """Yield batches that the service takes, in the order of the records."""
+    """Yield batches that are small enough for the service, in the order of the records."""
     part: list[Item] = []
     size = 0
     for item in items:

@@ -1,4 +1,4 @@
-"""The buffer of enqueued records: it decides when a batch is due, and bounds the memory."""
+"""The buffer of enqueued records: it decides when a batch is due, and limits the memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataset_ingest.options import Options
 class Buffer:
     """Records that wait, and batches that are being sent. It is not thread-safe.
 
-    Each record has a number, in the order in which they were added.
+    The records are numbered in the order in which they were added.
     """
 
     def __init__(self, options: Options) -> None:
@@ -21,8 +21,8 @@ class Buffer:
         self._max_bytes = options.max_buffered_bytes
         self._waiting: deque[Item] = deque()
         self._waiting_bytes = 0
-        self._sending: dict[Batch, tuple[int, int]] = {}  # the number of its first record, and its bytes
-        self._bytes = 0  # of all records, also those that are being sent
+        self._sending: dict[Batch, tuple[int, int]] = {}  # the number of the batch's first record, and its bytes
+        self._bytes = 0  # of all records, including those that are being sent
         self._first = 0  # the number of the first waiting record
         self._flushed = 0  # records with lower numbers are due
 
@@ -77,7 +77,7 @@ class Buffer:
         return batch
 
     def restore(self, batch: Batch) -> None:
-        """Count a batch that a spool has kept as one that is being sent, before all others."""
+        """Add a batch from the spool. It counts as a batch that is being sent, before all others."""
         size = sum(len(item.text) for item in batch.items)
         self._sending[batch] = (-1, size)
         self._bytes += size

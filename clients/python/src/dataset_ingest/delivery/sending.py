@@ -1,4 +1,4 @@
-"""Send batches until the service has answered: retries, halves, and what is left of a batch without its bad records."""
+"""Send batches until the service has answered. Repeat a batch, halve it, or send it again without its bad records."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from dataset_ingest.options import Options
 from dataset_ingest.receipts import Receipt
 from dataset_ingest.schema.problems import Problem
 
-# The service remembers an Idempotency-Key for a day. A batch that may have been accepted is not repeated after this.
+# The service remembers an Idempotency-Key for a day. After this time, a batch that may have been accepted is not
+# repeated.
 MAX_KEY_SECONDS = 23 * 3600.0
 _FORGOTTEN = (
-    "The service may have accepted the records, but has not confirmed it within 23 hours. To send them again could "
-    "store them twice."
+    "The service may have accepted the records, but has not confirmed it within 23 hours. If they are sent again, they "
+    "may be stored twice."
 )
 
 Tell = Callable[[Outcome, Sequence[Item]], None]
@@ -59,7 +60,7 @@ class Sender:
             endless: Whether to wait without end for a service that is away.
             halve: Whether to send the halves of a batch that is too large.
 
-        Raise the first error. Its `indexes` are those of all records that were not accepted, or may not have been.
+        Raise the first error. Its `indexes` are those of all records that were not accepted, or perhaps not accepted.
         """
         waiting = list(batches)
         total = Receipt(self.dataset_id, 0)
@@ -76,11 +77,11 @@ class Sender:
         return total
 
     def deliver(self, batch: Batch, tell: Tell) -> Steps[None]:
-        """Send a batch and settle each of its records. A bad record does not keep back the others of its batch.
+        """Send a batch and settle each of its records. If it has bad records, the others are sent anyway.
 
         Args:
             batch: The batch.
-            tell: Called with each outcome, and the records that it is about.
+            tell: Called with each outcome and the records that have this outcome.
         """
         if batch.uncertain_since and time.time() > batch.uncertain_since + MAX_KEY_SECONDS:
             yield from self._settle(batch, OutcomeUnknownError(_FORGOTTEN, dataset_id=self.dataset_id), tell)
@@ -147,7 +148,7 @@ class Sender:
         return reply, batch.uncertain_since is not None and not answers.is_accepted(reply)
 
     def _may_go_on(self, batch: Batch, number: int, seconds: float, endless: bool) -> bool:
-        """Return whether another attempt may follow, so many seconds after the first one."""
+        """Return whether another attempt may follow, `seconds` after the first attempt."""
         if batch.uncertain_since and time.time() > batch.uncertain_since + MAX_KEY_SECONDS:
             return False
         return endless or (number != self.options.max_retries and seconds <= self.options.retry_for)
@@ -163,7 +164,7 @@ class Sender:
 
 
 def _is_away(reply: Answer | NoAnswer) -> bool:
-    """Return whether the service cannot answer, in contrast to one that refuses for now."""
+    """Return whether the service is away or has failed. A 429 is different: it refuses requests for now."""
     return isinstance(reply, NoAnswer) or reply.status != 429
 
 
@@ -172,7 +173,7 @@ def _can_be_halved(batch: Batch, reply: Answer | NoAnswer, uncertain: bool) -> b
 
 
 def _separated(batch: Batch, error: ValidationError) -> tuple[list[Batch], Mapping[Batch, ValidationError]]:
-    """Return the batch of the records without problems, if there are any, and each other record with its error."""
+    """Return a batch of the good records, if there are any, and a batch with its error for each bad record."""
     found: dict[int, list[Problem]] = {}
     for problem in error.problems:
         if problem.index is not None and problem.index < len(batch):

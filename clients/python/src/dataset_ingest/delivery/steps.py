@@ -1,6 +1,7 @@
-"""The steps that a client takes for the generators of this package, and the replies that it gives.
+"""The steps that generators of this package yield, and the replies that they get.
 
-A generator yields a step, and the client sends it the reply. So the logic is the same for threads and for asyncio.
+A generator yields a step. The client takes the step, and sends the reply to the generator. So threads and asyncio share
+the same logic.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ class Write:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the service has answered. The names of headers are in lower case."""
+    """The answer of the service. The names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON object of the body, or an empty one if a proxy has sent something else."""
+        """Return the JSON object in the body. Return an empty one if the body is something else, as proxies send it."""
         try:
             return msgspec.json.decode(self.content, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -54,10 +55,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """The request has failed on its way."""
+    """The request has failed, and there is no answer."""
 
     reason: str
-    was_sent: bool  # whether the service may have got it
+    was_sent: bool  # whether the service may have received the request
 
 
 Step = Request | Pause | Write
@@ -67,7 +68,7 @@ Steps = Generator[Step, Reply, Result]
 
 
 def replied(reply: Reply) -> Answer | NoAnswer:
-    """Return the reply to a request, which is never None."""
+    """Return the reply to a request. It must not be None."""
     if reply is None:
         raise TypeError("A request needs a reply.")
     return reply

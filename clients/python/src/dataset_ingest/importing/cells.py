@@ -1,7 +1,7 @@
 """CSV: the first row has the names of the columns.
 
-An empty cell is no value, and `""` is an empty text. For numbers, integers, booleans, arrays, `json` and `context`, a
-cell holds JSON. For other fields, it is the text of the value.
+An empty cell means that there is no value, and `""` means an empty text. For numbers, integers, booleans, arrays,
+`json` and `context`, a cell contains JSON. For other fields, it contains the text of the value.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class CsvSource:
         return csv.reader(lines, delimiter=self._delimiter, strict=True)
 
     def rows(self, position: int, number: int) -> Iterator[Row]:
-        """Yield the rows behind a position, which is an offset in bytes."""
+        """Yield the rows after a position. A position is an offset in bytes."""
         with self._path.open("rb") as file:
             lines = _Lines(file)
             lines.seek(position or self._begin)
@@ -81,7 +81,7 @@ class CsvSource:
 
 
 class _Lines:
-    """The lines of a file as texts. It knows the offset behind the last one, and the lines since the last row."""
+    """The lines of a file as texts. It also knows the offset after the last line, and the lines since the last row."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -115,7 +115,7 @@ def _quoted(raw: str, delimiter: str) -> list[bool]:
 
 
 def _writer(field: str, kind: str) -> Callable[[str], tuple[bytes, bool]]:
-    """Return a function that writes a cell as a member of a record. It returns False for a json field without JSON."""
+    """Return a function that writes a cell as a member of a record. It returns False if a json field has no JSON."""
     name = _encode(field) + b":"
     if kind not in _LITERAL and not kind.endswith("[]") and field != "context":
         return lambda cell: (name + _encode(cell), True)
@@ -124,7 +124,7 @@ def _writer(field: str, kind: str) -> Callable[[str], tuple[bytes, bool]]:
         text = cell.encode()
         try:
             _skip_value(text)
-        except msgspec.DecodeError:  # as a text, it is refused with the words for the type, except in a json field
+        except msgspec.DecodeError:  # send the cell as a text: the check refuses it, except in a json field
             return name + _encode(cell), kind != "json"
         return name + text, True
 

@@ -1,4 +1,4 @@
-"""What an import keeps on disk, so that a second run continues where the first one has stopped."""
+"""What an import keeps on disk, so that a second run continues where the first run stopped."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from msgspec import Raw, Struct
 from dataset_ingest.importing.rows import Row, Stopped
 
 _CHANGED = (
-    "The file or the options have changed since the import began. Restore them. To begin anew, delete {path}, but then "
-    "the rows that were accepted are imported a second time."
+    "The file or the options have changed since the import began. Restore them. Or delete {path} to begin again, but "
+    "then the rows that were accepted are imported a second time."
 )
 
 
@@ -24,8 +24,8 @@ class Progress(Struct, frozen=True):
     """How far an import has come.
 
     Attributes:
-        end: The position in the file behind the last chunk.
-        number: The number of the last row before it.
+        end: The position in the file after the last chunk.
+        number: The number of the last row before this position.
         accepted: The rows that are accepted.
         refused: The rows that are refused.
         refused_bytes: The length of the file of refused rows.
@@ -39,14 +39,14 @@ class Progress(Struct, frozen=True):
 
 
 class _Noted(Struct, frozen=True):
-    """The file of the progress.
+    """The content of the progress file.
 
     Attributes:
         source: What identifies the file and the options.
-        confirmed: What is certain.
-        expected: What is true if the last chunk is accepted. None if that is known.
+        confirmed: The progress that is certain.
+        expected: The progress if the last chunk is accepted. None if it is known whether it was accepted.
         key: The Idempotency-Key of the last chunk.
-        sent_at: The Unix time at which it was first sent.
+        sent_at: The Unix time at which the last chunk was first sent.
         is_done: Whether the whole file was imported.
     """
 
@@ -78,7 +78,7 @@ class Journal:
 
     @property
     def confirmed(self) -> Progress:
-        """What is certain."""
+        """The progress that is certain."""
         return self._noted.confirmed
 
     @property
@@ -88,7 +88,7 @@ class Journal:
 
     @property
     def key(self) -> str:
-        """The Idempotency-Key of the last chunk, if it is not known whether it was accepted. Otherwise empty."""
+        """The Idempotency-Key of the last chunk, or an empty text if it is known whether the chunk was accepted."""
         return self._noted.key if self._noted.expected else ""
 
     @property
@@ -97,7 +97,7 @@ class Journal:
         return self._noted.sent_at
 
     def expect(self, refused: Iterable[Row], last: Row, texts: list[bytes]) -> None:
-        """Write the refused rows of the next chunk, its records, and what is true if they are accepted."""
+        """Write the refused rows of the next chunk, its records, and the progress if the records are accepted."""
         before = self.confirmed
         lines = [_line(row) for row in refused]
         if lines:
@@ -140,7 +140,7 @@ class Journal:
 
 
 def _line(row: Row) -> bytes:
-    """Return a refused row as a line of the file for people."""
+    """Return a refused row as a line of the file of refused rows."""
     said = {} if row.problem is None else dataclasses.asdict(row.problem)
     told = {name: value for name, value in said.items() if value is not None}
     try:

@@ -1,4 +1,4 @@
-"""The rows of a file, and what they have become."""
+"""The rows of a file, and how they become records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataset_ingest.schema.datasets import Dataset
 from dataset_ingest.schema.fields import ALWAYS_THERE
 from dataset_ingest.schema.problems import Problem
 
-# The columns of an export that each record gets anew.
+# The columns of an export that the service sets itself for each record.
 _IN_EXPORTS = frozenset(("id", "project_id", "dataset_id", "ingested_at", "__traceId"))
 _NEW_EACH_TIME = _IN_EXPORTS | {"__schemaVersion"}
 
@@ -23,10 +23,10 @@ class Row(NamedTuple):
     """A row of the file.
 
     Attributes:
-        number: As an editor or a spreadsheet counts it.
-        end: The position behind it, from which the file can be read on.
-        text: The record as JSON text, or what the row has instead.
-        problem: Why the row is no record.
+        number: The row's number in an editor or a spreadsheet.
+        end: The position after the row, from which the next row can be read.
+        text: The record as JSON text, or the text of the row if it is not a record.
+        problem: Why the row is not a record.
     """
 
     number: int
@@ -36,12 +36,12 @@ class Row(NamedTuple):
 
 
 class Source(Protocol):
-    """A file that can be read from any position that it has given. `total` is the last position."""
+    """A file that can be read from the end of any row that it has yielded. `total` is the last position."""
 
     total: int
 
     def rows(self, position: int, number: int) -> Iterator[Row]:
-        """Yield the rows behind a position. Position and number are those of the last row, or 0 at the beginning."""
+        """Yield the rows after a position. Position and number are those of the last row, or 0 at the beginning."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Columns:
     delimiter: str = ","
 
     def fields(self, columns: Sequence[str], dataset: Dataset) -> list[str | None]:
-        """Return the field of each column, None for one that is left out. Raise Stopped if that is not clear."""
+        """Return the field of each column, or None if it is left out. Raise Stopped if a field is unclear."""
         absent = [name for name in (*self.renamed, *self.dropped) if name not in columns]
         if absent:
             raise Stopped(f"The file has no column {_names(absent)}. Columns: {_names(columns)}.")

@@ -1,4 +1,4 @@
-"""Run an import from its beginning, or from where an earlier run has stopped."""
+"""Run an import from the beginning of the file, or from the place where an earlier run has stopped."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from dataset_ingest.schema.records import Refused
 
 _MAX_ROWS, _MAX_BYTES = 5000, 2 * 1024 * 1024
 _AGAIN = "Then run the same command again: it continues where it stopped."
-# A service that is away is waited for without end. One that refuses for now is waited for up to a minute.
+# If the service is away, the import waits without end. If it refuses for now, the import waits up to a minute.
 _OPTIONS = Options(retry_for=60.0, max_backoff=5.0)
 _FORGOTTEN = (
-    "The rows after row {number} were sent more than 23 hours ago, and it is not known whether they were accepted. "
-    "{chunk} has their records: look for them in the dataset. Then run the command again with --uncertain skip "
-    "if they are there, or with --uncertain send if they are not."
+    "The rows after row {number} were sent more than 23 hours ago, and this command cannot find out whether they were "
+    "accepted. {chunk} has their records: look for them in the dataset. If they are there, run the command again with "
+    "--uncertain skip. If not, run it with --uncertain send."
 )
 
 
@@ -49,7 +49,7 @@ class Place:
 
 
 class View:
-    """What the user sees of an import. This one shows nothing."""
+    """Shows the state of an import. This base class shows nothing."""
 
     def note(self, text: str) -> None:
         """Show a sentence."""
@@ -70,7 +70,7 @@ class Import:
     2. Send the records under this key until they are accepted.
     3. Note that they were accepted.
 
-    A run that finds a chunk without the last note sends the same records under the same key.
+    If a run finds a chunk without the note of step 3, it sends the same records under the same key.
     """
 
     def __init__(self, http: httpx.Client, dataset_id: int, place: Place, columns: Columns, view: View) -> None:
@@ -84,7 +84,7 @@ class Import:
         self._sender = Sender(f"/datasets/{dataset_id}/batch", dataset_id, _OPTIONS)
 
     def run(self, *, uncertain: str | None = None) -> Progress:
-        """Import the file. Return what has become of its rows.
+        """Import the file. Return how many rows were accepted and refused.
 
         Args:
             uncertain: What to do with a chunk whose Idempotency-Key the service has forgotten: "send" or "skip".
@@ -99,7 +99,7 @@ class Import:
         if journal.key:
             self._finish_chunk(uncertain)
         if not journal.is_new:
-            self._view.note(f"Continuing behind row {journal.confirmed.number:,}.")
+            self._view.note(f"Continuing after row {journal.confirmed.number:,}.")
         try:
             while not self._send_chunks():
                 pass
@@ -146,7 +146,7 @@ class Import:
         return good, bad, last
 
     def _is_accepted(self, records: Sequence[bytes]) -> bool:
-        """Send the last chunk, and note the outcome. Return False if it must be made anew."""
+        """Send the last chunk, and note the outcome. Return False if the chunk must be made again."""
         journal = self._journal
         try:
             if records:
@@ -165,7 +165,7 @@ class Import:
         return True
 
     def _finish_chunk(self, uncertain: str | None) -> None:
-        """Send the chunk of an earlier run again, which may have been accepted."""
+        """Send the last chunk of an earlier run again, because it may not have been accepted."""
         journal = self._journal
         if time.time() < journal.sent_at + MAX_KEY_SECONDS or uncertain == "send":
             try:

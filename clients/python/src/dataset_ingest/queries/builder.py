@@ -16,7 +16,7 @@ _Moment = datetime | str
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a query's result. Without `as_`, the service names it: `count`, `sum_amount`, `day`."""
+    """A column of a query's result. Without `as_`, the service chooses its name: `count`, `sum_amount`, `day`."""
 
     said: Mapping[str, Any]
 
@@ -72,7 +72,7 @@ def percentile(field: str, percent: Literal[90, 95, 99]) -> Column:
 def bucket(
     unit: Literal["minute", "hour", "day", "week", "month"], field: str = "timestamp", *, timezone: str | None = None
 ) -> Column:
-    """Return the beginning of the minute, hour, day, week or month of a time: in UTC, or in a time zone."""
+    """Return the beginning of the minute, hour, day, week or month of a time, in UTC or in the given time zone."""
     zone = {} if timezone is None else {"timezone": timezone}
     return Column({"bucket": unit, "field": field, **zone})
 
@@ -85,7 +85,7 @@ class Result:
         columns: The name and type of each column.
         rows: The rows.
         truncated: Whether there are more rows than the limit.
-        stats: What the query has cost.
+        stats: How long the query took, and how much it read.
         cursor: Where the next page begins, if there is one.
     """
 
@@ -109,7 +109,7 @@ class Query:
         return self._with(select=[*self._said.get("select", []), *said])
 
     def where(self, field: str, operator: Operator, value: Any = None) -> Query:
-        """Return only records whose field compares like this. Several conditions must all be true."""
+        """Return only records whose field meets this condition. Several conditions must all be true."""
         said = {"field": field, "op": operator}
         if operator not in ("is_null", "is_not_null"):
             said["value"] = value
@@ -124,7 +124,7 @@ class Query:
         return self._with(orderBy=[*self._said.get("orderBy", []), {"field": name, "direction": direction}])
 
     def range(self, begin: _Moment, end: _Moment) -> Query:
-        """Return only records whose timestamp is in this time. Without it, the last seven days are meant."""
+        """Return only records whose timestamp is in this range. Without a range, a query reads the last seven days."""
         return self._with(range={"from": begin, "to": end})
 
     def limit(self, rows: int) -> Query:
@@ -140,7 +140,7 @@ class Query:
         return self._run(self.said())
 
     def said(self) -> dict[str, Any]:
-        """Return the query as the service takes it."""
+        """Return the query as the JSON object that the service expects."""
         said: dict[str, Any] = msgspec.to_builtins(self._said)
         return said
 

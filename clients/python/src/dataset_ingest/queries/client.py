@@ -104,12 +104,12 @@ class DatasetQueryClient:
     # -- queries
 
     def from_(self, dataset: Dataset | Mapping[str, Any] | type | int) -> Query:
-        """Return a query of a dataset, which is given with its fields, or by its ID."""
+        """Return a query of a dataset. The dataset is given with its fields, or by its ID."""
         dataset_id = dataset if isinstance(dataset, int) else Dataset.of(dataset).id
         return Query(lambda said: self.query(dataset_id, said))
 
     def query(self, dataset_id: int | None, said: Mapping[str, Any]) -> Result:
-        """Run a query that is written as the service takes it. Without an ID, it reads the default dataset."""
+        """Run a query in the JSON form of the service. Without an ID, it reads the default dataset."""
         place = "" if dataset_id is None else f"/{dataset_id}"
         answer = self._ask("POST", f"/api/datasets/{self._project}{place}/query", said)
         truncated = bool(answer.get("truncated"))

@@ -1,1 +1,1 @@
-"""Schemas: what a record must be, checked by the rules and with the texts of the service."""
+"""Check records against a schema, with the rules and the error texts of the service."""

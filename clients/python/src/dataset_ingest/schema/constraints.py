@@ -19,7 +19,7 @@ from dataset_ingest.schema.fields import Field, Limit
 
 
 class _Constraint(NamedTuple):
-    """One constraint: whether a decoded value keeps it, its words in `expected`, and why a value does not keep it."""
+    """One constraint: whether a decoded value meets it, its words in `expected`, and why a value does not meet it."""
 
     is_kept: Callable[[Any], bool]
     expected: str
@@ -27,7 +27,7 @@ class _Constraint(NamedTuple):
 
 
 def type_of(field: Field) -> FieldType:
-    """Return the type of a field, which accepts only values that keep its constraints. Raises ValueError."""
+    """Return the type of a field. It accepts only values that meet the field's constraints. Raises ValueError."""
     kind = base_type(field)
     constraints = list(_constraints(kind, field))
     found = _constrained(kind, field, constraints) if constraints else kind
@@ -50,7 +50,7 @@ def _constrained(kind: FieldType, field: Field, constraints: list[_Constraint]) 
 
 
 def _limit(kind: FieldType, limit: Limit) -> Any:
-    """Return a limit as values are compared with it."""
+    """Convert a limit to the Python type in which values are compared with it."""
     try:
         return msgspec.json.decode(json.dumps(limit), type=compared(kind))
     except msgspec.ValidationError as error:
@@ -85,7 +85,7 @@ def _constraints(kind: FieldType, field: Field) -> Iterator[_Constraint]:
 
 
 def _decodes_to(kind: FieldType, field: Field, constraints: list[_Constraint]) -> Any:
-    """Return the type for msgspec: one that msgspec limits itself, or one that a function checks."""
+    """Return the type for msgspec. msgspec checks the constraints itself, or calls a function that does."""
     if kind.name == "number":
         return Annotated[float, Meta(ge=_or(kind, field.minimum, None), le=_or(kind, field.maximum, None))]
     if kind.name == "integer":
@@ -108,7 +108,7 @@ def _decode_decimal(kind: FieldType, value: Any) -> Decimal | None:
 
 
 def _decode_text(kind: FieldType, value: Any) -> Any:
-    """Return a string, date or timestamp, as values are compared, or None if the value is not one."""
+    """Convert a string, date or timestamp to the type in which values are compared. Return None if that fails."""
     if type(value) is not str or (kind.spelled is not None and not kind.spelled(value)):
         return None
     try:
@@ -119,10 +119,10 @@ def _decode_text(kind: FieldType, value: Any) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _search(pattern: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a text has a match.
+    """Return a function that says whether a text contains a match.
 
-    The service uses RE2, whose time grows only with the text. Without the package google-re2, the client leaves
-    patterns to the service: Python's `re` differs from RE2, and some patterns would take it forever.
+    The service uses RE2, whose running time is proportional to the length of the text. Without the package google-re2,
+    only the service checks patterns: Python's `re` differs from RE2, and needs almost endless time for some patterns.
     """
     try:
         re2: Any = importlib.import_module("re2")

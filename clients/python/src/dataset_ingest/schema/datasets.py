@@ -16,8 +16,8 @@ class Dataset:
     Args:
         id: The ID of the dataset. None is the default dataset of the key's project.
         fields: The fields, like `{"amount": "number", "note": "string?"}`, or a dataclass, a pydantic model or a
-            msgspec Struct with these fields. `timestamp` and `context` are part of every record: a model may have
-            them, an object of fields may not.
+            msgspec Struct with these fields. `timestamp` and `context` are part of every record. A model may have
+            them, but an object of fields must not have them.
 
     Raises:
         ValueError: The fields are not a schema.
@@ -33,7 +33,7 @@ class Dataset:
     def of(cls, given: Dataset | Mapping[str, Any] | type) -> Dataset:
         """Return a dataset from what a client was given.
 
-        A mapping is like `{"id": 13, "fields": {...}}`. A model says its ID in `__dataset_id__`.
+        A mapping is like `{"id": 13, "fields": {...}}`. A model has its ID in `__dataset_id__`.
         """
         if isinstance(given, Dataset):
             return given
@@ -45,7 +45,7 @@ class Dataset:
         return cls(given.get("id"), given["fields"])
 
     def declared(self) -> dict[str, Any]:
-        """Return the fields as the service takes them for a schema."""
+        """Return the fields in the form that the service expects for a schema."""
         return {field.name: field.declared() for field in self.fields}
 
     @property

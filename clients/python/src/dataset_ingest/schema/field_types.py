@@ -1,4 +1,4 @@
-"""The types of the schema language: what msgspec must accept for each, and how errors explain it."""
+"""The types of the schema language: what msgspec must accept for each type, and how errors describe it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Checked:
 
 
 def checked(check: Callable[[Any], bool]) -> Any:
-    """Return a type for msgspec that accepts the values from JSON for which `check` returns True."""
+    """Return a type for msgspec. It accepts a value from JSON if `check` returns True for it."""
     return type("Accepted", (Checked,), {"check": staticmethod(check)})
 
 
@@ -45,16 +45,16 @@ def _decoded(kind: Any, value: Any) -> Any:
 
 
 def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """Return a decoder that may meet types from `checked`."""
+    """Return a decoder. The type may contain types from `checked`."""
     return msgspec.json.Decoder(kind, dec_hook=_decoded, float_hook=NumberText)
 
 
 @dataclass(frozen=True, eq=False)
 class FieldType:
-    """A type: its name and its description in errors, and which JSON values are of it."""
+    """A type: its name, its description in errors, and which JSON values have this type."""
 
     name: str
-    decodes_to: Any  # the type for msgspec, which accepts nothing else
+    decodes_to: Any  # the type for msgspec. It accepts only values of this type
     expected: str
     spelled: Callable[[str], bool] | None = None  # checks the texts that msgspec has accepted
     why_not: Callable[[bytes], str | None] = lambda value: None  # explains why a JSON value is not of this type
@@ -78,7 +78,7 @@ class FieldType:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """Yield the texts of a decoded value: itself, the elements of an array, or nothing for null."""
+    """Yield the texts of a decoded value: the value itself, the elements of an array, or nothing for null."""
     if isinstance(value, str):
         yield value
     elif value is not None:
@@ -192,7 +192,7 @@ def _listed(values: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-# The Python type as which values are compared with the limits of a field.
+# The Python type in which values are compared with the limits of a field.
 _COMPARED: dict[str, Any] = {"number": float, "integer": int, "date": date, "timestamp": Timestamp}
 
 

@@ -11,7 +11,7 @@ Limit = int | float | str
 
 # Every record has these, so they are not declared.
 ALWAYS_THERE = ("timestamp", "context")
-# A field with a pattern takes texts of at most this length, if the schema sets no lower limit.
+# If a field has a pattern, and the schema sets no limit, its texts may have at most this length.
 _MAX_MATCHED_CHARACTERS = 1000
 
 
@@ -22,15 +22,15 @@ class Field:
     Attributes:
         name: The name in records.
         type: The type as the schema writes it, like `string`, `decimal(10,2)` or `integer[]`.
-        description: For people.
+        description: A description for people.
         optional: Whether a record may leave the field out, or have null.
         values: The texts that an enum accepts.
         unit: The unit of the values, for people.
         minimum: The least value of a number, integer, decimal, date or timestamp.
         maximum: The greatest value.
         min_length: The least number of characters of a string, or of elements of an array.
-        max_length: The greatest number of them.
-        pattern: A regular expression of RE2 that is found in each string.
+        max_length: The greatest number of characters or elements.
+        pattern: A regular expression of RE2. Each string must contain a match.
     """
 
     name: str

@@ -29,7 +29,7 @@ _TYPES: dict[Any, str] = {
     dict: "json",
 }
 _ARRAYS = ("string", "number", "integer", "timestamp")
-# What msgspec.Meta, and the metadata of pydantic's and annotated_types' constraints, call a member of a field.
+# The names of constraints in msgspec.Meta, pydantic and annotated_types -> our names.
 _MEMBERS = {
     "ge": "minimum",
     "le": "maximum",
@@ -46,7 +46,7 @@ def fields_of(model: type) -> tuple[Field, ...]:
     `Annotated[Decimal, "decimal(10,2)"]` gives a field a type of the schema language.
 
     Raises:
-        TypeError: The class is no model, or a type has no counterpart in the schema language.
+        TypeError: The class is not a model, or a type has no counterpart in the schema language.
     """
     hints = typing.get_type_hints(model, include_extras=True)
     found = []

@@ -20,11 +20,11 @@ class Problem:
 
     Attributes:
         error: What is wrong, in the words of the service, like `Invalid number field: amount`.
-        code: The same as a stable code, like `invalid_field`.
-        index: The index of the record among those that were sent together.
+        code: A stable code for this kind of problem, like `invalid_field`.
+        index: The index of the record among the records that were sent together.
         field: The name of the field.
         expected: The type that the field needs.
-        received: The JSON type that the record has there, or `nothing`.
+        received: The JSON type of the value in the record, or `nothing`.
         detail: An explanation, if there is more to say.
     """
 
@@ -38,7 +38,7 @@ class Problem:
 
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Problem:
-        """Return a problem as the service has described it."""
+        """Read a problem from an answer of the service."""
         return cls(**{name: said.get(name) for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
 
     def __str__(self) -> str:
@@ -52,14 +52,14 @@ def not_json(detail: str) -> Problem:
 
 
 def not_an_object(record: bytes) -> Problem:
-    """Return the problem of a record that is no JSON object."""
+    """Return the problem of a record that is not a JSON object."""
     received = json_type(record)
     advice = "A batch is one array of objects. Send it to /batch as application/json." if received == "array" else None
     return Problem("Payload must be an object", "not_an_object", expected="object", received=received, detail=advice)
 
 
 def problems(types: Mapping[str, FieldType], members: Mapping[str, bytes]) -> Iterator[Problem]:
-    """Yield the problems of a record, whose members are given as JSON texts."""
+    """Yield the problems of a record. Its members are given as JSON texts."""
     if "timestamp" not in members or not TIMESTAMP.accepts(members["timestamp"]):
         given = members.get("timestamp")
         yield _problem("Invalid or missing timestamp", "invalid_timestamp", "timestamp", TIMESTAMP, given)

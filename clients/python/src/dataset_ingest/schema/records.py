@@ -1,6 +1,6 @@
 """Write records as JSON, and check them against a schema by the rules of the service.
 
-One typed decode by msgspec checks a whole record. Only if it refuses does a second reading find every problem.
+One typed decode by msgspec checks a whole record. If it fails, a second reading finds every problem.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _TOO_DEEP = "The values are nested too deep. At most 900 levels are supported."
 _LAX_EAST = re.compile(r'\+\d{4}"', re.ASCII).search
 _LAX_SPACE = re.compile(r"-\d\d \d\d:", re.ASCII).search
 _LAX_WEST = re.compile(r'-\d{4}"', re.ASCII).search
-# Only on these days can a timestamp be in the year 0 or 10000 in UTC.
+# A timestamp can be in the year 0 or 10000 in UTC only if its own day is one of these.
 _FIRST_DAY, _LAST_DAY = f'"{FIRST_DAY}', f'"{LAST_DAY}'
 _ESCAPED = re.compile(r"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
 
 
 class _AnyObject(Struct, gc=False):
-    """Accepts any JSON object and keeps nothing of it."""
+    """Accepts any JSON object and keeps none of its members."""
 
 
 def _hook(value: Any) -> Any:
@@ -48,7 +48,7 @@ def _hook(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_hook).encode
-# Most values: there is nothing in them to look at.
+# The types of most values. Such values contain no other values to check.
 _SCALARS = frozenset((str, int, float, bool, type(None), datetime, date, Decimal, UUID))
 # What msgspec writes as another kind of value -> what to pass instead.
 _CONVERTED: dict[type, str] = {
@@ -100,16 +100,16 @@ class Records:
             _check_unconverted([record])
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused([not_json(_why_not_encoded(error))]) from None
-        read = text.decode()  # to search in a str is many times faster than in bytes
+        read = text.decode()  # a search in a str is many times faster than in bytes
         if "null" in read:
             _check_finite(record)
         self._check(text, read)
         return text
 
     def encode_many(self, records: Sequence[Any]) -> bytes | None:
-        """Return records as one JSON array. This is faster than one by one.
+        """Return records as one JSON array. This is faster than to encode them one by one.
 
-        Return None if a record does not match the schema, or if they must be read one by one to know.
+        Return None if a record does not match the schema, or if the records must be checked one by one.
         """
         try:
             text = _encode(records)
@@ -123,7 +123,7 @@ class Records:
     def check(self, text: bytes) -> None:
         """Raise Refused if a JSON text is not a record of the schema."""
         try:
-            read = text.decode()  # msgspec does not notice in `context` what is not UTF-8
+            read = text.decode()  # msgspec does not check that `context` is UTF-8
         except UnicodeDecodeError as error:
             raise Refused([not_json(f"{error}.")]) from None
         self._check(text, read)
@@ -176,7 +176,7 @@ def _why_not_encoded(error: Exception) -> str:
 
 
 def _check_unconverted(values: list[Any]) -> None:
-    """Raise TypeError for what msgspec writes as something else: a set, bytes, and names that are no texts."""
+    """Raise TypeError for values that msgspec would convert: sets, bytes, and names that are not texts."""
     while values:
         value = values.pop()
         if isinstance(value, dict):
