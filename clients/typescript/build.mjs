@@ -1,4 +1,4 @@
-// Build dist/: an ES module and a CommonJS module, each one file with its declarations beside it.
+// Build dist/: an ES module and a CommonJS module. Each is one file, with its declarations beside it.
 import { execFileSync } from "node:child_process";
 import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";

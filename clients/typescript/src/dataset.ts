@@ -2,7 +2,7 @@ import type { Explain } from "./validation/explain.js";
 import { kindOf } from "./validation/kinds.js";
 import { Validator } from "./validation/validate.js";
 
-/** A JSON value, as `JSON.stringify` accepts it. `bigint` is sent as a JSON integer. */
+/** A value that `JSON.stringify` can write. A `bigint` is sent as a JSON integer. */
 export type Json =
   | string
   | number
@@ -29,7 +29,7 @@ export type TypeName =
   | "integer[]"
   | "timestamp[]";
 
-/** What a field may say beside its type. */
+/** What a declaration may say about a field, besides its type. */
 export interface FieldMembers {
   readonly optional?: boolean;
   readonly minimum?: number | bigint | string;
@@ -107,7 +107,7 @@ export type RecordOf<F extends Fields> = {
 /** The type of a dataset's records: `type Order = InferRecord<typeof orders>`. */
 export type InferRecord<D extends Dataset> = D extends Dataset<infer F> ? RecordOf<F> : never;
 
-/** Makes members that no field has a compile error. */
+/** Makes TypeScript report an error if a field has an unknown member. */
 type NoOthers<F extends Fields> = {
   readonly [Name in keyof F]: F[Name] extends object
     ? { readonly [Member in Exclude<keyof F[Name], keyof FieldMembers | "type" | "values">]: never }
@@ -123,7 +123,7 @@ export interface Definition<F extends Fields> {
 }
 
 /**
- * Describe a dataset, once, for sending and for queries.
+ * Describe a dataset. The result is for sending and for queries.
  *
  * @throws TypeError if a field has no valid type.
  */

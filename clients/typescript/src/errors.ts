@@ -33,18 +33,18 @@ export interface Failure {
 /** The base of all errors of this package. */
 export class DatasetError extends Error {
   override readonly name: string = "DatasetError";
-  /** A stable name of the reason, such as `queue_full`. The service's errors.md lists those of the service. */
+  /** A stable name of the reason, such as `queue_full`. The service's errors.md lists the codes of the service. */
   declare readonly code: string;
   /** The HTTP status, if the service has answered. */
   declare readonly status: number | undefined;
-  /** The ID of the request, by which the operator of the service finds it. */
+  /** The ID of the request. With it, the operator of the service can find the request. */
   declare readonly requestId: string | undefined;
   declare readonly datasetId: number | undefined;
   /** The positions, counted from 0, of the records that this error is about. */
   declare readonly indexes: readonly number[];
   /** How long the service asked to wait, in milliseconds. */
   declare readonly retryAfterMs: number | undefined;
-  /** The answer of the service, or a description in the same form of what this package has found. */
+  /** The answer of the service. If this package has found the error, it is a description in the same form. */
   declare readonly body: ErrorBody;
 
   constructor(body: ErrorBody, failure: Failure = {}) {
@@ -102,7 +102,7 @@ export class QuotaExceededError extends DatasetError {
     return this.body.quota;
   }
 
-  /** When the month ends and the quota begins again. */
+  /** When the next month begins, with a new quota. */
   get resetsAt(): Date | undefined {
     return this.quota && new Date(this.quota.resets_at);
   }
@@ -113,17 +113,17 @@ export class RateLimitedError extends DatasetError {
   override readonly name = "RateLimitedError";
 }
 
-/** The service could not take the request, and nothing was queued or charged. */
+/** The service could not accept the request. Nothing was queued or charged. */
 export class ServiceUnavailableError extends DatasetError {
   override readonly name = "ServiceUnavailableError";
 }
 
-/** No answer says whether the records were accepted. A new attempt by the program may store them twice. */
+/** No answer says whether the records were accepted. If the program sends them again, they may be stored twice. */
 export class OutcomeUnknownError extends DatasetError {
   override readonly name = "OutcomeUnknownError";
 }
 
-/** The client was closed before. */
+/** The client is closed. */
 export class ClosedError extends DatasetError {
   override readonly name = "ClosedError";
 }

@@ -9,17 +9,17 @@ export interface Clock {
   clearTimeout(timer: unknown): void;
 }
 
-/** What both clients can be told about their requests. */
+/** The options of both clients that are about requests. */
 export interface TransportOptions {
   /** The address of the service, such as `https://ingest.example.com`. */
   readonly baseUrl: string;
-  /** How often a request is repeated at most. Default: 20. */
+  /** The maximum number of repetitions of a request. Default: 20. */
   readonly maxRetries?: number;
   /** For how long a request is repeated, in milliseconds. Default: 300,000 (five minutes). */
   readonly retryForMs?: number;
   /** The longest pause between two attempts, in milliseconds. Default: 30,000. */
   readonly maxBackoffMs?: number;
-  /** After how many milliseconds an attempt without an answer is given up. Default: 30,000. */
+  /** The client cancels an attempt that has no answer after this many milliseconds. Default: 30,000. */
   readonly requestTimeoutMs?: number;
   /** Whether bodies above 1 KiB are compressed. Default: true, where `CompressionStream` exists. */
   readonly gzip?: boolean;
@@ -33,11 +33,11 @@ export interface Request {
   readonly path: string;
   readonly body?: string;
   readonly datasetId?: number;
-  /** Makes a repetition safe. */
+  /** With this key, the service carries out a repeated request only once. */
   readonly idempotencyKey?: string;
   /** Whether the request changes nothing. */
   readonly isRead?: boolean;
-  /** Send the request at once, uncompressed and because the page goes away. */
+  /** Whether the page is being closed: then the request is sent at once, without compression. */
   readonly keepalive?: boolean;
 }
 
@@ -52,7 +52,7 @@ export interface Answer {
 const MIN_COMPRESSED = 1024;
 const FIRST_BACKOFF_MS = 250;
 const RETRIED = [408, 409, 425, 429];
-// Node's codes of failures before anything was sent.
+// Node's codes for failures that happen before anything is sent.
 const NOT_SENT = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"];
 
 const SYSTEM_CLOCK: Clock = {
@@ -65,9 +65,9 @@ const SYSTEM_CLOCK: Clock = {
 interface Failed {
   readonly error: DatasetError;
   readonly isRetried: boolean;
-  /** Whether the service may have carried out the request. */
+  /** Whether the service may have processed the request. */
   readonly isUnknown: boolean;
-  /** Whether the failure shows that no earlier attempt was carried out. */
+  /** Whether the failure proves that the service has not processed any earlier attempt. */
   readonly isDefinite: boolean;
 }
 
@@ -78,7 +78,7 @@ export class Transport {
   readonly #token: string;
   readonly #base: string;
 
-  /** @throws TypeError if no request can be made of the address or the token. */
+  /** @throws TypeError if the address or the token is invalid. */
   constructor(options: TransportOptions, token: string) {
     const { baseUrl } = options;
     if (!/^https?:\/\//i.test(baseUrl))
@@ -99,7 +99,7 @@ export class Transport {
   }
 
   /**
-   * Send a request until it succeeds, until it fails for good, or until the retries are used up.
+   * Send a request until it succeeds, until it fails with an error that is not retried, or until no retry is left.
    *
    * @throws DatasetError
    */
@@ -163,7 +163,7 @@ function gzipped(text: string): Promise<ArrayBuffer> {
   return new Response(readable).arrayBuffer();
 }
 
-/** Return how long to wait after a failed attempt, in milliseconds: full jitter, after the time the service asks for. */
+/** Return the milliseconds to wait after a failed attempt: a random time, after the pause that the service asks for. */
 function waitOf({ retryAfterMs }: DatasetError, backoffMs: number): number {
   return retryAfterMs === undefined ? Math.random() * backoffMs : retryAfterMs + Math.random() * FIRST_BACKOFF_MS;
 }
@@ -186,7 +186,7 @@ function refused(request: Request, { status, headers }: Response, text: string):
     retryAfterMs: retryAfter(headers.get("Retry-After")),
   });
   const isUnknown = status >= 500 && (status !== 503 || !said?.code || /outcome is unknown/.test(said.detail ?? ""));
-  // The service looks for the first answer to an Idempotency-Key after these, and before all other refusals.
+  // Before most refusals, the service looks for the first answer to the Idempotency-Key. It does so after these ones.
   const { code } = body;
   const isDefinite = code === "queue_full" || !(status >= 500 || [401, 403, 408, 425].includes(status));
   return {
@@ -214,7 +214,7 @@ function unknownOutcome({ isRead, datasetId }: Request, cause: DatasetError): Da
   return new OutcomeUnknownError(body, { status, requestId, datasetId, cause });
 }
 
-/** Return the milliseconds of a Retry-After header: seconds, or a date. */
+/** Return the value of a Retry-After header in milliseconds. The header has seconds or a date. */
 function retryAfter(header: string | null): number | undefined {
   if (!header) return undefined;
   const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();

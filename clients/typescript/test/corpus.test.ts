@@ -1,4 +1,4 @@
-// The client says of each case of the contract what the service says.
+// For each case of the contract, the client gives the same answer as the service.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -12,7 +12,7 @@ function amounts(received: readonly Received[]): number[][] {
   return received.map((each) => each.body.map((record: Order) => record.amount));
 }
 
-/** Let everything happen that needs no timer of the test's clock. */
+/** Wait until everything is done that needs no timer of the test's clock. */
 async function until(isDone: () => boolean): Promise<void> {
   while (!isDone()) await setImmediate();
 }
@@ -152,7 +152,7 @@ test("an invalid record is refused alone, with its position", async (t) => {
   assert.equal(received[0]?.body.length, 2);
 });
 
-test("of a batch that the service refuses, the good records are sent again", async (t) => {
+test("the good records of a refused batch are sent again", async (t) => {
   const { baseUrl, received } = await scripted(t, ({ body }) => {
     const bad = body.findIndex((each: Order) => each.amount === 13);
     if (bad < 0) return ACCEPTED;
@@ -207,7 +207,7 @@ test("a failed batch does not stop the next one", async (t) => {
   assert.equal((await sent).count, 1);
 });
 
-test("without room, enqueue rejects the record", async (t) => {
+test("enqueue rejects the record if the buffer is full", async (t) => {
   const { baseUrl } = await scripted(t, () => ACCEPTED);
   const client = clientOf(baseUrl, { maxBufferedBytes: 200 });
   const all = Promise.allSettled([1, 2, 3, 4].map((amount) => client.enqueue(order({ amount }))));
@@ -234,7 +234,7 @@ test("with onOverflow block, records wait for room, in their order", async (t) =
   await assert.rejects(client.enqueue(order({ note: "x".repeat(200) })), (error) => error instanceof BufferFullError);
 });
 
-test("at most maxConcurrentRequests are under way", async (t) => {
+test("at most maxConcurrentRequests requests run at the same time", async (t) => {
   let most = 0;
   let now = 0;
   const { baseUrl, received } = await scripted(t, async () => {
@@ -249,7 +249,7 @@ test("at most maxConcurrentRequests are under way", async (t) => {
   assert.ok(most <= 3, `${most}`);
 });
 
-test("hooks are told of batches, and their failures stop nothing", async (t) => {
+test("hooks are called for batches, and an error in a hook stops nothing", async (t) => {
   const { baseUrl } = await scripted(t, () => ACCEPTED);
   const counts: number[] = [];
   const printed = t.mock.method(console, "error", () => {});

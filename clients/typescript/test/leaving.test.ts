@@ -1,4 +1,5 @@
-// Each test is about how a process or a page ends, so this file has no other tests: the listeners are set only once.
+// These tests are about the end of a process or a page. They are in a file of their own, because a process sets the
+// listeners only once.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { test } from "node:test";
@@ -20,7 +21,7 @@ test("a process that ends by itself sends what is enqueued", async (t) => {
   );
 });
 
-test("a page that goes away sends at once what a browser allows, and the rest if it stays", async () => {
+test("a page that is closed sends at once what a browser allows, and the rest if it stays", async () => {
   const listeners = new Map<string, () => void>();
   const addEventListener = (event: string, listener: () => void): unknown => listeners.set(event, listener);
   Object.assign(globalThis, { document: { visibilityState: "hidden" }, addEventListener });

@@ -37,7 +37,7 @@ test("a record is sent alone, and an array as a batch", async (t) => {
   assert.equal(received[0]?.headers["content-type"], "application/json");
 });
 
-test("dates and bigints are sent as the service reads them", async (t) => {
+test("dates and bigints are sent in the form that the service reads", async (t) => {
   const { baseUrl, received } = await scripted(t, () => ACCEPTED);
   const client = clientOf(baseUrl);
   await client.send(order({ timestamp: new Date(0), context: { big: 2n ** 60n, none: undefined, list: [1n, null] } }));
@@ -146,7 +146,7 @@ test("objects of a class and members that are undefined are sent", async (t) => 
   assert.deepEqual(received[0]?.body.context, context);
 });
 
-test("a text may be as long as the service takes", async (t) => {
+test("a text may be as long as the service allows", async (t) => {
   const { baseUrl, received } = await scripted(t, () => ACCEPTED);
   const client = clientOf(baseUrl, { gzip: false });
   const note = "{".repeat(11_000_000);
@@ -191,7 +191,7 @@ test("two calls have two Idempotency-Keys", async (t) => {
   assert.notEqual(received[0]?.headers["idempotency-key"], received[1]?.headers["idempotency-key"]);
 });
 
-test("Retry-After is kept", async (t) => {
+test("the client waits for the time of Retry-After", async (t) => {
   const { baseUrl } = await scripted(t, (_, number) =>
     number ? ACCEPTED : { ...FULL, headers: { "Retry-After": "7" } },
   );
@@ -201,7 +201,7 @@ test("Retry-After is kept", async (t) => {
   assert.ok(wait >= 7000 && wait < 7250, `${wait}`);
 });
 
-test("a wait beyond retryForMs is not begun", async (t) => {
+test("the client does not begin a wait that would end after retryForMs", async (t) => {
   const quota = { limit: 5, used: 5, requested: 1, remaining: 0, period: "2026-11", resets_at: "2026-12-01T00:00:00Z" };
   const body = { error: "Monthly dataset quota exceeded", code: "quota_exceeded", quota };
   const { baseUrl, received } = await scripted(t, () => ({ status: 429, headers: { "Retry-After": "3600" }, body }));
@@ -216,7 +216,7 @@ test("a wait beyond retryForMs is not begun", async (t) => {
   assert.equal(received.length, 1);
 });
 
-test("each refusal has its error", async (t) => {
+test("each refusal has an error class", async (t) => {
   const refusals: Record<number, typeof DatasetError> = {
     400: ValidationError,
     401: AuthenticationError,
@@ -256,7 +256,7 @@ test("without a certain answer, the outcome is unknown", async (t) => {
   ];
   const { baseUrl } = await scripted(t, (_, number) => script[number] ?? "hang up");
   const client = clientOf(baseUrl, { maxRetries: 1, clock: new TestClock(30_000) });
-  // The queue is full: the service would have found the first attempt.
+  // The queue is full: the service looks for the first attempt before this refusal.
   await assert.rejects(client.send(order()), (error) => error instanceof ServiceUnavailableError);
   // The key is refused before the service looks for the first attempt.
   await assert.rejects(client.send(order()), (error: OutcomeUnknownError) => {
@@ -275,7 +275,7 @@ test("a service that cannot be reached has certainly accepted nothing", async ()
   assert.equal(failure.code, "no_answer");
 });
 
-test("an attempt without an answer is given up", async (t) => {
+test("the client cancels an attempt without an answer", async (t) => {
   const clock = new TestClock(30_000);
   const { baseUrl, received } = await scripted(t, async (_, number) => {
     if (number) return ACCEPTED;

@@ -1,4 +1,4 @@
-// What must compile, and what must not: `tsc` fails if a line below `@ts-expect-error` has no error.
+// Code that must compile, and code that must not: `tsc` fails if a line below `@ts-expect-error` has no error.
 import { test } from "node:test";
 import {
   bucket,

@@ -15,21 +15,21 @@ export interface Entry {
 
 /** How a buffer is limited. */
 export interface BufferOptions {
-  /** How many records one request has at most. Default: 500. */
+  /** The maximum number of records in one request. Default: 500. */
   readonly maxBatchRecords?: number;
-  /** How many bytes the records of one request have at most, before compression. Default: 524,288 (512 KiB). */
+  /** The maximum size of the records in one request, in bytes before compression. Default: 524,288 (512 KiB). */
   readonly maxBatchBytes?: number;
-  /** After how many milliseconds an enqueued record is sent at the latest. Default: 1,000. */
+  /** An enqueued record is sent after at most this many milliseconds. Default: 1,000. */
   readonly flushIntervalMs?: number;
-  /** How many batches are sent at the same time. Default: 4. */
+  /** The maximum number of batches that are sent at the same time. Default: 4. */
   readonly maxConcurrentRequests?: number;
-  /** How many bytes of records wait or are being sent at most. Default: 16,777,216 (16 MiB). */
+  /** The maximum size of all records that wait or are being sent, in bytes. Default: 16,777,216 (16 MiB). */
   readonly maxBufferedBytes?: number;
-  /** What `enqueue` does without room: reject the record (`"error"`, the default), or wait for room (`"block"`). */
+  /** What `enqueue` does if the buffer is full: reject the record (`"error"`, the default), or wait (`"block"`). */
   readonly onOverflow?: "error" | "block";
 }
 
-/** Delivers a batch and settles each of its entries. If the page goes away, it sends at once. It never rejects. */
+/** Delivers a batch and settles each of its entries. If the page is being closed, this sends at once. Never rejects. */
 export type Deliver = (entries: readonly Entry[], isLeaving: boolean) => Promise<void>;
 
 interface Batch {
@@ -37,7 +37,7 @@ interface Batch {
   bytes: number;
 }
 
-// Browsers limit what a page that goes away has in flight to 64 KiB.
+// Browsers let a page send only 64 KiB while it is being closed.
 const MAX_KEEPALIVE_BYTES = 60_000;
 
 /** Collects entries into batches, and delivers a limited number of batches at the same time. */
@@ -53,7 +53,7 @@ export class Buffer {
   #timer: unknown;
   /** Entries that wait for room. */
   #waiting: Entry[] = [];
-  /** Who waits until another batch is settled. */
+  /** These functions are called when another batch is settled. */
   #watchers: (() => void)[] = [];
   #isFlushing = 0;
 
@@ -70,7 +70,7 @@ export class Buffer {
     this.#deliver = deliver;
   }
 
-  /** Take an entry, or let it wait for room. Return an error if the options say that it must not wait. */
+  /** Add an entry, or let it wait for room. Return an error if the buffer is full and the entry must not wait. */
   add(entry: Entry): DatasetError | undefined {
     const { maxBufferedBytes, onOverflow } = this.#limits;
     this.#last = entry.index;
@@ -95,7 +95,7 @@ export class Buffer {
     }
   }
 
-  /** Deliver all entries that were taken so far. Resolve when each of them is settled. */
+  /** Deliver all entries that were added before. Resolve when each of them is settled. */
   async flush(): Promise<void> {
     const last = this.#last;
     const isEarly = (entry: Entry | undefined): boolean => entry !== undefined && entry.index <= last;
@@ -115,7 +115,7 @@ export class Buffer {
     this.#startSealed();
   }
 
-  /** Send at once what a page that goes away can still send. The rest is sent as usual, if the page stays. */
+  /** Send at once what the browser allows while the page is being closed. If the page stays, send the rest as usual. */
   leave(): void {
     const all = [...this.#sealed, this.#open].flatMap((each) => each.entries);
     const first: Batch = { entries: [], bytes: 0 };
@@ -168,7 +168,7 @@ export class Buffer {
     }
   }
 
-  /** Deliver the open batch if no other one is under way, because only a delivery makes room. */
+  /** Deliver the open batch if no batch is being delivered, because only a delivery makes room. */
   #sealIfIdle(): void {
     if (!this.#delivering.size) this.seal();
   }

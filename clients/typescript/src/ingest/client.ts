@@ -7,14 +7,14 @@ import { Buffer, type Entry } from "./buffer.js";
 import type { IngestOptions, Receipt } from "./options.js";
 import { Receipts } from "./receipts.js";
 
-// What the service takes in one request, unless it is set up otherwise. It answers 413 for more.
+// The default limits of the service for one request. If a request is larger, the answer is 413.
 const MAX_REQUEST_RECORDS = 10_000;
 const MAX_REQUEST_BYTES = 10 * 1024 * 1024;
 
-/** When a flush is done: its records are accepted or refused, or they are in the table as well. */
+/** `until` says when a flush is done: when its records are accepted or refused, or when they are in the table. */
 export interface FlushOptions {
   readonly until?: "accepted" | "stored";
-  /** After how many milliseconds `flush` gives up waiting. The records are sent all the same. */
+  /** After this many milliseconds, `flush` stops waiting. The records are sent anyway. */
   readonly timeoutMs?: number;
 }
 
@@ -41,8 +41,8 @@ export class DatasetIngestClient<F extends Fields = Fields> {
   /**
    * Send a record, or an array of records in one request. Resolve when all are accepted.
    *
-   * The service accepts all records of a request or none. An array above its limits is split into several requests: the
-   * `indexes` of an error then are the records that were not accepted.
+   * The service accepts all records of a request or none. If an array is above its limits, the client splits it into
+   * several requests. Then the `indexes` of an error name the records that were not accepted.
    *
    * @throws DatasetError
    */
@@ -74,14 +74,14 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     return promise;
   }
 
-  /** With `onOverflow: "block"`: resolve when `enqueue` has room. A loop that awaits this holds a bounded number. */
+  /** Resolve when the buffer has room. With `onOverflow: "block"`, await this before each `enqueue` to limit memory. */
   room(): Promise<void> {
     return this.#buffer.room();
   }
 
   /**
-   * Send everything that was enqueued before. Resolve when each of these records is accepted or refused, or with
-   * `until: "stored"` when the accepted ones, and those of `send`, are in the table.
+   * Send everything that was enqueued before. Resolve when each of these records is accepted or refused. With
+   * `until: "stored"`, resolve when the accepted records, also those of `send`, are in the table.
    *
    * @throws DatasetError after `timeoutMs`, or if records are in quarantine.
    */
@@ -116,7 +116,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     }
   }
 
-  /** Settle the entries of a failed batch. Send again what the service may accept. */
+  /** Settle the entries of a failed batch. Send the entries again that the service may accept. */
   async #settle(entries: readonly Entry[], error: DatasetError): Promise<void> {
     const isMany = entries.length > 1;
     if (isMany && error.status === 413) {
@@ -144,7 +144,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     );
   }
 
-  /** Send texts in as few requests as the service takes. */
+  /** Send texts in as few requests as the service's limits allow. */
   async #sendAll(texts: readonly string[]): Promise<Receipt> {
     const receipts: Receipt[] = [];
     const indexes = [...texts.keys()];
@@ -164,7 +164,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     return { ...(receipts[0] as Receipt), count: texts.length, locations };
   }
 
-  /** Send one request. Its records have these indexes in errors. */
+  /** Send one request. Errors name its records by these indexes. */
   async #post(suffix: string, body: string, indexes: readonly number[], keepalive = false): Promise<Receipt> {
     const datasetId = this.#dataset.id;
     const path = `/datasets/${datasetId}${suffix}`;
@@ -180,7 +180,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     return receipt;
   }
 
-  /** Call a hook. If it fails, this is printed, and stops nothing here. */
+  /** Call a hook. If it throws, print the error and continue. */
   #tell(hook: () => void): void {
     try {
       hook();
@@ -200,7 +200,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
   }
 }
 
-/** Return the first texts that one body can hold: at least one. */
+/** Return as many of the first texts as fit into one body, but at least one. */
 function firstPart(texts: readonly string[]): readonly string[] {
   let bytes = 2;
   const end = texts.findIndex((text, index) => {
@@ -224,7 +224,7 @@ function located(error: DatasetError, indexes: readonly number[]): DatasetError 
   return error.about(indexesOf(moved), { ...error.body, errors: moved });
 }
 
-/** Return the error of one record out of the error of its batch. */
+/** Return the error of one record, made from the error of its batch. */
 function aboutOne(error: DatasetError, index: number): DatasetError {
   const errors = error.body.errors?.filter((each) => each.index === index) ?? [];
   return error.about([index], { ...(errors[0] as ErrorBody), errors });

@@ -1,6 +1,6 @@
-/** Sends what clients still hold when a Node.js process ends by itself, or when a page goes away. */
+/** Sends the records that clients still hold when a Node.js process ends by itself, or when a page is closed. */
 
-/** What holds records that are not sent yet. */
+/** An object that holds records that are not sent yet. */
 export interface Holder {
   /** Send everything. */
   seal(): void;
@@ -17,7 +17,7 @@ interface Global {
 const holders = new Set<Holder>();
 let isListening = false;
 
-/** Send what this holder holds at the end. */
+/** Send the records of this holder when the process or the page ends. */
 export function watch(holder: Holder): void {
   holders.add(holder);
   if (isListening) return;
@@ -27,12 +27,12 @@ export function watch(holder: Holder): void {
     process?.on?.("beforeExit", sealAll);
     return;
   }
-  // A page on a telephone often ends hidden, without `pagehide`.
+  // On a telephone, a page is often hidden and then ended, without the event `pagehide`.
   addEventListener?.("pagehide", leaveAll);
   addEventListener?.("visibilitychange", () => document.visibilityState === "hidden" && leaveAll());
 }
 
-/** Forget a holder that holds nothing. */
+/** Forget a holder that has no records. */
 export function unwatch(holder: Holder): void {
   holders.delete(holder);
 }

@@ -3,14 +3,14 @@ import type { DatasetError } from "../errors.js";
 import type { TransportOptions } from "../transport.js";
 import type { BufferOptions } from "./buffer.js";
 
-/** The answer to accepted records: they are durably queued, and will be stored exactly once. */
+/** The service has accepted records: they are durably queued, and will be stored exactly once. */
 export interface Receipt {
   readonly datasetId: number;
   /** How many records were accepted. */
   readonly count: number;
-  /** The ID of the request, which is stored with each record as `__traceId`. */
+  /** The ID of the request. It is stored with each record as `__traceId`. */
   readonly requestId: string;
-  /** The paths of the service's receipts: one, unless the records were split into several requests. */
+  /** The paths of the service's receipts: one path for each request. */
   readonly locations: readonly string[];
 }
 
@@ -21,10 +21,10 @@ export interface IngestOptions<F extends Fields> extends TransportOptions, Buffe
   /** What `defineDataset` has returned. */
   readonly dataset: Dataset<F>;
   /**
-   * Is told of each failure of enqueued records, with the JSON texts of these records. With this hook, an unhandled
+   * Called for each failure of enqueued records, with the JSON texts of these records. With this hook, an unhandled
    * promise of `enqueue` does not end the process.
    */
   readonly onError?: (error: DatasetError, records: readonly string[]) => void;
-  /** Is told of each accepted batch. */
+  /** Called for each accepted batch. */
   readonly onAccepted?: (receipt: Receipt) => void;
 }

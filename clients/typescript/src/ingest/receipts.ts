@@ -1,7 +1,7 @@
 import { DatasetError } from "../errors.js";
 import type { Transport } from "../transport.js";
 
-// The service stores the records of a dataset in the order of acceptance, so the latest receipts stand for all.
+// The service stores the records of a dataset in the order of acceptance, so it is enough to keep the latest receipts.
 const MAX_RECEIPTS = 100;
 const FIRST_PAUSE_MS = 50;
 const MAX_PAUSE_MS = 1000;

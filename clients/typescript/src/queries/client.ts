@@ -5,7 +5,7 @@ import { Query } from "./query.js";
 
 /** The options of a client for queries and datasets. */
 export interface QueryOptions extends TransportOptions {
-  /** A personal access token, which begins with `pat_`. It does not belong in a web page. */
+  /** A personal access token. It begins with `pat_`. Never put it into a web page. */
   readonly token: string;
   /** The slug of the project. */
   readonly project: string;
@@ -22,14 +22,14 @@ export interface DatasetInfo {
   readonly created_at: string;
 }
 
-/** What `createDataset` takes. */
+/** The argument of `createDataset`. */
 export interface NewDataset {
   readonly name: string;
   readonly slug?: string;
   readonly description?: string;
 }
 
-/** What `updateDataset` changes. */
+/** The changes of `updateDataset`. */
 export interface DatasetChanges extends Partial<NewDataset> {
   readonly archived?: boolean;
   readonly is_default?: boolean;
@@ -97,7 +97,7 @@ export class DatasetQueryClient {
     return ["/api/datasets", this.#project, ...parts].join("/");
   }
 
-  /** Send a change. A repeated POST is carried out once, and a repeated PATCH changes nothing more. */
+  /** Send a change. If a POST is repeated, the service processes it once. A repeated PATCH changes nothing more. */
   async #send<T>(method: string, path: string, content: object): Promise<T> {
     const request = { method, path, body: textOf(content), idempotencyKey: randomId() };
     return (await this.#transport.send(request)).body;

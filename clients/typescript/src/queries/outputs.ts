@@ -2,7 +2,7 @@
 
 import type { Fields } from "../dataset.js";
 
-/** The columns that every table has beside the declared fields. */
+/** The columns that every table has in addition to the declared fields. */
 interface Always {
   readonly timestamp: string;
   readonly ingested_at: string;
@@ -24,7 +24,7 @@ type ReadScalar<T> = T extends "number" | "integer" | `decimal(${string}`
 
 type ReadType<T> = T extends `${infer Element}[]` ? readonly ReadScalar<Element>[] : ReadScalar<T>;
 
-/** A value as a result has it: times and dates are texts. A field that records may lack is null there. */
+/** The type of a value in a result. Times and dates are texts. An optional field may be null. */
 type Read<D> = D extends { readonly type: "enum"; readonly values: readonly (infer V)[] }
   ? D extends { readonly optional: true }
     ? V | null
@@ -46,7 +46,7 @@ export type ColumnValue<F extends Fields, Name> = Name extends keyof Always
     ? Read<F[Name]>
     : never;
 
-/** The functions that make one value of many. */
+/** The functions that compute one value from many. */
 export type AggregateName =
   | "count"
   | "count_distinct"
@@ -93,9 +93,9 @@ function of<A extends Exclude<AggregateName, "count">>(name: A) {
     aggregate(name, field, `${name}_${field}`);
 }
 
-/** The number of rows, called `count`. */
+/** The number of rows. The column's name is `count`. */
 export const count = (): Aggregate<"count", undefined, "count"> => aggregate("count", undefined, "count");
-/** The exact number of different values of a field. Its name is `count_distinct_<field>`, and so with the others. */
+/** The exact number of different values of a field. The column's name is `count_distinct_<field>`. */
 export const countDistinct = /* @__PURE__ */ of("count_distinct");
 export const sum = /* @__PURE__ */ of("sum");
 export const avg = /* @__PURE__ */ of("avg");
@@ -106,7 +106,7 @@ export const p90 = /* @__PURE__ */ of("p90");
 export const p95 = /* @__PURE__ */ of("p95");
 export const p99 = /* @__PURE__ */ of("p99");
 
-/** The start of the minute, hour, day, week or month that a time lies in, called like the unit. */
+/** The start of the minute, hour, day, week or month in which a time lies. The column's name is that of the unit. */
 export function bucket<U extends BucketUnit, Field extends string = "timestamp">(
   unit: U,
   options: { readonly field?: Field; readonly timezone?: string } = {},

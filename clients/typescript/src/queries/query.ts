@@ -1,4 +1,4 @@
-/** Queries of stored records, which serialize to the service's query language. */
+/** Queries of stored records. They are written as JSON in the service's query language. */
 
 import type { Fields } from "../dataset.js";
 import type { ColumnValue, NameOf, Output, Queryable, Row } from "./outputs.js";
@@ -13,7 +13,7 @@ type Operand<V, Op> = Op extends "in" | "not_in"
     ? E
     : NonNullable<V>;
 
-/** What an answer has beside its rows. */
+/** The answer to a query. */
 export interface QueryResult<R> {
   readonly columns: readonly { readonly name: string; readonly type: string }[];
   readonly rows: readonly R[];
@@ -26,7 +26,7 @@ export interface QueryResult<R> {
     readonly bytes_scanned: number;
     readonly table_version: number | null;
   };
-  /** Continues with the next page: see `after`. */
+  /** Pass this to `after` to get the next page. */
   readonly cursor?: string;
 }
 
@@ -43,7 +43,7 @@ interface Parts {
   readonly cursor?: string;
 }
 
-/** A query of a dataset. Each method returns a new query, so that a part can be used for several ones. */
+/** A query of a dataset. Each method returns a new query, so several queries can begin with the same one. */
 export class Query<F extends Fields, R, Names extends string> {
   readonly #runner: Runner;
   readonly #parts: Parts;
@@ -77,12 +77,12 @@ export class Query<F extends Fields, R, Names extends string> {
     return this.#with({ where: [...(this.#parts.where ?? []), condition] });
   }
 
-  /** Make one row of all rows that have the same values of these fields and buckets. */
+  /** Combine all rows that have the same values of these fields and buckets into one row. */
   groupBy(...names: readonly (Queryable<F> | Names)[]): Query<F, R, Names> {
     return this.#with({ groupBy: names });
   }
 
-  /** Sort by a column. The first call is the most important one. */
+  /** Sort by a column. Further calls sort the rows that have the same values in the columns of earlier calls. */
   orderBy(field: Queryable<F> | Names, direction: "asc" | "desc" = "asc"): Query<F, R, Names> {
     return this.#with({ orderBy: [...(this.#parts.orderBy ?? []), { field, direction }] });
   }
@@ -92,12 +92,12 @@ export class Query<F extends Fields, R, Names extends string> {
     return this.#with({ range: to === undefined ? { from: timeOf(from) } : { from: timeOf(from), to: timeOf(to) } });
   }
 
-  /** Return at most this many rows: 100 if not called, and at most 1,000. */
+  /** Return at most this many rows. The default is 100, and the maximum is 1,000. */
   limit(limit: number): Query<F, R, Names> {
     return this.#with({ limit });
   }
 
-  /** Continue with the page of a `cursor`. */
+  /** Return the page that begins at a `cursor`. */
   after(cursor: string): Query<F, R, Names> {
     return this.#with({ cursor });
   }
@@ -111,7 +111,7 @@ export class Query<F extends Fields, R, Names extends string> {
     return this.#runner(this.toJSON()) as Promise<QueryResult<R>>;
   }
 
-  /** Return the query as the service reads it. */
+  /** Return the query in the JSON form of the service. */
   toJSON(): object {
     return this.#parts;
   }

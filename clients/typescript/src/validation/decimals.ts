@@ -2,7 +2,7 @@
 
 const NUMBER = /^(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?$/;
 
-/** A decimal number: `sign` and digits times ten to the power. Zero has no digits. */
+/** A decimal number: its sign, and its digits times 10 to the power of `power`. Zero has no digits. */
 export interface Parts {
   readonly sign: string;
   readonly digits: string;
@@ -23,7 +23,7 @@ export function partsOf(text: string): Parts | undefined {
   };
 }
 
-/** Return a value as JSON writes it if it is a number or a string. */
+/** Return the text of a string, or the JSON text of a number. Return undefined for any other value. */
 export function textOf(value: unknown): string | undefined {
   if (typeof value === "string") return value;
   return typeof value === "number" || typeof value === "bigint" ? String(value) : undefined;

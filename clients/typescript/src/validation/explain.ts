@@ -1,4 +1,4 @@
-/** Says why a value is not accepted, where the names of the types do not say it. The words are those of the service. */
+/** Says why a value is not accepted, if the names of the types do not show it. The texts are those of the service. */
 
 import { partsOf, textOf } from "./decimals.js";
 import { plain } from "./json.js";
@@ -108,7 +108,7 @@ function whyNoTimestamp(value: unknown): string {
   return text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : `It is not like ${EXAMPLE}.`;
 }
 
-/** Return a text without the white space around it, which is what Python takes for white space. */
+/** Return a text without the white space around it. Like the service, this uses Python's definition of white space. */
 function trimmed(text: string): string {
   let [start, end] = [0, text.length];
   while (start < end && isSpace(text.charAt(start))) start++;

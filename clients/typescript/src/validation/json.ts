@@ -3,10 +3,10 @@
 const MAX_DEPTH = 999; // the service refuses a text that is nested 1,000 levels deep
 const TOO_DEEP = "The values are nested too deep. At most 900 levels are supported.";
 
-/** A value that has no JSON text which the service accepts. */
+/** The value has no JSON text that the service would accept. */
 export class NotJson extends TypeError {}
 
-/** Return what `JSON.stringify` makes of a value before it writes it: of a Date, its text. */
+/** Return the value that `JSON.stringify` would write instead of a value. For a Date, this is its text. */
 export function plain(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   const { toJSON } = value as { toJSON?: unknown };
@@ -16,7 +16,7 @@ export function plain(value: unknown): unknown {
 /**
  * Return the JSON text of a value. A bigint becomes an integer, and a member that is undefined is left out.
  *
- * @param isChecked whether `wrongIn` has found nothing.
+ * @param isChecked whether the caller knows that `wrongIn` finds nothing.
  * @throws NotJson if the text would have another value, or if the service would not accept it.
  */
 export function textOf(value: unknown, isChecked = false): string {
@@ -55,7 +55,7 @@ export function nameOfType(value: unknown): string {
   return Object.prototype.toString.call(value);
 }
 
-/** Return where the first value is that `JSON.stringify` would change, and what it is: `.a[0] is not a JSON value: NaN.` */
+/** Return the place of the first value that `JSON.stringify` would change: `.a[0] is not a JSON value: NaN.` */
 export function wrongIn(given: unknown, depth = 1): string | undefined {
   const value = plain(given);
   if (isScalar(value, given)) return undefined;

@@ -1,4 +1,4 @@
-/** The field types: which values a field accepts, and what an error says about the others. */
+/** The field types: which values a field accepts, and what an error says about other values. */
 
 import type { FieldDeclaration, FieldObject } from "../dataset.js";
 import { unitsOf } from "./decimals.js";
@@ -14,9 +14,9 @@ export interface Constraint {
   isKept(value: unknown): boolean;
 }
 
-/** The type of a field. Its functions get a value as `plain` returns it, and accept only what has a JSON text. */
+/** The type of a field. Its functions get the result of `plain`, and accept only values that have a JSON text. */
 export interface Kind {
-  /** The type as errors name it. */
+  /** The name of the type in errors. */
   readonly name: string;
   readonly expected: string;
   readonly isOptional?: boolean;
@@ -49,7 +49,7 @@ function isInteger(value: unknown): boolean {
   return isWhole && (value as number) >= MIN_INTEGER && (value as number) <= MAX_INTEGER;
 }
 
-/** Return whether a member of a record, with all that it has, is a JSON value. */
+/** Return whether a member of a record is a JSON value, with everything that it contains. */
 export function isJson(value: unknown): boolean {
   return !wrongIn(value, 2);
 }
@@ -95,7 +95,7 @@ function arrayOf(element: Kind): Kind {
 /**
  * Return the type of a declared field.
  *
- * @throws TypeError if it has none.
+ * @throws TypeError if the declaration has no valid type.
  */
 export function kindOf(field: string, declared: FieldDeclaration): Kind {
   const said: FieldObject = typeof declared === "object" ? declared : { type: declared };

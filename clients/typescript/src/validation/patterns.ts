@@ -1,11 +1,11 @@
 /**
- * Patterns of a schema have the syntax of RE2, and its time grows only with the text. JavaScript's engine tries
- * combinations, so a pattern is checked here only if it means the same in JavaScript and needs few steps for the longest
- * text. The service checks all others.
+ * Patterns of a schema have the syntax of RE2. RE2 needs time only in proportion to the length of the text. But the
+ * engine of JavaScript tries combinations, which may take very long. So the client checks a pattern only if it means
+ * the same in JavaScript, and needs few steps for the longest text. Only the service checks the other patterns.
  */
 
 const MAX_STEPS = 1e7;
-// What JavaScript does not have, or reads in another way: other escapes, also in classes, and classes with names.
+// Syntax that JavaScript does not have, or understands in another way: other escapes, and named classes.
 const OTHER = /^\\[^\WdDwWsSbBnrtfv]|^\[.*(?:\\[^\WdDwWnrtfv]|\[:)/s;
 const TRANSLATED: Readonly<Record<string, string>> = {
   ".": "[^\\n]",
@@ -25,11 +25,11 @@ export function matcherOf(pattern: string, maxLength: number): ((text: string) =
     const compiled = new RegExp(pieces.map((piece) => TRANSLATED[piece] ?? piece).join(""), "u");
     return (text) => compiled.test(text);
   } catch {
-    return undefined; // JavaScript has other syntax
+    return undefined; // the pattern is not valid in JavaScript
   }
 }
 
-/** Return an upper limit of the steps that a search takes: infinite if a group repeats. */
+/** Return an upper limit for the steps of a search. It is infinite if a group is repeated. */
 function steps(pieces: readonly string[], length: number): number {
   let count = pieces[0] === "^" && !pieces.includes("|") ? 1 : length;
   for (const [index, piece] of pieces.entries()) {

@@ -1,17 +1,17 @@
-/** Timestamps of the contract: RFC 3339 with an offset, in the years 0001 to 9999, as written and in UTC. */
+/** Timestamps of the API: RFC 3339 with an offset, in the years 0001 to 9999, both as written and in UTC. */
 
 export const DATE = /^\d{4}-\d\d-\d\d$/;
 
 /** Return whether a text is a date like `2026-06-10` that exists. */
 export function isDate(text: string): boolean {
-  // Engines have no date for 2026-02-31 (null), or make another one of it.
+  // For 2026-02-31, some engines return null, and others return another date.
   return DATE.test(text) && text >= "0001" && String(new Date(text).toJSON()).startsWith(text);
 }
 
 const FIRST = -62_135_596_800_000_000n; // 0001-01-01T00:00:00Z
 const END = 253_402_300_800_000_000n; // 10000-01-01T00:00:00Z
 
-// A timestamp whose parts are in range. Only a day after the 28th may be missing in its month.
+// A timestamp whose parts are in range. It may still be invalid if its month has no such day after the 28th.
 const LIKELY =
   /^(?!0000)(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))[Tt]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
 

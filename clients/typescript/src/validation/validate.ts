@@ -1,4 +1,4 @@
-/** Checks records by the rules of the service, and describes problems in its words. */
+/** Checks records by the rules of the service, and describes problems with the service's texts. */
 
 import type { Dataset } from "../dataset.js";
 import type { Explain } from "./explain.js";
@@ -93,7 +93,7 @@ export class Validator {
     }
   }
 
-  /** Return whether a record matches the schema and has a JSON text. It looks at most values once. */
+  /** Return whether a record matches the schema and has a JSON text. To be fast, this reads most values only once. */
   #accepts(record: unknown): boolean {
     if (nameOfType(record) !== "[object Object]") return false;
     let missing = this.#required;

@@ -5,7 +5,7 @@ interface Timer {
   readonly callback: () => void;
 }
 
-/** A clock that moves only when a test moves it, or at once to the next retry. */
+/** A clock that moves only when a test moves it. But short timers end at once. */
 export class TestClock implements Clock {
   #now = 0;
   readonly #timers = new Set<Timer>();

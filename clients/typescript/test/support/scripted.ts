@@ -1,4 +1,4 @@
-// A server that gives the answers of a test, for failures that the real service has rarely.
+// A server that gives the answers that a test wants, for failures that are rare in the real service.
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
