@@ -32,7 +32,7 @@
 -- 1 % of `maxmemory` is free below 80 %, nothing is admitted. Without a `maxmemory`, or if the server hides it, the
 -- room has no limit, until Redis refuses a write.
 --
--- The script sums up the bytes of a project only if the backlog is so long that the project may exceed its share.
+-- The script sums up the bytes of a project only if the backlog is long enough for a project to exceed its share.
 --
 -- Example: 2 records for dataset 13 of user 7, who has used 10 of 1000 records, return
 --      {'accepted', 1764000000123, 'b61c…', '1764000000123-0', 2, 1000, 12}
