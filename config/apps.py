@@ -27,7 +27,7 @@ class AdminConfig(SimpleAdminConfig):
 
 
 def _write_dates_in_iso(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Make PostgreSQL write dates in the format that psycopg reads, even if server or role has another DateStyle."""
+    """Make PostgreSQL write dates in the format that psycopg reads. The server or role may have another DateStyle."""
     if connection.vendor == "postgresql" and not _date_style(connection).startswith(b"ISO"):
         with connection.cursor() as cursor:
             cursor.execute("SET DateStyle TO ISO")

@@ -68,7 +68,7 @@ def _steady_now() -> datetime:
 
 
 def _every(task: str, seconds: float) -> dict[str, Any]:
-    # Triggers do not expire, because for that, Celery would compare the clocks of two machines. A late trigger does no
+    # Triggers do not expire: to expire them, Celery would compare the clocks of two machines. A late trigger does no
     # harm, and BoundedScheduler limits how many triggers wait.
     return {"task": task, "schedule": schedule(seconds, nowfun=_steady_now)}
 

@@ -69,7 +69,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- what a request may carry
 
-    # Threads of each web process that serve the admin. The API runs in the event loop.
+    # The number of threads in each web process that serve the admin. The API runs in the event loop.
     ADMIN_THREADS: Positive = 8
     # Memory of each web process for large bodies, and for bodies that arrive in pieces (see ingest.validation.room).
     BODY_MEMORY_BYTES: Positive = 256 * 1024 * 1024
@@ -86,7 +86,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # The other projects leave a part of BACKLOG_LIMIT_BYTES free. A project may use this share of that part. 1 is no
     # limit.
     BACKLOG_SHARE_PER_PROJECT: Annotated[float, Meta(ge=0.01)] = 0.5
-    # Datasets of a project that accept records. Each has a table and commits of its own, which take workers' time.
+    # The number of datasets of a project that may accept records. Each has a table and commits of its own, which take
+    # workers' time.
     DATASETS_PER_PROJECT: Positive = 1000
     IDEMPOTENCY_TTL_SECONDS: Positive = 24 * 3600
     # The number of Idempotency-Keys that Redis keeps for a project. Each takes 165 bytes of Redis's memory.
@@ -136,9 +137,9 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     COMPACT_SECONDS: LongSeconds = 300.0
     # For this time, files that a compaction has replaced stay for readers of an older table version.
     VACUUM_RETENTION_HOURS: NotNegative = 24
-    # Number of days for which stored records are kept, counted from acceptance. 0 keeps all.
+    # The number of days for which stored records are kept, counted from acceptance. 0 keeps all.
     RETENTION_DAYS: NotNegative = 0
-    # The time limit of one request to an object store. A failed request is repeated, up to 5 times, but not after this
+    # The time limit of one request to an object store. A failed request is repeated up to 5 times, but only until this
     # time has passed since the first attempt.
     STORAGE_TIMEOUT_SECONDS: Seconds = 30.0
     HEARTBEAT_SECONDS: Seconds = 5.0

@@ -177,7 +177,7 @@ CACHES = {
                 "socket_timeout": REDIS_TIMEOUT_SECONDS * 5,
                 "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
                 "protocol": 2,
-                # By default redis-py repeats every command whose reply was lost. Not all of ours are safe to
+                # By default redis-py repeats every command whose reply was lost. Some of our commands are not safe to
                 # repeat, so each caller decides.
                 "retry": Retry(NoBackoff(), 0),
             },

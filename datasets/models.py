@@ -205,7 +205,10 @@ class ApiKey(models.Model):
         return bool(self.origins)
 
     def clean(self) -> None:
-        """Convert the origins to the form of browsers. Raise ValidationError if one is wrong or the kind changes."""
+        """Convert the origins to the form of browsers.
+
+        Raise ValidationError if an origin is wrong, or if an ordinary key would become a browser key or the reverse.
+        """
         try:
             self.origins = read_origins(self.origins)
         except ValidationError as wrong:
@@ -248,7 +251,7 @@ class PersonalAccessToken(models.Model):
 
 
 class ManagementAnswer(models.Model):
-    """The answer to a request of the management API with an Idempotency-Key. If the client repeats it, it gets this."""
+    """The saved answer to a request of the management API. A repetition with the same Idempotency-Key gets it again."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     key = models.CharField(max_length=255)

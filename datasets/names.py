@@ -12,11 +12,13 @@ _SHOWN = {"L", "N", "P", "S"}  # letters, numbers, punctuation and symbols: the 
 
 
 def check_name(name: str) -> None:
-    """Raise ValidationError if a name has only invisible characters, or one that hides or reverses text."""
+    """Raise ValidationError if a name has a control or directional character, or no visible character."""
     for each in name:
         if unicodedata.category(each) in _INVISIBLE or unicodedata.bidirectional(each) in _DIRECTIONAL:
             raise ValidationError(
                 f"The name has the invisible character U+{ord(each):04X}. Remove it.", code="invisible_character"
             )
     if name.strip() and not any(unicodedata.category(each)[0] in _SHOWN for each in name):
-        raise ValidationError("The name shows nothing. Use at least one letter or digit.", code="invisible_name")
+        raise ValidationError(
+            "The name has no visible character. Use at least one letter or digit.", code="invisible_name"
+        )

@@ -36,7 +36,7 @@ def read_origin(text: str) -> str:
     if text.strip().lower() in ("*", "null"):
         raise ValidationError(f"“{shown}” would let every page use the key. Name the origins of your pages.")
     if "*" in text:
-        raise ValidationError(f"“{shown}” has a wildcard, which is not supported. Add each origin by itself.")
+        raise ValidationError(f"“{shown}” has a wildcard, which is not supported. Add each origin separately.")
     if len(text) > _MAX_CHARACTERS or not text.isascii() or not text.isprintable():
         raise ValidationError(f"“{shown}” is not an origin that a browser sends. {_HOW}")
     try:
@@ -66,7 +66,7 @@ def _host(name: str) -> str | None:
 
 
 def unencrypted(origins: Iterable[str]) -> list[str]:
-    """Return the origins whose pages others on the network can change: they have http:// and a host elsewhere."""
+    """Return the origins whose pages others on the network can change: they use http, and are not on this machine."""
     return [each for each in origins if each.startswith("http://") and not _is_local(each)]
 
 

@@ -65,7 +65,7 @@ def limit_in_database(user_id: int) -> int:
 def seed(user_id: int, period: str) -> None:
     """Copy the limit and the month's total from the database, each only if Redis does not have it.
 
-    Redis lacks them in a new month, for a new user, and after it was wiped.
+    Redis lacks them in a new month, for a new user, and after its data was wiped.
     """
     used = MonthlyUsage.objects.filter(user_id=user_id, period=period).values_list("used", flat=True).first()
     script("seed")(

@@ -59,7 +59,9 @@ def current(user_id: int) -> Quota:
 
 
 def current_many(user_ids: Iterable[int]) -> dict[int, Quota]:
-    """Return the quotas of many users this month, by user ID, with two queries and one round trip to each Redis.
+    """Return the quotas of many users this month, by user ID.
+
+    This takes two queries, and one round trip to each server of Redis.
 
     Use this for pages only. The limits come from the database. If Redis does not answer, the usage also comes from the
     database, and is as of the last flush.

@@ -41,7 +41,7 @@ def machine_memory() -> int:
 def data_directory(text: str) -> Path:
     """Return the absolute path of the data directory. Raises ImproperlyConfigured."""
     path = Path(text).expanduser().resolve()
-    if not str(path).isprintable():  # nor is a path that Python could not decode
+    if not str(path).isprintable():  # a path that Python could not decode is not printable, either
         raise ImproperlyConfigured(
             f"DATA_DIR={ascii(str(path))[1:-1]} has characters that cannot be read here. Set LC_ALL=C.UTF-8, or "
             "choose another DATA_DIR."

@@ -16,7 +16,8 @@ class ApiError(Exception):
     code = "bad_request"
     error = "Bad request"
     headers: Mapping[str, str] = {}
-    # True if the refusal needs no confirmation: it was decided under the contract in force, or does not depend on it.
+    # True if `datasets.contracts.catalog` need not check the revision before this refusal: the refusal was decided
+    # under the contract in force, or does not depend on the contract.
     confirmed = False
 
     def __init__(self, details: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None) -> None:

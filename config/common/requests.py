@@ -1,4 +1,4 @@
-"""Request IDs, Idempotency-Keys, the client's address, and the names of our notes in a request's environ."""
+"""Request IDs, Idempotency-Keys, the client's address, and the names of our entries in a request's environ."""
 
 import re
 import secrets
@@ -10,11 +10,11 @@ from django.http import HttpRequest
 
 from config.common.errors import InvalidIdempotencyKey
 
-# An entry of a request's environ if the user is logged in, or has just logged in. The value is the session's key, or
-# the digest of the personal access token. See config.web.share.
+# The name of an entry. If the user is logged in, or has just logged in, its value is the session's key or the digest of
+# the personal access token. See config.web.share.
 LOGGED_IN = "admin.logged_in"
-# An entry of a request's environ if the request may take long. The value is a function that returns whether the client
-# has disconnected.
+# The name of an entry. If the request may take long, its value is a function that returns whether the client has
+# disconnected.
 IS_GONE = "web.is_gone"
 
 # Accept only visible ASCII: an ID goes into a header and a column, and neither may hold control characters.

@@ -1,8 +1,8 @@
 """Wait for the supervisor in place of `manage.py up`: `python attendant.py SUPERVISOR LOCK ARGUMENT…`.
 
-When everything runs, `up` replaces itself with this program. The process ID stays the same. This program takes 4 MB,
-but Django and the other imports of `up` take 100 MB, and it does not need them to wait. The supervisor remains a child
-of this process, and ends with it.
+When everything runs, `up` replaces itself with this program. The process ID stays the same. This program takes 4 MB.
+Django and the other imports of `up` take 100 MB, and this program does not need them. The supervisor remains a child of
+this process, and ends with it.
 
 SUPERVISOR: the supervisor's process ID. LOCK: the file descriptor of the data directory's lock. The arguments
 are those of `up`, for people who read the list of processes.

@@ -46,7 +46,7 @@ def require_same(primaries: int | None) -> None:
 
 
 def create(primaries: int) -> None:
-    """Choose ports and a password for a cluster, and note its URL in the data directory, where the settings find it."""
+    """Choose ports and a password for a cluster. Write its URL into the data directory, where the settings find it."""
     if primaries < 3:
         raise CommandError(f"--cluster {primaries}: a cluster needs at least 3 primaries to survive the loss of one.")
     directory = settings.DATA_DIR / "cluster"

@@ -89,7 +89,7 @@ def is_healthy(address: Address, port: int) -> bool:
     try:
         with _direct.open(f"{address.health_url}:{port}/healthz", timeout=2):
             return True
-    except OSError:  # URLError is one
+    except OSError:  # URLError is an OSError
         return False
 
 

@@ -7,8 +7,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.text import capfirst
 
-# Each group has a title, which is also the `verbose_name` of its apps, and some links. A link has a model or a page's
-# title, an icon, and whether only superusers see it.
+# Each group has a title and links. The title is also the `verbose_name` of the group's apps. Each link has a model (or
+# the title of a page), an icon, and whether only superusers see it.
 _GROUPS: tuple[tuple[str, tuple[tuple[str, str, bool], ...]], ...] = (
     (
         "Define",

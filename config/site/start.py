@@ -56,7 +56,7 @@ class Card:
     bars: list[Bar]
     refused: list[tuple[str, int, int]] = field(
         default_factory=list
-    )  # code, requests, percent of the most frequent code's requests
+    )  # code, number of requests, and this number in percent of the largest one
     first_dataset: Dataset | None = None
     slow: list[EndedQuery] = field(default_factory=list)
 
@@ -94,7 +94,10 @@ def _cards(request: HttpRequest) -> dict[str, Any]:
 
 
 def _ordered(request: HttpRequest) -> list[int]:
-    """Return the IDs of the projects found, by name. Inactive ones and ones with quarantined records are first."""
+    """Return the IDs of the projects that match the search, sorted by name.
+
+    Inactive projects and projects with quarantined records come first.
+    """
     found = projects_of(request.user)
     if wanted := request.GET.get("q", "").replace("\0", "").strip():
         found = found.filter(Q(name__icontains=wanted) | Q(slug__icontains=wanted))

@@ -2,8 +2,8 @@
 
 import django_stubs_ext
 
-# Let admin and form classes name their model for the type checker, as in `ModelAdmin[Dataset]`. The modules with such
-# classes in all apps import from this package, so it runs before they do.
+# Let admin and form classes name their model for the type checker, as in `ModelAdmin[Dataset]`. All modules with such
+# classes import from this package, so this line runs before them.
 django_stubs_ext.monkeypatch()
 
 from datasets.admin import datasets, keys, log, projects, tokens  # noqa: E402

@@ -87,7 +87,7 @@ class RevocableAdmin(AuditedAdmin[_Revocable]):
         raise NotImplementedError
 
     def in_words(self, revoked: _Revocable) -> str:
-        """Return the name of a key or token for the message that it is revoked."""
+        """Return the name of a key or token for the message after its revocation."""
         return f"“{revoked}”"
 
     def get_urls(self) -> list[Any]:

@@ -100,7 +100,7 @@ class KeyForm(ExpiringForm):
         if data.get("records_per_minute") is None:
             data["records_per_minute"] = ApiKey.DEFAULT_RECORDS_PER_MINUTE
         project, name = data.get("project"), data.get("name")
-        # A browser that reloads the page with the token sends the form again. This also prevents a second key then.
+        # If a browser reloads the page with the token, it sends the form again. This check then prevents a second key.
         if self.instance._state.adding and project and project.keys_in_force().filter(name=name).exists():
             raise ValidationError(
                 {"name": "The project has an active key with this name. Choose another name, or rotate that key."}

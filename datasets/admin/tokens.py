@@ -31,7 +31,7 @@ class TokenForm(ExpiringForm):
     def clean_name(self) -> str:
         """Raise ValidationError if the user has an active token with this name.
 
-        A browser that reloads the page with the secret sends the form again. This also prevents a second token then.
+        If a browser reloads the page with the secret, it sends the form again. This check then prevents a second token.
         """
         name: str = self.cleaned_data["name"]
         if personal_tokens.in_force().filter(user=self.request.user.pk, name=name).exists():

@@ -1,4 +1,4 @@
-"""What all views of the management API share."""
+"""The base class of all views of the management API, and its helpers."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -104,7 +104,7 @@ class ManagementView(GenericAPIView[Any]):
     post_has_etag = False  # whether the answer to a POST has an ETag
     schema = ManagementSchema()
     secrets: tuple[str, ...] = ()  # members of the answer to a POST that must not be stored
-    plural = ""  # the name of the member of an answer that has a list of this view's objects
+    plural = ""  # the member of an answer that has the list, if the view lists objects
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check token, scope and project before anything else, so that no other error tells a stranger what exists."""

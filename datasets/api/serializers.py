@@ -21,7 +21,7 @@ from datasets.schemas.date_times import EXAMPLE, Timestamp
 from datasets.schemas.derived_types import type_of
 from datasets.schemas.fields import Field
 
-MAX_INTEGER = 2**31 - 1  # the database's integer columns hold no more
+MAX_INTEGER = 2**31 - 1  # the maximum of the database's integer columns
 _TIMESTAMP = type_of(Field("", "timestamp"))
 
 
@@ -62,7 +62,7 @@ class StrictIntegerField(serializers.IntegerField):
 
 
 class StrictDateTimeField(serializers.DateTimeField):
-    """Accepts what a field of the type timestamp accepts. DRF's own field also accepts a date or a missing offset."""
+    """Accepts a timestamp as in records. DRF's own field also accepts a date, and a time without an offset."""
 
     def to_internal_value(self, data: Any) -> datetime:
         if not isinstance(data, str):

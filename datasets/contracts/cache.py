@@ -22,7 +22,7 @@ Asked = tuple[str, int | None]  # a token, and a dataset or None for the project
 
 
 class KeyRow(NamedTuple):
-    """An API key that is neither revoked nor of an inactive project."""
+    """An API key that is not revoked, and whose project and owner are active."""
 
     project_id: int
     token_id: UUID | str  # in the database's own type
@@ -73,7 +73,8 @@ class Entry:
 
 # Contracts in the order in which they were last read or confirmed.
 _contracts: OrderedDict[Asked, Entry] = OrderedDict()
-# A separate, smaller cache: a client that probes for missing datasets evicts only refusals, never another's contract.
+# Refusals have a cache of their own, which is smaller. So a client that asks for missing datasets evicts only refusals,
+# and never the contract of another client.
 _refusals: OrderedDict[Asked, Entry] = OrderedDict()
 _REFUSALS_SHARE = 10
 _lock = threading.Lock()

@@ -71,8 +71,8 @@ async def under_contract(
 async def under_contract_without_key(project_id: int, dataset_id: int, use: Callable[[Contract], Awaitable[T]]) -> T:
     """Call `use` with the contract in force for a dataset. For commands, which need no API key.
 
-    The contract is read again each time, so a refusal of `use` needs no confirmation. If `use` raises StaleContract, it
-    is called again.
+    This function reads the contract each time, so it need not compare the revision after a refusal of `use`. If `use`
+    raises StaleContract, this function calls it again.
 
     Raises the refusals of `use`, InactiveProject, DatasetNotFound, DatabaseError, CatalogUnavailable, or
     `config.common.redis.RedisUnavailable`.

@@ -36,7 +36,7 @@ def key(dataset_id: int, version_id: int) -> str:
 
 
 def senders(version: SchemaVersion) -> list[Sender]:
-    """Return the API keys that sent records of the version before `version`, the latest first. Raises RedisError."""
+    """Return the API keys that sent records of the version before `version`, latest sender first. Raises RedisError."""
     counts = {
         name.decode(): int(value) for name, value in redis.client().hgetall(key(version.dataset_id, version.pk)).items()
     }

@@ -27,7 +27,7 @@ class Stats:
 
     Attributes:
         elapsed_ms: Milliseconds from the call of `run` to its end.
-        files_scanned: The number of files that were read. The statistics of other files show that they do not matter.
+        files_scanned: The number of files that were read. By their statistics, the other files have no matching rows.
         bytes_scanned: The size of the files that were read.
         table_version: The version of the table, or -1 if there is no table yet.
     """

@@ -17,7 +17,10 @@ class NumberText(str):
 
 
 class _Checked:
-    """The base of types whose values a function checks. Validation needs no decoded value: all decode to one object."""
+    """The base of types whose values a function checks.
+
+    Validation does not need the decoded values, so every value is decoded to the same object.
+    """
 
     check: ClassVar[Check]
     accepted: ClassVar[_Checked]

@@ -176,7 +176,7 @@ def _matches(program: Any, text: str) -> bool:
 
 
 def _example(kind: FieldType, field: Field) -> Any:
-    """Return a value that keeps all constraints. Only the pattern may refuse it."""
+    """Return a value that keeps all constraints, except perhaps the pattern."""
     example = kind.example
     if kind.is_array or kind.name == "string":
         shortest, longest = field.min_length or 0, field.max_length
@@ -190,7 +190,7 @@ def constraint_problem(kind: FieldType, field: Field) -> str | None:
     """Return why a type cannot have the constraints of a field, or None.
 
     Args:
-        kind: The type without constraints, and not optional.
+        kind: The type that the field would have if it were required and had no constraints.
         field: The field.
     """
     given = [name for name in CONSTRAINTS if getattr(field, name) is not None]

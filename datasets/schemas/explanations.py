@@ -17,7 +17,7 @@ _FULL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
 
 def json_type(value: bytes) -> str:
-    """Return the JSON type of a value given as JSON text, as errors name it in `received`."""
+    """Return the JSON type of a JSON text, with the name that errors use in `received`."""
     return _JSON_TYPES.get(value.lstrip()[:1], "number")
 
 

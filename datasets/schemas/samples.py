@@ -110,7 +110,7 @@ def _kind_of_array(value: bytes) -> str:
 def _type(name: str, kinds: Collection[str]) -> str:
     """Return the type for values of these kinds.
 
-    If no type holds all of them, return json if there is an array or an object, else the type of the first.
+    If no type holds all of them, return json if there is an array or an object, else the type of the first kind.
     """
     kinds = [each for each in kinds if each != _EMPTY] or kinds
     elements = [each.removesuffix("[]") for each in kinds if each.endswith("[]") and each != _EMPTY]

@@ -1,1 +1,1 @@
-"""The Delta Lake tables that hold stored records: how they are made, written, read, exported and tidied up."""
+"""The Delta Lake tables that hold stored records: how they are made, written, read, exported and maintained."""

@@ -27,7 +27,7 @@ _WITHOUT_DICTIONARY = {"id", "context"}
 
 
 def is_writable(rows: pa.Table, columns: Mapping[str, pa.DataType]) -> bool:
-    """Return whether `write` can write the rows to a table with these columns. They must be of one day."""
+    """Return whether `write` can write the rows to a table with these columns. All rows must be of one day."""
     days = pc.min_max(rows[PARTITION]).as_py()
     return days["min"] == days["max"] and all(columns.get(each.name) == each.type for each in rows.schema)
 
@@ -62,7 +62,7 @@ def delete(uri: str, action: Mapping[str, Any]) -> None:
 
 
 def _in_columns(rows: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
-    """Return the rows with all columns of the table, in its order, but without the partition, which is in the path."""
+    """Return the rows with all columns of the table, in the table's order. Leave out the partition: the path has it."""
     names = set(rows.column_names)
     return pa.table(
         {

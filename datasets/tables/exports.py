@@ -61,12 +61,12 @@ _ACTIVE_BEGINS = (
     b"\xd8\x9c",
     b"\xe2\x80",
     b"\xe2\x81",
-)  # 50 times as fast as the pattern
+)  # to search for these is 50 times as fast as to search for the pattern
 _encoder = msgspec.json.Encoder()
 
 
 def ndjson(source: Batches) -> Iterator[bytes]:
-    """Yield one JSON object per line, with characters that a terminal acts on as JSON escapes."""
+    """Yield one JSON object per line. Characters that a terminal acts on become JSON escapes."""
     for batch in source:
         yield without_controls(_encoder.encode_lines(rows(batch)))
 

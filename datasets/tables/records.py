@@ -55,7 +55,7 @@ class Selection:
         until: Received before this time.
         trace_id: Has this trace ID.
         record_id: The ID begins with this text.
-        request: The ID begins with this text, which all records of one request share.
+        request: The ID begins with this text. It is the same for all records of one request.
         terms: SQL terms that must be true. Values in them are already in quotes.
     """
 

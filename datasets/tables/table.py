@@ -303,7 +303,7 @@ _open: OrderedDict[int, DatasetTable] = OrderedDict()
 
 
 def cached_table(dataset: Dataset) -> DatasetTable:
-    """Return this process's handle of a table. It stays open until the next drain. Only one thread may use it."""
+    """Return this process's handle of a table. It stays open for later drains. Only one thread may use it."""
     table = _open.pop(dataset.pk, None) or DatasetTable.of(dataset)
     table.dataset = dataset
     _open[dataset.pk] = table

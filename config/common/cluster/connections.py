@@ -82,7 +82,7 @@ class Cluster(RedisCluster):
         return slot
 
     def get_node(self, host: str | None = None, port: int | None = None, node_name: str | None = None) -> Any:
-        """Return a node. Make it if redis-py does not know it: redis-py knows no node that has no slots yet."""
+        """Return a node. Make it if redis-py does not know it yet: redis-py knows only nodes that have slots."""
         found = super().get_node(host, port, node_name)  # type: ignore[no-untyped-call]
         if found is None and node_name:
             host, _, number = node_name.rpartition(":")

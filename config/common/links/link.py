@@ -24,9 +24,9 @@ from config.common.redis import wait_command
 
 pack: Any = hiredis.pack_command  # hiredis annotates a one-element tuple, which is too narrow
 
-# With these errors, the server cannot be reached, is loading its data, or is no longer the primary.
+# These errors mean that the server cannot be reached, is loading its data, or is no longer the primary.
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
-# With these errors, a node of a cluster says that it does not have the key now. MovedError is a subclass of AskError.
+# These errors mean that a node of a cluster does not have the key now. MovedError is a subclass of AskError.
 ELSEWHERE = (AskError, TryAgainError, ClusterDownError)
 # A server that answers with one of these errors has certainly not run the command.
 NOT_RUN = (BusyLoadingError, ReadOnlyError, *ELSEWHERE)
@@ -46,7 +46,7 @@ _REDIRECTIONS = {"MOVED": MovedError, "ASK": AskError}
 
 
 class Link(asyncio.Protocol):
-    """One connection: what is to be sent, and the futures that wait for replies, in order."""
+    """One connection: the commands to send, and the futures that wait for replies, in order."""
 
     def __init__(self, limit: float) -> None:
         self.is_open = True
@@ -102,7 +102,7 @@ class Link(asyncio.Protocol):
                     future.set_result(reply)
                 if isinstance(reply, ReadOnlyError):  # no longer the primary: look for the new one
                     self.close(reply)
-        except (RedisConnectionError, IndexError) as failure:  # not Redis's protocol, or a reply to no command
+        except (RedisConnectionError, IndexError) as failure:  # not Redis's protocol, or more replies than commands
             self.close(failure)
 
     @property

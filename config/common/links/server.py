@@ -136,9 +136,9 @@ async def pause(outage: Any, deadline: float, timeout: float, *, sent: bool, fai
     """Wait before the next attempt. Raises RedisUnavailable if there is no time for one.
 
     Args:
-        outage: The server or the cluster that does not work. Its `outage_since` has the time.
+        outage: The server or the cluster that does not work. Its `outage_since` is the beginning of the outage.
         deadline: The time, by the loop's clock, at which the command must fail.
-        timeout: Seconds after the beginning of the outage in which commands are still tried again.
+        timeout: For how many seconds after the beginning of the outage commands are tried again.
         sent: Whether the command may have been run.
         failure: Why the last attempt failed.
     """

@@ -1,4 +1,4 @@
-"""The formats of dates and times in the admin. They are those of the API instead of English ones. All times are UTC."""
+"""The formats of dates and times in the admin. They are the API's formats, not English ones. All times are UTC."""
 
 DATETIME_FORMAT = r"Y-m-d H:i \U\T\C"
 DATE_FORMAT = "Y-m-d"

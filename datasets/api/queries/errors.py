@@ -30,6 +30,6 @@ class QueryTooLarge(ApiError):
 
 
 class TooManyQueries(ApiError):
-    """The project runs as many queries as it may, or other queries use all processors."""
+    """The project runs as many queries as are allowed, or other queries use all processors."""
 
     status, code, error, headers = 429, "too_many_queries", "Too many queries", _RETRY

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # processes that run queries need no Django
     from datasets.models import Dataset
 
 # The log of the table has, for each file, the least and the greatest value of a column. These statistics are exact only
-# for these types. For decimals, our statistics are doubles. For long texts, other writers cut the statistics.
+# for these types. For decimals, our statistics are doubles. Other writers cut the statistics of long texts.
 _EXACT = ("number", "integer", "timestamp", "date")
 _MAX_TEXT = 30  # no writer cuts texts of up to this length
 
@@ -73,7 +73,7 @@ class Snapshot:
 
     @property
     def has_plain_paths(self) -> bool:
-        """Whether DuckDB can open the files by path: in a directory whose name DuckDB does not read as a pattern."""
+        """Whether DuckDB can open the files by their paths. Their directory must not have a name that is a pattern."""
         return storage_is_directory(self.uri) and glob.escape(self.uri) == self.uri
 
     def paths(self) -> list[str]:
@@ -131,7 +131,7 @@ def _files(delta: deltalake.DeltaTable, query: Query) -> Iterator[File]:
 
 
 def _may_match(actions: pa.Table, statistic: str, compare: Any, bound: Any) -> pa.Array:
-    """Return, for each file, whether it may have rows within a bound. Assume so if the statistic is unknown or cut."""
+    """Return, for each file, whether it may have rows within a bound. It may if the statistic is unknown or cut."""
     if bound is None or statistic not in actions.column_names:
         return pa.array([True] * actions.num_rows)
     column = actions[statistic].combine_chunks()

@@ -123,7 +123,7 @@ class Outputs:
         return self._problems.choice(at, given, known, what)
 
     def _check_grouped(self, select: Sequence[Output], grouped: Mapping[str, Plain | Bucket]) -> None:
-        """Check that each selected column and bucket has one value per group."""
+        """Add a problem for each selected column or bucket that can have several values in a group."""
         has_groups = bool(grouped) or any(isinstance(each, Aggregate) for each in select)
         columns = {each.column.name for each in grouped.values() if isinstance(each, Plain)}
         for number, each in enumerate(select):

@@ -65,7 +65,7 @@ class Reader:
         return _decoded(self._kind, self._field_type, text) if text and self._field_type.accepts(text) else None
 
     def why_not(self, value: Any) -> str | None:
-        """Return why `read` has refused a value, or None if `expected` says it all."""
+        """Return why `read` has refused a value, or None if `expected` already explains it."""
         if isinstance(value, str) and self._kind == "string":
             return _why_not_text(value)
         text = _json(value)

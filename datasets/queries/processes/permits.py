@@ -13,7 +13,7 @@ from django.conf import settings
 
 
 def processors() -> set[int]:
-    """Return the processors that queries may use: all but one, which they leave to ingest.
+    """Return the processors that queries may use: all except one, which stays free for ingest.
 
     A query gives way to other processes, but not to the kernel's own threads, which write to the disk. Without a free
     processor, each write would wait for queries. On a system without processor affinity, only the number counts.
