@@ -44,8 +44,8 @@ RECORD: dict[str, Any] = {
 }
 
 
-# Django truncates every table after a test that commits, and makes all permissions anew: most of the time that a test
-# takes. Here, what is not empty is emptied; by truncation only what has grown.
+# After a test that commits, Django truncates every table and creates all permissions again. That takes most of a test's
+# time. So this code empties only the tables that are not empty. It truncates a table only if the table has grown.
 _EMPTY = """
 DO $$
 DECLARE
@@ -56,7 +56,7 @@ BEGIN
         SELECT oid, oid::regclass AS name FROM pg_class
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
         AND relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission', 'datasets_installation')
-        ORDER BY pg_relation_size(oid) DESC  -- what is truncated, first: not after a deletion that is to be checked
+        ORDER BY pg_relation_size(oid) DESC  -- TRUNCATE must come before any DELETE
     LOOP
         IF pg_relation_size(each.oid) > 1000000 THEN
             EXECUTE format('TRUNCATE %s CASCADE', each.name);
@@ -83,7 +83,7 @@ TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defin
 
 @pytest.fixture(autouse=True)
 def clean_redis(tmp_path: Path) -> Iterator[None]:
-    """Every test begins with an empty Redis, an empty catalog and a storage root of its own."""
+    """Give every test an empty Redis, an empty catalog and a storage root of its own."""
     redis.client().flushall()
     cache.forget_all()
     before, settings.STORAGE_URL = settings.STORAGE_URL, str(tmp_path / "tables")
@@ -112,7 +112,7 @@ def key(project: Project) -> ApiKey:
 
 
 class Api:
-    """A client with a project's key, of the application as the web server calls it."""
+    """A client with a project's key. It calls the application as the web server does."""
 
     def __init__(self, token: str | None, dataset: Dataset | None = None) -> None:
         self.http = httpx.Client(transport=Transport(), base_url="http://testserver")
@@ -126,7 +126,7 @@ class Api:
         return self.http.request(method, path, headers=headers, **kwargs)
 
     def post(self, path: str, body: Any, content_type: str = "application/json", **headers: str) -> httpx.Response:
-        """POST a body: bytes and text as they are, anything else as JSON. Headers with `_` for `-`."""
+        """POST a body: bytes and text as they are, anything else as JSON. In names of headers, `_` means `-`."""
         if isinstance(body, str):
             body = body.encode()
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -150,7 +150,7 @@ def api(key: ApiKey, dataset: Dataset) -> Api:
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    """The example's record, with changes; a value of `...` leaves the field out."""
+    """The example's record, with changes. If the value of a field is `...`, the record lacks the field."""
     return {name: value for name, value in {**RECORD, **changes}.items() if value is not ...}
 
 

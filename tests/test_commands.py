@@ -1,4 +1,4 @@
-"""Commands explain themselves, and say what to do when they cannot do their work."""
+"""Commands have help texts, and say what to do when they cannot do their work."""
 
 import os
 import pty

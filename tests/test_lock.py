@@ -1,6 +1,6 @@
-"""The locks hold what the .in files ask for.
+"""The locks have the packages that the .in files name.
 
-They are complete too: `make` installs with --require-hashes, and then pip refuses a package that the lock lacks.
+The locks are also complete: `make` installs with --require-hashes, and then pip refuses a package that the lock lacks.
 """
 
 import pytest

@@ -8,7 +8,7 @@ import pytest
 from tests.support.processes.stack import Stack, running
 from tests.support.sending.connection import Connection
 
-# As many requests as a web server with threads would serve at once.
+# A web server with threads would serve this many requests at the same time.
 THREADS = 32
 
 
@@ -39,6 +39,6 @@ def tenant(service: Stack) -> Tenant:
 
 @pytest.fixture(scope="session")
 def neighbor(service: Stack) -> Tenant:
-    """Make another tenant, which does nothing wrong."""
+    """Make another tenant. It does nothing wrong."""
     _, dataset, token = service.make_dataset("neighbor", {"text": "string"}, owner="bob")
     return Tenant(service, dataset, token)

@@ -23,7 +23,7 @@ FORMS = ("ndjson", "csv", "parquet")
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Run `manage.py up` with one web process, which soon disconnects clients that do not read."""
+    """Run `manage.py up` with one web process. It soon disconnects clients that do not read."""
     environment = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "SEND_TIMEOUT_SECONDS": str(STALL_SECONDS)}
     with running(tmp_path_factory.mktemp("exports"), "--no-demo", "--web", "1", environment=environment) as stack:
         for name in ("root", "other", "third"):
@@ -63,7 +63,7 @@ def export(tenant: Tenant, form: str) -> str:
 
 
 def data_files(tenant: Tenant) -> list[Path]:
-    """Return the table's files, oldest first. An export reads them in this order or in its reverse."""
+    """Return the table's files, oldest first. An export reads them in this order or in the reverse order."""
     files = Path(tenant.stack.storage).glob(f"project_*/dataset_{tenant.dataset}/ingested-on=*/*.parquet")
     return sorted(files, key=lambda file: file.stat().st_mtime_ns)
 
@@ -126,7 +126,7 @@ def test_unread_exports_block_no_other_client(tenant: Tenant) -> None:
             response.begin()
             answers.append(response.status)
     assert set(answers) == {200, 429}
-    assert 4 <= answers.count(200) < 20  # the service disconnects some meanwhile, which makes room
+    assert 4 <= answers.count(200) < 20  # the service disconnects some clients meanwhile, and serves others
     is_served_soon(tenant)
     peak = sum(process.memory_info().rss for process in web) - before
     assert peak < 900_000_000, f"{peak:,} bytes"

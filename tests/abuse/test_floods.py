@@ -27,7 +27,7 @@ FLOOD = 500
 
 
 def forged(number: int, key: ApiKey) -> str:
-    """Yield forged tokens. Most look like the key's token with another signature, some are other nonsense."""
+    """Yield forged tokens. Most are the key's token with another signature. Some are other texts."""
     header, payload, _ = issue_token(key).split(".")
     kinds = (
         f"{header}.{payload}.{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip('=')}",
@@ -59,8 +59,8 @@ def test_forged_tokens_cost_no_query_and_no_memory(
         tracemalloc.start()
         try:
             growth, before, floods = sys.maxsize, 0, 0
-            # The interpreter's own stores of free objects fill up in the first floods. What is kept of each token grows
-            # with every flood.
+            # In the first floods, the memory grows because the interpreter keeps freed objects for reuse. If the
+            # service kept a part of each token, the memory would grow with every flood.
             while growth > 10 * FLOOD and floods < 8:
                 flood(FLOOD)
                 gc.collect()
@@ -74,7 +74,7 @@ def test_forged_tokens_cost_no_query_and_no_memory(
 
 
 def test_long_paths_and_media_types_take_no_memory(api: Api, dataset: Dataset) -> None:
-    """The service caches a bounded number of short ones. It does not cache long ones, which could fill its memory."""
+    """The service caches only short paths and media types, and only a limited number. Long ones would fill memory."""
 
     def flood(count: int) -> None:
         for number in range(count):
@@ -125,7 +125,7 @@ def test_a_token_signed_in_another_way_is_refused(key: ApiKey, dataset: Dataset)
 
 
 def test_foreign_and_missing_datasets_get_the_same_answer(dataset: Dataset, api: Api) -> None:
-    """The answers are equal in every byte except the request ID, also for the second, cached request."""
+    """The answers are equal in every byte except the request ID. This also holds for the second, cached request."""
     stranger = services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
     services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     theirs = Api(issue_token(services.create_key(project=stranger, name="tests")), dataset)

@@ -39,7 +39,7 @@ def stop_sending(connection: Connection) -> None:
 
 @pytest.mark.parametrize("encoding", COMPRESS)
 def test_half_of_the_lines_is_refused_and_a_retry_accepted(tenant: Tenant, encoding: str) -> None:
-    """The part is a complete member or frame with complete lines. Only the message shows that more should follow."""
+    """The part is a complete gzip member or zstd frame with complete lines. Only HTTP shows that more should follow."""
     before = accepted(tenant)
     compress = COMPRESS[encoding]
     half = compress(LINE * 2)
@@ -64,7 +64,7 @@ def test_half_of_the_lines_is_refused_and_a_retry_accepted(tenant: Tenant, encod
 
 
 def test_chunked_lines_cut_anywhere_are_all_or_nothing(tenant: Tenant) -> None:
-    """Cut the message behind each of its bytes: only the whole one, with its last chunk and the line behind, counts."""
+    """Cut the message after each of its bytes. Only the whole message counts, with the last chunk and an empty line."""
     before = accepted(tenant)
     message = b"".join(b"%x\r\n%b\r\n" % (len(LINE), LINE) for _ in range(2)) + b"0\r\n\r\n"
     path, lines = f"/datasets/{tenant.dataset}/batch", [f"Content-Type: {NDJSON}", "Transfer-Encoding: chunked"]

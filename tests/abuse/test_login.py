@@ -21,7 +21,7 @@ LIMIT = configured.AXES_FAILURE_LIMIT
 
 @pytest.fixture(autouse=True)
 def quick(settings: Settings) -> None:
-    """Use a fast hasher. With Django's, these tests would take much longer."""
+    """Use a fast hasher. With Django's hasher, these tests would take much longer."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 

@@ -17,8 +17,8 @@ from tests.support.sending.connection import TEXT, Connection
 pytestmark = pytest.mark.long
 
 LIMIT = 10 * 1024 * 1024
-# The most memory that the requests of a process may take together: the bodies, and for each of the two threads that
-# validate large ones, the objects of a body (tests/ingest/validation/test_memory.py has how many).
+# All requests of a process together may take this memory: the bodies, and the objects of two bodies, because two
+# threads validate large bodies. tests/ingest/validation/test_memory.py measures the objects of one body.
 MAX_BYTES = settings.BODY_MEMORY_BYTES + 2 * 7 * LIMIT
 
 

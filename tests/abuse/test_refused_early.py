@@ -99,7 +99,7 @@ def test_discarded_bodies_hold_no_web_threads(tenant: Tenant, neighbor: Tenant) 
     wait_for(lambda: web.num_threads() <= before + THREADS, "an end of the threads")
 
     def gets_the_answer() -> bool:
-        """Only so many bodies are discarded together, and the service may still notice that the stalled ones ended."""
+        """The service discards a limited number of bodies together. It may not have noticed that some have ended."""
         with neighbor.connect() as connection, suppress(ConnectionResetError, BrokenPipeError):
             connection.post("/datasets/999999", f"Content-Length: {len(FITS)}")
             connection.send(FITS)
@@ -110,7 +110,7 @@ def test_discarded_bodies_hold_no_web_threads(tenant: Tenant, neighbor: Tenant) 
 
 
 def test_a_stalled_refused_body_does_not_stop_the_process(tenant: Tenant, neighbor: Tenant) -> None:
-    """This was a defect: the process stopped a second after the refusal, until the client disconnected."""
+    """In an earlier version, the process stopped a second after the refusal, until the client disconnected."""
     with stalled(1, tenant.stack, f"/datasets/{tenant.dataset}", "nonsense") as (stranger,):
         assert stranger.answer().status == 401
         until = time.monotonic() + 3

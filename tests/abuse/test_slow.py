@@ -1,4 +1,4 @@
-"""Clients that send slowly, send nothing, or never read block no other client."""
+"""Clients block no other client if they send slowly, send nothing, or never read."""
 
 import json
 import socket
@@ -47,7 +47,7 @@ def is_served(tenant: Tenant) -> None:
 
 
 def test_slow_bodies_delay_no_one(tenant: Tenant, neighbor: Tenant) -> None:
-    """Not even their own sender: a body that is waited for takes no thread."""
+    """They do not even delay other requests of their own sender, because a body that arrives slowly takes no thread."""
     (pid,) = tenant.stack.web_processes()
     web = psutil.Process(pid)
     is_served_soon(neighbor)
@@ -63,7 +63,7 @@ def test_slow_bodies_delay_no_one(tenant: Tenant, neighbor: Tenant) -> None:
 
 
 def test_large_slow_bodies_block_only_their_sender(tenant: Tenant, neighbor: Tenant) -> None:
-    """They take the memory that one project may use, so its next large body is refused. Others have room."""
+    """The bodies take all memory that their project may use, so its next large body is refused. Others have room."""
     large = json.dumps({**ROW, "text": "x" * 9_000_000}).encode()
 
     def send(by: Tenant) -> Answer:
@@ -133,7 +133,7 @@ def test_slow_heads_hold_no_thread(service: Stack, neighbor: Tenant) -> None:
 
 
 def test_the_kernel_detects_vanished_clients(service: Stack) -> None:
-    """The keepalive timer of the web process's end of a connection runs."""
+    """The keepalive timer runs for the web process's end of a connection."""
     with Connection(service.port) as connection:
         port = connection.socket.getsockname()[1]
         wait_for(lambda: _keepalive_timer_runs(service.port, port), "the timer", seconds=SOON_SECONDS)
@@ -164,7 +164,7 @@ def test_two_thousand_idle_connections_leave_room_for_another(service: Stack, ne
 
 
 def test_workers_waiting_for_bodies_end_with_the_main_process(tenant: Tenant) -> None:
-    """An orderly end waits for these bodies. That wait must be bounded."""
+    """An orderly end waits for these bodies. This wait must have a limit."""
     main = tenant.stack.program("web")
     before = main.children()
     with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token):

@@ -40,7 +40,7 @@ def is_taken(tenant: Tenant) -> None:
 
 
 def test_http_2_is_refused(tenant: Tenant) -> None:
-    """Our limits are by connection, and an HTTP/2 connection carries many requests (docs/decisions/0027)."""
+    """Our limits are for connections, but an HTTP/2 connection carries many requests (docs/decisions/0027)."""
     settings_frame = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
     with tenant.connect() as connection:
         connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings_frame)
@@ -59,7 +59,7 @@ def test_bytes_after_a_body_are_not_a_request(tenant: Tenant) -> None:
 
 
 def test_a_body_cut_off_by_the_connection_is_refused(tenant: Tenant) -> None:
-    """In each case, the part that has arrived would be a valid body."""
+    """In each case, the part of the body that has arrived would be a valid body."""
     before = accepted(tenant)
     path, lines = f"/datasets/{tenant.dataset}/batch", "Content-Type: application/x-ndjson"
     with tenant.connect() as connection:
@@ -181,7 +181,7 @@ def test_simultaneous_bombs_take_bounded_memory(tenant: Tenant) -> None:
     assert {name: answer.status for name, answer in answers.items()} == {
         name: status for name, (_, _, status) in BOMBS.items()
     }
-    # A thread holds a body as it arrived, and a little more than one decompressed body of the largest size.
+    # A thread holds a body in its compressed form, and a little more than one decompressed body of the largest size.
     assert _peak(pid) - before < THREADS * 4 * 10 * MEBIBYTE
     is_taken(tenant)
 
@@ -239,7 +239,7 @@ def test_a_request_header_injects_no_answer_header(tenant: Tenant, name: str, va
     assert not any(character in value for value in answer.headers.values() for character in "\r\n\x00")
 
 
-def test_a_duplicate_header_is_neither_of_the_two(tenant: Tenant, neighbor: Tenant) -> None:
+def test_a_duplicate_header_is_refused(tenant: Tenant, neighbor: Tenant) -> None:
     before = accepted(tenant), accepted(neighbor)
     for name, one, other, status in (
         ("Authorization", f"Bearer {tenant.token}", f"Bearer {neighbor.token}", 401),

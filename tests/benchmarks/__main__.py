@@ -25,13 +25,13 @@ def main() -> int:
             f"(npm ci --prefix {_NODE_MODULES.parent})."
         )
     root = Path(tempfile.mkdtemp(prefix="ingest-bench-"))
-    root.chmod(0o755)  # PostgreSQL runs as a user of its own where we are root
+    root.chmod(0o755)  # if we are root, PostgreSQL runs as another user
     _environment(root)
     warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR")  # PostgreSQL's library finds another place for its socket
     django.setup()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        # Not before Django knows where its data is.
+        # Import this only after Django knows where its data is.
         code: int = import_module("tests.benchmarks.run").run(root, options)
         return code
     finally:
@@ -42,13 +42,13 @@ def main() -> int:
 
 
 def _environment(root: Path) -> None:
-    """Settings as `manage.py up` has them, in a directory of our own."""
+    """Set the settings that `manage.py up` would set, with a directory of our own."""
     for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "STORAGE_URL", "SECRET_KEY", "API_KEY_SECRET"):
         os.environ.pop(name, None)
     os.environ.update(
         DJANGO_SETTINGS_MODULE="config.settings",
         DATA_DIR=str(root / "data"),
-        # A full queue would be refused, and that is not what is measured.
+        # If the queue were full, requests would be refused. The benchmark does not measure that.
         BACKLOG_LIMIT_BYTES_PER_DATASET=str(64 * 1024**3),
         BACKLOG_LIMIT_BYTES=str(64 * 1024**3),
         BACKLOG_SHARE_PER_PROJECT="1",

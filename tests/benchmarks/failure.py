@@ -2,4 +2,4 @@
 
 
 class BenchmarkFailed(Exception):
-    """Something was refused or lost, or did not end, so there is no figure."""
+    """A request was refused, a record was lost, or a process did not end. So there is no figure."""

@@ -20,7 +20,7 @@ _MAX_WIDTH = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table. Without `case` it belongs to the row above."""
+    """A row of the table. If `case` is empty, the row belongs to the case of the row above."""
 
     measure: str
     values: Mapping[str, str]  # by system
@@ -55,7 +55,7 @@ class Report:
         return self._raw.get(case, [])
 
     def print(self, conditions: str) -> None:
-        """Print what was measured under which conditions, in Markdown."""
+        """Print the conditions and the results, in Markdown."""
         table = Table(box=box.MARKDOWN, header_style="")
         for column in ("Case", "Measure", *map(str.capitalize, _SYSTEMS), "Ratio", "Target", "Met"):
             table.add_column(column, justify="right" if column.lower() in _SYSTEMS else "left")
@@ -75,12 +75,12 @@ class Report:
 
 
 def paired(values: Sequence[float], references: Sequence[float]) -> float:
-    """Return the median of the ratios of values that were measured in turn."""
+    """Return the median of the ratios of values that were measured alternately."""
     return median(value / reference for value, reference in zip(values, references, strict=True))
 
 
 def number(value: float) -> str:
-    """Format a number like 12,345, and small ones with a decimal."""
+    """Format a number like 12,345, and a small number with a decimal."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 

@@ -46,7 +46,7 @@ LogIn = Callable[..., Page]
 
 @pytest.fixture
 def log_in(browser: Browser, address: str) -> Iterator[LogIn]:
-    """Return a function that logs a user in, in a new window. An error of a page's script fails the test."""
+    """Return a function that logs a user in, in a new window. If a script of a page fails, the test fails."""
     contexts, complaints = [], []
 
     def enter(username: str, *, width: int = 1280, height: int = 800, dark: bool = False) -> Page:

@@ -29,7 +29,7 @@ def findings(page: Page, **options: Any) -> list[dict[str, Any]]:
 
 
 def wider(page: Page) -> dict[int, int]:
-    """Return by how many pixels a page is wider than the window, for the widths of a phone and a desktop."""
+    """Return by how many pixels a page is wider than the window, on a phone and on a desktop."""
     beyond = {}
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 844})
@@ -45,7 +45,7 @@ def test_axe_finds_nothing_serious_and_pages_fit(log_in: LogIn, scene: Scene) ->
         problems: list[Any] = findings(page)
         page.emulate_media(color_scheme="dark")
         page.evaluate("document.documentElement.classList.add('dark')")  # as the admin's script does at its start
-        # In dark, a page has the same elements in other colors.
+        # In dark mode, a page has the same elements in other colors.
         problems += findings(page, runOnly={"type": "rule", "values": ["color-contrast"]})
         if beyond := wider(page):
             problems.append(beyond)

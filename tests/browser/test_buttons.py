@@ -64,7 +64,7 @@ def watched(page: Page) -> Watch:
 
 
 def in_order(scene: Scene, *, shared: bool, hidden: bool) -> list[tuple[str, str]]:
-    """Return the pages that staff sees, too, and those that are hidden from it. Those that end something come last."""
+    """Return the pages that staff sees, and the pages that only superusers see. Pages that delete or end come last."""
     wanted = {False: shared, True: hidden}
     pages = [(name, path) for name, path in addresses(scene).items() if wanted[name.startswith(_HIDDEN)]]
     return sorted(pages, key=lambda each: next((n for n, word in enumerate(_LAST, 1) if word in each[0]), 0))

@@ -1,4 +1,4 @@
-"""Forms in the browser: two admins at once, archiving, many fields, and the skip link."""
+"""Forms in the browser: two admins at the same time, archiving, many fields, and the skip link."""
 
 import re
 import subprocess
@@ -79,7 +79,7 @@ def test_the_editor_writes_all_that_a_field_may_say(log_in: LogIn, scene: Scene)
     expect(rows.nth(1).get_by_label("Values, one per line")).to_have_value("open\npaid")
     expect(rows.nth(2).get_by_label("optional")).to_be_checked()
 
-    # Change a field's values and limits, and see what it means.
+    # Change a field's values and limits, and read what the change means.
     rows.nth(1).get_by_label("Values, one per line").fill("open\npaid\n refunded \n")
     expect(page.locator("#schema-preview")).to_contain_text("Also accepts “refunded”.")
     more = rows.nth(0).get_by_role("button", name="More…")
@@ -115,7 +115,7 @@ def test_the_editor_writes_all_that_a_field_may_say(log_in: LogIn, scene: Scene)
     ]
     assert scene.payments.versions.get(number=2).field_list() == expected
 
-    # The page loses nothing of it: to open and save it again changes nothing.
+    # The page loses nothing of the schema: if it is opened and saved again, nothing changes.
     page.goto(f"/admin/datasets/dataset/{scene.payments.pk}/change/")
     expect(page.locator("#schema-preview")).to_contain_text("No changes")
     rows.nth(0).locator(".ours-what").fill("with all taxes")
@@ -146,7 +146,7 @@ def test_a_realistic_record_leads_to_a_dataset_that_takes_it(log_in: LogIn, scen
     expect(page.locator("#schema-said")).to_contain_text("Clients must send “_2fa” instead of “2fa”.")
     expect(page.locator(".ours-wrong")).to_have_count(0)
     expect(page.locator("#schema-preview")).to_contain_text("Saving publishes version 1")
-    page.click("#sample-infer")  # it does not add the renamed fields again
+    page.click("#sample-infer")  # this does not add the renamed fields again
     expect(page.locator("#sample-notes")).to_contain_text("0 fields added")
     assert page.locator(".ours-schema > li").count() == 9
     page.get_by_role("button", name="Save and continue editing").click()

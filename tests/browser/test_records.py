@@ -68,7 +68,7 @@ def test_export_above_the_limit_gives_an_error_page(log_in: LogIn, scene: Scene)
 
 
 def test_conditions_charts_and_groups_lead_to_records(log_in: LogIn, scene: Scene, settings: Settings) -> None:
-    settings.QUERY_TIMEOUT_SECONDS = 60.0  # queries only get the processor when nothing else of the tests needs it
+    settings.QUERY_TIMEOUT_SECONDS = 60.0  # queries run with a low priority, so other tests delay them
     api = Api(issue_token(scene.key), scene.dataset)
     for amount, source in ((1, "web"), (20, "app"), (30, "app")):
         api.one(record(country=..., source=source, amount=amount))

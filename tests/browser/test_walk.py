@@ -100,7 +100,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     assert figure(page, "today") == "1"
     assert curl(line)[0] == 202
 
-    # The start page shows it without a reload, and so does the list of records.
+    # The start page and the list of records show it without a reload.
     expect(page.locator("[data-figure=today]")).to_have_text("2", timeout=30_000)
     expect(page.locator("svg[data-total='2']")).to_be_visible(timeout=30_000)
     expect(page.locator("[data-ledger]")).to_contain_text("ledger adds up", timeout=30_000)
@@ -108,7 +108,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     page.get_by_role("link", name="Orders").click()
     wait_until(lambda: page.reload() is not None and page.locator("#records tbody tr").count() == 2)
 
-    # Break a record in Try it, and read why.
+    # Write an invalid record into Try it, and read why it is invalid.
     page.get_by_role("link", name="Try it").click()
     body = page.locator("#body").input_value()
     page.fill("#body", body.replace("9.5", '"9.5"').replace('"paid": true', '"payed": true'))

@@ -1,7 +1,7 @@
 """Compare how fast clients, and wrk with prepared bodies, send records to one web process. They take turns.
 
-The programs, the web process, the worker and Redis share the machine. So a rate also depends on what else runs. The CPU
-time of a record depends on this much less.
+The programs, the web process, the worker and Redis share the machine. So a rate also depends on other programs. The CPU
+time per record depends on them much less.
 """
 
 import json
@@ -42,7 +42,7 @@ class Target:
     seconds: int
 
     def arguments(self) -> tuple[str, ...]:
-        """Return what a program needs to send records for a while."""
+        """Return the arguments with which a program sends records for some seconds."""
         return self.stack.url, self.token, str(self.dataset_id), str(self.seconds)
 
 
@@ -67,7 +67,7 @@ def service(seconds: int) -> Iterator[Target]:
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> Sent:
-    """Run a client, which prints the `count` of its records, the `seconds`, and those of CPU time as `cpu`, in JSON."""
+    """Run a client. It prints JSON: the `count` of its records, the `seconds`, and the seconds of CPU time as `cpu`."""
     said = json.loads(subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, check=True).stdout)
     return Sent(said["count"] / said["seconds"], said["cpu"] / said["count"] * 1e6)
 

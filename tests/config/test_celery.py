@@ -1,4 +1,4 @@
-"""Beat's triggers go to the right queues and are bounded. A process that stops working ends itself."""
+"""Beat sends its triggers to the right queues, and only a limited number. A process that stops working ends itself."""
 
 import signal
 import subprocess
@@ -76,7 +76,7 @@ def test_triggers_are_bounded_while_no_worker_runs(scheduler: Any, broker: Any) 
 def test_dispatch_sends_the_drains_that_the_due_datasets_need(
     broker: Any, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This holds however often it runs before a worker comes. A drain chooses its datasets when it begins."""
+    """Further dispatches before a worker comes send no more drains. A drain chooses its datasets when it begins."""
     monkeypatch.setattr(turns, "MAX_DATASETS", 2)
     broker.flushdb()
     for name in ("a", "b", "c", "d", "e"):

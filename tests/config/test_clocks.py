@@ -1,4 +1,4 @@
-"""Workers and beat work with wrong clocks, and /readyz names the process that is gone."""
+"""Workers and beat work even if their clocks are wrong. /readyz names a process that does not run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -66,7 +66,7 @@ def test_beat_keeps_sending_when_its_clock_is_set_back(broker: Any, tmp_path: Pa
     with beat(tmp_path / "log", move_clock(0), application="tests.support.processes.wrong_clock"):
         wait_for(lambda: broker.llen(waiting), "triggers", seconds=60)
         move_clock(-3600)
-        for _ in range(2):  # the first one may have been sent before the change
+        for _ in range(2):  # the first trigger may have been sent before the change
             broker.delete(waiting)
             wait_for(lambda: broker.llen(waiting), "triggers after the clock was set back", seconds=20)
 

@@ -22,7 +22,7 @@ from tests.test_commands import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Several threads, which share few connections, make a project, send and store a record, and tidy the tables.
+# Several threads share few connections. They make a project, send and store a record, and tidy the tables.
 _USE = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Settings from the environment: each variable is read, and one error names all that are wrong."""
+"""Settings from the environment: each variable is read, and one error names all wrong variables."""
 
 import os
 import re

@@ -37,7 +37,7 @@ def books(user: User, period: str | None = None) -> Books:
 
 
 def balanced(used: int) -> Books:
-    """Return the books as they are after a flush."""
+    """Return the books that a flush leaves: Redis and the database have the same amount."""
     return Books(used, None, False, used)
 
 

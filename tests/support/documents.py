@@ -1,4 +1,4 @@
-"""The README and the other documents, as tests read them."""
+"""Read the README and the other documents for tests."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def errors(parent: type[ApiError] = ApiError) -> Iterator[type[ApiError]]:
-    """Yield every class of error that has been imported."""
+    """Yield every error class that has been imported."""
     for error in parent.__subclasses__():
         yield error
         yield from errors(error)

@@ -1,4 +1,4 @@
-"""Send records with names, put entries into a stream directly, and look at what became of them."""
+"""Send records with names, put entries into a stream directly, and find out where they are then."""
 
 import json
 import secrets
@@ -38,7 +38,7 @@ def status(api: Api, accepted: httpx.Response) -> dict[str, Any]:
 
 
 def table_of(dataset: Dataset) -> DeltaTable:
-    """Open the dataset's table by its path alone, as any other reader does."""
+    """Open the dataset's table by its path only, as a reader outside the service does."""
     return DeltaTable(f"{settings.STORAGE_URL}/project_{dataset.project_id}/dataset_{dataset.pk}")
 
 
@@ -59,7 +59,7 @@ def enqueue(
     version: int | None = None,
     trace: str | bytes = "t",
 ) -> str:
-    """Put an entry into the stream without any check. Change the counters as its acceptance would have."""
+    """Put an entry into the stream without any check. Change the counters as admission would change them."""
     version = dataset.versions.order_by("-number")[0].pk if version is None else version
     tag = tags.of_dataset(dataset.pk)
     installation.check([tag])
@@ -100,7 +100,7 @@ def counted(dataset: Dataset) -> dict[str, int]:
 
 
 def let_the_lock_expire(dataset: Dataset) -> None:
-    """Delete the lock of a drain that died, as the end of its lease would."""
+    """Delete the lock of a drain that died, as if its lease had ended."""
     redis.client().delete(redis_keys.lock(dataset.pk))
 
 

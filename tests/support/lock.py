@@ -14,7 +14,7 @@ class Locked:
 
     requirement: Requirement
     hashes: frozenset[str]
-    asked_by: frozenset[str]  # packages, and requirements files as "-r path"
+    asked_by: frozenset[str]  # the packages that need it, and requirements files as "-r path"
 
 
 def direct(file: Path) -> dict[str, Requirement]:

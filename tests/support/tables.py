@@ -1,4 +1,4 @@
-"""A table of the tests of datasets.tables: project 7, dataset 13, one declared field."""
+"""The table for the tests of datasets.tables: project 7, dataset 13, one declared field."""
 
 from datetime import date
 from pathlib import Path
@@ -23,7 +23,7 @@ def a_table(dataset_id: int = 13) -> DatasetTable:
 
 
 def rows(*ids: str, day: date = date(2026, 6, 10), **more: list[Any]) -> pa.Table:
-    """Return rows as a drain makes them. `more` are columns beside the declared ones."""
+    """Return rows like those that a drain makes. `more` are columns in addition to the declared ones."""
     columns = {
         "id": pa.array(ids, pa.string()),
         "project_id": pa.array([7] * len(ids)),

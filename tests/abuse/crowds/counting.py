@@ -7,7 +7,7 @@ from tests.support.processes.stack import Stack, wait_for
 
 
 def nothing_is_lost_or_doubled(stack: Stack, senders: Senders, project_id: int, dataset_id: int, owner: str) -> None:
-    """Assert that each accepted record is stored once, no refused one is, and that ledger and quota agree."""
+    """Assert that accepted records are stored once and refused ones are not, and that ledger and quota agree."""
     assert senders.failures == []
     accepted, refused, unknown = senders.accepted, senders.refused, senders.unknown
     stack.wait_for_rows(dataset_id, len(accepted))

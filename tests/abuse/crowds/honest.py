@@ -1,4 +1,4 @@
-"""An honest load and crowds of other clients, measured in turn."""
+"""Measure an honest client in turn: alone, and together with a crowd of other clients."""
 
 import os
 import statistics
@@ -11,11 +11,12 @@ from tests.benchmarks.load import Load, Target, running
 from tests.support.sending.connection import TEXT
 from tests.support.tools import executable
 
-# Small enough for CI. Ten times as many: CROWD=10 .venv/bin/python -m pytest tests/abuse/crowds -s
+# By default, the crowd is small enough for CI. This makes it ten times as large:
+# CROWD=10 .venv/bin/python -m pytest tests/abuse/crowds -s
 TIMES = int(os.environ.get("CROWD", "1"))
 ROUNDS = 3
-# What an honest client keeps, and what other programs may add to its p99. The whole suite runs at the same time as the
-# small version, so only the large one, on an idle machine, shows what we promise.
+# The share of its rate that an honest client must keep, and the time that other programs may add to its p99. The small
+# crowd runs together with the whole suite. So only the large crowd, on an idle machine, shows what we promise.
 KEPT_SHARE = 0.9 if TIMES > 1 else 0.7
 OTHERS_MS = 20 if TIMES > 1 else 250
 
@@ -36,7 +37,7 @@ def medians(loads: Sequence[Load]) -> Medians:
 
 
 def send(url: str, target: Target, folder: Path, *, connections: int, seconds: float, pause_ms: float | None) -> Load:
-    """Send single records with wrk. Each connection pauses after an answer; without a pause they take all they can."""
+    """Send single records with wrk. Each connection pauses after an answer. Otherwise wrk sends as fast as it can."""
     executable("wrk")
     body = folder / "record.json"
     body.write_bytes(TEXT)
@@ -47,7 +48,7 @@ def send(url: str, target: Target, folder: Path, *, connections: int, seconds: f
 def in_turn(
     measure: Callable[[], Load], crowd: Callable[[], AbstractContextManager[object]]
 ) -> tuple[Medians, Medians]:
-    """Measure alone and with a crowd, in turn, because other programs use the machine, too. Return both medians."""
+    """Measure alone and with a crowd, in turn. Return both medians. Turns matter, because other programs also run."""
     alone, crowded = [], []
     for _ in range(ROUNDS):
         alone.append(measure())

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 _NOTHING_HAPPENED = b"Nothing was queued or charged."
-_END_SECONDS = 60  # until each client has the answer that it waits for
+_END_SECONDS = 60  # at most: until each client has the answer that it waits for
 
 
 class Answer(NamedTuple):
@@ -29,10 +29,10 @@ class Answer(NamedTuple):
 
 
 class Senders:
-    """Send records over `count` connections until the end of the block. Afterwards every request is answered.
+    """Send records over `count` connections until the end of the block. Then wait until every request is answered.
 
-    The connections send requests with as many records as `sizes` has, in turn. Every second one repeats a request with
-    an Idempotency-Key until it is accepted. The others send a request once, and note what a refusal says about it.
+    The connections take their numbers of records per request from `sizes`, in turn. Every second connection repeats a
+    request with an Idempotency-Key until it is accepted. The others send a request once, and note a refusal.
     """
 
     def __init__(self, port: int, dataset: int, token: str, count: int, sizes: Sequence[int] = (1,)) -> None:

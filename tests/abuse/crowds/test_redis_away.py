@@ -20,11 +20,11 @@ pytestmark = pytest.mark.long
 CONNECTIONS = 256
 # Most requests have one record. Large batches go over other connections to Redis.
 SIZES = (1, 1, 1, 1, 1, 1, 40, 100)
-# ADMISSION_TIMEOUT_SECONDS, and what a busy machine adds.
+# An answer takes at most ADMISSION_TIMEOUT_SECONDS, and more time on a busy machine.
 MAX_ANSWER_SECONDS = 4.0 if honest.TIMES > 1 else 15.0
-# Until the rate is back after Redis is.
+# The time after which the rate must be normal again, from the end of the outage.
 MAX_RECOVERY_SECONDS = 1.0 if honest.TIMES > 1 else 10.0
-# What counts as the rate from before. While the whole suite runs, it varies a lot.
+# The rate is normal again if it reaches this share of the rate before the outage. It varies while the whole suite runs.
 RATE_SHARE = 0.8 if honest.TIMES > 1 else 0.2
 _WINDOW_SECONDS = 0.5
 
@@ -36,7 +36,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def stopped(stack: Stack, senders: Senders) -> None:
-    """Stop Redis for longer than an admission may take: it must not carry out what it reads too late."""
+    """Stop Redis for longer than an admission may take. Afterwards Redis must not execute commands that are late."""
     redis = stack.program("redis")
     redis.send_signal(signal.SIGSTOP)
     try:
@@ -80,7 +80,7 @@ def test_redis_is_away(stack: Stack, outage: Callable[[Stack, Senders], None]) -
 
 
 def _recovered(senders: Senders, rate: float, back: float) -> float | None:
-    """Return how many seconds after Redis was back the rate was, too, or None if it is not yet."""
+    """Return how many seconds after the end of the outage the rate was normal, or None if it is not normal yet."""
     end = time.monotonic()
     begin = end - _WINDOW_SECONDS
     if begin < back or senders.per_second(begin, end) < RATE_SHARE * rate:

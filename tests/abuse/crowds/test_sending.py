@@ -1,4 +1,4 @@
-"""Many clients that send as fast as they can: every request is answered, and the wait is bounded."""
+"""Many clients send as fast as they can: the service answers every request, and the wait has a limit."""
 
 import signal
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.long
 # Connections -> milliseconds within which 99 of 100 requests are answered.
 BOUNDS_MS = {500: 5000.0} if honest.TIMES == 1 else {1000: 150.0, 2000: 300.0}
 FIELDS = {"number": "number"}
-# Longer than it takes to send MAX_IN_FLIGHT requests, even on a busy machine.
+# This is longer than MAX_IN_FLIGHT requests need, even on a busy machine.
 OUTAGE = {"REDIS_TIMEOUT_SECONDS": "30", "ADMISSION_TIMEOUT_SECONDS": "60"}
 
 

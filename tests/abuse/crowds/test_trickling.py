@@ -1,4 +1,4 @@
-"""Thousands of clients whose bodies trickle in take little from other clients, and leave room for new ones."""
+"""Thousands of clients send their bodies very slowly. They hardly disturb other clients, and new ones find room."""
 
 import time
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.long
 COUNT = 1000 * honest.TIMES
 # A web process takes fewer bytes for each connection.
 MAX_BYTES = 40 * 1024
-# Opening the connections takes time of its own. Measure when each has sent this many bytes, at one a second.
+# The connections need time to open. Measure when each has sent this many bytes, one per second.
 SETTLED_BYTES = 2 if honest.TIMES == 1 else 20
-# Fewer than a web process may open if COUNT clients are too many for it.
+# The limit of open files of the web process. COUNT clients are too many for it.
 FILES = 800 * honest.TIMES
-# A connection is ended after 2 seconds, and a new client waits behind the slow ones that have come before it.
+# The service ends a slow connection after 2 seconds. A new client waits behind the slow clients that came earlier.
 MAX_WAIT_SECONDS = 15.0
 
 
@@ -56,7 +56,7 @@ def scene(stack: Stack) -> Scene:
 
 @contextmanager
 def crowd(on: Scene) -> Iterator[Tricklers]:
-    """Let bodies trickle in during a block. Afterwards all connections have ended."""
+    """Send bodies slowly over many connections during a block. Then wait until all connections have ended."""
     with Tricklers(on.client.stack.port, on.bodies, COUNT) as tricklers:
         wait_for(lambda: tricklers.open > 0.95 * COUNT, f"{COUNT} connections")
         wait_for(lambda: tricklers.sent > SETTLED_BYTES * COUNT, "bodies that trickle in")
@@ -118,7 +118,7 @@ def test_a_new_client_finds_room_among_too_many(few_files: Scene, slow: str) -> 
         assert median(took) < 2
         assert max(took) < MAX_WAIT_SECONDS
         assert tricklers.unreachable == 0
-        assert web.num_fds() < 0.95 * FILES  # it can still open its own files
+        assert web.num_fds() < 0.95 * FILES  # the process can still open its own files
     assert web.is_running()
 
 

@@ -11,14 +11,15 @@ import uvloop
 
 _TURNS_A_SECOND = 20
 _PAUSE_SECONDS = 0.2  # before a connection that has ended is opened again
-# Connections that wait for their handshake at a time: few enough for any server's backlog.
+# So many connections wait for their handshake at the same time. This is few enough for any server's backlog.
 _OPENING = 200
 
 
 class Tricklers:
-    """Open `count` connections in turn with these heads, and send a byte over each of them every second.
+    """Open `count` connections, which use these heads in turn, and send a byte over each of them every second.
 
-    A connection that the server ends is opened again. It goes on sending after an answer, as a hostile client does.
+    If the server ends a connection, it is opened again. After an answer, a connection continues to send, as a hostile
+    client does.
     Use it as a context manager: its event loop runs in a thread.
     """
 
@@ -81,7 +82,7 @@ class Tricklers:
 
 
 class _Trickle(asyncio.Protocol):
-    """One connection. `ended` is the status of the last answer when the server has ended it."""
+    """One connection. After the server has ended it, `ended` is the status of the last answer."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -91,7 +92,7 @@ class _Trickle(asyncio.Protocol):
         self._status = data[9:12].decode()  # b"HTTP/1.1 401 ..."
 
     def eof_received(self) -> bool:
-        return True  # go on sending until the server resets the connection
+        return True  # continue to send until the server resets the connection
 
     def connection_lost(self, _: Exception | None) -> None:
         if not self.ended.done():

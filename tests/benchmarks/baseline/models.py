@@ -21,7 +21,7 @@ class Project(models.Model):
 
     @property
     def is_authenticated(self) -> bool:
-        """DRF asks this of the sender of a request."""
+        """DRF reads this property of the sender of a request."""
         return True
 
 

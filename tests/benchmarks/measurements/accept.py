@@ -10,7 +10,7 @@ from tests.benchmarks.systems.stack import Stack
 from tests.benchmarks.systems.system import System
 
 CONNECTIONS = (16, 64, 256, 1000)
-# The baseline answers no more requests over more connections, and 1,000 of them would wait longer than wrk does.
+# More connections would not make the baseline faster, and 1,000 connections would wait longer than wrk does.
 _BASELINE_CONNECTIONS = 16
 # The goals at 16 connections, by records per request: share of the ceiling's requests/s, multiple of the baseline's.
 _TARGETS = {1: (0.60, 15.0), 100: (0.85, 25.0), 1000: (0.95, 35.0)}
@@ -19,8 +19,8 @@ _MAX_P99_MS = 150.0  # for single records over the most connections
 _MIN_KEPT = 0.90  # of the requests/s at 64 connections, over the most connections
 
 _WARM_UP_SECONDS = 2
-# A measurement lasts until each connection has had this many answers, but at most this much longer than usual.
-# Otherwise the requests that are in progress at its beginning and its end would matter.
+# A measurement lasts until each connection has this many answers, but at most this much longer than usual. If it were
+# shorter, the requests that are in progress at its beginning and its end would change the result.
 _ANSWERS = 10
 _MAX_LONGER = 5
 
@@ -30,7 +30,7 @@ Rounds = dict[str, list[dict[str, float]]]
 def run(stack: Stack, options: Options, report: Report) -> None:
     """Measure all sizes of request, over few and many connections."""
     for size in SIZES:
-        # Warm up, and check each answer. The measured rounds only count refusals, which is faster for wrk.
+        # Warm up, and check each answer. In the measured rounds, wrk only counts refusals, because this is faster.
         rates = {
             system.name: system.measure(size, connections=16, seconds=_WARM_UP_SECONDS, check=True).per_second
             for system in stack.systems

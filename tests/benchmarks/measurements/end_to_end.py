@@ -1,4 +1,4 @@
-"""Measure the way from the first request until all records are readable, and the drain alone from a full backlog."""
+"""Measure the time from the first request until all records are readable. Also measure only the drain of a backlog."""
 
 import time
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from tests.benchmarks.systems.product import Product
 from tests.benchmarks.systems.stack import Stack
 
 _CONNECTIONS = 16
-# Records a request, and connections.
+# Records per request, and connections.
 _CASES = ((1000, _CONNECTIONS), (100, _CONNECTIONS), (1, _CONNECTIONS), (1, 64))
 # The goals by records per request: records/s stored, and multiple of the baseline's.
 _TARGETS = {1000: (300_000, 15.0), 100: (200_000, 15.0)}
-# A backlog counts as growing only above this share of the accepted records, because it swings with each commit.
+# A backlog counts as growing only above this share of the accepted records, because it changes with each commit.
 _NO_GROWTH = 0.02
 # The backlog rises and falls twice a second, so only a long load shows its trend. Within the 2 measured seconds of a
 # load of 4 seconds, a constant backlog may seem to grow by 9 %.
-_TIMES_LONGER = {1: 5}  # by records a request
-# The baseline stores for three times as long as it accepts, so a short load is enough. In a shorter one it may answer
-# no batch of 1,000.
+_TIMES_LONGER = {1: 5}  # by records per request
+# The baseline needs three times as long to store as to accept, so a short load is enough. With a shorter load, it might
+# not answer any batch of 1,000 records.
 _MIN_BASELINE_SECONDS = 2.0
 _DRAIN_TARGET = 500_000
 
@@ -30,7 +30,7 @@ Flows = dict[str, list[Flow]]
 
 
 def run(stack: Stack, options: Options, report: Report) -> None:
-    """Measure batches and single records: the product and, over 16 connections, the baseline in turn."""
+    """Measure batches and single records: the product and, over 16 connections, also the baseline."""
     with stack.product.standing_by(), stack.baseline.working():
         for size, connections in _CASES:
             flows: Flows = {"product": []}
@@ -111,7 +111,7 @@ def _backlog_row(report: Report, flows: Sequence[Flow]) -> None:
 
 
 def drain(stack: Stack, options: Options, report: Report) -> None:
-    """Measure the drain of a backlog that was filled while no worker ran, with nothing else going on."""
+    """Measure the drain of a backlog that was filled while no worker ran. Nothing else happens meanwhile."""
     rounds = []
     with stack.product.standing_by():
         for turn in range(options.rounds):

@@ -1,4 +1,4 @@
-"""Measure records on their way from the first request until the last one can be read."""
+"""Measure records from the first request until the last record can be read."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tests.benchmarks.systems.processes import PATIENCE_SECONDS
 from tests.benchmarks.systems.system import StoringSystem
 
 # Seconds between two reads of the backlog during the load, and of the stored records after it.
-_SAMPLE, _LOOK = 0.13, 0.05  # the first is out of step with dispatch, which runs twice a second
+_SAMPLE, _LOOK = 0.13, 0.05  # the first is no divisor of the half second between two dispatches
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Flow:
 
 
 def flow(system: StoringSystem, size: int, *, connections: int, seconds: float, targets: Sequence[Target] = ()) -> Flow:
-    """Send for a while, and wait until everything is stored. Workers must be running, and the queue must be empty."""
+    """Send for some seconds, and wait until everything is stored. Workers must run, and the queue must be empty."""
     accepted, stored, cpu = system.accepted(), system.stored(), system.cpu_seconds()
     began = time.monotonic()
     backlog: list[tuple[float, int]] = []

@@ -14,10 +14,10 @@ from tests.benchmarks.systems.processes import PATIENCE_SECONDS
 from tests.benchmarks.systems.product import Probe, Product
 from tests.benchmarks.systems.stack import Stack
 
-# Many connections that each wait a while, so that the time of an answer hardly affects the rate.
+# Many connections, each with a long pause, so that the time of an answer hardly affects the rate.
 _CONNECTIONS = 64
 _MAX_P50, _MAX_P99 = 1.0, 2.0
-# Seconds between two records, and between two looks for a record.
+# Seconds between two records, and between two reads of the table.
 _EVERY, _LOOK = 0.1, 0.01
 
 
@@ -55,7 +55,7 @@ def _sustained(stack: Stack, options: Options, report: Report, size: int) -> flo
 
 
 def _probed(product: Product, seconds: float, running: Running | None) -> list[float]:
-    """Send a record now and then, and watch the table. Return the seconds from each 202 until the record was there."""
+    """Send single records with pauses. Return the seconds from each 202 until the record is in the table."""
     probe = Probe(product)
     waiting: deque[tuple[float, int]] = deque()
     found: list[float] = []
@@ -66,7 +66,7 @@ def _probed(product: Product, seconds: float, running: Running | None) -> list[f
             waiting.append(probe.send())
             if running is not None:
                 running.besides += 1
-            due += _EVERY * random.uniform(0.5, 1.5)  # out of step with the service's own clocks
+            due += _EVERY * random.uniform(0.5, 1.5)  # random, so as not to follow the rhythm of the service
         position, moment = product.position(), time.monotonic()
         while waiting and waiting[0][1] <= position:
             found.append(moment - waiting.popleft()[0])

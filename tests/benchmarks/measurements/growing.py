@@ -1,4 +1,4 @@
-"""Create many datasets, keys and rows in bulk, as there would be after years."""
+"""Create as many datasets, keys and rows in bulk as a service has after years."""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tests.benchmarks.measurements.end_to_end import measure_drain
 from tests.benchmarks.payloads import FIELDS
 from tests.benchmarks.systems.product import Product
 
-# Rows of a commit: few enough for memory, many enough that 50 million rows are not 50,000 files.
+# Rows per commit. Few rows need little memory. With fewer, 50 million rows would need too many files.
 _COMMIT_ROWS = 1_000_000
 
 
@@ -48,7 +48,7 @@ def make_keys(product: Product, count: int) -> list[str]:
 
 
 def sample(product: Product, count: int) -> pa.Table:
-    """Return rows as the product writes them, at most one commit's worth. Workers must be ready."""
+    """Return rows that the product has written, at most those of one commit. Workers must be ready."""
     count = min(count, _COMMIT_ROWS)
     product.new_dataset()
     product.fill(count)

@@ -38,7 +38,7 @@ class Axis:
             self.note(f"memory, MB: {process}", point, megabytes)
 
     def note_accepted(self, point: int, product: Product, targets: Sequence[Target], seconds: float) -> None:
-        """Send single records for a while, and measure the cost of each in the web processes and Redis."""
+        """Send single records for some seconds, and measure the cost of each in the web processes and Redis."""
         accepted, cpu = product.accepted(), product.cpu_seconds()
         load = product.measure(1, connections=_CONNECTIONS, seconds=seconds, targets=targets)
         now = product.cpu_seconds()
@@ -103,7 +103,7 @@ def _rows_in_the_table(stack: Stack, options: Options, report: Report) -> Axis:
     with product.working():
         for count, dataset in tables.items():
             product.use(dataset)
-            # Its first drain tells Redis how many records the table holds already, and Redis counts them as accepted.
+            # The first drain tells Redis how many records the table already holds, and Redis counts them as accepted.
             Probe(product).wait()
             axis.note_stored(count, product, options.seconds * 2)
             axis.note_memory(count, product)
@@ -114,7 +114,7 @@ def _rows_in_the_table(stack: Stack, options: Options, report: Report) -> Axis:
 
 
 def _records_in_the_backlog(stack: Stack, options: Options, report: Report) -> Axis:
-    """Measure a small and a full backlog. The small one, a few commits, is what waits when the worker keeps up."""
+    """Measure a small and a full backlog. The small backlog is a few commits, as when workers are fast enough."""
     points = (options.backlog // 10, options.backlog)
     product, axis = stack.product, Axis("records in the backlog", points)
     for count in points:
@@ -192,7 +192,7 @@ def _note_spread(axis: Axis, point: int, product: Product, targets: Sequence[Tar
 
 
 def _warm(product: Product, targets: Sequence[Target]) -> None:
-    """Let every web process load the targets. A request reaches one process, so each round halves the unknown ones."""
+    """Let every web process load the targets. A request reaches one process only, so this needs several rounds."""
     enough = product.accepted() + _WARM_ROUNDS * len(targets)
     while product.accepted() < enough:
         seconds = 1 + len(targets) / 4000

@@ -50,7 +50,7 @@ SCHEMAS: dict[str, list[Field]] = {
 
 
 def run(stack: Stack, options: Options, report: Report) -> None:
-    """Measure each schema in turn, and keep the best of all rounds: other processes only make it slower."""
+    """Measure each schema in turn, and keep the best of all rounds, because other processes can only slow them down."""
     cases = {name: _steps(fields) for name, fields in SCHEMAS.items()}
     best: dict[tuple[str, str], float] = {}
     for _ in range(options.rounds * 50):
@@ -70,7 +70,7 @@ def run(stack: Stack, options: Options, report: Report) -> None:
 
 
 def _steps(fields: list[Field]) -> dict[str, tuple[int, Callable[[], Any]]]:
-    """Return each step of a record's way, with the number of records that a call of it handles."""
+    """Return each step that a record goes through, with the number of records that one call handles."""
     schema = CompiledSchema(1, fields)
     record: dict[str, Any] = {"timestamp": "2026-06-10T10:58:00Z", "context": {"source": "billing-service"}}
     record |= {

@@ -1,10 +1,10 @@
-"""The ceiling: the rate that would be left if Django, DRF and our own code cost nothing.
+"""The ceiling: the rate that the service would have if Django, DRF and our own code cost no time.
 
-A bare ASGI function that decodes the same body with the same msgspec type, compresses a large one as the product does,
-and runs one plain Lua script. The same server serves it with the same options. Each process sends its commands to Redis
-as they come: small ones over one connection, and large ones over several.
+It is a bare ASGI function. It decodes the same body with the same msgspec type, compresses a large body as the product
+does, and runs one plain Lua script. The same server serves it with the same options. Each process sends its commands to
+Redis immediately: small ones over one connection, and large ones over several.
 
-It shares no code with the product, so it does not change when we find a faster way to do any of this.
+The ceiling shares no code with the product. So if the product becomes faster, the ceiling does not change.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 _KEYS = tuple(os.environ["PREFIX"] + name for name in ("limit", "total", "delta", "stream", "pending"))
-_LARGE_BYTES = 4096  # of a body that goes over one of the connections for large ones
+_LARGE_BYTES = 4096  # a body from this size on uses one of the connections for large bodies
 _FOR_LARGE = 16
 _COMPRESS_BYTES = 8192
 
@@ -88,7 +88,7 @@ async def _charge(count: int, body: bytes) -> bool:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection to Redis. Commands of the same turn of the event loop go out with one write."""
+    """A connection to Redis. The commands of one turn of the event loop are sent with one write."""
 
     transport: asyncio.Transport
 
@@ -118,7 +118,7 @@ class _Connection(asyncio.Protocol):
         self._replies.feed(data)
         while (reply := self._replies.gets()) is not False:
             future = self._waiting.popleft()
-            if not future.done():  # else the client has gone
+            if not future.done():  # it is done if the client has disconnected
                 future.set_result(reply)
 
 
@@ -144,7 +144,7 @@ def _opened() -> "asyncio.Task[_Redis]":
     return asyncio.create_task(_open())
 
 
-# As the product: see config.web.granian.
+# The product does the same: see config.web.granian.
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)

@@ -66,7 +66,7 @@ class Server(Tree):
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process without waiting until it serves."""
+        """Start the process, but do not wait until it serves."""
         with self.log.open("ab") as log:
             # A new session, so that Ctrl-C reaches only us. We stop the process at the end.
             self._process = subprocess.Popen(
@@ -80,7 +80,7 @@ class Server(Tree):
         self.pid = self._process.pid
 
     def stop(self) -> None:
-        """Ask the process to end, and kill what is left of it."""
+        """Ask the process to end, and kill its processes that do not end."""
         process, self._process, self.pid = self._process, None, None
         if process is None:
             return

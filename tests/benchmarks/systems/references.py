@@ -40,7 +40,7 @@ class Scripted(System):
 
 
 class Ceiling(Scripted):
-    """`tests.benchmarks.systems.ceiling`, served like the product."""
+    """`tests.benchmarks.systems.ceiling`, with the product's web server."""
 
     name = "ceiling"
 

@@ -66,7 +66,7 @@ def started(root: Path, options: Options) -> Iterator[Stack]:
     port = free_port()
     programs = {each.name: each for each in supervise.programs(port=port, web=options.web, workers=1)}
     if options.appendfsync is not None:
-        programs["redis"].command.extend(["--appendfsync", options.appendfsync])  # the last one counts
+        programs["redis"].command.extend(["--appendfsync", options.appendfsync])  # if it occurs twice, the last counts
     servers = {
         name: Server(name, program.command, logs / f"{name}.log", environment=program.environment)
         for name, program in programs.items()
@@ -141,7 +141,7 @@ def _baseline(
         [sys.executable, "-m", "tests.benchmarks.baseline.prepare"], check=True, env={**os.environ, **environment}
     )
     logs, port = root / "logs", free_port()
-    # WSGI with 32 threads a process; the other options are the product's.
+    # WSGI with 32 threads per process. The other options are those of the product.
     command = [*programs["web"].command[:-1], "--blocking-threads", "32", "tests.benchmarks.baseline.wsgi:application"]
     command[command.index("--interface") + 1] = "wsgi"
     command[command.index("--port") + 1] = str(port)

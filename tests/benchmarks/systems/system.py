@@ -32,7 +32,7 @@ class System(ABC):
 
     @abstractmethod
     def accepted(self) -> int:
-        """Return how many records it has ever accepted, according to Redis."""
+        """Return how many records the system has ever accepted, according to Redis."""
 
     @abstractmethod
     def trim(self) -> None:
@@ -100,12 +100,12 @@ class StoringSystem(System):
 
     @abstractmethod
     def processes(self) -> Sequence[Tree]:
-        """Return its processes, including shared ones."""
+        """Return the processes of the system, including shared ones."""
 
     @abstractmethod
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Run its workers during the block."""
+        """Run the system's workers during the block."""
 
     @abstractmethod
     def queued(self) -> int:

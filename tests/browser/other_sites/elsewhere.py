@@ -1,4 +1,4 @@
-"""Web pages of other sites: an empty page on another port, at every address and host name."""
+"""Web pages of other sites: an empty page on another port. It has every address and host name."""
 
 import threading
 from collections.abc import Iterator

@@ -18,7 +18,7 @@ from tests.browser.support.site import wait_until
 from tests.browser.test_accessibility import findings
 from tests.conftest import FIELDS, record, stored
 
-# Sends a request as a script would, and returns what it can see of the answer.
+# Sends a request from a script of the page, and returns the parts of the answer that the script can see.
 FETCH = """async ([url, options]) => {
   try {
     const answer = await fetch(url, options);

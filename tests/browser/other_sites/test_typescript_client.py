@@ -67,6 +67,6 @@ def test_a_page_that_is_left_sends_what_was_enqueued(visit_with_client: OpenPage
 
 def test_errors_have_names_on_a_page_of_another_site(visit_with_client: OpenPage, dataset: Dataset) -> None:
     assert visit_with_client("shop").evaluate(NAME_OF_ERROR, record(country=5)) == "ValidationError"
-    # The browser hides the refusal from a page that is not allowed: it may be any failure on the way.
+    # The browser hides the refusal from a page that is not allowed, so it looks like a failure of the network.
     assert visit_with_client("evil").evaluate(NAME_OF_ERROR, record()) == "OutcomeUnknownError"
     assert arrived(dataset) == 0

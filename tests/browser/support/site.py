@@ -29,7 +29,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, *args: Any) -> None:
-        """Log nothing: a failed test shows what went wrong."""
+        """Log nothing. If a test fails, its output is enough."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def serving() -> Iterator[str]:
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Run a worker that drains datasets and leaves its heartbeat."""
+    """Run a worker that drains datasets and writes its heartbeat."""
     stop = threading.Event()
 
     def work() -> None:

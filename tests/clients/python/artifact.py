@@ -16,7 +16,7 @@ _UV = Path(sys.executable).with_name("uv")
 
 @lru_cache(maxsize=1)
 def environment() -> Path:
-    """Build the wheel, and install it into an environment that also sees the packages of this one. Return its path.
+    """Build the wheel. Install it into a new environment that also sees our packages. Return the environment's path.
 
     The wheel is built from a copy, because building leaves files behind.
     """

@@ -1,4 +1,4 @@
-"""Import a large file, and kill the import twice on the way: each row is stored once.
+"""Import a large file, and kill the import twice before its end: each row is stored once.
 
 .venv/bin/python -m tests.clients.python.large_import --form csv --bytes 1000000000
 """

@@ -1,4 +1,4 @@
-"""The way of a client to the application in this process, which keeps the requests."""
+"""Transports of httpx that send a client's requests to the application in this process, and keep them."""
 
 import asyncio
 import gzip
@@ -11,7 +11,7 @@ from tests.support.sending.asgi import Transport
 
 
 class Seen(Transport):
-    """The way to the application. It keeps the requests, and may answer in its place."""
+    """Sends requests to the application, and keeps them. It can also answer instead of the application."""
 
     def __init__(self, answer: Callable[[httpx.Request], httpx.Response | None] = lambda request: None) -> None:
         self.requests: list[httpx.Request] = []

@@ -1,4 +1,4 @@
-"""The client gives the verdicts and texts of the cases in tests/contract, which the service is checked against."""
+"""The client gives the answers of the cases in tests/contract. The service must give the same answers."""
 
 import json
 from dataclasses import asdict, replace
@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "tests" / "contract").glob("*.json"))
 
 
 def problems(records: Records, case: dict[str, Any]) -> list[Problem]:
-    """Return what the client finds, by the JSON text and by the values that Python makes of it."""
+    """Return the problems that the client finds in a JSON text, and in the Python values of this text."""
     if "record" in case:
         return _problems(records, case["record"])
     batch = json.loads(case["batch"])

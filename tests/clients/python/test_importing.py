@@ -147,7 +147,7 @@ def test_parquet_keeps_its_types(importer: Importer, tmp_path: Path) -> None:
 
 
 def stop_at(number: int, *, after: bool) -> Seen:
-    """Return a way on which the program is killed at a batch: before it is sent, or after it was accepted."""
+    """Return a transport that kills the program at a batch: before it is sent, or after it was accepted."""
 
     def kill(request: httpx.Request) -> httpx.Response | None:
         batches = [each for each in seen.requests if each.method == "POST"]

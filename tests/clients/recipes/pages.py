@@ -1,4 +1,4 @@
-"""The code of the recipes, as a reader copies it from their pages."""
+"""Read the code of the recipes from their pages, as users copy it."""
 
 import json
 import re

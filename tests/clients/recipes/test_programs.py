@@ -1,4 +1,4 @@
-"""The recipes for shells, programs and readers work as they are in their pages."""
+"""The recipes for shells, programs and readers work without changes."""
 
 import json
 import os

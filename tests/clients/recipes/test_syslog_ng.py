@@ -91,7 +91,7 @@ def test_messages_wait_while_the_quota_has_no_room(stack: Stack) -> None:
         assert logs.messages(1) == ["over quota"]
 
 
-def test_a_refused_record_holds_up_no_other(stack: Stack) -> None:
+def test_a_refused_record_does_not_stop_the_others(stack: Stack) -> None:
     logs = Logs(stack, severity={"type": "enum", "values": ["info"]})
     requests, records = logs.refused()
     with syslog_ng(logs.target()) as shipper:

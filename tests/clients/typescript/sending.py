@@ -18,7 +18,7 @@ FIELDS = {"number": "integer", "text": "string"}
 
 @dataclass
 class Sender:
-    """The program, and after `stop` what became of its records."""
+    """The program and, after `stop`, the outcomes of its records."""
 
     process: "subprocess.Popen[str]"
     sent: int = 0
@@ -34,7 +34,7 @@ class Sender:
         raise AssertionError(f"the sender ended without {line!r}: {self._errors()}")
 
     def wait_until_accepted(self) -> None:
-        """Wait until a record is accepted that the program enqueues from now on."""
+        """Wait until the service has accepted a record that the program enqueues after this call."""
         assert self.process.stdin is not None
         self.process.stdin.write("again\n")
         self.process.stdin.flush()

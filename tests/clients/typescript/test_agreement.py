@@ -31,7 +31,7 @@ from tests.support.tools import executable
 RECORDS = int(os.environ.get("AGREEMENT_RECORDS", "2000"))
 SEED = int(os.environ.get("AGREEMENT_SEED", "1"))
 _QUESTIONS_AT_ONCE = 500
-# docs/api.md leaves open what the service says of a text that is nested between these.
+# docs/api.md does not say what the service answers if the depth of a text is between these two.
 MAX_SURE_DEPTH, MIN_REFUSED_DEPTH = 900, 1000
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 
@@ -76,7 +76,7 @@ def problems_of_service(schema: CompiledSchema, text: str) -> list[dict[str, Any
 
 
 def generated(number: int) -> list[tuple[dict[str, Any], list[str]]]:
-    """Return schemas with the texts of records. The same number returns the same ones."""
+    """Return schemas with the texts of records. The same seed gives the same texts."""
     made: list[tuple[dict[str, Any], list[str]]] = []
     asking = settings(
         max_examples=_QUESTIONS_AT_ONCE,
@@ -91,7 +91,7 @@ def generated(number: int) -> list[tuple[dict[str, Any], list[str]]]:
 
 
 def examined_by_client(asked: list[tuple[dict[str, Any], list[str]]]) -> list[list[dict[str, Any] | None]]:
-    """Return what the client would send for each record, and its problems; None if JavaScript has no such value."""
+    """Return the text that the client would send for each record, and the problems. None if JavaScript lacks it."""
     script = shutil.copy(Path(__file__).with_name("examine.mjs"), program())
     lines = "".join(json.dumps({"fields": fields, "texts": texts}) + "\n" for fields, texts in asked)
     done = subprocess.run([executable("node"), script], input=lines, capture_output=True, text=True, timeout=600)

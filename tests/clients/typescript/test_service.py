@@ -16,7 +16,7 @@ from tests.support.documents import ROOT
 from tests.support.processes.stack import Stack, running, wait_for, words
 from tests.support.tools import executable
 
-# Deno may use the network, and nothing else. It gets packages only from what npm has installed.
+# Deno may use only the network. It may use only packages that npm has installed.
 RUNTIMES = {"bun": ["run"], "deno": ["run", "--no-remote", "--allow-net"]}
 
 

@@ -28,7 +28,7 @@ def servers(three: ValkeyCluster, settings: Any) -> Iterator[ValkeyCluster]:
 
 @pytest.fixture
 def replicated(tmp_path: Path, settings: Any) -> Iterator[ValkeyCluster]:
-    """Use three primaries with a replica each as the service's Redis. They are this test's own."""
+    """Use three primaries with a replica each as the service's Redis. Only this test uses them."""
     with cluster(tmp_path / "cluster", replicas=True) as found:
         use(settings, found.url)
         yield found

@@ -1,4 +1,4 @@
-"""The commands of the request path in a cluster: they wait for a node that can run them, as long as they may take."""
+"""The commands of the request path in a cluster: they wait for a node that can run them, until their timeout."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -163,7 +163,7 @@ def test_commands_wait_for_the_next_primary_after_a_kill(replicated: ValkeyClust
         with pytest.raises(RedisUnavailable) as failure:
             execute("GET", name, timeout=0.3)
     assert not failure.value.sent
-    assert run(count, other, timeout=0.3) == 1  # the other nodes go on
+    assert run(count, other, timeout=0.3) == 1  # the other nodes continue
     assert run(count, name, timeout=20) == 2
     assert execute("GET", name) == b"2"
 

@@ -1,4 +1,4 @@
-"""The syntax of `redis+cluster://` URLs, and what the settings make of them."""
+"""The syntax of `redis+cluster://` URLs, and the settings that result from them."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`config.common.pipelined`: many commands over one connection, repeated for as long as they may take."""
+"""`config.common.pipelined`: many commands over one connection. They are repeated until their timeout."""
 
 import asyncio
 import time
@@ -71,7 +71,7 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(tmp_path: Path) -> None
 
 
 def test_all_commands_in_flight_are_sent_again_when_their_connection_is_lost() -> None:
-    """The reply to the first command is lost with the connection; those behind it were sent, too."""
+    """The reply to the first command is lost with the connection. The commands after it were also sent."""
     execute("PING")
     with replies_lost(b"ECHO") as lost:
         replies = together(*(pipelined.execute("ECHO", str(number), timeout=30) for number in range(100)))
@@ -79,7 +79,7 @@ def test_all_commands_in_flight_are_sent_again_when_their_connection_is_lost() -
     assert replies == [str(number).encode() for number in range(100)]
 
 
-def test_a_redis_that_is_away_was_certainly_sent_nothing_without_a_connection() -> None:
+def test_without_a_connection_nothing_was_sent() -> None:
     def attempt() -> tuple[bool, float]:
         began = time.monotonic()
         with pytest.raises(RedisUnavailable) as failure:
@@ -105,7 +105,7 @@ def test_a_short_outage_is_hidden_and_a_long_one_is_reported_in_time() -> None:
     assert together(*(pipelined.execute("PING", timeout=1) for _ in range(100))) == [b"PONG"] * 100
 
 
-def test_a_redis_that_is_stuck_may_have_been_sent_it() -> None:
+def test_a_stuck_redis_may_have_received_the_command() -> None:
     assert execute("PING") == b"PONG"
     with redis_stuck():
         began = time.monotonic()
@@ -117,7 +117,7 @@ def test_a_redis_that_is_stuck_may_have_been_sent_it() -> None:
     assert execute("GET", "a") == b"1"  # sent once, and not again over a new connection
 
 
-def test_a_redis_that_is_no_longer_the_primary_has_done_nothing() -> None:
+def test_a_former_primary_has_executed_nothing() -> None:
     own_client().execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
         with pytest.raises(RedisUnavailable) as failure:
@@ -127,7 +127,7 @@ def test_a_redis_that_is_no_longer_the_primary_has_done_nothing() -> None:
     assert not failure.value.sent
 
 
-def test_a_redis_that_is_stuck_takes_no_more_than_fits_between() -> None:
+def test_a_large_command_to_a_stuck_redis_ends_at_its_timeout() -> None:
     for _ in range(server.FOR_LARGE):  # open each connection that may get the large command
         execute("SET", "a", b"x" * 10_000)
     with redis_stuck():

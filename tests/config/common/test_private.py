@@ -22,7 +22,7 @@ def open_to_all() -> Iterator[None]:
 
 
 def open_to_others(directory: Path) -> list[str]:
-    """Return the paths, the directory included, that other users have rights to."""
+    """Return the paths to which other users have rights, including the directory itself."""
     return [str(path) for path in [directory, *directory.rglob("*")] if path.lstat().st_mode & 0o077]
 
 

@@ -20,7 +20,7 @@ FACTORY = f"{SentinelConnectionFactory.__module__}.{SentinelConnectionFactory.__
 
 @pytest.fixture(autouse=True)
 def no_connections() -> Iterator[None]:
-    """Make the first command of each test connect, and that of the next file, too."""
+    """Close all connections before and after each test."""
     forget_connections()
     yield
     forget_connections()
@@ -41,7 +41,7 @@ def test_clients_follow_a_failover(servers: Trio, tmp_path: Path) -> None:
     assert redis.client().set("key", "before")
     assert loop.run(pipelined.execute("GET", "key", timeout=1)) == b"before"
     assert loop.run(pipelined.run(script, ["count"], [], timeout=1)) == 1
-    servers.sentinels[0].send_signal(signal.SIGSTOP)  # it takes connections and does not answer
+    servers.sentinels[0].send_signal(signal.SIGSTOP)  # it accepts connections, but does not answer
     try:
         old = servers.servers[0]
         wait_until(lambda: servers.servers[1].client().info("keyspace")["db3"]["keys"] == 2, "replication")

@@ -1,4 +1,4 @@
-"""The local cluster of `up --cluster`: what a data directory may be used for."""
+"""The local cluster of `up --cluster`: with which data directories and options it starts."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def test_too_few_primaries_are_refused(data_dir: Path) -> None:
     assert embedded_cluster(data_dir) is None
 
 
-def test_no_cluster_is_made_beside_a_redis_of_ones_own(settings: Any) -> None:
+def test_a_cluster_is_refused_if_redis_url_names_another_redis(settings: Any) -> None:
     settings.REDIS_IS_EMBEDDED = False
     with pytest.raises(CommandError, match="Unset REDIS_URL, or leave --cluster out"):
         Command()._choose_redis(3)

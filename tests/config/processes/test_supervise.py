@@ -1,4 +1,4 @@
-"""supervisor reads the configuration that `up` writes as it is meant."""
+"""supervisor reads the configuration of `up` with the meaning that `up` intends."""
 
 import os
 import resource
@@ -77,7 +77,7 @@ def test_the_commands_follow_the_settings(settings: Settings, tmp_path: Path) ->
 
 
 def test_up_raises_the_limit_of_open_files() -> None:
-    """Run in another process, because the limit is one of the process."""
+    """Run in another process, because the limit applies to a whole process."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
         "import resource; from config.processes.supervise import allow_many_files\n"

@@ -1,4 +1,4 @@
-"""Grace periods in the admin: begun with a new version, shown with who still sends the old form, and ended."""
+"""Grace periods in the admin: they begin with a new version, show which keys still send the old form, and end."""
 
 import json
 from datetime import timedelta

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-# A browser sends these only if they were pressed or chosen.
+# A browser sends such an element only if the user has pressed or chosen it.
 _NOT_SENT = ("submit", "button", "reset", "image", "file")
 
 

@@ -1,4 +1,4 @@
-"""Send values to every address of the admin that no form would send. The answer must never be a 5xx."""
+"""Send values that no form would send to every address of the admin. The answer must never be a 5xx."""
 
 import json
 import logging
@@ -69,7 +69,7 @@ def asked(paths: list[str], templates: list[str]) -> Iterator[tuple[str, str, di
 
 
 def failures(user: User, tenant: Tenant, *, step: int) -> list[str]:
-    """Send every `step`th request. Return those answered with a 5xx, or refused without an HTML page."""
+    """Send every `step`th request. Return the requests that get a 5xx, or a refusal that is not an HTML page."""
     client = Client(raise_request_exception=False, headers={"host": "localhost"})
     client.force_login(user)
     logging.disable(logging.CRITICAL)  # each refusal would log a traceback

@@ -1,4 +1,4 @@
-"""`python -m tests.support.admin.nasty_on_sqlite`: send them to the admin, with the database of the environment."""
+"""`python -m tests.support.admin.nasty_on_sqlite`: send the requests of `nasty` with the environment's database."""
 
 import os
 

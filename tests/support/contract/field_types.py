@@ -1,4 +1,4 @@
-"""The oracle's field types: what a value of each is, how it is stored, and what errors expect.
+"""The oracle's field types: which values a type has, how a value is stored, and what errors expect.
 
 A type is written as in a schema, with a `?` if the field is optional. An `enum` has VALUES.
 """
@@ -38,7 +38,7 @@ class _NotOne(Exception):
 
 
 def expected(type_name: str) -> str:
-    """Return what an error expects."""
+    """Return the text that an error has in `expected`."""
     if type_name.endswith("?"):
         return f"{expected(type_name[:-1])}, or null"
     if type_name.endswith("[]"):
@@ -56,7 +56,7 @@ def accepts(type_name: str, value: Value) -> bool:
 
 
 def stored(type_name: str, value: Value | None, source: str) -> Any:
-    """Return a value as the table has it, timestamps as microseconds.
+    """Convert a value to the form that it has in the table. Timestamps become microseconds.
 
     Args:
         type_name: The type.
@@ -80,7 +80,7 @@ def stored(type_name: str, value: Value | None, source: str) -> Any:
 
 
 def _scalar(name: str, kind: str, says: Any) -> Any:
-    """Return a scalar as the table has it, or None if it is not of the type."""
+    """Convert a scalar to the form that it has in the table. Return None if it does not have the type."""
     if name == kind and name != "number":
         return says
     if name == "number":

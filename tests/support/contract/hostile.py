@@ -42,7 +42,7 @@ _NAMES = [
 
 
 def _pool() -> list[dict[str, str]]:
-    """Return schemas of every size, most of them small. They are made once, because compiling them is slow."""
+    """Return schemas of every size, most of them small. They are made only once, because compiling them is slow."""
     chance = random.Random(1)
     small = [
         {name: chance.choice(types) for name in chance.sample(_NAMES, chance.randint(0, 6))}
@@ -95,7 +95,7 @@ _NOT_WORDS = ["True", "tru", "truee", "nul", "nil", "undefined", "FALSE", "", "-
 
 
 def _spelled(text: str, style: int) -> str:
-    """Return a JSON string: raw, escaped as json does, or with every character escaped in lower or upper case."""
+    """Return a JSON string: raw, escaped as Python's json does it, or with every character escaped."""
     if style == 0:
         return json.dumps(text, ensure_ascii=False)
     if style == 1:
@@ -120,7 +120,7 @@ def _chosen(lists: Sequence[Sequence[Any]], make: Callable[..., str]) -> st.Sear
 
 
 def _seeded(make: Callable[[random.Random], str]) -> st.SearchStrategy[str]:
-    """Return what `make` makes from a random seed, with a single draw."""
+    """Return the value that `make` makes from a random seed. This needs a single draw."""
     return st.integers(0, 2**64).map(lambda number: make(random.Random(number)))
 
 
@@ -186,7 +186,7 @@ _near_times = _chosen(
     ),
     _time,
 )
-# In a near miss, all parts but one or two are right.
+# A near miss is a value in which one or two parts are wrong, and all others are right.
 _one_off_times = _chosen(
     (
         [2024, 2024, 0, 9999],
@@ -257,7 +257,7 @@ _any_value = st.one_of(texts, numbers, st.sampled_from(_WORDS), times, _trees)
 
 # -- records ------------------------------------------------------------------------------------------
 
-# Longer than any block in which a search may read a body.
+# This is longer than the blocks in which a search may read a body.
 PADDING = " " * 40_000
 
 _Members = list[tuple[str, str]]
@@ -274,7 +274,7 @@ _UNKNOWN_NAMES = [
 
 
 def _record(draw: st.DrawFn, fields: dict[str, str], worst: int) -> str:
-    """Return the text of a record with some things changed, at most `worst` of them."""
+    """Return the text of a record with at most `worst` changes."""
     members: _Members = [('"timestamp"', draw(good_times)), ('"context"', draw(_contexts))]
     if len(fields) <= 6:
         members += [(json.dumps(name), draw(GOOD[kind])) for name, kind in fields.items()]

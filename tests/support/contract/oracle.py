@@ -1,6 +1,6 @@
-"""The oracle: what the contract says about a body. It is written from the contract alone, slow and obvious.
+"""The oracle: what the contract says about a body. Its code was written only from the contract. It is slow and simple.
 
-It shares no line with the product: it has its own reader of JSON (RFC 8259, to the letter) and of RFC 3339.
+It shares no code with the product: it has its own reader of JSON (exactly RFC 8259) and of RFC 3339.
 
     python -m tests.support.contract.oracle --examples 200000 --seed 1
 
@@ -18,8 +18,8 @@ from typing import Any
 from tests.support.contract import field_types
 
 MAX_PROBLEMS = 20
-# "Nesting too deep to parse": bodies up to the first depth are read, bodies beyond the second are not.
-# How deep that is depends on the stack, and Hypothesis gives tests a deeper one than a web process has.
+# The contract refuses bodies that are "nested too deep to parse". Bodies up to the first depth are always read, and
+# bodies beyond the second are always refused. Between them, it depends on the stack, which is larger in these tests.
 SURELY_READ, SURELY_TOO_DEEP = 400, 10_000
 
 # -- JSON, RFC 8259 -----------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class _Reader:
         return self.text[self.at - 1]
 
     def begin_value(self) -> Value:
-        """Read a scalar or an empty container, or the beginning of a container. The `end` of a beginning is 0."""
+        """Read a scalar, an empty container or the beginning of a container. For a beginning, `end` is 0."""
         self.skip_space()
         start = self.at
         sign = self.take()
@@ -200,7 +200,7 @@ class Answer:
 
 
 def answers(fields: dict[str, str], body: bytes, form: str, most_records: int) -> list[Answer]:
-    """Return the allowed answers to a body of the form `object`, `array` or `lines`. Depth alone allows several."""
+    """Return the allowed answers to a body of the form `object`, `array` or `lines`. Only deep bodies have several."""
     deepest = 0
     if form == "lines":
         lines = [line for line in body.split(b"\n") if line.strip(_SPACE.encode())]
@@ -322,7 +322,7 @@ def _refusal(status: int, error: str, code: str, **details: Any) -> Answer:
 
 
 def main() -> int:
-    """Run the long test by pytest, which starts the servers and the database."""
+    """Run the long test with pytest, which starts the servers and the database."""
     import pytest  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="python -m tests.support.contract.oracle", description=main.__doc__)

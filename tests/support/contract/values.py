@@ -1,4 +1,4 @@
-"""Values of the newer field types as JSON text: right ones, and near misses."""
+"""Values of the newer field types as JSON text: valid values, and values that are nearly valid."""
 
 import json
 
@@ -50,7 +50,7 @@ def _arrays(elements: Values) -> Values:
 
 
 def new_values(old: dict[str, Values], trees: Values) -> dict[str, Values]:
-    """Return values of the newer types, most of them right. `trees` are any JSON values."""
+    """Return values of the newer types, most of them valid. `trees` are any JSON values."""
     integers = st.one_of(st.integers(-(2**63), 2**63 - 1).map(str), st.sampled_from(_INTEGERS))
     decimals = st.one_of(
         st.integers(-9_999_999, 9_999_999).map(lambda number: f'"{number / 100:.2f}"'),

@@ -1,7 +1,7 @@
-"""Run the service's code in processes that are killed at a step of the test's choice.
+"""Run the service's code in processes that are killed at a step that the test chooses.
 
-The product has no hooks for this: its functions are wrapped here, in the process that dies. Processes are forked from
-one that has imported everything and opened nothing, so each starts within milliseconds.
+The product has no hooks for this: this module wraps its functions in the process that dies. Processes are forked from a
+process that has imported everything and opened nothing, so each starts within milliseconds.
 """
 
 import multiprocessing
@@ -152,7 +152,7 @@ def drain_without_lock(dataset_id: int) -> None:
 
 
 def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
-    """Drain without a lock, beside other processes, until `until` is set and the queue is empty.
+    """Drain without a lock, at the same time as other processes, until `until` is set and the queue is empty.
 
     Put (rows written, commits refused) into `results`.
     """
@@ -176,7 +176,7 @@ def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
 
 @contextmanager
 def running(*processes: ForkServerProcess) -> Iterator[None]:
-    """Kill the processes at the end of the block."""
+    """Run the block, then kill the processes."""
     try:
         yield
     finally:
@@ -198,6 +198,6 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 def tidy_for_ever() -> None:
-    """Tidy all tables again and again until the process is killed."""
+    """Tidy all tables repeatedly until the process is killed."""
     while True:
         upkeep.tidy_tables(everything=True)

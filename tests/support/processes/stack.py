@@ -31,9 +31,9 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 180.0
 # The addresses of the tests' own servers. A stack starts its own servers.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "STORAGE_URL", "SECRET_KEY", "DATA_DIR")
-# Made once, because each httpx client would read all certificates for its own context.
+# All clients share this context. Otherwise each httpx client would read all certificates.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-# This variable marks every process that a stack starts, so that left processes can be found.
+# This variable marks every process that a stack starts, so that the tests find processes that did not end.
 _MARK = "E2E_STACK"
 # A stack can import only what `make run` installs in a fresh clone, and nothing that the tests add.
 _ONLY_REQUIRED = {"PYTHONPATH": str(Path(__file__).parent / "only_required"), "E2E_ABSENT": absent()}
@@ -109,7 +109,7 @@ class Stack:
         return code
 
     def _end_what_is_left(self) -> list[str]:
-        """Kill the processes that still run, so that a failing test leaves none behind. Return them."""
+        """Kill the processes that still run, also after a test has failed. Return them."""
         self.operator.stop()
         left = []
         for process in self.processes():
@@ -162,7 +162,7 @@ class Stack:
         return {child.pid for child in self.program("web").children()}
 
     def pid_behind(self, client: httpx.Client, pids: Iterable[int]) -> int:
-        """Return the PID of the web process that a client's only connection leads to."""
+        """Return the PID of the web process to which a client's only connection leads."""
         stream = client.get("/healthz").extensions["network_stream"]
         address = tuple(stream.get_extra_info("client_addr"))
         for pid in pids:
@@ -178,7 +178,7 @@ class Stack:
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=_NO_TLS, **options)
 
     def clients_everywhere(self, each: int, token: str | None = None) -> dict[int, list[httpx.Client]]:
-        """Return `each` clients for each web process, by its PID. Each client has one connection, which leads there."""
+        """Return `each` clients for each web process, by its PID. A client's only connection leads to its process."""
         found: dict[int, list[httpx.Client]] = {pid: [] for pid in self.web_processes()}
         while any(len(clients) < each for clients in found.values()):
             client = self.client(token, limits=httpx.Limits(max_connections=1, keepalive_expiry=None))
@@ -196,7 +196,7 @@ class Stack:
         return done.stdout.decode()
 
     def do(self, *arguments: str) -> str:
-        """Do the same in the operator process, which is faster because it is running already."""
+        """Do the same as `manage` in the operator process. This is faster, because that process already runs."""
         printed = self.operator.do("command", arguments=arguments)
         assert isinstance(printed, str)
         return printed
@@ -270,7 +270,7 @@ class Stack:
         }
 
     def table(self, project_id: int, dataset_id: int) -> DeltaTable:
-        """Open the dataset's Delta table as any reader does."""
+        """Open the dataset's Delta table as a reader outside the service does."""
         return DeltaTable(f"{self.storage}/project_{project_id}/dataset_{dataset_id}")
 
     def query(self, project_id: int, dataset_id: int, sql: str) -> list[tuple[Any, ...]]:
@@ -293,7 +293,7 @@ def _runs(process: psutil.Process) -> bool:
 def running(
     data_dir: Path, *options: str, environment: Mapping[str, str] | None = None, files: int | None = None
 ) -> Iterator[Stack]:
-    """Run a stack during a block, whose processes may open this many files. Nothing of it is left afterwards."""
+    """Run a stack during a block. Its processes may open at most `files` files. All of them end with the block."""
     stack = Stack(data_dir, *options, environment=environment)
     if files is not None:
         stack.prefix = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]

@@ -1,7 +1,7 @@
 """The Celery application in a process in which Celery sees a wrong time.
 
-The time is ahead by the seconds in a file, which is read each time. Only Celery's modules see it, because msgspec and
-others accept no datetime but Python's own.
+The time is ahead by the number of seconds in a file. Each call reads this file. Only Celery's modules see the wrong
+time, because msgspec and other packages accept only Python's own datetime.
 """
 
 import datetime

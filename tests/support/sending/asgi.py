@@ -1,4 +1,4 @@
-"""The application as an ASGI server calls it, in this process: for clients that do not know of event loops."""
+"""Call the application in this process as an ASGI server does, from clients without an event loop."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,9 +24,10 @@ def exchange(
     query: bytes = b"",
     version: str = "1.1",
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Return the status, headers and body that the application answers with.
+    """Return the status, headers and body of the application's answer.
 
-    The body arrives in the pieces of the iterator. Its end is the end of the body; after an ellipsis nothing comes.
+    The request's body arrives in the pieces of the iterator, and ends with it. If the iterator yields an ellipsis, the
+    body has no end, but nothing more arrives.
     """
     scope: dict[str, Any] = {
         "type": "http",
@@ -62,7 +63,7 @@ def exchange(
 
 
 def as_wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """The application for servers and clients of the tests that know WSGI only."""
+    """The application, for servers and clients of the tests that only know WSGI."""
     headers = [(name[5:].lower().replace("_", "-"), text) for name, text in environ.items() if name[:5] == "HTTP_"]
     headers += [(name.lower().replace("_", "-"), environ.get(name, "")) for name in ("CONTENT_TYPE", "CONTENT_LENGTH")]
     size = int(environ.get("CONTENT_LENGTH") or 0)
@@ -79,7 +80,7 @@ def as_wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 class Transport(httpx.BaseTransport):
-    """httpx's way to the application, in place of a network."""
+    """Sends requests of httpx to the application, without a network."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""

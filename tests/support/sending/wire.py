@@ -20,7 +20,7 @@ class Answer(NamedTuple):
 
 
 def call(path: str | bytes, method: str = "POST", *, stream: IO[bytes] | None = None, **environ: str) -> Answer:
-    """Return the application's answer. Headers are named as in a WSGI environment; the body comes as `stream` is read.
+    """Return the application's answer. Headers have their names of a WSGI environment. `stream` yields the body.
 
     A body without CONTENT_LENGTH is chunked only if HTTP_TRANSFER_ENCODING says so.
     """

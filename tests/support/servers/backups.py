@@ -39,7 +39,7 @@ def last_id(dataset: Dataset) -> str:
 
 
 def set_clock(dataset: Dataset, ahead: timedelta) -> None:
-    """Let the dataset's stream continue as if Redis's clock had been ahead by this much."""
+    """Let the dataset's stream continue as if Redis's clock had been ahead by this time."""
     client, key = redis.client(), redis_keys.stream(dataset.pk)
     now, _ = client.time()
     moment = f"{int((now + ahead.total_seconds()) * 1000)}-0"

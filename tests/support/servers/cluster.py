@@ -33,19 +33,19 @@ class Node(Server):
             "cluster-enabled": "yes",
             "cluster-node-timeout": _NODE_TIMEOUT_MS,
             "cluster-require-full-coverage": "no",
-            "cluster-allow-replica-migration": "no",  # a primary whose last slot has moved stays one
+            "cluster-allow-replica-migration": "no",  # a primary stays a primary after its last slot has moved
             "repl-diskless-sync-delay": 0,
         }
         super().__init__(directory, *(f"{name} {value}" for name, value in options.items()), port=port)
 
     @cached_property
     def name(self) -> str:
-        """The ID that the nodes call it by."""
+        """The ID by which the nodes name this node."""
         name: str = self.client().cluster("MYID").decode()
         return name
 
     def shares(self) -> list[Any]:
-        """Return what the node knows: first and last slot, primary and replicas of each share."""
+        """Return the shares that the node knows: the first and last slot, the primary and the replicas of each."""
         found: list[Any] = self.client().execute_command("CLUSTER", "SLOTS")
         return found
 
@@ -109,7 +109,7 @@ class ValkeyCluster:
             other.client().cluster("FORGET", node.name)
 
     def owner(self, slot: int, asked: Node | None = None) -> Node:
-        """Return the node that has the slot, as this node sees it, or as the first one that runs."""
+        """Return the node that has the slot, according to this node, or to the first node that runs."""
         for node in [asked] if asked else self.nodes:
             try:
                 shares = node.shares()
@@ -130,7 +130,7 @@ class ValkeyCluster:
         raise AssertionError(f"no key for node {node.port}")
 
     def begin_move(self, slot: int, to: Node) -> Node:
-        """Let a slot migrate. From now on its present owner answers with ASK for what it does not have. Return it."""
+        """Let a slot migrate. Return its present owner, which now answers with ASK for keys that it does not have."""
         source = self.owner(slot)
         to.client().cluster("SETSLOT", slot, "IMPORTING", source.name)
         source.client().cluster("SETSLOT", slot, "MIGRATING", to.name)
@@ -151,7 +151,7 @@ class ValkeyCluster:
         """Make the other node the owner of the slot."""
         to.client().cluster("SETSLOT", slot, "NODE", to.name)
         for node in self.nodes:
-            with suppress(RedisError):  # a node that does not answer, or is a replica, hears of it from the others
+            with suppress(RedisError):  # the other nodes tell the news to a node that does not answer, or is a replica
                 node.client().cluster("SETSLOT", slot, "NODE", to.name)
 
     def move_slot(self, slot: int, to: Node) -> None:

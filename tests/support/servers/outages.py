@@ -1,4 +1,4 @@
-"""Make servers unreachable for a while, and look at their content and the commands they get."""
+"""Make servers unreachable for some time, and look at their content and at the commands that they get."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ def _hidden() -> Path:
 
 @contextmanager
 def redis_away() -> Iterator[Any]:
-    """Make Redis refuse connections, as a server that is down. Yield a client that stays connected."""
+    """Make Redis refuse connections, like a server that is down. Yield a client that stays connected."""
     client = own_client()
     client.ping()
     _socket().rename(_hidden())
@@ -50,7 +50,7 @@ def redis_away() -> Iterator[Any]:
 
 @contextmanager
 def redis_stuck() -> Iterator[None]:
-    """Make Redis take commands and not answer."""
+    """Make Redis accept commands, but not answer."""
     process_id = own_client().info("server")["process_id"]
     os.kill(process_id, signal.SIGSTOP)
     try:

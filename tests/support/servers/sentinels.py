@@ -78,7 +78,7 @@ class Server:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Make the server take connections and answer nothing."""
+        """Make the server accept connections, but answer nothing."""
         self.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -94,13 +94,13 @@ def _free_port() -> int:
 
 
 def data_server(directory: Path, *lines: str) -> Server:
-    """Return a server for records, which is a primary until it is told otherwise."""
+    """Return a server for records. It is a primary until `replicate` makes it a replica."""
     durable = ("appendonly yes", "appendfsync always", 'save ""', "repl-diskless-sync-delay 0")
     return Server(directory, f'requirepass "{PASSWORD}"', f'masterauth "{PASSWORD}"', *durable, *lines)
 
 
 def replicate(replica: Server, primary: Server) -> None:
-    """Make one server a replica of another, and wait until it has all data."""
+    """Make one server a replica of another server, and wait until the replica has all data."""
     replica.client().replicaof("127.0.0.1", primary.port)
     wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", "replication")
     wait_until(lambda: primary.client().info("replication")["connected_slaves"], "a replica that is online")
@@ -174,7 +174,7 @@ def forget_connections() -> None:
 
 @contextmanager
 def running(*servers: Server) -> Iterator[None]:
-    """Kill the servers at the end. The block starts them."""
+    """Run a block that starts servers. Kill the servers at its end."""
     with ExitStack() as stack:
         for server in servers:
             stack.callback(server.kill)

@@ -48,7 +48,7 @@ class TlsProxy:
         self._thread.join()
 
     def url(self, database: int, *, password: str, trusted: bool = True) -> str:
-        """Return the URL for a client. If it is not trusted, it knows neither our authority nor its own certificate."""
+        """Return the URL for a client. An untrusted client has no certificate, and does not know our authority."""
         files = {"ssl_ca_certs": self._authority, "ssl_certfile": self._certificate, "ssl_keyfile": self._certificate}
         bare = f"rediss://:{password}@localhost:{self.port}/{database}"
         return f"{bare}?{urlencode(files)}" if trusted else bare

@@ -1,4 +1,4 @@
-"""`AsyncDatasetIngestClient` against the service in this process. Its logic of delivery is that of the sync client."""
+"""`AsyncDatasetIngestClient` and the service in this process. The sync client has the same logic of delivery."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -99,7 +99,7 @@ def test_flush_until_stored_waits_for_the_table(run: Run, dataset: Dataset) -> N
     run(use)
 
 
-def test_flush_waits_only_for_what_exists(run: Run) -> None:
+def test_flush_refuses_an_unknown_until(run: Run) -> None:
     async def steps(client: AsyncDatasetIngestClient) -> None:
         with pytest.raises(ValueError, match="must be"):
             await client.flush("bad")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`enqueue`, `flush` and `close` against the service in this process: what becomes of each record."""
+"""`enqueue`, `flush` and `close` with the service in this process: the outcome of each record."""
 
 import threading
 import time
@@ -83,8 +83,8 @@ def test_an_invalid_record_is_refused_when_it_is_enqueued(make_client: MakeClien
     client.flush()
 
 
-def test_a_bad_record_does_not_keep_back_its_batch(make_client: MakeClient, dataset: Dataset) -> None:
-    """The schema of the service is stricter than the client's, as after a change."""
+def test_the_good_records_of_a_refused_batch_are_accepted(make_client: MakeClient, dataset: Dataset) -> None:
+    """The schema of the service is stricter than the client's schema, as after a change."""
     fields = [
         Field("amount", "number", maximum=10) if each == "amount" else Field(each, FIELDS[each]) for each in FIELDS
     ]
@@ -149,7 +149,7 @@ def test_hooks_and_callbacks_get_each_outcome(make_client: MakeClient, key: ApiK
     client.flush()
     services.revoke_key(key)
     client.enqueue(record()).add_done_callback(done.append)
-    client.flush()  # it does not raise what the hook was told
+    client.flush()  # this does not raise the error, because the hook has got it
     assert ([each.count for each in accepted], errors) == ([1], [("invalid_api_key", 1)])
     assert len(done) == 2
 

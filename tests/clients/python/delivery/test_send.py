@@ -35,7 +35,7 @@ def test_send_returns_a_receipt_and_the_records_are_stored(make_client: MakeClie
     assert [row["amount"] for row in stored(dataset)] == [1.5, 2.0, 3.0]
 
 
-def test_values_of_python_are_written_as_the_service_takes_them(make_client: MakeClient, dataset: Dataset) -> None:
+def test_python_values_are_written_in_the_services_form(make_client: MakeClient, dataset: Dataset) -> None:
     moment = datetime(2026, 6, 10, 12, 58, 0, 250_000, UTC)
     make_client().send(record(timestamp=moment, signup_at=moment))
     (row,) = stored(dataset)
@@ -109,7 +109,7 @@ def test_what_json_would_hold_as_another_value_is_refused(make_client: MakeClien
     assert refused.value.indexes == (1,)
 
 
-def test_flush_waits_only_for_what_exists(make_client: MakeClient) -> None:
+def test_flush_refuses_an_unknown_until(make_client: MakeClient) -> None:
     with pytest.raises(ValueError, match="must be"):
         make_client().flush("bad")  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The spool: what the next client finds, and under which keys it sends it."""
+"""The spool: which records the next client finds, and under which keys it sends them."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Hide the modules that only the tests have installed from the processes of a stack.
+"""Hide modules from the processes of a stack, if they are installed only for the tests.
 
-Python imports a module of this name at start if its directory is on PYTHONPATH. Otherwise a package that the service
-needs, and that is missing in requirements.txt, would be found if some tool of the tests needs it, too.
+At its start, Python imports a module of this name if its directory is on PYTHONPATH. If the modules were not hidden, no
+test would notice that requirements.txt lacks a package that the tests install, too.
 """
 
 import os
