@@ -159,6 +159,8 @@ REDIS_TIMEOUT_SECONDS = env.REDIS_TIMEOUT_SECONDS
 REDIS_WAIT_REPLICAS = env.REDIS_WAIT_REPLICAS
 ADMISSION_TIMEOUT_SECONDS = env.ADMISSION_TIMEOUT_SECONDS
 
+# The name of the service's connections in CLIENT LIST.
+REDIS_CLIENT_NAME = "dataset-ingest"
 # django-redis's own factories do not know the URLs of a cluster or of a Redis behind Sentinel.
 _FACTORY = {}
 if is_sentinel(REDIS_URL):
@@ -177,6 +179,7 @@ CACHES = {
                 "socket_timeout": REDIS_TIMEOUT_SECONDS * 5,
                 "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
                 "protocol": 2,
+                "client_name": REDIS_CLIENT_NAME,
                 # By default redis-py repeats every command whose reply was lost. Some of our commands are not safe to
                 # repeat, so each caller decides.
                 "retry": Retry(NoBackoff(), 0),

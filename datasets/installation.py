@@ -14,6 +14,8 @@ the keys of each user have an ID and a version of their own.
 Redis keys
     installation    the ID
     data_version    the version
+    move            only in a cluster, and only once: how far `manage.py move_to_cluster` has come with the data of one
+                    server (ingest/moving/move.py)
 """
 
 from collections.abc import Iterable
@@ -22,13 +24,15 @@ from functools import lru_cache
 from django.apps import apps
 
 from config.common import redis
-from config.common.cluster.key_tags import tagged
+from config.common.cluster.key_tags import is_cluster, tagged
 from config.common.errors import Refused
 from datasets import tags
 
 INSTALLATION = "installation"
 DATA_VERSION = "data_version"
 GENERATION = "queue:generation"  # see ingest.queue.redis_keys; the first record sets it
+MOVE = "move"
+COPYING, COPIED, DONE = b"copying", b"copied", b"done"
 # The version that this release reads and writes. A new version needs a step in ingest/queue/upgrades.py.
 CURRENT_VERSION = 2
 
@@ -39,6 +43,10 @@ class UnusableData(Refused):
 
 class AnotherInstallation(UnusableData):
     """The data in Redis belongs to another database."""
+
+
+class UnfinishedMove(UnusableData):
+    """The data of one server was moved to this cluster only in part."""
 
 
 class AnotherVersion(UnusableData):
@@ -62,6 +70,7 @@ def check(only: Iterable[int] | None = None) -> None:
     Raises:
         AnotherInstallation: The data belongs to another database.
         AnotherVersion: The data has another version.
+        UnfinishedMove: The data was moved only in part.
         redis.exceptions.RedisError: Redis does not answer.
         django.db.Error: The database does not answer.
     """
@@ -74,6 +83,7 @@ def check(only: Iterable[int] | None = None) -> None:
 
 def _check(tag: int, owner: bytes | None, version: bytes | None, generation: bytes | None) -> None:
     if owner is None or (version is None and generation is None):
+        _require_whole()
         owner = mark_redis(tag)
     check_owner(owner)
     if version is None and generation is None:
@@ -90,6 +100,15 @@ def _check(tag: int, owner: bytes | None, version: bytes | None, generation: byt
         raise AnotherVersion(
             f"The data in Redis was written by a newer release (version {found}; this one knows {CURRENT_VERSION}). "
             "Start that release or a later one."
+        )
+
+
+def _require_whole() -> None:
+    """Raise UnfinishedMove if a move has begun and has not ended. Until then, no user's data has a version."""
+    if is_cluster() and redis.client().get(MOVE) not in (None, DONE):
+        raise UnfinishedMove(
+            "This cluster has only a part of the data of the old server, because a move has not ended. Run `manage.py "
+            "move_to_cluster` again."
         )
 
 

@@ -132,11 +132,14 @@ def _put_in_force(user_id: int, limit: int) -> None:
     transaction.on_commit(lambda: counters.announce_limit(user_id, limit, period_of(clock.now())), robust=True)
 
 
-def flush() -> int:
+def flush(only: Iterable[int] | None = None) -> int:
     """Write to the database the usage that Redis has counted since the last flush.
 
     A flush writes absolute totals and never lowers one. So it does no harm if it is repeated, or if two run at the same
     time. If it fails for one user, it goes on with the others.
+
+    Args:
+        only: The tags of the keys to look at. By default all that are in use.
 
     Returns:
         The number of months (of all users) that were dirty.
@@ -147,7 +150,7 @@ def flush() -> int:
     """
     installation.check()
     failures = []
-    sets = [counters.dirty_key(tag) for tag in tags.in_use()]
+    sets = [counters.dirty_key(tag) for tag in (tags.in_use() if only is None else only)]
     found = redis.each([("SMEMBERS", key) for key in sets])
     dirty = [(key, member) for key, members in zip(sets, found, strict=True) for member in members]
     for key, member in dirty:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from config.common import clock
-from config.common.cluster.key_tags import of_user, tagged
+from config.common.cluster.key_tags import is_cluster, of_user, tagged
 from config.common.errors import BodyTooLarge, KeyReused
 from config.common.pipelined import SharedKeys, execute, run
 from config.common.redis import Argument, RedisUnavailable
@@ -30,10 +30,10 @@ from ingest.errors import (
 )
 from ingest.queue import formats, redis_keys
 from ingest.queue.formats import DIGEST_BYTES, Earlier, Payload, Retryable
-from ingest.queue.quota_answers import RATE_SECONDS, over_quota, too_fast, too_many_keys
+from ingest.queue.quota_answers import RATE_SECONDS, full, over_quota, too_fast, too_many_keys
 from ingest.queue.redis_clock import RedisClock
 from ingest.queue.scripts import script
-from ingest.queue.seeding import seeded
+from ingest.queue.seeding import answer_before_move, seeded
 from ingest.queue.slots import Slot, free_slots
 from quotas import counters
 from quotas import services as quotas
@@ -47,14 +47,6 @@ MAX_IN_FLIGHT = 2_000
 
 # A process notes the use of an API key at most once in this time. Only the admin shows the time of the last use.
 _LAST_USED_SECONDS = 10.0
-
-# What is full -> the `detail` of the 503.
-_FULL = {
-    b"dataset": "The backlog of this dataset has reached its limit. Nothing was queued or charged.",
-    b"project": "This project has used its share of the backlog. Nothing was queued or charged.",
-    b"all": "The backlog of all datasets has reached its limit. Nothing was queued or charged.",
-    b"memory": "Redis has no memory for a longer backlog. Nothing was queued or charged.",
-}
 
 _TOO_MANY = {
     "detail": "This web process already has the maximum number of requests that wait for Redis. Nothing was queued or "
@@ -144,6 +136,8 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
         raise KeyInProgress
     _keys_in_progress.add(in_progress)
     try:
+        if is_cluster() and (first := await _before_move(contract, retryable)):
+            return first
         return await _admit_or_refuse(contract, payload, trace_id, retryable)
     finally:
         _keys_in_progress.discard(in_progress)
@@ -162,9 +156,27 @@ async def accepted_before(contract: Contract, retryable: Retryable) -> Admission
     key = redis_keys.idempotency(contract.dataset_id, retryable.key)
     found = await (_find_replicated(key) if _settings().replicas else execute("GET", key, timeout=_settings().timeout))
     if found is None:
+        found = await answer_before_move(contract.dataset_id, retryable.key, timeout=_settings().timeout)
+    if found is None or not found.startswith(retryable.digest):
+        return None
+    return await _first_answer(contract, found)
+
+
+async def _before_move(contract: Contract, retryable: Retryable) -> Admission | None:
+    """Return the first answer to a request that came before a move into this cluster. Raises KeyReused."""
+    try:
+        found = await answer_before_move(contract.dataset_id, retryable.key, timeout=_settings().timeout)
+    except RedisUnavailable as failure:
+        raise QueueOutOfReach(NOTHING_HAPPENED) from failure
+    if found is None:
         return None
     if not found.startswith(retryable.digest):
-        return None
+        raise KeyReused
+    return await _first_answer(contract, found)
+
+
+async def _first_answer(contract: Contract, found: bytes) -> Admission:
+    """Return the first answer to an Idempotency-Key from what Redis keeps, with the present quota."""
     generation, stream_id, count, *rejected = found[DIGEST_BYTES:].split(b" ", 3)
     quota = await READING.run(quotas.current, contract.owner_id)
     return Admission(
@@ -224,12 +236,8 @@ def _full(what: bytes, payload: Payload) -> BodyTooLarge | QueueFull:
     """Return the error for a payload that does not fit into the backlog now, or never fits."""
     ours = _settings()
     limit = min(ours.dataset_bytes, int(ours.total_bytes * min(1, ours.share)))
-    if what == b"memory" or len(payload.queued or formats.packed(payload.body)) <= limit:
-        return QueueFull({"detail": _FULL[what]})
-    detail = f"The backlog holds at most {limit} bytes, so this body never fits. Send its records in smaller parts."
-    refusal = BodyTooLarge({"limit": limit, "detail": detail})
-    refusal.confirmed = True
-    return refusal
+    size = 0 if what == b"memory" else len(payload.queued or formats.packed(payload.body))
+    return full(what, size, limit)
 
 
 async def _call(
@@ -262,7 +270,7 @@ async def _call(
     except ResponseError as failure:
         # Redis has refused the call of the script or, in Redis 6, a command inside the script.
         if "command not allowed when used memory" in str(failure):
-            raise QueueFull({"detail": _FULL[b"memory"]}) from failure
+            raise full(b"memory", 0, 0) from failure
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     finally:
         _InFlight.count -= 1

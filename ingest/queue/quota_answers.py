@@ -1,14 +1,23 @@
-"""Tell clients about quota, rate limit and Idempotency-Keys: answers with status 429, and headers of 202 and 429."""
+"""Tell clients about quota, rate limit, backlog and Idempotency-Keys: refusals, and headers of 202 and 429."""
 
 from config.common import clock
+from config.common.errors import BodyTooLarge
 from config.common.text import counted
-from ingest.errors import QuotaExceeded, RateLimited, TooManyKeys, TooManyRecords
+from ingest.errors import QueueFull, QuotaExceeded, RateLimited, TooManyKeys, TooManyRecords
 from quotas.models import UNLIMITED
 from quotas.period import bounds
 
 # Many clients sleep for the whole Retry-After, but an admin may raise the quota in the meantime.
 MAX_RETRY_AFTER_SECONDS = 3600
 RATE_SECONDS = 60  # of the rate limit of browser keys
+
+# What is full -> the `detail` of the 503.
+_FULL = {
+    b"dataset": "The backlog of this dataset has reached its limit. Nothing was queued or charged.",
+    b"project": "This project has used its share of the backlog. Nothing was queued or charged.",
+    b"all": "The backlog of all datasets has reached its limit. Nothing was queued or charged.",
+    b"memory": "Redis has no memory for a longer backlog. Nothing was queued or charged.",
+}
 
 
 def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExceeded:
@@ -70,3 +79,19 @@ def too_many_keys(limit: int, seconds: int) -> TooManyKeys:
     )
     retry_after = min(max(1, seconds), MAX_RETRY_AFTER_SECONDS)
     return TooManyKeys({"limit": limit, "detail": detail}, {"Retry-After": str(retry_after)})
+
+
+def full(what: bytes, size: int, limit: int) -> BodyTooLarge | QueueFull:
+    """Return the error for a body that does not fit into the backlog, now or ever.
+
+    Args:
+        what: What is full: a key of `_FULL`.
+        size: The bytes of the body in the queue.
+        limit: The most bytes that a body may have in the queue.
+    """
+    if size <= limit:
+        return QueueFull({"detail": _FULL[what]})
+    detail = f"The backlog holds at most {limit} bytes, so this body never fits. Send its records in smaller parts."
+    refusal = BodyTooLarge({"limit": limit, "detail": detail})
+    refusal.confirmed = True
+    return refusal

@@ -22,6 +22,8 @@ Glossary
                     `<generation> <stream ID> <number of records>`. For a lenient batch, a space and the compressed
                     answer about refused records follow. The name of this key is a digest: clients choose
                     Idempotency-Keys, and a long one must not take more memory than a short one
+    before move     present while Idempotency-Keys from before a move into a cluster are kept. Their names have no tag,
+                    because the owner of a digest is unknown
     known keys      hash of a project: time when Idempotency-Keys are forgotten (s since the epoch) -> how many
     rate            hash of a browser key: second of acceptance (since the epoch) -> records, for the last minute
     room            total bytes up to which admission accepts requests, until it looks at Redis's memory again
@@ -65,7 +67,9 @@ ROOM = "queue:room"
 REFUSED = "requests:refused"  # without a tag: the requests whose project is unknown
 REFUSAL_LOGS = "refusals:logs"
 REFUSAL_LOG_PREFIX = "refusals:log:"
+IDEMPOTENCY = "idem:"  # without a tag: those from before a move into a cluster
 # These keys exist once, also in a cluster. No script uses them.
+BEFORE_MOVE = "queue:before_move"
 UNTIDY = "queue:untidy"
 SWEPT = "queue:swept"
 
@@ -107,8 +111,16 @@ def slot(name: str, tag: int) -> str:
 
 def idempotency(dataset_id: int, key: str) -> bytes:
     """Return the key of the first answer to an Idempotency-Key."""
-    digest = hashlib.blake2b(f"{dataset_id}:{key}".encode(), digest_size=16).digest()
-    return tagged("idem:", tags.of_dataset(dataset_id)).encode() + digest
+    return tagged(IDEMPOTENCY, tags.of_dataset(dataset_id)).encode() + _digest(dataset_id, key)
+
+
+def idempotency_before_move(dataset_id: int, key: str) -> bytes:
+    """Return the key of the first answer to an Idempotency-Key that came before a move into a cluster."""
+    return IDEMPOTENCY.encode() + _digest(dataset_id, key)
+
+
+def _digest(dataset_id: int, key: str) -> bytes:
+    return hashlib.blake2b(f"{dataset_id}:{key}".encode(), digest_size=16).digest()
 
 
 def known_keys(project_id: int) -> str:

@@ -1,14 +1,21 @@
-"""Restore what Redis lacks when it is new or was wiped: the generation, and a user's counters."""
+"""Restore what Redis lacks when it is new or was wiped: the generation, and a user's counters.
+
+And find the Idempotency-Keys that it got from one server, if `manage.py move_to_cluster` has filled it.
+"""
 
 import asyncio
 import logging
+import math
+import time
 
-from config.common.cluster.key_tags import of_user
+from config.common import redis
+from config.common.cluster.key_tags import is_cluster, of_user
 from config.common.loop import shared
+from config.common.pipelined import execute
 from config.common.threads import READING
 from datasets.installation import UnusableData
 from ingest.errors import QueueUnavailable
-from ingest.queue import generations
+from ingest.queue import generations, redis_keys
 from quotas import counters
 
 logger = logging.getLogger(__name__)
@@ -17,6 +24,24 @@ _UNUSABLE = {
     "detail": "Redis holds data of another installation or release (see /readyz). Nothing was queued or charged."
 }
 _running: dict[tuple[int, str], "asyncio.Task[str]"] = {}  # by owner and period
+
+
+class _BeforeMove:
+    """Until when a cluster has Idempotency-Keys from before the move, by this process's monotonic clock."""
+
+    ends = math.inf  # until this process has asked
+
+
+async def answer_before_move(dataset_id: int, key: str, *, timeout: float) -> bytes | None:
+    """Return what Redis keeps with an Idempotency-Key from before a move into this cluster, or None.
+
+    Raises:
+        config.common.redis.RedisUnavailable: Redis does not answer.
+    """
+    if not is_cluster() or time.monotonic() > _BeforeMove.ends:
+        return None
+    found: bytes | None = await execute("GET", redis_keys.idempotency_before_move(dataset_id, key), timeout=timeout)
+    return found
 
 
 async def seeded(owner_id: int, period: str) -> str:
@@ -39,4 +64,6 @@ def _seed(owner_id: int, period: str) -> str:
         logger.error("%s", refusal)
         raise QueueUnavailable(_UNUSABLE) from refusal
     counters.seed(owner_id, period)
+    if is_cluster():
+        _BeforeMove.ends = time.monotonic() + redis.client().pttl(redis_keys.BEFORE_MOVE) / 1000
     return generation
