@@ -19,6 +19,7 @@ from config.common.pipelined import SharedKeys, execute, run
 from config.common.redis import Argument, RedisUnavailable
 from config.common.threads import READING
 from datasets.contracts import old_form, revisions
+from datasets.contracts.catalog import check_in_force
 from datasets.contracts.contract import Contract, StaleContract
 from ingest.errors import (
     NOTHING_HAPPENED,
@@ -128,6 +129,7 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
         BodyTooLarge: The backlog never has room for the body.
         QueueFull: The backlog has no room for the body now.
         QueueUnavailable: Redis does not answer, or its data is not ours.
+        config.common.redis.RedisUnavailable: In a cluster, an earlier answer could not be read.
     """
     if retryable is None:
         return await _admit_or_refuse(contract, payload, trace_id, None)
@@ -150,6 +152,7 @@ async def accepted_before(contract: Contract, retryable: Retryable) -> Admission
     been archived, after the first request was accepted.
 
     Raises:
+        StaleContract: The contract has changed. Read it again.
         config.common.redis.RedisUnavailable: Redis does not answer.
         QueueUnavailable: The request was accepted before, but too few replicas know that.
     """
@@ -163,11 +166,8 @@ async def accepted_before(contract: Contract, retryable: Retryable) -> Admission
 
 
 async def _before_move(contract: Contract, retryable: Retryable) -> Admission | None:
-    """Return the first answer to a request that came before a move into this cluster. Raises KeyReused."""
-    try:
-        found = await answer_before_move(contract.dataset_id, retryable.key, timeout=_settings().timeout)
-    except RedisUnavailable as failure:
-        raise QueueOutOfReach(NOTHING_HAPPENED) from failure
+    """Return the first answer to a request that came before a move into this cluster. Raises as `accepted_before`."""
+    found = await answer_before_move(contract.dataset_id, retryable.key, timeout=_settings().timeout)
     if found is None:
         return None
     if not found.startswith(retryable.digest):
@@ -177,6 +177,7 @@ async def _before_move(contract: Contract, retryable: Retryable) -> Admission | 
 
 async def _first_answer(contract: Contract, found: bytes) -> Admission:
     """Return the first answer to an Idempotency-Key from what Redis keeps, with the present quota."""
+    await check_in_force(contract)
     generation, stream_id, count, *rejected = found[DIGEST_BYTES:].split(b" ", 3)
     quota = await READING.run(quotas.current, contract.owner_id)
     return Admission(

@@ -281,6 +281,15 @@ def test_retry_after_a_schema_change_gets_the_first_answer(api: Api, dataset: Da
     assert len(stored(dataset)) == 5
 
 
+def test_a_revoked_key_gets_no_earlier_answer(api: Api, dataset: Dataset) -> None:
+    api.one(record(), Idempotency_Key="k")
+    dataset.is_archived = True
+    services.save_dataset(dataset, changed=["is_archived"])
+    assert api.one(record(), Idempotency_Key="k").status_code == 202
+    services.revoke_key(dataset.project.keys.get())
+    assert api.one(record(), Idempotency_Key="k").status_code == 401
+
+
 def test_a_retry_is_refused_if_the_first_request_was_not_accepted(api: Api, dataset: Dataset) -> None:
     api.one(record(), Idempotency_Key="k")
     other = api.one(record(amount="42.5"), Idempotency_Key="k")
