@@ -22,7 +22,7 @@ Member = tuple[bytes, ...]
 
 _KEYS_AT_ONCE = 1000
 _MEMBERS_AT_ONCE = 1000
-# About how many bytes of a stream are read at once, and at most how many entries.
+# One read of a stream gets about this number of bytes, and at most this number of entries.
 _STREAM_BYTES = 1024 * 1024
 _STREAM_ENTRIES = 1000
 
