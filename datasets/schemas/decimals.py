@@ -46,12 +46,13 @@ class Decimals:
         return number.quantize(self._unit, None, self._exactly)
 
     def column(self, numbers: Sequence[Decimal | None]) -> pa.Array:
-        """Return an Arrow column of numbers that fit."""
-        kind = pa.decimal128(self.digits, self.scale)
+        """Return an Arrow column of numbers. Raise ArrowInvalid if one does not fit."""
+        # Arrow must not see a number as it was sent: it reads 7.000...0 with 77 zeros as 0, and crashes with 0e-99999.
         try:
-            return pa.array(numbers, kind)
-        except pa.ArrowInvalid:  # Arrow does not read zeros with large exponents, like 0e99
-            return pa.array([None if each is None else self._fitted(each) for each in numbers], kind)
+            fitted = [None if each is None else self._fitted(each) for each in numbers]
+        except ArithmeticError:
+            raise pa.ArrowInvalid(f"a number does not fit into decimal({self.digits},{self.scale})") from None
+        return pa.array(fitted, pa.decimal128(self.digits, self.scale))
 
     def why_not(self, value: bytes) -> str | None:
         """Return why a JSON number or string is not one of these numbers. Return None for any other JSON value."""

@@ -14,7 +14,7 @@ from datasets.schemas.fields import Field
 from datasets.tables.layout import PARTITION, base_columns
 from ingest.storing.drain import drain
 from tests.conftest import Api
-from tests.support.entries import table_of
+from tests.support.entries import enqueue, table_of
 
 TIMESTAMPS = {  # as sent -> microseconds since the epoch in UTC
     "2026-06-10T10:58:00Z": 1781089080000000,
@@ -213,3 +213,12 @@ def test_schema_with_200_fields_can_be_stored(api: Api, project: Project) -> Non
         assert [getattr(value, "isoformat", lambda value=value: value)() for value in found] == [
             "2026-06-10T10:58:00+00:00" if kind == "timestamp" else types[kind] for kind in kinds
         ]
+
+
+@pytest.mark.parametrize("amount", ["0.001", "1" + "0" * 10, '"1e999999999"', '"NaN"', '"-Infinity"'])
+def test_decimal_that_does_not_fit_goes_to_quarantine(project: Project, amount: str) -> None:
+    prices = services.create_dataset(project=project, name="Prices", fields=[Field("amount", "decimal(12,2)")])
+    for each in (amount, "12.5"):
+        enqueue(prices, b'{"timestamp":"2026-06-10T10:58:00Z","context":{},"amount":%b}' % each.encode())
+    assert drain(prices.pk) == 1
+    assert prices.quarantine.get().reason.startswith("a value does not match its schema version: ")
