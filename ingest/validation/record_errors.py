@@ -6,13 +6,14 @@ answer can name.
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 from msgspec import Raw, Struct
 
 from datasets.schemas.explanations import json_type
 from datasets.schemas.field_types import FIELD_TYPES, FieldType
+from datasets.schemas.fields import ALWAYS_THERE
 from datasets.schemas.schema import CompiledSchema
 from ingest.validation.json_text import PARSE_ERRORS
 from ingest.validation.msgspec_gaps import has_date_times, may_be_misread
@@ -128,27 +129,42 @@ class _Name(str):
     __slots__ = ()
 
 
-_OTHERS = _Name("\ud800")  # stands for all other names. It cannot be a name, because it is not valid JSON text
+class _TooManyNames(Exception):
+    """A record has more names that the schema does not know than an answer lists."""
 
 
 def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
-    """Return an object's members in order: those of the schema, and as many others as an answer can list."""
+    """Return an object's members in order.
+
+    If there are too many others than those of the schema, they fill the answer. Then return the first of these, and
+    those that every record has.
+    """
     kept: dict[str, _Name] = {}
-    more = MAX_PROBLEMS + 1
+    others: list[str] = []
 
     def keep(_: type, name: str) -> _Name:
-        nonlocal more
         found = kept.get(name)
         if found is None:
             if not schema.knows(name):
-                if more == 0:
-                    return _OTHERS
-                more -= 1
+                if len(others) > MAX_PROBLEMS:
+                    raise _TooManyNames
+                others.append(name)
             found = kept[name] = _Name(name)
         return found
 
-    members = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=keep).decode(record)
-    return {name: value for name, value in members.items() if name is not _OTHERS}
+    try:
+        return msgspec.json.Decoder(dict[_Name, Raw], dec_hook=keep).decode(record)  # type: ignore[return-value]
+    except _TooManyNames:
+        return _values_of([*ALWAYS_THERE, *others], record)
+
+
+def _values_of(names: list[str], record: bytes) -> dict[str, Raw]:
+    """Return the last values of these names in an object. Make no Python object for any other name."""
+    make: Any = TypedDict
+    # msgspec compares the UTF-8 of names, which a str that is not ASCII has only after it was encoded.
+    msgspec.json.encode(names)
+    values: dict[str, Raw] = msgspec.json.decode(record, type=make("Values", dict.fromkeys(names, Raw), total=False))
+    return values
 
 
 def _record_problems(schema: CompiledSchema, values: dict[str, bytes]) -> Iterator[Problem]:

@@ -254,20 +254,39 @@ def test_names_are_cut_to_100_characters_in_answers(api: Api) -> None:
 
 
 def test_the_last_value_of_a_name_is_reported_among_many_names(api: Api) -> None:
-    """The second reading keeps the schema's names and the first 21 others; it passes over the rest."""
+    """The second reading keeps the first 21 names that the schema does not have, and passes over the rest."""
     others = ",".join(f'"x{n}":{n},"X{n}":[{n}]' for n in range(2000))
-    body = f'{{"x1":1,{others},"x0":null,"timestamp":1,"timestamp":true}}'
+    quoted = r'"\"\u0000\u00e9":'
+    body = f'{{"x1":1,{quoted}1,{others},"x0":null,{quoted}"last","timestamp":1,"timestamp":true}}'
     answer = api.one(body).json()
     assert answer["truncated"] is True
     assert [(each["field"], each["received"]) for each in answer["errors"]] == [
         ("timestamp", "boolean"),
         ("context", "nothing"),
         ("x1", "number"),
+        ('"\0é', "string"),
         ("x0", "null"),
         ("X0", "array"),
         ("X1", "array"),
         *((f"{x}{n}", received) for n in range(2, 9) for x, received in (("x", "number"), ("X", "array"))),
-    ]
+    ][:20]
+
+
+def test_names_beyond_those_of_an_answer_cost_no_python_calls() -> None:
+    calls = [0, 0]
+    for at, count in enumerate((1_000, 50_000)):
+
+        def note(*_: object, at: int = at) -> None:
+            calls[at] += 1
+
+        body = names(lambda n: b'"x%d":%d' % (n, n), count)
+        sys.setprofile(note)
+        try:
+            with pytest.raises(ApiError):
+                validate_one(SCHEMA, body)
+        finally:
+            sys.setprofile(None)
+    assert calls[1] < calls[0] + 1000
 
 
 def test_body_with_too_many_elements_is_refused(api: Api, project: Project) -> None:
