@@ -125,7 +125,7 @@ def test_the_editor_writes_all_that_a_field_may_say(log_in: LogIn, scene: Scene)
     assert scene.payments.versions.get(number=3).field_list() == expected
 
 
-def test_a_realistic_record_leads_to_a_dataset_that_takes_it(log_in: LogIn, scene: Scene) -> None:
+def test_a_realistic_record_leads_to_a_dataset_that_accepts_it(log_in: LogIn, scene: Scene) -> None:
     page = log_in("alice")
     page.goto(f"/admin/datasets/dataset/add/?project={scene.project.pk}")
     page.fill("[name=name]", "Customers")

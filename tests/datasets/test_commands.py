@@ -1,4 +1,4 @@
-"""What `create_project`, `create_dataset`, `create_key` and `create_demo` print, create and refuse."""
+"""`create_project`, `create_dataset`, `create_key` and `create_demo`: what they print, create and refuse."""
 
 import json
 import os

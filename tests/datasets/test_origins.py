@@ -1,4 +1,4 @@
-"""Origins are written as browsers write them, and what is no origin is explained."""
+"""Origins are written as browsers write them. If a text is not an origin, the error says why."""
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -53,7 +53,7 @@ def test_an_origin_is_written_as_browsers_do(written: str, origin: str) -> None:
 
 
 @pytest.mark.parametrize(("written", "problem"), WRONG.items())
-def test_what_is_no_origin_is_explained(written: str, problem: str) -> None:
+def test_a_text_that_is_not_an_origin_is_explained(written: str, problem: str) -> None:
     with pytest.raises(ValidationError, match=r"“") as refused:
         read_origin(written)
     assert problem in refused.value.message

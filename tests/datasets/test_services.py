@@ -1,4 +1,4 @@
-"""Changes of projects, datasets, schemas and keys: what they change, and what they leave alone."""
+"""Changes of projects, datasets, schemas and keys: what they change, and what they do not change."""
 
 from datetime import UTC, datetime, timedelta
 

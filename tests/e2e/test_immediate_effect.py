@@ -1,7 +1,7 @@
-"""An admin's change takes effect when saving it returns: on the next request, on every web process.
+"""An admin's change applies to the next request after it was saved, on every web process.
 
-The stack runs on the suite's own PostgreSQL and Redis, so that the tests can make changes as the admin does, through
-the services, while two web processes serve. Each round first warms both processes' caches under the old state.
+The stack uses the suite's own PostgreSQL and Redis. So the tests can change objects with the same services as the
+admin, while two web processes serve. Each round first fills the caches of both processes under the old state.
 """
 
 import itertools
@@ -69,7 +69,7 @@ class Everywhere:
         self.turn = itertools.cycle(range(len(stack.web_processes())))
 
     def post(self, token: str, path: str, body: Any) -> list[httpx.Response]:
-        """Send the same request over every connection. Each time, another process is the first."""
+        """Send the same request over every connection. The first process is another one each time."""
         self.clients = self.clients or self.stack.clients_everywhere(CLIENTS_EACH)
         first = next(self.turn)
         pids = [*self.clients][first:] + [*self.clients][:first]
@@ -237,7 +237,7 @@ class Fire:
 def test_no_request_is_answered_under_an_old_state(
     pair: Stack, project: Project, dataset: Dataset, key: ApiKey
 ) -> None:
-    """A request during the saving of a change may get either answer. All others have one right answer."""
+    """A request that runs while a change is saved may get either answer. All other requests have one right answer."""
     headers = {"Authorization": f"Bearer {issue_token(key)}"}
 
     def send(client: httpx.Client) -> int:
@@ -267,7 +267,7 @@ def test_no_request_is_answered_under_an_old_state(
 
 def test_a_web_process_confirms_contracts_before_they_expire(tmp_path: Path, dataset: Dataset, key: ApiKey) -> None:
     def several_revisions_read() -> int:
-        """While no requests come, only the confirmation does this."""
+        """Without requests, only the confirmation reads revisions."""
         stats = redis.client().info("commandstats")
         return int(stats.get("cmdstat_mget", {}).get("calls", 0))
 

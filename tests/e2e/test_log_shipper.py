@@ -14,9 +14,9 @@ def line(number: object) -> str:
 
 
 def ship(stack: Stack, token: str, dataset_id: int, lines: Sequence[str], prefer: Sequence[str]) -> list[int]:
-    """Send lines in batches as syslog-ng does: unless the answer is 2xx, it repeats them before the next lines.
+    """Send lines in batches as syslog-ng does: if the answer is not 2xx, repeat them before the next lines.
 
-    Returns the statuses. Gives up after three refusals in a row, where syslog-ng would not.
+    Return the statuses. After three refusals in a row, stop. syslog-ng would continue.
     """
     waiting, ahead, statuses = list(lines[:BATCH_LINES]), list(lines[BATCH_LINES:]), [0]
     headers = [("Content-Type", "application/x-ndjson"), *(("Prefer", each) for each in prefer)]

@@ -1,4 +1,4 @@
-"""How much memory the whole service takes: little enough for a machine with 1 GB."""
+"""The whole service takes so little memory that it runs on a machine with 1 GB."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.long
 IDLE_MB = 400
 AFTER_LARGE_BODIES_MB = 250
 JSON = {"Content-Type": "application/json"}
-# Packages that only a process that reads or writes tables may have in memory.
+# Only processes that read or write tables may load these packages.
 OF_TABLES = ("/pyarrow/", "/numpy/", "/deltalake/")
 
 RECORD = {"timestamp": "2026-06-10T10:58:00Z", "context": {}, "text": "a"}
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), re
 
 
 def proportional_mb(process: psutil.Process) -> float:
-    """Return the memory of a process in MB, with its share of what it shares with others."""
+    """Return the memory of a process in MB. Shared memory is divided by the number of processes that share it."""
     lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
@@ -71,7 +71,7 @@ def test_a_web_process_gives_memory_back_after_large_bodies(tmp_path: Path) -> N
         def send(_: int) -> None:
             with stack.client(token) as client:
                 answer = client.post(f"/datasets/{dataset}/batch", content=body, headers=JSON, timeout=120)
-                assert answer.status_code in (202, 503), answer.text  # 503: too many large bodies at once
+                assert answer.status_code in (202, 503), answer.text  # 503: too many large bodies
 
         with ThreadPoolExecutor(8) as senders:
             list(senders.map(send, range(32)))

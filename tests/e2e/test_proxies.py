@@ -1,7 +1,8 @@
 """The proxies run with the configurations in docs/proxies; only the ports are changed.
 
-The server makes one variable of X_Forwarded_For and X-Forwarded-For, and one of the two wins. So a proxy must drop
-names with underscores, or its clients choose the address under which their failed logins are counted (CVE-2015-0219).
+The server turns X_Forwarded_For and X-Forwarded-For into the same variable, and uses only one of the two values. So a
+proxy must drop names with underscores. Otherwise clients choose the address for which their failed logins are counted
+(CVE-2015-0219).
 """
 
 import os
@@ -25,7 +26,7 @@ CONFIGURATIONS = BASE_DIR / "docs" / "proxies"
 
 
 class Proxy(NamedTuple):
-    """A proxy, the service behind it, and a dataset of that service."""
+    """A proxy, the service behind it, and a dataset of this service."""
 
     port: int
     stack: Stack
@@ -136,7 +137,7 @@ _TOKEN = r'name="csrfmiddlewaretoken" value="([^"]+)"'
 
 
 def test_failed_logins_count_for_the_real_address(proxy: Proxy) -> None:
-    """The client may claim any address, spell the header in any way, and send it in any order."""
+    """This holds for every address, spelling and order of the header that a client may send."""
     proxy.forget_failures()
     spellings = ("X_Forwarded_For", "x_forwarded_for", "X-Forwarded_For", "X_Forwarded-For", "X-Forwarded-For")
     statuses = []
@@ -200,7 +201,7 @@ def test_a_beacon_passes_and_its_key_is_written_nowhere(proxy: Proxy, tmp_path: 
 
 
 def test_chunked_lines_are_all_or_nothing_behind_a_proxy(proxy: Proxy) -> None:
-    """A proxy must not make a whole message of what has arrived from a client that is lost."""
+    """If a client disconnects, a proxy must not turn the part that has arrived into a whole message."""
     before = proxy.stack.ledger(proxy.dataset)["accepted"]
     path = f"/datasets/{proxy.dataset}/batch"
     lines = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"]

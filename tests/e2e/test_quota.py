@@ -1,4 +1,4 @@
-"""Clients send more than a monthly limit to two web processes. The records accepted are those counted."""
+"""Clients send more than a monthly limit to two web processes. Exactly the accepted records are counted."""
 
 import random
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""In unusual environments `manage.py up` works, or one sentence says what to do."""
+"""In unusual environments, `manage.py up` works, or prints one sentence that says what to do."""
 
 import os
 import shlex
@@ -32,7 +32,7 @@ def starts(stack: Stack) -> str:
 
 
 def refuses(stack: Stack, sentence: str) -> str:
-    """Start `up`, which must end with one line that has the sentence. No process may be left."""
+    """Start `up`. It must end with one line that has the sentence. No process may be left."""
     try:
         stack.launch()
         assert stack.process is not None

@@ -1,4 +1,4 @@
-"""The web server stops and reloads while clients send, and while some bodies have stalled."""
+"""The web server stops and reloads while clients send, and while some bodies do not continue."""
 
 import signal
 import threading
@@ -87,7 +87,7 @@ def test_a_reload_refuses_no_connection_despite_stalled_bodies(served: tuple[Sta
             "other web processes",
             seconds=2 * (settings.WEB_STOP_SECONDS + SLACK_SECONDS),
         )
-    # The server closes connections from which it has not read yet. It has not taken their requests.
+    # The server closes connections from which it has not read yet. It has not accepted their requests.
     assert senders.seen["refused"] == 0
     assert senders.seen.total() - senders.seen["202"] <= 8, senders.seen
     stack.wait_until_drained(dataset, senders.seen["202"])

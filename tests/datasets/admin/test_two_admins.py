@@ -1,4 +1,4 @@
-"""Two admins change the same object at the same time: no change is lost, and no old state returns."""
+"""Two admins change the same object at the same time: no change is lost, and no old state comes back."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _set(name: str, value: Any, save: Callable[..., None]) -> Act:
     return act
 
 
-# Actions of an admin, each with what must hold after it, whatever another admin did meanwhile.
+# Actions of an admin. Each has a condition that must be true afterwards, even if another admin made a change meanwhile.
 KEY_ACTS: list[tuple[Act, Callable[[Any], bool]]] = [
     (_set("name", "renamed", services.save_key), lambda key: key.name == "renamed"),
     (services.revoke_key, lambda key: key.revoked_at is not None),
@@ -126,7 +126,7 @@ def things(project: Project, dataset: Dataset, key: ApiKey) -> dict[type[Model],
     return {Project: project, Dataset: dataset, ApiKey: key, **personal}
 
 
-# What one admin changes, and what another changes on a page that was loaded before.
+# The change of one admin, and the change of another admin on a page that was loaded before.
 PAIRS: list[tuple[type[Model], dict[str, str], dict[str, str]]] = [
     (Project, {"name": "First"}, {"slug": "second"}),
     (Project, {"name": "First"}, {"name": "Second"}),

@@ -1,4 +1,4 @@
-"""Datasets over the management API: every row of its table, and what each change does to the next request."""
+"""Datasets over the management API: every row of the documentation's table, and the effects on the next request."""
 
 import gzip
 
@@ -159,7 +159,7 @@ def test_a_dataset_is_shown_and_changed(client: Management, shop: Project) -> No
         assert error_of(client.call("PATCH", path, wrong))[0] == 400
 
 
-def test_an_archived_dataset_takes_nothing_more(client: Management, shop: Project) -> None:
+def test_an_archived_dataset_accepts_nothing_more(client: Management, shop: Project) -> None:
     dataset = client.ok("POST", "/datasets/shop", {"name": "Orders"})["id"]
     client.ok("POST", f"/datasets/shop/{dataset}/schema", {"country": "string"})
     sender = Api(issue_token(services.create_key(project=shop, name="k")), Dataset.objects.get())

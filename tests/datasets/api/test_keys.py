@@ -5,7 +5,7 @@ import json
 from datasets.models import ApiKey
 from tests.datasets.api.conftest import Management, error_of
 
-# What DRF's own field takes, and what is said about it.
+# Texts that DRF's own field accepts, each with our error.
 WRONG_TIMES = {
     "2999-01-31": "The time of day is missing.",
     "2999-01-31T00:00:00": "An offset is missing: Z, or one like +02:00.",

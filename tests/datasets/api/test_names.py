@@ -1,4 +1,4 @@
-"""Names can be seen, and do not change how a page looks."""
+"""Names are visible, and do not change the appearance of a page."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -26,7 +26,7 @@ SEEN = ["Orders", "Zamówienia 2026", "注文", "طلبات", "👩‍👩‍�
 
 
 @pytest.mark.parametrize("name", INVISIBLE)
-def test_a_name_that_nobody_can_see_is_refused(name: str) -> None:
+def test_an_invisible_name_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=r"invisible character|no visible character"):
         check_name(name)
 
@@ -37,7 +37,7 @@ def test_a_name_of_any_language_is_accepted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["\u200b", "a\u202eb", "a\nb"])
-def test_nothing_gets_an_invisible_name(client: Management, shop: Project, alice: User, name: str) -> None:
+def test_no_object_gets_an_invisible_name(client: Management, shop: Project, alice: User, name: str) -> None:
     path = f"/datasets/{shop.slug}"
     dataset = client.ok("POST", path, {"name": "Orders"})["id"]
     key = client.ok("POST", f"/keys/{shop.slug}", {"name": "till"})["id"]

@@ -1,4 +1,4 @@
-"""Schemas over the management API: what the admin takes, it takes, and the next request obeys."""
+"""Schemas over the management API: it accepts the same schemas as the admin. They apply to the next request."""
 
 from datetime import timedelta
 
@@ -81,7 +81,7 @@ def test_every_form_of_a_schema_is_accepted(client: Management, path: str) -> No
     assert client.ok("POST", path, {"fields": {}})["schema"]["fields"] == {}
 
 
-def test_a_change_that_the_table_cannot_follow_is_refused(client: Management, path: str) -> None:
+def test_a_change_that_does_not_fit_the_table_is_refused(client: Management, path: str) -> None:
     client.ok("POST", path, {"country": "string", "amount": "number"})
     response = client.call("POST", path, {"country": "number", "Amount": "number"})
     assert error_of(response) == (409, "Incompatible schema", "incompatible_schema")

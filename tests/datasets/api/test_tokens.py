@@ -1,4 +1,4 @@
-"""Personal access tokens: who gets in at /api/, with what scope, and how failures are counted."""
+"""Personal access tokens: who may use /api/, with which scope, and how failures are counted."""
 
 from datetime import timedelta
 from io import StringIO

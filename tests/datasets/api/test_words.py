@@ -1,4 +1,4 @@
-"""What is wrong with a body is said in our words: no answer has the words of Python or of its packages."""
+"""Errors about a body have our own texts: no answer has a text of Python or of its packages."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def check(client: Management, path: str, body: bytes) -> None:
 
 
 def test_a_text_that_is_not_json_is_refused_in_our_words(client: Management, one: str) -> None:
-    for path in ("/datasets/shop", f"{one}/query"):  # all others read a body like the first of them
+    for path in ("/datasets/shop", f"{one}/query"):  # all other paths read a body like the first of these
         for text in TEXTS:
             check(client, path, text)
 

@@ -1,4 +1,4 @@
-"""The cache of contracts: what it keeps, what it forgets, and what a refusal costs."""
+"""The cache of contracts: what it keeps, what it forgets, and how much a refusal costs."""
 
 import gc
 import time
@@ -72,7 +72,7 @@ def test_a_cached_refusal_keeps_nothing_of_its_request(api: Api) -> None:
 
 
 def test_a_foreign_dataset_costs_no_more_than_a_missing_one(api: Api, project: Project, stranger: Project) -> None:
-    """No version of it is read, with or without PostgreSQL's statistics of the tables."""
+    """No version of the foreign dataset is read, with or without PostgreSQL's statistics of the tables."""
     theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     SchemaVersion.objects.bulk_create(SchemaVersion(dataset=theirs, number=n, fields=[]) for n in range(2, 1000))
     for _ in range(2):
@@ -94,7 +94,7 @@ def looked_at(plan: dict[str, Any], table: str) -> int:
 
 
 def test_an_unannounced_change_is_noticed_after_the_ttl(api: Api, key: ApiKey, settings: Settings) -> None:
-    """The test changes a row directly. The TTL is the last resort if an announcement is lost."""
+    """The test changes a row directly. If the announcement of a change is lost, only the TTL ends a cached contract."""
     settings.CATALOG_TTL_SECONDS = 1
     assert api.one(record()).status_code == 202
     ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())

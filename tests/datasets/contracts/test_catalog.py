@@ -221,7 +221,7 @@ def test_a_change_applies_if_its_announcement_is_lost(api: Api, dataset: Dataset
     assert not revisions.is_settled(unsettled)
     assert 0 < redis.client().ttl(revisions.key(project.pk)) <= 60
     assert api.one(record()).status_code == 404
-    redis.client().delete(revisions.key(project.pk))  # as its expiry would
+    redis.client().delete(revisions.key(project.pk))  # as if it had expired
     assert api.one(record()).status_code == 404
     settled = revision_of(project)
     assert settled is not None

@@ -25,7 +25,7 @@ WIDER = [*FIELDS, Field("source", "string")]
 
 @pytest.fixture
 def clients(project: Project, dataset: Dataset, stranger: Project, settings: Settings) -> list[Api]:
-    """Clients of two projects, each with its own key and dataset. Their contracts are cached, and all are due."""
+    """Clients of two projects, each with its own key and dataset. Their contracts are cached and due."""
     settings.CATALOG_TTL_SECONDS = 0.001
     made = []
     for owner in (project, stranger):
@@ -116,7 +116,7 @@ def test_contracts_unused_for_long_are_dropped(clients: list[Api], monkeypatch: 
 
 
 def test_a_broken_schema_does_not_affect_other_projects(clients: list[Api], stranger: Project) -> None:
-    """For example, a newer release wrote the schema while the old one still runs."""
+    """For example, a newer release wrote the schema while the old release still runs."""
     SchemaVersion.objects.filter(dataset__project=stranger).update(
         fields=[{"name": "a", "type": "string", "unit": "m"}]
     )

@@ -120,7 +120,7 @@ def test_a_malformed_token_is_refused(api: Api) -> None:
 
 
 def test_a_key_has_one_token(api: Api) -> None:
-    """base64 allows other spellings of a signature. They are refused: the catalog would cache each of them."""
+    """base64 allows other spellings of a signature. They are refused, because the catalog would cache each of them."""
     header, payload, signature = str(api.token).split(".")
     last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(signature[-1])
     same_bits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[last ^ 1]

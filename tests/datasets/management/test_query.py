@@ -1,4 +1,4 @@
-"""`manage.py query`: formats, where the query comes from, and what it says about wrong queries."""
+"""`manage.py query`: formats, sources of the query, and errors about wrong queries."""
 
 import io
 import json

@@ -1,7 +1,7 @@
 """`python -m tests.datasets.queries random|fresh|size`: long runs of the tests of queries.
 
-`random` compares the answers to 2,000 random queries with the oracle's. `fresh` looks for a record 1,000 times as soon
-as its receipt says `stored`. `size` queries a table of 50 million rows; it needs 4 GB of disk.
+`random` compares the answers to 2,000 random queries with those of the oracle. `fresh` queries a record as soon as its
+receipt says `stored`, 1,000 times. `size` queries a table of 50 million rows, and needs 4 GB of disk.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A table with an evolved schema, and what a client would send to query it."""
+"""A table whose schema has changed, and the queries that a client would send."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def at(text: str) -> datetime:
 
 
 class Store:
-    """A table that rows are added to, as a drain adds them."""
+    """A table to which tests add rows as a drain does."""
 
     def __init__(self) -> None:
         self.table = DatasetTable(7, 13)
@@ -55,7 +55,7 @@ class Store:
         self._stored = 0
 
     def add(self, fields: list[Field], *rows: dict[str, Any], day: date = date(2026, 6, 15)) -> None:
-        """Commit rows. What a row leaves out is null, or has a default in the columns that every table has."""
+        """Commit rows. If a row leaves a column out, it is null, or a default in the columns that every table has."""
         if not self.table.refresh():
             self.table.create(fields)
         self.fields = fields

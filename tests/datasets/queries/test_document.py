@@ -1,4 +1,4 @@
-"""docs/queries.md: its examples give the answers that it shows, and its tables match the code."""
+"""docs/queries.md: its examples give the answers that the page shows, and its tables match the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export by a query's conditions has exactly the records that the query finds."""
+"""An export with a query's conditions has exactly the records that the query finds."""
 
 from decimal import Decimal
 from typing import Any

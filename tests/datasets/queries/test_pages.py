@@ -1,4 +1,4 @@
-"""Cursors: each record is on exactly one page, whatever happens to the files in between."""
+"""Cursors: each record is on exactly one page, even if the files change between the pages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_full_last_page_has_no_next_page(store: Store) -> None:
     assert list(pages(store, limit=2)) == [[1, 2]]
 
 
-def test_pages_go_on_after_compaction_and_vacuum(store: Store) -> None:
+def test_pages_continue_after_compaction_and_vacuum(store: Store) -> None:
     for value in range(6):
         add(store, value)
     read = pages(store, orderBy=[{"field": "x"}], limit=2)

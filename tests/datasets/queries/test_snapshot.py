@@ -31,7 +31,7 @@ DAYS = 10
 
 @pytest.fixture
 def days(store: Store) -> Store:
-    """A file of two rows for each of ten days: one with the time of that day, and the last is the day of NOW."""
+    """A file of two rows for each of ten days. One row has the time of that day. The last day is the day of NOW."""
     for number in range(DAYS):
         moment = NOW - timedelta(days=DAYS - 1 - number)
         row = {"text": f"{number}", "ingested_at": moment, "timestamp": moment}

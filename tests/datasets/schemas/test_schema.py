@@ -1,4 +1,4 @@
-"""The rules of a schema, and the rules for the next version of one."""
+"""The rules of a schema, and the rules for its next version."""
 
 import json
 import time
@@ -111,7 +111,7 @@ def test_a_field_says_its_constraints() -> None:
     assert parse_fields({"fields": {"a": {"type": "decimal(5,2)", "minimum": 0, "maximum": "99.5"}}}) == [
         Field("a", "decimal(5,2)", minimum=0, maximum="99.5")
     ]
-    # The longest text for a pattern is a part of the version, so that clients can see it.
+    # The version stores the maximum length of texts with a pattern, so that clients can see it.
     assert parse_fields({"fields": {"a": {"type": "string", "pattern": "x"}}})[0].max_length == 1000
     assert Field("a", "number", minimum=0).as_json() == {"name": "a", "type": "number", "description": "", "minimum": 0}
 
@@ -170,7 +170,7 @@ def test_a_decimal_of_too_many_digits_is_refused(type_name: str) -> None:
 
 
 @pytest.mark.parametrize("given", [None, 5, "fields", {}, {"fields": None}, {"fields": "a"}, {"Fields": {}}])
-def test_a_value_that_is_no_schema_gets_an_example(given: Any) -> None:
+def test_a_value_that_is_not_a_schema_gets_an_example(given: Any) -> None:
     assert problems(given) == ['A schema is an object like {"fields": {"amount": "number"}}.']
 
 
@@ -280,7 +280,7 @@ TOO_MANY = f"The schema has {MANY} fields. The limit is 200."
     ids=["names", "rows", "no rows", "names twice", "a long name"],
 )
 def test_a_huge_schema_is_refused_quickly(text: str, messages: list[str]) -> None:
-    """Each name was once compared with each other: 40,000 names took 10 seconds of CPU."""
+    """An earlier version compared each name with each other name: 40,000 names took 10 seconds of CPU."""
     began = time.process_time()
     with pytest.raises(ValidationError) as refusal:
         read_fields(text)

@@ -1,4 +1,4 @@
-"""Appends to a table in a directory are made without delta-rs. Other readers and writers of Delta Lake take them."""
+"""Appends to a table in a directory are made without delta-rs. Other readers and writers of Delta Lake accept them."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.support.tables import UTC as UTC_TYPE
 
 
 def engines(table: DatasetTable) -> list[str]:
-    """Return what made each commit of a table, from the first to the last."""
+    """Return the program that made each commit of a table, from the first to the last."""
     history = deltalake.DeltaTable(table.uri).history()
     return ["ours" if each["engineInfo"] == "dataset-ingest" else "delta-rs" for each in reversed(history)]
 
@@ -182,7 +182,7 @@ def test_another_table_in_its_place_is_opened_anew(table: DatasetTable) -> None:
 
 
 def test_a_log_with_a_gap_is_opened_anew(table: DatasetTable) -> None:
-    """A process that knows version 1 must not take a later version for its successor."""
+    """A process that knows version 1 must not read version 3 as the next version."""
     behind = a_table()
     for position in range(1, COMMITS_PER_CHECKPOINT + 4):
         append(table, rows(f"{position:03}"), position)

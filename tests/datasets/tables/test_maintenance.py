@@ -47,7 +47,7 @@ def test_tidying_a_missing_table_does_nothing() -> None:
 
 
 def test_only_appends_delete_expired_log_files(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    """If two writers delete log files at once, one finds a file missing and fails after its commit."""
+    """If two writers delete log files at the same time, one finds a file missing and fails after its commit."""
     settings.RETENTION_DAYS = 1
     short = {"delta.checkpointInterval": "1", "delta.logRetentionDuration": "interval 0 seconds"}
     monkeypatch.setattr(layout, "configuration", lambda: {**configuration(), **short})
@@ -160,7 +160,7 @@ def test_vacuum_deletes_replaced_files_after_vacuum_retention_hours(
 
 
 def test_the_log_lists_removed_files_until_vacuum(table: DatasetTable, settings: Settings) -> None:
-    """Each checkpoint lists them. With delta-rs's default of a week, a busy table would list a million."""
+    """Each checkpoint lists the removed files. With delta-rs's default of a week, a busy table would list a million."""
 
     def remembered() -> str | None:
         return a_table().delta.metadata().configuration["delta.deletedFileRetentionDuration"]

@@ -23,7 +23,7 @@ from tests.test_commands import environment
 pytestmark = pytest.mark.long
 
 MB = 1024**2
-# The memory to read one small record, and some more: far below the size of all records.
+# The memory that reading a small record takes, and some more. This is far below the size of all records.
 MAX_PEAK_BYTES = 900 * MB
 
 
@@ -68,7 +68,7 @@ def peak(*words: object) -> int:
     command = [sys.executable, "manage.py", *map(str, words)]
     most = 0
     with subprocess.Popen(command, cwd=BASE_DIR, env=environment()) as process:
-        # The process reports its own peak: `wait4` would count from the memory of the parent process.
+        # The process reports its own peak. `wait4` would also count memory of the parent process.
         while process.poll() is None:
             found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
             most = max(most, int(found[1]) * 1024 if found else 0)

@@ -14,7 +14,7 @@ USERS = 6
 
 
 def _loads(stack: Stack) -> dict[int, tuple[int, Load]]:
-    """Return the load of a dataset for each of several users, with its project, by the slot of their keys."""
+    """Return, by the slot of their keys, a load and a project for each of several users."""
     found = {}
     for number in range(USERS):
         made = stack.operator.do(
@@ -35,7 +35,7 @@ def _move_and_back(servers: ValkeyCluster, slot: int) -> None:
 
 
 def _kill(servers: ValkeyCluster, primary: Node) -> None:
-    """Kill a primary, and let it come back as a replica of its successor."""
+    """Kill a primary, and start it again as a replica of its successor."""
     primary.kill()
     servers.wait_for_promotion(servers.replica_of(primary))
     primary.start()

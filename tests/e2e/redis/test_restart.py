@@ -1,4 +1,4 @@
-"""Redis is killed: all processes resume. `tests/abuse/crowds/test_redis_away.py` has what clients notice of it."""
+"""Redis is killed: all processes resume. `tests/abuse/crowds/test_redis_away.py` tests what clients notice."""
 
 import math
 

@@ -21,7 +21,7 @@ def test_records_are_accepted_and_stored_over_tls(tmp_path: Path) -> None:
             environment = {"REDIS_URL": proxy.url(0, password="s3cret")}
             with running(tmp_path / "data", "--no-demo", "--web", "1", environment=environment) as stack:
                 project, dataset, token = stack.make_dataset("tenant", {"text": "string"})
-                # Small admissions go over one connection, and large ones over others.
+                # Small admissions use one connection, and large ones use others.
                 large = [{**ROW, "text": secrets.token_urlsafe(1000)} for _ in range(2000)]
                 with stack.client(token) as client:
                     assert client.post(f"/datasets/{dataset}", json=ROW).status_code == 202

@@ -210,7 +210,7 @@ def test_new_project_offers_its_creator_as_owner(client: Client, owner: User) ->
 
 
 def test_try_it_shows_at_most_a_few_hundred_fields() -> None:
-    """Without a limit, a record of 2 MB made a page of 30 MB."""
+    """Without a limit, a record of 2 MB would make a page of 30 MB."""
     body = json.dumps({f"f{n}": 1 for n in range(10_000)} | {"last" * 100: 1}).encode()
     problems = [
         {"error": "Extra field: f0", "field": "f0", "expected": "nothing", "received": "number"},
@@ -239,7 +239,7 @@ def test_every_page_shows_the_same_number_in_quarantine(client: Client, project:
     assert "1 request" in " ".join(entries.split())
 
 
-def test_keys_of_one_name_can_be_told_apart(client: Client, dataset: Dataset, key: ApiKey) -> None:
+def test_keys_with_the_same_name_can_be_distinguished(client: Client, dataset: Dataset, key: ApiKey) -> None:
     successor = services.rotate_key(key, grace=timedelta(hours=1))
     offered = client.get(reverse("admin:ingest_datasetrecords_try", args=(dataset.pk,))).content.decode()
     listed = client.get(reverse("admin:datasets_apikey_changelist")).content.decode()

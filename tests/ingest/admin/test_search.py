@@ -61,7 +61,7 @@ class Page:
         }
 
     def errors(self) -> dict[str, str]:
-        """Return what the page says at each input, and what it says about the whole under an empty name."""
+        """Return the errors that the page shows, by input. Errors about the whole form have an empty name."""
         found = re.findall(
             '<p class="[^"]*ours-bad[^"]*"(?: id="([^"]*)_error")? role="alert">(.*?)</p>', self.text, re.S
         )
@@ -90,7 +90,7 @@ def client(owner: User) -> Client:
 
 @pytest.fixture(autouse=True)
 def patience(settings: Settings) -> None:
-    """Let queries take long, because they only get the processor when nothing else of the tests needs it."""
+    """Let queries take long: they run with a low priority, so other tests delay them."""
     settings.QUERY_TIMEOUT_SECONDS = 60.0
 
 

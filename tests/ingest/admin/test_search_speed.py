@@ -23,7 +23,7 @@ from tests.conftest import FIELDS
 pytestmark = pytest.mark.long
 
 _ROWS, _FILES = 1_000_000, 10
-_MAX_CPU_SECONDS = 2.0  # twice what is promised: processors that others use are slower, too
+_MAX_CPU_SECONDS = 2.0  # twice the promised time, because a busy processor is slower
 _TICKS = 100  # of /proc/<pid>/stat, in a second
 
 

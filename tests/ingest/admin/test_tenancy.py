@@ -185,7 +185,7 @@ def test_owner_and_members_can_open_the_same_pages(zebra: Tenant, heron: Tenant)
     for user in (zebra.user, heron.user):
         for name, path in pages:
             response = as_user(user).get(path, follow=True)
-            response.close()  # an unread export holds its place until it is closed
+            response.close()  # an unread export holds its permit until it is closed
             assert response.status_code in (200, 400), f"{name} for {user}: {response.status_code}"
 
 
@@ -321,7 +321,7 @@ def test_user_cannot_send_with_the_key_of_another_tenant(zebra: Tenant, heron: T
     assert response.status_code == 404
 
 
-def test_urls_by_type_and_id_lead_nowhere(zebra: Tenant, heron: Tenant) -> None:
+def test_urls_by_type_and_id_show_nothing_of_other_tenants(zebra: Tenant, heron: Tenant) -> None:
     client = as_user(heron.user)
     for model, each in zebra.objects.items():
         kind = ContentType.objects.get_for_model(model).pk

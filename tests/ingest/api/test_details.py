@@ -83,7 +83,7 @@ SINGLE: list[tuple[bytes | str, tuple[int, int, int] | None, str]] = [
     (b"nonsense", (1, 2, 1), "invalid character."),
 ]  # fmt: skip
 
-# A batch -> the index of the element, too.
+# A batch -> the same, and the index of the element.
 ARRAYS: list[tuple[bytes, int | None, tuple[int, int, int] | None, str]] = [
     (b'[{"a":NaN}]', 0, (1, 7, 6), NAN),
     (b"[%b,\n%b,\n{'a':1}]" % (TEXT, TEXT), 2, (3, 2, 2 * N + 6), QUOTES),
@@ -202,7 +202,7 @@ def test_a_refused_timestamp_says_what_is_wrong_with_it(api: Api) -> None:
             assert answer["errors"][0]["detail"] == reason, value
 
 
-def test_a_missing_timestamp_needs_no_words(api: Api) -> None:
+def test_a_missing_timestamp_needs_no_detail(api: Api) -> None:
     assert "detail" not in told(api, json.dumps(record(timestamp=...)), "")
 
 
@@ -231,7 +231,7 @@ def test_a_lenient_batch_tells_the_place_of_each_broken_line(api: Api) -> None:
     ]
 
 
-# What is put anywhere into valid bodies.
+# Bytes that the test inserts at random places of valid bodies.
 PIECES = [
     *(b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\r", b" ", b"'", b"\x00", b"\t", b"\xff"),
     *(b"\xef\xbb\xbf", rb"\ud800", rb"\udc00", rb"\u002b", b"NaN", b"-Infinity", b"True", b"null", b"01", b"e"),

@@ -96,7 +96,7 @@ def same_key_with_another_body(api: Api) -> httpx.Response:
 
 
 def of_a_silent_sender(api: Api, *begun: bytes) -> httpx.Response:
-    """Nothing comes after these pieces of the body."""
+    """Send these pieces of the body, and then nothing more."""
     before, settings.BODY_SILENCE_SECONDS = settings.BODY_SILENCE_SECONDS, 0.05
     headers = {"Authorization": f"Bearer {api.token}", "Content-Type": JSON, "Content-Length": "9"}
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -368,7 +368,7 @@ def test_the_table_has_every_refusal_that_the_code_knows() -> None:
         for each in kind.__subclasses__():
             yield from known(each)
         of_management = kind.__module__.startswith("datasets.api.")
-        if kind is not InvalidRecords and not of_management:  # the former is named by its first problem
+        if kind is not InvalidRecords and not of_management:  # InvalidRecords has the code of its first problem
             yield kind.status, kind.error, kind.code
 
     assert set(known(ApiError)) <= {(row.status, row.error, row.code) for row in TABLE}

@@ -1,4 +1,4 @@
-"""A grace period: records of the version before are taken until its end, and each row names its version."""
+"""A grace period: records of the version before are accepted until its end, and each row names its version."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,7 @@ def lines(*records: dict[str, Any]) -> str:
 # -- which version takes a record ---------------------------------------------------------------------
 
 
-def test_both_forms_are_taken_and_rows_name_their_version(api: Api, dataset: Dataset) -> None:
+def test_both_forms_are_accepted_and_rows_name_their_version(api: Api, dataset: Dataset) -> None:
     publish(dataset)
     assert [api.one(each).status_code for each in (OLD, NEW)] == [202, 202]
     assert api.batch([OLD] * 2).json()["count"] == 2
@@ -80,7 +80,7 @@ def test_batch_may_mix_both_forms(api: Api, dataset: Dataset, form: str, large: 
     assert found == [("new", "web", 2) if each is NEW else ("old", None, 1) for each in mixed]
 
 
-def test_a_record_that_both_versions_take_is_of_the_latest(api: Api, dataset: Dataset) -> None:
+def test_a_record_that_matches_both_versions_is_of_the_latest(api: Api, dataset: Dataset) -> None:
     described = [Field(field.name, field.type, "described") for field in FIELDS]
     publish(dataset, described)
     api.batch([OLD] * 2)
@@ -88,7 +88,7 @@ def test_a_record_that_both_versions_take_is_of_the_latest(api: Api, dataset: Da
     assert senders(dataset) == []
 
 
-def test_removed_field_is_taken_and_stored_in_the_grace_period(api: Api, dataset: Dataset) -> None:
+def test_removed_field_is_accepted_and_stored_in_the_grace_period(api: Api, dataset: Dataset) -> None:
     publish(dataset, FIELDS[:1])
     without = {name: OLD[name] for name in ("timestamp", "context", "country")}
     assert api.batch([OLD, without]).status_code == 202
@@ -148,7 +148,7 @@ def test_errors_are_those_of_the_latest_version(api: Api, dataset: Dataset) -> N
         assert problems == ["Missing field: source", "Invalid number field: amount"]
 
 
-def test_a_refused_batch_names_only_the_records_that_neither_version_takes(api: Api, dataset: Dataset) -> None:
+def test_a_refused_batch_names_records_that_match_neither_version(api: Api, dataset: Dataset) -> None:
     publish(dataset)
     for answer in (api.batch([OLD, NEW, BAD]), api.batch(lines(OLD, NEW, BAD), content_type=NDJSON)):
         assert answer.status_code == 400
@@ -157,7 +157,7 @@ def test_a_refused_batch_names_only_the_records_that_neither_version_takes(api: 
     assert senders(dataset) == []
 
 
-def test_an_array_is_still_no_single_record(api: Api, dataset: Dataset) -> None:
+def test_an_array_is_still_not_a_single_record(api: Api, dataset: Dataset) -> None:
     publish(dataset)
     assert api.one([OLD]).json()["error"] == "Payload must be an object"
     assert api.batch("[]").json()["error"] == "Batch body must be a non-empty array"
@@ -165,7 +165,7 @@ def test_an_array_is_still_no_single_record(api: Api, dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("form", ["array", "lines"])
-def test_lenient_batch_takes_both_forms(api: Api, dataset: Dataset, form: str) -> None:
+def test_lenient_batch_accepts_both_forms(api: Api, dataset: Dataset, form: str) -> None:
     publish(dataset)
     mixed = [BAD, OLD, NEW, BAD, OLD]
     body, kind = (lines(*mixed), NDJSON) if form == "lines" else (json.dumps(mixed), "application/json")
@@ -210,7 +210,7 @@ def test_admin_ends_a_grace_period(api: Api, dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("ahead", [-7200, 7200])
-def test_redis_clock_decides_whatever_the_web_process_has(
+def test_redis_clock_decides_and_not_the_web_process(
     api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
     publish(dataset)
@@ -222,8 +222,10 @@ def test_redis_clock_decides_whatever_the_web_process_has(
     assert api.one(OLD).status_code == 400
 
 
-def test_a_wrong_idea_of_the_time_lets_nothing_in(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process believes that the grace period still runs. `admit.lua` knows better."""
+def test_a_process_with_a_wrong_time_accepts_nothing(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process believes that the grace period has not ended. `admit.lua` uses the right time."""
     publish(dataset)
     end_at(dataset, clock.now() - timedelta(milliseconds=1))
     monkeypatch.setattr(RedisClock, "ahead_ms", {NO_TAG: -800.0})

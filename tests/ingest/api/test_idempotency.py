@@ -117,7 +117,7 @@ def test_same_bytes_as_an_array_and_as_lines_differ(api: Api) -> None:
     assert (response.status_code, response.json()) == (422, REUSED)
 
 
-def test_a_refused_request_does_not_use_its_key_up(api: Api, dataset: Dataset) -> None:
+def test_a_refused_request_does_not_use_its_key(api: Api, dataset: Dataset) -> None:
     set_limit(dataset.project.owner, 0)
     assert api.one(record(amount="x"), Idempotency_Key="k").status_code == 400
     assert api.one(record(), Idempotency_Key="k").status_code == 429
@@ -127,14 +127,14 @@ def test_a_refused_request_does_not_use_its_key_up(api: Api, dataset: Dataset) -
 
 
 def test_a_body_with_the_same_name_twice_is_the_same_body_again(api: Api) -> None:
-    """Its queued text differs from the text that was sent. The retry is compared with the sent text."""
+    """The queued text of this body differs from the sent text. A retry is compared with the sent text."""
     body = b'{"amount": "x", ' + api.one(record()).request.content[1:]
     first = api.one(body, Idempotency_Key="k")
     assert first.status_code == 202
     assert is_replay_of(first, api.one(body, Idempotency_Key="k"))
 
 
-def test_keys_of_projects_and_datasets_are_their_own(api: Api, dataset: Dataset, project: Project) -> None:
+def test_the_same_key_in_another_dataset_is_another_key(api: Api, dataset: Dataset, project: Project) -> None:
     sibling = services.create_dataset(project=project, name="Sibling", fields=FIELDS)
     stranger = services.create_project(slug="stranger", owner=User.objects.create_user("stranger"))
     strangers = services.create_dataset(project=stranger, name="Signups", fields=FIELDS)
@@ -153,7 +153,7 @@ def test_a_key_is_remembered_for_a_day(api: Api, dataset: Dataset) -> None:
     assert 86_300 < redis.client().ttl(redis_keys.idempotency(dataset.pk, "k")) <= 86_400
 
 
-def test_a_key_takes_little_memory_however_long_it_is(api: Api, dataset: Dataset) -> None:
+def test_a_long_key_takes_little_memory(api: Api, dataset: Dataset) -> None:
     api.one(record(), Idempotency_Key="k" * 255)
     assert redis.client().memory_usage(redis_keys.idempotency(dataset.pk, "k" * 255)) <= 120
 

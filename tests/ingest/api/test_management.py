@@ -1,4 +1,4 @@
-"""The whole management API: keys, ledger and quota, and that one tenant learns nothing of another, path by path."""
+"""The whole management API: keys, ledger and quota. On each path, one tenant learns nothing about another."""
 
 import re
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def heron(transactional_db: None) -> Tenant:
 
 
 def paths() -> Iterator[tuple[str, list[str]]]:
-    """Yield each path as it is documented, and its methods."""
+    """Yield each documented path with its methods."""
     for pattern in urlpatterns:
         path = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"<\1>", str(pattern.pattern)).strip("^$").removesuffix("/?")
         view = pattern.callback.view_class  # type: ignore[attr-defined]
@@ -99,7 +99,7 @@ def test_every_path_is_documented() -> None:
 # -- tenancy ------------------------------------------------------------------------------------------
 
 
-def test_another_tenants_project_answers_like_none(zebra: Tenant, heron: Tenant) -> None:
+def test_another_tenants_project_looks_like_a_missing_one(zebra: Tenant, heron: Tenant) -> None:
     api, before, asked = client_of(heron.user), zebra.everything(), 0
     for method, path in calls():
         if "<project_slug>" not in path:
@@ -229,7 +229,7 @@ def test_a_browser_key_is_issued_and_changed(client: Management) -> None:
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "records_per_minute")
 
 
-def test_an_ordinary_key_stays_one(client: Management) -> None:
+def test_an_ordinary_key_cannot_become_a_browser_key(client: Management) -> None:
     key = client.ok("POST", "/keys/shop", {"name": "till", "origins": []})
     assert (key["origins"], key["records_per_minute"]) == ([], None)
     path = f"/keys/shop/{key['id']}"

@@ -43,7 +43,7 @@ described.app = as_wsgi
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(context: schemathesis.SerializationContext, value: Any) -> bytes:
-    """What is generated for NDJSON is text."""
+    """Convert a body that was generated for NDJSON. It is a text."""
     return str(value).encode("utf-8", "surrogatepass")
 
 
@@ -64,7 +64,7 @@ def personal_token(owner: User) -> str:
 
 
 def responses(operation: dict[str, Any]) -> dict[str, Any]:
-    """Return what an operation may answer, by status."""
+    """Return the answers that an operation may give, by status."""
     known = description()["components"]["responses"]
     return {
         status: known[named["$ref"].rpartition("/")[2]] if "$ref" in named else named
@@ -105,9 +105,9 @@ def test_it_describes_every_error_with_its_status_and_text() -> None:
     every_error: list[type[ApiError]] = [ApiError, *(error for error in errors() if error is not InvalidRecords)]
     for error in every_error:
         if error.__module__.startswith("tests.") or error.code == "method_not_allowed":
-            continue  # a 405 is of the methods that are not described
+            continue  # only methods that are not described get a 405
         if error.code == getattr(error.__base__, "code", None):
-            continue  # clients see the error that it is a kind of
+            continue  # clients see the parent class's error
         said = schemas[error.__name__]["properties"]
         assert (said["error"]["const"], said["code"]["const"]) == (error.error, error.code)
         used = [
@@ -137,7 +137,7 @@ def test_it_names_the_limits_and_encodings_of_the_code() -> None:
 def test_rare_answers_match_the_description(
     api: Api, dataset: Dataset, project: Project, path: str, settings: Settings
 ) -> None:
-    """Generated requests seldom get these answers."""
+    """Generated requests rarely get these answers."""
     settings.MAX_BATCH_RECORDS = 30
     bad = record(amount="42.5", plan=..., more=1)
     bodies = [record(), bad, [record()], [record(), bad], [bad] * 20, [1], 1, [], [record()] * 31, [record()] * 2]

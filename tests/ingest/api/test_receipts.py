@@ -33,7 +33,7 @@ def receipt(accepted: httpx.Response) -> str:
 
 
 def quarantine_next(api: Api, dataset: Dataset, *names: str) -> tuple[httpx.Response, QuarantinedEntry]:
-    """Let records be accepted and then quarantined, because their schema version is missing for a while."""
+    """Let records be accepted and then quarantined, because their schema version is missing for some time."""
     accepted = send(api, *names)
     version = dataset.versions.get()
     saved = (version.pk, version.number, version.fields)
@@ -235,7 +235,7 @@ def test_replay_that_was_wiped_is_not_reported_as_stored(api: Api, dataset: Data
 
 
 def test_a_storage_that_does_not_answer_is_a_503(api: Api, dataset: Dataset) -> None:
-    """Only for an earlier generation must the table be read."""
+    """The table must be read only for an earlier generation."""
     accepted = send(api, "a")
     drain(dataset.pk)
     first_commit = Path(table_of(dataset).table_uri.removeprefix("file://")) / "_delta_log" / f"{0:020}.json"

@@ -1,4 +1,4 @@
-"""Every address: its methods, its spellings, its dataset, and the request id of its answers."""
+"""Every address: its methods, its spellings, its dataset, and the request ID of its answers."""
 
 import re
 from typing import Any
@@ -58,27 +58,27 @@ def default_dataset(project: Project, dataset: Dataset) -> Dataset:
 # -- what each endpoint answers -----------------------------------------------------------------------
 
 
-def test_it_takes_one_record(api: Api, dataset: Dataset) -> None:
+def test_it_accepts_one_record(api: Api, dataset: Dataset) -> None:
     response = api.post(f"/datasets/{dataset.pk}", record())
     assert (response.status_code, response.content) == (202, b'{"success":true,"status":"queued"}')
     assert response.headers["Content-Type"] == "application/json"
     assert [row["country"] for row in stored(dataset)] == ["RO"]
 
 
-def test_it_takes_a_batch(api: Api, dataset: Dataset) -> None:
+def test_it_accepts_a_batch(api: Api, dataset: Dataset) -> None:
     response = api.post(f"/datasets/{dataset.pk}/batch", [record(country="RO"), record(country="US")])
     assert (response.status_code, response.content) == (202, b'{"success":true,"count":2,"status":"queued"}')
     assert response.headers["Content-Type"] == "application/json"
     assert [row["country"] for row in stored(dataset)] == ["RO", "US"]
 
 
-def test_it_takes_one_record_for_the_default_dataset(api: Api, default_dataset: Dataset) -> None:
+def test_it_accepts_one_record_for_the_default_dataset(api: Api, default_dataset: Dataset) -> None:
     response = api.post("/datasets", record())
     assert (response.status_code, response.content) == (202, b'{"success":true,"status":"queued"}')
     assert len(stored(default_dataset)) == 1
 
 
-def test_it_takes_a_batch_for_the_default_dataset(api: Api, default_dataset: Dataset) -> None:
+def test_it_accepts_a_batch_for_the_default_dataset(api: Api, default_dataset: Dataset) -> None:
     response = api.post("/datasets/batch", [record(), record()])
     assert (response.status_code, response.content) == (202, b'{"success":true,"count":2,"status":"queued"}')
     assert len(stored(default_dataset)) == 2
@@ -179,7 +179,7 @@ def test_an_unknown_address_is_a_404_in_json(path: str) -> None:
     assert response.headers["Content-Type"] == "application/json"
 
 
-def test_bytes_that_are_no_text_in_an_address_are_refused() -> None:
+def test_bytes_that_are_not_text_in_an_address_are_refused() -> None:
     for path, status in (
         (b"/datasets/\xff", 400),
         (b"/\xff\xfe", 404),
@@ -293,7 +293,7 @@ def test_answer_without_a_request_id_gets_a_new_one(api: Api) -> None:
     ["", " ", "a b", "a\tb", "x" * 129, "a\r\nSet-Cookie: b=c", "a\nb", "a\rb", "\x00", "é", "a\x7fb", "\x1b[31m"],
 )
 def test_a_request_id_that_is_not_safe_to_repeat_is_replaced(offered: str) -> None:
-    """Given as the server would, had it let the header through: this is the last line of defense."""
+    """The web server already refuses such headers. Here the application gets them, and must also replace them."""
     answer = call("/healthz", "GET", HTTP_X_REQUEST_ID=offered)
     assert answer.status == 200
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-Id"])
@@ -315,7 +315,7 @@ def test_request_id_is_the_trace_id_of_every_record(api: Api, dataset: Dataset) 
 
 
 def test_a_defect_is_a_500_in_json_that_tells_nothing(api: Api, dataset: Dataset) -> None:
-    dataset.versions.update(fields=[{"nonsense": "s3cret"}])  # what only a defect could write
+    dataset.versions.update(fields=[{"nonsense": "s3cret"}])  # only a defect could write this
     response = api.one(record(), X_Request_Id="req_123")
     assert (response.status_code, response.json()) == (500, {"error": "Internal error", "code": "internal_error"})
     assert response.headers["Content-Type"] == "application/json"

@@ -1,4 +1,4 @@
-"""The hot path is one round trip: a warm request sends Redis one command, and the database none."""
+"""The hot path is one round trip: with a cached contract, a request sends one command to Redis and no query."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ REFUSED: dict[str, tuple[int, Send]] = {
 
 
 def cost(api: Api, send: Send) -> tuple[httpx.Response, list[str], int]:
-    """The answer to a request, the Redis commands it sent and how many SQL queries."""
+    """Return the answer to a request, the Redis commands that it sent, and the number of SQL queries."""
     with commands_sent() as commands, queries_sent() as queries:
         response = send(api)
     return response, commands, len(queries)
@@ -76,7 +76,7 @@ def test_a_browser_key_costs_no_more(warm: Api, dataset: Dataset) -> None:
 
 
 def test_a_refused_request_asks_redis_and_no_database(warm: Api) -> None:
-    """One command decides, or confirms that the schema still stands; another counts the refusal."""
+    """One command decides, or confirms that the schema is still in force. Another command counts the refusal."""
     for name, (status, send) in REFUSED.items():
         response, commands, queries = cost(warm, send)
         assert response.status_code == status

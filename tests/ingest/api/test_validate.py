@@ -28,7 +28,7 @@ WRONG = [
 ]
 
 
-def test_it_takes_an_object_or_an_array_or_lines(api: Api, dataset: Dataset) -> None:
+def test_it_accepts_an_object_or_an_array_or_lines(api: Api, dataset: Dataset) -> None:
     path = f"/datasets/{dataset.pk}/validate"
     line = json.dumps(record())
     for body, content_type, count in (

@@ -93,7 +93,7 @@ def test_each_key_of_a_user_is_in_one_slot(apis: list[Api], servers: ValkeyClust
 
 
 def test_an_admission_is_one_command_on_one_server(apis: list[Api], servers: ValkeyCluster) -> None:
-    """No server sees anything of the admissions of another server's users."""
+    """A server sees nothing of the admissions of users whose keys are on another server."""
     for api in apis:
         assert api.one(record()).status_code == 202  # reads the contract, and loads the script
     for api in apis:

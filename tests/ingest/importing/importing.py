@@ -1,4 +1,4 @@
-"""Run `manage.py import` in this process, and read what it has refused."""
+"""Run `manage.py import` in this process, and read the rows that it has refused."""
 
 import json
 from contextlib import redirect_stderr
@@ -34,7 +34,7 @@ def import_file(dataset: Dataset, path: Path, *words: str) -> Done:
 
 
 def refused(path: Path) -> list[dict[str, Any]]:
-    """Return what is in the file of refused rows that belongs to a file."""
+    """Return the content of a file's file of refused rows."""
     lines = path.with_name(f"{path.name}.refused.ndjson").read_text().splitlines()
     return [json.loads(line) for line in lines]
 

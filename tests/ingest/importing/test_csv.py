@@ -1,4 +1,4 @@
-"""`manage.py import` of CSV: cells become values by the types of their fields, and nothing is guessed."""
+"""`manage.py import` of CSV: only the type of a field decides how a cell becomes a value."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -125,7 +125,7 @@ def test_in_a_grace_period_the_columns_may_be_those_of_the_version_before(datase
         ("context", "{a}", "context must be an object"),
     ],
 )
-def test_a_cell_that_is_no_value_of_its_type_is_refused(
+def test_a_cell_that_is_not_a_value_of_its_type_is_refused(
     dataset: Dataset, tmp_path: Path, column: str, cell: str, error: str
 ) -> None:
     path = write(tmp_path / "a.csv", "\n".join([HEADER, ROW, row(**{column: cell})]))
@@ -135,7 +135,7 @@ def test_a_cell_that_is_no_value_of_its_type_is_refused(
     assert len(stored(dataset)) == 1
 
 
-def test_texts_stay_as_they_are(dataset: Dataset, tmp_path: Path) -> None:
+def test_texts_do_not_change(dataset: Dataset, tmp_path: Path) -> None:
     texts = ['""', '" a "', '"a ""b"""', '"two\nlines"', '"one\r\nmore"', "1", "true", "null", "'=x", "é\u2028"]
     path = write(tmp_path / "a.csv", "\n".join([HEADER, *(row(country=text) for text in texts)]))
     assert import_file(dataset, path).code == 0

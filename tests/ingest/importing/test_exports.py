@@ -1,4 +1,4 @@
-"""A dataset's exports can be imported as they are: every field is equal afterwards."""
+"""A dataset's exports can be imported without changes: every field is equal afterwards."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ STAMPS = [
 
 
 def fill(api: Api) -> None:
-    """Send records whose values are hard to keep, and one with a context that is not compact."""
+    """Send records whose values could easily change in an export, and one with white space in its context."""
     records = [record(country=text, plan=f"x{text}") for text in TEXTS]
     records += [record(amount=number) for number in NUMBERS]
     records += [record(signup_at=stamp, timestamp=stamp) for stamp in STAMPS]
@@ -82,7 +82,7 @@ def test_an_imported_export_is_equal(
     assert done.code == 0, done.err
     assert ("The file is an export: " in done.err) is ("--to-send" not in words)
     after = values(copy)
-    if "--to-send" in words:  # this format has line breaks of a context as spaces
+    if "--to-send" in words:  # this format replaces line breaks in a context by spaces
         before, after = ([{**row, "context": json.loads(row["context"])} for row in rows] for rows in (before, after))
         before.sort(key=repr)
         after.sort(key=repr)

@@ -1,4 +1,4 @@
-"""`manage.py import` of NDJSON: what becomes of each line, and what the user is told."""
+"""`manage.py import` of NDJSON: what happens to each line, and what the command tells the user."""
 
 import gzip
 import json
@@ -162,7 +162,7 @@ def test_an_id_of_the_user_is_not_dropped_silently(dataset: Dataset, tmp_path: P
     assert refused(path)[0]["error"] == "Extra field: id"
 
 
-def test_each_chunk_is_held_to_the_schema_in_force(dataset: Dataset, tmp_path: Path, settings: Settings) -> None:
+def test_each_chunk_must_match_the_schema_in_force(dataset: Dataset, tmp_path: Path, settings: Settings) -> None:
     settings.MAX_BATCH_RECORDS = 5
     path = write_lines(tmp_path / "a.ndjson", *GOOD, *GOOD)
     set_limit(dataset.project.owner, 5)
@@ -217,7 +217,7 @@ def test_what_cannot_be_imported_is_explained(dataset: Dataset, tmp_path: Path) 
         assert said in import_file(dataset, path, *words).err
 
 
-def test_a_dataset_that_takes_no_records_is_explained(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_dataset_that_accepts_no_records_is_explained(dataset: Dataset, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.ndjson", GOOD[0])
     project = dataset.project
     project.is_active = False

@@ -22,7 +22,8 @@ ROWS = 160_000
 MB = 1024**2
 # The command itself, and a few chunks. The rows alone would take 240 MB more.
 MAX_PEAK_BYTES = 310 * MB
-# Starts a command, and prints the largest memory it had. (Of a child of the test, this would be the test's own memory.)
+# Starts a command, and prints the maximum of its memory. (If the test started the command itself, the maximum would
+# include the test's own memory.)
 MEASURE = (
     "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
     "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"

@@ -1,4 +1,4 @@
-"""`manage.py import` of Parquet: values become JSON by the types of their columns, exactly."""
+"""`manage.py import` of Parquet: values become JSON without any loss."""
 
 from datetime import UTC, date, datetime, time
 from decimal import Decimal

@@ -131,7 +131,7 @@ def test_an_accepted_chunk_stays_accepted_after_a_change_of_the_schema(
 
 
 @pytest.mark.parametrize("fields", [[*FIELDS, Field("note", "string")], [*FIELDS[:2], *FIELDS[3:]]])
-def test_without_the_progress_file_a_change_of_the_schema_is_not_guessed_away(
+def test_a_changed_schema_stops_an_import_without_progress_file(
     dataset: Dataset, tmp_path: Path, fields: list[Field]
 ) -> None:
     path = numbered(tmp_path / "a.ndjson", 100)
@@ -226,7 +226,7 @@ def test_after_retention_has_begun_the_command_does_not_guess(
     assert "this command cannot tell whether the chunk import-" in done.err
 
 
-def test_a_used_quota_stops_with_words_and_the_rest_follows(
+def test_a_used_quota_stops_the_import_and_a_later_run_continues(
     dataset: Dataset, tmp_path: Path, settings: Settings
 ) -> None:
     settings.MAX_BATCH_RECORDS = 20
@@ -241,7 +241,7 @@ def test_a_used_quota_stops_with_words_and_the_rest_follows(
     assert_each_row_once(dataset, path, 100)
 
 
-def test_a_full_backlog_is_waited_for(dataset: Dataset, tmp_path: Path, settings: Settings) -> None:
+def test_the_import_waits_while_the_backlog_is_full(dataset: Dataset, tmp_path: Path, settings: Settings) -> None:
     settings.MAX_BATCH_RECORDS = 20
     path = numbered(tmp_path / "a.ndjson", 100)
     settings.BACKLOG_LIMIT_BYTES_PER_DATASET = 12_000
@@ -265,7 +265,7 @@ def test_a_full_backlog_is_waited_for(dataset: Dataset, tmp_path: Path, settings
     assert_each_row_once(dataset, path, 100)
 
 
-def test_a_redis_that_is_away_is_waited_for(dataset: Dataset, tmp_path: Path, settings: Settings) -> None:
+def test_the_import_waits_while_redis_is_away(dataset: Dataset, tmp_path: Path, settings: Settings) -> None:
     settings.ADMISSION_TIMEOUT_SECONDS = 0.1
     settings.MAX_BATCH_RECORDS = 5
     path = numbered(tmp_path / "a.ndjson", 500)
@@ -328,7 +328,7 @@ def test_other_options_and_places_are_not_continued(dataset: Dataset, tmp_path: 
     assert "is not a progress file of this release" in import_file(dataset, path, "--progress", str(moved)).err
 
 
-def test_refused_rows_that_were_moved_are_missed(dataset: Dataset, tmp_path: Path, settings: Settings) -> None:
+def test_the_import_stops_if_its_refused_rows_were_moved(dataset: Dataset, tmp_path: Path, settings: Settings) -> None:
     settings.MAX_BATCH_RECORDS = 20
     path = tmp_path / "a.ndjson"
     interrupted(dataset, path)

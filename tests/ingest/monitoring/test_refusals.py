@@ -1,4 +1,4 @@
-"""The refusal log: what it keeps of refused requests, what it leaves out, and its limits."""
+"""The refusal log: what it keeps about refused requests, what it leaves out, and its limits."""
 
 import json
 import logging
@@ -144,7 +144,7 @@ def test_flood_is_kept_in_part_and_counted_in_full(
     assert len([line for line in caplog.messages if line.startswith("refused: 400 invalid_json")]) == sent
 
 
-def test_flood_of_one_project_does_not_crowd_out_another(api: Api, project: Project, dataset: Dataset) -> None:
+def test_flood_of_one_project_does_not_displace_another(api: Api, project: Project, dataset: Dataset) -> None:
     other = services.create_project(slug="other", owner=project.owner)
     neighbor = Api(issue_token(services.create_key(project=other, name="k")))
     for _ in range(100):

@@ -47,8 +47,8 @@ ARGS = {
 OF_IDEMPOTENCY = {"digest": "digest-1", "remember": 86400, "max_keys": 3, "rejected": ""}
 
 
-# For records that the schema version before takes: when its grace period ends, the API key, how many records, their
-# marks, and how long the counts are kept.
+# For records of the schema version before: the end of its grace period, the API key, the number of records, their
+# marks, and the time for which the counts are kept.
 GRACE = (2**53, 3, 1, "4 01", 3600)
 
 
@@ -61,7 +61,7 @@ def admit(
 ) -> list[Any]:
     """Run the script with the example's arguments and these changes. Return its reply as text and numbers.
 
-    `rate` is the number of records of the rate limit, and its seconds.
+    `rate` is the number of records that the rate limit allows, and the seconds in which it allows them.
     """
     assert changes.keys() <= ARGS.keys() | OF_IDEMPOTENCY.keys()
     keys, args = [*{**KEYS, "slot": slot}.values()], [changes.get(name, value) for name, value in ARGS.items()]

@@ -1,4 +1,4 @@
-"""Call the queue's Lua scripts, with keys of short names, and look at what they changed."""
+"""Call the queue's Lua scripts with short names of keys, and look at what they changed."""
 
 from typing import Any
 

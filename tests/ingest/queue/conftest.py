@@ -8,7 +8,7 @@ from tests.ingest.queue.calling import ACCEPTED, BYTES, GENERATION, HOUR_MS, QUE
 
 @pytest.fixture
 def queue() -> list[str]:
-    """Sixty entries of 1, 2, 3 records and 10, 20, 30 bytes, in three hours; another dataset has 1000 bytes."""
+    """Sixty entries with 1, 2 or 3 records and 10, 20 or 30 bytes, in three hours. Another dataset has 1000 bytes."""
     client = redis.client()
     client.set(GENERATION, "now")
     ids = []

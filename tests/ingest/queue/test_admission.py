@@ -1,4 +1,4 @@
-"""Admission through HTTP: the answers while the queue is full or away, and their effects."""
+"""Admission over HTTP: the answers while the queue is full or cannot be reached, and their effects."""
 
 import secrets
 import time
@@ -161,11 +161,11 @@ def test_a_full_redis_still_drains_and_revokes_keys(
         sent = 0
         while (response := api.one(record(country=secrets.token_hex(500_000)))).status_code == 202:
             sent += 1
-            client.delete(redis_keys.ROOM)  # as a second that passes does
+            client.delete(redis_keys.ROOM)  # as if a second had passed
         assert_refused(response, MEMORY_FULL)
         assert sent > 10
 
-        # Redis keeps the buffers of large commands for a while; then it has more room than it seems to have.
+        # Redis keeps the buffers of large commands for some time. Afterwards it has more room than before.
         wait_until(lambda: client.info("memory")["mem_clients_normal"] < 1024 * 1024)
         used = client.info("memory")["used_memory"]
         assert used / client.info("memory")["maxmemory"] < 0.82
@@ -235,7 +235,7 @@ def test_missing_redis_is_a_503_in_time_and_then_immediately(api: Api, dataset: 
 
 
 def test_threads_that_end_leave_no_connections_open(api: Api) -> None:
-    """As a web server's do: granian ends a thread that was idle for half a minute."""
+    """This happens in the web server: granian ends a thread that was idle for half a minute."""
     assert api.one(record()).status_code == 202
     before = own_client().info("clients")["connected_clients"]
     for _ in range(120):
@@ -255,7 +255,7 @@ def test_a_refusal_that_cannot_be_confirmed_is_a_503(api: Api, dataset: Dataset,
         assert Api("nonsense", dataset).one(record()).status_code == 401
 
 
-def test_a_short_absence_of_redis_passes_unnoticed(api: Api, dataset: Dataset, settings: Settings) -> None:
+def test_clients_do_not_notice_a_short_outage_of_redis(api: Api, dataset: Dataset, settings: Settings) -> None:
     settings.ADMISSION_TIMEOUT_SECONDS = 30
     assert api.one(record()).status_code == 202
     with Threads(4) as pool:

@@ -1,4 +1,4 @@
-"""`admit.lua` alone, against a real Redis: each outcome, and that a refusal changes nothing."""
+"""`admit.lua` alone, in a real Redis: each outcome, and that a refusal changes nothing."""
 
 import time
 from typing import Any
@@ -211,7 +211,7 @@ def test_a_key_that_was_forgotten_is_new() -> None:
 
 
 def test_checks_come_in_order() -> None:
-    """Everything is wrong at once. Each step corrects the first problem."""
+    """At first, everything is wrong. Each step corrects the first problem."""
     set_up()
     admit(number=5)
     redis.client().delete("limit")
@@ -235,7 +235,7 @@ def test_checks_come_in_order() -> None:
 
 
 def test_repeat_gets_the_reply_that_was_lost() -> None:
-    """It is not accepted twice, whatever has changed. The reply has the present quota."""
+    """The request is not accepted twice, even if the state has changed. The reply has the present quota."""
     set_up()
     first = admit(number=1)
     redis.client().mset({"revision": "r2", "limit": 0, "total": 15})

@@ -54,7 +54,7 @@ def test_keys_that_were_forgotten_make_room_for_others() -> None:
 
 
 def in_queue(**sizes: int) -> None:
-    """What is queued, by `d<id>` for datasets of the project, and `others` for all other projects."""
+    """Set the queued bytes: `d<id>` for datasets of the project, and `others` for all other projects."""
     client = redis.client()
     client.set("bytes", sum(sizes.values()))
     for name, size in sizes.items():
@@ -121,7 +121,7 @@ def test_admission_stops_well_below_maxmemory() -> None:
         client.config_set("maxmemory", 10 * used)
         assert admit(total_bytes=10**9)[0] == "accepted"
         room = int(client.get("queue:room"))
-        # Half of what is free is left to bodies, for what an entry takes beside its body.
+        # Only half of the free memory is for bodies, because an entry takes more memory than its body.
         assert 1000 + 0.8 * 3.4 * used < room < 1000 + 0.8 * 4.6 * used
         assert 0 < client.pttl("queue:room") <= 1000
     finally:

@@ -1,4 +1,4 @@
-"""The queue's Lua scripts, each alone against a real Redis: what they change, and that a refusal changes nothing."""
+"""The queue's Lua scripts, each alone in a real Redis: what they change, and that a refusal changes nothing."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_script_refuses_a_wrong_number_of_keys(path: Path, keys: int) -> None:
 
 
 def known(queue: list[str], first: int, last: int, *hours: int) -> list[object]:
-    """What a drain knows of these entries; it brings the table from position 5 to 6."""
+    """Return what a drain knows of these entries. The drain has moved the table from position 5 to 6."""
     records = sum(n % 3 + 1 for n in range(first, last + 1))
     return [queue[first], "t", queue[last], "t", last - first + 1, records, 10 * records, 5, 6, *hours]
 

@@ -29,7 +29,7 @@ def test_replay_queues_an_entry_as_it_was_with_its_first_id(queue: list[str]) ->
     assert place == f"now-{found.decode()}"
     assert fields == {b"b": b"body", b"f": b"o", b"n": b"2", b"v": b"5", b"t": b"trace", b"o": b"1-1"}
     assert redis.client().zscore(PENDING, "13") <= now_ms()
-    # It was accepted before, and counted then.
+    # The entry was accepted before, and was counted then.
     assert counts() == {"accepted": 120, "queued": 122, "bytes": 1204, "total": 2204}
 
 

@@ -240,7 +240,7 @@ def test_a_trim_finishes_what_another_has_begun(api: Api, dataset: Dataset) -> N
 
 
 def test_a_trim_leaves_entries_that_were_not_read(api: Api, dataset: Dataset) -> None:
-    """As after a restore of Redis: older entries are back, or others have taken the same ids."""
+    """This happens after a restore of Redis: older entries are back, or other entries have the same IDs."""
     for n in range(30):
         send(api, n)
     entries = list(stream.read(dataset.pk, generation()))
@@ -271,8 +271,8 @@ def test_a_trim_of_another_generation_takes_nothing(api: Api, dataset: Dataset) 
     assert (in_stream(dataset), counters(dataset)["queued"]) == (1, 1)
 
 
-def test_an_emptied_stream_goes_on_from_its_last_id(api: Api, dataset: Dataset) -> None:
-    """If the stream began again, a clock that was set back would give ids that are in the table."""
+def test_an_emptied_stream_continues_from_its_last_id(api: Api, dataset: Dataset) -> None:
+    """If the stream began again, a clock that was set back would give IDs that are already in the table."""
     send(api, "a")
     (entry,) = stream.read(dataset.pk, generation())
     trim(dataset, [entry])

@@ -53,7 +53,7 @@ class Pair:
             self.replica.send_signal(signal.SIGCONT)
 
     def promote(self) -> None:
-        """Kill the primary, use the replica in its place, and make the killed server its replica."""
+        """Kill the primary, use the replica instead, and make the killed server the new replica."""
         self.primary.kill()
         use(self.settings, self.replica.url)
         self.primary.start()
@@ -91,7 +91,7 @@ def test_repeated_request_waits_for_the_replica_too(pair: Pair, api: Api, datase
     with pair.replica_stopped():
         assert is_unknown(api.one(record(amount=1), Idempotency_Key="first"))
         assert is_unknown(api.one(record(amount=2)))
-        forget_connections()  # the repeat comes over a connection that has written nothing
+        forget_connections()  # the repeated request uses a connection that has written nothing
         assert is_unknown(api.one(record(amount=1), Idempotency_Key="first"))
         services.save_dataset(dataset, fields=[*FIELDS, Field("added", "string")])
         forget_connections()
@@ -125,7 +125,7 @@ def test_nothing_is_stored_or_flushed_before_a_replica_has_it(pair: Pair, api: A
 def test_failover_to_a_lagging_replica_loses_and_doubles_nothing(pair: Pair, api: Api, dataset: Dataset) -> None:
     for number in range(3):
         assert api.one(record(amount=number), Idempotency_Key=f"key-{number}").status_code == 202
-    pair.replica.client().replicaof("NO", "ONE")  # what follows does not reach it
+    pair.replica.client().replicaof("NO", "ONE")  # later writes do not reach it
     for number in range(3, 6):
         assert is_unknown(api.one(record(amount=number), Idempotency_Key=f"key-{number}"))
     assert drain(dataset.pk) == 0
@@ -146,7 +146,7 @@ def test_without_waiting_a_lagging_replica_doubles_no_stored_record(
     for number in range(3, 6):
         assert api.one(record(amount=number)).status_code == 202
     assert len(stored(dataset)) == 6
-    pair.promote()  # it has the first three entries still, and has never had the others
+    pair.promote()  # the replica has the first three entries, but not the others
     for number in range(3):
         assert api.one(record(amount=number), Idempotency_Key=f"key-{number}").headers["Idempotent-Replayed"] == "true"
     assert api.one(record(amount=6)).status_code == 202

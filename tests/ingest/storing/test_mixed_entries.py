@@ -167,7 +167,7 @@ def records(draw: st.DrawFn) -> str:
 
 
 def accepts(schema: CompiledSchema, text: str) -> bool:
-    """Return what a request with this record alone is answered, without a grace period."""
+    """Return whether a request with only this record is accepted, without a grace period."""
     try:
         validate_one(schema, text.encode())
     except ApiError:
@@ -177,7 +177,7 @@ def accepts(schema: CompiledSchema, text: str) -> bool:
 
 @settings(max_examples=150, deadline=None)
 @given(schemas, schemas, st.lists(records(), min_size=1, max_size=6), st.booleans())
-def test_rows_are_of_the_latest_version_that_takes_the_record(
+def test_rows_are_of_the_latest_version_that_the_record_matches(
     new: list[str], old: list[str], texts: list[str], as_lines: bool
 ) -> None:
     later, earlier = (CompiledSchema(pk, [Field(n, KINDS[n]) for n in names]) for pk, names in ((7, new), (5, old)))

@@ -1,4 +1,4 @@
-"""The table of docs/schemas.md: what each change of a schema does to clients, queued records, old rows and readers."""
+"""The table of docs/schemas.md: the effects of each schema change on clients, queued records, old rows and readers."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -27,14 +27,14 @@ OTHER_TYPE = "add a field with a new name instead."
 
 
 class Change(NamedTuple):
-    """Schema versions one after the other, and what happens to records.
+    """Successive schema versions, and what happens to records.
 
     Attributes:
-        versions: The fields of each version. A record is queued under each but the last.
+        versions: The fields of each version. A record is queued under each version except the last.
         records: Each version's record.
         refused: Why the last version cannot be published, or "" if it can.
-        old: What a client that still sends the first version's record is told under the last one, or "".
-        rows: The values of the column `x`, in order: of the record of each version, and of the old client's last one.
+        old: The error of a client that still sends the first version's record under the last version, or "".
+        rows: The values of the column `x`, in order: those of each version's record, and of the old client's last one.
     """
 
     versions: list[dict[str, Any]]
@@ -52,7 +52,7 @@ def kept(before: str, after: str) -> str:
     return f"“x” is stored as {before} and cannot become {after}: {OTHER_TYPE}"
 
 
-# The first cell of each row of the table -> changes that it speaks of.
+# The first cell of each row of the table -> the changes that the row describes.
 CHANGES: dict[str, list[Change]] = {
     "Add an optional field": [
         Change([{}, {"x": "integer?"}], [{}, {"x": 2**60 + 1}], rows=[None, 2**60 + 1, None]),
@@ -138,7 +138,7 @@ def rows(read: Callable[[DeltaTable], pa.Table], delta: DeltaTable) -> list[dict
 
 
 def as_sent(value: Any) -> Any:
-    """Return a value of the table as records write it."""
+    """Convert a value of the table to the form that it has in records."""
     return value if value is None or isinstance(value, int | float | str | list) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Each row names the schema version that took its record."""
+"""Each row names the schema version under which its record was accepted."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def test_rows_of_an_older_table_are_null_there(api: Api, dataset: Dataset) -> No
 
 
 def _replace(table: DatasetTable, schema: pa.Schema, rows: pa.Table) -> None:
-    """Make the table as a release without the column made it, with these rows."""
+    """Replace the table by one without the column, as an earlier release made it, with these rows."""
     shutil.rmtree(table.uri)
     configuration = {**layout.configuration(), **table._owner()}
     deltalake.DeltaTable.create(

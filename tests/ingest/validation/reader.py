@@ -1,4 +1,4 @@
-"""A reader of records that is written from the contract, and shares no code with the product's readers."""
+"""A reader of records. It was written only from the contract, and shares no code with the product's readers."""
 
 import json
 import math
@@ -29,7 +29,7 @@ class Number(str):
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object with all its pairs, also those whose name occurs twice."""
+    """A JSON object with all its pairs, also pairs with the same name."""
 
 
 def expected(schema: CompiledSchema, record: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ LIMIT = 10_000_000
 
 
 class Trickle:
-    """A body of spaces that arrives at one byte in 5 ms. Each read returns what has arrived since the last one."""
+    """A body of spaces. One byte arrives every 5 ms. Each read returns the bytes since the last read."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -32,7 +32,7 @@ class Trickle:
         return {"type": "http.request", "body": b" " * count, "more_body": self.left > 0}
 
 
-def test_a_body_that_trickles_in_costs_few_reads() -> None:
+def test_a_slow_body_costs_few_reads() -> None:
     async def read(size: int | None) -> int:
         body = Trickle(200)
         with Hold() as hold:
@@ -40,11 +40,11 @@ def test_a_body_that_trickles_in_costs_few_reads() -> None:
         return body.reads
 
     assert asyncio.run(read(200)) < 30
-    assert asyncio.run(read(None)) > 30  # each chunk of a chunked body is read by itself, and causes no pause
+    assert asyncio.run(read(None)) > 30  # each chunk of a chunked body is read separately, and causes no pause
 
 
-def test_a_body_whose_connection_is_lost_is_no_body() -> None:
-    """The web server ends a body with "http.request" after its last chunk, and else with "http.disconnect"."""
+def test_a_body_is_refused_if_its_connection_is_lost() -> None:
+    """The web server sends "http.request" for the last chunk, but "http.disconnect" if the connection is lost."""
     parts = [{"type": "http.request", "body": b"1\n", "more_body": True}] * 2
     end: Mapping[str, Any] = {"type": "http.request", "body": b"", "more_body": False}
 

@@ -1,4 +1,4 @@
-"""Constraints: what keeps them, what does not, and what the answer says."""
+"""Constraints: which values meet them, which do not, and what the answer says."""
 
 import json
 import random
@@ -17,7 +17,7 @@ from tests.conftest import Api, stored
 
 STAMP = "2026-01-01T00:00:00Z"
 WHEN = "RFC 3339 date-time with an offset"
-# A field -> what the answer expects -> values that keep the constraints -> values that do not, with the detail.
+# A field -> what the answer expects -> values that meet the constraints -> values that do not, with the detail.
 CASES: list[tuple[Field, str, list[Any], dict[str, str]]] = [
     (Field("n", "number", minimum=0), "number, at least 0", [0, -0.0, 1e300], {"-0.1": "It is less than 0."}),
     (
@@ -157,7 +157,7 @@ def test_other_requests_are_answered_while_slow_patterns_are_checked(
 ) -> None:
     field = Field("p", "string", max_length=1000, pattern="1[01]{0,200}0[01]{0,200}z")
     api.dataset = services.create_dataset(project=project, name="Slow", fields=[field])
-    texts = random.Random(1)  # of a text that repeats itself, RE2 remembers its states
+    texts = random.Random(1)  # random texts, because RE2 is faster with repetitive ones
     batch = json.dumps([BASE | {"p": "".join(texts.choices("01", k=999)) + "z"} for _ in range(200)])
     assert len(batch) < 256 * 1024, "a large body is checked in a thread, whatever its schema"
     other, waits = Api(None), [0.0]

@@ -1,6 +1,6 @@
-"""RFC 8259 as tables: texts that are valid JSON, that are not, and that may be either.
+"""RFC 8259 as tables: texts that are valid JSON, texts that are not, and texts that a parser may accept or refuse.
 
-Each is sent as a whole body, as a value inside `context`, as an element of a batch and as a line of NDJSON.
+Each text is sent as a whole body, as a value inside `context`, as an element of a batch and as a line of NDJSON.
 """
 
 from typing import Any
@@ -290,7 +290,7 @@ MUST_REJECT: dict[str, bytes] = {
     "no UTF-8 between": b"[1\xff]",
 }
 
-# A parser may set limits of its own; what it must not do is fail.
+# A parser may have limits of its own, but it must not fail with an error.
 MAY_BE_EITHER: dict[str, bytes] = {
     "an integer beyond all": b"1" * 10_000,
     "a number beyond all": b"1e999999999",
@@ -310,7 +310,7 @@ INVALID = "Invalid JSON body"
 
 @pytest.fixture
 def bare(api: Api, project: Project) -> Api:
-    """A dataset that declares no field: the tables are about `context` and about bodies as such."""
+    """A dataset without fields, because these tables are only about `context` and about whole bodies."""
     api.dataset = services.create_dataset(project=project, name="Bare", fields=[])
     return api
 
@@ -330,7 +330,7 @@ def said(api: Api, body: bytes, path: str = "/validate", media_type: str = "appl
 
 @pytest.mark.parametrize("padding", [b"", PADDING.encode()], ids=["small", "large"])
 def test_valid_json_is_accepted(bare: Api, padding: bytes) -> None:
-    """Large bodies take another way through the validation."""
+    """Large bodies are validated in another way."""
     dataset = bare.dataset
     assert isinstance(dataset, Dataset)
     for name, text in MUST_ACCEPT.items():

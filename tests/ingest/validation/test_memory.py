@@ -1,4 +1,4 @@
-"""Bodies within the limit whose objects would take many times their bytes: validation stays within a few bodies."""
+"""The objects of some bodies would take many times their size. But validation needs only the memory of a few bodies."""
 
 import gc
 import json
@@ -25,10 +25,10 @@ from ingest.validation.payloads import validate_array, validate_lines, validate_
 from tests.conftest import Api
 
 LIMIT = 10 * 1024 * 1024
-# Above the body itself. The most is taken by what is valid: two letters of text take 60 bytes, and a wide character
-# makes a text take four bytes a character.
+# The memory in addition to the body itself. Valid bodies need the most: a text of two letters takes 60 bytes, and one
+# wide character makes a text take four bytes per character.
 MAX_PEAK = 7 * LIMIT
-# Elements that are no records are counted without making them into objects.
+# Elements that are not records are counted, but no objects are made for them.
 MAX_PEAK_OF_COUNTED = LIMIT // 2
 MAX_ANSWER = 50_000
 
@@ -178,7 +178,7 @@ def main() -> None:
 
 
 def measured(validate: Callable[[bytes], Payload], body: bytes) -> tuple[int, int, str]:
-    """Return the peak of memory above what there was before, the size of the refusal's details, and its text."""
+    """Return the peak of memory above the memory before, the size of the refusal's details, and its text."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # from here on, VmHWM is the peak
     before = memory("VmRSS")
@@ -230,13 +230,13 @@ def test_validation_takes_a_few_bodies_of_memory_at_most() -> None:
     ids=["an escape", "an escape in a timestamp", "a space", "an offset without a colon", "the last day"],
 )
 def test_suspicious_timestamps_do_not_make_validation_slow(old: bytes, new: bytes) -> None:
-    """Only the timestamps of such records are read again. Reading all their fields again took 22 times as long."""
+    """Only the timestamps of such records are read again. To read all fields again would take 22 times as long."""
     plain, suspicious = (b"[" + b",".join([each] * 5000) + b"]" for each in (RECORD, record(old, new)))
     assert seconds(suspicious) < 12 * seconds(plain)
 
 
 def seconds(body: bytes) -> float:
-    """Return the time of the processor that a valid batch takes, at best."""
+    """Return the shortest processor time that a valid batch takes."""
     times = []
     for _ in range(7):
         began = time.process_time()
@@ -254,7 +254,7 @@ def test_names_are_cut_to_100_characters_in_answers(api: Api) -> None:
 
 
 def test_the_last_value_of_a_name_is_reported_among_many_names(api: Api) -> None:
-    """The second reading keeps the first 21 names that the schema does not have, and passes over the rest."""
+    """The second reading keeps the schema's names and the first 21 other names. It ignores the rest."""
     others = ",".join(f'"x{n}":{n},"X{n}":[{n}]' for n in range(2000))
     quoted = r'"\"\u0000\u00e9":'
     body = f'{{"x1":1,{quoted}1,{others},"x0":null,{quoted}"last","timestamp":1,"timestamp":true}}'

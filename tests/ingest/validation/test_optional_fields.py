@@ -1,4 +1,4 @@
-"""Optional fields: absent or null is null in the table, in every form; any other value is checked."""
+"""Optional fields: in every form, a missing or null value is null in the table. Any other value is checked."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ def test_absent_and_null_are_stored_as_null(api: Api, dataset: Dataset, form: st
 
 
 def test_a_column_of_nulls_keeps_its_type(api: Api, dataset: Dataset) -> None:
-    """The first drain has no value at all; the next ones have."""
+    """The first drain has no value of the field. The next drains have values."""
     for record in (BASE, BASE | VALUES, BASE | dict.fromkeys(VALUES)):
         assert api.one(record).status_code == 202
         rows = stored(dataset)
@@ -72,7 +72,7 @@ def test_a_lax_timestamp_is_refused_in_an_optional_field_and_in_an_array(api: Ap
     for name, value in (("f3", "2026-06-10 10:58:00Z"), ("f13", ["2026-06-10T10:58:00+0000"])):
         told = api.one(BASE | {name: value}).json()
         assert told["error"] == f"Invalid {TYPES[int(name[1:])]} field: {name}"
-    # A text that only looks like one makes the validator read the timestamps a second time.
+    # A text that only looks like such a timestamp makes the validator read the timestamps a second time.
     accepted = BASE | {"f0": "2026-06-10 10:58:00", "f3": None, "f13": ["2026-06-10T10:58:00Z"]}
     assert api.one(accepted).status_code == 202
 
@@ -92,7 +92,7 @@ def test_the_last_value_of_a_name_that_occurs_twice_counts(api: Api, dataset: Da
 
 
 def test_a_field_is_added_as_optional_without_notice(api: Api, project: Project) -> None:
-    """The same client's records go on: queued before, and sent after."""
+    """The records of the same client are accepted before and after: one is queued before, and one is sent after."""
     dataset = services.create_dataset(project=project, name="Grows", fields=[Field("needed", "string")])
     api.dataset = dataset
     assert api.one(BASE).status_code == 202

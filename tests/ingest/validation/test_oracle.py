@@ -35,7 +35,7 @@ from tests.support.entries import table_of
 # The long run sets these; see `oracle.main`.
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "1600"))
 SEED = int(os.environ.get("ORACLE_SEED", "1"))
-# Hypothesis remembers what it has tried: in one run of 200,000 it would remember too much.
+# Hypothesis remembers its examples. In one run of 200,000 examples, they would need too much memory.
 _CHUNK = 2500
 
 VALIDATORS: dict[str, Callable[[CompiledSchema, bytes], Payload]] = {
@@ -63,7 +63,7 @@ def small_batches(settings: Settings) -> None:
 def ask(
     examples: int, first_seed: int, check: Callable[[Question], None], fields: dict[str, str] | None = None
 ) -> None:
-    """Ask a number of questions in chunks, each with the next seed."""
+    """Run `count` examples in chunks. Each chunk has the next seed."""
     for number in range(math.ceil(examples / _CHUNK)):
         some = min(_CHUNK, examples - number * _CHUNK)
         asking = settings(
@@ -87,7 +87,7 @@ def compiled(fields: dict[str, str]) -> CompiledSchema:
 
 
 def product(schema: CompiledSchema, question: Question) -> tuple[oracle.Answer, Payload | None]:
-    """What the product says, as a client reads it, and what it would queue."""
+    """Return the product's answer, as a client reads it, and the payload that it would queue."""
     try:
         payload = VALIDATORS[question.form](schema, question.body)
     except ApiError as refusal:
@@ -96,7 +96,7 @@ def product(schema: CompiledSchema, question: Question) -> tuple[oracle.Answer, 
 
 
 def same(said: oracle.Answer, expected: list[oracle.Answer]) -> bool:
-    """Compare all but what test_details.py compares: `detail`, and the index in an array that is not JSON."""
+    """Compare the answers, but without `detail` and the index in invalid JSON, which test_details.py compares."""
     body = {name: value for name, value in said.body.items() if name != "detail"}
     if "errors" in body:
         body["errors"] = [{name: each[name] for name in each if name != "detail"} for each in body["errors"]]
@@ -106,7 +106,7 @@ def same(said: oracle.Answer, expected: list[oracle.Answer]) -> bool:
 
 
 def values(table: pa.Table, fields: dict[str, str]) -> list[dict[str, Any]]:
-    """Rows as the oracle has them: time stamps as microseconds."""
+    """Convert rows to the form of the oracle: timestamps become microseconds."""
     columns = {}
     for name in ("timestamp", "context", *fields):
         column = table[name]
@@ -119,14 +119,14 @@ def values(table: pa.Table, fields: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def assert_equal(rows: list[dict[str, Any]], expected: list[dict[str, Any]], question: object = "") -> None:
-    """In value and in type, which `==` does not see: 1 == 1.0 == True."""
+    """Assert that values and types are equal. `==` ignores the type: 1 == 1.0 == True."""
     assert rows == expected, question
     kinds = [[type(value) for value in row.values()] for row in rows]
     assert kinds == [[type(value) for value in row.values()] for row in expected], question
 
 
 def as_table(schema: CompiledSchema, payloads: list[Payload]) -> pa.Table:
-    """What a drain makes of payloads that were queued one after the other."""
+    """Return the table that a drain makes from successive payloads."""
     entries = [
         Entry(
             f"{1_790_000_000_000 + n}-0",
@@ -190,7 +190,7 @@ def test_product_and_oracle_agree_on_every_body_and_on_every_row() -> None:
 def test_product_and_oracle_agree_over_http_and_after_a_drain(
     api: Api, project: Project, fields: dict[str, str]
 ) -> None:
-    """The whole way: a request to the WSGI application, the queue, a drain, the table."""
+    """Use the whole service: a request to the WSGI application, the queue, a drain and the table."""
     dataset: Dataset = services.create_dataset(project=project, name="Asked", fields=declared(fields))
     stored: list[dict[str, Any]] = []
 

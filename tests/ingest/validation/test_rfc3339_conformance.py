@@ -1,4 +1,4 @@
-"""RFC 3339's `date-time` as tables: what is one, with the moment it names, and what is none."""
+"""RFC 3339's `date-time` as tables: texts that are one, each with its moment, and texts that are not."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from tests.conftest import Api, stored
 from tests.support.contract.field_types import microseconds
 from tests.support.contract.hostile import PADDING
 
-# As it stands in JSON -> the moment in UTC.
+# The text in JSON -> the moment in UTC.
 MUST_ACCEPT = {
     "2026-06-10T10:58:00Z": "2026-06-10T10:58:00",
     "2026-06-10t10:58:00Z": "2026-06-10T10:58:00",
@@ -22,7 +22,7 @@ MUST_ACCEPT = {
     "1996-12-19T16:39:57-08:00": "1996-12-20T00:39:57",
     "1937-01-01T12:00:27.87+00:20": "1937-01-01T11:40:27.870000",
     "2026-06-10T10:58:00+00:00": "2026-06-10T10:58:00",
-    "2026-06-10T10:58:00-00:00": "2026-06-10T10:58:00",  # "the offset is not known": UTC all the same
+    "2026-06-10T10:58:00-00:00": "2026-06-10T10:58:00",  # "the offset is not known", but this is still UTC
     "2026-06-10T10:58:00+05:30": "2026-06-10T05:28:00",
     "2026-06-10T10:58:00-09:30": "2026-06-10T20:28:00",
     "2026-06-10T10:58:00+14:00": "2026-06-09T20:58:00",
@@ -68,7 +68,7 @@ MUST_ACCEPT = {
     "9999-12-31T23:59:59.999999+00:01": "9999-12-31T23:58:59.999999",
     "9999-12-31T00:00:59.999999-23:59": "9999-12-31T23:59:59.999999",
     "9999-12-31T22:59:59.9999994-01:00": "9999-12-31T23:59:59.999999",
-    r"2026-06-10T10:58:00\u002B02:00": "2026-06-10T08:58:00",  # escapes of JSON are not of RFC 3339
+    r"2026-06-10T10:58:00\u002B02:00": "2026-06-10T08:58:00",  # JSON's escapes are read before RFC 3339 applies
     r"2026\u002d06\u002d10T10\u003a58:00Z": "2026-06-10T10:58:00",
     r"\u0032026-06-10\u005410:58:00\u005a": "2026-06-10T10:58:00",
 }
@@ -143,7 +143,7 @@ def body(text: str, *, field: str) -> str:
 def test_every_date_time_is_read_as_the_moment_that_it_names(
     api: Api, timed: Dataset, field: str, padding: str
 ) -> None:
-    """Large bodies are looked through in another way."""
+    """Large bodies are searched in another way."""
     api.dataset = timed
     for text in MUST_ACCEPT:
         response = api.one(padding + body(text, field=field))

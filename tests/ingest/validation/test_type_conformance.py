@@ -1,6 +1,6 @@
-"""Each type as tables: what is a value and how it is stored, and what is none and what the answer says.
+"""Each type as tables: valid values, each with its stored form, and invalid values, each with the answer.
 
-Timestamps have a table of their own: `test_rfc3339_conformance.py`. Numbers: `test_json_conformance.py`.
+`test_rfc3339_conformance.py` has the table of timestamps, and `test_json_conformance.py` that of numbers.
 """
 
 import json
@@ -226,7 +226,7 @@ def test_every_value_is_stored_exactly(api: Api, dataset: Dataset, form: str) ->
 
 
 @pytest.mark.parametrize("field", MUST_REJECT, ids=lambda field: field.type)
-def test_every_other_value_is_refused_with_words(api: Api, dataset: Dataset, field: Field) -> None:
+def test_every_other_value_is_refused_with_a_reason(api: Api, dataset: Dataset, field: Field) -> None:
     expected, values = MUST_REJECT[field]
     for text, detail in values.items():
         record = with_examples(**{field.name: text})

@@ -1,7 +1,7 @@
-"""One verdict on a body, whichever way it is read: fast, twice, large, in a batch, in lines; by a reader of our own.
+"""A body gets the same answer in each way of reading: fast, twice, as a large body, in a batch, in lines.
 
-The validator takes short cuts where a body is plain. Here the same body is made to take each way, and what is accepted
-is read as a worker reads it.
+The validator reads plain bodies in a faster way. These tests read the same body in each way, compare the answers with
+those of `reader.py`, and read accepted bodies as a worker does.
 """
 
 import json
@@ -27,7 +27,7 @@ from ingest.validation.payloads import validate_array, validate_lines, validate_
 from tests.ingest.validation.reader import Number, Pairs, Refused, expected, microseconds
 from tests.ingest.validation.values import BAIT, REFUSED, TAKEN, near_valid_records, schemas
 
-# More by hand: EXAMPLES=200000 python -m pytest tests/ingest/validation/test_validation_agrees.py
+# To run more examples: EXAMPLES=200000 python -m pytest tests/ingest/validation/test_validation_agrees.py
 EXAMPLES = int(os.environ.get("EXAMPLES", "500"))
 SCHEMA = CompiledSchema(1, [Field("t", "timestamp"), Field("s", "string")])
 
@@ -37,12 +37,12 @@ NOT_JSON = ("refused", "Invalid JSON body")
 
 
 def verdict(schema: CompiledSchema, record: bytes) -> tuple[str, Any]:
-    """`("accepted", row)` or `("refused", problems)`: the same, whichever way the record is read."""
+    """Return `("accepted", row)` or `("refused", problems)`. Assert that each way of reading gives the same."""
     first = _outcome(schema, validate_one, record)
     others = {"large": _outcome(schema, validate_one, b" " * 10_000 + record)}
     if b"\n" not in record:
         others["lines"] = _outcome(schema, validate_lines, b"\n" + record + b"\n\r\n")
-    if first != NOT_JSON:  # what is no JSON text alone may be two in an array
+    if first != NOT_JSON:  # a text that is not JSON alone may be two values in an array
         others["array"] = _outcome(schema, validate_array, b" [" + record + b"\n]")
         others["many"] = _outcome(schema, validate_array, b"[" + b",".join([record] * 40) + b"]")
         others["read twice"] = _outcome(schema, validate_array, b"[" + record + b"," + _baited(schema) + b"]")
@@ -51,7 +51,7 @@ def verdict(schema: CompiledSchema, record: bytes) -> tuple[str, Any]:
 
 
 def _baited(schema: CompiledSchema) -> bytes:
-    """A valid record that makes the validator read its body a second time."""
+    """Return a valid record that makes the validator read its body a second time."""
     values = {"timestamp": '"2026-06-10T10:58:00Z"', "context": '{"":"9-12 10:30"}'}
     values |= {field.name: json.dumps(type_of(field).example) for field in schema.fields if field.pattern is None}
     values |= {field.name: '""' for field in schema.fields if field.pattern is not None}
@@ -70,7 +70,7 @@ def _outcome(schema: CompiledSchema, validate: Any, body: bytes) -> tuple[str, A
 
 
 def _first_row(schema: CompiledSchema, payload: Payload) -> dict[str, Any]:
-    """The first row that a worker would write of an accepted body; time stamps in microseconds since 1970."""
+    """Return the first row that a worker would write for an accepted body. Timestamps are microseconds since 1970."""
     entry = Entry("1-0", payload.body, payload.format, payload.count, 1, "t", "1-0", len(payload.body))
     table = to_table(schema, [entry], project_id=1, dataset_id=1, number=1)
     assert len(table) == payload.count
@@ -80,7 +80,7 @@ def _first_row(schema: CompiledSchema, payload: Payload) -> dict[str, Any]:
 
 
 def _numbered(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Make the times of a column numbers."""
+    """Convert the times of a column to numbers."""
     kinds = {arrow_timestamp(): pa.int64(), pa.list_(arrow_timestamp()): pa.list_(pa.int64())}
     return column.cast(kinds[column.type]) if column.type in kinds else column
 
@@ -115,7 +115,7 @@ def test_text_that_is_not_a_date_time_is_refused() -> None:
 
 
 def _escaped(text: str) -> str:
-    """As JSON, with every character written as an escape."""
+    """Return a text as JSON, with every character written as an escape."""
     return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
 
 
@@ -124,7 +124,7 @@ def _escaped(text: str) -> str:
     [(b'10:58:00-0530"', True), (b'10:58:00.25+0000"', True), (b"06-10 10:", True), (b'555-1234"', False)],
 )
 def test_an_invalid_timestamp_is_found_at_any_place(text: bytes, is_lax: bool) -> None:
-    """At the beginning, at the end, and across whatever widths the search takes a body by."""
+    """The place is at the beginning, at the end, or across the borders of the blocks that the search reads."""
     for before in range(200):
         for after in (0, 1, 31, 64, 129):
             body = b"x" * before + text + b"x" * after
@@ -151,7 +151,7 @@ def test_text_that_looks_like_a_lax_time_stamp_is_text() -> None:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_every_way_of_reading_comes_to_the_contracts_verdict(data: st.DataObject) -> None:
+def test_every_way_of_reading_gives_the_contracts_answer(data: st.DataObject) -> None:
     fields = data.draw(schemas)
     schema = CompiledSchema(1, fields)
     record = data.draw(near_valid_records(fields))

@@ -1,4 +1,4 @@
-"""Timestamps and other values, as tables and as Hypothesis strategies: right ones, wrong ones, and near misses."""
+"""Timestamps and other values, as tables and Hypothesis strategies: valid, invalid and nearly valid values."""
 
 import dataclasses
 import json
@@ -98,7 +98,7 @@ REFUSED = [
     "2026-06-10T10:58:0٠Z",
     "2026-06-10T10:58:00.٥Z",
 ]
-# Text that looks like a time stamp that is read too leniently, and is just text.
+# Texts that look like timestamps that msgspec wrongly accepts, but are only texts.
 BAIT = [
     "555-1234",
     "+40 555-1234",
@@ -133,7 +133,7 @@ def now_and_then(usual: st.SearchStrategy[str], *others: st.SearchStrategy[str])
 
 
 def json_text(text: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """A string as JSON: plain, in ASCII, or all in escapes."""
+    """Return a string as JSON: plain, in ASCII, or with every character escaped."""
     return st.one_of(text.map(json.dumps), text.map(partial(json.dumps, ensure_ascii=False)), text.map(_escaped_utf_16))
 
 
@@ -227,7 +227,7 @@ for kind in ("string", "number", "integer", "timestamp"):
 space = st.text(" \t\r\n", max_size=2)
 KINDS = [kind for kind in USUAL if kind != "context"]
 OLD = ["string", "number", "boolean", "timestamp"]
-# What a field of a type may say beside its type.
+# The constraints that a field of each type may have.
 CONSTRAINTS: dict[str, list[dict[str, Any]]] = {
     "number": [{"minimum": -5}, {"maximum": 1e6}, {"minimum": 0, "maximum": 2.5}],
     "integer": [{"minimum": -5}, {"maximum": 2**62}],
@@ -256,13 +256,13 @@ schemas = st.dictionaries(st.sampled_from(NAMES), declared, max_size=5).map(
 
 @st.composite
 def near_valid_records(draw: st.DrawFn, fields: list[Field]) -> bytes:
-    """A record of the schema, with little wrong: a value, a name, a name twice, a byte."""
+    """Return a record of the schema with small errors: in a value, in a name, a name that occurs twice, or a byte."""
     wanted = {"timestamp": "timestamp", "context": "context", **{field.name: field.type for field in fields}}
     pairs = [
         (name, draw(now_and_then(USUAL[kind], anything, date_times.map(json.dumps), st.just("null"))))
         for name, kind in wanted.items()
     ]
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):  # another time, with whatever value
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):  # a second time, with any value
         name = draw(st.sampled_from([*wanted, *wanted, "extra", "A", "😀"]))
         pairs.append((name, draw(st.one_of(USUAL.get(wanted.get(name, ""), anything), anything))))
     if draw(st.integers(0, 9)) == 0:

@@ -30,7 +30,7 @@ FIELDS = [
 
 @pytest.fixture(autouse=True)
 def patience(settings: Settings) -> None:
-    """Let queries take long, because they only get the processor when nothing else of the tests needs it."""
+    """Let queries take long: they run with a low priority, so other tests delay them."""
     settings.QUERY_TIMEOUT_SECONDS = 60.0
 
 

@@ -1,4 +1,4 @@
-"""What admins and metrics tell about queries."""
+"""What the admin and the metrics show about queries."""
 
 import pytest
 from django.contrib.auth.models import User

@@ -1,4 +1,4 @@
-"""Hostile names and values in queries are data: they find what they say, or are refused, and never break anything."""
+"""Hostile names and values in queries are only data: they find the records that have them, or are refused."""
 
 import json
 import operator
@@ -43,7 +43,7 @@ TEXTS = (
     *("é", "é", "ß", "SS", "İ", "ı", "Σ", "ς", "😀", "👨‍👩‍👧", "ﷺ", "\u202e", "\ufeff", "\u0000", "\uffff"),
     *("a" * 9000, "%" * 500, "'" * 500, "SELECT", "select", "FROM", "timestamp", "\U0010ffff"),
 )  # fmt: skip
-# JSON texts that are no value of a query, or only with luck.
+# JSON texts that are hardly ever a value of a query.
 VALUES = (
     *("null", "true", "0", "-1", "1e400", "-0", "1" + "0" * 400, "9" * 5000, "0.1e-400", "1.5", "18446744073709551616"),
     *("[]", "{}", "[[]]", '{"$ne":1}', '{"__proto__":1}', "[" * 300 + "]" * 300, '{"a":' * 300 + "1" + "}" * 300),
@@ -143,7 +143,7 @@ def test_a_hostile_name_is_refused_with_its_place(client: Management, texts: Dat
             "orderBy": [{"field": text}, {"field": "text", "direction": text}],
             "limit": text,
         }
-        # A wrong part of a query hides what refers to it.
+        # If a part of a query is wrong, the answer leaves out errors of parts that refer to it.
         bodies = (query, {"select": select}, {"groupBy": [text]})
         answers = [post(client, texts, body) for body in bodies]
         assert [each.status_code for each in answers] == [400] * 3, text
@@ -190,7 +190,7 @@ def test_a_random_change_of_a_query_is_answered_or_refused(client: Management, t
 
 
 def changed(chance: random.Random) -> str:
-    """Return a valid query as JSON, after one to three parts have been replaced, doubled, renamed or removed."""
+    """Return a valid query as JSON in which one to three parts were replaced, doubled, renamed or removed."""
     query = json.loads(json.dumps(chance.choice(SEEDS)))
     query.pop("cursor", None) if chance.random() < 0.9 else None
     marks: dict[str, str] = {}
@@ -214,7 +214,7 @@ def changed(chance: random.Random) -> str:
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield each part of a query: what holds it, and its name or number there."""
+    """Yield each part of a query: the object or array that has it, and its name or index there."""
     for name in range(len(value)) if isinstance(value, list) else list(value):
         yield value, name
         if isinstance(value[name], dict | list):

@@ -1,4 +1,4 @@
-"""Limits of queries, and what happens to their processes. A process that is stopped stands for a heavy query."""
+"""Limits of queries, and what happens to their processes. A stopped process behaves like one with a heavy query."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from tests.support.processes.stack import wait_for
 
 @pytest.fixture(autouse=True)
 def own_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Begin and end without query processes."""
+    """Let each test begin and end without query processes."""
     monkeypatch.setattr(pool, "POOL", pool.Pool())
     yield
     pool.POOL.end()
@@ -39,14 +39,14 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def idle_process(queries: Queries) -> int:
-    """Return the only query process, which has nothing to do."""
+    """Return the only query process. It has nothing to do."""
     queries.ok({})
     (pid,) = pool.POOL.pids()
     return pid
 
 
 def stopped(queries: Queries) -> int:
-    """Return a query process that will not go on."""
+    """Return a query process that is stopped."""
     pid = idle_process(queries)
     os.kill(pid, signal.SIGSTOP)
     return pid

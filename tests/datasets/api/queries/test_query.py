@@ -60,7 +60,7 @@ def test_a_dataset_without_records_has_no_rows(queries: Queries) -> None:
     assert queries.ok({"select": [{"field": "country"}]})["rows"] == []
 
 
-def test_values_come_back_as_they_went_in(queries: Queries) -> None:
+def test_queried_values_equal_the_sent_values(queries: Queries) -> None:
     exact = '{"a": [1.50, null],\n "b": "é"}'
     text = json.dumps(sent(price="?", visits=2**53 + 1, note="?", amount=0.1))
     text = text.replace('"price": "?"', '"price": 12345678.90').replace('"note": "?"', f'"note": {exact}')
@@ -149,8 +149,8 @@ def test_csv_is_safe_to_open(queries: Queries) -> None:
     assert int(answer.headers["Query-Table-Version"]) > 0
 
 
-def test_csv_tells_a_formula_from_a_text_that_was_quoted_before(queries: Queries) -> None:
-    """What begins with ' and then a formula gets one more, so that taking one away gives each text back."""
+def test_csv_distinguishes_formulas_from_quoted_texts(queries: Queries) -> None:
+    """A text that begins with ' and a formula gets one more '. So if a reader removes one ', each text is as before."""
     texts = ["=x", "'=x", "''=x", "'x", "-1", "'-1"]
     queries.store(*(sent(country=text, amount=number) for number, text in enumerate(texts)))
     query = {"select": [{"field": "country"}], "orderBy": [{"field": "amount"}]}
@@ -208,7 +208,7 @@ def test_an_unknown_format_is_refused(queries: Queries) -> None:
     answer = queries.ask({}, Accept="application/xml, text/html")
     assert error_of(answer) == (406, "Not acceptable", "not_acceptable")
     assert "text/csv" in answer.json()["expected"]
-    # An error is JSON, whatever the client accepts.
+    # An error is JSON, even if the client accepts only other formats.
     assert error_of(queries.ask({"limit": 0}, Accept="text/csv"))[2] == "invalid_query"
 
 
@@ -249,7 +249,7 @@ def test_a_wrong_query_names_the_place(queries: Queries, query: Any, at: str, re
     assert body["errors"][0] == {name: body[name] for name in ("at", "expected", "received", "detail")}
 
 
-def test_a_result_that_no_column_holds_is_a_wrong_query(queries: Queries) -> None:
+def test_a_result_that_is_too_large_for_a_column_is_refused(queries: Queries) -> None:
     queries.store(sent(amount=1.5e308), sent(amount=1.5e308))
     answer = queries.ask({"select": [{"aggregate": "sum", "field": "amount"}]})
     assert error_of(answer) == (400, "Invalid query", "invalid_query")
@@ -266,7 +266,7 @@ def test_a_body_that_is_not_json_is_refused(queries: Queries) -> None:
     assert error_of(answer) == (415, "Unsupported media type", "unsupported_media_type")
 
 
-def test_what_is_not_there_is_named(queries: Queries, shop: Project) -> None:
+def test_the_answer_names_what_is_missing(queries: Queries, shop: Project) -> None:
     new = services.create_dataset(project=shop, name="New")
     missing = (404, "Dataset not found", "dataset_not_found")
     for path, expected in (

@@ -1,8 +1,7 @@
 """A query of a large table reads only the days that it asks for.
 
-A normal run has 30 days with 300,000 rows. `python -m tests.datasets.queries size` has a year with 50 million, and
-also checks how much processor time and memory they take: how long they take on a machine with nothing else to do.
-It needs 4 GB of disk.
+A normal run has 30 days with 300,000 rows. `python -m tests.datasets.queries size` has a year with 50 million rows. It
+also checks the processor time, the memory, and the time that a query takes on an idle machine. It needs 4 GB of disk.
 """
 
 import os
@@ -44,7 +43,7 @@ GROUPS = {
 
 
 class Cost(NamedTuple):
-    """What a query has taken. The times are seconds, the memory is that of the process that ran it."""
+    """The cost of a query. The times are in seconds. The memory is that of the process that ran the query."""
 
     first: float
     later: float
@@ -110,7 +109,7 @@ def table_bytes(dataset: Dataset) -> int:
 
 
 def cost(client: Management, dataset: Dataset, query: dict[str, Any]) -> Cost:
-    """Ask a query five times, the first time of a new process."""
+    """Send a query five times. A new process answers the first time."""
     POOL.end()
     waited: list[float] = []
     used: list[float] = []

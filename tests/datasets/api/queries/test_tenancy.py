@@ -1,4 +1,4 @@
-"""A query shows the records of its own dataset only, whatever slug, ID, token, key or cursor a client sends."""
+"""A query shows only the records of its own dataset, with every slug, ID, token, key and cursor that a client sends."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -70,7 +70,7 @@ def paths(slug: str, dataset_id: object) -> Iterator[str]:
 
 
 def everything(client: Management, slug: str, dataset_id: object) -> Iterator[httpx.Response]:
-    """Ask all queries on all paths with these values, and one of them in all formats."""
+    """Send all queries on all paths with these values, and one of them in all formats."""
     asked = [(query, FORMATS[0]) for query in QUERIES] + [(QUERIES[1], media_type) for media_type in FORMATS[1:]]
     for path in paths(slug, dataset_id):
         for query, media_type in asked:
@@ -146,7 +146,7 @@ def test_a_cursor_of_another_dataset_shows_none_of_its_records(zebra: Tenant, he
 
 
 def test_the_table_of_another_dataset_is_not_read(zebra: Tenant, heron: Tenant) -> None:
-    """A database that was restored may give a dataset the ID that the table of another one has."""
+    """A restored database may give a new dataset the ID of an earlier dataset, whose table still exists."""
     Dataset.objects.filter(pk=heron.dataset.pk).update(table_id=uuid4())
     for response in everything(heron.client, "heron", heron.dataset.pk):
         assert error_of(response)[0] == 503

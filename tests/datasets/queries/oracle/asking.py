@@ -1,4 +1,4 @@
-"""Ask a query as a query process does, and read its answer in JSON."""
+"""Run a query as a query process does, and read its answer in JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MEMORY = 256 * 1024**2
 
 
 def ask(dataset: Dataset, query: Any) -> dict[str, Any]:
-    """Return the answer to a query, or why there is none. Numbers with a point are Decimals."""
+    """Return the answer to a query, or the reason why there is none. Numbers with a point become Decimals."""
     fields = fields_of(dataset)
     assert fields is not None
     job = Job(json.dumps(query).encode(), fields, Location.of(dataset), formats.JSON, _MEMORY)

@@ -48,7 +48,7 @@ def rows_of(got: Answer, expected: Expected) -> list[Row]:
 
 
 def wrong_rows(rows: Sequence[Row], expected: Expected) -> list[str]:
-    """Return a line for each row that is not expected where it is. Rows with the same order may come in any order."""
+    """Return a line for each row that is not expected at its place. Rows with equal sort keys may have any order."""
     wrong, start = [], 0
     for equals in _in_order(expected):
         wrong += _unexpected(rows[start : start + len(equals)], equals, expected)
@@ -59,7 +59,7 @@ def wrong_rows(rows: Sequence[Row], expected: Expected) -> list[str]:
 
 
 def _in_order(expected: Expected) -> Iterator[list[Row]]:
-    """Yield the expected rows in their order: those that the order does not tell apart as one list."""
+    """Yield lists of the expected rows in their order. Rows with equal sort keys are in the same list."""
     found = list(zip(expected.keys, expected.rows, strict=True))
     for position, descends in reversed(list(enumerate(expected.descending))):
         found.sort(key=partial(_rank, position, descends), reverse=descends)
@@ -75,13 +75,13 @@ def _in_order(expected: Expected) -> Iterator[list[Row]]:
 
 
 def _rank(position: int, descends: bool, found: tuple[Row, Row]) -> tuple[bool, Any]:
-    """Return what to sort a key and its row by: nulls are last in both directions."""
+    """Return the value by which a key and its row are sorted. Nulls are last in both directions."""
     value = _number(found[0][position])
     return (not descends, 0) if value is None else (descends, value)
 
 
 def _unexpected(rows: Sequence[Row], allowed: Sequence[Row], expected: Expected) -> list[str]:
-    """Return a line for each row that is not among the allowed ones, or is there too often."""
+    """Return a line for each row that is not allowed, or that occurs too often."""
     is_exact = [each != ABOUT for each in expected.types]
 
     def key(row: Row) -> Row:

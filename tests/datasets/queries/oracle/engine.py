@@ -1,4 +1,4 @@
-"""Answer a query from the records that were sent, in plain Python. It is slow and obvious on purpose."""
+"""Answer a query from the records that were sent, in plain Python. The code is slow and simple on purpose."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """The records that a table was made from: its queryable fields, and the Python values of each."""
+    """The records from which a table was made: its queryable fields, and the Python values of each field."""
 
     columns: Mapping[str, Column]
     values: Mapping[str, list[Any]]
@@ -57,7 +57,7 @@ class About:
 class Expected:
     """All rows that a query finds, before `limit`, with the names and types of its outputs.
 
-    `keys` has, for each row, the values that it is sorted by; `descending`, for each of these, the direction.
+    For each row, `keys` has the values by which it is sorted. For each of these values, `descending` has the direction.
     """
 
     names: list[str]
@@ -75,7 +75,7 @@ def answer(query: Query, source: Source, now: datetime) -> Expected:
     select = query.get("select", DEFAULT_SELECT)
     by_name = {name_of(each): each for each in select}
     order = query.get("orderBy", ())
-    # What is sorted by need not be selected.
+    # The sort keys need not be selected.
     outputs = [*select, *(by_name.get(each["field"], {"field": each["field"]}) for each in order)]
     is_plain = not query.get("groupBy") and not any("aggregate" in each for each in select)
     if not is_plain:
@@ -129,7 +129,7 @@ def _matching(query: Query, source: Source, now: datetime) -> list[int]:
 
 
 def _test_of(condition: Mapping[str, Any], declared: str) -> Callable[[Any], bool]:
-    """Return a function that tells whether a value meets a condition. Null meets no comparison."""
+    """Return a function that says whether a value meets a condition. Null meets no comparison."""
     op, given = condition["op"], condition.get("value")
     if op == "is_null":
         return lambda value: value is None
@@ -217,7 +217,7 @@ def _average(values: list[Any]) -> About:
 
 
 def _percentile(share: float, values: list[Any]) -> About:
-    """Return the value at a share of the sorted values. Between two of them, it is in proportion to the distance."""
+    """Return the value at a share of the sorted values. Between two values, interpolate linearly."""
     numbers = sorted(map(float, values))
     place = share * (len(numbers) - 1)
     low, high = numbers[math.floor(place)], numbers[math.ceil(place)]

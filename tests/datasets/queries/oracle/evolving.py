@@ -72,7 +72,7 @@ _ZONE_CHANGES = (  # clocks in Bucharest, New York and São Paulo, and others, a
 
 
 def _values(chance: random.Random) -> dict[str, Callable[[], Any]]:
-    """Return a function for each kind that makes a value as a client sends it."""
+    """Return a function for each kind. It makes a value in the form in which a client sends it."""
 
     def day() -> str:
         return str(pd.Timestamp("2026-01-01") + pd.Timedelta(days=chance.randint(-400, 400)))[:10]
@@ -106,7 +106,7 @@ def _values(chance: random.Random) -> dict[str, Callable[[], Any]]:
 
 
 def evolving(fields: Fields, count: int, chance: random.Random, now: datetime) -> list[Record]:
-    """Return records of one schema version, received in the last 20 days or long ago, none near seven days ago."""
+    """Return records of one schema version. They were received in the last 20 days or long ago, but not 7 days ago."""
     values = _values(chance)
     types = {name: (said if isinstance(said, str) else said["type"]) for name, said in fields.items()}
     optional = {name for name, said in fields.items() if str(said).endswith("?") or "optional" in said}
@@ -126,7 +126,7 @@ def evolving(fields: Fields, count: int, chance: random.Random, now: datetime) -
 
 
 def store(table: Table, chance: random.Random, now: datetime) -> None:
-    """Write a new table under several schema versions, in several commits, and merge some of its files."""
+    """Write a new table under several schema versions, in several commits. Merge some of its files."""
     for number, fields in enumerate(VERSIONS):
         table.publish(fields)
         for part in range(3):

@@ -54,7 +54,7 @@ class Generator:
         return self.chance.random() < likely
 
     def _sortable(self, query: Query) -> list[str]:
-        """Return what the query may sort by: comparable outputs, and, if a row is a record, any comparable field."""
+        """Return the names by which the query may sort: comparable outputs, and comparable fields if rows are records."""
         columns = {each.name: each for each in self.columns}
         comparable = [name for name, each in columns.items() if each.kind in COMPARABLE]
         select = query.get("select", ())
@@ -92,7 +92,7 @@ class Generator:
     # -- parts of a query ------------------------------------------------------------------------------
 
     def _named(self, select: list[Selected]) -> list[Selected]:
-        """Give a name to some outputs, and to all whose default name is taken."""
+        """Give a name to some outputs, and to all outputs whose default name is already used."""
         names: set[str] = set()
         for number, each in enumerate(select):
             if self._maybe(0.3):

@@ -1,4 +1,4 @@
-"""What a query may do with a field, by the kind of its type: written from the specification, not from the code."""
+"""What a query may do with each kind of field. This was written from the specification, not from the code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BUCKETS = ("minute", "hour", "day", "week", "month")
 
 @dataclass(frozen=True)
 class Column:
-    """A field that queries may name. An `optional` one may be compared with null."""
+    """A field that queries may name. An `optional` field may be compared with null."""
 
     name: str
     type: str  # as a schema writes it, without `?`
@@ -51,7 +51,7 @@ class Column:
 
 
 def value_of(declared: str, sent: Any) -> Any:
-    """Return a JSON value of a record, a query or an answer as the Python value that it stands for."""
+    """Convert a JSON value of a record, a query or an answer to its Python value."""
     if sent is None:
         return None
     if declared.endswith("[]"):

@@ -33,7 +33,7 @@ def _column(name: str, versions: Sequence[Fields]) -> Column:
 
 
 class Table:
-    """A dataset that is written to as a client does, and what was sent."""
+    """A dataset to which tests send records as a client does, and the records that were sent."""
 
     def __init__(self, api: Api, dataset: Dataset) -> None:
         self.api = Api(api.token, dataset)
@@ -58,7 +58,7 @@ class Table:
             upkeep.tidy_tables(everything=True)
 
     def source(self) -> Source:
-        """Return what was sent as columns. `id` and `ingested_at`, which the service chose, come from the files."""
+        """Return the sent records as columns. The service chose `id` and `ingested_at`: they come from the files."""
         columns = {name: _column(name, self.versions) for name in self.versions[-1]}
         columns |= {name: Column(name, declared) for name, declared in _ALWAYS_THERE.items()}
         chosen = self._chosen_by_the_service()

@@ -26,7 +26,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "30"))
 
 
 def drain_for_ever(dataset_id: int) -> None:
-    """Drain a dataset whenever its queue has entries, as workers do, until the process is killed."""
+    """Drain a dataset each time its queue has entries, as workers do, until the process is killed."""
     while True:
         wait_until(lambda: redis.client().xlen(redis_keys.stream(dataset_id)), seconds=3600)
         drain(dataset_id)

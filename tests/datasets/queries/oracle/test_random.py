@@ -1,4 +1,4 @@
-"""Random queries give what plain Python computes from the records that were sent.
+"""Random queries give the results that plain Python computes from the sent records.
 
 A normal run asks 160 queries. `python -m tests.datasets.queries random` asks 2,000.
 """

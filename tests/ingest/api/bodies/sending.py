@@ -1,4 +1,4 @@
-"""Bodies of every kind, and a way to send them as the web server passes them on."""
+"""Bodies of every kind, and a function that sends them in the form in which the web server passes them on."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ both_encodings = pytest.mark.parametrize("encoding", COMPRESS)
 
 
 def told(answer: Answer, *details: str) -> dict[str, object]:
-    """Return the error, and these details; test_details.py looks at the others."""
+    """Return the error and these details. test_details.py checks the other details."""
     return {name: answer.json()[name] for name in ("error", "code", *details)}
 
 
@@ -40,7 +40,7 @@ def sent(
     length: str | None = None,
     **environ: str,
 ) -> Answer:
-    """POST to the dataset as the web server passes a request on. A stream, or a length of "", is a chunked body."""
+    """POST to the dataset in the form of the web server. If `body` is a stream or `length` is "", it is chunked."""
     assert api.dataset is not None
     if length is None:
         length = str(len(data)) if isinstance(data, bytes) else ""
@@ -56,7 +56,7 @@ def sent(
 
 
 def gzip_bomb() -> bytes:
-    """1 GiB of zeros: after a full flush, what a compressor says of the same data is the same again."""
+    """1 GiB of zeros. After a full flush, a compressor writes the same bytes again for the same data."""
     compressor = zlib.compressobj(wbits=31)
     start = compressor.compress(b"") + compressor.flush(zlib.Z_FULL_FLUSH)
     mebibyte = compressor.compress(bytes(1024**2)) + compressor.flush(zlib.Z_FULL_FLUSH)

@@ -101,7 +101,7 @@ def test_problems_are_listed_record_by_record(api: Api) -> None:
         }
 
 
-def test_an_element_that_is_no_object_is_named_by_its_index(api: Api) -> None:
+def test_an_element_that_is_not_an_object_is_named_by_its_index(api: Api) -> None:
     for text, kind in (("1", "number"), ('"x"', "string"), ("null", "null"), ("true", "boolean"), ("[{}]", "array")):
         answer = api.batch(f"[{json.dumps(record())}, {text}]").json()
         assert (answer["error"], answer["code"]) == ("Payload must be an object", "not_an_object")

@@ -110,7 +110,7 @@ def test_a_skippable_frame_of_zstd_is_skipped(api: Api) -> None:
 
 @both_encodings
 def test_cut_compressed_body_is_refused_wherever_it_ends(api: Api, encoding: str) -> None:
-    """A batch is all or nothing, so a cut between lines is refused although the rest is valid NDJSON."""
+    """A batch is all or nothing. So if a body is cut between lines, it is refused, although its lines are valid."""
     compressor = zlib.compressobj(wbits=31) if encoding == "gzip" else zstandard.ZstdCompressor().compressobj()
     flush = zlib.Z_FULL_FLUSH if encoding == "gzip" else zstandard.COMPRESSOBJ_FLUSH_BLOCK
     whole = b"".join(compressor.compress(line) + compressor.flush(flush) for line in LINES) + compressor.flush()

@@ -1,4 +1,4 @@
-"""What is JSON and what is not, in objects, arrays and lines."""
+"""Texts that are JSON and texts that are not, in objects, arrays and lines."""
 
 import json
 
@@ -69,7 +69,7 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("path", ["", "/batch", "/validate"])
 def test_body_that_is_not_json_is_refused(api: Api, dataset: Dataset, path: str) -> None:
-    """Test a small body, and one that is large enough for the other way of validation."""
+    """Test a small body, and a body that is so large that a thread validates it."""
     before, after = (b"[", b"]") if path == "/batch" else (b"", b"")
     for name, body in NOT_JSON.items():
         for padding in (b"", b" " * 10_000):
@@ -125,7 +125,7 @@ def test_every_depth_gets_a_202_or_a_400(api: Api) -> None:
     last = 0
     for depth in [*range(1, 100, 33), *range(800, 1010)]:
         good = with_context(b'{"a":%b}' % nested(depth))
-        baited = good.replace(b'"RO"', b'"2-12 10:30"')  # looks like a lax time stamp: read a second time
+        baited = good.replace(b'"RO"', b'"2-12 10:30"')  # the validator reads this a second time
         bad = good.replace(b'"plan"', b'"plane"')
         for body, path, content_type in (
             (good, "", JSON),
@@ -146,7 +146,7 @@ def test_every_depth_gets_a_202_or_a_400(api: Api) -> None:
 # -- NDJSON -------------------------------------------------------------------------------------------
 
 
-def test_lines_are_records_and_blank_lines_are_nothing(api: Api, dataset: Dataset) -> None:
+def test_lines_are_records_and_blank_lines_are_ignored(api: Api, dataset: Dataset) -> None:
     lines = [line.strip() for line in LINES]
     for separator in (b"\n", b"\r\n", b"\n\n\n", b"\n \t\r\n"):
         for body in (separator.join(lines), separator.join([b"", *lines, b""])):

@@ -1,4 +1,4 @@
-"""`Prefer: handling=lenient` on a batch: good records are accepted, and each bad one is refused by itself."""
+"""`Prefer: handling=lenient` on a batch: good records are accepted, and only bad ones are refused."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def full_allowance() -> None:
 
 
 def lines(*records: Any) -> bytes:
-    """NDJSON; bytes stand as they are."""
+    """Return NDJSON. Bytes are used as they are."""
     return b"\n".join(each if isinstance(each, bytes) else json.dumps(each).encode() for each in records)
 
 
@@ -194,7 +194,7 @@ def test_retry_gets_the_first_answer_with_its_errors(api: Api, dataset: Dataset,
     refused = len(refusals.latest(project.pk))
     before = everything_in(own_client())
     assert is_replay(first, api.batch(body, Idempotency_Key="k", **LENIENT))
-    # The key and the body make a request the same. What was taken of it does not change by how it is asked for again.
+    # The key and the body identify a request. The retry gets the first answer, even without the preference.
     assert is_replay(first, api.batch(body, Idempotency_Key="k"))
     assert everything_in(own_client()) == before
     assert api.batch(body[:-1], Idempotency_Key="k", **LENIENT).status_code == 422
@@ -279,7 +279,7 @@ def test_validate_says_what_a_lenient_batch_would(api: Api, dataset: Dataset) ->
     assert everything_in(own_client()) == before
 
 
-def test_single_record_does_not_heed_the_preference(api: Api) -> None:
+def test_a_single_record_ignores_the_preference(api: Api) -> None:
     assert api.one(record(amount="x"), **LENIENT).status_code == 400
     accepted = api.one(record(), **LENIENT)
     assert (accepted.json(), accepted.headers.get(APPLIED)) == ({"success": True, "status": "queued"}, None)

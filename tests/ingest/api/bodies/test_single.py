@@ -1,4 +1,4 @@
-"""`POST /datasets/<id>`: what a record must be, and the errors of one that is not."""
+"""`POST /datasets/<id>`: the rules for a record, and the errors of records that break them."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from tests.support.entries import in_stream
 
 DATE_TIME = "RFC 3339 date-time with an offset"
 TYPES = {"country": "string", "amount": "number", "active": "boolean", "signup_at": "timestamp"}
-# JSON texts, and what an error calls each.
+# JSON texts, each with the name of its type in errors.
 LITERALS = {
     '"text"': "string",
     '""': "string",
@@ -206,7 +206,7 @@ def test_last_value_of_a_duplicate_name_counts(api: Api, dataset: Dataset) -> No
     assert len(stored(dataset)) == 6
 
 
-def test_a_schema_without_fields_takes_a_timestamp_and_a_context(plain: Api) -> None:
+def test_a_schema_without_fields_accepts_timestamp_and_context(plain: Api) -> None:
     body = {"timestamp": "2026-06-10T10:58:00Z", "context": {}}
     assert plain.one(body).status_code == 202
     assert plain.one({**body, "amount": 1}).json()["error"] == "Extra field: amount"
@@ -219,7 +219,7 @@ def test_a_schema_without_fields_takes_a_timestamp_and_a_context(plain: Api) -> 
 
 
 def test_problems_are_listed_in_the_order_of_the_contract(api: Api) -> None:
-    """Time stamp, context, extra fields as in the body, then missing and wrong ones as in the schema."""
+    """First timestamp and context, then extra fields in the body's order, then missing and wrong fields."""
     body = b'{"zeta": 1, "signup_at": 1, "active": 1, "alpha": 2, "context": 1, "country": 1, "timestamp": 1}'
     answer = api.one(body).json()
     assert problems(answer) == [

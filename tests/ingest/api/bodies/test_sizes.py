@@ -46,7 +46,7 @@ class Dribble(io.BytesIO):
 @pytest.mark.parametrize(("encoding", "bomb"), [("gzip", gzip_bomb()), ("zstd", zstd_bomb())], ids=["gzip", "zstd"])
 def test_a_gibibyte_of_zeros_is_stopped_at_the_limit(api: Api, encoding: str, bomb: bytes) -> None:
     assert len(bomb) < 2_000_000
-    assert sent(api, TEXT).status == 202  # everything that is made on first use is made
+    assert sent(api, TEXT).status == 202  # create everything that is created on first use
     tracemalloc.start()
     try:
         answer = sent(api, bomb, encoding=encoding)
@@ -59,7 +59,7 @@ def test_a_gibibyte_of_zeros_is_stopped_at_the_limit(api: Api, encoding: str, bo
 
 @both_encodings
 def test_body_of_empty_members_is_read_in_linear_time(api: Api, encoding: str) -> None:
-    """If the code looked at the whole rest for each member, these 10 MB would take minutes."""
+    """If the code copied the whole rest for each member, these 10 MB would take minutes."""
     empty = COMPRESS[encoding](b"")
     began = time.monotonic()
     answer = sent(api, empty * (10_000_000 // len(empty)), encoding=encoding)
@@ -100,7 +100,7 @@ def test_a_body_without_a_good_key_or_dataset_is_not_read(api: Api, dataset: Dat
 
 
 def test_only_a_body_that_was_not_read_ends_the_connection(api: Api, dataset: Dataset) -> None:
-    """A client would send its next request where the server is still waiting for the rest of this one."""
+    """Otherwise the server would read the client's next request as the rest of this body."""
     length = str(len(TEXT))
     assert sent(Api("nonsense", dataset), io.BytesIO(), length=length).headers["Connection"] == "close"
     assert sent(api, io.BytesIO(), content_type="text/plain", length=length).headers["Connection"] == "close"
@@ -129,7 +129,7 @@ def test_chunked_lines_are_read_to_their_end_however_they_arrive(api: Api, datas
 
 @both_encodings
 def test_no_part_of_a_json_array_is_a_shorter_array(api: Api, dataset: Dataset, encoding: str) -> None:
-    """Even without a length and in several members or frames, a JSON document proves that it is complete."""
+    """A JSON text shows by itself that it is complete, even without a length and in several members or frames."""
     compress = COMPRESS[encoding]
     whole = b" [%b ,\n%b]" % (TEXT, TEXT)
     pieces = [compress(whole[at : at + 5]) for at in range(0, len(whole), 5)]
@@ -140,7 +140,7 @@ def test_no_part_of_a_json_array_is_a_shorter_array(api: Api, dataset: Dataset, 
     assert sent(api, io.BytesIO(b"".join(pieces)), "/batch", JSON, encoding).status == 202
 
 
-def test_lines_that_do_not_come_at_all_are_not_json(api: Api) -> None:
+def test_a_missing_ndjson_body_is_not_json(api: Api) -> None:
     """A request with neither a length nor chunks has no body. A last chunk alone is an empty body."""
     host = {"HTTP_HOST": "localhost"}
     for path in ("/batch", "/validate"):
@@ -153,7 +153,7 @@ def test_lines_that_do_not_come_at_all_are_not_json(api: Api) -> None:
 
 
 def test_a_body_shorter_than_it_announced_is_refused(api: Api, dataset: Dataset) -> None:
-    """The client has gone between two lines, so what has arrived is valid NDJSON."""
+    """The client has disconnected between two lines, so the part that has arrived is valid NDJSON."""
     whole = b"".join(LINES)
     answer = sent(api, b"".join(LINES[:2]), "/batch", NDJSON, length=str(len(whole)))
     assert answer.json() == {**INVALID, "detail": "The body is shorter than its Content-Length."}

@@ -1,4 +1,4 @@
-"""Media types, charsets and content encodings as real clients spell them; each means one thing."""
+"""Media types, charsets and content encodings in the spellings of real clients. Each spelling has one meaning."""
 
 import gzip
 import json
@@ -40,7 +40,7 @@ COMPRESS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 }
 
 
-def test_json_and_ndjson_are_taken_under_every_name(api: Api, dataset: Dataset) -> None:
+def test_json_and_ndjson_are_accepted_under_every_name(api: Api, dataset: Dataset) -> None:
     for content_type in AS_NDJSON:
         assert sent(api, b"".join(LINES), "/batch", content_type).json()["count"] == 3, content_type
         assert sent(api, b"".join(LINES), "/validate", content_type).json() == {"valid": True, "count": 3}
@@ -73,7 +73,7 @@ def test_a_body_that_is_cut_or_followed_by_other_data_is_refused(
         assert sent(api, whole + more, encoding=encoding).json()["error"] == "Invalid JSON body", more
 
 
-def test_zeros_behind_gzip_are_ignored_as_gzip_itself_does(api: Api, dataset: Dataset) -> None:
+def test_zeros_after_gzip_data_are_ignored_as_gzip_does(api: Api, dataset: Dataset) -> None:
     for members in ([TEXT], [TEXT[:20], TEXT[20:]]):
         for zeros in (1, 8, 512, 100_000):
             body = b"".join(map(gzip.compress, members)) + bytes(zeros)
@@ -156,5 +156,5 @@ def test_compressed_data_that_cannot_be_read_says_why(api: Api, encoding: str, b
     assert sent(api, body, "", JSON, encoding).json()["detail"] == said
 
 
-def test_the_largest_window_that_is_allowed_is_taken(api: Api) -> None:
+def test_the_largest_allowed_window_is_accepted(api: Api) -> None:
     assert sent(api, window(23), encoding="zstd").status == 202

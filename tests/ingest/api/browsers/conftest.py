@@ -1,4 +1,4 @@
-"""A browser key, and what a browser sends for a page."""
+"""A browser key, and the requests that a browser sends for a page."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def page(browser_key: ApiKey, dataset: Dataset) -> Api:
 
 
 def beacon(api: Api, body: Any = None, origin: str | None = SHOP, path: str = "", **headers: str) -> httpx.Response:
-    """Send what navigator.sendBeacon sends: the key in the address, and a text."""
+    """Send a request like navigator.sendBeacon: the key is in the address, and the body is a text."""
     given = {"Origin": origin} if origin else {}
     address = f"/datasets/{api.dataset.pk}{path}?key={api.token}" if api.dataset else ""
     content_type = headers.pop("content_type", "text/plain;charset=UTF-8")

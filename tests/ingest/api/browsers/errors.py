@@ -1,4 +1,4 @@
-"""The errors of browser keys, and a request that gets each: rows for the table in test_errors.py."""
+"""The errors of browser keys, each with a request that gets it. These are rows for the table in test_errors.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,11 +20,11 @@ PAGES_OF_THE_SHOP = {**EVERY_PAGE, "Access-Control-Allow-Origin": SHOP}
 
 
 def with_browser_key(origin: str, count: int = 1) -> Callable[[Api], httpx.Response]:
-    """Send records from a page of this origin, with a key that the shop's pages may use for one record a minute."""
+    """Send records from a page of this origin. The key is for pages of the shop, and allows one record per minute."""
 
     def send(api: Api) -> httpx.Response:
         assert api.dataset is not None
-        # Without the service, which would write a new revision of the project.
+        # Do not use the service for this: it would write a new revision of the project.
         key = ApiKey.objects.create(project=api.dataset.project, name="a", origins=[SHOP], records_per_minute=1)
         page = Api(issue_token(key), api.dataset)
         return [page.one(record(), Origin=origin) for _ in range(count)][-1]

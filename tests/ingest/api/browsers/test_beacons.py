@@ -74,7 +74,7 @@ def test_the_header_wins(page: Api, api: Api, dataset: Dataset) -> None:
     "query",
     ["", "?", "?key=", "?key", "?Key={0}", "?token={0}", "?key={0}&key={0}", "?" + "a=1&" * 30 + "key={0}", "?key=%ff"],
 )
-def test_the_address_needs_one_key(page: Api, dataset: Dataset, query: str) -> None:
+def test_the_address_must_have_exactly_one_key(page: Api, dataset: Dataset, query: str) -> None:
     path = f"/datasets/{dataset.pk}{query.format(page.token)}"
     response = Api(None).post(path, record(), "text/plain", Origin=SHOP)
     assert response.status_code == 401

@@ -1,4 +1,4 @@
-"""CORS: what a preflight answers, and which pages may read an answer."""
+"""CORS: the answers to preflights, and which pages may read an answer."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ PATHS = (
 
 
 def readable(response: httpx.Response) -> str | None:
-    """Return the origin whose pages may read the answer. Each answer says that it depends on the origin."""
+    """Return the origin whose pages may read the answer. Check that the answer varies with the origin."""
     assert "Origin" in response.headers["Vary"]
     assert "Access-Control-Allow-Credentials" not in response.headers
     found: str | None = response.headers.get(ALLOW)
@@ -76,7 +76,7 @@ def test_other_addresses_are_not_for_pages_of_other_sites(path: str, transaction
     assert ALLOW not in response.headers
 
 
-def test_options_without_an_origin_is_no_preflight() -> None:
+def test_options_without_an_origin_is_not_a_preflight() -> None:
     for headers in ({}, {"Origin": SHOP}, {"Access-Control-Request-Method": "POST"}):
         response = Api(None).request("OPTIONS", "/datasets/1", headers=headers)
         assert (response.status_code, response.headers["Allow"]) == (405, "POST")

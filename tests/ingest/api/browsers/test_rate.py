@@ -13,7 +13,7 @@ def limit(key: ApiKey, records_per_minute: int) -> None:
     services.save_key(key, changed=("records_per_minute",))
 
 
-def test_more_than_the_limit_is_refused_and_says_when_to_come_back(page: Api, browser_key: ApiKey) -> None:
+def test_more_than_the_limit_is_refused_and_says_when_to_retry(page: Api, browser_key: ApiKey) -> None:
     limit(browser_key, 10)
     assert page.batch([record()] * 8, Origin=SHOP).status_code == 202
     refused = page.batch([record()] * 3, Origin=SHOP)

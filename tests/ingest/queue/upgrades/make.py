@@ -1,9 +1,10 @@
-"""Make a fixture of a release: what its code leaves in Redis and in tables, with records queued and stored.
+"""Make a fixture of a release: the data that its code leaves in Redis and in tables, with queued and stored records.
 
     python tests/ingest/queue/upgrades/make.py NAME [CHECKOUT]
 
-It runs `use.py` with the code in CHECKOUT (this one, if none is given), which may be as old as the first commit, on a
-Redis, a SQLite and tables of its own, and writes NAME.json.gz beside this file. A tagged release gets one, once.
+It runs `use.py` with the code in CHECKOUT (by default this checkout). CHECKOUT may be as old as the first commit. The
+code gets its own Redis, SQLite and tables. The result is NAME.json.gz beside this file. Make one fixture for each
+tagged release.
 """
 
 import base64

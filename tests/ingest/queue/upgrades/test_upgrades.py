@@ -1,4 +1,4 @@
-"""Redis data of earlier releases, as their own code has left it: after the upgrade, all of it is stored, once.
+"""Redis data that the code of earlier releases has left: after the upgrade, each record is stored once.
 
 Each fixture was made by `make.py` with the code of a release, or of a commit before the first one.
 """
@@ -36,11 +36,11 @@ RELEASES = sorted(path.name.removesuffix(".json.gz") for path in HERE.glob("*.js
 
 
 class Left:
-    """What a release has left: its rows in the database, its tables, and its data in Redis."""
+    """The data that a release has left: its rows in the database, its tables, and its data in Redis."""
 
     def __init__(self, release: str) -> None:
         self.release = release
-        # This process has not seen these datasets and this generation before, whatever other tests have done.
+        # Other tests may have used the same IDs. So let this process forget all datasets and generations.
         table._open.clear()
         admission._generations.clear()
         self.fixture: dict[str, Any] = json.loads(gzip.decompress((HERE / f"{release}.json.gz").read_bytes()))
@@ -65,7 +65,7 @@ class Left:
         return dataset
 
     def send_again(self) -> list[tuple[int, str | None]]:
-        """Repeat every request under its Idempotency-Key; the status and whether it was known."""
+        """Repeat every request with its Idempotency-Key. Return the status, and whether the key was known."""
         answers = []
         for each in self.fixture["sent"]:
             api = Api(self.token, Dataset.objects.get(pk=each["dataset"]))
@@ -75,7 +75,7 @@ class Left:
 
 
 def restore(key: str, kind: str, life: int, value: Any) -> None:
-    """Write a key as `use.dump` has read it."""
+    """Write a key that `use.dump` has read."""
     client, name = redis.client(), data(key)
     if kind == "string":
         client.set(name, data(value))
@@ -95,7 +95,7 @@ def restore(key: str, kind: str, life: int, value: Any) -> None:
 
 
 def data(value: Any) -> Any:
-    """Return the inverse of `use.text`, but for mappings, which stay lists of pairs."""
+    """Do the inverse of `use.text`, except that mappings stay lists of pairs."""
     if isinstance(value, str):
         return value.encode("latin-1")
     return [data(each) for each in value] if isinstance(value, list) else value
@@ -109,7 +109,7 @@ def left(request: pytest.FixtureRequest, transactional_db: None, clean_redis: No
 
 
 def ledger_of(dataset: Dataset) -> Balance:
-    """Return the ledger as a process sees it that reads the dataset anew: a drain may have bound it to its table."""
+    """Read the dataset again, because a drain may have bound it to its table. Return its ledger."""
     return balance(Dataset.objects.get(pk=dataset.pk))
 
 
@@ -142,7 +142,7 @@ def test_data_of_a_release_is_stored_once_and_the_ledger_adds_up(left: Left) -> 
 
 def test_a_retry_across_the_upgrade_is_not_stored_again(left: Left) -> None:
     call_command("migrate_queue")
-    # The first commits took another digest of the body: a retry is refused, but it is known.
+    # The first commits computed another digest of the body. So a retry is refused, but its key is known.
     answer = (422, None) if left.release == "before-0.1.0-commit-43" else (202, "true")
     assert left.send_again() == [answer] * 7
     assert sum(map(int, redis.client().hvals(redis_keys.known_keys(left.project.pk)))) == 7
@@ -195,7 +195,7 @@ def test_nothing_is_touched_before_the_upgrade(left: Left) -> None:
 
 
 def test_negative_counters_of_an_earlier_upgrade_are_corrected(transactional_db: None) -> None:
-    """Code of version 1 has worked on data of version 0: what it stored was never counted as queued."""
+    """Code of version 1 has used data of version 0. The records that it stored were never counted as queued."""
     left = Left("before-0.1.0-commit-103")
     for dataset in (left.half, left.whole):
         redis.client().mset({redis_keys.queued(dataset.pk): -2388, redis_keys.queued_bytes(dataset.pk): -70_000})

@@ -1,6 +1,6 @@
 """Send and store records with the code of an earlier release. Then write the resulting Redis data to a file.
 
-Run by `make.py` in the shell of the release's `manage.py`. OUT is the file to write.
+`make.py` runs this code in the shell of the release's `manage.py`. OUT is the file to write.
 """
 
 import json
@@ -17,12 +17,12 @@ from datasets.schemas.fields import Field
 from ingest.storing.drain import drain
 from tests.support.sending.asgi import Transport
 
-# Each batch has its own Idempotency-Key. The records are told apart by `n`.
+# Each batch has its own Idempotency-Key. Each record has another `n`.
 STORED, QUEUED = ("stored-1", "stored-2", "stored-3"), ("queued-1", "queued-2")
 
 
 def use_it() -> dict[str, Any]:
-    """Return the fixture, but for the tables."""
+    """Return the fixture without the tables."""
     owner = User.objects.create_user("owner", pk=70001)
     project = services.create_project(slug="upgraded", owner=owner)
     half = services.create_dataset(project=project, name="Half", fields=[Field("n", "string")])
@@ -65,7 +65,7 @@ def use_it() -> dict[str, Any]:
 
 
 def dump(client: Any, key: bytes) -> dict[str, Any]:
-    """Return a key with its value and its life in ms; bytes are text in latin-1."""
+    """Return a key with its value and its time to live in ms. Bytes become text in latin-1."""
     kind = client.type(key).decode()
     value: Any
     if kind == "string":
@@ -84,7 +84,7 @@ def dump(client: Any, key: bytes) -> dict[str, Any]:
 
 
 def text(value: Any) -> Any:
-    """Return a value for JSON; a mapping becomes a list of pairs."""
+    """Convert a value for JSON. A mapping becomes a list of pairs."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if isinstance(value, dict):

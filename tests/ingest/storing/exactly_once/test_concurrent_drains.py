@@ -147,7 +147,7 @@ def test_racing_drains_of_a_growing_stream_store_each_record_once(api: Api, data
 
 
 def _race(dataset: Dataset, count: int, everything_sent: Any, fill: Any = None) -> tuple[int, int]:
-    """Let `count` processes drain at once. Return the rows they wrote, and how many of their commits were refused."""
+    """Let `count` processes drain at the same time. Return how many rows they wrote, and how many commits failed."""
     barrier, results = PROCESSES.Barrier(count + 1), PROCESSES.Queue()
     processes = [start(race, dataset.pk, barrier, results, everything_sent) for _ in range(count)]
     with running(*processes):

@@ -1,4 +1,4 @@
-"""Random histories: every record that was acknowledged, and that Redis did not lose, is stored exactly once."""
+"""Random histories: every accepted record is stored exactly once, unless Redis lost it."""
 
 import random
 import time
@@ -21,7 +21,7 @@ from tests.support.servers.backups import HOUR, Backup, last_id, set_clock
 
 
 class Crash(BaseException):
-    """The process ends here."""
+    """Simulates the end of the process."""
 
 
 class Life:
@@ -42,7 +42,7 @@ class Life:
         self.sent: set[str] = set()
         self.number = 0
         self.poison: set[str] = set()
-        self.given: list[str] = []  # IDs that records have got
+        self.given: list[str] = []  # the IDs that records got
         self.backup: tuple[Backup, set[str]] | None = None
         self.history: list[str] = []
         send(api, "first")
@@ -111,7 +111,7 @@ class Life:
         return "clock ahead"
 
     def step_back(self) -> str:
-        """Give an ID to the next record that another record has got, if Redis has lost that one."""
+        """Give the next record the ID of an earlier record, if Redis has lost the earlier one."""
         last = stream.position_of(last_id(self.dataset))
         lost = [each for each in self.given if stream.position_of(each) > last + 1]
         if not lost:

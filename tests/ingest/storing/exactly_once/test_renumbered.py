@@ -34,7 +34,7 @@ def take_an_id(api: Api, dataset: Dataset) -> str:
 
 
 def renumber_without_storing(dataset: Dataset) -> None:
-    """Run a drain that dies when it has renumbered the entry."""
+    """Run a drain that dies after it has renumbered the entry."""
     assert finish(start(drain_dying, "after the renumbering", dataset.pk)) < 0
     let_the_lock_expire(dataset)
 

@@ -1,4 +1,4 @@
-"""Redis is restored from an older copy, or its clock is set back. Every record it still has is stored exactly once."""
+"""Redis is restored from an older copy, or its clock is set back. Every record in Redis is stored exactly once."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def all_is_stored(dataset: Dataset, names: list[str], quarantined: int = 0) -> N
 
 
 def test_records_below_the_watermark_are_stored_once(api: Api, dataset: Dataset) -> None:
-    """This happens after a failover to a replica whose clock is an hour behind, and which lacks the last entries."""
+    """This happens after a failover to a replica that lacks the last entries, and whose clock is an hour behind."""
     send(api, "0")
     drain(dataset.pk)
     position = put_table_ahead(dataset, HOUR)
@@ -173,7 +173,7 @@ def test_only_records_that_redis_lost_before_storage_are_lost(api: Api, dataset:
 
 
 def test_ledger_with_a_missing_record_does_not_add_up_after_restore(api: Api, dataset: Dataset) -> None:
-    """The recount adds stored records that Redis lost. It never lowers `accepted` to what is there."""
+    """The recount adds stored records that Redis lost. It never lowers `accepted` to hide a missing record."""
     send(api, "a")
     backup = Backup.made()
     drain(dataset.pk)
@@ -214,7 +214,7 @@ def put_below(dataset: Dataset, stream_id: str) -> None:
 
 
 def test_entry_whose_rows_were_deleted_is_stored_again(api: Api, dataset: Dataset) -> None:
-    """The drain cannot tell deleted rows from rows that were never written. Retention deletes them again."""
+    """The drain cannot distinguish deleted rows from rows that were never written. Retention deletes them again."""
     send(api, "a")
     backup = Backup.made()
     drain(dataset.pk)

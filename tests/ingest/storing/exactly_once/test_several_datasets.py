@@ -1,4 +1,4 @@
-"""Many small datasets: one drain takes several of them, and no dataset holds up the others."""
+"""Many small datasets: one drain stores several of them, and a dataset that fails does not stop the others."""
 
 import shutil
 import signal
@@ -38,7 +38,7 @@ def several(project: Project) -> list[Dataset]:
 
 @pytest.fixture(autouse=True)
 def long_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine, a pass would leave some of the datasets to the next drain."""
+    """Give passes more time: on a busy machine, a pass would leave some of the datasets to the next drain."""
     monkeypatch.setattr(drains, "_PASS_SECONDS", 60.0)
 
 
@@ -138,7 +138,7 @@ def lose_the_table(dataset: Dataset) -> None:
     shutil.rmtree(DatasetTable.of(dataset).uri)
 
 
-def test_a_dataset_that_fails_does_not_hold_up_the_others(api: Api, several: list[Dataset]) -> None:
+def test_a_dataset_that_fails_does_not_stop_the_others(api: Api, several: list[Dataset]) -> None:
     for name in ("a", "b"):
         send_to_each(api, several, name)
         if name == "a":
