@@ -54,7 +54,7 @@ class Generator:
         return self.chance.random() < likely
 
     def _sortable(self, query: Query) -> list[str]:
-        """Return the names by which the query may sort: comparable outputs, and for rows of records comparable fields."""
+        """Return the names by which the query may sort: comparable outputs, and comparable fields of plain records."""
         columns = {each.name: each for each in self.columns}
         comparable = [name for name, each in columns.items() if each.kind in COMPARABLE]
         select = query.get("select", ())
