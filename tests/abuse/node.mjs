@@ -1,4 +1,4 @@
-// Send bodies that are refused with Node's fetch, four at a time; print how often each status or error came.
+// With Node's fetch, send bodies that are refused, four at a time. Print how often each status or error came.
 const [base, key, dataset, tries] = process.argv.slice(2);
 const batch = `/datasets/${dataset}/batch`;
 const fits = ' '.repeat(9_500_000);

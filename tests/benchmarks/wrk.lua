@@ -1,10 +1,10 @@
--- wrk's script: send prepared requests in turn, from any of them on, and say how they were answered.
+-- wrk's script: send prepared requests in turn, beginning with a random one, and print how they were answered.
 --
 -- Environment
 --      BENCH_REQUESTS  a file of lines: path, tab, token, tab, file with the body
---      BENCH_CHECK     if set, every answer is looked at: it must be 202. This costs wrk time; otherwise wrk counts
---                      the answers of 400 and above by itself, and the caller counts what the server has queued
---      BENCH_PAUSE_MS  if set, what each connection waits after an answer, in ms on average
+--      BENCH_CHECK     if set, the script checks that every answer is 202, which is slower. If not, wrk itself counts the
+--                      answers of 400 and above, and the caller counts the requests that the server has queued
+--      BENCH_PAUSE_MS  if set, each connection waits after an answer: this number of ms on average
 --
 -- Prints one line: `BENCH {...}`, times in microseconds.
 

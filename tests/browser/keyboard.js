@@ -1,4 +1,4 @@
-// Looks on while Tab goes through a page: what should be reached, what is, and whether one sees where one is.
+// Watches while Tab goes through a page: which elements Tab must reach, which it reaches, and whether the focus is visible.
 
 const clicked = new Set();
 const listen = EventTarget.prototype.addEventListener;
@@ -14,7 +14,7 @@ const within = (node) => !node.closest("[aria-hidden=true], [inert]") && !node.m
 const name = (node) => node.cloneNode(false).outerHTML.slice(0, 160) + node.textContent.trim().slice(0, 40);
 const inGroup = (node, set) => node.type === "radio" && [...set].some((other) => other.type === "radio" && other.name === node.name);
 
-// An outline, a shadow, a border or a ground, of the element or of the box drawn around it.
+// The outline, shadow, border or background of the element, or of the box that is drawn around it.
 function look(node) {
   const looks = [];
   for (let box = node, up = 0; box && up < 3; box = box.parentElement, up += 1) {
@@ -33,7 +33,7 @@ window.tour = {
     const top = Object.assign(document.createElement("a"), { href: "#" });
     document.body.prepend(top);
     top.focus();
-    top.remove(); // Tab goes on from where it was
+    top.remove(); // Tab continues from its last place
     const controls = [...document.querySelectorAll(CONTROLS)].filter((node) => shown(node) && within(node));
     const places = [...document.querySelectorAll("*")].filter((node) => node.tabIndex >= 0 && shown(node));
     this.controls = new Set(controls);

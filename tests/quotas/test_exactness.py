@@ -23,7 +23,7 @@ from tests.support.entries import counted, counters
 from tests.support.sending.at_once import Threads, at_once
 
 CLIENTS = 64
-# A request, and the records it is charged for if it is accepted for the first time.
+# A request, and the number of records that it is charged for if it is accepted for the first time.
 Request = tuple[Callable[[Api], httpx.Response], int]
 
 
@@ -45,7 +45,7 @@ def invalid(size: int) -> Request:
 
 
 def anything(client: int) -> list[Request]:
-    """Return a client's requests in random order: single, batch, lines, repeated keys, an invalid and a large one."""
+    """Return a client's requests in random order: single records, batches, lines, repeated keys, invalid, large."""
     luck = random.Random(client)
     requests = [
         *(single() for _ in range(4)),
@@ -61,7 +61,7 @@ def anything(client: int) -> list[Request]:
 
 
 def spend(api: Api, requests: Iterable[Request]) -> list[tuple[httpx.Response, int]]:
-    """Send requests one after another. Return each answer with the records it was charged for."""
+    """Send requests one after the other. Return each answer with the number of records that were charged for it."""
     mine = Api(api.token, api.dataset)
     answers = []
     for send, count in requests:

@@ -1,4 +1,4 @@
-"""The flush writes usage from Redis to the database, despite failures, deaths and races."""
+"""The flush writes usage from Redis to the database, even if servers fail, flushes die or several run together."""
 
 import os
 import subprocess
@@ -179,7 +179,7 @@ def test_a_database_outage_delays_a_flush_and_loses_nothing(crowd: list[User]) -
 
 
 class _Death(BaseException):
-    """Raised as in a process that is told to stop."""
+    """Raised like the exception in a process that gets a signal to stop."""
 
 
 def test_the_next_flush_finishes_one_that_died(owner: User) -> None:
@@ -317,7 +317,7 @@ def test_a_flush_never_undoes_a_new_limit(owner: User) -> None:
 
 def test_a_flush_corrects_limits_announced_in_wrong_order(owner: User) -> None:
     set_limit(owner, 7)
-    counters.announce_limit(owner.pk, 5, this_month())  # of an earlier change
+    counters.announce_limit(owner.pk, 5, this_month())  # the announcement of an earlier change
     flush()
     assert (limit_in_force(owner), current(owner.pk).limit) == (7, 7)
 

@@ -1,4 +1,4 @@
-"""A limit: what it means, what answers tell of it, and that a change applies to the next request."""
+"""A limit: its meaning, its headers in answers, and that a change applies to the next request."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -197,7 +197,7 @@ def test_a_new_month_has_new_counters_and_flushes_the_old(
     refused = api.one(record())
     quota = refused.json()["quota"]
     assert (quota["period"], quota["resets_at"]) == (old, f"{boundary:%Y-%m-%dT%H:%M:%SZ}")
-    assert refused.headers["Retry-After"] == "2"  # a client that waits for 2 seconds is not early
+    assert refused.headers["Retry-After"] == "2"  # a client that waits for 2 seconds is not too early
     move(boundary - timedelta(microseconds=1))
     refused = api.one(record())
     assert (refused.headers["Retry-After"], refused.headers["RateLimit"]) == ("1", '"monthly";r=0;t=0')
@@ -222,7 +222,7 @@ def test_counters_of_a_month_expire_after_the_month(api: Api, dataset: Dataset, 
     ("left", "seconds"), [(timedelta(days=9), "3600"), (timedelta(hours=1), "3600"), (timedelta(minutes=59), "3541")]
 )
 def test_retry_after_is_at_most_an_hour(api: Api, owner: User, move: Move, left: timedelta, seconds: str) -> None:
-    """curl, got and urllib3 sleep for the whole time, and must notice a quota that an admin raises."""
+    """curl, got and urllib3 sleep for the whole Retry-After, but an admin may raise the quota in the meantime."""
     end = datetime(2026, 12, 1, tzinfo=UTC)
     move(end - left)
     set_limit(owner, 0)

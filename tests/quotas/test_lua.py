@@ -1,4 +1,4 @@
-"""The quota's Lua scripts, each alone against a real Redis."""
+"""The quota's Lua scripts, each alone in a real Redis."""
 
 import pytest
 from redis.exceptions import ResponseError
@@ -68,7 +68,7 @@ def test_seed_writes_large_numbers_without_an_exponent() -> None:
 
 @pytest.fixture
 def charged() -> None:
-    """52 records charged, of which the database knew 42."""
+    """Charge 52 records. The database knows 42 of them."""
     redis.client().mset({"total": 52, "delta": 10})
     redis.client().sadd("dirty", MEMBER, "8:2026-11")
 

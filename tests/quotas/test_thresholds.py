@@ -18,7 +18,7 @@ from tests.support.sending.at_once import at_once
 
 @pytest.fixture
 def told() -> Iterator[list[tuple[str, int]]]:
-    """The (user, percent) of every signal sent."""
+    """The (user, percent) of every signal that was sent."""
     heard: list[tuple[str, int]] = []
 
     def hear(event: ThresholdEvent, **_: object) -> None:
@@ -87,7 +87,7 @@ def test_each_user_has_their_own_thresholds(owner: User, told: list[tuple[str, i
 
 
 def test_lowering_a_limit_below_usage_crosses_thresholds(owner: User, told: list[tuple[str, int]]) -> None:
-    """No further record is accepted, so only the changed limit makes the next flush look."""
+    """No further record is accepted, so only the change of the limit makes the next flush check the thresholds."""
     set_limit(owner, 1000)
     charge(owner, 96)
     flush()

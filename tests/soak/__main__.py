@@ -1,4 +1,4 @@
-"""`make soak`, `python -m tests.soak`: check that nothing grows in a long run. Exit code 1 if something does."""
+"""`make soak`, `python -m tests.soak`: check that nothing grows in a long run. Exit with 1 if something grows."""
 
 import argparse
 import signal
@@ -23,7 +23,7 @@ def main() -> int:
     given = parser.parse_args()
     for file in (given.data, given.plot):
         file.parent.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, so that all started processes are ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: end all started processes
     try:
         report = run(
             minutes=given.minutes, rate=given.rate, batch=given.batch, data=given.data, picture=given.plot, aloud=True

@@ -1,4 +1,4 @@
-"""Send batches at a fixed rate, whatever the service does, and count the answers."""
+"""Send batches at a fixed rate, even if the service is slow, and count the answers."""
 
 import http.client
 import itertools
@@ -14,7 +14,7 @@ _CLIENTS = 16
 _BODIES = 20  # different bodies, sent in turn
 _TIMEOUT_SECONDS = 60
 _MAX_ERRORS = 100  # kept in full
-# The trace ID of each request, which is stored with its records, begins with this.
+# Trace IDs begin with this. The trace ID of a request is stored with its records.
 PREFIX = "soak-"
 
 
@@ -46,7 +46,7 @@ class Load:
 
     @contextmanager
     def sending(self, per_second: float | None) -> Iterator[None]:
-        """Send this many requests per second during the block. With None, send as many as are answered."""
+        """Send this many requests per second during the block. With None, send the next request after each answer."""
         over = threading.Event()
         turns = itertools.count()
         began = time.monotonic()

@@ -21,9 +21,9 @@ from tests.soak.verdict import TEETH, Trend, trends
 from tests.support.processes.stack import Stack, running, wait_for
 
 PROGRAMS = ("redis", "web", "worker", "upkeep", "beat")
-# Periodic work runs three times in each quarter of a run, or less often in a short run. With an hour, that is the
-# default of five minutes between compactions. Other defaults are a day (how long retries are remembered, and merged
-# files and the table's log are kept): in an hour, their growth would not end.
+# Periodic work runs three times in each quarter of a run, or less often in a short run. In an hour's run, this is every
+# five minutes, like compaction by default. Retries, merged files and the table's log are kept for a day by default. In
+# a run of an hour, their growth would not end, so the run shortens these times.
 _LEAST_TOOTH_SECONDS = 30
 _SAMPLES = 720
 _MAX_DISK_SHARE, _ROOM_TO_MERGE = 0.8, 1.2
@@ -83,7 +83,7 @@ class Soak:
             print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
     def warm_up(self, rate: float | None) -> float:
-        """Send for a while. Return the records/s from the first request until all records are stored.
+        """Send for some seconds. Return the records/s from the first request until all records are stored.
 
         Without a rate, send at full rate. Begin after a first record is stored: until then, workers may be starting.
         """
@@ -99,7 +99,7 @@ class Soak:
         return (self.load.records - before) / (time.monotonic() - began)
 
     def shorten_the_log(self) -> None:
-        """Let the table keep its log for the length of a tooth. Nothing else may write to it meanwhile."""
+        """Let the table keep its log for the time of one tooth. Nothing else may write to the table meanwhile."""
         table = self.stack.table(self.project, self.dataset)
         kept = f"interval {_tooth(self.seconds)} seconds"
         table.alter.set_table_properties({"delta.logRetentionDuration": kept})
@@ -173,7 +173,7 @@ class Soak:
             self.wrong += [f"{name} has logged: {line[:300]}" for line in lines[:3]]
 
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """Query the table. Try again if a file was merged meanwhile: this run deletes replaced files at once."""
+        """Query the table. Try again if a file was merged meanwhile: this run deletes replaced files immediately."""
         for _ in range(_MAX_LOOKS - 1):
             try:
                 return self.stack.query(self.project, self.dataset, sql)

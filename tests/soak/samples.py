@@ -23,7 +23,7 @@ Sample = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of series, and how much it may grow: by a share of its earlier value, or by `slack` if that is more."""
+    """A kind of series, and how much it may grow: by a share of its earlier value, or by `slack` if this is more."""
 
     title: str
     share: float = 0.0
@@ -81,7 +81,7 @@ class Sampler:
 
 
 def processes(stack: Stack) -> dict[str, psutil.Process] | None:
-    """Return the processes of a stack by name; children are `worker 1`, `worker 2`, … None while one is missing."""
+    """Return the processes of a stack by name, or None while one is missing. Children are `worker 1`, `worker 2`, …"""
     assert stack.process is not None
     up = psutil.Process(stack.process.pid)
     found = {"up": up}

@@ -1,8 +1,9 @@
 """Decide whether a series is flat, by comparing the end of the run with an earlier part.
 
-Some series are saw-teeth by design: files until they are merged, memory while they are merged. A run has twelve teeth,
-three in each quarter (see `tests.soak.run`). Take the mean of each tooth, and the median of a quarter's means, so that
-one outlier does not count. Compare the second quarter with the last. The first quarter is for warming up.
+Some series rise and fall regularly, like the teeth of a saw: the number of files until they are merged, and the memory
+while they are merged. A run has twelve teeth, three in each quarter (see `tests.soak.run`). Take the mean of each
+tooth, and the median of a quarter's means, so that one outlier does not count. Compare the second quarter with the
+last. The first quarter is for warming up.
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,12 @@
 // The Node service: the same API as an experienced Node developer would write it by hand.
 //
 // Fastify serves, ajv validates, and one Lua script charges the quota and queues the body. Each process has one
-// connection to Redis, over which ioredis sends commands together. There is one schema and one API key.
+// connection to Redis. ioredis sends the commands over it together. There is one schema and one API key.
 //
 // Environment
 //      API_KEY       the key that clients send
 //      PORT          the port to listen on, at 127.0.0.1
-//      PREFIX        what the names of the Redis keys begin with
+//      PREFIX        the beginning of the names of the Redis keys
 //      PROCESSES     number of processes that share the port
 //      REDIS_SOCKET  the path of Redis's socket
 //      SCRIPT        the file of the Lua script
@@ -34,7 +34,7 @@ const properties = {
 }
 const record = { type: 'object', properties, required: Object.keys(properties), additionalProperties: false }
 const batch = { type: 'array', items: record, minItems: 1, maxItems: MAX_RECORDS }
-// Fastify compiles a serializer from this, which is faster than JSON.stringify.
+// From this, Fastify compiles a serializer that is faster than JSON.stringify.
 const accepted = {
   type: 'object',
   properties: { success: { type: 'boolean' }, count: { type: 'integer' }, status: { type: 'string' } },
@@ -44,7 +44,7 @@ async function serve() {
   const redis = new Redis({ path: REDIS_SOCKET, enableAutoPipelining: true, connectionName: 'service.mjs' })
   redis.defineCommand('charge', { numberOfKeys: KEYS.length, lua: readFileSync(SCRIPT, 'utf8') })
 
-  // By default Fastify has ajv convert values and remove unknown fields.
+  // By default, ajv converts values and removes unknown fields in Fastify.
   const strict = { coerceTypes: false, removeAdditional: false, useDefaults: false }
   const app = Fastify({ bodyLimit: MAX_BODY_BYTES, ajv: { customOptions: strict } })
   app.decorateRequest('received', '')

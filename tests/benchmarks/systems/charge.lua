@@ -1,8 +1,8 @@
 -- Charge a request's records to a quota and queue its body, or change nothing if the quota is used up. The ceiling and
--- the Node service run this script. It is a plain one: unlike the product's, it does not make a retry safe, look at
--- the backlog, or know the schema in force.
+-- the Node service run this script. It is simpler than the product's script: it does not make a retry safe, look at the
+-- backlog, or check the schema in force.
 --
--- RETURN {1, stream id}, or {0} if the quota is used up
+-- RETURN {1, stream ID}, or {0} if the quota is used up
 --
 -- Example: 2 records of a user who has used 10 of 1000 records return {1, '1764000000123-0'}
 

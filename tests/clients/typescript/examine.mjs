@@ -1,5 +1,5 @@
-// Read lines with a schema and JSON texts of records. For each text, print what the client would send for its value, and
-// the problems that the client finds. Print null if JavaScript cannot express the value.
+// Read lines with a schema and JSON texts of records. For each text, print the text that the client would send for its
+// value, and the problems that the client finds. Print null if JavaScript has no such value.
 import { createInterface } from "node:readline";
 import { defineDataset, explain, validate } from "@dataset-ingest/client";
 

@@ -1,4 +1,4 @@
-// Create a dataset, register its schema, send records, query them, and print what came of each step.
+// Create a dataset, register its schema, send records and query them. Print the result of each step.
 import {
   bucket,
   count,
