@@ -99,7 +99,7 @@ def progress_key(user_id: int, export_id: str) -> str:
 
 
 def progress_of(key: str) -> dict[str, Any]:
-    """Return the numbers of records `done` and in `total` (None until it is known), or `failed` after a failure."""
+    """Return `done` and `total`, in records (`total` is None until it is known), or `failed` after a failure."""
     found: dict[str, Any] = cache.get(key, {"done": 0, "total": None})
     return found
 

@@ -132,7 +132,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         )
 
     def export_view(self, request: HttpRequest, object_id: int, file_format: str) -> HttpResponseBase:
-        """Stream all records of the search as a file. With `export_id`, the page asks for the export's progress."""
+        """Stream all records of the search as a file. The page later asks for the progress of this `export_id`."""
         dataset = self.get_object_or_404(request, object_id)
         if file_format not in exports.FORMATS:
             raise Http404

@@ -89,7 +89,7 @@ def _read(dataset: Dataset, body: bytes, form: Form) -> Payload:
 
 
 def _earlier(version: SchemaVersion) -> CompiledSchema | None:
-    """Return the schema of the previous version if records may still have it. Raises QueueUnavailable."""
+    """Return the schema of the previous version if the grace period has not ended. Raises QueueUnavailable."""
     ends = version.previous_valid_until
     if ends is None:
         return None

@@ -55,7 +55,7 @@ def description() -> dict[str, Any]:
 def _add_management(document: dict[str, Any]) -> None:
     """Add the management API to the description of the ingest API."""
     document["info"]["description"] += " The management API is at /api/, and takes personal access tokens."
-    make: Any = SchemaGenerator  # it has no types
+    make: Any = SchemaGenerator  # the class has no type hints
     generator = make(patterns=[path("api/", include(management.urlpatterns))])
     described: dict[str, Any] = generator.get_schema(request=None, public=True)
     document["paths"] |= {address.rstrip("/"): operations for address, operations in described["paths"].items()}

@@ -1,4 +1,4 @@
-"""CSV: convert cells to values of the fields' types. An empty cell means that there is no value, `""` an empty text."""
+"""CSV: convert cells to values of the fields' types. An empty cell is a missing value, and `""` is an empty text."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class CsvSource:
                     problems[number] = _problem(name, "is not UTF-8")
                 elif is_json_field:  # any text would be a value of this type
                     problems[number] = _problem(name, "is not JSON. In JSON, a text needs double quotes")
-                values.append(cell.decode(errors="replace"))  # if the type is a literal's, the check refuses a text
+                values.append(cell.decode(errors="replace"))  # the check refuses this if the type is a literal
         return values
 
 

@@ -64,14 +64,14 @@ class Places:
 
 
 def import_file(dataset: Dataset, places: Places, options: Options, view: View) -> Progress:
-    """Import a file into a dataset. Return what became of its rows.
+    """Import a file into a dataset. Return how many of its rows were accepted and refused.
 
     Each chunk takes these steps. A process that is killed between them repeats them, and nothing counts twice:
 
     1. Write the refused rows. They replace those that a killed run wrote for this chunk.
-    2. Write to the progress file what becomes of the rows if the chunk is accepted.
+    2. Write to the progress file how many rows are accepted and refused if the chunk is accepted.
     3. Admit the good records, under an Idempotency-Key made of the file's digest and the chunk's place.
-    4. Write to the progress file that they were accepted.
+    4. Write to the progress file that the chunk was accepted.
 
     Raises Refused if the import stops before the end of the file. The same command continues it.
     """
@@ -155,7 +155,7 @@ def _check_unchanged(path: Path, as_it_was: tuple[int, int]) -> None:
 
 
 def _digest(path: Path, show: Callable[[float], None]) -> str:
-    """Return the digest of a file. It tells whether an earlier run has read the same file."""
+    """Return the digest of a file. It shows whether an earlier run has read the same file."""
     digest = hashlib.sha256()  # fast, because processors have instructions for SHA-256
     size, read = max(1, path.stat().st_size), 0
     with path.open("rb") as file:

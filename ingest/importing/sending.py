@@ -162,7 +162,7 @@ class Sender:
         )
 
     def _stop(self, refusal: ApiError | Refused) -> Refused:
-        """Return why the import stops, and how it can go on."""
+        """Return why the import stops, and how it can continue."""
         if isinstance(refusal, Refused):
             return refusal
         if isinstance(refusal, DatasetNotFound):

@@ -1,9 +1,9 @@
 """Copy keys from one server to the cluster of REDIS_URL.
 
-Values are read and written type by type. DUMP and RESTORE would not work between Redis and Valkey, whose formats
-differ, nor for a stream of more than 512 MB.
+Each type of value has its own commands to read and write. DUMP and RESTORE would not work between Redis and Valkey,
+because their formats differ. They would also not work for a stream of more than 512 MB.
 
-The time to live of a key is copied as what is left of it. So the clocks of the servers may differ.
+A copied key gets the time to live that its original still has. So the clocks of the servers may differ.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from ingest.moving.names import Names
 from ingest.queue import redis_keys
 
 Command = Sequence[redis.Argument]
-# A member of a key, as the arguments that add it: a value, its field and the value, or its score and the value.
+# The arguments that add a member to a key: a value, or a field and a value, or a score and a value.
 Member = tuple[bytes, ...]
 
 _KEYS_AT_ONCE = 1000
@@ -38,14 +38,14 @@ _ADD = {b"hash": "HSET", b"set": "SADD", b"list": "RPUSH", b"zset": "ZADD"}
 
 @dataclass(slots=True)
 class Copied:
-    """What a copy has found on the old server so far."""
+    """The numbers of what the copy has found on the old server so far."""
 
     keys: int = 0
     requests: int = 0  # queued
     idempotency_keys: int = 0
-    idempotency_ms: int = 0  # until the last of them is forgotten
+    idempotency_ms: int = 0  # until the last Idempotency-Key is forgotten
     foreign: int = 0  # keys that the service does not know
-    example: bytes = b""  # one of them
+    example: bytes = b""  # one of the foreign keys
 
 
 class Key(NamedTuple):
@@ -59,12 +59,12 @@ class Key(NamedTuple):
 def copy_keys(old: Any, names: Names, note: Callable[[Copied], None]) -> Copied:
     """Copy all keys. Split each key whose members belong to several users.
 
-    A key is written anew if it exists, so a repetition gives the same result.
+    If a key exists in the cluster, it is written again. So a repetition gives the same result.
 
     Args:
         old: A client of the old server.
         names: The names of the keys.
-        note: Is called after each part, with what was copied so far.
+        note: Called after each part with the numbers so far.
     """
     copied = Copied()
     for batch in _batches(old):
@@ -150,7 +150,7 @@ def _copy_stream(old: Any, key: bytes, name: bytes | None) -> int:
         mean = sum(sum(map(len, fields.values())) + 100 for _, fields in found) // len(found)
         most = max(1, min(_STREAM_ENTRIES, most * 10, _STREAM_BYTES // mean))
     last_id = old.xinfo_stream(key)["last-generated-id"]
-    if not copied:  # only an entry makes a stream
+    if not copied:  # a stream can only be created with an entry
         redis.each([("XADD", name, last_id, "b", ""), ("XTRIM", name, "MAXLEN", 0)])
     else:
         redis.each([("XSETID", name, last_id)])

@@ -1,13 +1,14 @@
 """Move the data of one server, or of a server behind Sentinel, to the cluster of REDIS_URL.
 
-The old server is only read. So the service can go on there as long as it has not started on the cluster.
+The move only reads the old server. So until the service starts on the cluster, it can still continue on the old server.
 
 A mark in the cluster (`installation.MOVE`) says how far the move has come:
 
     (none)      nothing was moved. The cluster has no records, or only its own
-    copying     the data is being copied. Another run deletes what the first one has copied, and begins again
-    copied …    all data is in the cluster, and what lets the service use it is being written, user by user. The rest of
-                the mark are figures of the old server, which would be others if the service had used it since
+    copying     the data is being copied. Another run deletes the data that the first run has copied, and begins again
+    copied …    all data is in the cluster. For one user after the other, the move writes the keys that let the service
+                use the data. The rest of the mark are figures of the old server. They show whether the service has used
+                the old server since the copy
     done        the service may use the cluster. Nothing is moved again, because the cluster may have newer data
 
 Until all is copied, no user's data has a version or a generation. So each process looks at the mark before it uses
@@ -67,7 +68,7 @@ def move(old: Any, note: Callable[[Copied], None]) -> Copied:
 
     Args:
         old: A client of the old server.
-        note: Is called again and again with what was copied so far.
+        note: Called after each part of the copy with the numbers so far.
 
     Raises:
         MoveRefused: The data cannot be moved, or a process of the service runs. The text says what to do.
@@ -109,7 +110,7 @@ def _alone() -> Iterator[None]:
 
 
 def _copy(old: Any, note: Callable[[Copied], None]) -> Copied:
-    """Copy all data, so that only the release is left to do."""
+    """Copy all data. Afterwards only `_release` is left to do."""
     _require_unused()
     after = _copied(old)
     redis.client().set(MOVE, COPYING)
@@ -179,13 +180,13 @@ def _connected(old: Any) -> list[str]:
 
 
 def _copied(old: Any) -> bytes:
-    """Return the mark for data that was copied from the old server as it is now."""
+    """Return the mark for a copy of the data that the old server has now."""
     figures = old.mget(installation.GENERATION, redis_keys.TOTAL_ACCEPTED, redis_keys.TOTAL_BYTES)
     return b" ".join([COPIED, *(figure or b"-" for figure in figures)])
 
 
 def _clear(names: Names) -> None:
-    """Delete what an earlier run has copied, and what the service has written before its first record."""
+    """Delete the data that an earlier run has copied, and the keys that the service writes before its first record."""
     for primary in redis.primaries():
         cursor = None
         while cursor != 0:
@@ -194,7 +195,7 @@ def _clear(names: Names) -> None:
 
 
 def _write_totals(old: Any, names: Names) -> None:
-    """Write the sums of each user's datasets, which one server has for all datasets."""
+    """Write the totals of each user's datasets. One server has only the totals of all datasets."""
     dataset_ids = list(names.datasets)
     for total in (redis_keys.TOTAL_BYTES, redis_keys.TOTAL_ACCEPTED):
         sums = dict.fromkeys(tags.in_use(), 0)
@@ -229,7 +230,7 @@ def _without_project(old: Any) -> set[int]:
 
 
 def _wait_for_replicas() -> None:
-    """Wait until REDIS_WAIT_REPLICAS have what each primary has. Raises TooFewReplicas."""
+    """Wait until enough replicas (REDIS_WAIT_REPLICAS) have the data of each primary. Raises TooFewReplicas."""
     if not settings.REDIS_WAIT_REPLICAS:
         return
     waited = set()

@@ -1,6 +1,6 @@
 """The names of Redis keys on one server, and the names of the same keys in a cluster.
 
-What each key holds is said where its name is made: `ingest.queue.redis_keys`, `quotas.counters`,
+The modules that make the names say what each key holds: `ingest.queue.redis_keys`, `quotas.counters`,
 `datasets.contracts.revisions`, `datasets.contracts.old_form`, `datasets.queries.figures` and `datasets.installation`.
 """
 
@@ -14,7 +14,7 @@ from datasets import installation
 from datasets.models import ApiKey, Dataset, Project, SchemaVersion
 from ingest.queue import redis_keys
 
-# Keys that end in the ID of what they belong to. In a cluster, they carry the tag of its owner.
+# Keys that end in the ID of an object, such as a dataset. In a cluster, they carry the tag of the object's owner.
 _OF_DATASETS = (
     *("queue:stream", "queue:accepted", "queue:queued", "queue:bytes", "queue:trimmed", "queue:replayed"),
     "stats:stored",
@@ -23,16 +23,16 @@ _OF_PROJECTS = ("queue:pending", "queue:keys", "stats:refused", "refusals:log", 
 _OF_API_KEYS = ("queue:rate",)
 _OF_VERSIONS = ("grace",)
 _QUOTA = re.compile(rb"(quota_limit|usage_total|usage_delta):datasets:([0-9]+)(:[0-9-]+)?")
-# Keys whose members belong to several users. In a cluster, each user has one.
+# Keys whose members belong to several users. In a cluster, each user has a key of this kind.
 _DIRTY = b"usage_dirty:datasets"
 _TURNS = redis_keys.TURNS.encode()
 _REFUSAL_LOGS = redis_keys.REFUSAL_LOGS.encode()
 _LAST_USED = redis_keys.KEYS_LAST_USED.encode()
-# Keys that have the same name in a cluster. `:1:` is Django's cache. `idem:` is followed by a digest, which does not
-# tell the owner: see `ingest.queue.seeding`.
+# Keys that have the same name in a cluster. `:1:` is Django's cache. After `idem:` comes a digest, which does not show
+# the owner: see `ingest.queue.seeding`.
 _SAME = {redis_keys.REFUSED.encode(), redis_keys.UNTIDY.encode(), redis_keys.SWEPT.encode(), b"queries"}
 _SAME_BEGINNINGS = (redis_keys.IDEMPOTENCY.encode(), b"slow_queries:", b":1:")
-# Keys that the move writes from what it knows of a user, or that only processes need that have ended by now.
+# Keys that are not copied: the move itself writes them for each user, or only running processes need them.
 _LEFT = {
     *(redis_keys.GENERATION.encode(), installation.INSTALLATION.encode(), installation.DATA_VERSION.encode()),
     *(redis_keys.TOTAL_BYTES.encode(), redis_keys.TOTAL_ACCEPTED.encode()),
@@ -44,7 +44,7 @@ _TAGGED_QUOTA = re.compile(rb"(quota_limit|usage_total|usage_delta):datasets:\{[
 
 
 class Names:
-    """Finds the owner of each key. It knows the owners as the database has them when this is made."""
+    """Finds the owner of each key. It reads the owners from the database once, when it is created."""
 
     def __init__(self) -> None:
         self.datasets = dict(Dataset.objects.values_list("pk", "project__owner_id"))
@@ -71,7 +71,7 @@ class Names:
         }
 
     def in_cluster(self, key: bytes) -> bytes | None:
-        """Return the name of a key in the cluster. Return None if it is not moved, or not as a whole."""
+        """Return the name of a key in the cluster. Return None if the key is not moved, or is split between users."""
         if key in _SAME or key.startswith(_SAME_BEGINNINGS):
             return key
         if quota := _QUOTA.fullmatch(key):
@@ -84,10 +84,10 @@ class Names:
         return tagged(key.decode(), owner).encode() if owner else None
 
     def for_members(self, key: bytes) -> Callable[[bytes], bytes | None] | None:
-        """Return a function from a member of a key to the name of the key in the cluster that gets it.
+        """Return a function that returns, for a member of this key, the name of the key that gets it in the cluster.
 
-        The function returns None for a member whose owner does not exist any more. Return None for a key whose members
-        belong to one user.
+        The function returns None for a member whose owner no longer exists. If all members of the key belong to one
+        user, return None instead of a function.
         """
         owners = self._of_members.get(key)
         if owners is None:

@@ -166,7 +166,7 @@ async def accepted_before(contract: Contract, retryable: Retryable) -> Admission
 
 
 async def _before_move(contract: Contract, retryable: Retryable) -> Admission | None:
-    """Return the first answer to a request that came before a move into this cluster. Raises as `accepted_before`."""
+    """Return the first answer to a request from before a move into this cluster. Raises KeyReused for another body."""
     found = await answer_before_move(contract.dataset_id, retryable.key, timeout=_settings().timeout)
     if found is None:
         return None
@@ -356,7 +356,7 @@ def _version_of(contract: Contract, earlier: Earlier) -> int:
 
 
 def _of_grace(contract: Contract, earlier: Earlier) -> list[Argument]:
-    """Return the arguments of admit.lua for records that were taken in a grace period."""
+    """Return the arguments of admit.lua for records of the old form in a grace period."""
     ends_ms = contract.grace.ends_ms if contract.grace else 0
     marks = "" if earlier.has_all else earlier.text
     return [ends_ms, contract.key_id or 0, earlier.count, marks, old_form.KEPT_SECONDS]

@@ -58,7 +58,7 @@ class Earlier(Struct, frozen=True):
 
     @classmethod
     def of(cls, version_id: int, marks: Iterable[bool]) -> "Earlier | None":
-        """Return what `marks` say about the records of a payload, or None if no record is marked."""
+        """Return an Earlier with these marks, or None if no record is marked."""
         text = "".join("1" if mark else "0" for mark in marks)
         return cls(version_id, text) if "1" in text else None
 
@@ -77,7 +77,7 @@ class Payload(Struct, frozen=True):
     count: int
     rejected: Rejected | None = None  # None unless the client asked for lenient handling
     queued: bytes = b""  # the result of `packed`, if it was computed in advance
-    earlier: Earlier | None = None  # None: the latest schema version takes all records
+    earlier: Earlier | None = None  # None: all records match the latest schema version
 
 
 def lines_of(body: bytes, most: int | None = None) -> list[bytes]:

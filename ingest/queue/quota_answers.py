@@ -82,12 +82,12 @@ def too_many_keys(limit: int, seconds: int) -> TooManyKeys:
 
 
 def full(what: bytes, size: int, limit: int) -> BodyTooLarge | QueueFull:
-    """Return the error for a body that does not fit into the backlog, now or ever.
+    """Return the error for a body that does not fit into the backlog now, or never fits.
 
     Args:
         what: What is full: a key of `_FULL`.
         size: The bytes of the body in the queue.
-        limit: The most bytes that a body may have in the queue.
+        limit: The maximum number of bytes that a body may have in the queue.
     """
     if size <= limit:
         return QueueFull({"detail": _FULL[what]})

@@ -67,7 +67,7 @@ ROOM = "queue:room"
 REFUSED = "requests:refused"  # without a tag: the requests whose project is unknown
 REFUSAL_LOGS = "refusals:logs"
 REFUSAL_LOG_PREFIX = "refusals:log:"
-IDEMPOTENCY = "idem:"  # without a tag: those from before a move into a cluster
+IDEMPOTENCY = "idem:"  # without a tag: keys from before a move into a cluster
 # These keys exist once, also in a cluster. No script uses them.
 BEFORE_MOVE = "queue:before_move"
 UNTIDY = "queue:untidy"

@@ -1,6 +1,6 @@
 """Restore what Redis lacks when it is new or was wiped: the generation, and a user's counters.
 
-And find the Idempotency-Keys that it got from one server, if `manage.py move_to_cluster` has filled it.
+This module also finds Idempotency-Keys from before a move, if `manage.py move_to_cluster` has filled the cluster.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ _running: dict[tuple[int, str], "asyncio.Task[str]"] = {}  # by owner and period
 
 
 class _BeforeMove:
-    """Until when a cluster has Idempotency-Keys from before the move, by this process's monotonic clock."""
+    """The time until which a cluster has Idempotency-Keys from before the move, on this process's monotonic clock."""
 
-    ends = math.inf  # until this process has asked
+    ends = math.inf  # until this process has asked Redis for it
 
 
 async def answer_before_move(dataset_id: int, key: str, *, timeout: float) -> bytes | None:

@@ -95,7 +95,7 @@ def _settle(datasets: Mapping[int, Dataset], failures: Failures) -> None:
 
 
 class Stored(NamedTuple):
-    """What one commit took from a stream."""
+    """The result of one commit."""
 
     rows: int
     is_full: bool  # the commit took as much as it may, so the stream may hold more

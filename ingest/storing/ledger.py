@@ -19,8 +19,8 @@ from ingest.storing import already_stored
 
 logger = logging.getLogger(__name__)
 
-# A ledger is correct only if the table did not change while the rest was read. If it did, read all again, up to this
-# often.
+# A ledger is correct only if the table did not change while the rest was read. If the table changed, everything is read
+# again, at most this many times.
 _MAX_READS = 50
 
 

@@ -130,14 +130,14 @@ class _Name(str):
 
 
 class _TooManyNames(Exception):
-    """A record has more names that the schema does not know than an answer lists."""
+    """A record has so many unknown names that an answer cannot list all of them."""
 
 
 def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
     """Return an object's members in order.
 
-    If there are too many others than those of the schema, they fill the answer. Then return the first of these, and
-    those that every record has.
+    If the schema does not know so many names that these alone fill the answer, return only the first unknown members,
+    `timestamp` and `context`.
     """
     kept: dict[str, _Name] = {}
     others: list[str] = []
@@ -161,7 +161,7 @@ def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
 def _values_of(names: list[str], record: bytes) -> dict[str, Raw]:
     """Return the last values of these names in an object. Make no Python object for any other name."""
     make: Any = TypedDict
-    # msgspec compares the UTF-8 of names, which a str that is not ASCII has only after it was encoded.
+    # msgspec compares names as UTF-8. A str that is not ASCII has its UTF-8 only after it was encoded once.
     msgspec.json.encode(names)
     values: dict[str, Raw] = msgspec.json.decode(record, type=make("Values", dict.fromkeys(names, Raw), total=False))
     return values

@@ -81,7 +81,7 @@ class Sampler:
 
 
 def processes(stack: Stack) -> dict[str, psutil.Process] | None:
-    """Return the processes of a stack by name, or None while one is missing. Children are `worker 1`, `worker 2`, …"""
+    """Return the processes of a stack by name. Children are `worker 1`, `worker 2` … Return None if one is missing."""
     assert stack.process is not None
     up = psutil.Process(stack.process.pid)
     found = {"up": up}

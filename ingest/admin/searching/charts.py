@@ -16,7 +16,7 @@ from ingest.admin.searching.search import Search
 _AUTOMATIC_BARS = 100  # the maximum number of bars by time, if the user chooses no unit
 MAX_BARS = 400
 _SECONDS = dict(zip(BUCKETS, (60, 3600, 86_400, 7 * 86_400, 30 * 86_400), strict=True))  # seconds
-_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # characters that are shown of a bar's time
+_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # how many characters of a time are shown
 _LABEL_CHARACTERS = 40
 _TEXT_COLOR = "#737b8c"  # readable on white and on black
 
@@ -113,7 +113,7 @@ def by_time(counts: Mapping[datetime, int], unit_name: str, note: str) -> Chart:
 
 
 def _steps(first: datetime, last: datetime, unit_name: str) -> Iterator[datetime]:
-    """Yield the starts of the buckets. Stop after MAX_BARS + 1 of them: then the caller knows that it is too many."""
+    """Yield the starts of the buckets, but at most MAX_BARS + 1: then the caller knows that there are too many."""
     start = first
     for _ in range(MAX_BARS + 1):
         yield start

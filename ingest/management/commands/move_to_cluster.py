@@ -48,7 +48,7 @@ class Command(ServiceCommand):
                 f"{counted(copied.foreign, 'key')} are not the service's, and were left on the old server. One is "
                 f"{visible(copied.example.decode(errors='replace'))}."
             )
-        if copied.keys:  # otherwise an earlier run has copied them
+        if copied.keys:  # if not, an earlier run has copied all keys
             self.stdout.write(
                 f"Copied {counted(copied.keys, 'key')}, among them {counted(copied.requests, 'queued request')} and "
                 f"{counted(copied.idempotency_keys, 'Idempotency-Key')}."

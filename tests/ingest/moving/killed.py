@@ -1,9 +1,9 @@
-"""Move data to a cluster, with one process after the other that is killed, until one comes to the end.
+"""Move data to a cluster in processes that are killed, one after the other, until one of them completes the move.
 
     python tests/ingest/moving/killed.py OLD_URL STEP [END]
 
-The first process dies before the first message that it sends to a server, the next one STEP messages later, and so on.
-With END, the last one dies before this number, and the move has no end.
+The first process dies before the first message that it sends to a server. The next process dies STEP messages later,
+and so on. With END, the last process dies before this message, and the move is not completed.
 """
 
 import os
@@ -24,7 +24,7 @@ from ingest.moving.move import client_of, move  # noqa: E402
 
 
 def run(url: str, life: int) -> bool:
-    """Move in a process of its own that sends this number of messages. Return whether it comes to the end."""
+    """Move in a process of its own that dies after this number of messages. Return whether it completes the move."""
     child = os.fork()
     if not child:
         left = count(life, -1)

@@ -1,4 +1,4 @@
-"""Values of each type are copied as they are, and again without a difference."""
+"""Values of each type are copied without changes. A second copy gives the same result."""
 
 import os
 from collections.abc import Iterator

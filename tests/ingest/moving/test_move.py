@@ -1,4 +1,4 @@
-"""The data of one server is moved to a cluster, by processes that are killed. Clients and tables notice nothing."""
+"""Processes that are killed move the data of one server to a cluster. Clients and tables see no difference."""
 
 import math
 import os
@@ -57,7 +57,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
 
 @dataclass
 class Service:
-    """A service on one server that has done everything that leaves data in Redis."""
+    """A service on one server. It has done everything that leaves data in Redis."""
 
     settings: Any
     cluster: ValkeyCluster
@@ -70,7 +70,7 @@ class Service:
         self.keyed.append((api, name, api.one(record(country=name), Idempotency_Key=name)))
 
     def stop(self) -> None:
-        """End what a service's processes have: connections, and what they remember."""
+        """Do what the end of the service's processes does: close connections, and forget what they remember."""
         sentinels.forget_connections()
         if not is_cluster():
             redis.client().connection_pool.disconnect()
@@ -133,7 +133,7 @@ def run(*, old: str = OLD) -> str:
 
 @pytest.fixture
 def service(three: ValkeyCluster, settings: Any, transactional_db: None) -> Iterator[Service]:
-    """A service on one server, with records of two owners in each state, which has just been stopped."""
+    """A service on one server that was just stopped. It has records of two owners in each state."""
     for node in three.primaries:
         node.client().flushall()
     found = Service(settings, three)
@@ -186,7 +186,7 @@ def measured() -> dict[str, float]:
 
 
 def seen(service: Service) -> list[Any]:
-    """Return what the admin shows of the old server's data."""
+    """Return what the admin shows about the data."""
     projects = [of(api).project_id for api in service.apis]
     return [
         [balance(dataset) for dataset in Dataset.objects.order_by("pk")],
@@ -350,7 +350,7 @@ def test_a_move_that_has_ended_is_not_repeated(service: Service) -> None:
 
 
 def test_a_copy_that_is_older_than_the_old_server_is_not_used(service: Service) -> None:
-    """The move was killed at its end, and the service went back to the old server."""
+    """The move was killed at its end, and the service was started on the old server again."""
     service.use_cluster()
     run()
     redis.client().set(installation.MOVE, b" ".join([installation.COPIED, *own_client().mget(*FIGURES)]))

@@ -1,4 +1,4 @@
-"""Each name of a Redis key on one server has a name in a cluster, or a reason to have none."""
+"""Each Redis key on one server has a name in a cluster, or there is a reason why it has none."""
 
 import inspect
 from collections.abc import Callable
