@@ -63,3 +63,11 @@ def test_every_page_begins_with_a_link_to_its_main_part(log_in: LogIn, scene: Sc
     expect(page.locator(".ours-skip")).to_be_in_viewport()
     page.keyboard.press("Enter")
     expect(page.locator("main, [role=main]")).to_be_focused()
+
+
+def test_a_wide_table_does_not_repeat_its_labels_in_the_cells(log_in: LogIn, scene: Scene) -> None:
+    page = log_in("admin")
+    for name in ("history", "keys", "users"):
+        page.goto(addresses(scene)[name])
+        shown = "cells => cells.map(each => getComputedStyle(each, '::before').display)"
+        assert set(page.locator("[data-label]").evaluate_all(shown)) == {"none"}, name
