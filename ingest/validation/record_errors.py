@@ -130,14 +130,14 @@ class _Name(str):
 
 
 class _TooManyNames(Exception):
-    """A record has so many unknown names that an answer cannot list all of them."""
+    """A record has more unknown names than an answer can list."""
 
 
 def _members(schema: CompiledSchema, record: bytes) -> dict[str, Raw]:
     """Return an object's members in order.
 
-    If the schema does not know so many names that these alone fill the answer, return only the first unknown members,
-    `timestamp` and `context`.
+    If there are more unknown names than an answer can list, return only the first unknown members, `timestamp` and
+    `context`.
     """
     kept: dict[str, _Name] = {}
     others: list[str] = []
