@@ -1,18 +1,10 @@
 """Processes that are killed move the data of one server to a cluster. Clients and tables see no difference."""
 
-import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import timedelta
 from io import StringIO
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import psycopg
 import pytest
 from django.conf import settings as django_settings
@@ -20,109 +12,36 @@ from django.contrib.auth.models import User
 from django.core.cache import cache as django_cache
 from django.core.management import CommandError, call_command
 
-from config.common import clock, redis
-from config.common.cluster.key_tags import is_cluster
-from config.common.env import BASE_DIR
-from datasets import installation, services, tags
-from datasets.contracts import cache, old_form
-from datasets.contracts.keys import issue_token
-from datasets.models import ApiKey, Dataset, Project
+from config.common import redis
+from datasets import installation, services
+from datasets.contracts import old_form
+from datasets.models import ApiKey, Dataset
 from datasets.queries import figures
-from datasets.schemas.fields import Field
 from ingest import tasks
 from ingest.models import QuarantinedEntry
 from ingest.monitoring import health, heartbeat, metrics, refusals, statistics
-from ingest.queue import admission, redis_keys, seeding, slots, turns
+from ingest.moving.move import MoveRefused, client_of, move
+from ingest.queue import redis_keys, turns
 from ingest.storing import quarantine, untidy, upkeep
 from ingest.storing.drain import drain
 from ingest.storing.ledger import balance
+from quotas import counters
 from quotas import services as quotas
 from quotas.models import MonthlyUsage
-from tests.conftest import FIELDS, Api, record
+from tests.conftest import record
+from tests.ingest.moving.service import OLD, Service, api_of, database_url, leave_the_rest, of
+from tests.support.books import this_month
 from tests.support.entries import enqueue, names_in_table, send, status
-from tests.support.servers import sentinels
-from tests.support.servers.cluster import ValkeyCluster, cluster, use
+from tests.support.servers.cluster import ValkeyCluster, cluster
 from tests.support.servers.outages import everything_in, own_client
 
-OLD = os.environ["REDIS_URL"]
 FIGURES = (redis_keys.GENERATION, redis_keys.TOTAL_ACCEPTED, redis_keys.TOTAL_BYTES)
-WIDER = [*FIELDS, Field("source", "string", optional=True), Field("more", "string")]
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
     with cluster(tmp_path_factory.mktemp("cluster")) as found:
         yield found
-
-
-@dataclass
-class Service:
-    """A service on one server. It has done everything that leaves data in Redis."""
-
-    settings: Any
-    cluster: ValkeyCluster
-    apis: list[Api] = field(default_factory=list)  # two owners
-    archived: Api | None = None
-    revoked: Api | None = None
-    keyed: list[tuple[Api, str, httpx.Response]] = field(default_factory=list)
-
-    def send_keyed(self, api: Api, name: str) -> None:
-        self.keyed.append((api, name, api.one(record(country=name), Idempotency_Key=name)))
-
-    def stop(self) -> None:
-        """Do what the end of the service's processes does: close connections, and forget what they remember."""
-        sentinels.forget_connections()
-        if not is_cluster():
-            redis.client().connection_pool.disconnect()
-            own_client().client_kill_filter(_type="normal", skipme=True)
-        cache.forget_all()
-        for known in (admission._generations, tags._of_projects, tags._of_datasets):
-            known.clear()
-        admission._shared_keys.cache_clear()
-        slots.free_slots.clear()
-        seeding._BeforeMove.ends = math.inf
-
-    def run_killed(self, step: int, *end: int) -> str:
-        """Run the move in processes that are killed. Return what they print."""
-        environment = {
-            **os.environ,
-            "REDIS_URL": self.cluster.url,
-            "DATABASE_URL": database_url(),
-            "CELERY_BROKER_URL": OLD,
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-            "PYTHONPATH": str(BASE_DIR),
-        }
-        command = [sys.executable, "tests/ingest/moving/killed.py", OLD, str(step), *map(str, end)]
-        done = subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def use_cluster(self) -> None:
-        use(self.settings, self.cluster.url)
-
-    def go_back(self) -> None:
-        """Stop the service on the cluster, and start it on the old server."""
-        self.stop()
-        self.use_old()
-
-    def use_old(self) -> None:
-        self.settings.REDIS_IS_CLUSTER = False
-        sentinels.use(self.settings, OLD, CONNECTION_FACTORY="django_redis.pool.ConnectionFactory")
-
-
-def database_url() -> str:
-    name = django_settings.DATABASES["default"]["NAME"]
-    return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
-
-
-def api_of(project: Project, name: str, **key: Any) -> Api:
-    dataset = services.create_dataset(project=project, name=name, fields=FIELDS)
-    return Api(issue_token(services.create_key(project=project, name=name, **key)), dataset)
-
-
-def of(api: Api) -> Dataset:
-    assert api.dataset is not None
-    return api.dataset
 
 
 def run(*, old: str = OLD) -> str:
@@ -148,29 +67,10 @@ def service(three: ValkeyCluster, settings: Any, transactional_db: None) -> Iter
         send(api, f"batch-{number}", f"more-{number}")
         assert api.one(record(plan=7)).status_code == 400
     quotas.set_limit(owners[0], 7)
-    _leave_the_rest(found, projects)
+    leave_the_rest(found, projects)
     found.stop()
     yield found
     found.use_old()
-
-
-def _leave_the_rest(service: Service, projects: list[Project]) -> None:
-    first = projects[0]
-    service.revoked = Api(issue_token(key := services.create_key(project=first, name="revoked")), of(service.apis[0]))
-    assert service.revoked.one(record(country="revoked")).status_code == 202
-    services.revoke_key(key)
-    service.archived = api_of(projects[1], "Archived")
-    service.send_keyed(service.archived, "archived")
-    of(service.archived).is_archived = True
-    services.save_dataset(of(service.archived), changed=["is_archived"])
-    wide = of(service.apis[1])
-    services.save_dataset(wide, fields=WIDER, previous_valid_until=clock.now() + timedelta(hours=1))
-    assert service.apis[1].one(record(country="grace")).status_code == 202
-    shop = api_of(first, "Shop", origins=["https://shop.example.com"])
-    assert shop.one(record(), Origin="https://shop.example.com").status_code == 202
-    assert Api("no key", of(shop)).one(record()).status_code == 401
-    figures.note(first.pk, figures.EndedQuery(clock.milliseconds(), of(shop).pk, 2.0, "someone"))
-    django_cache.set("failed_tokens:127.0.0.1", [1.0], 600)
 
 
 def used(user_id: int) -> int:
@@ -283,9 +183,13 @@ def test_an_unfinished_move_is_refused_everywhere_and_can_be_taken_back(service:
     service.send_keyed(api, "back")
     drain_all()
     assert names_in_table(of(api))[-1] == "back"
+    assert quotas.flush() == 2
     service.stop()
     service.use_cluster()
+    stale = counters.delta_key(of(api).project.owner_id, this_month())
+    redis.client().set(stale, 7)  # the first run has copied it, and by now the old server does not have it any more
     run()
+    assert not redis.client().exists(stale)
     assert turns.pending() == {}
     assert sum(each.backlog.bytes for each in statistics.traffic([of(api).pk for api in service.apis]).values()) == 0
     assert all(balance(dataset).adds_up for dataset in Dataset.objects.all())
@@ -360,6 +264,13 @@ def test_a_copy_that_is_older_than_the_old_server_is_not_used(service: Service) 
     service.use_cluster()
     with pytest.raises(CommandError, match="has used the old server since its data was copied"):
         run()
+
+
+def test_a_copy_during_which_the_old_server_changes_is_not_used(service: Service) -> None:
+    service.use_cluster()
+    with pytest.raises(MoveRefused, match="has changed during the move"):
+        move(client_of(OLD), lambda _: own_client().incr(redis_keys.TOTAL_ACCEPTED))
+    assert "a move has not ended" in health.checks()["redis"]
 
 
 def test_a_move_waits_for_replicas(service: Service) -> None:
