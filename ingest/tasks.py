@@ -49,7 +49,7 @@ def drain() -> None:
         written += drains.drain(*dataset_ids)
         if time.monotonic() - began > _TASK_SECONDS:
             break
-    if written:  # this proves that the storage works, while look_at_storage may wait behind many drains
+    if written:  # this proves that the storage works. The task look_at_storage may wait behind many drains
         heartbeat.write(heartbeat.STORAGE)
 
 

@@ -38,7 +38,7 @@ _ADD = {b"hash": "HSET", b"set": "SADD", b"list": "RPUSH", b"zset": "ZADD"}
 
 @dataclass(slots=True)
 class Copied:
-    """The numbers of what the copy has found on the old server so far."""
+    """Counts of what the copy has found on the old server so far."""
 
     keys: int = 0
     requests: int = 0  # queued

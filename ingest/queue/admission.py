@@ -128,7 +128,7 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
         TooManyRecords: The browser key's rate limit never has room for the records.
         BodyTooLarge: The backlog never has room for the body.
         QueueFull: The backlog has no room for the body now.
-        QueueUnavailable: Redis does not answer, or its data is not ours.
+        QueueUnavailable: Redis does not answer, or has data of another installation or release.
         config.common.redis.RedisUnavailable: In a cluster, an earlier answer could not be read.
     """
     if retryable is None:

@@ -22,7 +22,7 @@ def begin(tag: int) -> str:
     """Return the present generation of the data with a tag. Begin a new one if there is none.
 
     Raises:
-        datasets.installation.UnusableData: The data is not ours.
+        datasets.installation.UnusableData: The data is of another installation or release.
     """
     names = (redis_keys.GENERATION, installation.DATA_VERSION, installation.INSTALLATION)
     keys = [tagged(name, tag) for name in names]

@@ -53,7 +53,7 @@ def too_fast(limit: int, sent: int, requested: int, seconds: int) -> RateLimited
 
     Args:
         limit: How many records the key may send in RATE_SECONDS.
-        sent: How many records it has sent in the last RATE_SECONDS.
+        sent: How many records the key has sent in the last RATE_SECONDS.
         requested: How many records the request has.
         seconds: The number of seconds after which the limit has room for them.
     """

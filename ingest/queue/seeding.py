@@ -47,7 +47,7 @@ async def answer_before_move(dataset_id: int, key: str, *, timeout: float) -> by
 async def seeded(owner_id: int, period: str) -> str:
     """Restore what Redis lacks, once for all requests that wait for it. Return the generation.
 
-    Raises QueueUnavailable if Redis's data is not ours.
+    Raises QueueUnavailable if Redis has data of another installation or release.
     """
     key = (owner_id, period)
     task = _running.get(key)

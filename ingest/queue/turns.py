@@ -43,7 +43,7 @@ def due() -> Iterator[list[int]]:
     In a cluster, the owners of projects take turns, and then each owner's projects.
 
     Raises:
-        datasets.installation.UnusableData: The data is not ours.
+        datasets.installation.UnusableData: The data is of another installation or release.
     """
     began_ms: dict[int, int] = {}  # by tag, because each server has a clock
     is_done = False
@@ -69,14 +69,14 @@ def _waiting() -> list[int]:
 def next_due(due_by: int = 0, tag: int = NO_TAG) -> list[int]:
     """Return the datasets to drain next, all of one project. The list is empty if none is due. The projects take turns.
 
-    A dataset is due again after a lease, unless its drain has ended by then.
+    A dataset is due again after a lease, unless its drain has ended before.
 
     Args:
         due_by: Return only datasets that were due at this time, in ms since the epoch. 0 means now.
         tag: The tag of the keys to look at.
 
     Raises:
-        datasets.installation.UnusableData: The data is not ours.
+        datasets.installation.UnusableData: The data is of another installation or release.
     """
     installation.check([tag])
     args = [int(settings.DRAIN_LEASE_SECONDS * 1000), MAX_DATASETS, _MAX_BYTES, _rest_ms(), due_by]

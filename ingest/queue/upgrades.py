@@ -30,7 +30,7 @@ def upgrade() -> tuple[int, int]:
 
     Raises:
         AnotherVersion: A newer release has written the data.
-        AnotherInstallation: The data is not ours.
+        AnotherInstallation: The data belongs to another database.
     """
     if is_cluster():  # clusters never had an earlier version. A later upgrade must go through the tags
         installation.check()
@@ -91,7 +91,7 @@ def _one_key_for_each_counter() -> None:
 def _projects_and_digests() -> None:
     """Upgrade to version 2: each project gets its own set of pending datasets.
 
-    The Redis key of an Idempotency-Key is named by a digest, and the digest of the body is cut to 8 bytes.
+    The name of an Idempotency-Key's Redis key becomes a digest. The digest of the body is cut to 8 bytes.
 
     The step deletes all slots, because no process runs that could send an admission again.
     """

@@ -53,8 +53,8 @@ _PASS_SECONDS = 1.0
 def drain(*dataset_ids: int) -> int:
     """Store the entries that the queues of datasets hold. Return the number of rows written.
 
-    Entries that arrive meanwhile wait for the next dispatch. If the drain went on immediately, it would make many small
-    commits. Leave out datasets that another drain has locked.
+    Entries that arrive meanwhile wait for the next dispatch. If the drain continued immediately, it would make many
+    small commits. Leave out datasets that another drain has locked.
 
     Raises:
         TableGone: A dataset had a table, and it is missing.

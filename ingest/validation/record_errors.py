@@ -51,8 +51,8 @@ def examine(
         schema: The schema that the records must match.
         records: JSON texts that `check_json` has accepted.
         indexed: Whether each problem gets the index of its record in the batch.
-        earlier: The schema version before, in its grace period. A record need match only one of the two. If it matches
-            neither, its problems are those of `schema`.
+        earlier: The schema version before, in its grace period. A record must match one of the two. If it matches none
+            of them, its problems are those of `schema`.
 
     Raises:
         RecursionError: A record nests too deep.

@@ -38,7 +38,7 @@ def test_tab_reaches_every_control_and_shows_the_focus(log_in: LogIn, scene: Sce
         assert controls > 5, name
         for _ in range(presses):
             keys.send("Input.dispatchKeyEvent", _TAB)
-        # A date takes one press for each of its parts, and a scrollable element takes one.
+        # Tab must be pressed once for each part of a date, and once for a scrollable element.
         while presses < 3 * controls and page.evaluate("tour.missing().length"):
             for _ in range(10):
                 keys.send("Input.dispatchKeyEvent", _TAB)

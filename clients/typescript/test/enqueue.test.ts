@@ -87,7 +87,7 @@ test("flush does not wait for records that are enqueued later", async (t) => {
   await flushed;
 });
 
-test("flush gives up after timeoutMs, and the records are still sent", async (t) => {
+test("flush rejects after timeoutMs, and the records are still sent", async (t) => {
   let answer = (_: Scripted): void => {};
   const { baseUrl, received } = await scripted(
     t,

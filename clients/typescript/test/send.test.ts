@@ -116,7 +116,7 @@ test("a value that JSON would change is refused", async (t) => {
   assert.equal(received.length, 0);
 });
 
-test("a value that JSON would change is refused wherever the schema accepts its text", () => {
+test("a value that JSON would change is refused at each place where the schema accepts its text", () => {
   const dataset = defineDataset({ id: 7, fields: { at: "timestamp?", list: "string[]?", any: "json?" } });
   const record = { timestamp: "2026-06-10T10:58:00Z", context: {} };
   const wrong: [unknown, string][] = [

@@ -1,4 +1,4 @@
-"""The search that the address of a records page describes.
+"""The search of a records page. The address of the page describes it.
 
 A search by the time of receipt, by IDs or by a receipt reads the table directly. Any other search is a query, which
 runs in a query process.
@@ -123,7 +123,7 @@ class Search:
 
     @property
     def operators(self) -> dict[str, tuple[str, ...]]:
-        """The operators of each field, for the script that offers only these."""
+        """The operators of each field. A script of the page offers only these."""
         return {name: operators(column) for name, column in self.columns.items()}
 
     @property

@@ -22,7 +22,7 @@
 --      too_fast, time, seconds until the rate limit has room, records of the last `rate_seconds`
 --
 -- A web process that loses the reply sends the command again with the same number. It gets the reply of the first
--- attempt, but with the present quota. A number below the slot's comes from an admission that the process has given up,
+-- attempt, but with the present quota. A number below the slot's comes from an admission that the process has canceled,
 -- so the script changes nothing.
 --
 -- Admission stops when Redis uses about 80 % of `maxmemory`, so that drains and the changes of admins always fit. INFO

@@ -1,4 +1,4 @@
--- Delete the slots that no admission has used for a while, for example those of processes that have ended.
+-- Delete the slots that no admission has used for `max_idle_ms`, for example those of processes that have ended.
 --
 -- RETURN how many slots were deleted
 

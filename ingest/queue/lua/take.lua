@@ -8,7 +8,7 @@
 -- most one drain of this project, even if it has many datasets.
 -- While more datasets are due than one call takes, workers are busy. Then a dataset is due only after it has rested, so
 -- that more of its records are in one commit.
--- A time more than one lease ahead was written before the clock was set back. It counts as now.
+-- If a time is more than one lease ahead, it was written before the clock was set back. It counts as now.
 
 assert(#KEYS == 3 and #ARGV == 6, 'take.lua: wrong number of KEYS or ARGV')
 local turns_key, pending_key, total_bytes_key = unpack(KEYS)

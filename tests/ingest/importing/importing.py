@@ -34,7 +34,7 @@ def import_file(dataset: Dataset, path: Path, *words: str) -> Done:
 
 
 def refused(path: Path) -> list[dict[str, Any]]:
-    """Return the content of a file's file of refused rows."""
+    """Return the content of the file of refused rows that belongs to a data file."""
     lines = path.with_name(f"{path.name}.refused.ndjson").read_text().splitlines()
     return [json.loads(line) for line in lines]
 

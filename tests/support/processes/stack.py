@@ -190,7 +190,7 @@ class Stack:
         return found
 
     def manage(self, *arguments: str) -> str:
-        """Run a management command beside the running stack. Return what it prints on standard output."""
+        """Run a management command while the stack runs. Return what the command prints to standard output."""
         done = self.run_command(*arguments)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()

@@ -38,7 +38,7 @@ class Delivery(Item):
         self._callbacks: list[Callable[[Delivery], object]] | None = None
 
     def done(self) -> bool:
-        """Return whether the service has answered, or the client has given up."""
+        """Return whether the service has answered, or the client makes no further attempt."""
         return self._outcome is not None
 
     def result(self, timeout: float | None = None) -> Receipt:

@@ -141,7 +141,7 @@ def test_no_part_of_a_json_array_is_a_shorter_array(api: Api, dataset: Dataset, 
 
 
 def test_a_missing_ndjson_body_is_not_json(api: Api) -> None:
-    """A request with neither a length nor chunks has no body. A last chunk alone is an empty body."""
+    """A request without a length and without chunks has no body. A last chunk alone is an empty body."""
     host = {"HTTP_HOST": "localhost"}
     for path in ("/batch", "/validate"):
         for protocol in ("HTTP/1.0", "HTTP/1.1"):

@@ -121,7 +121,7 @@ class Sender:
         tell(outcome, part.items)
 
     def _attempts(self, batch: Batch, *, endless: bool) -> Steps[tuple[Answer | NoAnswer, bool]]:
-        """Send a batch until another attempt would not help, or until it is time to give up.
+        """Send a batch until another attempt would not help, or until the limits for retries are reached.
 
         Return the last reply, and whether the service may have accepted the batch although this reply does not say so.
         """

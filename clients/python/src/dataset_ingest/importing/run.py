@@ -211,7 +211,7 @@ class Import:
 
 
 def _stopped(error: DatasetError) -> Stopped:
-    """Return why the import stops, and how it can go on."""
+    """Return why the import stops, and how it can continue."""
     if isinstance(error, QuotaExceededError):
         quota = error.quota
         return Stopped(
