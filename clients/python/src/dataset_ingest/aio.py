@@ -26,15 +26,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Enqueued(Item):
+class _Enqueued(Item, eq=False, kw_only=True):
     """An enqueued record with the future of its delivery."""
 
-    __slots__ = ("future", "is_told")
-
-    def __init__(self, text: bytes, *, is_told: bool) -> None:
-        super().__init__(text)
-        self.future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self.is_told = is_told  # whether a hook gets the error, so that asyncio need not warn about it
+    future: asyncio.Future[Receipt]
+    is_told: bool  # whether a hook gets the error, so that asyncio need not warn about it
 
     def settle(self, outcome: Outcome) -> None:
         """Set the outcome, unless it is already set."""
@@ -97,7 +93,8 @@ class AsyncDatasetIngestClient(Client):
             BufferFullError: The buffer is full, and `on_overflow` is "error".
             ClosedError: The client is closed.
         """
-        item = _Enqueued(self._encode(record), is_told=self.options.on_error is not None)
+        future = asyncio.get_running_loop().create_future()
+        item = _Enqueued(self._encode(record), future=future, is_told=self.options.on_error is not None)
         self._check_open()
         if not self._buffer.has_room(len(item.text)):
             await self._wait_for_room(len(item.text))
@@ -107,7 +104,7 @@ class AsyncDatasetIngestClient(Client):
             self._notify()
         if len(self._tasks) < self.options.connections:
             self._start()
-        return item.future
+        return future
 
     async def _wait_for_room(self, size: int) -> None:
         if self.options.on_overflow == "error":

@@ -25,17 +25,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Delivery(Item):
+class Delivery(Item, eq=False, kw_only=True):
     """The delivery of an enqueued record. Its methods are those of `concurrent.futures.Future`."""
 
-    __slots__ = ("_callbacks", "_changed", "_lock", "_outcome")
-
-    def __init__(self, text: bytes, lock: threading.RLock, changed: threading.Condition) -> None:
-        super().__init__(text)
-        self._changed = changed
-        self._lock = lock
-        self._outcome: Outcome | None = None
-        self._callbacks: list[Callable[[Delivery], object]] | None = None
+    _lock: threading.RLock
+    _changed: threading.Condition
+    _outcome: Outcome | None = None
+    _callbacks: list[Callable[[Delivery], object]] | None = None
 
     def done(self) -> bool:
         """Return whether the service has answered, or the client makes no further attempt."""
@@ -67,9 +63,11 @@ class Delivery(Item):
             if self._outcome is not None:
                 return
             self._outcome = outcome
-            callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            callback(self)
+            callbacks = self._callbacks
+        if callbacks:
+            self._callbacks = None
+            for callback in callbacks:
+                callback(self)
 
     def _wait(self, timeout: float | None) -> Outcome:
         with self._changed:
@@ -139,7 +137,7 @@ class DatasetIngestClient(Client):
             BufferFullError: The buffer is full, and `on_overflow` is "error".
             ClosedError: The client is closed.
         """
-        item = Delivery(self._encode(record), self._lock, self._changed)
+        item = Delivery(self._encode(record), _lock=self._lock, _changed=self._changed)
         with self._lock:
             if self._closed or not self._buffer.has_room(len(item.text)):
                 self._wait_for_room(len(item.text))

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from dataset_ingest.delivery.steps import Request
 from dataset_ingest.errors import DatasetError
@@ -23,17 +23,13 @@ _MIN_COMPRESSED_BYTES = 1024
 _FAST = 1  # records are similar to each other, so higher levels of gzip cost more time than they save
 
 
-class Item:
+class Item(Struct, eq=False):
     """One record that is being delivered: its JSON text, and its index among the records that the client was given."""
 
-    __slots__ = ("index", "since", "spooled", "text")
-
-    since: float  # when it was enqueued: the buffer sets this
-
-    def __init__(self, text: bytes, index: int = 0) -> None:
-        self.text = text
-        self.index = index
-        self.spooled = 0  # its ID in the spool
+    text: bytes
+    index: int = 0
+    spooled: int = 0  # its ID in the spool
+    since: float = 0.0  # when it was enqueued: the buffer sets this
 
     def settle(self, outcome: Outcome) -> None:
         """Give the outcome to the program. Only the first outcome counts."""

@@ -37,13 +37,13 @@ class Buffer:
 
     def add(self, item: Item, now: float) -> bool:
         """Add a record. Return whether a thread or task that waits must look at the buffer again."""
-        was_full = self._is_full()
         item.since = now
         size = len(item.text)
         self._waiting.append(item)
         self._waiting_bytes += size
         self._bytes += size
-        return len(self._waiting) == 1 or (not was_full and self._is_full())
+        count = len(self._waiting)
+        return count in (1, self._max_records) or 0 <= self._waiting_bytes - self._max_batch_bytes < size
 
     def flush(self) -> int:
         """Make all waiting records due. Return the number that the next record will have."""

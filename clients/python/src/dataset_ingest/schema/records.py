@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
@@ -86,6 +86,7 @@ class Records:
         self._decode = decoder(record).decode
         self._decode_many = decoder(list[record]).decode  # type: ignore[valid-type]
         self._date_times = self._timestamps(names)
+        self._dated = ["timestamp", *(name for name, kind in self._types.items() if kind.spelled)]
 
     def _timestamps(self, names: dict[str, str]) -> msgspec.json.Decoder[Any]:
         """Return the decoder that reads only the timestamps of a record, as texts."""
@@ -97,12 +98,18 @@ class Records:
         """Return a record as JSON text. Raise Refused if it does not match the schema."""
         try:
             text = _encode(record)
-            _check_unconverted([record])
+            _check_record_unconverted(record)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused([not_json(_why_not_encoded(error))]) from None
         read = text.decode()  # a search in a str is many times faster than in bytes
         if "null" in read:
             _check_finite(record)
+        try:
+            self._decode(text)
+            if type(record) is dict and self._has_usual_date_times(record):
+                return text
+        except PARSE_ERRORS:
+            pass
         self._check(text, read)
         return text
 
@@ -139,6 +146,17 @@ class Records:
         if found:
             raise Refused(found)
 
+    def _has_usual_date_times(self, record: Mapping[str, Any]) -> bool:
+        """Return whether msgspec has certainly not misread the timestamps of a record. False may be wrong."""
+        for name in self._dated:
+            value = record.get(name)
+            if type(value) is str:
+                if value[10] != "T" or value[-1] != "Z" or value[0] not in "12":
+                    return False
+            elif not (type(value) is datetime and 1 < value.year < 9999) and value is not None:
+                return False
+        return True
+
     def _has_date_times(self, text: bytes) -> bool:
         values = msgspec.structs.astuple(self._date_times.decode(text))
         return all(is_date_time(each) for value in values for each in texts_of(value))
@@ -173,6 +191,16 @@ def _why_not_encoded(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "A text has half of a surrogate pair, which is not a character."
     return f"{str(error)[:1].upper()}{str(error)[1:]}."
+
+
+def _check_record_unconverted(record: Any) -> None:
+    """Raise TypeError for what msgspec writes as something else. The names in the record are those of the schema."""
+    if type(record) is dict:
+        for value in record.values():
+            if type(value) not in _SCALARS:
+                _check_unconverted([value])
+    else:
+        _check_unconverted([record])
 
 
 def _check_unconverted(values: list[Any]) -> None:
