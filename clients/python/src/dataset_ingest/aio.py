@@ -71,7 +71,8 @@ class AsyncDatasetIngestClient(Client):
 
     def _begin(self) -> None:
         super()._begin()
-        self._changed = asyncio.Event()  # each change sets it, and puts a new one in its place
+        self._changed = asyncio.Event()  # records were settled: this sets it, and puts a new one in its place
+        self._due = asyncio.Event()  # the same if a task must look at the buffer again
         self._tasks: list[asyncio.Task[None]] = []
         self._http = httpx.AsyncClient(transport=self._transport, **self._http_options)
 
@@ -101,7 +102,7 @@ class AsyncDatasetIngestClient(Client):
         if self._spool:
             self._spool.add(item)
         if self._buffer.add(item, time.monotonic()):
-            self._notify()
+            self._wake()
         if len(self._tasks) < self.options.connections:
             self._start()
         return future
@@ -125,7 +126,7 @@ class AsyncDatasetIngestClient(Client):
 
     async def _flushed(self, until: str) -> None:
         number = self._buffer.flush()
-        self._notify()
+        self._wake()
         await self._wait(lambda: self._buffer.is_settled(number))
         self._raise_failure()
         if until == "stored":
@@ -137,7 +138,7 @@ class AsyncDatasetIngestClient(Client):
             return
         self._closed = True
         number = self._buffer.flush()
-        self._notify()
+        self._wake()
         seconds = self.options.close_timeout if timeout is None else timeout
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._wait(lambda: self._buffer.is_settled(number)), seconds)
@@ -190,12 +191,20 @@ class AsyncDatasetIngestClient(Client):
         while True:
             batch = self._left.pop(0) if self._left else self._buffer.take(time.monotonic())
             if batch is None:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), self._buffer.due_in(time.monotonic()))
+                await self._until_due(self._buffer.due_in(time.monotonic()))
                 continue
             await self._deliver(batch)
             self._buffer.done(batch)
             self._notify()
+
+    async def _until_due(self, seconds: float | None) -> None:
+        """Wait until a task must look at the buffer again, at most for some seconds."""
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._wake)
+        try:
+            await self._due.wait()
+        finally:
+            if timer:
+                timer.cancel()
 
     async def _deliver(self, batch: Batch) -> None:
         try:
@@ -240,6 +249,10 @@ class AsyncDatasetIngestClient(Client):
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _wake(self) -> None:
+        due, self._due = self._due, asyncio.Event()
+        due.set()
 
 
 def _take(http: httpx.Client, step: Step, deadline: float) -> Reply:

@@ -105,7 +105,8 @@ class DatasetIngestClient(Client):
     def _begin(self) -> None:
         super()._begin()
         self._lock = threading.RLock()  # faster than the condition that uses it
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)  # records were settled
+        self._due = threading.Condition(self._lock)  # a thread must look at the buffer again
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._http = httpx.Client(transport=self._transport, **self._http_options)
@@ -144,7 +145,7 @@ class DatasetIngestClient(Client):
             if self._spool:
                 self._spool.add(item)
             if self._buffer.add(item, time.monotonic()):
-                self._changed.notify_all()
+                self._due.notify_all()
             if len(self._threads) < self.options.connections:
                 self._start()
         return item
@@ -173,7 +174,7 @@ class DatasetIngestClient(Client):
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             number = self._buffer.flush()
-            self._changed.notify_all()
+            self._due.notify_all()
             if not self._changed.wait_for(lambda: self._buffer.is_settled(number), timeout):
                 raise TimeoutError("The service has not answered in time. The records are still being delivered.")
             self._raise_failure()
@@ -200,13 +201,14 @@ class DatasetIngestClient(Client):
                 return
             self._closed = True
             number = self._buffer.flush()
-            self._changed.notify_all()
+            self._due.notify_all()
             self._changed.wait_for(lambda: self._buffer.is_settled(number), seconds)
             self._stopping.set()
             left = self._buffer.abandon()
         self._settle_left(*left)
-        with self._changed:
-            self._changed.notify_all()  # ends the threads
+        with self._lock:
+            self._due.notify_all()  # ends the threads
+            self._changed.notify_all()
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -237,13 +239,13 @@ class DatasetIngestClient(Client):
 
     def _work(self) -> None:
         """Deliver batches until the client is closed."""
-        changed, buffer, stopping = self._changed, self._buffer, self._stopping
+        due, changed, buffer, stopping = self._due, self._changed, self._buffer, self._stopping
         try:
             while not stopping.is_set():
-                with changed:
+                with due:
                     batch = self._left.pop(0) if self._left else buffer.take(time.monotonic())
                     if batch is None:
-                        changed.wait(buffer.due_in(time.monotonic()))
+                        due.wait(buffer.due_in(time.monotonic()))
                         continue
                 self._deliver(batch)
                 with changed:
