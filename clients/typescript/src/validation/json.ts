@@ -71,10 +71,9 @@ export function wrongIn(given: unknown, depth = 1): string | undefined {
   return undefined;
 }
 
-const EXACT = ["string", "boolean", "bigint"];
-
 function isScalar(value: unknown, given: unknown): boolean {
-  return EXACT.includes(typeof value) || given === null || Number.isFinite(value);
+  const type = typeof value;
+  return type === "string" || type === "boolean" || type === "bigint" || given === null || Number.isFinite(value);
 }
 
 /** Return the length of a text in UTF-8. */
