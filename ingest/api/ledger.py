@@ -14,7 +14,7 @@ from ingest.storing import ledger
 
 
 class LedgerPages(Pages):
-    """Short pages: each row reads a table."""
+    """A page has few rows, because the service reads a table for each row."""
 
     page_size = 20
     max_page_size = 100

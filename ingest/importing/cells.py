@@ -75,7 +75,7 @@ class CsvSource:
         return found
 
     def _reader(self, file: BinaryIO, columns: list[str], block_bytes: int) -> pa.RecordBatchReader:
-        """Read a file from its first row. The given columns are read as bytes."""
+        """Read a file from its first row. Keep the values of the given columns as bytes."""
         self._malformed: list[tuple[int, str, int, int]] = []
 
         def skip(row: Any) -> str:

@@ -79,7 +79,7 @@ class ParquetSource:
                 self._read = position
 
     def _values(self, column: pa.Array, field: str) -> list[Any]:
-        """Return values that msgspec encodes, UNSET for each null."""
+        """Return the values of a column, in types that msgspec can encode. A null becomes UNSET."""
         kind = column.type
         if pa.types.is_dictionary(kind):
             column = column.dictionary_decode()

@@ -1,4 +1,4 @@
-"""Heartbeats: each background process writes one to Redis. A worker also writes one for the storage.
+"""Heartbeats: each background process writes one to Redis. A worker also writes a heartbeat for the storage.
 
 Clocks of several machines may differ, so heartbeats carry no time. Only Redis measures their age: a heartbeat expires
 after STALE_SECONDS, and Redis knows how much of this time is left.

@@ -63,7 +63,7 @@ def traffic(dataset_ids: Sequence[int]) -> dict[int, Traffic]:
 
 
 def total(parts: Iterable[Traffic]) -> Traffic:
-    """Return the sum of several datasets' traffic. The age in the sum is that of the oldest entry of all."""
+    """Return the sum of the traffic of several datasets. The age in the sum is the age of their oldest entry."""
     result = Traffic()
     for part in parts:
         result.by_hour.update(part.by_hour)

@@ -64,7 +64,7 @@ def client_of(url: str) -> Any:
 
 
 def move(old: Any, note: Callable[[Copied], None]) -> Copied:
-    """Move the data. If this dies at any moment, call it again.
+    """Move the data. If the process dies during the move, call this function again.
 
     Args:
         old: A client of the old server.

@@ -43,7 +43,7 @@ from quotas.period import period_of
 logger = logging.getLogger(__name__)
 _admit = script("admit")
 
-# At most this many admissions of a process wait for Redis. It refuses more immediately, so that the wait stays short.
+# At most this many admissions of a process wait for Redis. The process refuses more, so that the wait stays short.
 MAX_IN_FLIGHT = 2_000
 
 # A process notes the use of an API key at most once in this time. Only the admin shows the time of the last use.

@@ -32,7 +32,7 @@ class Rejected(Struct, frozen=True):
 
     count: int
     answer: bytes  # members of the 202 answer about them, as JSON text without braces
-    # The first problem and the text of each record; at most as many records as an answer lists.
+    # The first problem and the text of each record, for at most as many records as an answer lists.
     first: list[tuple[dict[str, object], bytes]]
 
 

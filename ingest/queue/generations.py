@@ -1,4 +1,4 @@
-"""The generation: the name of the present set of Redis data. A wiped Redis gets a new one.
+"""The generation: the name of the present set of Redis data. If Redis has lost its data, it gets a new generation.
 
 In a cluster, the data of each user has its own generation, because a wiped shard forgets only some users.
 """

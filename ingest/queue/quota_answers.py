@@ -55,7 +55,7 @@ def too_fast(limit: int, sent: int, requested: int, seconds: int) -> RateLimited
         limit: How many records the key may send in RATE_SECONDS.
         sent: How many records the key has sent in the last RATE_SECONDS.
         requested: How many records the request has.
-        seconds: The number of seconds after which the limit has room for them.
+        seconds: The number of seconds after which the limit has room for these records.
     """
     if requested > limit:
         detail = f"The rate limit of this browser key is {counted(limit)} a minute. Send its records in smaller parts."

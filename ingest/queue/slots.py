@@ -1,4 +1,4 @@
-"""Slots: each admission in flight has one, so that Redis never admits a repeated command twice (see admit.lua)."""
+"""Slots: each running admission has one, so that Redis never admits a repeated command twice (see admit.lua)."""
 
 import secrets
 from collections import defaultdict

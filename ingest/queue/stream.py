@@ -289,8 +289,8 @@ def _trim_each(each: Trim) -> int:
 def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) -> None:
     """Raise the stream's last ID, so that the next entry gets a position above the table's watermark.
 
-    Redis takes the next ID from its clock, which may be behind after a failover, or if it was set back. Also raise the
-    ID to the next millisecond long before the sequence numbers of the present one are used up.
+    Redis takes the next ID from its clock. After a failover, or after the clock was set back, the clock may be behind.
+    Also raise the ID to the next millisecond long before the sequence numbers of the present one are used up.
 
     Args:
         dataset_id: The dataset of the stream.

@@ -6,7 +6,7 @@ Two things keep a second drain away from a dataset:
 - `locked` locks the dataset while a drain runs. If a drain takes longer than the lease, the dataset is due again. But
   the drain renews its lock, so no other drain begins. `new_table` uses the same lock.
 
-Drains are correct even without these two, because the table refuses the second of two commits.
+Drains are correct even without these two things, because the table refuses the second of two commits.
 """
 
 import secrets
@@ -67,7 +67,7 @@ def _waiting() -> list[int]:
 
 
 def next_due(due_by: int = 0, tag: int = NO_TAG) -> list[int]:
-    """Return the datasets to drain next, all of one project. The list is empty if none is due. The projects take turns.
+    """Return the datasets to drain next, all of one project. If none is due, the list is empty. Projects take turns.
 
     A dataset is due again after a lease, unless its drain has ended before.
 

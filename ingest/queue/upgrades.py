@@ -62,7 +62,7 @@ def check_version() -> tuple[int, int]:
 
 
 def version() -> int:
-    """Return the data's version. The first releases wrote no version, but their keys tell it."""
+    """Return the version of the data. The first releases wrote no version, but their keys show which one it is."""
     client = redis.client()
     found = client.get(DATA_VERSION)
     if found is not None:

@@ -158,7 +158,7 @@ def _tables(
 class Part(NamedTuple):
     """Entries reduced to the records of one version, and the index that each record has in its whole entry.
 
-    The indexes of all entries are in one array. It is None if the entries have all of their records.
+    One array has the indexes of all entries. It is None if no record was left out.
     """
 
     entries: Sequence[Entry]
@@ -241,7 +241,7 @@ def to_table(
 
 
 def first_row_id(entry: Entry) -> str:
-    """Return the ID of an entry's first row. If this row is stored, all rows are, because one commit writes them."""
+    """Return the ID of an entry's first row. If this row is stored, all are stored, because one commit writes them."""
     ms, seq = entry.origin.split("-")
     return f"{row_id_prefix(ms, seq)}{0:05}"
 
@@ -276,8 +276,8 @@ def _as_array(entry: Entry) -> bytes:
 
 
 def _parse(decoder: msgspec.json.Decoder[list[Any]], body: bytes) -> list[Any]:
-    # The stack that is in use already counts for the recursion limit. A worker's stack may be deeper than a web
-    # process's was, so allow more: a body that was accepted must not be too deep here.
+    # The stack that is in use already counts for the recursion limit. The stack of a worker may be deeper than the
+    # stack of the web process was. So allow more: a body that was accepted must not be too deep here.
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + _EXTRA_RECURSION)
     try:

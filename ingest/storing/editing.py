@@ -40,7 +40,7 @@ def versions(entry: QuarantinedEntry) -> list[tuple[SchemaVersion, str]]:
 
 
 def _accepted_under(entry: QuarantinedEntry) -> SchemaVersion | None:
-    """Return the schema version of an entry: that of its last edit, or the one that it was accepted under.
+    """Return the schema version of an entry: the version of its last edit, or else the one of its acceptance.
 
     Return None if the database does not have it.
     """

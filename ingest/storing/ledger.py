@@ -70,7 +70,7 @@ def balance(dataset: Dataset) -> Balance:
 
 
 def _read_table(table: DatasetTable, generation: str) -> tuple[int, int]:
-    """Return the table's watermark, and how many rows were ever written to it, as of now."""
+    """Read the newest state of the table. Return its watermark, and how many rows were ever written to it."""
     if not table.refresh():
         return 0, 0
     return table.watermark(generation), table.stored(generation)

@@ -15,7 +15,7 @@ from ingest.storing import ledger
 
 
 class NewTableRefused(Refused):
-    """The dataset needs no other table, or a drain is writing to its table."""
+    """The dataset does not need the change, or a drain is writing to its table."""
 
 
 def start_new_table(dataset: Dataset) -> None:
@@ -63,7 +63,7 @@ def _no_drain(dataset: Dataset) -> Iterator[None]:
 
 
 def _position_before_queue(dataset_id: int) -> int:
-    """Return the position before the stream's first entry, or of its last entry ever if the stream is empty."""
+    """Return the position before the stream's first entry. If the stream is empty, return its last entry's position."""
     client, key = redis.client(), redis_keys.stream(dataset_id)
     first = client.xrange(key, count=1)
     if first:

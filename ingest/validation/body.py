@@ -166,7 +166,7 @@ def _encoding(header: str) -> str:
 
 
 def _decompress(encoding: str, data: bytes, limit: int) -> bytes:
-    """Decompress all gzip members or zstd frames of a body. Stop at the limit, or if one of them is incomplete."""
+    """Decompress all gzip members or zstd frames of a body. Stop at the limit, or at an incomplete member or frame."""
     new_member = _decompressor(encoding, data)
     out = bytearray()
     at = 0
@@ -201,7 +201,7 @@ def _without_padding(out: bytes, data: bytes, at: int) -> bytes:
 
 
 def _damage(encoding: str, header: bytes, failure: Exception) -> str:
-    """Say why compressed data, which begins with this header, cannot be decompressed."""
+    """Return why the compressed data that begins with this header cannot be decompressed."""
     if encoding == "zstd":
         try:
             window = zstandard.get_frame_parameters(header).window_size

@@ -17,7 +17,7 @@ _LAX_OFFSET = re.compile(rb':\d\d(?:\.\d+)?[+-]\d{4}"').search
 # expression.
 _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
 _LAX_EAST, _LAX_WEST, _LAX_SPACE = b'+0000"', b'-0000"', b"-00 00:"
-# A timestamp can be in the year 0 or 10000 in UTC only if its own day is one of these.
+# A timestamp can be in the year 0 or 10000 in UTC only if the day in its text is one of these.
 _FIRST_DAY, _LAST_DAY = b'"' + FIRST_DAY.encode(), b'"' + LAST_DAY.encode()
 # A character of these patterns, written as an escape. Some JSON libraries write + as \u002B.
 _ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search

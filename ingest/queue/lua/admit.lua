@@ -22,8 +22,8 @@
 --      too_fast, time, seconds until the rate limit has room, records of the last `rate_seconds`
 --
 -- A web process that loses the reply sends the command again with the same number. It gets the reply of the first
--- attempt, but with the present quota. A number below the slot's comes from an admission that the process has canceled,
--- so the script changes nothing.
+-- attempt, but with the present quota. If the number is below the number of the slot, the process has canceled this
+-- admission, so the script changes nothing.
 --
 -- Admission stops when Redis uses about 80 % of `maxmemory`, so that drains and the changes of admins always fit. INFO
 -- costs half as much as the rest of the script, so the script calls it once a second and keeps the result as `room`:

@@ -2,8 +2,8 @@
 --
 -- RETURN 1 if the stream is empty, else 0
 --
--- This is one step: otherwise a request that is admitted between two steps could stay in the stream, while its dataset
--- is not pending.
+-- This is one step. If there were two, a request could be admitted between them. Then its entry would stay in the
+-- stream, but its dataset would not be pending.
 
 assert(#KEYS == 3 and #ARGV == 2, 'end_drain.lua: wrong number of KEYS or ARGV')
 local pending_key, stream_key, turns_key = unpack(KEYS)

@@ -4,10 +4,10 @@
 -- it is not the project's turn
 --
 -- The datasets are due again one lease later. So if a drain dies or never starts, another one follows.
--- The time of the project's turn becomes now, so it is behind all projects that wait. So other projects wait for at
--- most one drain of this project, even if it has many datasets.
--- While more datasets are due than one call takes, workers are busy. Then a dataset is due only after it has rested, so
--- that more of its records are in one commit.
+-- The time of the project's turn becomes now. This puts the project behind all projects that wait. So other projects
+-- wait for at most one drain of this project, even if it has many datasets.
+-- If more datasets are due than one call takes, the workers are busy. Then a dataset is due only after it has rested,
+-- so that more of its records are in one commit.
 -- If a time is more than one lease ahead, it was written before the clock was set back. It counts as now.
 
 assert(#KEYS == 3 and #ARGV == 6, 'take.lua: wrong number of KEYS or ARGV')
