@@ -323,7 +323,15 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
+    "filters": {"short": {"()": "config.web.logs.WithoutTracebackOfRefusal"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["short"],
+            "stream": sys.stderr,
+        }
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {name: {"level": env.LOG_LEVEL} for name in ("config", "datasets", "quotas", "ingest")},
 }
