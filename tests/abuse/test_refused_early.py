@@ -30,7 +30,7 @@ FITS = b" " * 9_500_000
         (413, None, 0, "application/json", FITS * 3),
     ],
 )
-def test_python_s_client_gets_every_answer(
+def test_http_client_of_python_gets_every_answer(
     tenant: Tenant, status: int, token: str | None, dataset: int, content_type: str, body: bytes
 ) -> None:
     headers = {"Authorization": f"Bearer {token or tenant.token}", "Content-Type": content_type}
@@ -47,7 +47,7 @@ def test_python_s_client_gets_every_answer(
     assert seen == {status: TRIES}
 
 
-def test_node_s_fetch_gets_every_answer(tenant: Tenant) -> None:
+def test_fetch_in_node_gets_every_answer(tenant: Tenant) -> None:
     script = Path(__file__).parent / "node.mjs"
     command = [executable("node"), str(script), tenant.stack.url, tenant.token, str(tenant.dataset), "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -82,7 +82,7 @@ def test_an_unauthenticated_body_is_read_up_to_the_limit(tenant: Tenant) -> None
 
 
 def test_discarded_bodies_hold_no_web_threads(tenant: Tenant, neighbor: Tenant) -> None:
-    """Clients without a key stall, and so does a tenant whose requests are refused."""
+    """Two kinds of clients stop within a body: clients without a key, and a tenant whose requests are refused."""
     (pid,) = tenant.stack.web_processes()
     web = psutil.Process(pid)
     is_served_soon(neighbor)

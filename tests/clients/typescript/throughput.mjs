@@ -1,4 +1,5 @@
-// Enqueue records from one process for a second, and then for a while. Print how many were accepted, and how many seconds it took, of CPU time, too.
+// Enqueue records from one process for a second, and then for the given seconds. Print how many records were accepted
+// in the second part, and how many seconds and how much CPU time it took.
 import { DatasetIngestClient, defineDataset } from "@dataset-ingest/client";
 
 const [baseUrl, apiKey, id, seconds, gzip] = process.argv.slice(2);

@@ -36,7 +36,7 @@ def test_keys_of_several_projects_are_revoked_together_or_not_at_all(owner: User
     client.force_login(User.objects.get(pk=owner.pk))
     other = services.create_key(project=services.create_project(slug="other", owner=owner), name="other")
 
-    for project in (key.project, other.project):  # one of the two is changed last, so the action stops before its end
+    for project in (key.project, other.project):  # for one of the two, the action stops after it changed the other
         with writable(revisions.key(project.pk)):
             assert "Redis does not answer, so the change could not take effect" in revoke(client, [key, other])
         assert not ApiKey.objects.exclude(revoked_at=None).exists()

@@ -1,4 +1,4 @@
-"""A user makes, sees once and revokes their own personal access tokens in the admin."""
+"""In the admin, a user creates a personal access token, sees it a single time, and revokes it."""
 
 import re
 

@@ -71,7 +71,7 @@ CONDITIONS = [
 
 @pytest.fixture
 def texts(store: Store) -> Store:
-    """A row for each hostile text, and some with a common beginning."""
+    """A row for each hostile text, and some rows with texts that have a common beginning."""
     first = {"country": "XX", "amount": 1.0, "active": True, "signup_at": at("2026-06-01T08:00:00+00:00")}
     plans = (*HOSTILE, "profit", "profile", "profile")
     store.add(FIELDS, *({**first, "plan": text, "tags": [text]} for text in plans))

@@ -378,6 +378,6 @@ def test_refused_request_is_neither_queued_nor_charged(api: Api) -> None:
     assert api.one(record()).status_code == 202
     before = everything_in(own_client())
     for row in TABLE:
-        if row.status < 429 and row.status not in (409, 422):  # of these two, the other request is accepted
+        if row.status < 429 and row.status not in (409, 422):  # these rows also send a request that is accepted
             assert row.send(api).status_code == row.status
             assert everything_in(own_client()) == before, row.error

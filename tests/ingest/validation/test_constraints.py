@@ -71,7 +71,7 @@ CASES: list[tuple[Field, str, list[Any], dict[str, str]]] = [
          json.dumps("RO" + "1" * 999): "It has more than 1000 characters."},
     ),
     (
-        Field("n", "string", max_length=9, pattern="ä|😀"),  # found anywhere
+        Field("n", "string", max_length=9, pattern="ä|😀"),  # may match any part of the text
         "string, at most 9 characters, matching ä|😀",
         ["xäx", "😀"],
         {'"a"': "It does not match the pattern."},

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     from dataset_ingest.options import OptionArguments
 
-# Records are stored in the order in which they were accepted. So if the last receipts are stored, all earlier ones are.
+# Records are stored in the order of acceptance. So if the records of the last receipts are stored, all earlier records
+# are stored, too.
 _MAX_RECEIPTS = 100
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
@@ -174,7 +175,8 @@ class Client:
         return self._sender.send(list(within_limits(items)))
 
     def _full(self) -> BufferFullError:
-        text = f"The buffer of {self.options.max_buffered_bytes:,} bytes is full: the service is away or too slow."
+        limit = self.options.max_buffered_bytes
+        text = f"The buffer of {limit:,} bytes is full: the service does not answer, or is too slow."
         return BufferFullError(text, dataset_id=self.dataset.id, indexes=(0,))
 
     def _tell(self, outcome: Outcome, items: Sequence[Item]) -> None:

@@ -15,7 +15,7 @@ class DatasetError(Exception):
     Attributes:
         status: The HTTP status, or None if there was no answer.
         code: A stable code, like `quota_exceeded`.
-        request_id: The `X-Request-Id` of the answer. The service's log has it, too.
+        request_id: The `X-Request-Id` of the answer. The log of the service contains the same ID.
         dataset_id: The dataset, or None for the project's default dataset.
         indexes: The indexes of the affected records in the list that was passed to `send`. After `enqueue`, this is
             always `(0,)`.
@@ -114,7 +114,7 @@ class OutcomeUnknownError(DatasetError):
 
 
 class BufferFullError(DatasetError):
-    """The buffer has no room for the record: the service is away, or slower than the program."""
+    """The buffer has no room for the record: the service does not answer, or is slower than the program."""
 
 
 class ClosedError(DatasetError):

@@ -14,7 +14,7 @@ class Receipt:
         count: How many records the service has accepted.
         locations: The addresses of the receipts: one path for each request.
         request_id: The `X-Request-Id` of the last request. The rows have it as `__traceId`.
-        is_repeated: Whether this is the answer to a repeated request, of which an earlier attempt was accepted.
+        is_repeated: Whether the service had accepted an earlier attempt of the same request.
     """
 
     dataset_id: int | None

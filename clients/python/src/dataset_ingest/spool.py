@@ -1,4 +1,4 @@
-"""The spool: records on disk. If a client is killed, no record is lost for which `enqueue` has returned.
+"""The spool: records on disk. After `enqueue` has returned, its record is not lost, even if the client is killed.
 
 Each client has a SQLite file of its own in the spool's directory, and holds a lock on it. When a client starts, it
 takes over the files of its dataset that are not locked, because their clients have ended.
@@ -55,7 +55,7 @@ class Spool:
     # -- enqueued records
 
     def add(self, item: Item) -> None:
-        """Keep a record. When this returns, the end of the process does not lose it."""
+        """Keep a record. After this function has returned, the record is not lost when the process ends."""
         with self._lock:
             cursor = self._connection.execute("INSERT INTO records (text) VALUES (?)", [item.text])
             item.spooled = cursor.lastrowid or 0
@@ -70,7 +70,7 @@ class Spool:
             self._assign(batch)
 
     def not_accepted(self, batch: Batch) -> None:
-        """Note that no attempt so far can have been accepted."""
+        """Note that the service has certainly not accepted any attempt so far."""
         with self._transaction() as execute:
             execute("UPDATE batches SET uncertain_since = NULL WHERE key = ?", [batch.key])
 

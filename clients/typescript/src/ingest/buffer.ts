@@ -29,7 +29,7 @@ export interface BufferOptions {
   readonly onOverflow?: "error" | "block";
 }
 
-/** Delivers a batch and settles each of its entries. If the page is being closed, this sends at once. Never rejects. */
+/** Delivers a batch and settles each of its entries. If the page is being closed, it sends now. Never rejects. */
 export type Deliver = (entries: readonly Entry[], isLeaving: boolean) => Promise<void>;
 
 interface Batch {
@@ -115,7 +115,7 @@ export class Buffer {
     this.#startSealed();
   }
 
-  /** Send at once what the browser allows while the page is being closed. If the page stays, send the rest as usual. */
+  /** Send now what the browser allows while the page is being closed. If the page stays, send the rest as usual. */
   leave(): void {
     const all = [...this.#sealed, this.#open].flatMap((each) => each.entries);
     const first: Batch = { entries: [], bytes: 0 };

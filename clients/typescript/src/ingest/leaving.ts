@@ -4,7 +4,7 @@
 export interface Holder {
   /** Send everything. */
   seal(): void;
-  /** Send at once what the browser allows. */
+  /** Send immediately what the browser allows. */
   leave(): void;
 }
 

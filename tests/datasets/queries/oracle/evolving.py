@@ -62,7 +62,7 @@ _TEXTS = (
 )
 _NUMBERS = (0.0, -0.0, 1.0, 42.5, -3.25, 0.1, 0.2, 1e15, -1e-9, 123456.789, 5e-324)
 _INTEGERS = (0, 1, -1, 7, 7, 100, 2**53 + 1, -(2**53) - 1, 2**60)
-_ZONE_CHANGES = (  # clocks in Bucharest, New York and São Paulo, and others, are changed
+_ZONE_CHANGES = (  # times at which clocks change in Bucharest, New York and São Paulo, and other special times
     *("2026-03-29T00:59:59Z", "2026-03-29T01:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
     *("2025-11-02T05:30:00Z", "2025-11-02T06:30:00Z", "2026-03-08T06:59:59.999999Z", "2026-03-08T07:00:00Z"),
     *("2018-11-04T02:59:59Z", "2018-11-04T03:00:00Z", "2019-02-17T01:30:00Z", "2019-02-17T02:30:00Z"),

@@ -13,7 +13,7 @@ _MAX_PAUSE = 2.0
 
 
 def ask(path: str, dataset_id: int | None) -> Steps[Answer]:
-    """Return the answer to a GET. If the service is away, wait. If it refuses, raise DatasetError."""
+    """Return the answer to a GET. If the service does not answer, wait. If it refuses, raise DatasetError."""
     pause = _FIRST_PAUSE
     while True:
         reply = replied((yield Request("GET", path)))

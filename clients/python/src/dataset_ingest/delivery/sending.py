@@ -57,7 +57,7 @@ class Sender:
 
         Args:
             batches: The batches.
-            endless: Whether to wait without end for a service that is away.
+            endless: Whether to wait without end for a service that does not answer or fails.
             halve: Whether to send the halves of a batch that is too large.
 
         Raise the first error. Its `indexes` are those of all records that were not accepted, or perhaps not accepted.
@@ -164,7 +164,7 @@ class Sender:
 
 
 def _is_away(reply: Answer | NoAnswer) -> bool:
-    """Return whether the service is away or has failed. A 429 is different: it refuses requests for now."""
+    """Return whether the service has not answered, or has failed. A service that answers 429 works."""
     return isinstance(reply, NoAnswer) or reply.status != 429
 
 

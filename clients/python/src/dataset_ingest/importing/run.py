@@ -30,7 +30,8 @@ from dataset_ingest.schema.records import Refused
 
 _MAX_ROWS, _MAX_BYTES = 5000, 2 * 1024 * 1024
 _AGAIN = "Then run the same command again: it continues where it stopped."
-# If the service is away, the import waits without end. If it refuses for now, the import waits up to a minute.
+# If the service does not answer or fails, the import waits without end. If it answers 429, the import waits up to a
+# minute.
 _OPTIONS = Options(retry_for=60.0, max_backoff=5.0)
 _FORGOTTEN = (
     "The rows after row {number} were sent more than 23 hours ago, and this command cannot find out whether they were "

@@ -128,7 +128,7 @@ class DatasetQueryClient:
             following = page["next"]
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the body of an answer. A GET is repeated if the service is away."""
+        """Return the body of an answer. A GET is repeated if the service does not answer."""
         content = b"" if body is None else msgspec.json.encode(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         request = Request(method, path, headers, content)

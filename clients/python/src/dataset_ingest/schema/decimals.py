@@ -1,6 +1,6 @@
 """Exact decimal numbers: `decimal(p,s)` has up to p digits, s of them after the point.
 
-A value is a JSON number, or a string that is spelled like one. It is never rounded: a value that does not fit is
+A value is a JSON number, or a string with the text of a JSON number. It is never rounded: a value that does not fit is
 invalid. Zeros at the end of a fraction do not count, because the value is the same without them.
 """
 
