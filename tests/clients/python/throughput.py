@@ -1,6 +1,7 @@
 """Compare one process of the Python client with wrk, which sends the same bodies with as many connections.
 
-The time of a client begins with its second batch, because the first one includes the start of the program.
+The time of a client begins with its second batch, because the first one includes the start of the program. Two programs
+show what a client could reach that checks nothing: they only write the records as JSON and compress them.
 
 .venv/bin/python -m tests.clients.python.throughput [--rounds 3] [--seconds 4]
 """
@@ -86,7 +87,46 @@ async def main():
         await asyncio.gather(work(client), work(client))
 asyncio.run(main())
 """
-PROGRAMS = {"enqueue": ENQUEUE, "send": SEND, "async enqueue": ASYNC_ENQUEUE, "async send, two at a time": ASYNC_SEND}
+# Two threads with a connection each. `written` returns the records as JSON.
+NO_CLIENT = """
+import gzip, http.client, secrets, threading
+def work():
+    global count
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))
+    while goes_on():
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", "Content-Encoding": "gzip",
+            "Idempotency-Key": secrets.token_hex(16)}
+        connection.request("POST", f"/datasets/{dataset}/batch", gzip.compress(written(), 1, mtime=0), headers)
+        answer = connection.getresponse()
+        assert answer.status == 202, answer.read()
+        answer.read()
+        with lock:
+            count += 500
+begin()
+lock = threading.Lock()
+threads = [threading.Thread(target=work) for _ in range(2)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+"""
+MSGSPEC = """
+import msgspec
+def written():
+    return b"[%b]" % b",".join([msgspec.json.encode(each) for each in records])
+"""
+DUMPS = """
+def written():
+    return json.dumps(records, separators=(",", ":")).encode()
+"""
+PROGRAMS = {
+    "no client, msgspec": MSGSPEC + NO_CLIENT,
+    "no client, json.dumps": DUMPS + NO_CLIENT,
+    "enqueue": ENQUEUE,
+    "send": SEND,
+    "async enqueue": ASYNC_ENQUEUE,
+    "async send, two at a time": ASYNC_SEND,
+}
 
 
 def command(target: Target, program: str) -> list[str]:

@@ -2,13 +2,13 @@
 // in the second part, and how many seconds and how much CPU time it took.
 import { DatasetIngestClient, defineDataset } from "@dataset-ingest/client";
 
-const [baseUrl, apiKey, id, seconds, gzip] = process.argv.slice(2);
+const [baseUrl, apiKey, id, seconds, form] = process.argv.slice(2);
 const fields = { country: "string", plan: "string", amount: "number", active: "boolean", signup_at: "timestamp" };
 const client = new DatasetIngestClient({
   baseUrl,
   apiKey,
   dataset: defineDataset({ id: Number(id), fields }),
-  gzip: gzip === "gzip",
+  gzip: form === "gzip",
   maxBufferedBytes: 1024 * 1024,
   onOverflow: "block",
 });
@@ -25,7 +25,23 @@ let accepted = 0;
 const accept = () => {
   accepted++;
 };
-async function sendFor(ms) {
+// What a client could reach that checks nothing and returns no promises: four loops that write JSON and call fetch.
+async function fetchFor(ms) {
+  const end = performance.now() + ms;
+  const headers = { Authorization: `Bearer ${apiKey}`, "Content-Type": "application/json" };
+  async function loop() {
+    while (performance.now() < end) {
+      const texts = Array.from({ length: 500 }, (_, index) => JSON.stringify({ ...record, amount: index / 2 }));
+      headers["Idempotency-Key"] = crypto.randomUUID();
+      const answer = await fetch(`${baseUrl}/datasets/${id}/batch`, { method: "POST", headers, body: `[${texts}]` });
+      if (answer.status !== 202) throw new Error(await answer.text());
+      await answer.text();
+      accepted += 500;
+    }
+  }
+  await Promise.all([loop(), loop(), loop(), loop()]);
+}
+async function enqueueFor(ms) {
   const end = performance.now() + ms;
   while (performance.now() < end) {
     for (let index = 0; index < 500; index++) client.enqueue({ ...record, amount: index / 2 }).then(accept);
@@ -33,6 +49,7 @@ async function sendFor(ms) {
   }
   await client.flush();
 }
+const sendFor = form === "fetch" ? fetchFor : enqueueFor;
 await sendFor(1000); // until Node.js has compiled what runs often
 accepted = 0;
 const began = performance.now();

@@ -40,6 +40,8 @@ def main() -> None:
             sent_by_wrk = partial(wrk, target, body, connections=CONNECTIONS, is_compressed=form == "gzip")
             sent_by_client = partial(run, *command, form, cwd=program())
             senders = {f"wrk, {form}": sent_by_wrk, f"client, {form}": sent_by_client}
+            if form == "plain":
+                senders["no client, only fetch"] = partial(run, *command, "fetch", cwd=program())
             compare(target, senders, options.rounds)
 
 
