@@ -57,6 +57,22 @@ def test_no_problem_is_found_if_records_arrive(look: Look, api: Api, dataset: Da
     assert "no problem found" in look()
 
 
+def test_an_archived_dataset_is_no_problem(look: Look, api: Api, project: Project, dataset: Dataset) -> None:
+    all_is_well()
+    send(api, "a")
+    drain(dataset.pk)
+    old = services.create_dataset(project=project, name="Old", fields=FIELDS)
+    old.is_archived = True
+    services.save_dataset(old, changed=["is_archived"])
+    said = look()
+    assert "no problem found" in said
+    assert f"“Old” (ID {old.pk}) is archived" in said
+    services.create_dataset(project=project, name="Unfinished")
+    said = look()
+    assert "no problem found" not in said
+    assert said.index("“Unfinished”") < said.index("“Old”")
+
+
 def test_empty_project_is_advised_what_it_lacks(look: Look) -> None:
     said = look()
     for cause in (
