@@ -36,7 +36,7 @@ def left_out(columns: Collection[str], schema: CompiledSchema, options: Options)
 
 
 class Columns(Struct, frozen=True):
-    """The field of each column, and the struct that a row is encoded from."""
+    """The field of each column, and the type of the struct that the import encodes for each row."""
 
     fields: list[str | None]  # None: the column is left out
     is_export: bool

@@ -18,7 +18,7 @@ class RefusedRows:
     """The file of refused rows. It is created when the first row is refused."""
 
     def __init__(self, path: Path, *, size: int, is_new: bool) -> None:
-        """Continue the file of an earlier run. The rows after its first `size` bytes are written again.
+        """Continue the file of an earlier run. Keep its first `size` bytes, and write the later rows again.
 
         Raises Refused if this is not the file of the earlier run.
         """

@@ -147,7 +147,7 @@ _TABLE_SECONDS = 5.0  # after which a storage counts as unreachable
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of the diagnosis. `place` names the page to open next. The admin knows the address of this page."""
+    """One result of the diagnosis. `place` names the page to open next. The admin turns this name into an address."""
 
     wrong: bool
     text: str

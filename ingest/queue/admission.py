@@ -351,7 +351,7 @@ def _add_optional(
 
 
 def _version_of(contract: Contract, earlier: Earlier) -> int:
-    """Return the schema version of an entry. If its records are of two versions, this is the latest."""
+    """Return the schema version of an entry. If its records are of two versions, return the later version."""
     return earlier.version_id if earlier.has_all else contract.schema.version_id
 
 

@@ -2,7 +2,7 @@
 
 Each project may take half of the memory that the others leave free. So one project gets at most half of all memory, and
 two together get three quarters: there is always some left for another project. A body waits up to five seconds for
-room. Meanwhile the process does not read it, so its sender waits as well.
+room. During this time, the process does not read the body, so the sender of the body also waits.
 """
 
 import asyncio

@@ -81,7 +81,7 @@ class CsvSource:
 
 
 class _Lines:
-    """The lines of a file as texts. It also knows the offset after the last line, and the lines since the last row."""
+    """Yields the lines of a file as texts. Knows the offset after the last line, and the lines since the last row."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
