@@ -86,7 +86,7 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
 class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
     """A user's quota limit, with the usage of the last twelve months and the threshold events."""
 
-    nothing = f"No custom limits. Everyone has the default: {limit_in_words(settings.DEFAULT_QUOTA_LIMIT)}."
+    nothing = f"No custom limits. A user without one has the default: {limit_in_words(settings.DEFAULT_QUOTA_LIMIT)}."
     conditional_fields: ClassVar[dict[str, str]] = {"number": "preset == 'other'"}
     form = LimitForm
     list_display = ("user", "limit", "this_month")
@@ -198,7 +198,7 @@ class MonthlyUsageAdmin(UsageHistoryAdmin[MonthlyUsage]):
 class ThresholdEventAdmin(UsageHistoryAdmin[ThresholdEvent]):
     """Users who have reached 80, 95 or 100 % of their limit, and when a flush found this."""
 
-    nothing = "No user has reached 80 % of a limit yet."
+    nothing = "No events yet. This page lists when a user has used 80, 95 and 100 % of a limit."
     list_display = fields = readonly_fields = ("user", "period", "reached", "records", "of_limit", "crossed_at")
     list_filter = ("percent", "period")
     search_fields = ("user__username",)

@@ -190,9 +190,8 @@ def _datasets(project: Project) -> Iterator[Finding]:
     datasets = Dataset.objects.filter(project=project).annotate(has_schema=schema)
     if not datasets.filter(has_schema=True, is_archived=False).exists():
         yield Finding(True, "No dataset accepts records.", "Add a dataset with fields.", "datasets")
-    for dataset in datasets.filter(Q(has_schema=False) | Q(is_archived=True)).order_by("is_archived", "pk")[
-        :_MAX_NAMED
-    ]:
+    closed = datasets.filter(Q(has_schema=False) | Q(is_archived=True)).order_by("is_archived", "pk")
+    for dataset in closed[:_MAX_NAMED]:
         reason = "is archived" if dataset.is_archived else "has no schema"
         text = f"“{dataset.name}” (ID {dataset.pk}) {reason}, so it accepts no records."
         yield Finding(not dataset.is_archived, text, "", "datasets")
