@@ -18,7 +18,7 @@ class RedisClock:
     In a cluster, each server has a clock, so each tag has an entry.
     """
 
-    ahead_ms: ClassVar[dict[int, float]] = {}  # by tag; no entry: Redis has not told its time yet
+    ahead_ms: ClassVar[dict[int, float]] = {}  # by tag; a tag has no entry until Redis has told its time
 
     @classmethod
     def learn(cls, tag: int, server_ms: int) -> None:

@@ -69,7 +69,7 @@ class Everywhere:
         self.turn = itertools.cycle(range(len(stack.web_processes())))
 
     def post(self, token: str, path: str, body: Any) -> list[httpx.Response]:
-        """Send the same request over every connection. The first process is another one each time."""
+        """Send the same request over every connection. Each call begins with another process."""
         self.clients = self.clients or self.stack.clients_everywhere(CLIENTS_EACH)
         first = next(self.turn)
         pids = [*self.clients][first:] + [*self.clients][:first]

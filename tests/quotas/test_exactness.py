@@ -45,7 +45,7 @@ def invalid(size: int) -> Request:
 
 
 def anything(client: int) -> list[Request]:
-    """Return a client's requests in random order: single records, batches, lines, repeated keys, invalid, large."""
+    """Return a client's requests in random order: valid ones of each form, repeated ones, and two that are refused."""
     luck = random.Random(client)
     requests = [
         *(single() for _ in range(4)),

@@ -99,7 +99,8 @@ assert(#KEYS == last_key and #ARGV == last_arg, 'admit.lua: wrong number of KEYS
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- A command costs Redis about as much as the work it does. So one MGET reads all values, and one MSET writes the sums.
+-- To start a command costs Redis about as much as the work of the command. So one MGET reads all values, and one MSET
+-- writes the sums.
 local seen = redis.call(
     'MGET', revision_key, limit_key, used_key, delta_key, generation_key, accepted_key, queued_key, bytes_key,
     total_bytes_key, total_accepted_key, room_key, slot_key

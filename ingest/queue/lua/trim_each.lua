@@ -1,11 +1,11 @@
--- Remove entries that are in the table from the head of a stream, up to the first entry that is not named.
+-- Remove the first entries of a stream, up to the first entry that is not named. The named entries are in the table.
 --
 -- RETURN how many entries were removed
 --
 -- This is needed if the stream no longer begins with the entries that were read: another drain has removed some of
--- them, or Redis was restored from an older copy. An entry that is not named stays for the next drain, which checks
--- whether the table has it. The script reads each entry with its body, and Redis serves no other client meanwhile. So
--- name only a few entries in a call.
+-- them, or Redis was restored from an older copy. An entry that is not named stays in the stream, and the next drain
+-- checks whether the table has it. The script reads each entry with its body, and Redis serves no other client
+-- meanwhile. So name only a few entries in a call.
 --
 -- A replay was counted in the hour when it was accepted, so it counts in no hour here.
 

@@ -1,4 +1,4 @@
-"""Thousands of clients send their bodies very slowly. They hardly disturb other clients, and new ones find room."""
+"""Thousands of clients send their bodies very slowly. Other clients are hardly slower, and new clients can connect."""
 
 import time
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ from tests.benchmarks.systems.stack import Stack
 _CONNECTIONS = 16
 # Records per request, and connections.
 _CASES = ((1000, _CONNECTIONS), (100, _CONNECTIONS), (1, _CONNECTIONS), (1, 64))
-# The goals by records per request: records/s stored, and multiple of the baseline's.
+# The goals by records per request: how many records/s are stored, and how many times as many as in the baseline.
 _TARGETS = {1000: (300_000, 15.0), 100: (200_000, 15.0)}
 # A backlog counts as growing only above this share of the accepted records, because it changes with each commit.
 _NO_GROWTH = 0.02

@@ -1,4 +1,4 @@
-"""Measure the time from 202 until a record is readable, when idle and at half of the sustained rate."""
+"""Measure the time from the 202 until a record is readable: without other load, and at half of the sustained rate."""
 
 import random
 import time
