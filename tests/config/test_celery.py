@@ -59,7 +59,7 @@ def test_another_celery_application_keeps_its_tasks(broker: Any, tmp_path: Path)
     assert [broker.llen(queue) for queue in ("celery", "upkeep", DRAIN_QUEUE)] == [1, 1, 1]
 
 
-def test_triggers_are_bounded_while_no_worker_runs(scheduler: Any, broker: Any) -> None:
+def test_the_number_of_triggers_is_limited_while_no_worker_runs(scheduler: Any, broker: Any) -> None:
     for _ in range(scheduler.max_waiting + 20):
         scheduler.apply_entry(scheduler.schedule["dispatch"])
     assert waiting(broker, DRAIN_QUEUE) == scheduler.max_waiting

@@ -28,7 +28,7 @@ def page_of(limit: QuotaLimit) -> str:
 @pytest.mark.parametrize(
     ("preset", "number", "limit"), [("-1", "", UNLIMITED), ("0", "", 0), ("100000", "", 100_000), ("other", "7", 7)]
 )
-def test_a_limit_is_a_common_one_or_any_number(
+def test_an_admin_chooses_a_common_limit_or_enters_a_number(
     client: Client, owner: User, preset: str, number: str, limit: int
 ) -> None:
     assert client.post(ADD, {"user": owner.pk, "preset": preset, "number": number}).status_code == 302

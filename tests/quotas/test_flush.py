@@ -182,7 +182,7 @@ class _Death(BaseException):
     """Raised like the exception in a process that gets a signal to stop."""
 
 
-def test_the_next_flush_finishes_one_that_died(owner: User) -> None:
+def test_the_next_flush_finishes_a_flush_that_died(owner: User) -> None:
     set_limit(owner, 10)
     charge(owner, 8)
 
@@ -202,7 +202,7 @@ def test_the_next_flush_finishes_one_that_died(owner: User) -> None:
     assert ThresholdEvent.objects.count() == 1
 
 
-def test_the_next_flush_finishes_one_that_lost_redis(owner: User) -> None:
+def test_the_next_flush_finishes_a_flush_that_lost_redis(owner: User) -> None:
     set_limit(owner, 10)
     charge(owner, 10)
     away = redis_away()

@@ -21,7 +21,7 @@ test("a process that ends by itself sends what is enqueued", async (t) => {
   );
 });
 
-test("a page that is closed sends at once what a browser allows, and the rest if it stays", async () => {
+test("while a page is being closed, the client sends what a browser allows, and the rest if the page stays", async () => {
   const listeners = new Map<string, () => void>();
   const addEventListener = (event: string, listener: () => void): unknown => listeners.set(event, listener);
   Object.assign(globalThis, { document: { visibilityState: "hidden" }, addEventListener });

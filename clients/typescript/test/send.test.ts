@@ -319,7 +319,7 @@ test("an error names the records of the call that were not accepted", async (t) 
   assert.deepEqual(failure.indexes, [2, 3]);
 });
 
-test("a wrong address or key is refused at once", async (t) => {
+test("a wrong address or key is refused immediately", async (t) => {
   const { baseUrl, received } = await scripted(t, () => ACCEPTED);
   for (const wrong of ["localhost:8000", "", "ftp://localhost", "http://", undefined as unknown as string]) {
     const isTold = wrong === "http://" ? /Invalid URL/ : /^TypeError: baseUrl must begin with http:\/\/ or https:\/\//;

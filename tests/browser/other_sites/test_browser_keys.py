@@ -89,7 +89,7 @@ def _beacon(url: str, key: ApiKey) -> list[str]:
 
 
 @pytest.mark.parametrize("leave", ["by a link", "by closing the tab"])
-def test_what_a_page_sends_while_it_is_left_arrives(
+def test_requests_of_a_page_that_the_user_leaves_arrive(
     service: str, dataset: Dataset, shop: ApiKey, visit: OpenPage, leave: str
 ) -> None:
     page, url = visit("shop"), f"{service}/datasets/{dataset.pk}"

@@ -99,7 +99,7 @@ async def _busy(script: Script, keys: list[str], until: "asyncio.Future[None]") 
     return number
 
 
-def test_scripts_go_on_while_their_slot_moves_to_a_new_node(servers: ValkeyCluster, count: Script) -> None:
+def test_scripts_continue_while_their_slot_moves_to_a_new_node(servers: ValkeyCluster, count: Script) -> None:
     here = servers.primaries[0]
     names = [servers.key_on(node, "working") for node in servers.primaries]
     redis.client().mset({f"{names[0]}:{number}": "x" * 1000 for number in range(200)})

@@ -125,7 +125,7 @@ def test_commands_reach_each_half_of_a_slot_that_moves(servers: ValkeyCluster, c
     servers.move_slot(slot(name), here)
 
 
-def test_scripts_go_on_while_their_slot_moves_to_a_new_node(servers: ValkeyCluster, count: Script) -> None:
+def test_scripts_continue_while_their_slot_moves_to_a_new_node(servers: ValkeyCluster, count: Script) -> None:
     here = servers.primaries[0]
     name = servers.key_on(here, "busy")
     redis.client().mset({f"{name}:{number}": "x" * 1000 for number in range(200)})

@@ -104,7 +104,7 @@ def test_a_user_who_is_no_longer_staff_sees_nothing(alice: User, project: Projec
     assert ask(token).json()["projects"] == []
 
 
-def test_a_project_key_is_refused_as_such(api: Api) -> None:
+def test_a_project_key_has_its_own_error(api: Api) -> None:
     response = ask(api.token)
     expected = (403, "Use a personal access token, not a project API key", "project_api_key")
     assert error_of(response) == expected

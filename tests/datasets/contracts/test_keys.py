@@ -77,7 +77,7 @@ def test_a_key_outside_the_header_is_ignored(api: Api, dataset: Dataset) -> None
     assert_refused(nobody.post(path, record(), X_Api_Key=str(api.token), Cookie=f"token={api.token}"), MISSING)
 
 
-def test_a_personal_token_is_refused_as_such(api: Api) -> None:
+def test_a_personal_token_has_its_own_error(api: Api) -> None:
     for token in ("pat_", "pat_abc", f"pat_{api.token}"):
         response = with_authorization(api, f"Bearer {token}")
         answer = {"error": "Use a project API key, not a personal access token", "code": "personal_access_token"}
@@ -155,7 +155,7 @@ def test_a_token_with_another_signature_is_refused(api: Api, key: ApiKey) -> Non
     assert with_authorization(api, f"Bearer {sign(claims)}").status_code == 202
 
 
-def test_a_token_without_a_project_is_refused_as_such(api: Api, key: ApiKey) -> None:
+def test_a_token_without_a_project_has_its_own_error(api: Api, key: ApiKey) -> None:
     wrong: list[Any] = [..., None, "", str(key.project_id), float(key.project_id), True, [key.project_id], {}]
     for project_id in wrong:
         token = sign(claims_of(key, project_id=project_id))

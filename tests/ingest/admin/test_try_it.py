@@ -42,7 +42,7 @@ def test_place_is_marked(dataset: Dataset, form: str, body: str, number: int, ma
     assert found.cause
 
 
-def test_lines_around_are_shown_and_long_ones_cut(dataset: Dataset) -> None:
+def test_lines_around_a_mistake_are_shown_and_long_lines_are_cut(dataset: Dataset) -> None:
     body = "\n".join(["[", *[f"{number}," for number in range(10)], "x" * 500, *["8,"] * 10])
     found = invalid_place(dataset, body, "batch")
     assert found is not None

@@ -156,7 +156,7 @@ def test_late_and_quarantined_records_are_reported(look: Look, dataset: Dataset)
     assert "In quarantine: 1 record accepted but not stored." in look()
 
 
-def test_page_gives_up_after_one_timeout_if_redis_is_stuck(look: Look, project: Project) -> None:
+def test_page_ends_its_wait_after_one_timeout_if_redis_does_not_answer(look: Look, project: Project) -> None:
     look()
     with redis_stuck():
         began = time.monotonic()

@@ -120,7 +120,7 @@ def test_another_tenants_project_looks_like_a_missing_one(zebra: Tenant, heron: 
     assert zebra.everything() == before
 
 
-def test_another_tenants_objects_are_not_in_ones_own_project(zebra: Tenant, heron: Tenant) -> None:
+def test_objects_of_another_tenant_are_not_found_in_the_own_project(zebra: Tenant, heron: Tenant) -> None:
     api, before = client_of(heron.user), zebra.everything()
     for method, path in calls():
         response = api.call(method, filled(path, heron, zebra), body_of(path) if method in ("POST", "PATCH") else None)

@@ -247,7 +247,7 @@ def test_a_storage_that_does_not_answer_is_a_503(api: Api, dataset: Dataset) -> 
     assert answer["detail"].startswith("The storage does not answer")
 
 
-def test_batches_of_every_format_have_one(api: Api, dataset: Dataset) -> None:
+def test_batches_of_every_format_have_a_receipt(api: Api, dataset: Dataset) -> None:
     one = json.dumps(record())
     responses = [api.one(one), api.batch(f"[{one},{one}]"), api.batch(f"{one}\n", content_type="application/x-ndjson")]
     drain(dataset.pk)

@@ -47,7 +47,7 @@ def test_healthz_is_ok_without_redis_and_database() -> None:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_readyz_is_ok_once_every_heartbeat_is_there(slash: str) -> None:
+def test_readyz_is_ok_when_every_heartbeat_is_there(slash: str) -> None:
     assert look(f"/readyz{slash}")[0] == 503
     all_is_well()
     assert look(f"/readyz{slash}") == (200, {"status": "ok", "checks": ALL_OK})

@@ -69,7 +69,7 @@ def test_the_last_record_of_a_quota_fits() -> None:
     assert admit(number=2, count=1)[0] == "over_quota"
 
 
-def test_a_user_is_dirty_as_long_as_there_is_a_delta() -> None:
+def test_an_admission_after_a_flush_marks_the_user_again() -> None:
     client = redis.client()
     set_up()
     admit(number=1)

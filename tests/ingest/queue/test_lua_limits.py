@@ -93,7 +93,7 @@ def test_project_with_an_empty_queue_has_room_beside_a_full_one() -> None:
     assert outcome(number=1)[0] == "accepted"
 
 
-def test_the_share_is_also_one_of_redis_memory() -> None:
+def test_the_share_also_applies_to_redis_memory() -> None:
     set_up(**{"queue:room": 100})
     in_queue(d13=43)
     assert outcome(number=1)[0] == "accepted"

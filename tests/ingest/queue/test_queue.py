@@ -43,7 +43,7 @@ def test_positions_are_in_the_order_of_stream_ids(a: tuple[int, int], b: tuple[i
 
 
 @given(st.tuples(MS, SEQ), st.tuples(MS, SEQ))
-def test_a_position_belongs_to_one_stream_id_that_a_clock_gives(a: tuple[int, int], b: tuple[int, int]) -> None:
+def test_positions_have_the_order_of_the_stream_ids_that_a_clock_gives(a: tuple[int, int], b: tuple[int, int]) -> None:
     assert (position_of(f"{a[0]}-{a[1]}") < position_of(f"{b[0]}-{b[1]}")) == (a < b)
 
 
@@ -303,7 +303,7 @@ def test_admitting_more_does_not_move_the_time_a_dataset_is_due(api: Api, datase
     assert redis.client().zscore(redis_keys.pending(dataset.project_id), dataset.pk) == score
 
 
-def test_projects_take_turns_however_many_datasets_they_have(
+def test_projects_take_turns_with_any_number_of_datasets(
     api: Api, dataset: Dataset, project: Project, owner: User
 ) -> None:
     for n in range(turns.MAX_DATASETS + 5):

@@ -237,7 +237,7 @@ def test_entry_of_an_older_version_fits_a_newer_table(api: Api, dataset: Dataset
 
 
 @pytest.mark.parametrize("moment", ["states", "append", "trim", "settle"])
-def test_next_drain_completes_one_that_lost_redis(
+def test_next_drain_completes_a_drain_that_lost_redis(
     api: Api, dataset: Dataset, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(api, "a", "b")

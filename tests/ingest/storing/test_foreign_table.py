@@ -98,7 +98,7 @@ def test_readyz_reports_tables_of_another_database(api: Api, dataset: Dataset, p
     assert not DatasetTable(project.pk, fresh.pk).refresh(), "nothing is written to this storage"
 
 
-def test_drain_continues_once_the_foreign_table_is_gone(api: Api, dataset: Dataset) -> None:
+def test_drain_continues_after_the_foreign_table_is_deleted(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     drain(dataset.pk)
     other = restored_without(dataset)
@@ -163,7 +163,9 @@ def test_table_without_a_table_id_is_adopted_once(api: Api, dataset: Dataset, no
 
 
 @pytest.mark.parametrize("step", ["before the table is bound", "after the table was bound"])
-def test_next_drain_completes_one_killed_while_adopting_a_table(api: Api, dataset: Dataset, step: str) -> None:
+def test_next_drain_completes_a_drain_that_was_killed_while_it_adopted_a_table(
+    api: Api, dataset: Dataset, step: str
+) -> None:
     send(api, "a")
     drain(dataset.pk)
     from_before(dataset, noted=False)

@@ -248,7 +248,7 @@ def test_concurrent_replays_queue_the_entry_once(dataset: Dataset) -> None:
     assert names_in_table(dataset) == ["m", "n"]
 
 
-def test_next_replay_completes_one_that_died_halfway(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_replay_completes_a_replay_that_died_halfway(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = make_storable(dataset)
 
     def dying(*args: Any, **kwargs: Any) -> Any:

@@ -134,7 +134,7 @@ def test_disk_lost_during_a_drain_has_the_whole_commit_or_none(
     assert balance(dataset).adds_up
 
 
-def test_next_drain_uses_the_table_of_a_killed_one(api: Api, dataset: Dataset) -> None:
+def test_next_drain_uses_the_table_of_a_killed_drain(api: Api, dataset: Dataset) -> None:
     send(api, "a")
     finish(start(drain_dying, "after the table was created", dataset.pk))
     dataset.refresh_from_db()

@@ -163,7 +163,7 @@ def test_nothing_else_is_a_date_time(api: Api, timed: Dataset, padding: str) -> 
         assert (answer.get("error"), answer.get("field")) == ("Invalid or missing timestamp", "timestamp"), text
 
 
-def test_the_oracle_reads_the_tables_as_they_stand() -> None:
+def test_the_oracle_agrees_with_the_tables_of_this_file() -> None:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     for text, moment in MUST_ACCEPT.items():
         since = datetime.fromisoformat(moment).replace(tzinfo=UTC) - epoch

@@ -98,7 +98,7 @@ class Tags:
 
 
 @pytest.mark.parametrize("value", [{1: 2}, {1.5: 1}, {"a", "b"}, frozenset("a"), b"a", bytearray(b"a")])
-def test_what_json_would_hold_as_another_value_is_refused(make_client: MakeClient, value: Any) -> None:
+def test_a_value_that_json_would_change_is_refused(make_client: MakeClient, value: Any) -> None:
     for context in ({"a": value}, {"a": [{"b": (value,)}]}, {"a": Tags(value)}):
         for send in (make_client().send, make_client().enqueue):
             with pytest.raises(ValidationError, match=r"a text|a list") as refused:

@@ -79,7 +79,7 @@ def test_pauses_are_random_and_bounded() -> None:
     assert len(set(pauses)) > 10
 
 
-def test_it_gives_up_after_the_number_of_retries() -> None:
+def test_it_stops_after_the_number_of_retries() -> None:
     outcome, requests, _ = sent([UNREACHABLE] * 9, max_retries=3)
     assert isinstance(outcome, ServiceUnavailableError)
     assert len(requests) == 4

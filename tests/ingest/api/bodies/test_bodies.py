@@ -83,7 +83,7 @@ def test_ndjson_is_for_batches(api: Api, dataset: Dataset) -> None:
 
 
 @both_encodings
-def test_a_compressed_body_is_stored_as_what_it_holds(api: Api, dataset: Dataset, encoding: str) -> None:
+def test_a_compressed_body_is_stored_like_the_plain_body(api: Api, dataset: Dataset, encoding: str) -> None:
     compress = COMPRESS[encoding]
     assert api.one(compress(TEXT), Content_Encoding=encoding).status_code == 202
     assert api.one(compress(TEXT), Content_Encoding=encoding.upper()).status_code == 202

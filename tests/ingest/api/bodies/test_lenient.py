@@ -157,7 +157,7 @@ def test_twenty_problems_are_listed_and_all_are_counted(api: Api, dataset: Datas
     assert len(stored(dataset)) == 3
 
 
-def test_answer_is_short_however_long_the_names_are(api: Api) -> None:
+def test_answer_is_short_even_if_the_names_are_long(api: Api) -> None:
     bad = [record(**{f"{number}" + "é" * 300: 1 for number in range(30)})] * 30
     response = api.batch([record(), *bad], **LENIENT)
     assert (response.json()["rejected"], response.json()["truncated"]) == (30, True)

@@ -109,7 +109,7 @@ def test_only_a_body_that_was_not_read_ends_the_connection(api: Api, dataset: Da
     assert "Connection" not in call("/healthz", "GET").headers
 
 
-def test_a_chunked_body_is_read_to_its_end_however_it_arrives(api: Api, dataset: Dataset) -> None:
+def test_a_chunked_body_is_read_to_its_end_in_pieces_of_any_size(api: Api, dataset: Dataset) -> None:
     assert sent(api, Dribble(TEXT)).status == 202
     assert sent(api, Dribble(gzip.compress(TEXT)), encoding="gzip").status == 202
     assert sent(api, Dribble(TEXT), length=str(len(TEXT))).status == 202
@@ -117,7 +117,7 @@ def test_a_chunked_body_is_read_to_its_end_however_it_arrives(api: Api, dataset:
     assert len(stored(dataset)) == 6
 
 
-def test_chunked_lines_are_read_to_their_end_however_they_arrive(api: Api, dataset: Dataset) -> None:
+def test_chunked_lines_are_read_to_their_end_in_pieces_of_any_size(api: Api, dataset: Dataset) -> None:
     chunked = {"HTTP_TRANSFER_ENCODING": "chunked"}
     lines = b"".join(LINES)
     bodies = {"identity": lines, "deflate": zlib.compress(lines), "gzip": gzip.compress(lines), "zstd": zstd(lines)}

@@ -52,7 +52,7 @@ def test_json_and_ndjson_are_accepted_under_every_name(api: Api, dataset: Datase
 
 
 @pytest.mark.parametrize(("encoding", "compress"), COMPRESS.values(), ids=COMPRESS)
-def test_a_body_is_stored_as_what_its_encoding_holds(
+def test_a_compressed_body_is_stored_like_the_plain_body(
     api: Api, dataset: Dataset, encoding: str, compress: Callable[[bytes], bytes]
 ) -> None:
     for country in ("RO", "ș" * 5000, *(f"C{n}" for n in range(50))):  # many first bytes

@@ -58,7 +58,7 @@ def test_an_ordinary_key_in_the_address_is_refused_with_advice(api: Api) -> None
         assert response.status_code == 403
 
 
-def test_the_origin_counts_as_with_the_header(page: Api) -> None:
+def test_a_beacon_from_another_origin_is_refused(page: Api) -> None:
     for origin in (EVIL, None, "null"):
         assert error_of(beacon(page, origin=origin)) == (403, "origin_not_allowed")
 

@@ -185,7 +185,7 @@ def test_ledger_with_a_missing_record_does_not_add_up_after_restore(api: Api, da
     assert (now.accepted, now.stored, now.queued, now.adds_up) == (3, 2, 0, False)
 
 
-def test_record_with_the_id_of_a_stored_one_is_stored_too(api: Api, dataset: Dataset) -> None:
+def test_record_with_the_id_of_a_stored_record_is_stored_too(api: Api, dataset: Dataset) -> None:
     """The clock is set back to the millisecond of a record that Redis lost."""
     send(api, "a")
     drain(dataset.pk)
