@@ -90,7 +90,7 @@ def test_a_refused_login_says_when_to_try_again(service: Stack) -> None:
     assert "Wait 5 seconds, then try again." in answer.text
 
 
-def test_a_spent_budget_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spent_budget_grows_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     budget = Budget(share=0.5, burst=2.0)

@@ -161,7 +161,7 @@ BOMBS = {
 }
 
 
-def test_simultaneous_bombs_take_bounded_memory(tenant: Tenant) -> None:
+def test_the_memory_for_simultaneous_bombs_has_a_limit(tenant: Tenant) -> None:
     (pid,) = tenant.stack.web_processes()
 
     def throw(bomb: tuple[str, bytes, int]) -> Answer:

@@ -21,7 +21,7 @@ test("a process that ends by itself sends what is enqueued", async (t) => {
   );
 });
 
-test("while a page is being closed, the client sends what a browser allows, and the rest if the page stays", async () => {
+test("while a page is being closed, the client sends what a browser allows; later, it sends the rest", async () => {
   const listeners = new Map<string, () => void>();
   const addEventListener = (event: string, listener: () => void): unknown => listeners.set(event, listener);
   Object.assign(globalThis, { document: { visibilityState: "hidden" }, addEventListener });

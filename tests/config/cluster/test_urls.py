@@ -19,7 +19,7 @@ def test_every_part_of_a_url_is_read() -> None:
     assert parts.redis == {"username": "us@er", "password": "p/@", "ssl": False}
 
 
-def test_tls_is_read() -> None:
+def test_a_url_with_tls_is_read() -> None:
     parts = urls.parse("REDIS_URL", "rediss+cluster://h?ssl_ca_certs=/a.pem&ssl_check_hostname=false")
     assert parts.redis == {
         "username": None,

@@ -70,7 +70,9 @@ FOUND: list[tuple[str, str, Any, list[int]]] = [
 
 
 @pytest.mark.parametrize(("field", "op", "value", "expected"), FOUND)
-def test_an_operator_finds(orders: Store, field: str, op: str, value: Any, expected: list[int]) -> None:
+def test_an_operator_finds_the_expected_records(
+    orders: Store, field: str, op: str, value: Any, expected: list[int]
+) -> None:
     condition = {"field": field, "op": op, **({} if value is ... else {"value": value})}
     found = orders.values("__traceId", where=[condition])
     assert found == [f"trace-{number}" for number in expected]

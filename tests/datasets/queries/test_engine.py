@@ -18,7 +18,7 @@ def test_a_table_that_does_not_exist_has_no_rows(store: Store) -> None:
     assert store.run().stats.table_version == -1
 
 
-def test_the_example_of_the_contract(orders: Store) -> None:
+def test_the_example_query_of_the_contract_works(orders: Store) -> None:
     found = orders.rows(
         range={"from": "2026-06-01T00:00:00Z", "to": "2026-06-10T23:59:59Z"},
         select=[{"field": "country"}, {"aggregate": "count", "as": "events"}],

@@ -78,7 +78,7 @@ def test_a_record_stored_between_pages_can_be_on_a_later_page(store: Store) -> N
     assert list(read) == [[25, 30]]
 
 
-def test_the_range_of_all_pages_is_that_of_the_first(store: Store) -> None:
+def test_all_pages_have_the_range_of_the_first_page(store: Store) -> None:
     add(store, 1, 2)
     first = store.run(select=[{"field": "x"}], limit=1)
     later = parse({"select": [{"field": "x"}], "cursor": first.cursor}, FIELDS, now=NOW + timedelta(days=30))

@@ -169,7 +169,7 @@ def test_an_append_after_any_other_commit_is_refused(table: DatasetTable, other:
     assert ids(table) == (["a", "b", "x"] if other == 1 else ["a", "b"])
 
 
-def test_another_table_in_its_place_is_opened_anew(table: DatasetTable) -> None:
+def test_another_table_in_its_place_is_opened(table: DatasetTable) -> None:
     append(table, rows("a"), 1)
     append(table, rows("b"), 2)
     shutil.rmtree(table.uri)
@@ -181,7 +181,7 @@ def test_another_table_in_its_place_is_opened_anew(table: DatasetTable) -> None:
     assert (table.watermark(GENERATION), ids(table)) == (8, ["x", "y"])
 
 
-def test_a_log_with_a_gap_is_opened_anew(table: DatasetTable) -> None:
+def test_a_log_with_a_gap_is_opened_again(table: DatasetTable) -> None:
     """A process that knows version 1 must not read version 3 as the next version."""
     behind = a_table()
     for position in range(1, COMMITS_PER_CHECKPOINT + 4):

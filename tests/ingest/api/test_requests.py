@@ -229,7 +229,7 @@ def test_the_header_names_the_dataset_where_the_path_does_not(
     assert (in_stream(other), in_stream(default_dataset)) == (2, 0)
 
 
-def test_the_path_wins_over_the_header(api: Api, dataset: Dataset, other: Dataset) -> None:
+def test_the_path_is_used_even_if_the_header_names_another_dataset(api: Api, dataset: Dataset, other: Dataset) -> None:
     assert api.one(record(), X_Loguro_Dataset_Id=str(other.pk)).status_code == 202
     assert api.one(record(), X_Loguro_Dataset_Id="abc").status_code == 202
     assert api.batch([record()], X_Loguro_Dataset_Id="999999").status_code == 202

@@ -289,7 +289,7 @@ def test_storage_from_before_the_marker_gets_one_with_its_next_table(
     assert Installation.objects.get().storage_marked
 
 
-def test_tables_that_were_moved_without_the_marker_are_enough(api: Api, dataset: Dataset, project: Project) -> None:
+def test_moved_tables_are_found_without_the_marker(api: Api, dataset: Dataset, project: Project) -> None:
     send(api, "a")
     drain(dataset.pk)
     marker().unlink()

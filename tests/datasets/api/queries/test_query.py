@@ -25,7 +25,7 @@ COUNTRIES = {
 }
 
 
-def test_the_example_of_the_contract(queries: Queries) -> None:
+def test_the_example_query_of_the_contract_works(queries: Queries) -> None:
     old = (clock.now() - timedelta(days=30)).isoformat()
     queries.store(sent(), sent(), sent(country="DE"), sent(amount=1), sent(plan="free"), sent(timestamp=old))
     now = clock.now()

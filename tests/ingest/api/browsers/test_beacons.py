@@ -63,7 +63,7 @@ def test_a_beacon_from_another_origin_is_refused(page: Api) -> None:
         assert error_of(beacon(page, origin=origin)) == (403, "origin_not_allowed")
 
 
-def test_the_header_wins(page: Api, api: Api, dataset: Dataset) -> None:
+def test_the_key_in_the_header_is_used_and_not_the_key_in_the_address(page: Api, api: Api, dataset: Dataset) -> None:
     path = f"/datasets/{dataset.pk}?key={page.token}"
     assert api.post(path, record()).status_code == 202
     assert error_of(Api("nonsense").post(path, record(), Origin=SHOP)) == (401, "invalid_api_key")
