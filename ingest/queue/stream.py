@@ -166,7 +166,7 @@ def read(dataset_id: int, in_generation: str, seen: State | None = None) -> Iter
 
 
 def _page(dataset_id: int, last: str, most: int) -> tuple[str | None, list[Any], int]:
-    """Return the generation, the entries after the last one, and the number of queued bytes, as of one moment."""
+    """Return the generation, the entries after `last`, and the number of queued bytes, all of the same moment."""
     generation_key = tagged(redis_keys.GENERATION, tags.of_dataset(dataset_id))
     with redis.pipeline(generation_key, transaction=True) as both:
         both.get(generation_key)

@@ -51,7 +51,7 @@ def validate_leniently(
     *,
     earlier: CompiledSchema | None = None,
 ) -> Payload:
-    """Return a payload of the good records of a batch. Its `rejected` describes the bad ones.
+    """Return a payload of the good records of a batch. The field `rejected` describes the refused records.
 
     Raise the error of `validate` if no record is good, or if the batch as a whole is not valid. A single record is not
     handled leniently.

@@ -10,7 +10,7 @@ from tests.benchmarks.systems.processes import PATIENCE_SECONDS
 from tests.benchmarks.systems.system import StoringSystem
 
 # Seconds between two reads of the backlog during the load, and of the stored records after it.
-_SAMPLE, _LOOK = 0.13, 0.05  # the first is no divisor of the half second between two dispatches
+_SAMPLE, _LOOK = 0.13, 0.05  # 0.13 does not divide the half second between two dispatches
 
 
 @dataclass(frozen=True, slots=True)

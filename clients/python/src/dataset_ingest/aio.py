@@ -87,7 +87,7 @@ class AsyncDatasetIngestClient(Client):
     async def enqueue(self, record: Any) -> asyncio.Future[Receipt]:
         """Put a record into the buffer, and return the future of its delivery. A task sends it in a batch.
 
-        If there is a spool, the record is in it when this returns.
+        If there is a spool, the record is in the spool when this function returns.
 
         Raises:
             ValidationError: The record does not match the schema.

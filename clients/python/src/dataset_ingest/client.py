@@ -131,7 +131,7 @@ class DatasetIngestClient(Client):
     def enqueue(self, record: Any) -> Delivery:
         """Put a record into the buffer, and return its delivery. A thread of the client sends it in a batch.
 
-        If there is a spool, the record is in it when this returns.
+        If there is a spool, the record is in the spool when this function returns.
 
         Raises:
             ValidationError: The record does not match the schema.
