@@ -208,7 +208,7 @@ def create_key(
     Args:
         project: The project whose records the key may send.
         name: The person or program that uses the key.
-        expires_at: When the key stops working.
+        expires_at: The time when the key stops working.
         origins: If there are any, this is a browser key: pages of these origins may use it.
         records_per_minute: How many records all pages with a browser key may send together in 60 seconds.
 

@@ -1,4 +1,4 @@
-"""Find the tag in the Redis keys of a project and its datasets: the ID of the project's owner.
+"""Return the tag for the Redis keys of a project and its datasets. The tag is the ID of the project's owner.
 
 See `config.common.cluster.key_tags`. In a cluster, the owner of a project never changes (`Project.clean`). So each
 process keeps the owners that it has looked up.

@@ -76,11 +76,11 @@ def sweep() -> None:
 
 @shared_task(name="ingest.note_key_use")
 def note_key_use() -> None:
-    """Write to the database when each API key was last used."""
+    """Save the time of the last use of each API key in the database."""
     upkeep.note_key_use()
 
 
 @shared_task(name="ingest.look_at_storage")
 def look_at_storage() -> None:
-    """Check the storage from a worker, and note the result for /readyz."""
+    """Check the storage from a worker, and save the result for /readyz."""
     health.look_at_storage()

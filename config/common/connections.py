@@ -59,7 +59,7 @@ def connection_of(peer: Peer) -> socket.socket | None:
 
 
 def reset(peer: Peer) -> None:
-    """Reset a client's connection, so that the client does not take a partial answer for a complete one.
+    """Reset a client's connection, so that the client does not believe that a partial answer is complete.
 
     Call it in a thread, because it sleeps.
     """

@@ -17,7 +17,7 @@ _lock = threading.Lock()
 
 
 def remember() -> None:
-    """Note the running loop as this process's own."""
+    """Remember the running loop as this process's own."""
     _Process.loop = asyncio.get_running_loop()
 
 

@@ -81,7 +81,8 @@ async def run(
         timeout: See `execute`.
         shared: Its first keys, if many calls have the same ones.
         replicated: Wait for the replicas. Return the reply together with the number of replicas that have the script's
-            writes. The script must write something, because WAIT is only about writes of its own connection.
+            writes. The script must write something: WAIT counts the replicas that have the writes of the connection on
+            which it is called.
     """
     elements = _elements(*keys, *args)
     count = shared.count + len(keys)

@@ -41,7 +41,7 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
     headers.append((b"x-request-id", request_id(request).encode()))
     start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
     if not request.body_was_read and _has_body(request.META):
-        # A client that has sent `Expect: 100-continue` waits. To read now would tell it to send its body.
+        # A client that has sent `Expect: 100-continue` waits. Reading now would make it send its body.
         is_coming = response.status_code != BodyTooSlow.status and "HTTP_EXPECT" not in request.META
         if not is_coming or not await lingering.was_discarded(receive, request.META.get("CONTENT_LENGTH", "")):
             headers.append((b"connection", b"close"))
@@ -54,7 +54,7 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
 async def _answer(request: ApiRequest, scope: Mapping[str, Any]) -> Answer:
     if _has_no_single_host(request.META, scope):
         return to_response(ApiError({"detail": "An HTTP/1.1 request needs one Host header."}))
-    if b"%2f" in scope["raw_path"].lower():  # routing would take it for a slash between two parts of the path
+    if b"%2f" in scope["raw_path"].lower():  # routing would mistake it for a slash between two parts of the path
         return to_response(NotFound())
     try:
         match = resolve(request.path)

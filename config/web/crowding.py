@@ -30,7 +30,7 @@ Client = tuple[int, Peer]  # the socket's number, and the client's address
 
 
 class _Seen:
-    """When a crowded process first saw each client. The kernel counts from the handshake, which may be much earlier."""
+    """The time when a crowded process first saw each client. The kernel's time is that of the handshake."""
 
     at: ClassVar[dict[Client, float]] = {}
 

@@ -50,7 +50,7 @@ class KnownPersonMiddleware:
         response = self.get_response(request)
         if LOGGED_IN in request.META:  # a personal access token; the session of such a request was not checked
             return response
-        # Note the person only if the view has loaded the user or logged one in. Loading the user here would cost an
+        # Set LOGGED_IN only if the view has loaded the user or logged one in. Loading the user here would cost an
         # anonymous request another query.
         user = getattr(request, "user", None)
         person = getattr(request, "_cached_user", None) if isinstance(user, SimpleLazyObject) else user

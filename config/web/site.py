@@ -85,7 +85,7 @@ async def _call_of_api(environ: dict[str, Any], raw_path: bytes, receive: Receiv
     """Return Django's answer to a request of the management API, or an error in JSON."""
     visitor = share.Visitor(environ, of_api=True)
     try:
-        if b"%2f" in raw_path.lower():  # routing would take it for a slash between two parts of the path
+        if b"%2f" in raw_path.lower():  # routing would mistake it for a slash between two parts of the path
             raise NotFound
         if not visitor.is_welcome():
             raise ServiceUnavailable(_BUSY)

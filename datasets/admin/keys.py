@@ -157,7 +157,8 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
         services.save_key(obj, changed=edited(form))
-        for origin in unencrypted(obj.origins) if change else ():  # the page of a new key says it, too
+        # A new key needs no message here: its own page shows this warning.
+        for origin in unencrypted(obj.origins) if change else ():
             text = "is not encrypted: others on the network can change its pages and the records. Use https://."
             messages.warning(request, f"{origin} {text}")
 

@@ -106,7 +106,7 @@ def due(count: int) -> dict[Asked, Entry]:
 
 
 def prolong(looked_at: Mapping[Asked, Entry], confirmed: Iterable[Asked], moment: float) -> None:
-    """Of the contracts in `looked_at`, prolong those that were confirmed at `moment`, and forget the others."""
+    """Prolong each contract in `looked_at` that was confirmed at `moment`. Forget the others of `looked_at`."""
     confirmed = set(confirmed)
     with _lock:
         for asked, entry in looked_at.items():

@@ -42,7 +42,7 @@ async def under_contract(
 
     If `use` finds in its atomic step that the contract has changed, it raises StaleContract. This function then calls
     `use` again, with the new contract. If `use` raises a refusal under a cached contract, this function first checks
-    whether the contract is still in force. If it is not, it calls `use` with the new contract.
+    whether the contract is still in force. If not, this function calls `use` with the new contract.
 
     Raises the refusals of `use` and `check_sender`, InvalidApiKey, MissingProjectClaim, DatasetNotFound,
     CatalogUnavailable, or `config.common.redis.RedisUnavailable`.

@@ -1,6 +1,6 @@
 """Confirm cached contracts with the database before CATALOG_TTL_SECONDS have passed, a hundred at a time.
 
-Many contracts become due at the same time. To read them one by one, when clients ask for them, would cost far more.
+Many contracts become due at the same time. Reading each contract when a client asks for it would cost far more.
 """
 
 import logging

@@ -31,7 +31,7 @@ class EndedQuery(msgspec.Struct, frozen=True):
     """A query that has ended.
 
     Attributes:
-        at: When it ended, in milliseconds since the epoch.
+        at: The time when it ended, in milliseconds since the epoch.
         dataset_id: The dataset.
         seconds: How long the client waited.
         who: The user and the token.
@@ -46,7 +46,7 @@ class EndedQuery(msgspec.Struct, frozen=True):
 
     @property
     def ended(self) -> datetime:
-        """When it ended."""
+        """Return the time when it ended."""
         return datetime.fromtimestamp(self.at / 1000, UTC)
 
 

@@ -22,7 +22,7 @@ class Field:
     """One declared field of a schema version.
 
     Attributes:
-        name: The name in records and of the column.
+        name: The field's name in records, and the name of its column.
         type: The type as it is written in the schema, like `string`, `decimal(10,2)` or `integer[]`.
         description: For people.
         optional: Whether a record may leave the field out, or have null.

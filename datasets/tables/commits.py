@@ -1,6 +1,6 @@
-"""What a commit notes in addition to rows: the watermark, and the number of rows ever written.
+"""What a commit stores in addition to rows: the watermark, and the number of rows ever written.
 
-If a commit stores renumbered entries, it also notes their original stream IDs.
+If a commit stores renumbered entries, it also stores their original stream IDs.
 
 All of these are Delta Lake transactions: numbers with a name, written in the same atomic commit as the rows. The name
 contains the queue's generation. So after Redis was replaced, the numbers start from 0 again, because the stream IDs of
@@ -28,7 +28,7 @@ def is_concurrent(failure: Exception) -> bool:
 
 
 def watermark_transactions(generation: str, watermark: int, stored: int) -> list[deltalake.Transaction]:
-    """Return the transactions that note a watermark and a number of rows ever written."""
+    """Return the transactions with a watermark and a number of rows ever written."""
     return [
         deltalake.Transaction(watermark_id(generation), watermark),
         deltalake.Transaction(stored_id(generation), stored),
@@ -36,12 +36,12 @@ def watermark_transactions(generation: str, watermark: int, stored: int) -> list
 
 
 def watermark_id(generation: str) -> str:
-    """Return the name of the transaction that notes the watermark."""
+    """Return the name of the transaction with the watermark."""
     return f"queue-position-{generation}"
 
 
 def renumbered_transactions(generation: str, entries: Iterable[tuple[str, str]]) -> list[deltalake.Transaction]:
-    """Return the transactions that note entries which a commit stores under new stream IDs.
+    """Return the transactions that name the entries which a commit stores under new stream IDs.
 
     Args:
         generation: The queue's generation.
@@ -51,11 +51,11 @@ def renumbered_transactions(generation: str, entries: Iterable[tuple[str, str]])
 
 
 def renumbered_id(generation: str, first_id: str, trace_id: str) -> str:
-    """Return the name of the transaction that notes an entry which was stored under a new stream ID."""
+    """Return the name of the transaction for an entry which was stored under a new stream ID."""
     digest = hashlib.blake2b(f"{first_id}:{trace_id}".encode(), digest_size=16).hexdigest()
     return f"queue-renumbered-{generation}-{digest}"
 
 
 def stored_id(generation: str) -> str:
-    """Return the name of the transaction that notes how many rows were ever written."""
+    """Return the name of the transaction with the number of rows ever written."""
     return f"queue-stored-{generation}"

@@ -79,7 +79,7 @@ class Head:
         return True
 
     def _take(self, actions: Iterable[Action]) -> bool:
-        """Note the transactions of a commit. Return False if the commit changes more than rows and transactions."""
+        """Remember the transactions of a commit. Return False if the commit changes more than rows and transactions."""
         for action in actions:
             if not action.keys() <= _HARMLESS:
                 return False

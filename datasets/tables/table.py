@@ -160,7 +160,7 @@ class DatasetTable:
 
         Args:
             fields: The declared fields, each of which gets a column.
-            transactions: What the first commit notes: see `commits.watermark_transactions`.
+            transactions: The watermarks that the first commit writes: see `commits.watermark_transactions`.
         """
         try:
             deltalake.DeltaTable.create(
@@ -201,7 +201,7 @@ class DatasetTable:
         return self._transaction(commits.stored_id(generation))
 
     def _transaction(self, name: str) -> int:
-        """Return the number that the newest commit with this transaction has noted, or 0 if there is no such commit."""
+        """Return the number in the newest commit with this transaction, or 0 if there is no such commit."""
         if self._head is None:
             return self.delta.transaction_version(name) or 0
         if name not in self._head.transactions:

@@ -1,4 +1,7 @@
-"""Admin pages of records and quarantine. `config.site.urls` adds the pages here that belong to no model."""
+"""Admin pages of records and quarantine.
+
+The pages of this package that belong to no model have their URLs in `config.site.urls`.
+"""
 
 from ingest.admin import quarantine, records
 

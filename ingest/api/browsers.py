@@ -16,12 +16,12 @@ from ingest.validation.body import JSON
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-# The headers that the API reads, except those that a page may always send.
+# The request headers that this service allows a page to send. A page may always send some others.
 _ACCEPTED_HEADERS = (
     *("Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-None-Match"),
     *("Prefer", "X-Loguro-Dataset-Id", "X-Request-Id"),
 )
-# The headers of answers that a page may read, except those that it may always read.
+# The response headers that this service allows a page to read. A page may always read some others.
 _EXPOSED_HEADERS = (
     *("ETag", "Idempotent-Replayed", "Location", "Preference-Applied", "RateLimit"),
     *("RateLimit-Policy", "Retry-After", "X-Request-Id"),

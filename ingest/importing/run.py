@@ -66,7 +66,7 @@ class Places:
 def import_file(dataset: Dataset, places: Places, options: Options, view: View) -> Progress:
     """Import a file into a dataset. Return how many of its rows were accepted and refused.
 
-    Each chunk takes these steps. A process that is killed between them repeats them, and nothing counts twice:
+    Each chunk takes these steps. A process that is killed between them repeats them, and no row is counted twice:
 
     1. Write the refused rows. They replace those that a killed run wrote for this chunk.
     2. Write to the progress file how many rows are accepted and refused if the chunk is accepted.

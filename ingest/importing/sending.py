@@ -73,7 +73,7 @@ class Sender:
         return loop.run(under_contract_without_key(self._dataset.project_id, self._dataset.pk, use))
 
     def send(self, chunk: Chunk, source: Source) -> None:
-        """Send a chunk until it is accepted, and note that. Raises Refused if waiting does not help."""
+        """Send a chunk until it is accepted, and save this progress. Raises Refused if waiting does not help."""
         waits = False
         while True:
             try:

@@ -70,7 +70,7 @@ class Refusal(Struct, frozen=True, omit_defaults=True):
 
     @property
     def time(self) -> datetime:
-        """When the request was refused, in UTC."""
+        """The time when the request was refused, in UTC."""
         return datetime.fromtimestamp(self.at / 1000, UTC)
 
     @property

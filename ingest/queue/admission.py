@@ -46,7 +46,7 @@ _admit = script("admit")
 # At most this many admissions of a process wait for Redis. The process refuses more, so that the wait stays short.
 MAX_IN_FLIGHT = 2_000
 
-# A process notes the use of an API key at most once in this time. Only the admin shows the time of the last use.
+# A process sends the time of the last use of an API key to Redis at most this often. Only the admin shows the time.
 _LAST_USED_SECONDS = 10.0
 
 _TOO_MANY = {
@@ -214,7 +214,7 @@ async def _admit_or_refuse(
                 outcome == b"repeated",
                 _unpacked(first[0]) if first else answer,
             )
-        _last_use_noted.pop(contract.key_id, None)  # the use was not noted
+        _last_use_noted.pop(contract.key_id, None)  # Redis did not get the time of use
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":
@@ -351,7 +351,7 @@ def _add_optional(
 
 
 def _version_of(contract: Contract, earlier: Earlier) -> int:
-    """Return the schema version of an entry. If its records are of two versions, return the later version."""
+    """Return the schema version of an entry. If the records are of two versions, return the later version."""
     return earlier.version_id if earlier.has_all else contract.schema.version_id
 
 

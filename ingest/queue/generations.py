@@ -19,7 +19,7 @@ def current(tag: int) -> str | None:
 
 
 def begin(tag: int) -> str:
-    """Return the present generation of the data with a tag. Begin a new one if there is none.
+    """Return the present generation of the data whose keys have this tag. Begin a new one if there is none.
 
     Raises:
         datasets.installation.UnusableData: The data is of another installation or release.

@@ -266,7 +266,7 @@ def _trim_call(each: Trim) -> redis.Call:
     entries = each.entries
     hours: Counter[int] = Counter()
     for entry in entries:
-        if not entry.is_replay:  # a replay was counted when it was accepted
+        if not entry.is_replay:  # the records of a replay were counted before
             hours[entry.ms // _HOUR_MS] += entry.count
     records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
     first, last = entries[0], entries[-1]

@@ -91,7 +91,7 @@ def convert(
 
 
 def _version_ids(entry: Entry) -> tuple[int, ...]:
-    """Return the ID of the version of an entry's records. If they are of two versions, return the later ID first."""
+    """Return the ID of an entry's schema version. If the records are of two versions, return both, the later first."""
     return (entry.version_id, entry.earlier.version_id) if entry.earlier else (entry.version_id,)
 
 

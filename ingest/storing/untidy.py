@@ -1,11 +1,11 @@
-"""Untidy tables: those that were written to since their last compaction."""
+"""Untidy tables: tables that were written to since their last compaction."""
 
 from config.common import redis
 from ingest.queue import redis_keys
 
 
 def mark(*dataset_ids: int) -> None:
-    """Note that tables were written to and need a compaction."""
+    """Mark tables that were written to and need a compaction."""
     if dataset_ids:
         redis.client().sadd(redis_keys.UNTIDY, *dataset_ids)
 
@@ -16,5 +16,5 @@ def dataset_ids() -> list[int]:
 
 
 def clear(dataset_id: int) -> None:
-    """Remove the note. Do so before the compaction, so that a commit during it is noted again."""
+    """Remove the mark. Do so before the compaction, so that a commit during it sets the mark again."""
     redis.client().srem(redis_keys.UNTIDY, dataset_id)

@@ -46,7 +46,7 @@ def sweep_is_due() -> bool:
 
 
 def note_sweep() -> None:
-    """Note that a sweep of all tables has ended. If the process dies before, the next check repeats the sweep."""
+    """Mark the end of a sweep of all tables. If the process dies before, the next check repeats the sweep."""
     redis.client().set(redis_keys.SWEPT, 1, ex=_SWEEP_SECONDS)
 
 

@@ -40,7 +40,7 @@ class Report:
         self._raw: dict[str, list[Any]] = {}
 
     def progress(self, line: str) -> None:
-        """Note that one measurement is done."""
+        """Print a line when a measurement has ended."""
         self._console.print(f"[dim]{time.monotonic() - self._began:5.0f} s[/dim]  {line}", highlight=False)
 
     def add(self, row: Row) -> None:

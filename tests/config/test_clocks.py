@@ -86,4 +86,4 @@ def test_readyz_names_the_process_that_is_gone(tmp_path: Path, gone: str) -> Non
         found = wait_for(lambda: checks if expected.items() <= (checks := health.checks()).items() else None, "signs")
         assert found[gone] == "no heartbeat for 60 seconds"
         if gone == "upkeep":
-            wait_for(lambda: health.checks()["storage"] == "ok", "a look at the storage")
+            wait_for(lambda: health.checks()["storage"] == "ok", "a check of the storage")

@@ -93,7 +93,7 @@ def test_a_project_has_a_maximum_of_open_datasets(project: Project, settings: Se
     with pytest.raises(ValidationError, match="the maximum"):
         first.full_clean()
     settings.DATASETS_PER_PROJECT = 1
-    project.datasets.get(name="second").full_clean()  # a lower limit closes no open dataset
+    project.datasets.get(name="second").full_clean()  # datasets that exist already stay valid
 
 
 # -- publishing ---------------------------------------------------------------------------------------

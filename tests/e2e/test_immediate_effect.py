@@ -209,7 +209,7 @@ def test_a_new_limit_holds(everywhere: Everywhere, owner: User, dataset: Dataset
 
 @dataclass
 class Fire:
-    """Threads that send without a pause, and note when each request began and ended, and its answer."""
+    """Threads that send without a pause, and keep the time when each request began and ended, and its answer."""
 
     send: Callable[[httpx.Client], int]
     clients: list[httpx.Client]

@@ -139,7 +139,7 @@ def _undrained(nemesis: Nemesis, dataset: int, tally: Tally) -> str | None:
 
 
 def _unflushed(nemesis: Nemesis, world: World, tally: Tally) -> str | None:
-    """Wait until beat has flushed the usage that Redis counted to the database."""
+    """Wait until beat has written to the database the usage that Redis counted."""
     tally.used = tally.months = 0
     for owner in {*world.owners.values()}:
         try:

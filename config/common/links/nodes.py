@@ -104,7 +104,7 @@ class Nodes:
                 return reply
 
     def _follow(self, slot: int, redirection: AskError) -> Server | None:
-        """Return the node that an ASK reply names. For MOVED, note the new owner of the slot, and return None."""
+        """Return the node that an ASK reply names. For MOVED, remember the new owner of the slot, and return None."""
         server = self._server((redirection.host, redirection.port))
         if not isinstance(redirection, MovedError):
             return server

@@ -45,7 +45,8 @@ class Server:
     def __init__(self, loop: asyncio.AbstractEventLoop, connect: Callable[[], Awaitable[Any]]) -> None:
         """Take a function that opens a connection of redis-py to the server."""
         self.loop = loop
-        # When the outage began, by the loop's clock; None if there is none. All connections of the process share it.
+        # The time when the outage began, by the loop's clock. None if there is no outage. All connections of the
+        # process share it.
         self.outage_since: float | None = None
         self._pipelines = tuple(Pipeline(self, Link, connect) for _ in range(1 + FOR_LARGE))
         # The same for commands that wait for replicas.

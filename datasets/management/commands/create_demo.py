@@ -89,7 +89,7 @@ class Command(ServiceCommand):
 
 
 def _command() -> str:
-    """Return the beginning of a shell command that runs a command of this installation from the current directory."""
+    """Return the start of a shell command: the part before the name of a command. It works in the current directory."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())

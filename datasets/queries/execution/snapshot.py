@@ -85,7 +85,8 @@ class Snapshot:
         if self.delta is None:
             raise ValueError("There is no table.")
         whole = self.delta.to_pyarrow_dataset()
-        # delta-rs tells Arrow bounds of the values in each file. Leave them out: they are less exact than the values.
+        # delta-rs gives Arrow the lowest and the highest value in each file. Leave them out: they are less exact than
+        # the values.
         fragments = [whole.format.make_fragment(file.path, whole.filesystem) for file in self.files]
         return pyarrow_dataset.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
 

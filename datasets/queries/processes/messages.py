@@ -2,7 +2,7 @@
 
 The query process sends `READY` when it has started. For a query, the web process writes a job to a file and sends the
 file's descriptor. The query process replaces the job in the file with the result, and sends its outcome. Job and
-outcome are JSON, because MessagePack cannot hold the limits of decimals.
+outcome are JSON, because a schema may limit a decimal to numbers that are too large for MessagePack.
 """
 
 import socket

@@ -26,11 +26,11 @@
 -- admission, so the script changes nothing.
 --
 -- Admission stops when Redis uses about 80 % of `maxmemory`, so that drains and the changes of admins always fit. INFO
--- costs half as much as the rest of the script, so the script calls it once a second and keeps the result as `room`:
--- the number of queued bytes up to which it admits requests until the next INFO. This is the number of bytes queued
--- now, plus half of the memory that is free below 80 %, because an entry takes more memory than its body. If less than
--- 1 % of `maxmemory` is free below 80 %, nothing is admitted. Without a `maxmemory`, or if the server hides it, the
--- room has no limit, until Redis refuses a write.
+-- takes half as much time as the rest of the script. So the script calls INFO only once a second. It then computes
+-- `room` and keeps it: until the next INFO, the script admits requests up to this number of queued bytes. `room` is the
+-- number of bytes queued now, plus half of the memory that is free below 80 %, because an entry takes more memory than
+-- its body. If less than 1 % of `maxmemory` is free below 80 %, nothing is admitted. If there is no `maxmemory`, or the
+-- server hides it, `room` has no limit: the script admits requests until Redis refuses a write.
 --
 -- The script sums up the bytes of a project only if the backlog is long enough for a project to exceed its share.
 --

@@ -1,5 +1,5 @@
--- Raise the last ID of a stream to a stream ID, so that the next entry gets a higher ID, even if the server's clock is
--- behind.
+-- Raise the last ID of a stream to at least the given ID, so that the next entry gets a higher ID, even if the server's
+-- clock is behind.
 --
 -- RETURN 1 if the stream's last ID was lower, else 0
 

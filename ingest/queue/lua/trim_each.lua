@@ -7,7 +7,7 @@
 -- checks whether the table has it. The script reads each entry with its body, and Redis serves no other client
 -- meanwhile. So name only a few entries in a call.
 --
--- A replay was counted in the hour when it was accepted, so it counts in no hour here.
+-- The records of a replay were counted in their hour of acceptance. So this script does not count them again.
 
 assert(#KEYS == 7 and #ARGV >= 1, 'trim_each.lua: wrong number of KEYS or ARGV')
 -- The keys are those of trim.lua. The last one is not needed.

@@ -19,7 +19,7 @@ _END_SECONDS = 60  # at most: until each client has the answer that it waits for
 
 
 class Answer(NamedTuple):
-    """When a client got an answer, how long it waited, and the answer."""
+    """The time when a client got an answer, how long it waited, and the answer."""
 
     at: float  # of the monotonic clock
     seconds: float
@@ -32,7 +32,8 @@ class Senders:
     """Send records over `count` connections until the end of the block. Then wait until every request is answered.
 
     The connections take their numbers of records per request from `sizes`, in turn. Every second connection repeats a
-    request with an Idempotency-Key until it is accepted. The others send a request once, and note a refusal.
+    request with an Idempotency-Key until it is accepted. The others send each request once, and keep its answer, even a
+    refusal.
     """
 
     def __init__(self, port: int, dataset: int, token: str, count: int, sizes: Sequence[int] = (1,)) -> None:

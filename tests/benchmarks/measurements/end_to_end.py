@@ -18,8 +18,8 @@ _CASES = ((1000, _CONNECTIONS), (100, _CONNECTIONS), (1, _CONNECTIONS), (1, 64))
 _TARGETS = {1000: (300_000, 15.0), 100: (200_000, 15.0)}
 # A backlog counts as growing only above this share of the accepted records, because it changes with each commit.
 _NO_GROWTH = 0.02
-# The backlog rises and falls twice a second, so only a long load shows its trend. Within the 2 measured seconds of a
-# load of 4 seconds, a constant backlog may seem to grow by 9 %.
+# The backlog rises and falls twice a second, so only a long load shows its trend. A load of 4 seconds is measured for 2
+# seconds. In this time, a constant backlog may seem to grow by 9 %.
 _TIMES_LONGER = {1: 5}  # by records per request
 # The baseline needs three times as long to store as to accept, so a short load is enough. With a shorter load, it might
 # not answer any batch of 1,000 records.

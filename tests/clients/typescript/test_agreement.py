@@ -37,7 +37,7 @@ _MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 
 
 def declared(question: Question) -> dict[str, Any]:
-    """Return the fields of a question as a schema declares them."""
+    """Return the fields of a test case in the form of a schema."""
     values = list(VALUES)
     items = question.fields.items()
     return {name: {"type": kind, "values": values} if kind.startswith("enum") else kind for name, kind in items}

@@ -28,7 +28,7 @@ MAX_PEAK_BYTES = 900 * MB
 
 
 def fill(dataset: Dataset, sizes: list[int]) -> None:
-    """Write records without the queue, each with a text of its size, in commits of 200 MB."""
+    """Write one record for each size directly to the table, with a text of this size. Each commit has 200 MB."""
     fields = [Field("text", "string")]
     DatasetTable.of(dataset).create(fields)
     names = [*(field.name for field in base_columns()), "text", PARTITION]

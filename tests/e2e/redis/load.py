@@ -28,7 +28,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Send during the block, and some more records after it."""
+        """Send records during the block, and a few more after it."""
         with ThreadPoolExecutor(self.senders) as pool:
             sent = [pool.submit(self._send, sender) for sender in range(self.senders)]
             try:

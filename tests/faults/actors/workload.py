@@ -50,7 +50,7 @@ class Asked:
 
 @dataclass
 class Reign:
-    """When a schema version may have taken records (monotonic clock), and the optional fields that it has."""
+    """The time in which a schema version may have accepted records (monotonic), and its optional fields."""
 
     optional: frozenset[str]
     began: float

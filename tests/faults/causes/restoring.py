@@ -21,7 +21,7 @@ from tests.faults.actors.workload import Record, Sent
 
 @dataclass(frozen=True)
 class Restore:
-    """When a copy was made and put back (monotonic clock), and which records the tables had then, by dataset.
+    """The times when a copy was made and put back (monotonic clock), and the records of the tables then, by dataset.
 
     It concerns only these datasets. A failover to a replica that lacks something is the same as a restore.
     """

@@ -1,4 +1,7 @@
-"""Publish schema versions, with and without a grace period, and note when each version may have taken records."""
+"""Publish schema versions, with and without a grace period.
+
+The history keeps the times in which each version may have accepted records.
+"""
 
 import math
 import threading

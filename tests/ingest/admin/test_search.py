@@ -45,7 +45,7 @@ class Page:
         return [re.sub("<[^>]*>", "", re.findall("<td.*?</td>", row, re.S)[at]) for row in rows]
 
     def figures(self, name: str) -> dict[str, str]:
-        """Return the figures of a chart's table."""
+        """Return the cells of the table below a chart: the second cell of each row by the first."""
         rows = re.findall("<tr>(.*?)</tr>", self._table(f"{name}-figures").partition("<tbody>")[2], re.S)
         cells = (
             [html.unescape(re.sub("<[^>]*>", "", cell)) for cell in re.findall("<t[hd].*?</t[hd]>", row)]

@@ -1,4 +1,4 @@
-"""Processes that are killed move the data of one server to a cluster. Clients and tables see no difference."""
+"""Kill the processes that move the data of one server to a cluster. Clients and tables see no difference."""
 
 import re
 from collections.abc import Iterator

@@ -195,7 +195,8 @@ def test_requests_that_come_together_seed_redis_once(api: Api, dataset: Dataset)
     own_client().script_load(script("admit").source)  # a script that Redis does not know is sent twice
     with commands_sent() as commands:
         assert [answer.status_code for answer in at_once([lambda: api.one(record())] * count)] == [202] * count
-    # Each request may be admitted twice: before and after Redis has what it lacked. Seeding takes two scripts.
+    # Each request may call the script twice: once before Redis has the missing data, and once after. Seeding takes two
+    # scripts.
     assert sum(command in ("EVALSHA", "EVAL") for command in commands) < 3 * count
     assert in_stream(dataset) == count
 

@@ -230,7 +230,7 @@ def test_validation_takes_a_few_bodies_of_memory_at_most() -> None:
     ids=["an escape", "an escape in a timestamp", "a space", "an offset without a colon", "the last day"],
 )
 def test_suspicious_timestamps_do_not_make_validation_slow(old: bytes, new: bytes) -> None:
-    """Only the timestamps of such records are read again. To read all fields again would take 22 times as long."""
+    """Only the timestamps of such records are read again. Reading all fields again would take 22 times as long."""
     plain, suspicious = (b"[" + b",".join([each] * 5000) + b"]" for each in (RECORD, record(old, new)))
     assert seconds(suspicious) < 12 * seconds(plain)
 

@@ -1,4 +1,7 @@
-"""Optional fields: in every form, a missing or null value is null in the table. Any other value is checked."""
+"""Optional fields: a missing or null value is null in the table, whether the body is an object, an array or lines.
+
+Any other value is checked.
+"""
 
 import json
 from typing import Any

@@ -143,7 +143,7 @@ def body(text: str, *, field: str) -> str:
 def test_every_date_time_is_read_as_the_moment_that_it_names(
     api: Api, timed: Dataset, field: str, padding: str
 ) -> None:
-    """Large bodies are searched in another way."""
+    """Test small and large bodies: the service finds date-times in large bodies in another way."""
     api.dataset = timed
     for text in MUST_ACCEPT:
         response = api.one(padding + body(text, field=field))

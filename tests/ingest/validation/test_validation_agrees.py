@@ -42,7 +42,7 @@ def verdict(schema: CompiledSchema, record: bytes) -> tuple[str, Any]:
     others = {"large": _outcome(schema, validate_one, b" " * 10_000 + record)}
     if b"\n" not in record:
         others["lines"] = _outcome(schema, validate_lines, b"\n" + record + b"\n\r\n")
-    if first != NOT_JSON:  # a text that is not JSON alone may be two values in an array
+    if first != NOT_JSON:  # a text like `1,2` is not JSON, but in brackets it is a valid array
         others["array"] = _outcome(schema, validate_array, b" [" + record + b"\n]")
         others["many"] = _outcome(schema, validate_array, b"[" + b",".join([record] * 40) + b"]")
         others["read twice"] = _outcome(schema, validate_array, b"[" + record + b"," + _baited(schema) + b"]")

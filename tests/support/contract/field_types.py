@@ -145,7 +145,8 @@ _LAST = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999
 def microseconds(text: str) -> int | None:
     """Return a date-time as microseconds since 1970 in UTC, rounded. Return None if the text is not a date-time.
 
-    Its year must be within 0001 to 9999 as written, after rounding, and in UTC. A leap second is not a date-time.
+    The year must be 0001 to 9999 in the text, after rounding, and after conversion to UTC. A leap second is not a
+    date-time.
     """
     found = _DATE_TIME.fullmatch(text)
     if found is None:

@@ -180,7 +180,7 @@ class Client:
         return BufferFullError(text, dataset_id=self.dataset.id, indexes=(0,))
 
     def _tell(self, outcome: Outcome, items: Sequence[Item]) -> None:
-        """Note the outcome of enqueued records for `flush`, and call the hooks."""
+        """Keep the outcome of enqueued records for `flush`, and call the hooks."""
         try:
             if isinstance(outcome, DatasetError):
                 if self.options.on_error:

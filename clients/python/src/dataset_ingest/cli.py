@@ -85,7 +85,7 @@ def _add_import(added: argparse._SubParsersAction[argparse.ArgumentParser], key:
     each.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave out this column")
     each.add_argument("--delimiter", default=",", metavar="CHARACTER", help="csv: what separates cells (default: ,)")
     each.add_argument("--refused", type=Path, metavar="PATH", help="file for refused rows (FILE.refused.ndjson)")
-    each.add_argument("--progress", type=Path, metavar="PATH", help="file that notes the progress (FILE.import-ID)")
+    each.add_argument("--progress", type=Path, metavar="PATH", help="file for the progress (FILE.import-ID)")
     each.add_argument(
         "--uncertain",
         choices=["send", "skip"],

@@ -94,7 +94,7 @@ class QuotaExceededError(DatasetError):
 
     @property
     def resets_at(self) -> str | None:
-        """When the month of the quota ends, as an RFC 3339 text."""
+        """The end of the quota's month, as an RFC 3339 text."""
         return self.quota.get("resets_at")
 
 

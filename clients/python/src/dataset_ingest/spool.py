@@ -60,22 +60,22 @@ class Spool:
             cursor = self._connection.execute("INSERT INTO records (text) VALUES (?)", [item.text])
             item.spooled = cursor.lastrowid or 0
 
-    # -- what the sender notes
+    # -- what the sender stores
 
     def begin(self, batch: Batch) -> None:
-        """Note a batch with its key, before it is sent."""
+        """Store a batch with its key, before it is sent."""
         with self._transaction() as execute:
             since = batch.uncertain_since or time.time()
             execute("INSERT OR REPLACE INTO batches VALUES (?, ?, NULL)", [batch.key, since])
             self._assign(batch)
 
     def not_accepted(self, batch: Batch) -> None:
-        """Note that the service has certainly not accepted any attempt so far."""
+        """Mark a batch: the service has certainly not accepted any attempt so far."""
         with self._transaction() as execute:
             execute("UPDATE batches SET uncertain_since = NULL WHERE key = ?", [batch.key])
 
     def replace(self, batch: Batch, others: Sequence[Batch]) -> None:
-        """Note that the records of a batch that was not accepted are now in other batches."""
+        """Replace a batch that was not accepted by other batches, which have its records."""
         with self._transaction() as execute:
             execute("DELETE FROM batches WHERE key = ?", [batch.key])
             for other in others:
@@ -85,7 +85,7 @@ class Spool:
     def settle(self, batch: Batch, outcome: Outcome) -> None:
         """Forget the records of a batch. If they were not accepted, write them to the file of refused records.
 
-        First note that they are refused. So if this process is killed meanwhile, no other client sends them.
+        First mark them as refused. So if this process is killed meanwhile, no other client sends them.
         """
         if isinstance(outcome, DatasetError):
             told = self._told(batch, outcome)

@@ -214,7 +214,7 @@ def changed(chance: random.Random) -> str:
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield each part of a query: the object or array that has it, and its name or index there."""
+    """For each part of a query, yield the object or array that contains it, and its name or index there."""
     for name in range(len(value)) if isinstance(value, list) else list(value):
         yield value, name
         if isinstance(value[name], dict | list):

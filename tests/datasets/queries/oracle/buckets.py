@@ -20,5 +20,6 @@ def bucket(moment: datetime, unit: str, zone: str = "UTC") -> datetime:
         day -= timedelta(days=day.weekday())
     elif unit == "month":
         day = day.replace(day=1)
-    # If a day has no midnight, zoneinfo uses the offset from before it. So the result is the first moment of the day.
+    # If clocks skip midnight, zoneinfo uses the offset from before the change. So the result is the first moment of the
+    # day.
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)

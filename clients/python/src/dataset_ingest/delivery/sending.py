@@ -28,16 +28,16 @@ Tell = Callable[[Outcome, Sequence[Item]], None]
 
 
 class Journal(Protocol):
-    """What a spool notes about batches."""
+    """What a spool stores about batches."""
 
     def begin(self, batch: Batch) -> None:
-        """Note a batch with its key, before it is sent."""
+        """Store a batch with its key, before it is sent."""
 
     def not_accepted(self, batch: Batch) -> None:
-        """Note that no attempt so far can have been accepted."""
+        """Mark a batch: the service has certainly not accepted any attempt so far."""
 
     def replace(self, batch: Batch, others: Sequence[Batch]) -> None:
-        """Note that the records of a batch that was not accepted are now in other batches."""
+        """Replace a batch that was not accepted by other batches, which have its records."""
 
     def settle(self, batch: Batch, outcome: Outcome) -> None:
         """Forget the records of a batch, because their outcome is known."""

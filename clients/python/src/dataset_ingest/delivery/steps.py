@@ -46,7 +46,10 @@ class Answer:
     content: bytes
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON object in the body. Return an empty one if the body is something else, as proxies send it."""
+        """Return the JSON object in the body.
+
+        Return an empty object if the body is something else. For example, a proxy may send HTML.
+        """
         try:
             return msgspec.json.decode(self.content, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError):

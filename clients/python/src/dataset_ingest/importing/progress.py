@@ -118,17 +118,17 @@ class Journal:
         return [bytes(each) for each in msgspec.json.decode(self.chunk.read_bytes(), type=list[Raw])]
 
     def confirm(self) -> None:
-        """Note that the last chunk was accepted."""
+        """Write to the progress file that the last chunk was accepted."""
         self._write(confirmed=self._noted.expected, expected=None)
 
     def withdraw(self) -> None:
-        """Note that the last chunk was not accepted."""
+        """Write to the progress file that the last chunk was not accepted."""
         if self._refused.exists():
             os.truncate(self._refused, self.confirmed.refused_bytes)
         self._write(expected=None)
 
     def finish(self) -> None:
-        """Note that the whole file was imported."""
+        """Write to the progress file that the whole file was imported."""
         self._write(is_done=True)
         self.chunk.unlink(missing_ok=True)
 

@@ -65,7 +65,7 @@ class View:
 class Import:
     """An import of one file into a dataset.
 
-    Each chunk of rows takes these steps. A run that is killed between them repeats them, and nothing counts twice:
+    Each chunk of rows takes these steps. A run that is killed between them repeats them, and no row is counted twice:
 
     1. Write the refused rows of the chunk, its records and an Idempotency-Key.
     2. Send the records under this key until they are accepted.
@@ -147,7 +147,7 @@ class Import:
         return good, bad, last
 
     def _is_accepted(self, records: Sequence[bytes]) -> bool:
-        """Send the last chunk, and note the outcome. Return False if the chunk must be made again."""
+        """Send the last chunk, and save the outcome. Return False if the chunk must be made again."""
         journal = self._journal
         try:
             if records:

@@ -50,7 +50,7 @@ def _constrained(kind: FieldType, field: Field, constraints: list[_Constraint]) 
 
 
 def _limit(kind: FieldType, limit: Limit) -> Any:
-    """Convert a limit to the Python type in which values are compared with it."""
+    """Convert a limit to the Python type of the values, so that they can be compared."""
     try:
         return msgspec.json.decode(json.dumps(limit), type=compared(kind))
     except msgspec.ValidationError as error:

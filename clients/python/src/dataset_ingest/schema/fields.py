@@ -20,7 +20,7 @@ class Field:
     """One declared field.
 
     Attributes:
-        name: The name in records.
+        name: The field's name in records.
         type: The type as the schema writes it, like `string`, `decimal(10,2)` or `integer[]`.
         description: A description for people.
         optional: Whether a record may leave the field out, or have null.
