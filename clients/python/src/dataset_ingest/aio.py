@@ -233,7 +233,7 @@ class AsyncDatasetIngestClient(Client):
     async def _take(self, step: Step) -> Reply:
         if isinstance(step, Request):
             try:
-                return answered(await self._http.send(httpx_request(self._http, step)))
+                return answered(await self._http.send(self._httpx_request(step)))
             except httpx.HTTPError as error:
                 return failed(error)
         if isinstance(step, Pause):

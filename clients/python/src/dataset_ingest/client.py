@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import httpx
 
-from dataset_ingest.base import Client, answered, check_until, failed, httpx_request
+from dataset_ingest.base import Client, answered, check_until, failed
 from dataset_ingest.delivery.batches import Batch, Item, Outcome
 from dataset_ingest.delivery.steps import Pause, Reply, Request, Step, Steps, drive
 from dataset_ingest.errors import ClosedError, DatasetError
@@ -285,7 +285,7 @@ class DatasetIngestClient(Client):
     def _take(self, step: Step) -> Reply:
         if isinstance(step, Request):
             try:
-                return answered(self._http.send(httpx_request(self._http, step)))
+                return answered(self._http.send(self._httpx_request(step)))
             except httpx.HTTPError as error:
                 return failed(error)
         if isinstance(step, Pause):

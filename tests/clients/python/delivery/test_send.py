@@ -217,3 +217,21 @@ def test_a_wrong_address_or_key_is_refused_at_once(make_client: MakeClient, wron
 
 def test_a_key_may_end_with_a_line_feed(make_client: MakeClient, arguments: dict[str, Any]) -> None:
     assert make_client(api_key=f"{arguments['api_key']}\n").send(record()).count == 1
+
+
+def test_an_address_may_have_a_path_and_a_balancer_may_set_a_cookie(make_client: MakeClient, dataset: Dataset) -> None:
+    def balance_load(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(202, headers={"Set-Cookie": "server=2"}, json={"status": "accepted", "count": 1})
+
+    seen = Seen(balance_load)
+    client = make_client(base_url="https://example.com:8443/our ingest/", transport=seen, timeout=7.0)
+    client.send(record())
+    client.send(record())
+    first, second = seen.requests
+    for request in (first, second):
+        assert str(request.url) == f"https://example.com:8443/our%20ingest/datasets/{dataset.pk}/batch"
+        assert request.headers["Host"] == "example.com:8443"
+        assert request.headers["User-Agent"].startswith("dataset-ingest-client/")
+        assert request.extensions["timeout"]["read"] == 7.0
+    assert ("Cookie" in first.headers, second.headers["Cookie"]) == (False, "server=2")
+    assert first.headers.keys() == second.headers.keys() - {"cookie"}
