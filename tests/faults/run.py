@@ -117,6 +117,7 @@ def _run(stack_of: ExitStack, history: History, options: Options) -> Report:
         url, seed = nemesis.stack.url, options.seed
         clients = [Client(f"client-{n}", url, nemesis.world, truth, seed * 1000 + n) for n in range(CLIENTS)]
     history.began = began = time.monotonic()
+    history.note(f"the monotonic clock is at {began:.3f}")
     with _all_running(clients), verdict.reading(nemesis.stack, nemesis.world, truth):
         _attack(nemesis, clients, options, truth)
     if left := list(home.glob("spool/*/*.spool")):
@@ -176,6 +177,8 @@ def _attack(nemesis: Nemesis, clients: Sequence[Client | Sender], options: Optio
         if client.is_alive():
             truth.found_wrong(f"{client.name} hangs")
     nemesis.importer.finish(_ACKNOWLEDGED_SECONDS)
+    for look in nemesis.before_verdict:
+        look()
 
 
 def _keep(home: Path) -> Path:

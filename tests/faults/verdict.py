@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,9 +182,16 @@ def _count(
     }.items():
         setattr(tally, what, getattr(tally, what) + len(found))
         if found:
-            truth.found_wrong(f"{what} in dataset {dataset}: {len(found)}, such as {sorted(found)[:5]}")
+            truth.found_wrong(f"{what} in dataset {dataset}: {len(found)}, such as {_when(found, truth)}")
     if twice := truth.seen_twice[dataset] - repeated:
         truth.found_wrong(f"a reader saw {len(twice)} records of dataset {dataset} twice")
+
+
+def _when(found: Iterable[Record], truth: Truth) -> str:
+    """Return some of the records, and when the requests with them were sent and answered (monotonic clock)."""
+    some = sorted(found)[:5]
+    times = [f"{each.began:.3f} to {each.known_at:.3f}" for each in truth.sent if {*some} & {*each.records}]
+    return f"{some}, sent {times}"
 
 
 def _judge(tally: Tally, truth: Truth, *, exact: bool) -> None:

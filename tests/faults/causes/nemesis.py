@@ -69,6 +69,7 @@ class Nemesis:
         self.away: set[Path] = set()  # directories that are replaced by something else now
         self.broken: list[str] = []  # faults that could not be undone
         self.healing = threading.Event()  # faults that last end now
+        self.before_verdict: list[Callable[[], None]] = []  # to do when all clients have ended
         self.tasks = self._tasks()
 
     def attack(self, faults: Iterator[Fault], *, count: int, seconds: float) -> None:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -149,6 +149,14 @@ class Trio:
                 _, port = sentinel.client().sentinel_get_master_addr_by_name(SERVICE)
                 return next(each for each in self.servers if each.port == port)
         raise AssertionError("no sentinel runs")
+
+    def epoch(self) -> int:
+        """Return a number that is higher after each failover."""
+        epochs: list[int] = []
+        for sentinel in self.sentinels:
+            with suppress(RedisError):
+                epochs.append(sentinel.client().sentinel_masters()[SERVICE]["config-epoch"])
+        return max(epochs)
 
     def fail_over(self) -> Server:
         """Kill the primary with SIGKILL, and wait until the other server has taken over. Return the killed one."""
