@@ -68,8 +68,10 @@ class Pair:
             state = replica.client().info("replication")
         except RedisError:
             return None
+        if state["role"] == "master" or state["master_port"] != primary.port:
+            return None
         has_all = state["master_link_status"] == "up" and state["slave_repl_offset"] >= written
-        return (primary, replica) if has_all and state["master_port"] == primary.port else None
+        return (primary, replica) if has_all else None
 
 
 class Replicas:
