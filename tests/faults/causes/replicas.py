@@ -75,7 +75,7 @@ class Pair:
 
 
 class Replicas:
-    """Causes these faults. A pair has one fault at a time, because one replica makes up for one server."""
+    """Causes these faults. A pair of servers has one fault at a time."""
 
     def __init__(self, nemesis: Nemesis, servers: ValkeyCluster | Trio, broker: Server, waits: int) -> None:
         self.nemesis, self.servers, self.broker, self.waits = nemesis, servers, broker, waits
@@ -308,7 +308,8 @@ class Replicas:
         self._note_epoch(pair)
         if pair.epoch != before and not self.waits:
             lost: dict[int, set[Record]] = {dataset: set() for dataset in self._datasets(pair)}
-            self.nemesis.restores.append(Restore(since - _LAG_SECONDS, pair.looked_at, lost))
+            began_at = since - _LAG_SECONDS
+            self.nemesis.restores.append(Restore(began_at, pair.looked_at, lost, began_at))
             self.nemesis.history.note(f"failover, epoch {pair.epoch}")
 
     def _note_epoch(self, pair: Pair) -> None:

@@ -23,12 +23,14 @@ from tests.faults.actors.workload import Record, Sent
 class Restore:
     """The times when a copy was made and put back (monotonic clock), and the records of the tables then, by dataset.
 
-    It concerns only these datasets. A failover to a replica that lacks something is the same as a restore.
+    It concerns only these datasets. A failover to a replica that lacks something is the same as a restore. Its time is
+    known less exactly: it was after `began_at`.
     """
 
     copied_at: float
     restored_at: float
     stored: dict[int, set[Record]]
+    began_at: float | None = None
 
     def excuses(self, sent: Sent) -> bool:
         """Return whether Redis may have lost these records."""
@@ -36,7 +38,8 @@ class Restore:
 
     def interrupted(self, sent: Sent) -> bool:
         """Return whether these records may have been sent both before and after the restore."""
-        return sent.began < self.restored_at < sent.known_at
+        began_at = self.restored_at if self.began_at is None else self.began_at
+        return sent.began < self.restored_at and began_at < sent.known_at
 
 
 def records(tables: Path, project: int, dataset: int) -> list[Record]:
