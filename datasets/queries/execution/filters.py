@@ -42,7 +42,8 @@ def _term(condition: Condition, present: Collection[str]) -> str:
 def _literal(column: Column, value: Value) -> str:
     """Return a value as a quoted text with a cast to the column's type."""
     kind = column.type.removesuffix("[]")
-    return f"arrow_cast({sql.literal(_text(value))}, '{_TYPES.get(kind) or _decimal(kind)}')"
+    arrow = _decimal(kind) if kind.startswith("decimal(") else _TYPES[kind]
+    return f"arrow_cast({sql.literal(_text(value))}, '{arrow}')"
 
 
 def _text(value: Value) -> str:

@@ -14,8 +14,9 @@ _TURNED_BACK = (20, 30, 60, 120)  # the minutes by which clocks may be turned ba
 POSITION = "position"  # a table with one row: the sort keys of the record after which the page begins
 _ID = Column("id", "string")
 
-# DuckDB's types of values. Texts, enums and UUIDs are VARCHAR; decimals have their own type.
+# DuckDB's types of values. The type of a decimal depends on its arguments: see `duckdb_type`.
 _TYPES = {
+    **dict.fromkeys(("string", "enum", "uuid", "json", "context"), "VARCHAR"),
     "number": "DOUBLE",
     "integer": "BIGINT",
     "boolean": "BOOLEAN",
@@ -44,7 +45,7 @@ def duckdb_type(type_name: str) -> str:
         return f"{duckdb_type(type_name[:-2])}[]"
     if type_name.startswith("decimal("):
         return type_name.upper()
-    return _TYPES.get(type_name, "VARCHAR")
+    return _TYPES[type_name]
 
 
 def quoted(name: str) -> str:
