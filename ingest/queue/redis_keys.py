@@ -1,7 +1,11 @@
-"""Every Redis key of the queue. Quota keys are in `quotas.counters`, revisions in `datasets.contracts.revisions`.
+"""Every Redis key of the queue.
 
-The counts of grace periods are in `datasets.contracts.old_form`. In a cluster, the keys of a project carry the tag of
-its owner (see `config.common.cluster.key_tags`), and "all" below means all datasets of this user.
+Other modules have the other keys: `quotas.counters` (limits and usage), `datasets.contracts.revisions` (revisions),
+`datasets.contracts.old_form` (the records of grace periods), `datasets.queries.figures` (queries), and
+`datasets.installation` (version, installation and a move into a cluster). `ingest.moving.names` must know each key.
+
+In a cluster, the keys of a project carry the tag of its owner (see `config.common.cluster.key_tags`), and "all" below
+means all datasets of this user.
 
 Glossary
     generation      name of the present set of Redis data. A wiped Redis gets a new one, so that new stream IDs

@@ -1,21 +1,27 @@
 """The drain: move entries from the queues of datasets into their tables, exactly once.
 
-A drain takes one dataset, or many small ones. For each commit it takes these steps, in this order:
+A drain takes one dataset, or many small ones. It makes one pass after the other. A pass (`_drain_pass`) makes one
+commit for each dataset, and takes these steps in this order:
 
-1. Look: read the state of the stream and its first entries.
-2. Open the table: read its newest version. A table from a release without table IDs gets one.
-3. Plan: leave out the entries that are stored already. This may change the stream: its last ID is raised to the
-   watermark, and an entry whose ID belongs to another record gets a new ID.
-4. Ensure the table: create it if the dataset has none yet.
-5. Convert: turn entries into rows.
-6. Quarantine: keep the entries that cannot be converted, each with the reason.
-7. Commit: write the rows and the new watermark to the table in one atomic step.
-8. Trim: remove the entries from the stream.
-9. Recount: if Redis was restored from an older copy, add the records that it has forgotten to its count of accepted
-   records.
+1. `stream.states`: read the state and the first entry of each stream.
+2. `_look`: open the newest version of the table, and read the entries for one commit. A table from a release without
+   table IDs gets one. If the stream's next ID could be at or below the watermark, `stream.keep_ahead` raises the
+   stream's last ID.
+3. `stream.require_replicas`: check that enough replicas have the entries (REDIS_WAIT_REPLICAS).
+4. `_kept` and `_versions`: read from the database which entries are in quarantine, and the schema versions.
+5. `_plan`: leave out the entries that are stored already. If the ID of an entry belongs to another record, the entry
+   gets a new ID in the stream.
+6. `_store`: make the commit, in four steps:
+   1. `_ensure_table`: create the table if the dataset has none yet.
+   2. `convert`: turn entries into rows.
+   3. `quarantine.put`: keep the entries that cannot be converted, each with the reason.
+   4. `_commit`: write the rows and the new watermark to the table in one atomic step.
+7. `_trim`: remove the entries from the streams.
+8. `ledger.recount`: if Redis was restored from an older copy, add the records that it has forgotten to its count of
+   accepted records.
 
-All datasets share the round trips to Redis of steps 1 and 8, and the queries of step 3. If one dataset fails, the
-others are drained anyway.
+Steps 2, 5, 6 and 8 run for each dataset on its own. If one of these steps fails for a dataset, the others are drained
+anyway. In the other steps, all datasets share the round trips to Redis and the queries.
 
 The watermark is the position of the last entry that drains have handled. The table stores it in the same commit as the
 rows. If a drain dies before the commit, nothing was stored. If it dies after the commit, the next drain finds the
@@ -110,7 +116,7 @@ def drain_once(dataset: Dataset) -> Stored | None:
 
 
 def _drain_pass(datasets: Sequence[Dataset], failures: Failures) -> dict[int, Stored]:
-    """Make one commit for each dataset. Return what was stored, by dataset."""
+    """Take the steps of a pass. Return what was stored, by dataset."""
     began = time.monotonic()
     parts: list[Part] = []
     committed: list[tuple[Part, Plan, int]] = []
@@ -152,7 +158,7 @@ class Part:
 
 
 def _look(dataset: Dataset, state: stream.State) -> list[Part]:
-    """Return a list with the dataset's part of the pass, or an empty list if its stream is empty."""
+    """Open the table and read the entries. Return a list with the dataset's part, or an empty list if there is none."""
     if state.generation is None or not state.length:
         return []
     table = _open_table(dataset)
@@ -218,7 +224,7 @@ def _versions(parts: Sequence[Part]) -> dict[int, dict[int, Version]]:
 
 
 def _plan(part: Part, kept: quarantine.TraceIds) -> Plan:
-    """Find the entries that are not stored yet."""
+    """Find the entries that are not stored yet. An entry whose ID belongs to another record gets a new ID."""
     last = part.entries[-1].position
     found = already_stored.split(part.dataset, part.table, part.generation, part.watermark, part.entries, kept)
     return Plan(
