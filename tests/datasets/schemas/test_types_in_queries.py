@@ -1,4 +1,4 @@
-"""Queries know each type of the schema language. A new type without an entry in these tables fails here."""
+"""The tables of queries know each field type. A new type without an entry fails here."""
 
 import duckdb
 import pyarrow as pa
