@@ -14,6 +14,7 @@ from datasets.models import ApiKey, Dataset, Project
 from ingest.api.bypasses import Accepted
 from ingest.queue import redis_keys
 from tests.conftest import FIELDS, Api, record, stored
+from tests.support.documents import table
 from tests.support.entries import in_stream
 from tests.support.processes.signs import all_is_well
 from tests.support.sending.wire import call
@@ -132,6 +133,13 @@ def test_it_counts_for_prometheus(api: Api) -> None:
     assert "ingest_accepted_records_total 2.0" in lines
     assert "ingest_queued_records 2.0" in lines
     assert 'ingest_refused_requests_total{code="invalid_json"} 1.0' in lines
+
+
+def test_every_metric_is_in_the_table_of_the_documents(api: Api) -> None:
+    text = Api(None).request("GET", "/metrics").text
+    assert re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE) == [
+        (name.strip("`"), meaning) for name, meaning in table("metrics")
+    ]
 
 
 def test_a_405_is_counted_by_its_code(api: Api) -> None:
