@@ -41,7 +41,7 @@ _HARMLESS = {"add", "remove", "txn", "commitInfo"}
 
 @dataclass(slots=True)
 class Head:
-    """The newest version of a table, as of the last look at its log."""
+    """The newest version of a table when its log was last read."""
 
     uri: str
     version: int
@@ -60,7 +60,7 @@ class Head:
         return cls(uri, delta.version(), identity, columns, delta.metadata().configuration.get(layout.TABLE_ID))
 
     def follow(self) -> bool:
-        """Read the commits since the last look. Return False if the table must be opened again.
+        """Read the commits after this version. Return False if the table must be opened again.
 
         It must be opened again if another table is in its place, if its columns or properties have changed, or if there
         are many commits to read.
@@ -92,7 +92,7 @@ class Head:
         """Add a commit after this version, and make it the head.
 
         Raises:
-            FileExistsError: Another writer has committed since the last look. Nothing was committed.
+            FileExistsError: Another writer has committed after this version. Nothing was committed.
             OSError: The storage failed.
         """
         version = self.version + 1

@@ -111,7 +111,7 @@ class DatasetTable:
         return self.delta.metadata().configuration.get(layout.TABLE_ID)
 
     def set_table_id(self, table_id: UUID) -> None:
-        """Note in the table which dataset it belongs to. Raise ConcurrentCommit if another writer was faster."""
+        """Write to the table which dataset it belongs to. Raise ConcurrentCommit if another writer was faster."""
         try:
             self.delta.alter.set_table_properties({layout.TABLE_ID: str(table_id)}, raise_if_not_exists=False)
         except deltalake.exceptions.CommitFailedError as failure:

@@ -99,7 +99,7 @@ class State(NamedTuple):
 
     generation: str | None  # None before the first acceptance
     length: int  # entries in the stream, stored or not
-    trimmed: int  # the table's watermark that Redis noted at its last trim; 0 before the first trim
+    trimmed: int  # the table's watermark at the last trim; 0 before the first trim
     queued_bytes: int
     first: list[Any]  # the first entry as Redis returns it; empty if there is none
 

@@ -23,13 +23,13 @@ class Failures:
         self.stopped: dict[int, Exception] = {}
 
     def stop(self, datasets: Iterable[Dataset], reason: Exception) -> None:
-        """Note datasets whose drain stops here. The next drain continues."""
+        """Remember datasets whose drain stops here. The next drain continues."""
         for dataset in datasets:
             self.stopped[dataset.pk] = reason
 
     @contextmanager
     def of(self, dataset: Dataset) -> Iterator[None]:
-        """Catch what the storage raises for a dataset. Any other error is noted, and raised again."""
+        """Catch what the storage raises for a dataset. Remember any other error, and raise it again."""
         try:
             yield
         except (ConcurrentCommit, AnotherGeneration) as reason:

@@ -78,7 +78,7 @@ def replay(entry: QuarantinedEntry) -> bool:
     The records keep the IDs of their acceptance. If the entry fails again, it returns to quarantine. If the process
     dies during the replay, call this again: the entry is queued only once.
     """
-    with transaction.atomic():  # an edit of the body waits until the replay is noted
+    with transaction.atomic():  # an edit of the body waits for the replay
         locked = (
             QuarantinedEntry.objects.select_for_update(no_key=True, of=("self",))
             .select_related("dataset")

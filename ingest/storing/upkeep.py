@@ -60,5 +60,5 @@ def note_key_use() -> None:
         return
     keys = [ApiKey(pk=key_id, last_used_at=datetime.fromtimestamp(ms / 1000, UTC)) for key_id, ms in noted.items()]
     ApiKey.objects.bulk_update(keys, ["last_used_at"], batch_size=500)
-    # If a key was used meanwhile, this deletes the new time. But a key that is in use is noted again within seconds.
+    # If a key was used meanwhile, this deletes the new time. But the next use of the key writes a time again.
     redis.each([("HDEL", key, *times) for key, times in zip(hashes, found, strict=True) if times])

@@ -99,7 +99,7 @@ assert(#KEYS == last_key and #ARGV == last_arg, 'admit.lua: wrong number of KEYS
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- To start a command costs Redis about as much as the work of the command. So one MGET reads all values, and one MSET
+-- Redis needs about as much time to start a command as to do its work. So one MGET reads all values, and one MSET
 -- writes the sums.
 local seen = redis.call(
     'MGET', revision_key, limit_key, used_key, delta_key, generation_key, accepted_key, queued_key, bytes_key,

@@ -120,7 +120,7 @@ NO_SPACE = "A T must stand between date and time, not a space"
 NO_NAME = "The offset is Z or one like +02:00, not a name."
 NOT_LIKE = "It is not like 2026-06-10T10:58:00Z."
 NO_STRING = "A timestamp is a string, like 2026-06-10T10:58:00Z."
-RANGE = "Its moment, in whole microseconds, must lie in the years 0001 to 9999, as written and in UTC."
+RANGE = "Its moment, in whole microseconds, must lie in the years 0001 to 9999, both in the text and in UTC."
 TIMESTAMPS: list[tuple[Any, str]] = [
     (1781089080, NO_STRING),
     (None, NO_STRING),

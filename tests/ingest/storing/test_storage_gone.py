@@ -215,7 +215,7 @@ def marker() -> Path:
 
 
 def die_before_the_first_table_is_noted(api: Api, dataset: Dataset) -> None:
-    """Run a drain that creates the installation's first table, and dies before the database has noted it."""
+    """Run a drain that creates the installation's first table, and dies before the database knows it."""
     send(api, "a")
     assert finish(start(drain_dying, "after the table was created", dataset.pk)) < 0
     let_the_lock_expire(dataset)

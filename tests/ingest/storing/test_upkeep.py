@@ -1,4 +1,4 @@
-"""Upkeep: tables are compacted and vacuumed while records arrive, and the last use of API keys is noted."""
+"""Upkeep: tables are compacted and vacuumed while records arrive, and the last use of API keys is saved."""
 
 import random
 from collections.abc import Sequence

@@ -185,7 +185,7 @@ MUST_REJECT: dict[Field, tuple[str, Mapping[str, str | None]]] = {
              "Element 1, counted from 0: A T must stand between date and time, not a space."}
         | {'["2026-06-10T10:58:00+0000"]': "Element 0, counted from 0: The offset needs a colon, like +02:00."}
         | {'["0001-01-01T00:00:00+01:00"]': "Element 0, counted from 0: Its moment, in whole microseconds, must lie in "
-           "the years 0001 to 9999, as written and in UTC."}
+           "the years 0001 to 9999, both in the text and in UTC."}
         | {r'["2026-06-10T10:58:00\u002b0000"]': "Element 0, counted from 0: The offset needs a colon, like +02:00."},
     ),
 }  # fmt: skip

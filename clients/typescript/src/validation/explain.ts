@@ -148,7 +148,7 @@ function whyNoMoment([
   if (hour > "23" || minute > "59" || second > "59") return `There is no time of day ${hour}:${minute}:${second}.`;
   if (offsetHour > "23" || offsetMinute > "59")
     return "The offset must lie between -23:59 and +23:59, with minutes up to 59.";
-  return "Its moment, in whole microseconds, must lie in the years 0001 to 9999, as written and in UTC.";
+  return "Its moment, in whole microseconds, must lie in the years 0001 to 9999, both in the text and in UTC.";
 }
 
 /** Return why a value does not fit. */

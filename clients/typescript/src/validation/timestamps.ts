@@ -1,4 +1,4 @@
-/** Timestamps of the API: RFC 3339 with an offset, in the years 0001 to 9999, both as written and in UTC. */
+/** Timestamps of the API: RFC 3339 with an offset, in the years 0001 to 9999, both in the text and in UTC. */
 
 export const DATE = /^\d{4}-\d\d-\d\d$/;
 

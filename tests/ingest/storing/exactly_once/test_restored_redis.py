@@ -239,7 +239,7 @@ def test_replay_that_redis_lost_is_not_stored_again(api: Api, dataset: Dataset) 
     drain(dataset.pk)
     all_is_stored(dataset, ["a", "b"])
     backup.restore()
-    QuarantinedEntry.objects.update(state=QuarantinedEntry.State.HELD)  # the replay died before it was noted
+    QuarantinedEntry.objects.update(state=QuarantinedEntry.State.HELD)  # the replay died before it changed the row
     assert replay(QuarantinedEntry.objects.get())
     drain(dataset.pk)
     all_is_stored(dataset, ["a", "b"])

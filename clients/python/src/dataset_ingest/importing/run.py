@@ -69,9 +69,9 @@ class Import:
 
     1. Write the refused rows of the chunk, its records and an Idempotency-Key.
     2. Send the records under this key until they are accepted.
-    3. Note that they were accepted.
+    3. Write to the progress file that they were accepted.
 
-    If a run finds a chunk without the note of step 3, it sends the same records under the same key.
+    If step 3 of a chunk is missing in the progress file, the next run sends the same records under the same key.
     """
 
     def __init__(self, http: httpx.Client, dataset_id: int, place: Place, columns: Columns, view: View) -> None:

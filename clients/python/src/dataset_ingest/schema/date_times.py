@@ -108,4 +108,4 @@ def _why_no_moment(text: str) -> str:
         return f"There is no time of day {text[11:19]}."
     if text[-1] not in "Zz" and (int(text[-5:-3]) > 23 or int(text[-2:]) > 59):
         return "The offset must lie between -23:59 and +23:59, with minutes up to 59."
-    return "Its moment, in whole microseconds, must lie in the years 0001 to 9999, as written and in UTC."
+    return "Its moment, in whole microseconds, must lie in the years 0001 to 9999, both in the text and in UTC."
