@@ -275,4 +275,4 @@ def test_a_web_process_confirms_contracts_before_they_expire(tmp_path: Path, dat
     with running(tmp_path, "--no-demo", environment=soon) as stack, stack.client(issue_token(key)) as client:
         assert client.post(f"/datasets/{dataset.pk}", json=record()).status_code == 202
         before = several_revisions_read()
-        wait_for(lambda: several_revisions_read() >= before + 3, "three looks at what is due", seconds=10)
+        wait_for(lambda: several_revisions_read() >= before + 3, "three checks for due contracts", seconds=10)

@@ -15,7 +15,7 @@ from django.conf import settings
 def processors() -> set[int]:
     """Return the processors that queries may use: all except one, which stays free for ingest.
 
-    A query gives way to other processes, but not to the kernel's own threads, which write to the disk. Without a free
+    The kernel pauses a query for other processes, but not for its own threads, which write to the disk. Without a free
     processor, each write would wait for queries. On a system without processor affinity, only the number counts.
     """
     known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""Measure an honest client in turn: alone, and together with a crowd of other clients."""
+"""Measure an honest client alone, then together with a crowd of other clients, and repeat this."""
 
 import os
 import statistics
@@ -48,7 +48,7 @@ def send(url: str, target: Target, folder: Path, *, connections: int, seconds: f
 def in_turn(
     measure: Callable[[], Load], crowd: Callable[[], AbstractContextManager[object]]
 ) -> tuple[Medians, Medians]:
-    """Measure alone and with a crowd, in turn. Return both medians. Turns matter, because other programs also run."""
+    """Measure alone, then with a crowd, and repeat this, because other programs also run. Return both medians."""
     alone, crowded = [], []
     for _ in range(ROUNDS):
         alone.append(measure())
