@@ -31,7 +31,7 @@ def test_another_number_of_primaries_is_refused(data_dir: Path) -> None:
 def test_the_data_of_one_redis_is_not_left_behind(data_dir: Path) -> None:
     (data_dir / "redis" / "appendonlydir").mkdir(parents=True)
     cluster.require_same(None)
-    with pytest.raises(CommandError, match="has the data of one Redis"):
+    with pytest.raises(CommandError, match="has the data of a single Redis"):
         cluster.require_same(3)
 
 

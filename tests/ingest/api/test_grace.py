@@ -270,7 +270,7 @@ def test_first_version_and_past_times_are_refused(dataset: Dataset, project: Pro
         publish(dataset, hours=-1)
     assert dataset.versions.count() == 1
     empty = services.create_dataset(project=project, name="Empty")
-    with pytest.raises(ValidationError, match="no version before the first one"):
+    with pytest.raises(ValidationError, match="first version cannot have a grace period"):
         publish(empty, FIELDS)
 
 

@@ -80,7 +80,7 @@ def test_an_imported_export_is_equal(
     call_command("records", str(dataset.pk), "--format", form, "-o", str(path), *words)
     done = import_file(copy, path, *again)
     assert done.code == 0, done.err
-    assert ("The file is an export: " in done.err) is ("--to-send" not in words)
+    assert ("The file is an export. " in done.err) is ("--to-send" not in words)
     after = values(copy)
     if "--to-send" in words:  # this format replaces line breaks in a context by spaces
         before, after = ([{**row, "context": json.loads(row["context"])} for row in rows] for rows in (before, after))
