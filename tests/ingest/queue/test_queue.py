@@ -346,6 +346,13 @@ def test_settling_makes_a_dataset_due_now_if_more_entries_came(api: Api, dataset
 # -- claims -------------------------------------------------------------------------------------------
 
 
+def test_lock_that_lasts_longer_than_a_lease_keeps_no_drain_away(dataset: Dataset) -> None:
+    """After a failover to a server whose clock is an hour behind, the lock of a killed drain lasts for an hour."""
+    redis.client().set(redis_keys.lock(dataset.pk), "killed", px=3_600_000)
+    with turns.locked([dataset.pk]) as locks:
+        assert list(locks) == [dataset.pk]
+
+
 def test_a_dataset_is_locked_by_one_drain_at_a_time(dataset: Dataset) -> None:
     with turns.locked([dataset.pk]) as first:
         with turns.locked([dataset.pk, dataset.pk + 1]) as second:
