@@ -21,6 +21,7 @@ from datasets.models import ApiKey, Dataset, Project
 from datasets.schemas.fields import Field
 from ingest.storing.drain import drain
 from tests.support.sending.asgi import Transport
+from tests.support.servers.cluster import ValkeyCluster, cluster
 
 # Without this, the application's threads stay connected, and the tests' database cannot be deleted.
 settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
@@ -160,3 +161,10 @@ def stored(dataset: Dataset) -> list[dict[str, Any]]:
     uri = f"{settings.STORAGE_URL}/project_{dataset.project_id}/dataset_{dataset.pk}"
     rows: list[dict[str, Any]] = DeltaTable(uri).to_pyarrow_table().to_pylist()
     return sorted(rows, key=lambda row: row["id"])
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    """Start a cluster of three primaries."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found

@@ -11,13 +11,6 @@ from tests.support.servers.cluster import ValkeyCluster, cluster, use
 from tests.support.servers.sentinels import forget_connections
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    """Three primaries."""
-    with cluster(tmp_path_factory.mktemp("cluster")) as found:
-        yield found
-
-
 @pytest.fixture
 def servers(three: ValkeyCluster, settings: Any) -> Iterator[ValkeyCluster]:
     """Use three primaries as the service's Redis."""

@@ -24,16 +24,10 @@ from quotas import services as quotas
 from quotas.models import MonthlyUsage
 from tests.conftest import FIELDS, Api, record, stored
 from tests.support.entries import enqueue, status
-from tests.support.servers.cluster import ValkeyCluster, cluster, use
+from tests.support.servers.cluster import ValkeyCluster, use
 from tests.support.servers.sentinels import forget_connections
 
 USERS = 6  # enough that each of the three servers has a user
-
-
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    with cluster(tmp_path_factory.mktemp("cluster")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ingest.moving.copying import copy_keys
 from ingest.moving.move import client_of
 from ingest.moving.names import Names
 from ingest.queue import redis_keys
-from tests.support.servers.cluster import ValkeyCluster, cluster, use
+from tests.support.servers.cluster import ValkeyCluster, use
 from tests.support.servers.sentinels import forget_connections, trio
 
 
@@ -22,12 +22,6 @@ def old(dataset: Dataset) -> Iterator[Any]:
     client = client_of(os.environ["REDIS_URL"])
     yield client
     client.close()
-
-
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    with cluster(tmp_path_factory.mktemp("cluster")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -32,16 +32,10 @@ from tests.conftest import record
 from tests.ingest.moving.service import OLD, Service, api_of, database_url, leave_the_rest, of
 from tests.support.books import this_month
 from tests.support.entries import enqueue, names_in_table, send, status
-from tests.support.servers.cluster import ValkeyCluster, cluster
+from tests.support.servers.cluster import ValkeyCluster
 from tests.support.servers.outages import everything_in, own_client
 
 FIGURES = (redis_keys.GENERATION, redis_keys.TOTAL_ACCEPTED, redis_keys.TOTAL_BYTES)
-
-
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    with cluster(tmp_path_factory.mktemp("cluster")) as found:
-        yield found
 
 
 def run(*, old: str = OLD) -> str:

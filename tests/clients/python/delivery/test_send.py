@@ -1,6 +1,7 @@
 """`send`: one request, its receipt and its errors, against the service in this process."""
 
 import dataclasses
+import enum
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,6 +107,24 @@ def test_a_value_that_json_would_change_is_refused(make_client: MakeClient, valu
             assert refused.value.problems[0].code == "invalid_json"
     with pytest.raises(ValidationError) as refused:
         make_client().send([record(), record(context={"a": value})])
+    assert refused.value.indexes == (1,)
+
+
+class Name(enum.Enum):
+    """Names that msgspec would write as texts."""
+
+    COUNTRY = "country"
+
+
+def test_a_name_that_json_would_change_is_refused(make_client: MakeClient) -> None:
+    """Otherwise a record could have the same name twice, and one of the two values would be lost."""
+    twice: dict[Any, Any] = {**record(), Name.COUNTRY: "another"}
+    for send in (make_client().send, make_client().enqueue):
+        with pytest.raises(ValidationError, match="A name in an object must be a text") as refused:
+            send(twice)
+        assert refused.value.problems[0].code == "invalid_json"
+    with pytest.raises(ValidationError) as refused:
+        make_client().send([record(), twice])
     assert refused.value.indexes == (1,)
 
 

@@ -98,7 +98,7 @@ class Records:
         """Return a record as JSON text. Raise Refused if it does not match the schema."""
         try:
             text = _encode(record)
-            _check_records((record,))
+            _check_unconverted([record])
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused([not_json(_why_not_encoded(error))]) from None
         read = text.decode()  # a search in a str is many times faster than in bytes
@@ -120,7 +120,7 @@ class Records:
         """
         try:
             text = _encode(records)
-            _check_records(records)
+            _check_unconverted(list(records))
             self._decode_many(text)
             read = text.decode()
             return None if "null" in read or _may_be_misread(read) else text
@@ -191,19 +191,6 @@ def _why_not_encoded(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "A text has half of a surrogate pair, which is not a character."
     return f"{str(error)[:1].upper()}{str(error)[1:]}."
-
-
-def _check_records(records: Sequence[Any]) -> None:
-    """Raise TypeError for what msgspec writes as something else. The decoder checks the names in the records."""
-    values = []
-    for record in records:
-        if type(record) is dict:
-            for value in record.values():
-                if type(value) not in _SCALARS:
-                    values.append(value)
-        else:
-            values.append(record)
-    _check_unconverted(values)
 
 
 def _check_unconverted(values: list[Any]) -> None:
