@@ -115,7 +115,7 @@ class Sender:
         return receipts.issue(first)
 
     async def _accepted_by_earlier_attempt(self, chunk: Chunk, contract: Contract, retryable: Retryable) -> str | None:
-        """Return the receipt if this chunk was accepted before, in this run or in an earlier one. Else return None.
+        """Return the receipt of this chunk if an earlier attempt was accepted, or None. Another run may have made it.
 
         If Redis has forgotten the Idempotency-Key, and only the table shows that the chunk was accepted, the receipt is
         an empty text.

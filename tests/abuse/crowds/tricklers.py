@@ -11,7 +11,7 @@ import uvloop
 
 _TURNS_A_SECOND = 20
 _PAUSE_SECONDS = 0.2  # before a connection that has ended is opened again
-# So many connections wait for their handshake at the same time. This is few enough for any server's backlog.
+# Open at most this many connections at the same time. A server has room for more in its queue of new connections.
 _OPENING = 200
 
 

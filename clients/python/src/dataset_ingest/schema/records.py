@@ -48,7 +48,7 @@ def _hook(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_hook).encode
-# The types of most values. Such values contain no other values to check.
+# Most values have one of these types. They contain no other values, so there is nothing more to check in them.
 _SCALARS = frozenset((str, int, float, bool, type(None), datetime, date, Decimal, UUID))
 # What msgspec writes as another kind of value -> what to pass instead.
 _CONVERTED: dict[type, str] = {
