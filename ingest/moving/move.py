@@ -16,7 +16,7 @@ the data (`installation.check`), and refuses to work.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -101,8 +101,9 @@ def move(old: Any, note: Callable[[Copied], None]) -> Copied:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Lock the copying against another run. The database ends the lock if this process dies."""
-    with transaction.atomic():
+    with ExitStack() as lock:
         try:
+            lock.enter_context(transaction.atomic())  # SQLite locks here, other databases at the next line
             Installation.objects.select_for_update(nowait=True).get(pk=1)
         except OperationalError as locked:
             raise MoveRefused("Another run of this command copies the data now. Wait until it has ended.") from locked

@@ -1,8 +1,12 @@
 """Kill the processes that move the data of one server to a cluster. Clients and tables see no difference."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,6 +17,7 @@ from django.core.cache import cache as django_cache
 from django.core.management import CommandError, call_command
 
 from config.common import redis
+from config.common.env import BASE_DIR
 from datasets import installation, services
 from datasets.contracts import old_form
 from datasets.models import ApiKey, Dataset
@@ -290,3 +295,32 @@ def test_idempotency_keys_cost_no_second_command_if_nothing_was_moved(service: S
         name: sum(each.get(f"cmdstat_{name}", {"calls": 0})["calls"] for each in found) for name in ("evalsha", "get")
     }
     assert called == {"evalsha": 1, "get": 1}, "admit.lua itself reads the key"
+
+
+_ON_SQLITE = """
+import sqlite3
+from django.core.management import call_command
+from django.db import connection
+from ingest.moving.move import MoveRefused, _alone
+
+call_command("migrate", verbosity=0)
+connection.close()
+connection.settings_dict["OPTIONS"]["timeout"] = 0.1
+another = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+another.execute("BEGIN IMMEDIATE")
+try:
+    with _alone():
+        raise AssertionError("both copy")
+except MoveRefused as refusal:
+    assert "Another run of this command" in str(refusal)
+another.execute("ROLLBACK")
+with _alone():
+    pass
+"""
+
+
+def test_a_second_run_is_refused_on_sqlite_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "DATA_DIR": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}"}
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "--command", _ON_SQLITE]
+    done = subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
