@@ -37,6 +37,8 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, help="write the report to this file")
     options = parser.parse_args()
+    if options.clients and options.redis != ONE:
+        parser.error("--clients works only with one Redis server")
     print(f"seed {options.seed}", flush=True)
     report = run(
         Options(
