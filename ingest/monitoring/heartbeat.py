@@ -1,7 +1,8 @@
 """Heartbeats: each background process writes one to Redis. A worker also writes a heartbeat for the storage.
 
 Clocks of several machines may differ, so heartbeats carry no time. Only Redis measures their age: a heartbeat expires
-after STALE_SECONDS, and Redis knows how much of this time is left.
+after STALE_SECONDS, and Redis knows how much of this time is left. If more is left, the heartbeat was written before a
+failover to a Redis whose clock is behind. It does not count, because it would last too long.
 """
 
 from typing import NamedTuple
@@ -33,6 +34,8 @@ def read() -> dict[str, Heartbeat | None]:
     names = (*PROCESSES, STORAGE)
     replies = redis.each([(command, redis_keys.heartbeat(name)) for name in names for command in ("GET", "PTTL")])
     return {
-        name: None if state is None else Heartbeat(state.decode(), max(0.0, STALE_SECONDS - left_ms / 1000))
+        name: Heartbeat(state.decode(), STALE_SECONDS - left_ms / 1000)
+        if 0 <= left_ms <= STALE_SECONDS * 1000
+        else None
         for name, state, left_ms in zip(names, replies[::2], replies[1::2], strict=True)
     }

@@ -168,11 +168,12 @@ end
 local old_seconds = {}
 if rate_key then
     local oldest = time[1] - rate_seconds
+    local latest = time[1] + rate_seconds -- later ones were counted before a failover to a clock that is behind
     local counts, sent = {}, 0
     local found = redis.call('HGETALL', rate_key)
     for at = 1, #found, 2 do
         local second, number_of_records = tonumber(found[at]), tonumber(found[at + 1])
-        if second < oldest then
+        if second < oldest or second > latest then
             old_seconds[#old_seconds + 1] = found[at]
         else
             counts[#counts + 1] = {second, number_of_records}

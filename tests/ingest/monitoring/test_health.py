@@ -130,6 +130,13 @@ def test_age_of_a_heartbeat_does_not_depend_on_the_clock_here(monkeypatch: pytes
     assert 40 <= beat.age < 60
 
 
+def test_heartbeat_that_would_last_too_long_does_not_count() -> None:
+    """A process wrote it before a failover to a server whose clock is an hour behind, and may have died since."""
+    all_is_well()
+    redis.client().pexpire(redis_keys.heartbeat("beat"), 3_660_000)
+    assert heartbeat.read()["beat"] is None
+
+
 def test_metrics_report_each_process() -> None:
     all_is_well()
     redis.client().delete(redis_keys.heartbeat("upkeep"))

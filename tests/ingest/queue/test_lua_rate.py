@@ -55,6 +55,15 @@ def test_old_records_do_not_count_and_are_forgotten() -> None:
     assert admit(number=2, count=1, rate=PER_MINUTE)[0] == "too_fast"
 
 
+def test_records_from_a_clock_that_was_ahead_do_not_count() -> None:
+    """After a failover to a server whose clock is an hour behind, the counts of the old server are in the future."""
+    set_up()
+    ahead = seconds_of_redis() + 3600
+    redis.client().hset("rate", str(ahead), 5)
+    assert admit(count=1, rate=PER_MINUTE)[0] == "accepted"
+    assert redis.client().hvals("rate") == [b"1"]
+
+
 def test_a_second_counts_until_all_of_it_is_a_minute_old() -> None:
     set_up()
     sent(s59=5)
