@@ -24,6 +24,7 @@ _MAX_BYTES = 256 * 1024 * 1024
 _SEQUENCE_BITS = 20
 _MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
 _MAX_MS = (1 << 43) - 1
+_MAX_POSITION = _MAX_MS << _SEQUENCE_BITS | _MAX_SEQUENCE
 # While Redis's clock is behind the last stream ID, Redis only raises the sequence number. If a drain finds this number,
 # it raises the stream's last ID to the next millisecond.
 _HIGH_SEQUENCE = 1 << 19
@@ -80,10 +81,11 @@ def position_of(stream_id: str) -> int:
     """Return a stream ID as one integer that fits the table: ms << 20 | seq.
 
     Positions keep the order of IDs. Beyond 2**20 entries in one millisecond, IDs share the last position of that
-    millisecond. So only an entry above the table's watermark is certainly new. The drain looks up all others.
+    millisecond. The same is true for all IDs after the year 2248. So only an entry above the table's watermark is
+    certainly new. The drain looks up all others.
     """
     ms, _, seq = stream_id.partition("-")
-    return min(int(ms), _MAX_MS) << _SEQUENCE_BITS | min(int(seq), _MAX_SEQUENCE)
+    return min(int(ms) << _SEQUENCE_BITS | min(int(seq), _MAX_SEQUENCE), _MAX_POSITION)
 
 
 def last_id_of(position: int) -> str:

@@ -118,7 +118,8 @@ class Trio:
                 f'sentinel sentinel-pass "{SENTINEL_PASSWORD}"',
                 f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} 2",
                 f'sentinel auth-pass {SERVICE} "{PASSWORD}"',
-                f"sentinel down-after-milliseconds {SERVICE} 300",
+                # A sentinel makes the old primary a replica only after 8 seconds in which it always answered in time.
+                f"sentinel down-after-milliseconds {SERVICE} 1000",
                 f"sentinel failover-timeout {SERVICE} 1000",
             )
             self.sentinels.append(Server(directory / f"sentinel-{number}", *lines, password=SENTINEL_PASSWORD))
