@@ -15,6 +15,7 @@ from ingest.models import QuarantinedEntry
 from ingest.monitoring import health, statistics
 from ingest.monitoring.refusals import REJECTED_RECORDS
 from ingest.queue import redis_keys
+from ingest.storing import isolation
 from quotas import services as quotas
 
 # For each error code: what is wrong, and what to do about it.
@@ -246,6 +247,14 @@ def _queue(project: Project) -> Iterator[Finding]:
     if backlog.age > _LATE_SECONDS:
         text = f"{counted(backlog.records)} accepted but not yet stored. The oldest has waited {backlog.age:,.0f} s."
         yield Finding(True, text, "No record is lost. The worker's log says why the records wait.", "ledger")
+    suspects = isolation.suspects(ids)
+    for dataset in project.datasets.filter(pk__in=suspects).order_by("pk")[:_MAX_NAMED]:
+        text = f"The worker process died repeatedly while it stored records of “{dataset.name}” (ID {dataset.pk})."
+        advice = (
+            "It now stores fewer records at a time. If a single request kills it, this request goes to quarantine. "
+            "Check that the worker's machine has memory left."
+        )
+        yield Finding(True, text, advice, "ledger")
 
 
 def _tables(project: Project) -> Iterator[Finding]:

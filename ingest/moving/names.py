@@ -38,7 +38,7 @@ _LEFT = {
     *(redis_keys.TOTAL_BYTES.encode(), redis_keys.TOTAL_ACCEPTED.encode()),
     *(redis_keys.SLOTS.encode(), redis_keys.ROOM.encode(), b"replicated"),
 }
-_LEFT_BEGINNINGS = (b"queue:slot:", b"queue:lock:", b"sign:", b"dataset-ingest:")
+_LEFT_BEGINNINGS = (b"queue:slot:", b"queue:lock:", b"queue:deaths:", b"sign:", b"dataset-ingest:")
 _TAG = re.compile(rb"\{[0-9]+\}:")
 _TAGGED_QUOTA = re.compile(rb"(quota_limit|usage_total|usage_delta):datasets:\{[0-9]+\}(:[0-9-]+)?")
 

@@ -32,6 +32,8 @@ Glossary
     rate            hash of a browser key: second of acceptance (since the epoch) -> records, for the last minute
     room            total bytes up to which admission accepts requests, until it looks at Redis's memory again
     lock            held by the drain of a dataset. It only saves work: drains are correct without it
+    deaths          hash of a dataset: how many of its drains in a row died, and what the next ones try (see
+                    `ingest.storing.isolation`)
     replayed        hash of a dataset: quarantine row that was put back into the stream -> its new place
     trimmed         the watermark of a dataset's table at the last trim. If the table has another watermark now, a drain
                     died before its trim, or this Redis was restored from an older copy
@@ -140,6 +142,11 @@ def rate(key_id: int, project_id: int) -> str:
 def lock(dataset_id: int) -> str:
     """Return the key of the lock of a dataset's drain."""
     return tagged(f"queue:lock:{dataset_id}", tags.of_dataset(dataset_id))
+
+
+def deaths(dataset_id: int) -> str:
+    """Return the key of a dataset's drains that died."""
+    return tagged(f"queue:deaths:{dataset_id}", tags.of_dataset(dataset_id))
 
 
 def heartbeat(name: str) -> str:

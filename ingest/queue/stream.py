@@ -81,7 +81,7 @@ def position_of(stream_id: str) -> int:
     """Return a stream ID as one integer that fits the table: ms << 20 | seq.
 
     Positions keep the order of IDs. Beyond 2**20 entries in one millisecond, IDs share the last position of that
-    millisecond. The same is true for all IDs after the year 2248. So only an entry above the table's watermark is
+    millisecond. All IDs after the year 2248 share the very last one. So only an entry above the table's watermark is
     certainly new. The drain looks up all others.
     """
     ms, _, seq = stream_id.partition("-")

@@ -165,7 +165,14 @@ class Lock:
 def _run_all(action: str, locks: Sequence[Lock]) -> list[int]:
     lease = int(settings.DRAIN_LEASE_SECONDS * 1000)
     return redis.run_all(
-        [redis.Call(script("lock"), [redis_keys.lock(lock.dataset_id)], [lock.token, action, lease]) for lock in locks]
+        [
+            redis.Call(
+                script("lock"),
+                [redis_keys.lock(lock.dataset_id), redis_keys.deaths(lock.dataset_id)],
+                [lock.token, action, lease],
+            )
+            for lock in locks
+        ]
     )
 
 

@@ -26,6 +26,8 @@ anyway. In the other steps, all datasets share the round trips to Redis and the 
 The watermark is the position of the last entry that drains have handled. The table stores it in the same commit as the
 rows. If a drain dies before the commit, nothing was stored. If it dies after the commit, the next drain finds the
 entries in the table and trims them. If two drains run at the same time, the table refuses the second commit.
+
+If several drains of a dataset in a row have died, a pass takes fewer entries: see `ingest.storing.isolation`.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from config.common.redis import TooFewReplicas
@@ -46,8 +49,8 @@ from datasets.tables.storage_check import check_storage, mark_storage
 from datasets.tables.table import DatasetTable, cached_table
 from ingest.queue import stream, turns
 from ingest.queue.stream import Entry
-from ingest.storing import already_stored, ledger, quarantine, untidy
-from ingest.storing.conversion import Version, convert
+from ingest.storing import already_stored, isolation, ledger, quarantine, untidy
+from ingest.storing.conversion import Failure, Version, convert
 from ingest.storing.failures import Failures
 
 # After this time, a drain makes no further commit, so that other datasets have their turn.
@@ -69,17 +72,29 @@ def drain(*dataset_ids: int) -> int:
     """
     installation.check(tags.by_tag(dataset_ids))
     failures = Failures()
+    suspects = isolation.suspects(dataset_ids)
+    written = _drain_group([each for each in dataset_ids if each not in suspects], failures)
+    for each in suspects:  # one at a time: if the process dies, it is clear which entries it was storing
+        written += _drain_group([each], failures, are_suspects=True)
+    failures.raise_first()
+    return written
+
+
+def _drain_group(dataset_ids: Sequence[int], failures: Failures, *, are_suspects: bool = False) -> int:
+    """Lock datasets and drain them. Return the number of rows written."""
     with turns.locked(dataset_ids) as locks:
         datasets = Dataset.objects.in_bulk(locks)
         try:
-            written = _drain_locked(datasets, locks, failures)
+            if are_suspects:
+                written = sum(_drain_suspect(each, locks[each.pk], failures) for each in datasets.values())
+            else:
+                written = _drain_locked(datasets, locks, failures)
         except BaseException:
             # If only one dataset caused the error, the others need not wait for their leases.
             if failures.failed:
                 _settle(datasets, failures)
             raise
         _settle(datasets, failures)
-    failures.raise_first()
     return written
 
 
@@ -96,6 +111,26 @@ def _drain_locked(datasets: Mapping[int, Dataset], locks: Mapping[int, turns.Loc
     return written
 
 
+def _drain_suspect(dataset: Dataset, lock: turns.Lock, failures: Failures) -> int:
+    """Make trials with the entries under suspicion (see `ingest.storing.isolation`). Return the number of rows."""
+    written, began = 0, time.monotonic()
+    while (state := stream.state(dataset.pk)).first:
+        with isolation.trial(dataset.pk, state) as trial:
+            stored = _drain_pass([dataset], failures, trial).get(dataset.pk)
+            if stored is None:
+                break
+            trial.succeed(stored.entries)
+        written += stored.rows
+        if time.monotonic() - began > _TURN_SECONDS or not lock.renew():
+            break
+        if trial.left <= 0:
+            written += _drain_locked({dataset.pk: dataset}, {dataset.pk: lock}, failures)
+            break
+    else:
+        isolation.forget(dataset.pk)
+    return written
+
+
 def _settle(datasets: Mapping[int, Dataset], failures: Failures) -> None:
     turns.settle(dataset for pk, dataset in datasets.items() if pk not in failures.failed)
 
@@ -104,6 +139,7 @@ class Stored(NamedTuple):
     """The result of one commit."""
 
     rows: int
+    entries: int  # stored, in quarantine, or in the table before
     is_full: bool  # the commit took as much as it may, so the stream may hold more
 
 
@@ -115,15 +151,17 @@ def drain_once(dataset: Dataset) -> Stored | None:
     return stored.get(dataset.pk)
 
 
-def _drain_pass(datasets: Sequence[Dataset], failures: Failures) -> dict[int, Stored]:
-    """Take the steps of a pass. Return what was stored, by dataset."""
+def _drain_pass(
+    datasets: Sequence[Dataset], failures: Failures, trial: isolation.Trial | None = None
+) -> dict[int, Stored]:
+    """Take the steps of a pass. Return what was stored, by dataset. A trial says how many entries the pass takes."""
     began = time.monotonic()
     parts: list[Part] = []
     committed: list[tuple[Part, Plan, int]] = []
     states = stream.states([dataset.pk for dataset in datasets])
     for dataset in datasets:
         with failures.of(dataset):
-            parts += _look(dataset, states[dataset.pk])
+            parts += _look(dataset, states[dataset.pk], trial)
     try:
         stream.require_replicas({part.dataset.pk: part.entries[-1].stream_id for part in parts})
     except TooFewReplicas as reason:
@@ -142,7 +180,7 @@ def _drain_pass(datasets: Sequence[Dataset], failures: Failures) -> dict[int, St
         if part.trimmed != plan.watermark or plan.redis_lost_entries:
             with failures.of(part.dataset):
                 ledger.recount(part.dataset, part.generation, part.trimmed)
-    return {part.dataset.pk: Stored(rows, plan.is_full) for part, plan, rows in committed}
+    return {part.dataset.pk: Stored(rows, len(part.entries), plan.is_full) for part, plan, rows in committed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,19 +193,21 @@ class Part:
     trimmed: int  # the watermark that Redis knew
     watermark: int  # of the table
     entries: list[Entry]
+    refuses: bool  # the entries go to quarantine, because they killed the process
 
 
-def _look(dataset: Dataset, state: stream.State) -> list[Part]:
+def _look(dataset: Dataset, state: stream.State, trial: isolation.Trial | None) -> list[Part]:
     """Open the table and read the entries. Return a list with the dataset's part, or an empty list if there is none."""
     if state.generation is None or not state.length:
         return []
     table = _open_table(dataset)
     watermark = table.watermark(state.generation) if table.exists else 0
-    entries = list(stream.read(dataset.pk, state.generation, state))
+    entries = list(islice(stream.read(dataset.pk, state.generation, state), trial.size if trial else None))
     if not entries:
         return []
     stream.keep_ahead(dataset.pk, state.generation, watermark, entries[-1])
-    return [Part(dataset, table, state.generation, state.trimmed, watermark, entries)]
+    refuses = trial is not None and trial.refuses
+    return [Part(dataset, table, state.generation, state.trimmed, watermark, entries, refuses)]
 
 
 def _open_table(dataset: Dataset) -> DatasetTable:
@@ -243,7 +283,10 @@ def _store(part: Part, plan: Plan, all_versions: Mapping[int, Mapping[int, Versi
         return 0
     versions = all_versions.get(part.dataset.pk, {})
     _ensure_table(part.table, part.generation, versions)
-    rows, failures = convert(part.dataset, versions, part.table.columns(), plan.to_store)
+    if part.refuses:
+        rows, failures = None, [Failure(plan.to_store, isolation.REASON)]
+    else:
+        rows, failures = convert(part.dataset, versions, part.table.columns(), plan.to_store)
     for failure in failures:
         quarantine.put(part.dataset, part.generation, failure.entries, failure.reason)
     _commit(part, plan, rows)

@@ -1,9 +1,9 @@
--- Acquire, renew or release a lock by its token.
+-- Acquire, renew or release a lock by its token. Count the drains in a row that acquired it and never released it.
 --
 -- RETURN 1 if the token holds the lock (or held it, if released), else 0
 
-assert(#KEYS == 1 and #ARGV == 3, 'lock.lua: wrong number of KEYS or ARGV')
-local lock_key = KEYS[1]
+assert(#KEYS == 2 and #ARGV == 3, 'lock.lua: wrong number of KEYS or ARGV')
+local lock_key, deaths_key = unpack(KEYS)
 local token, action, lease_ms = unpack(ARGV) -- action: acquire, renew or release
 
 if action == 'acquire' then
@@ -11,7 +11,10 @@ if action == 'acquire' then
     if redis.call('PTTL', lock_key) > tonumber(lease_ms) then
         redis.call('DEL', lock_key)
     end
-    return redis.call('SET', lock_key, token, 'NX', 'PX', lease_ms) and 1 or 0
+    if not redis.call('SET', lock_key, token, 'NX', 'PX', lease_ms) then
+        return 0
+    end
+    return redis.call('HINCRBY', deaths_key, 'deaths', 1) and 1
 end
 if redis.call('GET', lock_key) ~= token then
     return 0
@@ -19,4 +22,5 @@ end
 if action == 'renew' then
     return redis.call('PEXPIRE', lock_key, lease_ms)
 end
+redis.call('HDEL', deaths_key, 'deaths')
 return redis.call('DEL', lock_key)

@@ -156,6 +156,14 @@ def test_late_and_quarantined_records_are_reported(look: Look, dataset: Dataset)
     assert "In quarantine: 1 record accepted but not stored." in look()
 
 
+def test_a_dataset_whose_worker_dies_repeatedly_is_named(look: Look, dataset: Dataset) -> None:
+    died = "The worker process died repeatedly while it stored records of “Signups”"
+    redis.client().hset(redis_keys.deaths(dataset.pk), "deaths", 2)
+    assert died not in look()
+    redis.client().hset(redis_keys.deaths(dataset.pk), "deaths", 3)
+    assert died in look()
+
+
 def test_page_ends_its_wait_after_one_timeout_if_redis_does_not_answer(look: Look, project: Project) -> None:
     look()
     with redis_stuck():

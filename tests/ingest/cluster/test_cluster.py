@@ -99,8 +99,9 @@ def test_an_admission_is_one_command_on_one_server(apis: list[Api], servers: Val
             stats = node.client().info("commandstats")
             scripts = stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
             assert scripts == (node is home)
-            assert not scripts or set(stats) & {"cmdstat_get", "cmdstat_set"} == set()
-            assert node is home or "cmdstat_mget" not in stats
+            assert "cmdstat_get" not in stats
+            # The script itself may use SET: once a second it notes how much room the server has.
+            assert node is home or {"cmdstat_mget", "cmdstat_set"}.isdisjoint(stats)
 
 
 def _owner(api: Api) -> int:

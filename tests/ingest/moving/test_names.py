@@ -17,7 +17,7 @@ from ingest.queue import redis_keys
 from quotas import counters
 from tests.support.entries import enqueue
 
-LEFT = {"slot", "lock", "heartbeat"}
+LEFT = {"slot", "lock", "deaths", "heartbeat"}
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from ingest.queue.scripts import script
 
 GENERATION, STREAM, TOTAL, HOURS = "generation", "stream", "total", "hours"
 ACCEPTED, QUEUED, BYTES = "accepted", "queued", "bytes"
-PENDING, TURNS, REPLAYED, LOCK, TRIMMED = "pending", "turns", "replayed", "lock", "trimmed"
+PENDING, TURNS, REPLAYED, TRIMMED = "pending", "turns", "replayed", "trimmed"
+LOCK, DEATHS = "lock", "deaths"
 TRIM = [GENERATION, STREAM, QUEUED, BYTES, TOTAL, HOURS, TRIMMED]
 REPLAY = [GENERATION, STREAM, ACCEPTED, QUEUED, BYTES, TOTAL, PENDING, REPLAYED, TURNS]
 HOUR_MS = 3_600_000

@@ -9,6 +9,7 @@ from config.common import redis
 from ingest.queue import redis_keys
 from tests.ingest.queue.calling import (
     ACCEPTED,
+    DEATHS,
     GENERATION,
     HOURS,
     LOCK,
@@ -293,30 +294,44 @@ def test_end_drain_adds_a_dataset_that_was_not_pending(queue: list[str]) -> None
 
 
 def test_lock_is_acquired_once_and_released_by_its_token() -> None:
-    assert call("lock", [LOCK], "mine", "acquire", 30_000) == 1
+    assert call("lock", [LOCK, DEATHS], "mine", "acquire", 30_000) == 1
     before = everything()
     for what in ("acquire", "renew", "release"):
-        assert call("lock", [LOCK], "theirs", what, 30_000) == 0
+        assert call("lock", [LOCK, DEATHS], "theirs", what, 30_000) == 0
         assert everything() == before
-    assert call("lock", [LOCK], "mine", "release", 30_000) == 1
+    assert call("lock", [LOCK, DEATHS], "mine", "release", 30_000) == 1
     assert everything() == {}
 
 
 def test_lock_is_renewed_by_its_token() -> None:
-    call("lock", [LOCK], "mine", "acquire", 1000)
-    assert call("lock", [LOCK], "mine", "renew", 30_000) == 1
+    call("lock", [LOCK, DEATHS], "mine", "acquire", 1000)
+    assert call("lock", [LOCK, DEATHS], "mine", "renew", 30_000) == 1
     assert 29_000 < redis.client().pttl(LOCK) <= 30_000
 
 
 @pytest.mark.parametrize("what", ["renew", "release"])
 def test_lock_that_is_gone_is_not_made_again(what: str) -> None:
-    assert call("lock", [LOCK], "mine", what, 30_000) == 0
+    assert call("lock", [LOCK, DEATHS], "mine", what, 30_000) == 0
     assert everything() == {}
 
 
 def test_lock_expires_after_its_lease() -> None:
-    call("lock", [LOCK], "mine", "acquire", 30_000)
+    call("lock", [LOCK, DEATHS], "mine", "acquire", 30_000)
     assert 29_000 < redis.client().pttl(LOCK) <= 30_000
+
+
+def test_lock_counts_the_drains_that_never_released_it() -> None:
+    for token in ("one", "two", "three"):
+        assert call("lock", [LOCK, DEATHS], token, "acquire", 30_000) == 1
+        assert call("lock", [LOCK, DEATHS], "other", "acquire", 30_000) == 0
+        redis.client().delete(LOCK)  # its drain died, and the lease is over
+    assert redis.client().hget(DEATHS, "deaths") == b"3"
+    call("lock", [LOCK, DEATHS], "four", "acquire", 30_000)
+    call("lock", [LOCK, DEATHS], "three", "release", 30_000)
+    assert redis.client().hget(DEATHS, "deaths") == b"4"
+    redis.client().hset(DEATHS, "left", 5)
+    assert call("lock", [LOCK, DEATHS], "four", "release", 30_000) == 1
+    assert redis.client().hgetall(DEATHS) == {b"left": b"5"}
 
 
 # -- slots --------------------------------------------------------------------------------------------

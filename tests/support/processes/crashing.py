@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from multiprocessing.context import ForkServerProcess
@@ -132,6 +132,20 @@ STEPS: dict[str, Callable[[], None]] = {
 def drain_dying(step: str, *dataset_ids: int) -> None:
     """Drain, and die at a step."""
     STEPS[step]()
+    drains.drain(*dataset_ids)
+
+
+def drain_dying_of(marks: Sequence[bytes], most: int, *dataset_ids: int) -> None:
+    """Drain, and die as soon as one of the marks is in a body to convert, or if there are more than `most` bodies."""
+    module: Any = drains
+    convert = module.convert
+
+    def dying(dataset: Any, versions: Any, columns: Any, entries: Sequence[stream.Entry]) -> Any:
+        if len(entries) > most or any(mark in entry.body for mark in marks for entry in entries):
+            _die()
+        return convert(dataset, versions, columns, entries)
+
+    module.convert = dying
     drains.drain(*dataset_ids)
 
 

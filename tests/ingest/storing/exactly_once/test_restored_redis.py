@@ -342,7 +342,7 @@ def test_drain_killed_after_a_restore_stores_each_record_once(api: Api, dataset:
 
 
 def test_ordinary_drain_makes_no_extra_round_trip(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Round trips: installation, lock, state, read, untidy, trim, settle, release. No row is looked up."""
+    """Round trips: installation, suspects, lock, state, read, untidy, trim, settle, release. No row is looked up."""
     send(api, "a")
     drain(dataset.pk)
     send(api, "b")
@@ -364,7 +364,7 @@ def test_ordinary_drain_makes_no_extra_round_trip(api: Api, dataset: Dataset, mo
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", counting)
     assert drain(dataset.pk) == 2
-    assert trips == 8
+    assert trips == 9
 
 
 def ids_in_table(dataset: Dataset) -> list[str]:
