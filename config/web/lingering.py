@@ -17,6 +17,8 @@ from django.conf import settings
 from config.common.connections import TRY_AGAIN_SECONDS, connection_of
 
 _MAX_SECONDS = 10.0
+_MAX_SECONDS_OF_A_PROJECT = 60.0  # a client on a slow line, or behind a busy proxy, needs more than 10 seconds
+_MAX_SILENT_SECONDS = 10.0
 _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 0.2
 _TRIES = 4
@@ -49,7 +51,7 @@ async def keep_open(scope: Mapping[str, Any], *, sender: int | None) -> None:
     """Keep a client's connection open when the server closes it, and discard what comes.
 
     The sender is a project, or None if the request had no valid key. Discard up to MAX_BODY_BYTES without a valid key,
-    and four times as much for a project.
+    and four times as much for a project. A project also has more time.
     """
     if len(_discarding) >= _MAX_CONNECTIONS:
         return
@@ -62,19 +64,21 @@ async def keep_open(scope: Mapping[str, Any], *, sender: int | None) -> None:
     else:
         return
     limit: int = settings.MAX_BODY_BYTES * (1 if sender is None else 4)
-    task = asyncio.get_running_loop().create_task(_discard(connection, limit))
+    seconds = _MAX_SECONDS if sender is None else _MAX_SECONDS_OF_A_PROJECT
+    task = asyncio.get_running_loop().create_task(_discard(connection, limit, seconds))
     _discarding.add(task)  # keep the task: the loop has only a weak reference to it
     task.add_done_callback(_discarding.discard)
 
 
-async def _discard(connection: socket.socket, limit: int) -> None:
-    """Discard what comes until the client closes its side, the limit is exceeded, or the time is up."""
+async def _discard(connection: socket.socket, limit: int, seconds: float) -> None:
+    """Discard what comes until the client closes its side or is silent, or the limit of bytes or time is exceeded."""
     loop = asyncio.get_running_loop()
     with connection:
         connection.setblocking(False)
         try:
-            async with asyncio.timeout(_MAX_SECONDS):
+            async with asyncio.timeout(seconds), asyncio.timeout(_MAX_SILENT_SECONDS) as silence:
                 while limit > 0 and (piece := await loop.sock_recv(connection, _PIECE_BYTES)):
                     limit -= len(piece)
+                    silence.reschedule(loop.time() + _MAX_SILENT_SECONDS)
         except (TimeoutError, OSError):
             pass

@@ -55,6 +55,16 @@ def test_fetch_in_node_gets_every_answer(tenant: Tenant) -> None:
     assert json.loads(done.stdout) == {f"{status}: {status}": 16 for status in (401, 404, 413, 415)}
 
 
+def test_a_client_on_a_slow_line_gets_the_answer(tenant: Tenant) -> None:
+    with Connection(tenant.stack.port, tenant.token) as connection:
+        connection.post(f"/datasets/{tenant.dataset}", f"Content-Length: {12 * 1024 * 1024}")
+        began = time.monotonic()
+        while time.monotonic() - began < 12:
+            connection.send(b" " * 100_000)
+            time.sleep(0.2)
+        assert connection.answer().status == 413
+
+
 def test_the_answer_comes_before_the_body_and_is_readable(tenant: Tenant) -> None:
     for length in (f"Content-Length: {len(FITS)}", "Transfer-Encoding: chunked"):
         with Connection(tenant.stack.port, "nonsense") as connection:
