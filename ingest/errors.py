@@ -20,7 +20,7 @@ class InvalidRecords(ApiError):
 
     Args:
         problems: At least one problem, in the contract's order.
-        truncated: Whether there are more problems than these.
+        truncated: Whether the records have more problems than `problems` lists.
         record: The text of the first record with a problem.
     """
 
@@ -47,7 +47,7 @@ class BodyTooSlow(ApiError):
 
 
 class TooManyRecords(ApiError):
-    """The batch has more records than MAX_BATCH_RECORDS."""
+    """The batch has more records than MAX_BATCH_RECORDS, or than its browser key may send in a minute."""
 
     status, code, error = 413, "too_many_records", "Batch has too many records"
 
@@ -85,8 +85,8 @@ OUTCOME_UNKNOWN = {"detail": "The outcome is unknown. Send the request again wit
 class QueueUnavailable(ApiError):
     """The request cannot be served now.
 
-    Redis, the database or the storage does not answer, or Redis holds the data of another installation, or this process
-    is overloaded.
+    Redis, the database or the storage does not answer, or Redis holds the data of another installation or release, or
+    this process is overloaded.
     """
 
     status, code, error = 503, "queue_unavailable", "Ingest queue unavailable"
@@ -94,7 +94,7 @@ class QueueUnavailable(ApiError):
 
 
 class QueueOutOfReach(QueueUnavailable):
-    """Redis does not answer, or too many requests wait for Redis. So the service does not count this refusal there."""
+    """Redis or its replicas do not answer, or too many requests wait for Redis. So Redis does not count this refusal."""
 
 
 class ReceiptNotFound(ApiError):

@@ -22,7 +22,7 @@ from datasets.tables.records import Selection
 
 logger = logging.getLogger(__name__)
 
-MAX_OF_A_USER = 2  # running exports in this process
+MAX_OF_A_USER = 2  # a user may run this number of exports at the same time, in this process
 _PROGRESS_SECONDS = 600
 
 
@@ -35,7 +35,7 @@ _lock = threading.Lock()
 
 
 def max_exports() -> int:
-    """Return how many exports a process runs at the same time. An export needs a thread while it produces data."""
+    """Return how many exports a process may run at the same time. An export needs a thread while it produces data."""
     return max(1, settings.ADMIN_THREADS // 2)
 
 

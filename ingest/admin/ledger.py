@@ -11,7 +11,7 @@ from datasets.models import Dataset
 from datasets.tables.storage import unreadable
 from ingest.storing import ledger
 
-_ROWS = 15  # each row reads a table
+_ROWS = 15  # rows on one page; the service reads a table for each row
 
 
 def ledger_view(request: HttpRequest) -> HttpResponse:

@@ -18,7 +18,7 @@ from ingest.models import QuarantinedEntry
 from ingest.storing import editing, quarantine
 
 _HELD = QuarantinedEntry.State.HELD
-# A page shows this many characters of a body. The export has the whole body.
+# A page shows at most this number of characters of a body. The export has the whole body.
 _MAX_SHOWN = 100_000
 
 

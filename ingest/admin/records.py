@@ -132,7 +132,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         )
 
     def export_view(self, request: HttpRequest, object_id: int, file_format: str) -> HttpResponseBase:
-        """Stream all records of the search as a file. The page later asks for the progress of this `export_id`."""
+        """Stream all records of the search as a file. The page asks for the export's progress by its `export_id`."""
         dataset = self.get_object_or_404(request, object_id)
         if file_format not in exports.FORMATS:
             raise Http404
@@ -239,7 +239,7 @@ def _found(request: HttpRequest, search: Search) -> dict[str, Any]:
 
 
 def _last_search(request: HttpRequest, dataset: Dataset, search: Search) -> str:
-    """Save the search as the user's last search in the dataset. Without a search, return the saved search."""
+    """Save a valid search as the user's last search in the dataset. Without a search, return the saved search."""
     mine = LastSearch.objects.filter(user_id=_user_id(request), dataset_id=dataset.pk)
     kept = mine.values_list("address", flat=True).first()
     address = search.address()

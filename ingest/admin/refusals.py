@@ -109,14 +109,14 @@ def _context(request: HttpRequest) -> dict[str, Any]:
 
 
 def _projects(request: HttpRequest) -> list[Project]:
-    """Return the projects with refusals that this user sees, the one with the latest refusal first."""
+    """Return the projects with refusals that this user sees. The project with the latest refusal is the first."""
     ids = refusals.projects()
     found = projects_of(request.user).in_bulk(ids)
     return [found[project_id] for project_id in ids if project_id in found]
 
 
 def _chosen(request: HttpRequest, projects: list[Project]) -> Project | None:
-    """Return the project in the URL, or the one with the latest refusal. Raises Http404 or BadRequest."""
+    """Return the project in the URL, or else the project with the latest refusal. Raises Http404 or BadRequest."""
     given = request.GET.get("project", "")
     if not given:
         return projects[0] if projects else None

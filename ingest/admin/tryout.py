@@ -139,7 +139,8 @@ def _answer(response: HttpResponse | Accepted, *more_headers: tuple[str, str]) -
     )
 
 
-# The page shows at most this many lines of a record, and all lines with a problem. A schema has at most 200 fields.
+# The page shows this number of lines of a record, and of the further lines only those with a problem. A schema has at
+# most 200 fields.
 _MAX_LINES = 300
 
 
@@ -155,7 +156,7 @@ class Line:
 class MarkedRecord:
     """The lines of a record that has problems."""
 
-    number: int  # from 1
+    number: int  # the record's place in the body; the first record has number 1
     lines: list[Line]
 
 
@@ -164,7 +165,7 @@ class InvalidPlace:
     """The place where the JSON of a body is invalid: its line in three parts, and the lines around it."""
 
     cause: str
-    number: int  # of the line, from 1
+    number: int  # the number of the line; the first line has number 1
     before: list[str]
     left: str
     here: str  # one character; empty at the end of the body

@@ -30,7 +30,7 @@ _UNDOES_QUOTES = (
 _QUOTED = r"\A'('*[=+\-@\t\r])"
 _ROWS_AT_ONCE = 8192
 # The file is parsed in blocks of this size. A row must fit into a block, so a larger row makes the blocks grow. (With
-# blocks of 10 MiB, the memory of the process grew to 400 MB; with these, to 184 MB.)
+# blocks of 10 MiB, the memory of the process grew to 400 MB; with blocks of 1 MiB, to 184 MB.)
 _BLOCK_BYTES = 1024 * 1024
 _GROWTH = 4
 _BOM = b"\xef\xbb\xbf"
@@ -40,7 +40,7 @@ _encode = msgspec.json.Encoder().encode
 class CsvSource:
     """A CSV file in UTF-8, whose first row has the names of the columns."""
 
-    first_number = 2  # the names are row 1
+    first_number = 2  # row 1 has the names of the columns
     are_lines = False
 
     def __init__(self, file: DataFile, options: Options, schema: CompiledSchema) -> None:
@@ -156,7 +156,7 @@ class CsvSource:
                 yield _encode(record(*values)), problems.get(number)
 
     def _values(self, column: pa.Array, field: str, name: str, problems: dict[int, Problem]) -> list[Any]:
-        """Return the values of cells, UNSET for an empty cell. Add a problem for each cell that cannot be a value."""
+        """Return the values of cells, UNSET for an empty cell. Add to `problems` if a cell cannot be a value."""
         if field not in self._literals:
             try:
                 texts = column.cast(pa.string())

@@ -29,7 +29,7 @@ def is_export(columns: Collection[str]) -> bool:
 def left_out(columns: Collection[str], schema: CompiledSchema, options: Options) -> set[str]:
     """Return the columns that are not imported.
 
-    An old dataset may have a field with the name of one of our columns. Then the column is imported.
+    An old dataset may have a field whose name is now one of RESERVED_NAMES. Then the column with this name is imported.
     """
     ours = set(RESERVED_NAMES) - set(ALWAYS_THERE) - set(options.renamed) - set(schema.types)
     return set(options.dropped) | (ours if is_export(columns) else set())
@@ -49,7 +49,7 @@ class Columns(Struct, frozen=True):
 
 
 def assign(columns: Sequence[str], schema: CompiledSchema, options: Options) -> Columns:
-    """Return the field of each column. If a field is unclear, raise Refused before anything is sent."""
+    """Return the field of each column. Raise Refused if a column's field is unclear, or a field has no column."""
     _check_names(columns, options)
     export = is_export(columns)
     dropped = left_out(columns, schema, options)

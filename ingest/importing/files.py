@@ -1,4 +1,4 @@
-"""Open a file. Its name tells its format, and whether it is compressed."""
+"""Open a file. The extension of its name shows its format, and whether it is compressed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The progress file of an import. If the command is run again, it continues from the last line of this file.
+"""The progress file of an import. If the command is run again, it continues after the last certain line of this file.
 
 The first line describes the import. Before the import sends a chunk, it writes a line with the numbers of accepted and
-refused rows up to the chunk's end. These numbers are true if the chunk is accepted. After the chunk was accepted, the
-import writes the line again, marked as certain. A line that was not written completely counts as missing.
+refused rows up to the chunk's end. These numbers are true if the chunk is accepted, or has no good row. When that is
+known, the import writes the line again, marked as certain. A line that was not written completely counts as missing.
 """
 
 import fcntl
@@ -25,12 +25,12 @@ class Description(Struct, frozen=True):
 
     installation: str
     dataset: int
-    digest: str  # of the file
-    size: int
+    digest: str  # digest of the file's content
+    size: int  # size of the file in bytes
     options: Options
     refused: str  # the path of the file of refused rows
-    most_records: int  # of a chunk
-    most_bytes: int
+    most_records: int  # maximum number of records in a chunk
+    most_bytes: int  # maximum size of a chunk in bytes
     began: datetime
     version: int = VERSION
 
@@ -38,16 +38,19 @@ class Description(Struct, frozen=True):
 class Progress(Struct, frozen=True):
     """How many of the rows before `end` were accepted and refused.
 
-    If `is_certain` is false, the numbers are true only if the last chunk was accepted.
+    If `is_certain` is false, the numbers are true only if the last chunk is accepted, or has no good row.
     """
 
     end: int = 0
     rows: int = 0
     accepted: int = 0
     refused: int = 0
-    refused_bytes: int = 0  # of the file of refused rows
+    refused_bytes: int = 0  # size of the file of refused rows
     at: datetime | None = None
-    receipt: str = ""  # of the last chunk; empty if no row was good, or if only the table knew that it was accepted
+    # The receipt of the last chunk. It is empty in a line that is not certain, and in the line that `finish` writes. It
+    # is also empty if the chunk had no good row, or if Redis had forgotten the chunk's Idempotency-Key, and the import
+    # found the chunk in the table or in quarantine.
+    receipt: str = ""
     is_certain: bool = False
     is_done: bool = False
 
@@ -68,7 +71,7 @@ class Journal:
         except BlockingIOError:
             raise Refused(f"Another process is running this import: it holds {path}.") from None
         self.progress = Progress()  # the last certain line
-        self.expected: Progress | None = None  # the line after it: its chunk may have been accepted
+        self.expected: Progress | None = None  # the line after `progress`. Its chunk may have been accepted
         self.description: Description | None = None
         self._read()
 
@@ -97,11 +100,11 @@ class Journal:
         self._append(description)
 
     def expect(self, progress: Progress) -> None:
-        """Write what is true if the next chunk is accepted. Do this before the chunk is sent."""
+        """Write the numbers that are true if the next chunk is accepted. Do this before the chunk is sent."""
         self._add(msgspec.structs.replace(progress, at=clock.now()))
 
     def confirm(self, receipt: str) -> None:
-        """Write that the chunk was accepted, and its receipt."""
+        """Write that the expected numbers are certain, and the chunk's receipt."""
         if self.expected is not None:
             self._add(msgspec.structs.replace(self.expected, at=clock.now(), receipt=receipt, is_certain=True))
 

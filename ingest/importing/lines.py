@@ -103,9 +103,9 @@ def _unpacked(value: Raw) -> Raw:
 
 
 def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[list[bytes], bool]]:
-    """Yield lists of lines without their line breaks, and whether the end of the lines was cut off.
+    """Yield lists of lines without their line breaks, and whether the end of the line was cut off.
 
-    A line above the limit loses its end. It is the only line of its list.
+    A line of more than `limit` bytes may lose its end. Such a line is the only line of its list.
     """
     rest, is_cut, is_first = b"", False, True
     while block := file.read(_BLOCK_BYTES):

@@ -18,9 +18,15 @@ class RefusedRows:
     """The file of refused rows. It is created when the first row is refused."""
 
     def __init__(self, path: Path, *, size: int, is_new: bool) -> None:
-        """Continue the file of an earlier run. Keep its first `size` bytes, and write the later rows again.
+        """Check that this file can be used.
 
-        Raises Refused if this is not the file of the earlier run.
+        Args:
+            path: The path of the file.
+            size: The number of bytes that an earlier run has certainly written. The import continues after them.
+            is_new: Whether the import begins, so that no earlier run has written a file.
+
+        Raises:
+            Refused: The import is new, but the file has rows. Or the file has fewer bytes than `size`.
         """
         self.path = path
         self._file: BinaryIO | None = None

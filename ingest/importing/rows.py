@@ -8,9 +8,11 @@ from msgspec import Struct
 from config.common.errors import BodyTooLarge
 from ingest.validation.record_errors import Problem
 
-# A row that is too large is cut to this many bytes.
+# A row that is too large is cut to this number of bytes.
 SHOWN_BYTES = 1000
-_BRACKETS = 1  # the bracket before the first record; after each record comes a comma or the other bracket
+# The bytes of a chunk without its records: the opening bracket. Each record counts one byte more than its text, for the
+# comma or the closing bracket after it.
+_BRACKETS = 1
 
 
 class Options(Struct, frozen=True):
@@ -19,13 +21,13 @@ class Options(Struct, frozen=True):
     renamed: dict[str, str] = {}  # column -> field
     dropped: tuple[str, ...] = ()
     delimiter: str = ","
-    raw: bool = False  # for a CSV file that was exported with --raw
+    raw: bool = False  # whether the CSV file was exported with --raw
 
 
 class Row(Struct, gc=False):
     """One row: its record as JSON text, or a text to show if it cannot be a record."""
 
-    position: int  # how many rows and blank lines the file has before this row
+    position: int  # the number of rows and blank lines before this row, without a CSV file's row of names
     text: bytes
     problem: Problem | None = None
 
@@ -33,12 +35,12 @@ class Row(Struct, gc=False):
 class Source(Protocol):
     """A file with records."""
 
-    notes: list[str]  # tell the user how the import changes every row
+    notes: list[str]  # sentences that tell the user how the import changes every row
     first_number: int  # the number of the row at position 0, as editors and spreadsheets count
     are_lines: bool  # whether the text of each row is an unchanged line of the file
 
     def rows(self, begin: int) -> Iterator[Row]:
-        """Yield the rows from a position on, without blank ones."""
+        """Yield the rows from position `begin` on, without blank rows."""
 
     def fraction(self) -> float:
         """Return how much of the file has been read, from 0 to 1."""
@@ -58,7 +60,7 @@ class Chunk(Struct):
 
 
 def chunks(rows: Iterable[Row], begin: int, *, most_records: int, most_bytes: int) -> Iterator[Chunk]:
-    """Yield the rows in chunks that are as large as a batch may be. The chunks depend only on the arguments."""
+    """Yield rows in chunks, each as large as `most_records` and `most_bytes` allow. Only the arguments decide this."""
     chunk, size = Chunk(begin, begin, [], []), _BRACKETS
     count = 0
     for found in rows:

@@ -66,9 +66,10 @@ class Places:
 def import_file(dataset: Dataset, places: Places, options: Options, view: View) -> Progress:
     """Import a file into a dataset. Return how many of its rows were accepted and refused.
 
-    Each chunk takes these steps. A process that is killed between them repeats them, and no row is counted twice:
+    Each chunk takes these steps. If the process is killed between two steps, the next run repeats them for this chunk,
+    and no row is counted twice:
 
-    1. Write the refused rows. They replace those that a killed run wrote for this chunk.
+    1. Write the refused rows. They replace the rows that a killed run wrote for this chunk.
     2. Write to the progress file how many rows are accepted and refused if the chunk is accepted.
     3. Admit the good records, under an Idempotency-Key made of the file's digest and the chunk's place.
     4. Write to the progress file that the chunk was accepted.
@@ -121,7 +122,7 @@ def _send_all(
 
 
 def _one_ahead(found: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Yield the same chunks. A thread reads the next chunk while the caller waits for Redis."""
+    """Yield the chunks of `found`. A thread reads the next chunk while the caller waits for Redis."""
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
         following = reader.submit(next, found, None)
         while (chunk := following.result()) is not None:
@@ -142,7 +143,7 @@ def _source(file: DataFile, options: Options, schemas: list[CompiledSchema]) -> 
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is written to."""
+    """Return the size and the modification time of a file. They show whether the file has changed."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns
 

@@ -33,7 +33,8 @@ T = TypeVar("T")
 
 # The pause after a failure that does not say when to try again.
 _RETRY_SECONDS = 1.0
-# If an Idempotency-Key is older than this share of IDEMPOTENCY_TTL_SECONDS, Redis may forget it before it is used.
+# If an Idempotency-Key is older than this share of IDEMPOTENCY_TTL_SECONDS, Redis may forget it before the import sends
+# the chunk again.
 _LIFE = 0.9
 _WITHOUT_PROGRESS = (
     "The chunk of rows from row {number} on was accepted before, under another schema version, and the progress file "
@@ -58,7 +59,7 @@ class Sender:
         self._waiting = waiting  # shows why the import waits; the text is empty when it continues
 
     def schemas(self) -> list[CompiledSchema]:
-        """Return the schema in force and, in a grace period, also the schema of the version before."""
+        """Return the schema in force and, in a grace period, also the schema of the previous version."""
 
         async def in_force(contract: Contract) -> list[CompiledSchema]:
             earlier = await earlier_schema(contract)
@@ -115,10 +116,10 @@ class Sender:
         return receipts.issue(first)
 
     async def _accepted_by_earlier_attempt(self, chunk: Chunk, contract: Contract, retryable: Retryable) -> str | None:
-        """Return the receipt of this chunk if an earlier attempt was accepted, or None. Another run may have made it.
+        """Return the receipt of this chunk if an earlier attempt to send it was accepted, or None.
 
-        If Redis has forgotten the Idempotency-Key, and only the table shows that the chunk was accepted, the receipt is
-        an empty text.
+        The attempt may be one of an earlier run. If Redis may have forgotten its Idempotency-Key, look for the chunk in
+        the table and in quarantine. If it is there, return an empty text.
         """
         expected = self._journal.expected
         if expected is None or expected.end != chunk.end or expected.at is None:

@@ -16,7 +16,7 @@ from datasets.tables.storage_check import check_storage
 from ingest.monitoring import heartbeat, memory
 from ingest.monitoring.heartbeat import Heartbeat
 
-# A worker waits for the storage at most this long, because it has other tasks.
+# A worker stops waiting for the storage after this time, because it has other tasks.
 _STORAGE_SECONDS = 5.0
 NO_ANSWER = "no answer"
 
@@ -27,7 +27,7 @@ def look_at_storage() -> None:
 
 
 def checks() -> dict[str, str]:
-    """Return `ok` or what is wrong, by the name of each part. Texts never name a tenant's data."""
+    """Return `ok` or what is wrong, by the name of each part. The texts never name the data of a project."""
     state = {"redis": "ok", "database": _database()}
     try:
         state["redis"] = _redis()

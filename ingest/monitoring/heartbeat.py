@@ -1,8 +1,9 @@
 """Heartbeats: each background process writes one to Redis. A worker also writes a heartbeat for the storage.
 
 Clocks of several machines may differ, so heartbeats carry no time. Only Redis measures their age: a heartbeat expires
-after STALE_SECONDS, and Redis knows how much of this time is left. If more is left, the heartbeat was written before a
-failover to a Redis whose clock is behind. It does not count, because it would last too long.
+after STALE_SECONDS, and Redis knows how much of this time is left. If more than STALE_SECONDS is left, the heartbeat
+was written before a failover to a Redis whose clock is behind. This heartbeat does not count, because it would last too
+long.
 """
 
 from typing import NamedTuple
@@ -30,7 +31,7 @@ def write(name: str, state: str = "ok") -> None:
 
 
 def read() -> dict[str, Heartbeat | None]:
-    """Return the last heartbeat of each process and of the storage, None if it has expired. Raises RedisError."""
+    """Return the last heartbeat of each process and of the storage, None if it does not count. Raises RedisError."""
     names = (*PROCESSES, STORAGE)
     replies = redis.each([(command, redis_keys.heartbeat(name)) for name in names for command in ("GET", "PTTL")])
     return {

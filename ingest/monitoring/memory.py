@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 
     @property
     def is_full(self) -> bool:
-        """Whether admission refuses requests because Redis uses so much memory, or will soon do so."""
+        """Whether admission refuses requests because Redis uses too much memory, or may soon refuse them."""
         return self.percent >= ADMISSION_STOPS_PERCENT - _MARGIN_PERCENT
 
 

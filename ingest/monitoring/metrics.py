@@ -1,6 +1,6 @@
 """Prometheus metrics. Each request for them reads Redis, so each web process reports on the whole service.
 
-There are only totals: a label with a project or dataset would show one tenant's traffic to another.
+There are only totals: a label with a project or dataset would show the traffic of one project to others.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
-"""Count and log refused requests, and keep the latest of each project for the admin.
+"""Count and log refused requests, and keep the latest refusals of each project for the admin.
 
 A client with a valid key may be refused thousands of times a second. So everything is limited: entries per project,
-bytes per entry, projects, and writes per second. If the key cannot be read, the project is unknown: the refusal is then
-only counted and logged.
+bytes per entry, projects with a log, and writes per second. If the key cannot be read, the project is unknown: the
+refusal is then only counted and logged.
 """
 
 import logging
@@ -54,7 +54,7 @@ class Refusal(Struct, frozen=True, omit_defaults=True):
     id: str
     at: int  # ms since the epoch
     trace_id: str
-    token_id: str  # of the API key
+    token_id: str  # the `token_id` of the API key
     path: str
     status: int
     code: str

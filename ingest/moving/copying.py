@@ -41,9 +41,9 @@ class Copied:
     """Counts of what the copy has found on the old server so far."""
 
     keys: int = 0
-    requests: int = 0  # queued
+    requests: int = 0  # requests in the queue
     idempotency_keys: int = 0
-    idempotency_ms: int = 0  # until the last Idempotency-Key is forgotten
+    idempotency_ms: int = 0  # the longest time to live of an Idempotency-Key
     foreign: int = 0  # keys that the service does not know
     example: bytes = b""  # one of the foreign keys
 
@@ -64,7 +64,7 @@ def copy_keys(old: Any, names: Names, note: Callable[[Copied], None]) -> Copied:
     Args:
         old: A client of the old server.
         names: The names of the keys.
-        note: Called after each part with the numbers so far.
+        note: Called after each batch of keys, with the numbers so far.
     """
     copied = Copied()
     for batch in _batches(old):

@@ -4,7 +4,7 @@ The move only reads the old server. So until the service starts on the cluster, 
 
 A mark in the cluster (`installation.MOVE`) says how far the move has come:
 
-    (none)      nothing was moved. The cluster has no records, or only its own
+    (none)      nothing was moved. The cluster has no records, or only records that it accepted itself
     copying     the data is being copied. Another run deletes the data that the first run has copied, and begins again
     copied …    all data is in the cluster. For one user after the other, the move writes the keys that let the service
                 use the data. The rest of the mark are figures of the old server. They show whether the service has used
@@ -68,7 +68,7 @@ def move(old: Any, note: Callable[[Copied], None]) -> Copied:
 
     Args:
         old: A client of the old server.
-        note: Called after each part of the copy with the numbers so far.
+        note: Called after each batch of keys, with the numbers so far.
 
     Raises:
         MoveRefused: The data cannot be moved, or a process of the service runs. The text says what to do.
@@ -111,7 +111,7 @@ def _alone() -> Iterator[None]:
 
 
 def _copy(old: Any, note: Callable[[Copied], None]) -> Copied:
-    """Copy all data. Afterwards only `_release` is left to do."""
+    """Copy all data. The service cannot use it until `_release` has written the other keys."""
     _require_unused()
     after = _copied(old)
     redis.client().set(MOVE, COPYING)
@@ -155,7 +155,7 @@ def _require_unused() -> None:
 
 
 def _require_stopped(old: Any) -> None:
-    """Raise MoveRefused if a process of the service is connected to the old server or has been lately."""
+    """Raise MoveRefused if a process of the service runs, has ended lately, or is connected to the old server."""
     found = [name for name in heartbeat.PROCESSES if old.exists(redis_keys.heartbeat(name))]
     found += [name for name, last in heartbeat.read().items() if last and name in heartbeat.PROCESSES]
     if found:
@@ -171,7 +171,7 @@ def _require_stopped(old: Any) -> None:
 
 
 def _connected(old: Any) -> list[str]:
-    """Return the addresses of the service's connections to the old server. Some servers hide them."""
+    """Return the addresses of the service's connections to the old server. Return none if the server hides them."""
     try:
         clients = old.client_list()
     except ResponseError:

@@ -23,13 +23,13 @@ _OF_PROJECTS = ("queue:pending", "queue:keys", "stats:refused", "refusals:log", 
 _OF_API_KEYS = ("queue:rate",)
 _OF_VERSIONS = ("grace",)
 _QUOTA = re.compile(rb"(quota_limit|usage_total|usage_delta):datasets:([0-9]+)(:[0-9-]+)?")
-# Keys whose members belong to several users. In a cluster, each user has a key of this kind.
+# Keys whose members belong to several users. In a cluster, each user has a separate key with their own members.
 _DIRTY = b"usage_dirty:datasets"
 _TURNS = redis_keys.TURNS.encode()
 _REFUSAL_LOGS = redis_keys.REFUSAL_LOGS.encode()
 _LAST_USED = redis_keys.KEYS_LAST_USED.encode()
-# Keys that have the same name in a cluster. `:1:` is Django's cache. After `idem:` comes a digest, which does not show
-# the owner: see `ingest.queue.seeding`.
+# Keys whose name in a cluster is the same as on one server. `:1:` is Django's cache. After `idem:` comes a digest,
+# which does not show the owner: see `ingest.queue.seeding`.
 _SAME = {redis_keys.REFUSED.encode(), redis_keys.UNTIDY.encode(), redis_keys.SWEPT.encode(), b"queries"}
 _SAME_BEGINNINGS = (redis_keys.IDEMPOTENCY.encode(), b"slow_queries:", b":1:")
 # Keys that are not copied: the move itself writes them for each user, or only running processes need them.
@@ -101,7 +101,7 @@ class Names:
         return name_for
 
     def is_ours(self, key: bytes) -> bool:
-        """Return whether the service writes keys of this form on one server."""
+        """Return whether this is the name of a key that the service writes on one server."""
         beginning, _, number = key.rpartition(b":")
         return (
             key in _SAME | _LEFT | self._of_members.keys()
@@ -111,6 +111,6 @@ class Names:
         )
 
     def is_ours_in_cluster(self, key: bytes) -> bool:
-        """Return whether the service or a move writes keys of this form in a cluster."""
+        """Return whether this is the name of a key that the service or a move writes in a cluster."""
         tag = _TAG.match(key)
         return bool(_TAGGED_QUOTA.fullmatch(key)) or self.is_ours(key[tag.end() :] if tag else key)

@@ -43,10 +43,12 @@ from quotas.period import period_of
 logger = logging.getLogger(__name__)
 _admit = script("admit")
 
-# At most this many admissions of a process wait for Redis. The process refuses more, so that the wait stays short.
+# The maximum number of admissions of a process that wait for Redis at the same time. The process refuses further ones,
+# so that the wait stays short.
 MAX_IN_FLIGHT = 2_000
 
-# A process sends the time of the last use of an API key to Redis at most this often. Only the admin shows the time.
+# After a process has sent the time of an API key's last use to Redis, it waits for this time before it sends the next
+# one. The admin and the management API show the time.
 _LAST_USED_SECONDS = 10.0
 
 _TOO_MANY = {
@@ -75,9 +77,9 @@ class _Settings(NamedTuple):
     timeout: float  # seconds
     dataset_bytes: int
     total_bytes: int
-    share: float  # a project may use this share of the bytes that other projects leave free of total_bytes
+    share: float  # a project may use this share of the part of `total_bytes` that other projects leave free
     idempotency_seconds: int
-    idempotency_keys: int  # of a project
+    idempotency_keys: int  # a project may use this number of Idempotency-Keys in `idempotency_seconds`
     replicas: int  # this number of replicas must have a record before the service answers 202
 
 
@@ -108,7 +110,8 @@ class _InFlight:
 
 _last_use_noted: dict[int | None, float] = {}
 _keys_in_progress: set[tuple[int, str]] = set()
-# The generation that this process read last, after it had checked the data, by tag. admit.lua accepts no other.
+# By tag: the generation that this process read last, after it had checked the data. admit.lua accepts no other
+# generation.
 _generations: dict[int, str] = {}
 
 
@@ -118,7 +121,9 @@ def _unpacked(rejected: bytes = b"") -> bytes:
 
 
 async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
-    """Queue a payload and charge its records in one step, or raise an error and change nothing.
+    """Queue a payload and charge its records in one step. If a request is repeated, only return its first answer.
+
+    If this raises an error, nothing was queued or charged. The exception is a QueueOutOfReach with OUTCOME_UNKNOWN.
 
     Raises:
         StaleContract: The contract has changed. Read it again.
@@ -128,8 +133,10 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
         TooManyRecords: The browser key's rate limit never has room for the records.
         BodyTooLarge: The backlog never has room for the body.
         QueueFull: The backlog has no room for the body now.
-        QueueUnavailable: Redis does not answer, or has data of another installation or release.
-        config.common.redis.RedisUnavailable: In a cluster, an earlier answer could not be read.
+        QueueUnavailable: Redis does not answer or refuses the call, too few replicas have the record, too many
+            admissions wait, or Redis has data of another installation or release.
+        config.common.redis.RedisUnavailable: Redis did not answer before the admission was sent: it was asked for its
+            time or, in a cluster, for an answer from before the move.
     """
     if retryable is None:
         return await _admit_or_refuse(contract, payload, trace_id, None)
@@ -166,7 +173,10 @@ async def accepted_before(contract: Contract, retryable: Retryable) -> Admission
 
 
 async def _before_move(contract: Contract, retryable: Retryable) -> Admission | None:
-    """Return the first answer to a request from before a move into this cluster. Raises KeyReused for another body."""
+    """Return the first answer to a request from before a move into this cluster, or None.
+
+    Raises KeyReused if that request had another body.
+    """
     found = await answer_before_move(contract.dataset_id, retryable.key, timeout=_settings().timeout)
     if found is None:
         return None
@@ -275,8 +285,8 @@ async def _call(
         raise QueueUnavailable(NOTHING_HAPPENED) from failure
     finally:
         _InFlight.count -= 1
-        # This is safe even after a lost reply. If the lost command reaches Redis late, its number is below that of the
-        # slot's next admission, so admit.lua does nothing.
+        # The slot is free again even after a lost reply. If the lost command reaches Redis after the slot's next
+        # admission, its number is too low, so admit.lua does nothing.
         free.append(slot)
     RedisClock.learn(tag, reply[1])
     return reply

@@ -11,20 +11,20 @@ from msgspec import Struct
 
 # Formats of a body, as a stream entry names them.
 OBJECT, ARRAY, LINES = b"o", b"a", b"l"
-# Splitting a body makes a Python object for each line, even for a blank one. So a body with more lines than this is
-# read line by line.
+# A body with this number of lines or more is read line by line. To split it would make a Python object for each line,
+# even for a blank one.
 _MANY_LINES = 100_000
 _lines_with_text = re.compile(rb"[^ \t\r\n][^\n]*").finditer
 # Bodies from this size on are compressed. JSON shrinks to about a quarter. So the only thread of Redis has less to
 # read, copy, log and sync, and Redis needs less memory.
 _COMPRESS_BYTES = 8192
-# A body that shrinks more than this hardly contains data, and is queued as it is. Otherwise 10 MB of spaces would be
-# queued as 41 KB, and the limit of the backlog would not limit what a worker has to read.
+# If a body shrinks by a larger factor than this, it hardly contains data, and is queued uncompressed. Otherwise 10 MB
+# of spaces would be queued as 41 KB, and the limit of the backlog would not limit what a worker has to read.
 _MAX_COMPRESSION_RATIO = 32
 # The number of bytes of a body's digest that Redis keeps with an Idempotency-Key.
 DIGEST_BYTES = 8
 _EARLIER = re.compile(r"([1-9][0-9]{0,18}) ([01]+)").fullmatch
-_COMPRESSED = b"\0"  # comes before an LZ4 block. No JSON text begins with this byte
+_COMPRESSED = b"\0"  # this byte comes before an LZ4 block. No JSON text begins with it
 
 
 class Rejected(Struct, frozen=True):
@@ -32,14 +32,14 @@ class Rejected(Struct, frozen=True):
 
     count: int
     answer: bytes  # members of the 202 answer about them, as JSON text without braces
-    # The first problem and the text of each record, for at most as many records as an answer lists.
+    # The first problem and the text of each of the first refused records: at most as many as an answer lists problems.
     first: list[tuple[dict[str, object], bytes]]
 
 
 class Earlier(Struct, frozen=True):
-    """Says which records of a payload have the old form: that of the schema version before, in its grace period."""
+    """Says which records of a payload have the old form: the fields of the previous schema version."""
 
-    version_id: int
+    version_id: int  # of the previous schema version
     marks: str  # one digit for each record in order: 1 if it has the old form, else 0. At least one digit is 1
 
     @property
@@ -81,7 +81,7 @@ class Payload(Struct, frozen=True):
 
 
 def lines_of(body: bytes, most: int | None = None) -> list[bytes]:
-    """Return the lines of NDJSON that are not blank. If a body has very many lines, return only the first `most`."""
+    """Return the lines of NDJSON that are not blank. If `body` has _MANY_LINES or more, return at most `most` lines."""
     if stringzilla.count(body, b"\n") < _MANY_LINES:
         return [line for line in body.split(b"\n") if line.strip(b" \t\r")]
     return [line.group() for line in islice(_lines_with_text(body), most)]
@@ -94,7 +94,7 @@ def starts_of_lines(body: bytes) -> Iterator[int]:
 
 def packed(body: bytes) -> bytes:
     """Return a body as it is put into a stream: compressed if that saves space."""
-    # The body of a replayed entry may be damaged, and then begin like a compressed one.
+    # The body of a replayed entry may be damaged and begin like a compressed body.
     if len(body) < _COMPRESS_BYTES or body.startswith(_COMPRESSED):
         return body
     queued: bytes = _COMPRESSED + lz4.block.compress(body)
@@ -116,12 +116,18 @@ def unpacked(queued: bytes) -> bytes:
 
 
 class Retryable(Struct, frozen=True):
-    """What identifies a repeated request: its Idempotency-Key, and a digest of its body."""
+    """What identifies a repeated request: its Idempotency-Key, and a digest of its content and its kind."""
 
     key: str
     digest: bytes
 
     @classmethod
     def of(cls, key: str, kind: str, body: bytes) -> "Retryable":
-        """Return what identifies a request. `kind` says how the body was sent, for example as a record or a batch."""
+        """Return what identifies a request.
+
+        Args:
+            key: The Idempotency-Key.
+            kind: How the body is sent: the view's name and the media type, or `import`.
+            body: The request's body. For an import: the end of the chunk, and the options of the import.
+        """
         return cls(key, hashlib.blake2b(body, digest_size=16, key=kind.encode()).digest()[:DIGEST_BYTES])

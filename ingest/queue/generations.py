@@ -1,6 +1,6 @@
 """The generation: the name of the present set of Redis data. If Redis has lost its data, it gets a new generation.
 
-In a cluster, the data of each user has its own generation, because a wiped shard forgets only some users.
+In a cluster, the data of each user has its own generation, because a wiped server loses the data of only some users.
 """
 
 import secrets
@@ -13,7 +13,7 @@ from ingest.queue.scripts import script
 
 
 def current(tag: int) -> str | None:
-    """Return the present generation of the data with a tag; None before the first acceptance."""
+    """Return the present generation of the data whose keys have this tag, or None before the first acceptance."""
     found: bytes | None = redis.client().get(tagged(redis_keys.GENERATION, tag))
     return found.decode() if found else None
 

@@ -9,7 +9,7 @@ from quotas.period import bounds
 
 # Many clients sleep for the whole Retry-After, but an admin may raise the quota in the meantime.
 MAX_RETRY_AFTER_SECONDS = 3600
-RATE_SECONDS = 60  # of the rate limit of browser keys
+RATE_SECONDS = 60  # the rate limit of a browser key is a number of records in this time
 
 # What is full -> the `detail` of the 503.
 _FULL = {
@@ -36,7 +36,7 @@ def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExcee
 
 
 def quota_headers(limit: int, used: int, period: str) -> dict[str, str]:
-    """Return `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), or none without a limit."""
+    """Return `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10). Without a limit: none."""
     if limit == UNLIMITED:
         return {}
     start, end = bounds(period)

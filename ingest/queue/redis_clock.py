@@ -18,7 +18,7 @@ class RedisClock:
     In a cluster, each server has a clock, so each tag has an entry.
     """
 
-    ahead_ms: ClassVar[dict[int, float]] = {}  # by tag; a tag has no entry until Redis has told its time
+    ahead_ms: ClassVar[dict[int, float]] = {}  # by tag; a tag has no entry until Redis has sent its time
 
     @classmethod
     def learn(cls, tag: int, server_ms: int) -> None:
@@ -42,7 +42,7 @@ async def earlier_schema(contract: Contract) -> CompiledSchema | None:
     """Return the schema version before the latest one if it is in its grace period, else None.
 
     Raises:
-        config.common.redis.RedisUnavailable: Redis has not told its time yet, and does not answer.
+        config.common.redis.RedisUnavailable: Redis's time is not known yet, and Redis does not answer.
     """
     grace = contract.grace
     if grace is None or await RedisClock.now_ms(of_user(contract.owner_id)) >= grace.ends_ms:

@@ -1,4 +1,4 @@
-"""Restore what Redis lacks when it is new or was wiped: the generation, and a user's counters.
+"""Restore what is missing in a new or wiped Redis: the generation, and a user's counters.
 
 This module also finds Idempotency-Keys from before a move, if `manage.py move_to_cluster` has filled the cluster.
 """
@@ -29,7 +29,7 @@ _running: dict[tuple[int, str], "asyncio.Task[str]"] = {}  # by owner and period
 class _BeforeMove:
     """The time until which a cluster has Idempotency-Keys from before the move, on this process's monotonic clock."""
 
-    ends = math.inf  # until this process has asked Redis for it
+    ends = math.inf  # this process has not asked Redis for the time yet
 
 
 async def answer_before_move(dataset_id: int, key: str, *, timeout: float) -> bytes | None:
@@ -45,7 +45,7 @@ async def answer_before_move(dataset_id: int, key: str, *, timeout: float) -> by
 
 
 async def seeded(owner_id: int, period: str) -> str:
-    """Restore what Redis lacks, once for all requests that wait for it. Return the generation.
+    """Restore the generation and a user's counters, once for all requests that wait for this. Return the generation.
 
     Raises QueueUnavailable if Redis has data of another installation or release.
     """

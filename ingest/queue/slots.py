@@ -9,7 +9,7 @@ from datasets import tags
 from ingest.queue import redis_keys
 from ingest.queue.scripts import script
 
-# A process repeats a command within seconds. After this time the slot is not needed any more.
+# A process repeats a command within seconds. So a slot that was not used for this time is not needed any more.
 _MAX_IDLE_SECONDS = 3600
 
 
@@ -28,7 +28,7 @@ free_slots: defaultdict[int, list[Slot]] = defaultdict(list)
 
 
 def forget_slots() -> int:
-    """Delete the slots that no admission has used for an hour. Return how many."""
+    """Delete the slots that no admission has used for an hour. Return how many slots were deleted."""
     sets = [tagged(redis_keys.SLOTS, tag) for tag in tags.in_use()]
     found = redis.each([("SMEMBERS", each) for each in sets])
     return sum(

@@ -15,7 +15,7 @@ from ingest.queue import redis_keys
 from ingest.queue.formats import Earlier, unpacked
 from ingest.queue.scripts import script
 
-# About how many bytes one read of the stream returns. Redis serves no other client meanwhile.
+# One read of the stream returns about this number of bytes. Redis serves no other client during a read.
 _READ_BYTES = 1024 * 1024
 _MAX_ENTRIES = 5000
 # The upper limit of one read, even if all bodies are large: Redis and the worker must both hold the reply.
@@ -29,7 +29,7 @@ _MAX_POSITION = _MAX_MS << _SEQUENCE_BITS | _MAX_SEQUENCE
 # it raises the stream's last ID to the next millisecond.
 _HIGH_SEQUENCE = 1 << 19
 _HOUR_MS = 3_600_000
-# How many entries one call of a script looks at. Redis serves no other client meanwhile.
+# One call of trim_each.lua removes at most this number of entries. Redis serves no other client during the call.
 _ENTRIES_A_CALL = 100
 
 
@@ -43,10 +43,10 @@ class Entry:
     count: int
     version_id: int
     trace_id: str
-    origin: str  # the stream ID of its acceptance. A replay has another stream_id
-    queued_bytes: int  # of the body in the stream, which may be compressed
+    origin: str  # the stream ID before the first replay. If the entry is not a replay, it is `stream_id`
+    queued_bytes: int  # the size of the body in the stream, where it may be compressed
     renumbered_from: str = ""  # its original ID, if it was renumbered because another record has that ID
-    earlier: Earlier | None = None  # says which records are of the version before `version_id`
+    earlier: Earlier | None = None  # which records are of an earlier version. None: all records are of `version_id`
 
     @property
     def position(self) -> int:
@@ -54,12 +54,12 @@ class Entry:
 
     @property
     def ms(self) -> int:
-        """When Redis accepted the entry, in ms since the epoch."""
+        """When Redis put the entry into the stream, in ms since the epoch. For a replay, this is the replay's time."""
         return int(self.stream_id.partition("-")[0])
 
     @property
     def mark(self) -> str:
-        """The trace ID. It differs if another entry has the same stream ID. Empty if the trace ID is damaged."""
+        """The trace ID. It distinguishes two entries with one stream ID. Empty if the trace ID is damaged."""
         return "" if "\N{REPLACEMENT CHARACTER}" in self.trace_id else self.trace_id
 
     @property
@@ -100,7 +100,7 @@ class State(NamedTuple):
     """The state of a dataset's queue. A drain reads it first."""
 
     generation: str | None  # None before the first acceptance
-    length: int  # entries in the stream, stored or not
+    length: int  # the number of entries in the stream, with those that are stored already
     trimmed: int  # the table's watermark at the last trim; 0 before the first trim
     queued_bytes: int
     first: list[Any]  # the first entry as Redis returns it; empty if there is none
@@ -168,7 +168,7 @@ def read(dataset_id: int, in_generation: str, seen: State | None = None) -> Iter
 
 
 def _page(dataset_id: int, last: str, most: int) -> tuple[str | None, list[Any], int]:
-    """Return the generation, the entries after `last`, and the number of queued bytes, all of the same moment."""
+    """Return the generation, at most `most` entries after `last`, and the queued bytes, all from one moment."""
     generation_key = tagged(redis_keys.GENERATION, tags.of_dataset(dataset_id))
     with redis.pipeline(generation_key, transaction=True) as both:
         both.get(generation_key)
@@ -181,7 +181,8 @@ def _page(dataset_id: int, last: str, most: int) -> tuple[str | None, list[Any],
 def _next_page(found: Sequence[Any], queued: int, most: int) -> int:
     """Return how many entries to read next, after a page of at most `most` entries.
 
-    The next bodies may be larger than these. If all queued bytes fit into one reply, that does not matter.
+    The next bodies may be larger than those of this page. If all queued bytes fit into one reply, their size does not
+    matter.
     """
     if queued <= _READ_BYTES:
         return _MAX_ENTRIES
@@ -191,7 +192,7 @@ def _next_page(found: Sequence[Any], queued: int, most: int) -> int:
 
 
 def require_replicas(last_ids: Mapping[int, str]) -> None:
-    """Check that enough replicas have the entries of streams, up to these last ones. See REDIS_WAIT_REPLICAS.
+    """Check that enough replicas have the entries of streams up to `last_ids`. See REDIS_WAIT_REPLICAS.
 
     If a drain stored entries that the replicas do not have, a failover could forget their Idempotency-Keys. Then a
     repeated request would be stored twice.
@@ -210,7 +211,7 @@ def require_replicas(last_ids: Mapping[int, str]) -> None:
 
 
 def is_full(entries: Sequence[Entry]) -> bool:
-    """Return whether `read` ended here because a commit takes no more entries, not because the stream ended."""
+    """Return whether these entries are as many as one commit takes. If so, the stream may have more of them."""
     return _is_enough(sum(entry.count for entry in entries), sum(len(entry.body) for entry in entries))
 
 
@@ -240,8 +241,8 @@ class Trim(NamedTuple):
     dataset_id: int
     generation: str  # in which the entries were read
     entries: Sequence[Entry]  # the first entries of the stream, in order
-    before: int  # the table's watermark without these entries. `trimmed` changes only if it has this value
-    reached: int  # the table's watermark with them
+    before: int  # the table's watermark without these entries. Redis changes `trimmed` only if it has this value
+    reached: int  # the table's watermark with these entries
 
 
 def trim(trims: Sequence[Trim]) -> int:
@@ -268,7 +269,7 @@ def _trim_call(each: Trim) -> redis.Call:
     entries = each.entries
     hours: Counter[int] = Counter()
     for entry in entries:
-        if not entry.is_replay:  # the records of a replay were counted before
+        if not entry.is_replay:  # the records of a replay were counted when they went to quarantine
             hours[entry.ms // _HOUR_MS] += entry.count
     records, size = sum(entry.count for entry in entries), sum(entry.queued_bytes for entry in entries)
     first, last = entries[0], entries[-1]
@@ -292,7 +293,7 @@ def keep_ahead(dataset_id: int, in_generation: str, position: int, last: Entry) 
     """Raise the stream's last ID, so that the next entry gets a position above the table's watermark.
 
     Redis takes the next ID from its clock. After a failover, or after the clock was set back, the clock may be behind.
-    Also raise the ID to the next millisecond long before the sequence numbers of the present one are used up.
+    Also raise the ID to the next millisecond long before the sequence numbers of the present millisecond are used up.
 
     Args:
         dataset_id: The dataset of the stream.

@@ -57,7 +57,7 @@ def split(
     entries: Sequence[Entry],
     kept: quarantine.TraceIds,
 ) -> Split:
-    """Separate the entries that are not stored yet from those that are.
+    """Separate the entries that are not stored yet from the entries that are stored.
 
     An entry whose ID belongs to another record is in neither list: it moves to the end of the stream, with a new ID.
 

@@ -23,8 +23,8 @@ from datasets.tables.layout import PARTITION, VERSION, base_columns, keeps_versi
 from ingest.queue.formats import ARRAY, LINES, OBJECT, lines_of
 from ingest.queue.stream import Entry
 
-# Convert bodies of about this many bytes at a time: their objects then stay in the processor's cache, and Python reuses
-# their memory. Converting a whole commit in one piece takes 50 % longer.
+# Convert bodies of about this number of bytes at a time: their objects then stay in the processor's cache, and Python
+# reuses their memory. Converting a whole commit in one piece takes 50 % longer.
 _PIECE_BYTES = 4 * 1024 * 1024
 # How much deeper than usual Python may recurse while it parses a body. That takes about 100 KB of C stack.
 _EXTRA_RECURSION = 1000
@@ -34,7 +34,7 @@ _PARSE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Undecodable(Exception):
-    """The body of an entry does not match its schema version."""
+    """The body of an entry is damaged, or does not match its schema version."""
 
 
 class Version(NamedTuple):
@@ -91,7 +91,7 @@ def convert(
 
 
 def _version_ids(entry: Entry) -> tuple[int, ...]:
-    """Return the ID of an entry's schema version. If the records are of two versions, return both, the later first."""
+    """Return the ID of an entry's schema version. If its records are of two versions, return the later ID first."""
     return (entry.version_id, entry.earlier.version_id) if entry.earlier else (entry.version_id,)
 
 
@@ -158,7 +158,7 @@ def _tables(
 class Part(NamedTuple):
     """Entries reduced to the records of one version, and the index that each record has in its whole entry.
 
-    One array has the indexes of all entries. It is None if no record was left out.
+    The array `places` has the indexes for all entries. It is None if no record was left out.
     """
 
     entries: Sequence[Entry]
@@ -241,7 +241,7 @@ def to_table(
 
 
 def first_row_id(entry: Entry) -> str:
-    """Return the ID of an entry's first row. If this row is stored, all are stored, because one commit writes them."""
+    """Return the ID of an entry's first row. One commit writes all rows: if the first is stored, all are stored."""
     ms, seq = entry.origin.split("-")
     return f"{row_id_prefix(ms, seq)}{0:05}"
 

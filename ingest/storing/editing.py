@@ -1,4 +1,4 @@
-"""Edit the body of a quarantined entry: explain what is wrong with it, check the new body, keep the old one."""
+"""Edit the body of a quarantined entry: explain what is wrong with it, check the new body, keep the old body."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def versions(entry: QuarantinedEntry) -> list[tuple[SchemaVersion, str]]:
 
 
 def _accepted_under(entry: QuarantinedEntry) -> SchemaVersion | None:
-    """Return the schema version of an entry: the version of its last edit, or else the one of its acceptance.
+    """Return the schema version of an entry: the version of its last edit, or else the version of its acceptance.
 
     Return None if the database does not have it.
     """

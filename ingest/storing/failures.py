@@ -29,7 +29,7 @@ class Failures:
 
     @contextmanager
     def of(self, dataset: Dataset) -> Iterator[None]:
-        """Catch what the storage raises for a dataset. Remember any other error, and raise it again."""
+        """Remember the error of a dataset's drain. Catch it if the storage failed or the next drain can continue."""
         try:
             yield
         except (ConcurrentCommit, AnotherGeneration) as reason:
@@ -45,7 +45,7 @@ class Failures:
             raise
 
     def raise_first(self, *, also_stopped: bool = False) -> None:
-        """Raise the first error, if there is one."""
+        """Raise the first error of a failed drain or, with `also_stopped`, of a stopped drain, if there is one."""
         found = [*self.failed.values(), *(self.stopped.values() if also_stopped else ())]
         if found:
             raise found[0]

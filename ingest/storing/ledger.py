@@ -20,7 +20,7 @@ from ingest.storing import already_stored
 logger = logging.getLogger(__name__)
 
 # A ledger is correct only if the table did not change while the rest was read. If the table changed, everything is read
-# again, at most this many times.
+# again. After this number of reads, TableTooBusy is raised.
 _MAX_READS = 50
 
 
@@ -90,7 +90,7 @@ class OutsideTheTable:
         """Return how many accepted records Redis has not counted, because it was restored from an older copy.
 
         Only a Redis that does not know the table's watermark can have lost records. Records that are stored, queued or
-        in quarantine were accepted. The result is never negative, so it cannot hide a record that the table lacks.
+        in quarantine were accepted. The result is never negative, so it cannot hide that a record is missing.
         """
         if self.trimmed == watermark:
             return 0
@@ -162,7 +162,7 @@ class Audit:
 
 
 def audit(datasets: Sequence[Dataset], *, seconds: float) -> Audit:
-    """Check the ledgers of datasets for at most this time. Leave out datasets that never accepted a record."""
+    """Check ledgers, and begin none after `seconds`. Leave out datasets that never accepted a record."""
     found = redis.each([("EXISTS", redis_keys.accepted(dataset.pk)) for dataset in datasets])
     used = [dataset for dataset, exists in zip(datasets, found, strict=True) if exists]
     result, deadline = Audit(), time.monotonic() + seconds

@@ -55,7 +55,7 @@ def take_over(dataset: Dataset) -> None:
 
 @contextmanager
 def _no_drain(dataset: Dataset) -> Iterator[None]:
-    """Keep drains away from a dataset. Raises NewTableRefused if one has locked it."""
+    """Keep drains away from a dataset. Raises NewTableRefused if a drain has locked the dataset."""
     with turns.locked([dataset.pk]) as locks:
         if not locks:
             raise NewTableRefused("a drain is writing to its table; try again in a few seconds")
@@ -63,7 +63,7 @@ def _no_drain(dataset: Dataset) -> Iterator[None]:
 
 
 def _position_before_queue(dataset_id: int) -> int:
-    """Return the position before the stream's first entry. If the stream is empty, return its last entry's position."""
+    """Return the position before the stream's first entry. If there is none, return the last entry's position, or 0."""
     client, key = redis.client(), redis_keys.stream(dataset_id)
     first = client.xrange(key, count=1)
     if first:

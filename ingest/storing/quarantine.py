@@ -46,7 +46,7 @@ def put(dataset: Dataset, generation: str, entries: Sequence[Entry], reason: str
 
 
 def stored_trace_id(entry: Entry) -> str:
-    """Return an entry's trace ID as it is in quarantine."""
+    """Return an entry's trace ID as the quarantine stores it."""
     return printable(entry.trace_id)[:128]
 
 
@@ -73,10 +73,13 @@ def trace_ids(generations: Mapping[int, str], ranges: Mapping[int, tuple[int, in
 
 
 def replay(entry: QuarantinedEntry) -> bool:
-    """Put an entry back into its dataset's queue. Return False if it is still there, or was replayed or discarded.
+    """Put an entry back into its dataset's queue.
 
     The records keep the IDs of their acceptance. If the entry fails again, it returns to quarantine. If the process
-    dies during the replay, call this again: the entry is queued only once.
+    dies during the replay, call this function again: the entry is queued only once.
+
+    Returns:
+        False if nothing was changed: the entry is still in the queue, or it was replayed or discarded before.
     """
     with transaction.atomic():  # an edit of the body waits for the replay
         locked = (

@@ -46,7 +46,7 @@ def sweep_is_due() -> bool:
 
 
 def note_sweep() -> None:
-    """Mark the end of a sweep of all tables. If the process dies before, the next check repeats the sweep."""
+    """Mark the end of a sweep of all tables. If a process dies during a sweep, the next check repeats the sweep."""
     redis.client().set(redis_keys.SWEPT, 1, ex=_SWEEP_SECONDS)
 
 

@@ -15,7 +15,7 @@ from config.common.threads import LARGE
 from ingest.errors import BodyTooSlow
 from ingest.validation.room import Hold
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]  # ASGI's
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]  # the type of ASGI's `receive`
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 # Every media type that is accepted, as real clients spell it -> our name for it.
@@ -32,11 +32,12 @@ MEDIA_TYPES = {
 # Every content encoding that is accepted -> our name for it.
 ENCODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zstd": "zstd"}
 _CHARSETS = ("utf-8", "utf8")
-# The member `expected` of a 415: every spelling.
+# The member `expected` of a 415 answer. It lists every spelling of the accepted media types.
 EXPECTED = "{}, or on a batch {}; charset utf-8 or none".format(
     *(" or ".join(spelling for spelling, ours in MEDIA_TYPES.items() if ours == kind) for kind in (JSON, NDJSON))
 )
-# A body of up to this size counts against BODY_MEMORY_BYTES only if it arrives in pieces or is compressed.
+# A body of up to this size does not count against BODY_MEMORY_BYTES, unless it arrives in pieces, or is compressed to
+# more than _SMALL_COMPRESSED_BYTES.
 _SMALL_BYTES = 64 * 1024
 # After a piece smaller than this, the process pauses: for half of the time that the body has taken so far, and for at
 # most 5 seconds. Meanwhile the kernel collects what the client sends, so a slow body needs few reads. A chunked body
@@ -44,10 +45,11 @@ _SMALL_BYTES = 64 * 1024
 _SLOW_PIECE_BYTES = 1024
 _PAUSE_SHARE = 0.5
 _MAX_PAUSE_SECONDS = 5.0
-# A compressed body of up to this size is decompressed immediately if the result is small. Others need a thread.
+# A compressed body of up to this size is decompressed immediately if the result has at most _SMALL_BYTES. A thread
+# decompresses other bodies.
 _SMALL_COMPRESSED_BYTES = 4096
-# The limit is checked each time after this many compressed bytes. They decompress to at most 8 MiB, because 4 bytes of
-# zstd can hold a block of 128 KiB.
+# After each slice of this number of compressed bytes, the size of the result is checked. A slice becomes at most 8 MiB,
+# because 4 bytes of zstd can hold a block of 128 KiB.
 _SLICE = 256
 # Longer Content-Type headers are refused, because the cache below keeps each header.
 _MAX_MEDIA_TYPE_CHARACTERS = 200
@@ -79,7 +81,7 @@ def _advice(header: str, known: str | None) -> str:
 
 
 async def read_body(request: Any, hold: Hold) -> bytes:
-    """Return the request's body, decompressed. Never hold more bytes of it than the limit.
+    """Return the request's body, decompressed. Stop soon after it has more than MAX_BODY_BYTES.
 
     Raise BodyTooLarge, BodyTooSlow, QueueUnavailable or UnsupportedEncoding. Raise InvalidJson if the body ends early
     or its compressed data is damaged.
@@ -138,7 +140,8 @@ async def arrive(receive: Receive, size: int | None, limit: int, hold: Hold) -> 
 
 
 async def _next(receive: Receive) -> Mapping[str, Any]:
-    """Return the next piece of a body. `asyncio.timeout` would do the same, and take 4 microseconds more."""
+    """Return the next piece of a body. Raise BodyTooSlow if the sender is silent for BODY_SILENCE_SECONDS."""
+    # `asyncio.timeout` would do the same, but it takes 4 microseconds more.
     task: Any = asyncio.current_task()
     seconds: float = settings.BODY_SILENCE_SECONDS
     timer = asyncio.get_running_loop().call_later(seconds, task.cancel, _SILENCE)
@@ -166,7 +169,10 @@ def _encoding(header: str) -> str:
 
 
 def _decompress(encoding: str, data: bytes, limit: int) -> bytes:
-    """Decompress all gzip members or zstd frames of a body. Stop at the limit, or at an incomplete member or frame."""
+    """Decompress all gzip members or zstd frames of a body, or its one deflate stream.
+
+    Raise BodyTooLarge if the result is larger than `limit`, and InvalidJson if the data is damaged or incomplete.
+    """
     new_member = _decompressor(encoding, data)
     out = bytearray()
     at = 0

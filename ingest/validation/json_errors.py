@@ -63,7 +63,7 @@ class Fault(NamedTuple):
 
 
 def check_json(body: bytes) -> None:
-    """Raise InvalidJson unless a body is one JSON value. If it is an array, the error has the index of the element."""
+    """Raise InvalidJson unless a body is one JSON value. If the fault is in an element of an array, add its index."""
     fault = _fault(body, is_line=False)
     if fault is None:
         return
@@ -78,7 +78,7 @@ def check_line(body: bytes, line: bytes, index: int, starts: Iterator[tuple[int,
         body: The whole body.
         line: The line to check. Check the lines in their order.
         index: The index of the line, for the error.
-        starts: `enumerate(starts_of_lines(body))`, the same iterator for all lines. This reads it up to a bad line.
+        starts: `enumerate(starts_of_lines(body))`. Use one iterator for all lines: it is read up to each bad line.
     """
     fault = _fault(line, is_line=True)
     if fault is None:
@@ -146,7 +146,7 @@ def _known(text: bytes, at: int, said: str) -> Fault:
 
 
 def _why_followed(text: bytes, at: int, is_line: bool) -> str:
-    """Say why there is other text after a whole value."""
+    """Return why there is other text after a whole value."""
     if text[at : at + 1] == b",":
         if is_line:
             return "a comma after the value: NDJSON has none between its lines"

@@ -54,7 +54,7 @@ def elements(array: bytes) -> Iterator[bytes]:
 
 
 def spans(array: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each element of an array begins and ends. Stop at the first one that is not valid JSON."""
+    """Yield where each element of an array begins and ends. Stop at the first element that is not valid JSON."""
     view, at = memoryview(array), array.index(b"[") + 1
     while True:
         try:

@@ -72,7 +72,7 @@ def validate_leniently(
 
 
 def _records(content_type: str, body: bytes, refusal: InvalidJson | InvalidRecords) -> Iterable[bytes] | None:
-    """Return the records of a batch that has bad ones, or None for any other body."""
+    """Return the records of a batch that has bad records, or None for any other body."""
     if content_type == NDJSON:
         return lines_of(body) if "index" in refusal.details else None
     is_batch = isinstance(refusal, InvalidRecords) and json_type(body) == "array"

@@ -19,7 +19,7 @@ _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in 
 _LAX_EAST, _LAX_WEST, _LAX_SPACE = b'+0000"', b'-0000"', b"-00 00:"
 # A timestamp can be in the year 0 or 10000 in UTC only if the day in its text is one of these.
 _FIRST_DAY, _LAST_DAY = b'"' + FIRST_DAY.encode(), b'"' + LAST_DAY.encode()
-# A character of these patterns, written as an escape. Some JSON libraries write + as \u002B.
+# A character of the patterns above, written as an escape. Some JSON libraries write + as \u002B.
 _ESCAPED = re.compile(rb"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
 
 
@@ -29,7 +29,7 @@ def is_utf8(body: bytes) -> bool:
 
 
 def may_be_misread(body: bytes) -> bool:
-    """Return whether msgspec may have accepted an invalid timestamp. True may be wrong, False is certain."""
+    """Return False if msgspec has certainly accepted no invalid timestamp. Return True if that needs a closer look."""
     # The search for one byte is many times faster than the search for several.
     if b"\\" in body and b"\\u00" in body and _ESCAPED(body):
         return True

@@ -1,12 +1,11 @@
 """Validate a body against a dataset's schema: one JSON object, a JSON array, or NDJSON.
 
 The first reading is one typed decode of whole records. If it fails, a second reading looks at each field and finds
-every problem (`ingest.validation.record_errors`). Both read values with the decoders of `datasets.schemas.field_types`,
-so they agree on every input.
+every problem (`ingest.validation.record_errors`). Both readings use the decoders of `datasets.schemas.field_types`, so
+they agree on every input.
 
-In a grace period, `earlier` is the schema version before the latest one. A record that matches both versions is
-accepted under the latest one. Only the second reading tries the earlier version, so records of the latest version cost
-no extra time.
+In a grace period, `earlier` is the previous schema version. A record that matches both versions is accepted under the
+latest version. Only the second reading tries the earlier version, so records of the latest version cost no extra time.
 """
 
 from collections.abc import Sequence
@@ -110,8 +109,7 @@ def _second_reading(
 ) -> Payload:
     """Return the records as an array that the typed decode accepts.
 
-    This succeeds if a name occurs twice in a record, first with a wrong value: the last value counts, and only it is
-    queued.
+    If a name occurs twice in a record, only its last value counts and is queued. The first value may be wrong.
 
     Raises:
         InvalidRecords: The records have problems.

@@ -1,7 +1,7 @@
 """Find every problem of a record that does not match its schema, for the errors of a 400 answer.
 
-This reading goes field by field. At any time, it holds the objects of one record only, and of no more fields than an
-answer can name.
+This reading goes field by field. It holds the objects of only one record at a time. If a large record has more unknown
+fields than an answer can name, it holds only the first of these.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from ingest.validation.json_text import PARSE_ERRORS
 from ingest.validation.msgspec_gaps import has_date_times, may_be_misread
 
 MAX_PROBLEMS = 20
-MAX_CHARACTERS = 100  # of a field's name in an answer
+MAX_CHARACTERS = 100  # an answer shows at most this number of characters of a field's name
 
 Problem = dict[str, object]
 _TIMESTAMP = FIELD_TYPES["timestamp"]
@@ -51,8 +51,8 @@ def examine(
         schema: The schema that the records must match.
         records: JSON texts that `check_json` has accepted.
         indexed: Whether each problem gets the index of its record in the batch.
-        earlier: The schema version before, in its grace period. A record must match one of the two. If it matches none
-            of them, its problems are those of `schema`.
+        earlier: The previous schema version, if it is in its grace period. A record must match `schema` or `earlier`.
+            If it matches neither, its problems are those of `schema`.
 
     Raises:
         RecursionError: A record nests too deep.
@@ -76,11 +76,11 @@ class Good(NamedTuple):
 
 
 def good(schema: CompiledSchema, earlier: CompiledSchema | None, record: bytes) -> Good | None:
-    """Return the record as a Good, or None if it has a problem. This is faster than `examine`.
+    """Return the record as a Good, or None if it has a problem. Unlike `examine`, this does not list the problems.
 
     Args:
         schema: The schema that the record must match.
-        earlier: The schema version before, in its grace period.
+        earlier: The previous schema version, if it is in its grace period.
         record: A JSON text that `check_json` has accepted.
 
     Raises:

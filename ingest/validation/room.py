@@ -1,8 +1,8 @@
 """Limit the memory that large bodies, and bodies that arrive in pieces, may take in a web process.
 
 Each project may take half of the memory that the others leave free. So one project gets at most half of all memory, and
-two together get three quarters: there is always some left for another project. A body waits up to five seconds for
-room. During this time, the process does not read the body, so the sender of the body also waits.
+two projects together get at most three quarters: some memory is always left for another project. A body waits up to
+five seconds for room. During this time, the process does not read the body, so the sender of the body also waits.
 """
 
 import asyncio

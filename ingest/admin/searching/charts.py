@@ -15,8 +15,8 @@ from ingest.admin.searching.search import Search
 
 _AUTOMATIC_BARS = 100  # the maximum number of bars by time, if the user chooses no unit
 MAX_BARS = 400
-_SECONDS = dict(zip(BUCKETS, (60, 3600, 86_400, 7 * 86_400, 30 * 86_400), strict=True))  # seconds
-_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # how many characters of a time are shown
+_SECONDS = dict(zip(BUCKETS, (60, 3600, 86_400, 7 * 86_400, 30 * 86_400), strict=True))  # the length of each unit
+_LABELS = {"minute": 16, "hour": 16, "day": 10, "week": 10, "month": 7}  # a label shows this number of characters
 _LABEL_CHARACTERS = 40
 _TEXT_COLOR = "#737b8c"  # readable on white and on black
 
@@ -50,7 +50,7 @@ class Chart:
 
     @property
     def is_drawn(self) -> bool:
-        """Whether bars can show the values: all of them must be numbers."""
+        """Whether bars can show the values: each value is a number or null, and at least one is a number."""
         values = [bar.value for bar in self.bars if bar.value is not None]
         return bool(values) and all(isinstance(value, int | Decimal) for value in values)
 
@@ -101,7 +101,10 @@ def unit(wanted: str, first: datetime, last: datetime) -> tuple[str, str]:
 
 
 def by_time(counts: Mapping[datetime, int], unit_name: str, note: str) -> Chart:
-    """Return the chart of the number of records by time. If a time between others has no records, its bar is zero."""
+    """Return the chart of the number of records by time.
+
+    A time without records has a bar of 0. If there would be more than MAX_BARS bars, such times are left out.
+    """
     starts = list(_steps(min(counts), max(counts), unit_name))
     notes = [note] if note else []
     if len(starts) > MAX_BARS:

@@ -78,7 +78,7 @@ class _Form(forms.Form):
                 field.choices = choices[name]
 
     def fail(self, name: str | None, sentence: str) -> None:
-        """Add an error to an input, or to the form as a whole. An input keeps its first error only."""
+        """Add an error to the input `name`, or to the form if `name` is None. An input keeps only its first error."""
         if name is None or not self.has_error(name):
             self.add_error(name, sentence)
 
@@ -146,7 +146,7 @@ class ConditionForm(_Form):
 
 
 def conditions(given: QueryDict, columns: Mapping[str, Column]) -> list[ConditionForm]:
-    """Return a form for each condition in an address, and an empty form in which the user can add a condition."""
+    """Return forms for the first MAX_CONDITIONS conditions in an address, and an empty form for one more."""
     inputs = zip_longest(given.getlist("field"), given.getlist("op"), given.getlist("value"), fillvalue="")
     rows = [{"field": field, "op": op, "value": value} for field, op, value in inputs if field]
     rows = [*rows[:MAX_CONDITIONS], {"op": "="}]

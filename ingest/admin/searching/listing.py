@@ -13,15 +13,15 @@ from datasets.tables import exports, records
 from datasets.tables.records import Selection
 
 ROWS = 50
-MAX_CELL = 200  # characters of a value in the list
-_MAX_VALUE = 10_000  # characters of a value on a record's own page
+MAX_CELL = 200  # the list shows at most this number of characters of a value
+_MAX_VALUE = 10_000  # a record's own page shows at most this number of characters of a value
 # The columns that are not declared fields. The first one is shown before the fields, the others after them.
 _BASE = ("timestamp", "context", "__traceId", "__schemaVersion", "ingested_at", "id")
 _HIDDEN = ("project_id", "dataset_id")
 
 
 def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
-    """Return the columns and the latest rows of a selection, and the ID where the next, older page begins."""
+    """Return the columns and the latest rows of a selection. If there are older rows, `older` is the last row's ID."""
     # Read one extra character to see which values are cut, and one extra row to see if there is another page.
     table = records.latest(dataset, ROWS + 1, selection, before=before, max_characters=MAX_CELL + 1)
     if table is None:
@@ -36,7 +36,7 @@ def rows(dataset: Dataset, selection: Selection, before: str) -> dict[str, Any]:
 
 
 def one(dataset: Dataset, record_id: str) -> list[tuple[str, str, dict[str, Any]]] | None:
-    """Return a record's columns for its own page: name, description and value. None if there is no such record."""
+    """Return the name, description and value of each column of a record, or None if there is no such record."""
     table = records.latest(dataset, 1, Selection(record_id=record_id), max_characters=_MAX_VALUE + 1)
     if table is None or table["id"].to_pylist() != [record_id]:
         return None

@@ -29,14 +29,16 @@ MAX_GROUPS = 20
 
 @dataclass(slots=True)
 class Results:
-    """The results of a search. A part is None if it was not asked for, or if a query failed: see `problem`.
+    """The results of a search.
+
+    A part is None or empty if the search does not ask for it, if there are no records, or if a query failed.
 
     Attributes:
         rows: The columns and rows of the list, and the cursor of the next page.
         count: The number of records.
         chart: The number of records by time.
         groups: The groups with the greatest values.
-        problem: Why a query failed. Empty if none did.
+        problem: Why a query failed. Empty if no query failed.
     """
 
     rows: dict[str, Any] = field(default_factory=dict)

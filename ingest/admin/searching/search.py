@@ -123,7 +123,7 @@ class Search:
 
     @property
     def operators(self) -> dict[str, tuple[str, ...]]:
-        """The operators of each field. A script of the page offers only these."""
+        """The operators of each field. A script of the page offers only these operators."""
         return {name: operators(column) for name, column in self.columns.items()}
 
     @property

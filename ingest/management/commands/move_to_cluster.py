@@ -20,9 +20,10 @@ class Command(ServiceCommand):
 
     help = (
         "Move the data of one Redis server, or of a server behind Sentinel, to the cluster that REDIS_URL names. Stop "
-        "all processes of the service first, and start them with the new REDIS_URL when this has ended. The old server "
-        "is only read: until the service starts on the cluster, it can also be started on the old server again. If "
-        "this command dies, run it again. Until it has ended, the service does not work on the cluster."
+        "all processes of the service first, and start them with the new REDIS_URL when this command has ended. The "
+        "command only reads the old server: until the service starts on the cluster, you can also start the service on "
+        "the old server again. If this command dies, run it again. Until it has ended, the service does not work on "
+        "the cluster."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -14,9 +14,9 @@ class Command(ServiceCommand):
     """Create a new table for a dataset that has lost its own."""
 
     help = (
-        "Create an empty table for a dataset after its table was deleted on purpose. Without this command its records "
-        "stay queued, because a missing table may mean that the storage is not mounted. The queued records are then "
-        "stored in the new table."
+        "Create an empty table for a dataset after its table was deleted on purpose. Without this command, the "
+        "dataset's records stay queued, because a missing table may mean that the storage is not mounted. After this "
+        "command, the queued records are stored in the new table."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -14,7 +14,10 @@ from ingest.storing.quarantine import replay
 class Command(ServiceCommand):
     """Replay a quarantined entry."""
 
-    help = "Put a quarantined entry back into its dataset's queue. If this is run twice, the entry is queued only once."
+    help = (
+        "Put a quarantined entry back into its dataset's queue. If you run this command twice, the entry is queued "
+        "only once."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("id", type=int, help="ID of the entry, as the admin shows it under Quarantine")

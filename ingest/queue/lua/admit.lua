@@ -1,29 +1,34 @@
 -- Admit one request to a dataset's queue: check everything that must hold, then charge, queue and mark the dataset as
--- pending. All or nothing: every check comes before the first write. (`room` is only a cached value, see below.)
+-- pending. The script does all of this or nothing, because every check comes before the first write. (It also writes
+-- `room`, but this is only a cached value, see below.)
 --
 -- A request has 18 keys and 16 arguments. If it has optional parts, argument 17 has a letter for each of them, and the
 -- keys and arguments of the parts follow in this order:
 --      i   an Idempotency-Key: two keys, four arguments
---      g   the schema version before the latest takes records in its grace period: one key, five arguments
+--      g   some records have the old form, in a grace period: one key, five arguments
 --      r   the API key has a rate limit: one key, two arguments
 --      w   the web process sends WAIT after this script, to wait for replicas: no key, no argument
 --
 -- RETURN {outcome, server time in ms, ...}
 --      accepted, time, generation, stream ID, number of records, limit, used
---      repeated, the same, and the `rejected` of the first request with this Idempotency-Key
+--      repeated, time, generation, stream ID, number of records, limit, used, rejected
+--                          an earlier request had this Idempotency-Key and this body: its generation, stream ID,
+--                          number of records and `rejected`, but the present `limit` and `used`
 --      stale               the contract has changed, or the grace period has ended: read the contract again
 --      not_written         the request was admitted before, but Redis refuses the write that WAIT needs
 --      late                the deadline has passed, or a later request has used the slot: nothing was changed
---      unseeded            a quota counter is missing, or the generation is another: seed both and call again
+--      unseeded            a quota counter is missing, or Redis has another generation than `known_generation`: restore
+--                          the counters, read the generation, and call again
 --      key_reused          an earlier request had this Idempotency-Key and another body
 --      over_quota, time, limit, used
---      full, time, what    dataset, project or all: the backlog limit; memory: Redis has no room for a longer backlog
---      too_many_keys, time, seconds until some are forgotten
+--      full, time, what    `what` is dataset, project or all if their backlog has reached its limit, or memory if Redis
+--                          has no room for a longer backlog
+--      too_many_keys, time, seconds until Redis forgets the oldest Idempotency-Keys
 --      too_fast, time, seconds until the rate limit has room, records of the last `rate_seconds`
 --
--- A web process that loses the reply sends the command again with the same number. It gets the reply of the first
--- attempt, but with the present quota. If the number is below the number of the slot, the process has canceled this
--- admission, so the script changes nothing.
+-- A web process that loses the reply sends the command again with the same number. If the first attempt was accepted,
+-- the script returns its reply again, but with the present quota. If the number is below the number of the slot, the
+-- process has canceled this admission, so the script changes nothing.
 --
 -- Admission stops when Redis uses about 80 % of `maxmemory`, so that drains and the changes of admins always fit. INFO
 -- takes half as much time as the rest of the script. So the script calls INFO only once a second. It then computes
@@ -41,21 +46,21 @@ local revision_key, limit_key, used_key, delta_key, generation_key, accepted_key
     total_bytes_key, total_accepted_key, stream_key, pending_key, dirty_key, last_used_key, slots_key, room_key,
     turns_key, slot_key = unpack(KEYS, 1, 18)
 
-local known_revision, -- under which the web process has read the contract
-    number, -- of this request in its slot; rises by one with each request
+local known_revision, -- the contract's revision when the web process read the contract
+    number, -- the number of this request in its slot. It rises by one with each request
     deadline, -- in ms, by this server's clock
     count, -- number of records
     dataset_id,
     dirty_member, -- <userId>:YYYY-MM
-    version_id, -- of the schema
+    version_id, -- ID of the schema version
     format, -- o, a or l
     trace_id,
     body,
-    max_bytes, -- that a dataset may queue
-    max_total_bytes, -- that all datasets may queue
-    api_key_id, -- '' if the use of the API key is not to be noted now
+    max_bytes, -- maximum number of queued bytes of a dataset
+    max_total_bytes, -- maximum number of queued bytes of all datasets together
+    api_key_id, -- the script writes the time of this key's use; '' if it has to write none
     project_id,
-    share, -- that a project may take of the backlog that other projects leave free
+    share, -- a project may take this share of the backlog that other projects leave free
     known_generation -- the generation that the web process read last
     = unpack(ARGV, 1, 16)
 
@@ -70,10 +75,10 @@ if #ARGV > 16 then
     is_replicated = string.find(parts, 'w')
     if string.find(parts, 'i') then
         idempotency_key, known_keys_key = unpack(KEYS, 19, 20)
-        digest, -- 8 bytes: a digest of the body and its kind
-            key_seconds, -- for which an Idempotency-Key is remembered
-            max_keys, -- Idempotency-Keys that a project may use in this time
-            rejected -- what the answer says about the records that a lenient batch leaves out; '' for any other request
+        digest, -- `formats.Retryable.digest`, 8 bytes
+            key_seconds, -- Redis keeps an Idempotency-Key for this time
+            max_keys, -- maximum number of Idempotency-Keys that a project may use in `key_seconds`
+            rejected -- what the answer says about the refused records of a lenient batch; '' if it is not lenient
             = unpack(ARGV, 18, 21)
         last_key, last_arg = 20, 21
     end
@@ -81,16 +86,16 @@ if #ARGV > 16 then
         grace_key = KEYS[last_key + 1]
         grace_ends, -- in ms, by this server's clock
             sender, -- ID of the API key
-            by_earlier, -- number of records that the earlier version takes
-            earlier, -- the version's ID and marks (formats.Earlier); '' if all records are of it: `version_id` names it
-            counted_seconds -- after which the counts of senders are deleted
+            by_earlier, -- number of records that have the old form
+            earlier, -- `formats.Earlier.text`; '' if all records have the old form: then `version_id` is its version
+            counted_seconds -- Redis keeps the counts of senders for this time after the last change
             = unpack(ARGV, last_arg + 1, last_arg + 5)
         last_key, last_arg = last_key + 1, last_arg + 5
     end
     if string.find(parts, 'r') then
         rate_key = KEYS[last_key + 1]
-        rate, -- number of records that the API key may send
-            rate_seconds -- in this time
+        rate, -- number of records that the API key may send in `rate_seconds`
+            rate_seconds
             = unpack(ARGV, last_arg + 1, last_arg + 2)
         last_key, last_arg = last_key + 1, last_arg + 2
     end
@@ -109,7 +114,8 @@ local revision, limit, used, delta, generation, accepted, queued, bytes, total_b
     unpack(seen)
 
 -- Write to a key without changing it: WAIT waits only for what its own connection has written, and the first request
--- may have used another connection. These commands also work without free memory. Return whether they worked.
+-- may have used another connection. These commands also work if Redis has no free memory. Return false if Redis has
+-- refused them.
 local function write_again(key)
     local left = redis.call('PTTL', key)
     local done = redis.pcall('PEXPIRE', key, left < 0 and 60000 or left)
@@ -163,12 +169,13 @@ end
 if limit ~= -1 and used + records > limit then
     return {'over_quota', now, limit, used}
 end
--- The hash of an API key's records: second of acceptance -> how many. A second counts until all of it is older than
--- `rate_seconds`, so the key never has more than `rate` records in any time of this length.
+-- The hash of an API key: second of acceptance -> number of records. A second counts until all of it is older than
+-- `rate_seconds`, so no time of `rate_seconds` has more than `rate` records of the key.
 local old_seconds = {}
 if rate_key then
     local oldest = time[1] - rate_seconds
-    local latest = time[1] + rate_seconds -- later ones were counted before a failover to a clock that is behind
+    -- Later seconds were counted before a failover to a server whose clock is behind.
+    local latest = time[1] + rate_seconds
     local counts, sent = {}, 0
     local found = redis.call('HGETALL', rate_key)
     for at = 1, #found, 2 do
@@ -234,8 +241,8 @@ if new_total_bytes > share * max_backlog then
         return {'full', now, 'project'}
     end
 end
--- The hash of a project's Idempotency-Keys: time at which keys are forgotten -> how many. The times are rounded up to
--- steps of a 24th of a key's life. So the count includes keys that were forgotten since the last step.
+-- The hash of a project's Idempotency-Keys: time at which Redis forgets keys -> number of these keys. The times are
+-- rounded up to steps of a 24th of `key_seconds`. So the count includes keys that Redis forgot since the last step.
 local forgotten
 if idempotency_key then
     local keys, next_end = 0, nil
@@ -255,8 +262,8 @@ if idempotency_key then
     end
 end
 
--- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It refuses no
--- later write.
+-- All checks have passed. If Redis has no memory, it refuses the first write, so nothing was changed. It never refuses
+-- a later write of this script.
 local id
 if grace_key and earlier ~= '' then
     id = redis.call(

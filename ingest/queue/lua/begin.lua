@@ -2,8 +2,8 @@
 --
 -- RETURN the generation; false if the data has another version or belongs to another installation
 --
--- All three keys are written in one step. If a wipe of Redis came between two steps, only the generation would be left,
--- and the data would look like that of a release that did not write its version.
+-- The script writes all three keys in one step. If Redis was wiped between two steps, only the generation would be
+-- there, and the data would look as if an early release, which wrote no version, had written it.
 
 assert(#KEYS == 3 and #ARGV == 3, 'begin.lua: wrong number of KEYS or ARGV')
 local generation_key, version_key, owner_key = unpack(KEYS)

@@ -1,5 +1,5 @@
--- Return what is kept with an Idempotency-Key, and write to the key without changing it: WAIT waits only for what its own
--- connection has written.
+-- Return what Redis keeps with an Idempotency-Key, and write to the key without changing it: WAIT waits only for what
+-- its own connection has written.
 --
 -- RETURN the value, or nil
 

@@ -1,7 +1,8 @@
 -- Raise the last ID of a stream to at least the given ID, so that the next entry gets a higher ID, even if the server's
 -- clock is behind.
 --
--- RETURN 1 if the stream's last ID was lower, else 0
+-- RETURN 1 if the script has raised the last ID; 0 if it was high enough, there is no stream, or Redis has another
+-- generation
 
 assert(#KEYS == 2 and #ARGV == 3, 'keep_ahead.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key = unpack(KEYS)

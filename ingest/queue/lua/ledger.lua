@@ -1,11 +1,11 @@
 -- Read the queue's part of a dataset's ledger, as of one moment.
 --
 -- RETURN {generation or '', accepted, queued, trimmed, replayed, entries}
---      replayed    the numbers of the quarantine rows that were replayed; 1 is the first row in ARGV
---      entries     up to `last_id`, each as {stream ID of its acceptance, trace ID, number of records, stream ID,
---                  ID before it was renumbered or ''}
+--      replayed    which quarantine rows were replayed, as their numbers in ARGV; the first row has number 1
+--      entries     the entries up to `last_id`, each as {origin, trace ID, number of records, stream ID, ID before the
+--                  entry was renumbered or ''}. The origin is the stream ID before a replay, else the stream ID
 --
--- Entries up to `last_id` are few, because a drain trims after each commit.
+-- There are few entries up to `last_id`, because a drain trims after each commit.
 
 assert(#KEYS == 6 and #ARGV >= 1, 'ledger.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, accepted_key, queued_key, replayed_key, trimmed_key = unpack(KEYS)

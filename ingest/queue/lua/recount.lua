@@ -1,14 +1,14 @@
 -- Count as accepted the records that the table has and this Redis does not know, because it was restored from an older
 -- copy.
 --
--- RETURN 1; 0 if another drain has counted them already, or if Redis has another generation
+-- RETURN 1; 0 if another drain has changed `trimmed_key` in the meantime, or if Redis has another generation
 
 assert(#KEYS == 4 and #ARGV == 4, 'recount.lua: wrong number of KEYS or ARGV')
 local generation_key, accepted_key, total_accepted_key, trimmed_key = unpack(KEYS)
 local generation,
-    trimmed, -- as the drain has read it; 0 if absent
-    records, -- may be 0
-    position -- of the table
+    trimmed, -- the value of `trimmed_key` that the drain has read; 0 if there was none
+    records, -- number of records to count, may be 0
+    position -- the table's watermark
     = unpack(ARGV)
 
 if redis.call('GET', generation_key) ~= generation or (redis.call('GET', trimmed_key) or '0') ~= trimmed then

@@ -4,7 +4,7 @@
 --
 -- RETURN how many refusals with this code have been counted
 --
--- If there are more than `max_logs` logs, the script deletes the logs that were not written to for the longest time.
+-- If there are more than `max_logs` logs, the script deletes those that were not changed for the longest time.
 
 assert(#KEYS == 2 and #ARGV == 3 or #KEYS == 4 and #ARGV >= 9, 'refuse.lua: wrong number of KEYS or ARGV')
 local refused_key, refused_by_hour_key, log_key, logs_key = unpack(KEYS)
@@ -13,10 +13,10 @@ local code,
     amount, -- by which the counters rise
     project_id,
     now, -- in ms
-    max_entries, -- of a log
-    log_seconds, -- after which a log that did not change is deleted
-    max_logs,
-    log_prefix -- of the names of all logs
+    max_entries, -- maximum number of entries of a log
+    log_seconds, -- a log is deleted this time after its last change
+    max_logs, -- maximum number of logs
+    log_prefix -- the names of all logs begin with this text
     = unpack(ARGV, 1, 9)
 local FIRST_REFUSAL = 10 -- from here on, ARGV holds refusals, oldest first
 

@@ -1,16 +1,16 @@
 -- Move an entry to the end of its stream, where it gets a new ID. Its field `r` keeps the ID that it had first.
 --
--- RETURN the new ID; false if the entry is not there
+-- RETURN the new ID; false if the entry is not in the stream, or Redis has another generation
 --
--- This is needed if another record in the table has the entry's ID. It happens when Redis has lost that record, and
--- Redis's clock was set back to the same millisecond.
--- A replay's first ID is that of its acceptance, `o`. It is stored under its new ID, so the script removes `o`.
+-- This is needed if another record in the table has the entry's ID. This happens if Redis has lost the entry of that
+-- record, and its clock was then set back to the same millisecond.
+-- The first ID of a replay is in its field `o`. The replay is stored under its new ID, so the script removes `o`.
 
 assert(#KEYS == 2 and #ARGV == 3, 'renumber.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key = unpack(KEYS)
 local generation,
     stream_id,
-    mark -- of the entry: its trace ID, or '' for any
+    mark -- the entry's trace ID, or '' for any trace ID
     = unpack(ARGV)
 
 if redis.call('GET', generation_key) ~= generation then

@@ -9,18 +9,18 @@
 assert(#KEYS == 9 and #ARGV == 12, 'replay.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, accepted_key, queued_key, bytes_key, total_bytes_key, pending_key, replayed_key,
     turns_key = unpack(KEYS)
-local row_id, -- of the quarantine
-    accepted_in, -- the generation
+local row_id, -- ID of the entry's row in quarantine
+    accepted_in, -- the generation in which the entry was accepted
     dataset_id,
     body,
     format,
     count, -- number of records
-    version_id, -- of the schema
+    version_id, -- ID of the schema version
     trace_id,
-    origin, -- stream ID of its acceptance
-    generation, -- the present one, as the caller knows it
+    origin, -- the entry's stream ID before its first replay
+    generation, -- the present generation, as the caller knows it
     project_id,
-    earlier -- the records of an earlier schema version (formats.Earlier); '' if all are of `version_id`
+    earlier -- which records are of an earlier schema version (`formats.Earlier.text`); '' if all are of `version_id`
     = unpack(ARGV)
 
 local place = redis.call('HGET', replayed_key, row_id)

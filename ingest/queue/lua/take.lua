@@ -6,18 +6,19 @@
 -- The datasets are due again one lease later. So if a drain dies or never starts, another one follows.
 -- The time of the project's turn becomes now. This puts the project behind all projects that wait. So other projects
 -- wait for at most one drain of this project, even if it has many datasets.
--- If more datasets are due than one call takes, the workers are busy. Then a dataset is due only after it has rested,
--- so that more of its records are in one commit.
+-- The script counts the datasets of the project that are due, and the other projects that wait. If these are together
+-- more than `max_datasets`, the workers are busy. Then a dataset is due `rest_ms` later than otherwise, so that one
+-- commit has more of its records.
 -- If a time is more than one lease ahead, it was written before the clock was set back. It counts as now.
 
 assert(#KEYS == 3 and #ARGV == 6, 'take.lua: wrong number of KEYS or ARGV')
 local turns_key, pending_key, total_bytes_key = unpack(KEYS)
 local project_id,
     lease_ms,
-    max_datasets, -- to take
-    max_bytes, -- that they may have queued together; the first one may have more
+    max_datasets, -- the script takes at most this number of datasets
+    max_bytes, -- maximum number of bytes that these datasets have queued together; the first dataset may have more
     rest_ms,
-    due_by -- in ms since the epoch, or 0: now
+    due_by -- the script takes only datasets that were due at this time, in ms since the epoch; 0 means now
     = unpack(ARGV)
 
 local time = redis.call('TIME')
@@ -36,8 +37,8 @@ if #due == 0 then
     redis.call('ZREM', turns_key, project_id)
     return {1}
 end
-local projects = redis.call('ZCOUNT', turns_key, '-inf', now) - 1 -- other ones
-local waiting = redis.call('ZCOUNT', pending_key, '-inf', now) + projects
+local other_projects = redis.call('ZCOUNT', turns_key, '-inf', now) - 1
+local waiting = redis.call('ZCOUNT', pending_key, '-inf', now) + other_projects
 local rest = waiting > tonumber(max_datasets) and tonumber(rest_ms) or 0
 local taken, bytes = {1}, 0
 for at = 1, #due, 2 do

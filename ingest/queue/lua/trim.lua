@@ -7,10 +7,10 @@
 --
 -- Two drains may trim the same entries. So removing and counting are one step.
 -- IDs only rise, and entries are only removed from the head of the stream. So if the first entry is at the head and the
--- last one is there, the entries between them are exactly those that were read. This also holds if Redis was restored
--- from an older copy in the meantime.
--- `trimmed` follows the table only if it was right before. If it was not, this Redis has forgotten records, and a drain
--- must count them.
+-- last entry is in the stream, the entries between them are exactly those that were read. This also holds if Redis was
+-- restored from an older copy in the meantime.
+-- `trimmed` becomes `watermark_after` only if it was `watermark_before`. If it was not, this Redis has forgotten
+-- records, and a drain must count them.
 
 assert(#KEYS == 7 and #ARGV >= 10, 'trim.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, queued_key, bytes_key, total_bytes_key, stored_by_hour_key, trimmed_key = unpack(KEYS)
@@ -22,8 +22,8 @@ local generation, -- in which the entries were read
     entries,
     records,
     bytes,
-    watermark_before, -- of the table, without these entries
-    watermark_after -- with them
+    watermark_before, -- the table's watermark without these entries; -1 if `trimmed` must stay as it is
+    watermark_after -- the table's watermark with these entries
     = unpack(ARGV, 1, 10)
 local FIRST_HOUR = 11 -- from here on, ARGV holds hour, records, hour, records, ...
 

@@ -1,4 +1,5 @@
--- Remove the first entries of a stream, up to the first entry that is not named. The named entries are in the table.
+-- Remove the first entries of a stream, up to the first entry that the arguments do not name. The named entries are in
+-- the table or in quarantine.
 --
 -- RETURN how many entries were removed
 --
@@ -10,7 +11,7 @@
 -- The records of a replay were counted in their hour of acceptance. So this script does not count them again.
 
 assert(#KEYS == 7 and #ARGV >= 1, 'trim_each.lua: wrong number of KEYS or ARGV')
--- The keys are those of trim.lua. The last one is not needed.
+-- The keys are those of trim.lua. This script does not need the last key.
 local generation_key, stream_key, queued_key, bytes_key, total_bytes_key, stored_by_hour_key = unpack(KEYS)
 local generation = ARGV[1] -- in which the entries were read
 local FIRST_ENTRY = 2 -- from here on, ARGV holds stream ID, mark, stream ID, mark, ...
@@ -18,7 +19,7 @@ local FIRST_ENTRY = 2 -- from here on, ARGV holds stream ID, mark, stream ID, ma
 if redis.call('GET', generation_key) ~= generation then
     return 0
 end
-local marks = {} -- of a stream ID: a trace ID, or '' for any
+local marks = {} -- stream ID -> trace ID, or '' for any trace ID
 for at = FIRST_ENTRY, #ARGV, 2 do
     marks[ARGV[at]] = ARGV[at + 1]
 end

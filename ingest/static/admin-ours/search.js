@@ -10,7 +10,7 @@ function offerOperators(line) {
   for (const option of op.options) option.hidden = option.disabled = Boolean(allowed && !allowed.includes(option.value));
   if (op.selectedOptions[0]?.disabled) op.value = allowed[0];
   const input = line.querySelector("input");
-  // The browser does not send a disabled input. Then this condition would get the value of the next condition.
+  // A read-only input is sent with the form. A disabled input is not, so this condition would get the next one's value.
   input.readOnly = op.value.endsWith("null");
   if (input.readOnly) input.value = "";
 }
