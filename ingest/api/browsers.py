@@ -1,8 +1,8 @@
 """Requests of web pages from other sites: the CORS headers, and who may use which key.
 
 A browser sends the page's origin in the header `Origin`. Before most requests, it asks whether the page may send them:
-this is the preflight. It shows an answer only to pages that the answer's `Access-Control-Allow-Origin` names. The
-service uses no cookies here, so these headers alone are no protection: the key and its origins decide. See
+this is the preflight. The browser shows an answer only to pages that the answer's `Access-Control-Allow-Origin` names.
+The service uses no cookies here, so these headers alone are no protection: the key and its origins decide. See
 docs/decisions/0026-browser-keys.md.
 """
 

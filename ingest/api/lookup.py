@@ -18,8 +18,8 @@ _STORAGE_AWAY = "The storage does not answer, and only it knows whether the reco
 def look_up(receipt: Receipt) -> dict[str, Any]:
     """Return `{"status": "queued" | "stored" | "quarantined", ...}`.
 
-    If the status is `stored`, the records are in the table and stay there. Between the commit and the trim, the status
-    may still be `queued`.
+    If the status is `stored`, the records are in the table, or were there until retention deleted them. Between the
+    commit and the trim, the status may still be `queued`.
 
     Raises:
         ReceiptNotFound: The entry was lost when Redis was wiped.

@@ -59,8 +59,8 @@ def declaration(number: int, fields: Sequence[Field]) -> dict[str, Any]:
 def json_schema(number: int, fields: Sequence[Field]) -> dict[str, Any]:
     """Return a JSON Schema (draft 2020-12) of the records that a version accepts.
 
-    The JSON Schema accepts each record that the service accepts, and a few more. For example, it cannot limit the
-    digits of a decimal. `x-unit` is our own keyword.
+    The JSON Schema accepts each record that the service accepts, and a few other records. For example, it cannot limit
+    the digits of a decimal. `x-unit` is our own keyword.
     """
     always: dict[str, Any] = {"timestamp": {"type": "string", "format": "date-time"}, "context": {"type": "object"}}
     return {

@@ -58,7 +58,7 @@ Validator = Callable[..., Payload]
 
 
 class ApiView(AsyncApiView):
-    """What the API's views share: every refusal is counted, logged and answered in JSON."""
+    """What the API's views share: every refusal is logged, answered in JSON and, if Redis answers, counted."""
 
     asked_dataset = 0  # the ID of the dataset; 0 until the view knows it
 
@@ -173,7 +173,7 @@ class IngestView(KeyView):
         key = idempotency_key(self.request.META)
         try:
             payload = await self.read(contract)
-        except (DatasetNotFound, InvalidRecords):  # the request may be a retry of one that was accepted before
+        except (DatasetNotFound, InvalidRecords):  # the request may be a retry, and the first attempt was accepted
             earlier = await accepted_before(contract, await self.retryable(contract, key)) if key else None
             if earlier is None:
                 raise
@@ -242,7 +242,10 @@ class IngestView(KeyView):
 
 
 def _validated(validate: Validator, schema: Any, body: bytes) -> Payload:
-    """Return the payload of a large body, packed for the queue. Raise BodyTooLarge if arrays need too much memory."""
+    """Validate a body in a thread. Return its payload, packed for the queue.
+
+    Raise BodyTooLarge if arrays need too much memory.
+    """
     if schema.has_arrays and body.count(b",") > _MAX_COMMAS:
         detail = (
             f"The schema has arrays, so a body may have at most {_MAX_COMMAS:,} commas. Send fewer records at a time."

@@ -43,12 +43,10 @@ from quotas.period import period_of
 logger = logging.getLogger(__name__)
 _admit = script("admit")
 
-# The maximum number of admissions of a process that wait for Redis at the same time. The process refuses further ones,
-# so that the wait stays short.
+# The maximum number of a process's admissions that wait for Redis. Further ones are refused, so that the wait is short.
 MAX_IN_FLIGHT = 2_000
 
-# After a process has sent the time of an API key's last use to Redis, it waits for this time before it sends the next
-# one. The admin and the management API show the time.
+# A process sends the time of an API key's last use to Redis at most once in this time.
 _LAST_USED_SECONDS = 10.0
 
 _TOO_MANY = {
@@ -110,8 +108,7 @@ class _InFlight:
 
 _last_use_noted: dict[int | None, float] = {}
 _keys_in_progress: set[tuple[int, str]] = set()
-# By tag: the generation that this process read last, after it had checked the data. admit.lua accepts no other
-# generation.
+# By tag: the generation that this process read last, after it had checked the data. admit.lua refuses any other one.
 _generations: dict[int, str] = {}
 
 
@@ -121,22 +118,18 @@ def _unpacked(rejected: bytes = b"") -> bytes:
 
 
 async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
-    """Queue a payload and charge its records in one step. If a request is repeated, only return its first answer.
+    """Queue a payload and charge its records in one step. If the request is repeated, only return the first answer.
 
-    If this raises an error, nothing was queued or charged. The exception is a QueueOutOfReach with OUTCOME_UNKNOWN.
+    After an error, nothing is queued or charged. Only a QueueOutOfReach may say that the outcome is unknown.
 
     Raises:
         StaleContract: The contract has changed. Read it again.
         KeyInProgress, KeyReused, TooManyKeys: The Idempotency-Key cannot be used.
         QuotaExceeded: The quota has no room for the records.
-        RateLimited: The browser key's rate limit has no room for the records now.
-        TooManyRecords: The browser key's rate limit never has room for the records.
-        BodyTooLarge: The backlog never has room for the body.
-        QueueFull: The backlog has no room for the body now.
-        QueueUnavailable: Redis does not answer or refuses the call, too few replicas have the record, too many
-            admissions wait, or Redis has data of another installation or release.
-        config.common.redis.RedisUnavailable: Redis did not answer before the admission was sent: it was asked for its
-            time or, in a cluster, for an answer from before the move.
+        RateLimited, TooManyRecords: The browser key's rate limit has no room for the records now, or never has.
+        QueueFull, BodyTooLarge: The backlog has no room for the body now, or never has.
+        QueueUnavailable: Redis does not answer, is overloaded, or has data of another installation or release.
+        config.common.redis.RedisUnavailable: Redis did not answer a question that comes before the admission.
     """
     if retryable is None:
         return await _admit_or_refuse(contract, payload, trace_id, None)
@@ -173,10 +166,7 @@ async def accepted_before(contract: Contract, retryable: Retryable) -> Admission
 
 
 async def _before_move(contract: Contract, retryable: Retryable) -> Admission | None:
-    """Return the first answer to a request from before a move into this cluster, or None.
-
-    Raises KeyReused if that request had another body.
-    """
+    """Return the first answer from before a move into this cluster, or None. Raises KeyReused if the body differs."""
     found = await answer_before_move(contract.dataset_id, retryable.key, timeout=_settings().timeout)
     if found is None:
         return None
