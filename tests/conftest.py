@@ -26,7 +26,7 @@ from tests.support.servers.cluster import ValkeyCluster, cluster
 # Without this, the application's threads stay connected, and the tests' database cannot be deleted.
 settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
 
-# The schema of the original's first example.
+# The schema of the example in docs/api.md.
 FIELDS = [
     Field("country", "string"),
     Field("plan", "string"),
@@ -46,7 +46,7 @@ RECORD: dict[str, Any] = {
 
 
 # After a test that commits, Django truncates every table and creates all permissions again. That takes most of a test's
-# time. So this code empties only the tables that are not empty. It truncates a table only if the table has grown.
+# time. So this code truncates only tables of more than 1 MB. In the other tables, it deletes the rows if there are any.
 _EMPTY = """
 DO $$
 DECLARE
@@ -151,7 +151,7 @@ def api(key: ApiKey, dataset: Dataset) -> Api:
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    """The example's record, with changes. If the value of a field is `...`, the record lacks the field."""
+    """Return the example's record, with changes. If the value of a field is `...`, the record lacks the field."""
     return {name: value for name, value in {**RECORD, **changes}.items() if value is not ...}
 
 

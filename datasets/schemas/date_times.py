@@ -59,7 +59,7 @@ def why_no_date_time(text: str) -> str:
     if _DATE_TIME(text):
         return _why_no_moment(text)
     if re.fullmatch(r"-?\d+(\.\d+)?", text, re.ASCII):
-        return f"A Unix time is not taken: send a text like {EXAMPLE}."
+        return f"A Unix time is not accepted: send a text like {EXAMPLE}."
     almost = _ALMOST(text)
     if almost is None:
         return f"It is not like {EXAMPLE}."

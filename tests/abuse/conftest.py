@@ -39,6 +39,6 @@ def tenant(service: Stack) -> Tenant:
 
 @pytest.fixture(scope="session")
 def neighbor(service: Stack) -> Tenant:
-    """Make another tenant. It does nothing wrong."""
+    """Make another tenant, which does nothing wrong."""
     _, dataset, token = service.make_dataset("neighbor", {"text": "string"}, owner="bob")
     return Tenant(service, dataset, token)

@@ -27,7 +27,7 @@ FLOOD = 500
 
 
 def forged(number: int, key: ApiKey) -> str:
-    """Yield forged tokens. Most are the key's token with another signature. Some are other texts."""
+    """Return a forged token. `number` chooses one of five kinds: the key's token with another signature, and others."""
     header, payload, _ = issue_token(key).split(".")
     kinds = (
         f"{header}.{payload}.{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip('=')}",
@@ -54,7 +54,7 @@ def test_forged_tokens_cost_no_query_and_no_memory(
         for number in range(count):
             assert send(forged(number, key), dataset.pk + number % 10).status == 401
 
-    flood(200)  # makes what the service makes at its first use
+    flood(200)  # lets the service create what it creates only once
     with queries_sent() as queries:
         tracemalloc.start()
         try:

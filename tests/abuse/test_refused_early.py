@@ -109,7 +109,11 @@ def test_discarded_bodies_hold_no_web_threads(tenant: Tenant, neighbor: Tenant) 
     wait_for(lambda: web.num_threads() <= before + THREADS, "an end of the threads")
 
     def gets_the_answer() -> bool:
-        """The service discards a limited number of bodies together. It may not have noticed that some have ended."""
+        """Return whether a client gets its 404 at the end of its body.
+
+        The service discards only a limited number of bodies at the same time. It may not have noticed yet that the
+        connections of other bodies have ended.
+        """
         with neighbor.connect() as connection, suppress(ConnectionResetError, BrokenPipeError):
             connection.post("/datasets/999999", f"Content-Length: {len(FITS)}")
             connection.send(FITS)

@@ -50,7 +50,7 @@ def flood(service: Stack, *, with_token: bool) -> Iterator[list[int]]:
 
 
 def taken_by(tenant: Tenant, seconds: float) -> int:
-    """Return how many records one connection sends. It waits for each answer before it sends the next record."""
+    """Return how many records one connection sends in `seconds`. It waits for each answer before the next record."""
     count, end = 0, time.monotonic() + seconds
     with tenant.connect() as connection:
         while time.monotonic() < end:
@@ -66,7 +66,7 @@ def test_a_login_flood_leaves_others_most_of_the_rate(service: Stack, neighbor: 
     taken_by(neighbor, 1.0)
     before = taken_by(neighbor, SECONDS)
     with flood(service, with_token=with_token) as statuses:
-        # The clients without an account have used up their burst.
+        # Wait until the clients without an account have used up their burst.
         wait_for(lambda: statuses.count(503) > 2 * CLIENTS, "refused logins")
         during = taken_by(neighbor, SECONDS)
     after = taken_by(neighbor, SECONDS)

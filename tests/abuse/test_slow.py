@@ -14,13 +14,13 @@ from tests.support.sending.connection import ROW, TEXT, Connection
 from tests.support.sending.wire import Answer
 
 MANY = 6 * THREADS
-# A body counts as slow after one second. Until then all threads may wait.
+# A request that waits for no other client is answered within this time, also on a busy machine.
 SOON_SECONDS = 5.0
 
 
 @contextmanager
 def stalled(count: int, stack: Stack, path: str, token: str | None, *lines: str) -> Iterator[list[Connection]]:
-    """Open this many requests whose bodies stop after one byte."""
+    """Open `count` requests whose bodies stop after one byte."""
     with ExitStack() as connections:
         opened = [connections.enter_context(Connection(stack.port, token)) for _ in range(count)]
         for each in opened:
@@ -30,14 +30,14 @@ def stalled(count: int, stack: Stack, path: str, token: str | None, *lines: str)
 
 
 def is_served_soon(tenant: Tenant) -> None:
-    """Assert that a record is accepted and /healthz answers, both soon."""
+    """Assert that a record is accepted and /healthz answers, together within SOON_SECONDS."""
     began = time.monotonic()
     is_served(tenant)
     assert time.monotonic() - began < SOON_SECONDS
 
 
 def is_served(tenant: Tenant) -> None:
-    """Assert that a new connection gets an answer of /healthz, and that a record is accepted over it."""
+    """Assert that /healthz answers over a new connection, and that a record is accepted over this connection."""
     with tenant.connect() as connection:
         connection.head("GET /healthz")
         assert connection.answer().status == 200

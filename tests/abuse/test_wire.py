@@ -59,7 +59,7 @@ def test_bytes_after_a_body_are_not_a_request(tenant: Tenant) -> None:
 
 
 def test_a_body_cut_off_by_the_connection_is_refused(tenant: Tenant) -> None:
-    """In each case, the part of the body that has arrived would be a valid body."""
+    """In the first two cases, the part of the body that has arrived would be a valid body."""
     before = accepted(tenant)
     path, lines = f"/datasets/{tenant.dataset}/batch", "Content-Type: application/x-ndjson"
     with tenant.connect() as connection:
@@ -74,7 +74,7 @@ def test_a_body_cut_off_by_the_connection_is_refused(tenant: Tenant) -> None:
     with tenant.connect() as connection:
         connection.post(path, "Transfer-Encoding: chunked")
         connection.chunk(b"[" + TEXT)
-    is_taken(tenant)  # by now the service has noticed the others
+    is_taken(tenant)  # by now the service has noticed that the other connections have ended
     assert accepted(tenant) == before + 1
 
 
@@ -253,7 +253,7 @@ def test_a_duplicate_header_is_refused(tenant: Tenant, neighbor: Tenant) -> None
 
 
 def test_a_request_names_its_host_once(tenant: Tenant) -> None:
-    """RFC 9112, section 3.2. Old clients send HTTP/1.0, which needs no Host."""
+    """RFC 9112, section 3.2, requires this. Old clients send HTTP/1.0, which needs no Host."""
     before = accepted(tenant)
     length, key = f"Content-Length: {len(TEXT)}", f"Authorization: Bearer {tenant.token}"
     for version, hosts, status in (

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.benchmarks.failure import BenchmarkFailed
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
-# A slow answer is not an error. Only a missing answer is one.
+# A slow answer is not an error. Only a missing answer is an error.
 _TIMEOUT_SECONDS = 30
 
 
@@ -80,7 +80,7 @@ def running(
     check: bool = False,
     pause_ms: float | None = None,
 ) -> Iterator[Running]:
-    """Send bodies to targets in turn for some seconds. With `check`, wrk checks each answer, but is slower."""
+    """Send `bodies` to `targets` in turn for some seconds. With `check`, wrk checks each answer, but is slower."""
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as requests:
         for number in range(max(len(targets), len(bodies))):
             target, body = targets[number % len(targets)], bodies[number % len(bodies)]

@@ -80,7 +80,7 @@ def paired(values: Sequence[float], references: Sequence[float]) -> float:
 
 
 def number(value: float) -> str:
-    """Format a number like 12,345, and a small number with a decimal."""
+    """Format a number like 12,345, or with one decimal if it is below 100."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 

@@ -75,7 +75,7 @@ def _take(
             body = page.locator("#body").input_value()
             page.fill("#body", body.replace("42.5", '"42.5"').replace('"plan"', '"plant"'))
             page.click("#ask")
-        page.wait_for_timeout(700)  # charts, ledger, previews
+        page.wait_for_timeout(700)  # until charts, ledger and previews are shown
         # Make the window as high as the page, so that its sticky footer is at the bottom.
         page.set_viewport_size({"width": size[0], "height": max(size[1], page.evaluate("document.body.scrollHeight"))})
         page.screenshot(path=directory / f"{name}-{scheme}{suffix}.png", full_page=True)

@@ -19,9 +19,9 @@ from tests.browser.conftest import LogIn
 from tests.browser.support.pages import addresses
 from tests.browser.support.scene import Scene
 
-# Pages that delete or end something come last, because the pages of that object change then.
+# Pages that delete or end something come last, because afterwards the other pages of the same object are different.
 _LAST = ("grace-end", "edit", "replay", "rotate", "revoke", "discard", "delete", "password")
-_HIDDEN = ("user", "group", "failed", "quota")  # from staff
+_HIDDEN = ("user", "group", "failed", "quota")  # pages that staff does not see
 _FRAME = "nav, header, aside#nav-sidebar, #nav-sidebar, #header-inner, [data-command]"
 _SKIPPED = re.compile("log ?out", re.IGNORECASE)
 _NUMBER = count()
@@ -118,7 +118,7 @@ def press_everything(page: Page, watch: Watch, pages: list[tuple[str, str]]) -> 
 
 
 def press(page: Page, button: Locator) -> None:
-    # The page replaces the commands to copy after the schema is checked.
+    # When the schema has been checked, the page replaces the commands to copy.
     page.wait_for_function(
         "!document.getElementById('id_schema')?.value || !!document.querySelector('#schema-preview *')"
     )

@@ -100,7 +100,7 @@ def test_from_the_first_dataset_to_a_replay(log_in: LogIn, person: User) -> None
     assert figure(page, "today") == "1"
     assert curl(line)[0] == 202
 
-    # The start page and the list of records show it without a reload.
+    # The start page and the list of records show the new record without a reload.
     expect(page.locator("[data-figure=today]")).to_have_text("2", timeout=30_000)
     expect(page.locator("svg[data-total='2']")).to_be_visible(timeout=30_000)
     expect(page.locator("[data-ledger]")).to_contain_text("ledger adds up", timeout=30_000)

@@ -117,6 +117,6 @@ def _used(processes: Sequence[psutil.Process]) -> float:
 
 
 def _used_by_children() -> float:
-    """Return the same for the programs of this process that have ended."""
+    """Return the seconds of CPU time that this process's programs have used, if they have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -47,7 +47,7 @@ def scheduler() -> Any:
 
 
 def test_another_celery_application_keeps_its_tasks(broker: Any, tmp_path: Path) -> None:
-    """Its queues may have Celery's default names or even ours. Its control messages do not reach our workers."""
+    """The other application may use Celery's default queues, or even ours. Its control messages do not reach us."""
     broker.flushdb()
     with Celery("foreign", broker=settings.CELERY_BROKER_URL) as foreign:
         for queue in ("celery", "upkeep", DRAIN_QUEUE):
@@ -76,7 +76,7 @@ def test_the_number_of_triggers_is_limited_while_no_worker_runs(scheduler: Any, 
 def test_dispatch_sends_the_drains_that_the_due_datasets_need(
     broker: Any, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Further dispatches before a worker comes send no more drains. A drain chooses its datasets when it begins."""
+    """Further dispatches send no more drains until a drain begins. A drain chooses its datasets when it begins."""
     monkeypatch.setattr(turns, "MAX_DATASETS", 2)
     broker.flushdb()
     for name in ("a", "b", "c", "d", "e"):

@@ -38,7 +38,7 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Sent:
-    """Make a dataset and send it the flights."""
+    """A dataset, and the flights that were sent to it."""
 
     project_id: int
     dataset_id: int

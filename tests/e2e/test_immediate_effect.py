@@ -30,7 +30,7 @@ from quotas.services import set_limit
 from tests.conftest import FIELDS, record
 from tests.support.processes.stack import Stack, running, wait_for
 
-# Clients per web process, so that several of its threads answer.
+# Clients per web process, so that each process gets requests over several connections.
 CLIENTS_EACH = 2
 
 

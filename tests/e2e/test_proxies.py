@@ -1,8 +1,8 @@
 """The proxies run with the configurations in docs/proxies; only the ports are changed.
 
-The server turns X_Forwarded_For and X-Forwarded-For into the same variable, and uses only one of the two values. So a
-proxy must drop names with underscores. Otherwise clients choose the address for which their failed logins are counted
-(CVE-2015-0219).
+Many servers turn X_Forwarded_For and X-Forwarded-For into the same variable (CVE-2015-0219). Then clients could choose
+the address for which their failed logins are counted. So the proxies drop names with underscores, and the service
+ignores them.
 """
 
 import os

@@ -15,7 +15,7 @@ from tests.support.sending.at_once import at_once
 SIZES = (6, 12, 30)
 LIMIT = 1013
 CLIENTS_EACH = 6
-REQUESTS = 20  # of each client
+REQUESTS = 20  # how many different requests each client sends
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def starts(stack: Stack) -> str:
 
 
 def refuses(stack: Stack, sentence: str) -> str:
-    """Start `up`. It must end with one line that has the sentence. No process may be left."""
+    """Start `up`. It must end with one line that contains `sentence`. No process may be left."""
     try:
         stack.launch()
         assert stack.process is not None

@@ -380,7 +380,7 @@ def test_a_restart_keeps_keys_quota_data_and_queue(tmp_path: Path) -> None:
         assert stack.ledger(dataset_id)["queued"] == 100
         assert stack.stop(signal.SIGINT) == 0
 
-    for path in [stack.data_dir, *stack.data_dir.rglob("*")]:  # earlier versions left them open
+    for path in [stack.data_dir, *stack.data_dir.rglob("*")]:  # earlier versions gave rights to other users
         path.chmod(path.stat().st_mode | 0o055)
     with running(tmp_path / "data", "--no-demo") as stack:
         assert open_to_others(stack) == []

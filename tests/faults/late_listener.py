@@ -1,7 +1,7 @@
-"""A web process like granian's, whose main process is killed while it starts.
+"""A web process like those of granian. Its main process is killed while the web process starts.
 
-`python -m tests.faults.late_listener` prints its PID. It handles signals only from a second after the application was
-loaded, as on a busy machine.
+`python -m tests.faults.late_listener` prints the PID of the web process. As on a busy machine, the web process begins
+to handle SIGTERM only a second after it has loaded the application.
 """
 
 import importlib

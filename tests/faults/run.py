@@ -31,8 +31,8 @@ from tests.support.servers.sentinels import Server, Trio, data_server, trio
 CLIENTS = 10
 OWNER = "ada"
 PROJECTS = {"north": 2, "south": 1}  # datasets of each project; all projects have one owner, and so one quota
-PROJECTS_OF_CLIENTS = {"north": 1, "south": 1}  # the same for runs with the clients for TypeScript and Python
-_USERS = 6  # in a cluster, so that each primary has some
+PROJECTS_OF_CLIENTS = {"north": 1, "south": 1}  # PROJECTS of runs with the clients for TypeScript and Python
+_USERS = 6  # the number of users in a cluster: enough that each primary has some of them
 LIMIT = 10**9
 # After the faults, a client's last batch is acknowledged within this time. It is long, because supervisor waits longer
 # before each restart of a process that keeps dying. Even on a busy machine, only a hanging client takes longer.
@@ -217,7 +217,7 @@ def _kill(server: PostgresServer) -> Callable[[], None]:
 def _replicating(
     stack_of: ExitStack, home: Path, environment: dict[str, str], options: Options
 ) -> tuple[ValkeyCluster | Trio, Server] | None:
-    """Start the servers that replicate, and a broker, if the run is about them. Name them in the environment."""
+    """If the run is about replication, start its servers and a broker. Put their addresses into `environment`."""
     if options.redis == ONE:
         return None
     broker = data_server(home / "broker")

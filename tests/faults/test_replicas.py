@@ -1,6 +1,6 @@
-"""A short fault run with servers that replicate. Its seed, and whether it has sentinels or a cluster, is chosen anew.
+"""A short fault run with servers that replicate: with sentinels if the seed is even, with a cluster if it is odd.
 
-`python -m tests.faults --redis cluster --seed N` repeats a plan.
+The seed is new each time. `python -m tests.faults --redis cluster --seed N` repeats a plan.
 """
 
 import random

@@ -115,7 +115,7 @@ class Flow:
         return took
 
     def fill(self, *sizes: int) -> None:
-        """Send records of these sizes, and at last the smallest ones, until even these are refused."""
+        """Send records of these sizes, and then the smallest ones, until even these are refused."""
         deadline = time.monotonic() + 2 * PATIENCE_SECONDS
         for size in (*sizes, 1):
             while not self._is_full(size):
@@ -183,7 +183,7 @@ def _resident(stack: Stack) -> int:
 
 @contextmanager
 def _worker_stopped(stack: Stack) -> Iterator[None]:
-    """Stop the worker by a signal during the block. The supervisor does not notice, and starts no other."""
+    """Stop the worker by a signal during the block. The supervisor does not notice it, and starts no other worker."""
     worker = families(stack)["worker"]
     processes = (worker.parent, *worker.children)
     for process in processes:

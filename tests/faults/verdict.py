@@ -28,15 +28,15 @@ _RECOVERED_SECONDS = 300.0
 
 @dataclass
 class Tally:
-    """How many records had which fate."""
+    """The number of records with each fate."""
 
     acknowledged: int = 0
     stored: int = 0  # distinct records
     rows: int = 0
-    lost: int = 0  # acknowledged, but not stored
-    forgotten: int = 0  # the same, but Redis lost them before they were stored
-    doubled: int = 0  # stored more than once
-    repeated: int = 0  # the same, but Redis lost their request while it was in progress
+    lost: int = 0  # acknowledged and not stored, although Redis did not lose them
+    forgotten: int = 0  # acknowledged and not stored, because Redis has lost them
+    doubled: int = 0  # stored more than once, although Redis did not lose their request
+    repeated: int = 0  # stored more than once, because Redis lost their request while it was in progress
     strangers: int = 0  # stored, although the service or a client said that nothing had happened
     rejected: int = 0  # certainly not accepted, according to a client
     unresolved: int = 0  # may have been accepted: no client knows
@@ -139,7 +139,7 @@ def _undrained(nemesis: Nemesis, dataset: int, tally: Tally) -> str | None:
 
 
 def _unflushed(nemesis: Nemesis, world: World, tally: Tally) -> str | None:
-    """Wait until beat has written to the database the usage that Redis counted."""
+    """Return a text if the database lacks usage that Redis has counted, or None. Write the usage into the tally."""
     tally.used = tally.months = 0
     for owner in {*world.owners.values()}:
         try:
@@ -197,7 +197,8 @@ def _when(found: Iterable[Record], truth: Truth) -> str:
 def _judge(tally: Tally, truth: Truth, *, exact: bool) -> None:
     """Check that all charged and accepted records are stored, and no others.
 
-    With restores this is not `exact`: Redis lost what it charged since its copy, and the database has what was flushed.
+    With restores, the quota is not `exact`: a restored Redis has lost charges, but flushes may have written them to the
+    database before.
     """
     if tally.used != tally.stored if exact else tally.used > tally.acknowledged + tally.unresolved + tally.repeated:
         truth.found_wrong(f"quota: {tally.used} used, {tally.stored} stored")

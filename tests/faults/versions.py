@@ -21,7 +21,7 @@ def check(stack: Stack, project: int, dataset: int, world: World, truth: Truth, 
     try:
         found = list(_rows(Path(stack.environment["STORAGE_URL"]) / f"project_{project}" / f"dataset_{dataset}"))
     except (DeltaError, OSError, ValueError):
-        return  # the count of the rows says so
+        return  # the verdict already reports that the table cannot be read
     sent = {record: each for each in truth.sent if each.dataset == dataset for record in each.records}
     wrong = Counter(problem(row, world.reigns[dataset], sent.get(row[0]), restores) for row in found)
     for what, count in wrong.items():
@@ -30,7 +30,7 @@ def check(stack: Stack, project: int, dataset: int, world: World, truth: Truth, 
 
 
 def problem(row: Row, reigns: dict[int, Reign], sent: Sent | None, restores: Iterable[Restore]) -> str:
-    """Return what is wrong with a row, or nothing."""
+    """Return what is wrong with a row, or an empty text."""
     _, number, optional = row
     reign = reigns.get(number)
     if reign is None:

@@ -72,7 +72,7 @@ def spend(api: Api, requests: Iterable[Request]) -> list[tuple[httpx.Response, i
 
 
 def spend_at_once(api: Api, requests: Callable[[int], list[Request]]) -> list[tuple[httpx.Response, int]]:
-    """Do the same with 64 concurrent clients. `requests` returns the requests of a client by its number."""
+    """Do the same as `spend` with 64 concurrent clients. `requests` returns the requests of a client by its number."""
     answers = at_once([partial(spend, api, requests(client)) for client in range(CLIENTS)])
     return [answer for each in answers for answer in each]
 

@@ -62,7 +62,7 @@ def test_answers_tell_the_remaining_quota(api: Api, owner: User, move: Move) -> 
     )
     assert (ratelimit(refused), refused.headers["Retry-After"]) == ((policy, '"monthly";r=2;t=594000'), "3600")
     assert ratelimit(api.batch([record()] * 2)) == (policy, '"monthly";r=0;t=594000')
-    assert ratelimit(api.one(record(amount="1"))) == (None, None), "of 202 and 429 alone"
+    assert ratelimit(api.one(record(amount="1"))) == (None, None), "only a 202 and a 429 have the headers"
 
 
 def test_without_a_limit_answers_tell_no_quota(api: Api, owner: User) -> None:

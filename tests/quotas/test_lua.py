@@ -68,7 +68,7 @@ def test_seed_writes_large_numbers_without_an_exponent() -> None:
 
 @pytest.fixture
 def charged() -> None:
-    """Charge 52 records. The database knows 42 of them."""
+    """Charge 52 records. A flush has already written 42 of them to the database."""
     redis.client().mset({"total": 52, "delta": 10})
     redis.client().sadd("dirty", MEMBER, "8:2026-11")
 

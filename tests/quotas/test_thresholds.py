@@ -18,7 +18,7 @@ from tests.support.sending.at_once import at_once
 
 @pytest.fixture
 def told() -> Iterator[list[tuple[str, int]]]:
-    """The (user, percent) of every signal that was sent."""
+    """Yield a list that gets (username, percent) of every signal that is sent."""
     heard: list[tuple[str, int]] = []
 
     def hear(event: ThresholdEvent, **_: object) -> None:

@@ -13,7 +13,7 @@ from tests.benchmarks.payloads import body
 _CLIENTS = 16
 _BODIES = 20  # different bodies, sent in turn
 _TIMEOUT_SECONDS = 60
-_MAX_ERRORS = 100  # kept in full
+_MAX_ERRORS = 100  # the number of errors whose texts are kept
 # Trace IDs begin with this. The trace ID of a request is stored with its records.
 PREFIX = "soak-"
 
@@ -23,7 +23,7 @@ class Load:
 
     def __init__(self, url: str, dataset: int, token: str, batch: int) -> None:
         self.batch = batch
-        self.acknowledged = 0  # requests
+        self.acknowledged = 0  # the number of acknowledged requests
         self.errors: list[str] = []
         self._address = urlsplit(url)
         self._path = f"/datasets/{dataset}" + "/batch" * (batch > 1)
@@ -46,7 +46,7 @@ class Load:
 
     @contextmanager
     def sending(self, per_second: float | None) -> Iterator[None]:
-        """Send this many requests per second during the block. With None, send the next request after each answer."""
+        """Send `per_second` requests per second during the block. With None, send each one after the last answer."""
         over = threading.Event()
         turns = itertools.count()
         began = time.monotonic()

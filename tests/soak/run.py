@@ -114,7 +114,7 @@ class Soak:
             raise SoakFailed(f"the disk is too small: {needed / 1e9:,.0f} GB needed. Choose --rate or --minutes")
 
     def go_on(self, rate: float, data: Path) -> None:
-        """Send at this rate, and take samples."""
+        """Send `rate` records per second, and take samples."""
         sampler = Sampler(self.stack, self.project, self.dataset)
         pause = max(0.5, self.seconds / _SAMPLES)
         names = ["minutes", *self._look(sampler)]

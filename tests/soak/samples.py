@@ -76,7 +76,7 @@ class Sampler:
         return found
 
     def ended(self) -> list[str]:
-        """Return the first processes that have ended since."""
+        """Return the names of the processes that have ended since this sampler was made."""
         return [name for name, process in self._processes.items() if not process.is_running()]
 
 

@@ -1,4 +1,4 @@
-"""Send records with names, put entries into a stream directly, and find out where they are then."""
+"""Send records with names, put entries into a stream directly, and find out later where they are."""
 
 import json
 import secrets
@@ -77,7 +77,7 @@ def enqueue(
 
 
 def large(rows: int = 3000) -> bytes:
-    """Return JSON that compresses like ordinary data, with 50 bytes for each row."""
+    """Return JSON that compresses like ordinary data, with about 50 bytes for each row."""
     return json.dumps([{"name": f"{n:05}", "noise": secrets.token_hex(8)} for n in range(rows)]).encode()
 
 

@@ -12,7 +12,7 @@ function amounts(received: readonly Received[]): number[][] {
   return received.map((each) => each.body.map((record: Order) => record.amount));
 }
 
-/** Wait until everything is done that needs no timer of the test's clock. */
+/** Let the event loop run until `isDone()` is true. The test's clock does not move. */
 async function until(isDone: () => boolean): Promise<void> {
   while (!isDone()) await setImmediate();
 }

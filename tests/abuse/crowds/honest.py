@@ -37,7 +37,7 @@ def medians(loads: Sequence[Load]) -> Medians:
 
 
 def send(url: str, target: Target, folder: Path, *, connections: int, seconds: float, pause_ms: float | None) -> Load:
-    """Send single records with wrk. Each connection pauses after an answer. Otherwise wrk sends as fast as it can."""
+    """Send single records with wrk. Each connection pauses for `pause_ms` after an answer, or not at all with None."""
     executable("wrk")
     body = folder / "record.json"
     body.write_bytes(TEXT)

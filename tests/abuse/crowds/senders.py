@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 _NOTHING_HAPPENED = b"Nothing was queued or charged."
-_END_SECONDS = 60  # at most: until each client has the answer that it waits for
+_END_SECONDS = 60  # the longest wait at the end for answers that are still to come
 
 
 class Answer(NamedTuple):
@@ -43,7 +43,7 @@ class Senders:
         self.unknown: list[int] = []
         self.statuses: Counter[int] = Counter()
         self.refusals: list[Answer] = []
-        self.accepted_at: list[float] = []  # requests, by the monotonic clock
+        self.accepted_at: list[float] = []  # when each accepted request was answered, by the monotonic clock
         self.longest_seconds = 0.0
         self.failures: list[str] = []
         self._port, self._dataset, self._token = port, dataset, token

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.long
 CONNECTIONS = 256
 # Most requests have one record. Large batches go over other connections to Redis.
 SIZES = (1, 1, 1, 1, 1, 1, 40, 100)
-# An answer takes at most ADMISSION_TIMEOUT_SECONDS, and more time on a busy machine.
+# An answer takes at most ADMISSION_TIMEOUT_SECONDS, or a little longer on a busy machine.
 MAX_ANSWER_SECONDS = 4.0 if honest.TIMES > 1 else 15.0
-# The time after which the rate must be normal again, from the end of the outage.
+# The rate must be normal again within this time after the end of the outage.
 MAX_RECOVERY_SECONDS = 1.0 if honest.TIMES > 1 else 10.0
 # The rate is normal again if it reaches this share of the rate before the outage. It varies while the whole suite runs.
 RATE_SHARE = 0.8 if honest.TIMES > 1 else 0.2

@@ -20,9 +20,9 @@ from tests.support.processes.stack import Stack, running, wait_for
 pytestmark = pytest.mark.long
 
 COUNT = 1000 * honest.TIMES
-# A web process takes fewer bytes for each connection.
+# A web process must need less memory than this for each connection.
 MAX_BYTES = 40 * 1024
-# The connections need time to open. Measure when each has sent this many bytes, one per second.
+# The connections need time to open. Measure when they have sent this many bytes each on average, one per second.
 SETTLED_BYTES = 2 if honest.TIMES == 1 else 20
 # The limit of open files of the web process. COUNT clients are too many for it.
 FILES = 800 * honest.TIMES
@@ -43,7 +43,7 @@ class Scene(NamedTuple):
 
 
 def scene(stack: Stack) -> Scene:
-    """Make an honest client, and hostile ones of three projects and without a key."""
+    """Make an honest client, and requests of hostile clients, which belong to three projects or have no key."""
     _, dataset, token = stack.make_dataset("honest", {"text": "string"})
     bodies = []
     for project in ("first", "second", "third"):

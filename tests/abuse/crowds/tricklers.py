@@ -16,7 +16,7 @@ _OPENING = 200
 
 
 class Tricklers:
-    """Open `count` connections, which use these heads in turn, and send a byte over each of them every second.
+    """Open `count` connections, which begin with `heads` in turn, and send a byte over each of them every second.
 
     If the server ends a connection, it is opened again. After an answer, a connection continues to send, as a hostile
     client does.
@@ -82,7 +82,7 @@ class Tricklers:
 
 
 class _Trickle(asyncio.Protocol):
-    """One connection. After the server has ended it, `ended` is the status of the last answer."""
+    """One connection. When it ends, its future `ended` gets the status of the last answer, or "none"."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -55,7 +55,7 @@ def flow(system: StoringSystem, size: int, *, connections: int, seconds: float, 
             time.sleep(_SAMPLE)
         ended = _all_stored(system, accepted, stored)
         system.wait_until_idle()
-        if system.accepted() - accepted != system.stored() - stored:  # a request that was accepted after wrk had ended
+        if system.accepted() - accepted != system.stored() - stored:  # a request was accepted after wrk had ended
             ended = _all_stored(system, accepted, stored)
     records = system.accepted() - accepted
     spent = {name: now - cpu.get(name, 0.0) for name, now in system.cpu_seconds().items()}

@@ -14,7 +14,7 @@ from tests.benchmarks.systems.processes import PATIENCE_SECONDS
 from tests.benchmarks.systems.product import Probe, Product
 from tests.benchmarks.systems.stack import Stack
 
-# Many connections, each with a long pause, so that the time of an answer hardly affects the rate.
+# There are many connections, each with long pauses, so that the time of an answer hardly affects the rate.
 _CONNECTIONS = 64
 _MAX_P50, _MAX_P99 = 1.0, 2.0
 # Seconds between two records, and between two reads of the table.

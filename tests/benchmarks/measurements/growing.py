@@ -18,7 +18,8 @@ from tests.benchmarks.measurements.end_to_end import measure_drain
 from tests.benchmarks.payloads import FIELDS
 from tests.benchmarks.systems.product import Product
 
-# Rows per commit. Few rows need little memory. With fewer, 50 million rows would need too many files.
+# Rows per commit. A larger commit would need much memory. With smaller commits, 50 million rows would need too many
+# files.
 _COMMIT_ROWS = 1_000_000
 
 
@@ -48,7 +49,7 @@ def make_keys(product: Product, count: int) -> list[str]:
 
 
 def sample(product: Product, count: int) -> pa.Table:
-    """Return rows that the product has written, at most those of one commit. Workers must be ready."""
+    """Return `count` rows that the product has written, but not more than one commit has. Workers must be ready."""
     count = min(count, _COMMIT_ROWS)
     product.new_dataset()
     product.fill(count)
@@ -60,7 +61,7 @@ def sample(product: Product, count: int) -> pa.Table:
 
 
 def make_table(product: Product, rows: pa.Table, count: int) -> Dataset:
-    """Create a dataset whose table has this many rows: copies of the sample with new IDs."""
+    """Create a dataset whose table has `count` rows: copies of the sample `rows` with new IDs."""
     dataset = product.new_dataset()
     product.table.create(FIELDS)
     generation, now = generations.current(NO_TAG) or "", int(time.time() * 1000)

@@ -14,7 +14,7 @@ from tests.benchmarks.systems.processes import wait_until
 from tests.benchmarks.systems.product import Probe, Product
 from tests.benchmarks.systems.stack import Stack
 
-_MOST = 1.3  # times the cost at the smallest point
+_MOST = 1.3  # the goal: the cost at the largest point, as a multiple of the cost at the smallest point
 _CONNECTIONS = 16
 _WARM_ROUNDS, _WARM_CONNECTIONS = 7, 64
 _ACCEPTED, _ACCEPTED_RATE = "accepted: CPU-µs a record, web + redis", "accepted: records/s"
@@ -145,7 +145,7 @@ def _keys(stack: Stack, options: Options, report: Report) -> Axis:
             axis.note_accepted(count, product, targets[count], options.seconds)
     for count in options.keys:
         stack.settle()
-        while product.queued() < options.backlog // 50:  # a few commits of some size
+        while product.queued() < options.backlog // 50:  # enough for a few commits that are not small
             product.measure(1, connections=_CONNECTIONS, seconds=options.seconds, targets=targets[count])
         axis.note_drained(count, product)
         axis.note_memory(count, product)

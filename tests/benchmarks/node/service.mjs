@@ -1,7 +1,7 @@
 // The Node service: the same API as an experienced Node developer would write it by hand.
 //
 // Fastify serves, ajv validates, and one Lua script charges the quota and queues the body. Each process has one
-// connection to Redis. ioredis sends the commands over it together. There is one schema and one API key.
+// connection to Redis, over which ioredis sends several commands together. There is one schema and one API key.
 //
 // Environment
 //      API_KEY       the key that clients send
@@ -50,7 +50,7 @@ async function serve() {
   app.decorateRequest('received', '')
   app.removeContentTypeParser('application/json')
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    request.received = body // it is queued as it came
+    request.received = body // the body is queued as it came
     try {
       done(null, JSON.parse(body))
     } catch (error) {

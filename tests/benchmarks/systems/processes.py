@@ -36,7 +36,7 @@ class Tree:
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds so far, including descendants that have ended."""
-        # user and system time of the process, and of the children that it has waited for
+        # These are user and system time of the process, and of the children that it has waited for.
         return self._sum(lambda process: sum(process.cpu_times()[:4]))
 
     def resident_bytes(self) -> int:
@@ -68,7 +68,7 @@ class Server(Tree):
     def start(self) -> None:
         """Start the process, but do not wait until it serves."""
         with self.log.open("ab") as log:
-            # A new session, so that Ctrl-C reaches only us. We stop the process at the end.
+            # The process gets a new session, so that Ctrl-C reaches only us. We stop the process at the end.
             self._process = subprocess.Popen(
                 self._command,
                 cwd=BASE_DIR,
@@ -95,5 +95,5 @@ class Server(Tree):
             process.wait()
 
     def log_end(self) -> str:
-        """Return the last lines of its log."""
+        """Return the last lines of the process's log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:]) if self.log.exists() else ""

@@ -87,7 +87,7 @@ class Product(StoringSystem):
         return int(self.table.delta.to_pyarrow_dataset().count_rows()) if self.table.refresh() else 0
 
     def fill(self, records: int) -> None:
-        """Queue about this many records in batches of 1,000. No worker may be running."""
+        """Queue at least `records` records in batches of 1,000. No worker may be running."""
         while self.queued() < records:
             self.measure(1000, connections=16, seconds=1)
 
@@ -115,7 +115,7 @@ class Product(StoringSystem):
 
     @contextmanager
     def _started(self, *names: str) -> Iterator[None]:
-        """Run processes during the block. Those that run already are kept, because starting them takes seconds."""
+        """Run processes during the block. Do not restart processes that already run, because this takes seconds."""
         ours = [self._servers[name] for name in names if self._servers[name].pid is None]
         try:
             for server in ours:

@@ -25,7 +25,7 @@ class Scripted(System):
 
     @classmethod
     def environment(cls, socket: Path) -> dict[str, str]:
-        """Return the environment of its web server."""
+        """Return the environment of the system's web server."""
         script = Path(__file__).with_name("charge.lua")
         return {"REDIS_SOCKET": str(socket), "SCRIPT": str(script), "PREFIX": f"{cls.name}:", "API_KEY": cls.TOKEN}
 

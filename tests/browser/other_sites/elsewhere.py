@@ -1,4 +1,4 @@
-"""Web pages of other sites: an empty page on another port. It has every address and host name."""
+"""Web pages of other sites: a server on another port that answers every address of every host with an empty page."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The TypeScript client, packed and bundled as a web page would, in Chromium on a page of another site."""
+"""The TypeScript client, packed and bundled as for a web page, in Chromium on a page of another site."""
 
 from functools import lru_cache
 
@@ -50,7 +50,7 @@ def test_a_page_of_another_site_sends_and_waits_until_records_are_stored(
     page = visit_with_client("shop")
     receipt = page.evaluate("(record) => client.send(record)", record(country="sent"))
     assert (receipt["datasetId"], receipt["count"]) == (dataset.pk, 1)
-    large = [record(country="enqueued", context={"text": "é" * 500}) for _ in range(10)]  # it is sent compressed
+    large = [record(country="enqueued", context={"text": "é" * 500}) for _ in range(10)]  # sent compressed
     page.evaluate("(records) => { for (const each of records) client.enqueue(each); }", large)
     page.evaluate("() => client.flush()")
     assert [row["country"] for row in stored(dataset)] == ["sent", *["enqueued"] * 10]

@@ -13,7 +13,7 @@ from quotas.models import MonthlyUsage, ThresholdEvent
 from tests.browser.support.scene import Scene
 from tests.conftest import Api, record
 
-# Searches of records: one that finds some and shows both charts, and one with mistakes.
+# Searches of records: one that finds records and shows both charts, and one with mistakes.
 FOUND = "?field=amount&op=%3E%3D&value=1&chart=day&group=source&sort=amount"
 WRONG = "?field=amount&op=%3E%3D&value=many&field=plan&op=%3D&value=pro&sent_from=yesterday&group=plan&measure=sum"
 

@@ -93,7 +93,7 @@ _ABOUT = ("ISO 3166 code", "free or pro", "in EUR", "", "when the customer came"
 
 
 def _grace(dataset: Dataset, author: User, *keys: ApiKey) -> None:
-    """Publish a version with a grace period. In this period, each key has sent records of the version before."""
+    """Publish a version with a grace period. In this period, each key has sent records of the previous version."""
     fields = [Field("page", "string"), Field("ms", "number")]
     until = clock.now() + timedelta(days=7)
     services.save_dataset(dataset, fields=fields, author=author, previous_valid_until=until)

@@ -30,7 +30,7 @@ ROWS = {
 
 
 def write(path: Path, form: str, size: int) -> int:
-    """Write a file of about this size. Return its number of rows."""
+    """Write a file of about `size` bytes. Return its number of rows."""
     count = 0
     with path.open("w") as file:
         file.write(HEADS[form])
@@ -41,7 +41,7 @@ def write(path: Path, form: str, size: int) -> int:
 
 
 def run(command: list[str], stack: Stack, token: str, progress: Path, until: float) -> tuple[float, float]:
-    """Run the import, and kill it after this many rows. Return the seconds, and the greatest memory in MB."""
+    """Run the import, and kill it when more than `until` rows are accepted. Return its seconds and peak memory (MB)."""
     known = {**os.environ, "DATASET_INGEST_URL": stack.url, "DATASET_INGEST_KEY": token}
     began, memory = time.monotonic(), 0.0
     process = subprocess.Popen(command, env=known)

@@ -31,7 +31,7 @@ class Seen(Transport):
 
 
 class AsyncSeen(httpx.AsyncBaseTransport):
-    """The same for an async client."""
+    """Does the same as `Seen` for an async client."""
 
     def __init__(self, seen: Seen) -> None:
         self.seen = seen

@@ -1,8 +1,8 @@
-"""The client's validation and the service's agree on every record, and in every word.
+"""The validation of the client and of the service agree on every record, and in every word except a JSON error's place.
 
 AGREEMENT_RECORDS=100000 AGREEMENT_SEED=2 .venv/bin/python -m pytest -s tests/clients/python/test_agreement.py
 
-compares this number of generated records.
+compares 100,000 generated records.
 """
 
 import json

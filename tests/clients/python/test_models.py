@@ -17,7 +17,7 @@ MOMENT = datetime(2026, 6, 10, 10, 58, tzinfo=UTC)
 
 
 class Plan(enum.Enum):
-    """Texts."""
+    """An enum of texts."""
 
     FREE = "free"
     PRO = "pro"
@@ -25,7 +25,7 @@ class Plan(enum.Enum):
 
 @dataclasses.dataclass
 class Order:
-    """Every type."""
+    """A dataclass with a field of every type."""
 
     __dataset_id__: ClassVar[int] = 13
 

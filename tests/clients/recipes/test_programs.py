@@ -32,7 +32,7 @@ class Recipe:
         return Target(url or self.stack.url, self.token, self.dataset_id)
 
     def run(self, *command: str, exit_code: int = 0) -> str:
-        """Run a command as users of the Python client's environment do. Return what it prints."""
+        """Run a command with the programs of the Python client's environment. Return what the command prints."""
         path = f"{environment() / 'bin'}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             command,
@@ -67,7 +67,8 @@ class Recipe:
 
 
 RECORD = {"timestamp": "2026-06-10T10:58:00Z", "context": {}, "country": "RO", "amount": 1, "active": True}
-PROGRAMS = [("node", "js", "send.mjs"), ("python", "python", "send.py")]  # the second block of each page
+# The page, the language and the file name of each program. A program is the second block in its language on its page.
+PROGRAMS = [("node", "js", "send.mjs"), ("python", "python", "send.py")]
 CSV_ROWS = [("Côte d'Ivoire", 7.0, False), ("RO", 42.5, True)]
 
 

@@ -37,7 +37,7 @@ class Logs:
         return [row[0] for row in self.rows(accepted, "message")]
 
     def refused(self) -> tuple[float, float]:
-        """Return how many whole requests were refused because of a field, and how many records of lenient batches."""
+        """Return the number of requests refused because of a field, and of records refused in lenient batches."""
         with self.stack.client() as client:
             lines = client.get("/metrics").text.splitlines()
         names = ('ingest_refused_requests_total{code="invalid_field"}', "ingest_rejected_records_total")

@@ -1,5 +1,6 @@
-// Enqueue numbered records. On "again", say when a record that is enqueued from now on is accepted. On "stop", close the
-// client, and print what became of each record.
+// Enqueue numbered records. Print "accepted" when the first one is accepted. After each line "again", print "accepted"
+// when a record that was enqueued after this line is accepted. On "stop", close the client, and print each record's
+// fate.
 import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
 import { DatasetIngestClient, defineDataset } from "@dataset-ingest/client";

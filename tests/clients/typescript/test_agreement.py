@@ -1,8 +1,8 @@
-"""The client's validation and the service's agree on generated records, and in every word.
+"""The validation of the client and of the service agree on generated records, except in the place of a JSON error.
 
 AGREEMENT_RECORDS=100000 AGREEMENT_SEED=2 .venv/bin/python -m pytest -s tests/clients/typescript/test_agreement.py
 
-compares this number of records. The service gets what the client would send for the values of a generated text.
+compares 100,000 records. The service gets what the client would send for the values of a generated text.
 """
 
 import json
@@ -58,7 +58,7 @@ def records_in(question: Question) -> Iterator[str]:
 
 
 def depth(text: str) -> int:
-    """Return how deep a JSON text is nested."""
+    """Return how deep a JSON text is nested, or 0 for a text that is too short to be nested too deep."""
     if len(text) < 2 * MAX_SURE_DEPTH:
         return 0
     levels = accumulate(bool(each[1]) - bool(each[2]) for each in _MARKS.finditer(text))
@@ -91,7 +91,10 @@ def generated(number: int) -> list[tuple[dict[str, Any], list[str]]]:
 
 
 def examined_by_client(asked: list[tuple[dict[str, Any], list[str]]]) -> list[list[dict[str, Any] | None]]:
-    """Return the text that the client would send for each record, and the problems. None if JavaScript lacks it."""
+    """Return, for each record, the text that the client would send, and the problems.
+
+    Return None for a record whose value does not exist in JavaScript.
+    """
     script = shutil.copy(Path(__file__).with_name("examine.mjs"), program())
     lines = "".join(json.dumps({"fields": fields, "texts": texts}) + "\n" for fields, texts in asked)
     done = subprocess.run([executable("node"), script], input=lines, capture_output=True, text=True, timeout=600)

@@ -25,7 +25,7 @@ let accepted = 0;
 const accept = () => {
   accepted++;
 };
-// What a client could reach that checks nothing and returns no promises: four loops that write JSON and call fetch.
+// The rate of a client that would check nothing and return no promises: four loops that write JSON and call fetch.
 async function fetchFor(ms) {
   const end = performance.now() + ms;
   const headers = { Authorization: `Bearer ${apiKey}`, "Content-Type": "application/json" };

@@ -77,7 +77,7 @@ def test_commands_reach_each_half_of_a_slot_that_moves(servers: ValkeyCluster, c
     commands = [("GET", gone), ("GET", left), ("INCR", gone), ("GET", f"{name}:new"), ("INCR", left)]
     assert together(*(pipelined.execute(*each, timeout=3) for each in commands)) == [b"1", b"1", 2, None, 2]
     assert run(count, gone) == 3  # the node that imports the slot does not know the script
-    with pytest.raises(RedisUnavailable) as failure:  # until the move ends, no node has both
+    with pytest.raises(RedisUnavailable) as failure:  # until the move ends, no node has both keys
         run(count, gone, left, timeout=0.3)
     assert not failure.value.sent
 
@@ -159,7 +159,7 @@ def test_commands_wait_for_the_next_primary_after_a_kill(replicated: ValkeyClust
     assert run(count, name) == 1
     replicate(replicated, lost)
     lost.kill()
-    for _ in range(2):  # the first may find the connection that was open
+    for _ in range(2):  # the first attempt may still find the open connection
         with pytest.raises(RedisUnavailable) as failure:
             execute("GET", name, timeout=0.3)
     assert not failure.value.sent
@@ -180,7 +180,7 @@ def test_commands_leave_a_primary_that_is_frozen(replicated: ValkeyCluster, coun
         assert run(count, other, timeout=0.3) == 1
         wait_until(lambda: replicated.owner(slot_of(name), asked=kept) is not frozen, "a failover")
         assert execute("GET", name, timeout=5) == b"1"
-    # The command of the frozen node is lost with its old data: the node follows the new primary.
+    # The command that the frozen node got is lost with the node's old data: the node becomes a replica.
     wait_until(lambda: frozen.client().info("replication")["role"] == "slave", "a replica")
     assert run(count, name) == 2
 

@@ -113,7 +113,7 @@ def test_commands_reach_each_half_of_a_slot_that_moves(servers: ValkeyCluster, c
     with redis.pipeline(name, transaction=True) as step:
         step.incr(left)
         assert step.execute() == [2]
-    with pytest.raises(RedisConnectionError):  # until the move ends, no node has both
+    with pytest.raises(RedisConnectionError):  # until the move ends, no node has both keys
         count(keys=[gone, left], args=[])
     with redis.pipeline(name, transaction=True) as step:
         step.incr(gone)

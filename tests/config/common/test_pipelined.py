@@ -88,10 +88,10 @@ def test_without_a_connection_nothing_was_sent() -> None:
 
     execute("PING")
     with redis_away():
-        attempt()  # the connection that was open is lost
+        attempt()  # loses the open connection
         (sent, seconds), _ = [attempt() for _ in range(2)]
     assert not sent
-    assert seconds < 0.2  # the outage is known
+    assert seconds < 0.2  # the process already knows of the outage
     assert execute("GET", "a") is None
 
 
@@ -114,7 +114,7 @@ def test_a_stuck_redis_may_have_received_the_command() -> None:
         assert 0.9 < time.monotonic() - began < 5
         assert failure.value.sent
     assert execute("PING") == b"PONG"
-    assert execute("GET", "a") == b"1"  # sent once, and not again over a new connection
+    assert execute("GET", "a") == b"1"  # INCR was sent once, and not again over a new connection
 
 
 def test_a_former_primary_has_executed_nothing() -> None:

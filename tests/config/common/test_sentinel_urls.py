@@ -1,4 +1,4 @@
-"""The syntax of `redis+sentinel://` URLs, and what Celery gets from it."""
+"""The syntax of `redis+sentinel://` URLs, and the settings that Celery gets from them."""
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured

@@ -25,7 +25,7 @@ def writable(key: str) -> Iterator[None]:
 
 
 def revoke(client: Client, keys: list[ApiKey]) -> str:
-    """Revoke the keys in the list of keys, and return the page that follows."""
+    """Revoke `keys` on the page that lists all keys. Return the page that is shown afterwards."""
     chosen = {"action": "revoke", "_selected_action": [key.pk for key in keys], "confirmed": "yes"}
     return client.post(reverse("admin:datasets_apikey_changelist"), chosen, follow=True).content.decode()
 
@@ -36,7 +36,9 @@ def test_keys_of_several_projects_are_revoked_together_or_not_at_all(owner: User
     client.force_login(User.objects.get(pk=owner.pk))
     other = services.create_key(project=services.create_project(slug="other", owner=owner), name="other")
 
-    for project in (key.project, other.project):  # for one of the two, the action stops after it changed the other
+    # Redis lets the action announce the change of one project only. For one of these projects, the action stops after
+    # it has changed the other project.
+    for project in (key.project, other.project):
         with writable(revisions.key(project.pk)):
             assert "Redis does not answer, so the change could not take effect" in revoke(client, [key, other])
         assert not ApiKey.objects.exclude(revoked_at=None).exists()

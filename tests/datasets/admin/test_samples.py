@@ -28,7 +28,7 @@ def test_it_infers_the_fields_of_the_example_record() -> None:
 
 
 def typed(text: str) -> dict[str, str]:
-    """Return the inferred types by name, with a ? after those that are optional."""
+    """Return the inferred types by name, with a ? after the types of optional fields."""
     return {field.name: field.type + "?" * field.optional for field in infer(text).fields}
 
 

@@ -126,7 +126,7 @@ def things(project: Project, dataset: Dataset, key: ApiKey) -> dict[type[Model],
     return {Project: project, Dataset: dataset, ApiKey: key, **personal}
 
 
-# The change of one admin, and the change of another admin on a page that was loaded before.
+# The change of one admin, and the change of another admin on a page that was loaded before the first change.
 PAIRS: list[tuple[type[Model], dict[str, str], dict[str, str]]] = [
     (Project, {"name": "First"}, {"slug": "second"}),
     (Project, {"name": "First"}, {"name": "Second"}),

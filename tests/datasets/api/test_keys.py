@@ -14,7 +14,7 @@ WRONG_TIMES = {
     "2999-01-31T00:00:00+0200": "The offset needs a colon, like +02:00.",
     "2999-02-30T00:00:00Z": "There is no date 2999-02-30.",
     "0001-01-01T00:00:00+01:00": "Its moment, in whole microseconds, must lie",
-    "32472144000": "A Unix time is not taken",
+    "32472144000": "A Unix time is not accepted",
     "": "It is empty.",
     "\ud800": "",
 }

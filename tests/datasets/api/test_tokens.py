@@ -141,7 +141,7 @@ def test_failed_tokens_are_limited_by_address(alice: User, settings: Settings) -
     assert ask(token).status_code == 200  # a valid token from the same address
 
     settings.PROXY_COUNT = 1
-    assert error_of(ask("pat_wrong", X_Forwarded_For="192.0.2.7")) != INVALID  # proxies write - and not _
+    assert error_of(ask("pat_wrong", X_Forwarded_For="192.0.2.7")) != INVALID  # a name with underscores is ignored
     assert (
         error_of(Api("pat_wrong").request("GET", "/api/projects", headers={"X-Forwarded-For": "192.0.2.7"})) == INVALID
     )

@@ -27,7 +27,7 @@ FIRST_FIELDS = [
     Field("active", "boolean"),
     Field("signup_at", "timestamp"),
 ]
-# The second version adds these.
+# The fields of the second version.
 FIELDS = [
     *FIRST_FIELDS,
     Field("quantity", "integer", optional=True),
@@ -55,7 +55,7 @@ class Store:
         self._stored = 0
 
     def add(self, fields: list[Field], *rows: dict[str, Any], day: date = date(2026, 6, 15)) -> None:
-        """Commit rows. If a row leaves a column out, it is null, or a default in the columns that every table has."""
+        """Commit rows. A column that a row leaves out is null, or has a default if every table has this column."""
         if not self.table.refresh():
             self.table.create(fields)
         self.fields = fields

@@ -16,7 +16,7 @@ FOUND: list[tuple[str, str, Any, list[int]]] = [
     ("country", "in", ["RO", "FR", "XX"], [1, 3, 4, 5, 6]),
     ("country", "not_in", ["RO", "FR"], [2]),
     ("plan", "=", "", []),
-    ("plan", "!=", "pro", [2, 6]),  # not those with null: 3 and 4
+    ("plan", "!=", "pro", [2, 6]),  # rows 3 and 4 have null, which no comparison finds
     ("plan", "not_in", ["pro"], [2, 6]),
     ("plan", "contains", "% off", [6]),
     ("plan", "contains", "r%o", []),

@@ -31,7 +31,7 @@ DAYS = 10
 
 @pytest.fixture
 def days(store: Store) -> Store:
-    """A file of two rows for each of ten days. One row has the time of that day. The last day is the day of NOW."""
+    """A file of two rows for each of ten days. Both rows have the same time on that day. The last day is NOW's."""
     for number in range(DAYS):
         moment = NOW - timedelta(days=DAYS - 1 - number)
         row = {"text": f"{number}", "ingested_at": moment, "timestamp": moment}
@@ -51,7 +51,7 @@ def test_only_files_that_may_have_rows_are_read(days: Store, is_compacted: bool)
     everything = days.run(**ever)
     assert everything.rows["count"].to_pylist() == [2 * DAYS]
     assert everything.stats.files_scanned == DAYS
-    assert files(days) == 8  # the last 7 days, and both ends
+    assert files(days) == 8  # the last 7 days begin and end in the middle of a day
     one_day = days.run(range={"from": "2026-06-10T00:00:00Z", "to": "2026-06-10T23:59:59Z"})
     assert (one_day.rows["count"].to_pylist(), one_day.stats.files_scanned) == ([2], 1)
     assert one_day.stats.bytes_scanned == pytest.approx(everything.stats.bytes_scanned / DAYS, rel=0.1)
@@ -92,7 +92,7 @@ def test_long_texts_are_found_though_statistics_cut_them(store: Store) -> None:
 def test_rows_of_files_without_a_column_are_null(store: Store) -> None:
     store.add(FIELDS, {"x": 1, "text": "a"})
     store.fields = [*FIELDS, Field("later", "decimal(10,2)")]
-    assert store.values("later") == [None]  # no file has it
+    assert store.values("later") == [None]  # no file has the column
     store.add([*store.fields, Field("last", "string[]")], {"x": 2, "text": "b", "later": None, "last": ["y"]})
     assert store.values("last") == [None, ["y"]]
     assert store.rows(select=[{"aggregate": "sum", "field": "later", "as": "sum"}]) == [{"sum": None}]

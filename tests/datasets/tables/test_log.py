@@ -53,7 +53,7 @@ def test_a_file_and_its_statistics_are_like_those_of_delta_rs(table: DatasetTabl
     assert mine["numRecords"] == other["numRecords"] == 2
     assert mine["nullCount"] == other["nullCount"]
     for bounds in ("minValues", "maxValues"):
-        for name in ("timestamp", "ingested_at"):  # delta-rs notes milliseconds
+        for name in ("timestamp", "ingested_at"):  # delta-rs writes only milliseconds
             exact, cut = (datetime.fromisoformat(each[bounds].pop(name)) for each in (mine, other))
             assert timedelta(0) <= exact - cut < timedelta(milliseconds=1)
         assert mine[bounds] == other[bounds]

@@ -152,7 +152,7 @@ def test_vacuum_deletes_replaced_files_after_vacuum_retention_hours(
     append(table, rows("a"), 1)
     append(table, rows("b"), 2)
     tidy(table)
-    assert len(files(table)) == 3  # readers of the version before may still need two of them
+    assert len(files(table)) == 3  # readers of the previous version may still need two of the files
     monkeypatch.setattr(settings, "VACUUM_RETENTION_HOURS", 0)
     tidy(table)
     assert len(files(table)) == 1

@@ -36,7 +36,7 @@ def manage(*words: object, **more: str) -> "subprocess.CompletedProcess[bytes]":
 
 
 def fill(dataset: Dataset, rows: int) -> None:
-    """Write many rows without the queue."""
+    """Write `rows` rows directly to the table, without the queue."""
     DatasetTable.of(dataset).create(FIELDS)
     now = pa.array(np.full(rows, 1_780_000_000_000_000), pa.int64()).cast(pa.timestamp("us", "UTC"))
     same = pa.array(["{}"]).take(pa.array(np.zeros(rows, int)))

@@ -22,13 +22,14 @@ from tests.support.tables import FIELDS, GENERATION, a_table, append, ids, rows
 
 
 def test_a_directory_keeps_a_short_log(table: DatasetTable) -> None:
-    """Each commit lists the whole log."""
+    """Each commit lists the files of the log, so a long log would make commits slow."""
     log = Path(table.uri) / "_delta_log"
     first, last = 2 * COMMITS_PER_CHECKPOINT, 3 * COMMITS_PER_CHECKPOINT
     for position in range(1, first):
         append(table, None, position)
     half_an_hour_ago = time.time() - 1800
-    for file in log.iterdir():  # also the first checkpoint: older files than the latest expired one are deleted
+    # Let the first checkpoint expire, too: the files before the latest expired checkpoint are deleted.
+    for file in log.iterdir():
         os.utime(file, (half_an_hour_ago, half_an_hour_ago))
     for position in range(first, last + 2):
         append(table, None, position)

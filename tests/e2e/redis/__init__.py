@@ -1,1 +1,1 @@
-"""The whole service over a Redis that restarts, has TLS, or is behind Sentinel."""
+"""The whole service over a Redis that restarts, has TLS, is behind Sentinel or is a cluster, and with RabbitMQ."""

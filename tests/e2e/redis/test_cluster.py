@@ -14,7 +14,7 @@ USERS = 6
 
 
 def _loads(stack: Stack) -> dict[int, tuple[int, Load]]:
-    """Return, by the slot of their keys, a load and a project for each of several users."""
+    """Return a project and a load for each of several users, by the slot of the user's keys."""
     found = {}
     for number in range(USERS):
         made = stack.operator.do(

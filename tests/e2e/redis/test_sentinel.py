@@ -27,7 +27,7 @@ def test_failover_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
             with load.running():
                 wait_for(lambda: len(load.accepted) > 200, "records before the failover")
                 old = servers.fail_over()
-                old.start()  # the sentinels make it a replica, for which the new primary waits
+                old.start()  # the sentinels make it the replica that the new primary needs
             assert load.answers == {202, 503}
             assert status(stack, dataset, key["token"], "late") == 401
             stack.wait_until_drained(dataset, len(load.accepted) + 1)

@@ -1,4 +1,4 @@
-"""Imports files with `manage.py import`, again and again after it was killed, and knows the fate of each row."""
+"""Imports files with `manage.py import`, starts it again after each kill, and knows the fate of each row."""
 
 import json
 import random
@@ -14,13 +14,14 @@ from tests.support.processes.stack import Stack
 
 ROWS = 2000
 _ROWS_OF_A_CHUNK = 40
-_FINISHED = (0, 3)  # exit codes: all rows were sent, and with 3 some were refused
+# The exit codes of an import that has sent all rows. 3 means that some rows were refused.
+_FINISHED = (0, 3)
 _RUNS_BEFORE_ONE_IS_LEFT_ALONE = 4
 _AFTER_LONG = 1e12
 
 
 class Importer:
-    """Imports one file at a time. A run that was killed, or that has stopped, is followed by another one."""
+    """Imports one file at a time. If the command is killed or fails, it is started again."""
 
     def __init__(self, stack: Stack, world: World, truth: Truth, seed: int) -> None:
         self.environment = {**stack.environment, "DATA_DIR": str(stack.data_dir)}
@@ -47,7 +48,7 @@ class Importer:
         return f"{process.pid} is killed"
 
     def finish(self, seconds: float) -> None:
-        """Wait until the file is imported, for at most this many seconds."""
+        """Wait until the file is imported. After `seconds`, do not start the command again."""
         self.give_up_at = time.monotonic() + seconds
         if self.thread is not None:
             self.thread.join(seconds + 60)
@@ -95,7 +96,7 @@ class Importer:
         return code in _FINISHED
 
     def _killed_after(self) -> float | None:
-        """Return after how many seconds to kill the next run, or None. Starting it takes a second or more."""
+        """Return the seconds after which to kill the next run, or None to let it end. A run needs a second to start."""
         self.runs += 1
         return self.random.uniform(1, 5) if self.runs % _RUNS_BEFORE_ONE_IS_LEFT_ALONE else None
 

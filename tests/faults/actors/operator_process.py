@@ -60,8 +60,8 @@ def make_project(slug: str, owner: str, limit: int, schemas: list[dict[str, str]
 
 
 def publish(dataset: int, schema: dict[str, str], grace: float) -> int:
-    """Publish a schema, with a grace period of some seconds if they are not 0. Return the number of the version."""
-    # The service's clock may be ahead by months. Grace periods end by Redis's clock, which is not.
+    """Publish a schema, with a grace period of `grace` seconds if that is not 0. Return the version's number."""
+    # The service's clock may be ahead by months. But grace periods end by Redis's clock, which is correct.
     with patch.object(clock, "now", lambda: datetime.now(UTC)):
         until = clock.now() + timedelta(seconds=grace) if grace else None
         services.save_dataset(Dataset.objects.get(pk=dataset), fields=_fields(schema), previous_valid_until=until)
@@ -75,7 +75,7 @@ def schema(dataset: int) -> dict[str, Any]:
 
 
 def end_grace(dataset: int, number: int) -> None:
-    """End the grace period that a version has begun, if it is still the latest."""
+    """End the grace period that began with version `number`, if that is still the latest version."""
     version = _latest(dataset)
     if version.number == number:
         services.end_grace(version)
@@ -95,7 +95,7 @@ def revoke(key: int) -> None:
 
 
 def race(dataset: int, times: int) -> int:
-    """Drain even if another drain has claimed the dataset. Return the rows written."""
+    """Drain a dataset `times` times, even if another drain has claimed it. Return how many rows were written."""
     written = 0
     for _ in range(times):
         redis.client().delete(redis_keys.lock(dataset))

@@ -1,7 +1,7 @@
-"""Enqueue numbered records until the input has a line. Print as lines of JSON what becomes of each record.
+"""Enqueue numbered records until a line arrives on standard input. Print each record's fate as a line of JSON.
 
-Its counterpart is sender.mjs. This one has a spool: it also prints which records `enqueue` has confirmed. The first
-argument says which client sends: "threads" or "asyncio".
+Its counterpart is sender.mjs. This program has a spool, and also prints which records `enqueue` has confirmed. The
+first argument says which client sends: "threads" or "asyncio".
 """
 
 import asyncio
@@ -43,7 +43,7 @@ def teller(number: int) -> Callable[[Any], None]:
 def await_line() -> None:
     while sys.stdin.readline():
         over.set()
-    os._exit(1)  # the run is no more
+    os._exit(1)  # the fault run, which gives us our input, has ended
 
 
 def options(settings: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def options(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def rounds(settings: dict[str, Any]) -> Iterator[range]:
-    """Yield the numbers of the records that are enqueued next, until the program is to end."""
+    """Yield the numbers of the next records, until a line has arrived. With `onlySpool`, yield none."""
     sequence = settings["sequence"]
     while not over.is_set() and not settings["onlySpool"]:
         first, sequence = sequence, sequence + random.randint(1, 40)
@@ -105,7 +105,7 @@ def send(settings: dict[str, Any]) -> list[Any]:
 
 
 async def send_async(settings: dict[str, Any]) -> list[Any]:
-    """Send with the client for asyncio. Return the same."""
+    """Send with the client for asyncio. Return the deliveries that the client has left unsettled."""
     deliveries: list[Any] = []
     async with AsyncDatasetIngestClient(**options(settings)) as client:
         for numbers in rounds(settings):

@@ -1,4 +1,4 @@
-// Enqueue numbered records until the input has a line. Print as lines of JSON what becomes of each record.
+// Enqueue numbered records until a line arrives on standard input. Print each record's fate as a line of JSON.
 // Its counterpart is python_sender.py.
 import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
@@ -24,7 +24,7 @@ createInterface({ input: process.stdin })
   .on("line", () => {
     isStopped = true;
   })
-  .on("close", () => process.exit()); // the run is no more
+  .on("close", () => process.exit()); // the fault run, which gives us our input, has ended
 
 function say(...words) {
   console.log(JSON.stringify(words));

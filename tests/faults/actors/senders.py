@@ -60,13 +60,14 @@ class Sender(threading.Thread):
         self.process: subprocess.Popen[str] | None = None
         self.is_killed = False
         self.token = ""
-        self.begun: list[tuple[int, int, float]] = []  # first record, the one after the last, and when
-        self.running: set[int] = set()  # records of the running program whose fate it has not told
+        # For each round: the number of its first record, the number after its last one, and the time when it began.
+        self.begun: list[tuple[int, int, float]] = []
+        self.running: set[int] = set()  # records whose fate the running program has not printed yet
         self.confirmed: set[int] = set()
         self.fates: dict[str, set[int]] = defaultdict(set)  # by the name of the error, or "accepted" or "killed"
         self.known_at: dict[int, float] = {}
 
-    # -- what the run does with it
+    # -- methods for the fault run
 
     def kill(self) -> str | None:
         """Kill the program as the kernel does when memory runs out. It is started again."""
@@ -81,7 +82,7 @@ class Sender(threading.Thread):
         return "accepted" in self.fates
 
     def finish(self, seconds: float) -> None:
-        """Enqueue no more, and give up after this many seconds."""
+        """Let the program close its client and end. With 0 `seconds`, kill it."""
         self.give_up_at = time.monotonic() + seconds
         self.over.set()
         self._close()
@@ -141,13 +142,13 @@ class Sender(threading.Thread):
                     return  # it has just ended
 
     def _follow(self) -> None:
-        """Read what the program tells, until it ends."""
+        """Read what the program prints, until it ends."""
         assert self.process is not None
         assert self.process.stdout is not None
         unsettled = -1
         for line in self.process.stdout:
             if not line.endswith("\n"):
-                break  # it was killed while it wrote
+                break  # the program was killed while it wrote this line
             what, *words = json.loads(line)
             if what == "closed":
                 (unsettled,) = words
@@ -218,7 +219,10 @@ class Sender(threading.Thread):
         return accepted, set().union(*self.fates.values()) - accepted - unknown, unknown
 
     def _of_spool(self) -> tuple[set[int], set[int], set[int]]:
-        """Return the same. What `enqueue` has confirmed is accepted, unless the spool's file says otherwise."""
+        """Return the same three sets as `_of_program`.
+
+        A record that `enqueue` has confirmed is accepted, unless the spool's file says that it was refused or may be.
+        """
         refused: set[int] = set()
         unknown: set[int] = set()
         path = self.spool / "refused.ndjson"

@@ -28,7 +28,7 @@ Record = tuple[str, int]  # client, sequence
 class Asked:
     """The schema that a dataset's clients must follow, and since when that is certain (monotonic clock).
 
-    In a grace period, the form of the version before is accepted, too: certainly until `earlier_surely_until`, and
+    In a grace period, records of the previous version are also accepted: certainly until `earlier_surely_until`, and
     certainly not after `earlier_until`.
     """
 
@@ -40,17 +40,17 @@ class Asked:
     earlier_until: float = 0.0
 
     def accepts(self, form: frozenset[str], began: float) -> bool:
-        """Return whether a request that began at this time may have this form, if what is asked is certain then."""
+        """Return whether the service may accept the fields `form` in a request that began at `began`."""
         return form == self.optional or (form == self.earlier and began < self.earlier_until)
 
     def surely_accepts(self, form: frozenset[str], answered: float) -> bool:
-        """Return whether a request that was answered at this time may certainly have this form."""
+        """Return whether the service must accept the fields `form` in a request that it answered at `answered`."""
         return form == self.optional or (form == self.earlier and answered < self.earlier_surely_until)
 
 
 @dataclass
 class Reign:
-    """The time in which a schema version may have accepted records (monotonic), and its optional fields."""
+    """The time in which a schema version may have accepted records (monotonic clock), and its optional fields."""
 
     optional: frozenset[str]
     began: float
@@ -113,10 +113,10 @@ class Batch:
     form: str  # object, array or lines
     records: list[Record]
     optional: frozenset[str]
-    other: frozenset[str] | None = None  # the optional fields of every second record, if they are others
+    other: frozenset[str] | None = None  # the optional fields of every second record, if they are different
     key: str = ""
     tried: float = 0.0  # when the first attempt began that may have been accepted
-    unknown: bool = False  # whether the service may have accepted it already
+    unknown: bool = False  # whether the service may have accepted the batch already
 
     def __post_init__(self) -> None:
         self.key = secrets.token_hex(8)
@@ -135,7 +135,7 @@ class Batch:
 
     @property
     def forms(self) -> list[frozenset[str]]:
-        """The optional fields of its records."""
+        """The optional fields of the batch's records: one set for all, or one for every second record each."""
         return [self.optional] if self.other is None else [self.optional, self.other]
 
     def _form(self, at: int) -> frozenset[str]:
@@ -145,7 +145,8 @@ class Batch:
         optional = {name: VALUES[OPTIONAL_FIELDS[name]] for name in sorted(form)}
         return {
             "timestamp": "2026-06-10T10:58:00Z",
-            # The same each time it is sent, and different enough from others that a batch compresses like real data.
+            # A record has the same context each time that it is sent. The contexts of different records differ so much
+            # that a batch compresses like real data.
             "context": {"by": client, "noise": sha256(f"{client} {sequence}".encode()).hexdigest()[:16]},
             "client": client,
             "sequence": sequence,
@@ -170,7 +171,7 @@ class Client(threading.Thread):
         return self.sequence > 0
 
     def finish(self, seconds: float) -> None:
-        """Send no new batch, and give up after this many seconds."""
+        """Send no new batch, and give up the last one after `seconds`."""
         self.give_up_at = time.monotonic() + seconds
         self.over.set()
 
@@ -190,7 +191,7 @@ class Client(threading.Thread):
         return Batch(dataset, form, records, self.optional[dataset], self._other(dataset))
 
     def _other(self, dataset: int) -> frozenset[str] | None:
-        """In a grace period, mix both forms in some batches."""
+        """For some batches in a grace period, return the optional fields of the other version, to mix both versions."""
         asked, own = self.world.asked[dataset], self.optional[dataset]
         if asked.earlier is None or time.monotonic() > asked.earlier_until or self.random.random() < 0.6:
             return None

@@ -13,14 +13,14 @@ _MAX_ROOM = 500  # in records
 
 
 class AroundClients:
-    """Causes these faults."""
+    """Causes the faults around clients."""
 
     def __init__(self, nemesis: Nemesis, network: Network, senders: Sequence[Sender], owner: str, limit: int) -> None:
         self.nemesis, self.network, self.senders = nemesis, network, senders
         self.owner, self.limit = owner, limit
 
     def tasks(self) -> dict[str, Callable[[Fault], str | None]]:
-        """Return the functions that cause them, by kind."""
+        """Return the functions that cause the faults, by kind."""
         return {
             "client killed": self._kill,
             "network: requests cut": self._network,
@@ -63,7 +63,7 @@ class AroundClients:
         try:
             self._set_limit(max(usage.values(), default=0) + room)
             time.sleep(seconds)
-        except OperatorFailed as failure:  # it may have been set all the same
+        except OperatorFailed as failure:  # the limit may have been set all the same
             self.nemesis.history.note(str(failure))
         self.nemesis.insist(lambda: self._set_limit(self.limit))
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# One round of faults. Each happens as often as it is listed before the next round begins.
+# One round of faults. A fault is tried as often as it is listed here. Then the next round begins.
 PROGRAMS = (
     *["kill web child"] * 2,
     "kill web parent",
@@ -30,13 +30,13 @@ DECK = (
     *["schema with grace"] * 2,
     *["key revoked"] * 2,
     *["raced drains"] * 3,
-    *["import"] * 4,  # the first begins an import, and others kill it
+    *["import"] * 4,  # begins an import, or kills the one that runs
     *["tidy"] * 2,
     "month's end",
     "clock: the table is ahead",
     "clock: a millisecond is used up",
 )
-# The same for runs with the clients for TypeScript and Python.
+# One round of faults in runs with the clients for TypeScript and Python.
 CLIENT_DECK = (
     *["kill web child"] * 2,
     *["kill web parent"] * 2,
@@ -57,7 +57,7 @@ CLIENT_DECK = (
     "schema with grace",
     *["client killed"] * 6,
 )
-# The same for runs with servers that replicate.
+# One round of faults in runs with servers that replicate.
 REPLICAS_DECK = (
     *PROGRAMS,
     "storage: log gone",
@@ -104,7 +104,7 @@ class Options:
 
     seed: int
     faults: int
-    seconds: float  # about how long they take
+    seconds: float  # about how long the faults take
     database: bool = False  # use PostgreSQL, and kill it, too
     restores: bool = False  # restore Redis from older copies
     clients: bool = False  # send with the clients for TypeScript and Python

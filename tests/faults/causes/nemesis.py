@@ -68,8 +68,8 @@ class Nemesis:
         self.restores: list[Restore] = []
         self.away: set[Path] = set()  # directories that are replaced by something else now
         self.broken: list[str] = []  # faults that could not be undone
-        self.healing = threading.Event()  # faults that last end now
-        self.before_verdict: list[Callable[[], None]] = []  # to do when all clients have ended
+        self.healing = threading.Event()  # set when all lasting faults must end
+        self.before_verdict: list[Callable[[], None]] = []  # functions to call when all clients have ended
         self.tasks = self._tasks()
 
     def attack(self, faults: Iterator[Fault], *, count: int, seconds: float) -> None:
@@ -195,7 +195,8 @@ class Nemesis:
             return None
 
         def lift() -> None:
-            if process.is_running():  # lift it entirely: the limit before this fault may be from another one
+            # Remove the limit entirely: the limit before this fault may be from another fault.
+            if process.is_running():
                 process.rlimit(psutil.RLIMIT_FSIZE, (unlimited, unlimited))
 
         self.undo_after(fault.seconds, lift, "the worker can write again")
@@ -259,7 +260,8 @@ class Nemesis:
     def _tidy(self, fault: Fault) -> str | None:
         if self.tidier.busy:
             return None
-        # Without vacuum retention, only replaced files may be deleted: a sweep would delete files during their writing.
+        # A sweep also deletes files that are not in the table. With 0 hours, it would delete files that are being
+        # written. So vacuum then deletes only replaced files.
         sweep = fault.draw < 0.5
         self.errand(fault, lambda: self.tidier.do("tidy", everything=sweep, hours=24 if sweep else 0))
         return "everything" if sweep else "and vacuum at once"
@@ -322,7 +324,7 @@ class Nemesis:
         def run() -> None:
             try:
                 order()
-            except OperatorFailed as failure:  # another fault got in its way
+            except OperatorFailed as failure:  # because of another fault
                 self.history.note(str(failure))
 
         errand = threading.Thread(target=run, name=fault.kind, daemon=True)

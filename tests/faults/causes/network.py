@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 
 REQUEST, ANSWER = "request", "answer"
-# A connection is cut after a random number of bytes below this. Many requests and answers are shorter.
+# A connection is cut after a random number of bytes below this one. Many requests and answers are shorter.
 _CUT_BEFORE = {REQUEST: 6000, ANSWER: 900}
 _CHUNK_BYTES = 65_536
 _START_SECONDS = 10

@@ -23,7 +23,7 @@ from tests.support.servers.sentinels import PASSWORD, Server, Trio, wait_until
 _WHOLE_SECONDS = 120.0  # a busy machine may need that long for a failover and a full copy
 _PROMOTION_SECONDS = 20.0
 _LAG_SECONDS = 1.0  # without WAIT, a running replica may lack what its primary got in this time
-_COPY_AGE = 8  # a copy is put back after this many times the length of the fault
+_COPY_AGE = 8  # a copy is put back after `_COPY_AGE` times the length of the fault
 _HOUR = 3600
 
 
@@ -32,8 +32,8 @@ class Pair:
 
     def __init__(self, servers: tuple[Server, Server]) -> None:
         self.servers = servers
-        self.copied = False  # there is a copy, so its slots must not change
-        self.epoch = 0  # it is higher after each failover
+        self.copied = False  # whether there is a copy of its files. Then slots must not move to it or from it.
+        self.epoch = 0  # a number that each failover increases
         self.looked_at = 0.0  # when the epoch was read (monotonic clock)
         self._claimed = threading.Lock()
 
@@ -56,7 +56,7 @@ class Pair:
         return roles or self.wait_until_whole()
 
     def _roles(self) -> tuple[Server, Server] | None:
-        """Return the primary and the replica. Return None while the replica lacks something."""
+        """Return the primary and the replica. Return None while the replica does not have all data of the primary."""
         try:
             states = {server: server.client().info("replication") for server in self.servers}
             primaries = [server for server, state in states.items() if state["role"] == "master"]
@@ -75,7 +75,7 @@ class Pair:
 
 
 class Replicas:
-    """Causes these faults. A pair of servers has one fault at a time."""
+    """Causes the faults of servers that replicate. A pair of servers has one fault at a time."""
 
     def __init__(self, nemesis: Nemesis, servers: ValkeyCluster | Trio, broker: Server, waits: int) -> None:
         self.nemesis, self.servers, self.broker, self.waits = nemesis, servers, broker, waits
@@ -92,7 +92,7 @@ class Replicas:
         nemesis.before_verdict.append(self._note_last_failovers)
 
     def tasks(self) -> dict[str, Callable[[Fault], str | None]]:
-        """Return the functions that cause them, by kind."""
+        """Return the functions that cause the faults, by kind."""
         return {
             "redis: primary killed": self._of_a_pair(self._kill_primary),
             "redis: replica killed": self._of_a_pair(self._kill_replica),
@@ -133,15 +133,16 @@ class Replicas:
         self._stop_primary(replica, primary, seconds)
 
     def _lag(self, primary: Server, replica: Server, seconds: float) -> None:
-        """Make the replica lag: it gets nothing from its primary, and goes on."""
+        """Make the replica lag: it continues to run, but gets nothing from its primary."""
         replica.client().config_set("masterauth", "wrong")
         primary.client().client_kill_filter(_type="replica")
         self._pause(seconds)
         replica.client().config_set("masterauth", PASSWORD)
 
     def _kill_ahead(self, primary: Server, replica: Server, seconds: float) -> None:
-        """Kill a primary that is ahead of its replica, so that the replica takes over without the rest."""
-        self._lag(primary, replica, min(seconds, 2.5))  # a sentinel does not choose a replica that lags for longer
+        """Kill a primary that is ahead of its replica, so that the replica takes over without the newest data."""
+        # The lag is short: sentinels promote no replica that has heard nothing from its primary for 10 seconds or more.
+        self._lag(primary, replica, min(seconds, 2.5))
         self._kill_primary(primary, replica, seconds)
 
     def _set_back(self, primary: Server, replica: Server, seconds: float) -> None:
@@ -158,7 +159,7 @@ class Replicas:
     def _of_a_pair(
         self, act: Callable[[Server, Server, float], None], *, lags: bool = False
     ) -> Callable[[Fault], str | None]:
-        """Return the function that causes the fault in a pair that has none now."""
+        """Return the function that causes the fault in a pair that has no fault now."""
 
         def task(fault: Fault) -> str | None:
             pair, roles = self._claimed(fault)
@@ -167,7 +168,7 @@ class Replicas:
             primary, replica = roles
 
             def cause() -> None:
-                self._note_failover(pair)  # one that no fault caused
+                self._note_failover(pair)  # if there was a failover before this fault
                 act(primary, replica, fault.seconds)
                 pair.wait_until_whole()
                 self._note_failover(pair)
@@ -178,7 +179,7 @@ class Replicas:
         return task
 
     def _cause(self, fault: Fault, pairs: list[Pair], act: Callable[[], None], *, uncertain: bool) -> None:
-        """Cause a fault beside others, and let go of its pairs when it is over."""
+        """Cause a fault beside others, and release its pairs when it is over."""
 
         def run() -> None:
             try:
@@ -197,7 +198,7 @@ class Replicas:
         self.nemesis.errand(fault, run)
 
     def _be_uncertain(self, *pairs: Pair) -> None:
-        """Say that a failover may bring older revisions back."""
+        """Note that from now on a failover may bring older revisions back."""
         with self._lock:
             self._uncertain |= {*pairs}
             self.nemesis.world.uncertain_until = float("inf")
@@ -211,7 +212,7 @@ class Replicas:
     # -- other faults
 
     def _restore(self, fault: Fault) -> str | None:
-        """Copy the files of a pair. Put them back later, when the pair has no other fault."""
+        """Copy the files of a primary. Put the copy back later, when the pair has no other fault."""
         pair, roles = self._claimed(fault)
         if pair is None or roles is None:
             return None
@@ -300,9 +301,10 @@ class Replicas:
     # -- failovers
 
     def _note_failover(self, pair: Pair) -> None:
-        """Without WAIT, excuse the loss of what the old primary alone had, if there was a failover since the last look.
+        """If there was a failover since the last look, excuse the loss of records that only the old primary had.
 
-        A server that is slow for a moment can cause a failover, too, and two failovers make the same server primary.
+        Only failovers without WAIT lose records. The epoch also shows failovers of servers that were slow for a moment,
+        and two failovers after which the same server is primary again.
         """
         before, since = pair.epoch, pair.looked_at
         self._note_epoch(pair)
@@ -330,7 +332,7 @@ class Replicas:
         self.nemesis.healing.wait(seconds)
 
     def _claimed(self, fault: Fault) -> tuple[Pair | None, tuple[Server, Server] | None]:
-        """Return a pair that has no fault, with its roles."""
+        """Claim a pair that has no fault. Return it with its primary and its replica, or return None twice."""
         first = int(fault.draw * 997)
         for number in range(len(self.pairs)):
             pair = self.pairs[(first + number) % len(self.pairs)]
@@ -343,7 +345,7 @@ class Replicas:
         return next(pair for pair in self.pairs if server in pair.servers)
 
     def _datasets(self, pair: Pair) -> list[int]:
-        """Return the datasets whose records are queued in a pair."""
+        """Return the datasets whose streams are in a pair."""
         return [
             dataset
             for dataset, project in self.nemesis.world.projects.items()

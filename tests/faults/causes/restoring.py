@@ -21,10 +21,11 @@ from tests.faults.actors.workload import Record, Sent
 
 @dataclass(frozen=True)
 class Restore:
-    """The times when a copy was made and put back (monotonic clock), and the records of the tables then, by dataset.
+    """The times when a copy was made and when it was put back, by the monotonic clock.
 
-    It concerns only these datasets. A failover to a replica that lacks something is the same as a restore. Its time is
-    known less exactly: it was after `began_at`.
+    `stored` has the records that the tables had when the copy was put back, for each dataset that the restore concerns.
+    A failover counts as a restore if the replica did not have all data. Its time is known less exactly: it was between
+    `began_at` and `restored_at`.
     """
 
     copied_at: float

@@ -20,11 +20,11 @@ UNCERTAIN_SECONDS = CATALOG_TTL_SECONDS + 5
 
 @dataclass(frozen=True)
 class Change:
-    """A field that becomes part of a dataset's schema, or no longer is, and the grace period in seconds."""
+    """A field that a new version adds to a dataset's schema or removes from it, and the grace period in seconds."""
 
     dataset: int
     name: str
-    grace: float = 0.0  # 0: the version before ends at once
+    grace: float = 0.0  # with 0, the previous version ends at once
     ends_early: bool = False  # an admin ends the grace period before its time
 
 
@@ -71,7 +71,7 @@ class Schemas:
     def _end(self, dataset: int, number: int) -> None:
         asked = self.world.asked[dataset]
         if asked.number != number:
-            return  # another version was published: that has ended the grace period
+            return  # a newer version was published, which has ended the grace period
         asked.earlier_surely_until = 0.0
         _, ended = self._insist("end_grace", dataset=dataset, number=number)
         asked.earlier_until = min(asked.earlier_until, ended)
@@ -79,7 +79,7 @@ class Schemas:
         reign.ended = min(reign.ended, ended)
 
     def _insist(self, order: str, **arguments: Any) -> tuple[Any, float]:
-        """Repeat an order until it is carried out. Return the answer, and since when the change certainly holds.
+        """Repeat an order until it is carried out. Return the answer, and the time after which the change is certain.
 
         Raises:
             OperatorFailed: It was not carried out. Nothing about the dataset's schema is certain any more.

@@ -71,7 +71,7 @@ class Disk:
                 try:
                     os.posix_fallocate(ballast.fileno(), ballast.tell(), room)
                 except OSError:
-                    return  # another process took a part of it
+                    return  # another process has used a part of the space
                 ballast.seek(0, os.SEEK_END)
 
     def free(self) -> None:

@@ -1,4 +1,4 @@
-"""Set the service's clock ahead in the processes of a fault run, by the seconds in a file that is read each time.
+"""Set the service's clock ahead in the processes of a fault run. Each look at the clock reads the seconds from a file.
 
 Python imports a module of this name at start if its directory is on PYTHONPATH. The product knows nothing of it.
 """

@@ -23,12 +23,12 @@ Pairs = list[tuple[str, Any]]
 
 
 def where(*conditions: tuple[str, str, str], **more: str) -> Pairs:
-    """Return the pairs of an address with these conditions."""
+    """Return the names and values for the address of a search with these conditions."""
     return [pair for each in conditions for pair in zip(("field", "op", "value"), each, strict=True)] + [*more.items()]
 
 
 class Page:
-    """The records page as an answer has it."""
+    """The records page, read from the HTML of an answer."""
 
     def __init__(self, client: Client, dataset: Dataset, address: Pairs | str) -> None:
         path = reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,))
@@ -45,7 +45,7 @@ class Page:
         return [re.sub("<[^>]*>", "", re.findall("<td.*?</td>", row, re.S)[at]) for row in rows]
 
     def figures(self, name: str) -> dict[str, str]:
-        """Return the cells of the table below a chart: the second cell of each row by the first."""
+        """Return the table below a chart as a mapping: the first cell of each row -> the second cell."""
         rows = re.findall("<tr>(.*?)</tr>", self._table(f"{name}-figures").partition("<tbody>")[2], re.S)
         cells = (
             [html.unescape(re.sub("<[^>]*>", "", cell)) for cell in re.findall("<t[hd].*?</t[hd]>", row)]
@@ -109,7 +109,7 @@ def orders(api: Api, dataset: Dataset) -> Dataset:
 
 
 def exported(client: Client, dataset: Dataset, address: Pairs) -> list[float]:
-    """Return the amounts in the export of a search, in order."""
+    """Return the amounts in the export of a search, sorted."""
     path = reverse("admin:ingest_datasetrecords_export", args=(dataset.pk, "ndjson"))
     response: Any = client.get(f"{path}?{urlencode(address)}")
     assert response.status_code == 200

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 _ROWS, _FILES = 1_000_000, 10
 _MAX_CPU_SECONDS = 2.0  # twice the promised time, because a busy processor is slower
-_TICKS = 100  # of /proc/<pid>/stat, in a second
+_TICKS = 100  # /proc/<pid>/stat counts processor time in hundredths of a second
 
 
 def fill(dataset: Dataset) -> None:

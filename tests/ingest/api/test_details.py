@@ -83,7 +83,7 @@ SINGLE: list[tuple[bytes | str, tuple[int, int, int] | None, str]] = [
     (b"nonsense", (1, 2, 1), "invalid character."),
 ]  # fmt: skip
 
-# A batch -> the same, and the index of the element.
+# A batch -> the index of the invalid element, the place (line, column, byte) and the cause.
 ARRAYS: list[tuple[bytes, int | None, tuple[int, int, int] | None, str]] = [
     (b'[{"a":NaN}]', 0, (1, 7, 6), NAN),
     (b"[%b,\n%b,\n{'a':1}]" % (TEXT, TEXT), 2, (3, 2, 2 * N + 6), QUOTES),
@@ -126,7 +126,7 @@ TIMESTAMPS: list[tuple[Any, str]] = [
     (None, NO_STRING),
     ({"seconds": 1}, NO_STRING),
     ("", "It is empty."),
-    ("1781089080", "A Unix time is not taken: send a text like 2026-06-10T10:58:00Z."),
+    ("1781089080", "A Unix time is not accepted: send a text like 2026-06-10T10:58:00Z."),
     ("2026-06-10T10:58:00", "An" + OFFSET[2:] + "."),
     ("2026-06-10T10:58:00.123456", "An" + OFFSET[2:] + "."),
     ("2026-06-10 10:58:00Z", NO_SPACE + "."),

@@ -1,4 +1,4 @@
-"""A grace period: records of the version before are accepted until its end, and each row names its version."""
+"""A grace period: records of the previous version are accepted until its end, and each row names its version."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ OLD, NEW, BAD = record(country="old"), record(country="new", source="web"), reco
 
 
 def publish(dataset: Dataset, fields: list[Field] = WIDER, **grace: float) -> datetime:
-    """Publish a version with a grace period of this length, by default an hour. Return its end."""
+    """Publish a version with a grace period of this length, by default an hour. Return the end of the grace period."""
     until = clock.now() + timedelta(**grace or {"hours": 1})
     services.save_dataset(dataset, fields=fields, previous_valid_until=until)
     return until
@@ -50,7 +50,7 @@ def lines(*records: dict[str, Any]) -> str:
     return "\n".join(map(json.dumps, records))
 
 
-# -- which version takes a record ---------------------------------------------------------------------
+# -- which version accepts a record -------------------------------------------------------------------
 
 
 def test_both_forms_are_accepted_and_rows_name_their_version(api: Api, dataset: Dataset) -> None:

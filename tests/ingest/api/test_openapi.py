@@ -58,7 +58,7 @@ def ready(transactional_db: None) -> None:
 
 @pytest.fixture
 def personal_token(owner: User) -> str:
-    """Return a token that may do everything, of the project's owner."""
+    """Make the project's owner a superuser. Return a personal access token of this user."""
     User.objects.filter(pk=owner.pk).update(is_staff=True, is_superuser=True)
     return personal_tokens.create(user=User.objects.get(pk=owner.pk), name="tests")[1]
 
@@ -161,7 +161,7 @@ def test_generated_requests_get_documented_answers(
 ) -> None:
     """Send each request with a valid key or token, also to a project and a dataset that exist."""
     if case.path.endswith("/query") and next(_QUERIES) % 4:
-        return  # schemathesis makes 500 queries, and each is sent to another process
+        return  # schemathesis makes 500 queries, and a query takes long, because it runs in another process
     bare = project.datasets.filter(name="Bare").first() or services.create_dataset(
         project=project, name="Bare", fields=[]
     )

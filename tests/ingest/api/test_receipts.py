@@ -235,7 +235,7 @@ def test_replay_that_was_wiped_is_not_reported_as_stored(api: Api, dataset: Data
 
 
 def test_a_storage_that_does_not_answer_is_a_503(api: Api, dataset: Dataset) -> None:
-    """The table must be read only for an earlier generation."""
+    """The service needs the table only for a receipt of an earlier generation."""
     accepted = send(api, "a")
     drain(dataset.pk)
     first_commit = Path(table_of(dataset).table_uri.removeprefix("file://")) / "_delta_log" / f"{0:020}.json"

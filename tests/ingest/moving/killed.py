@@ -24,7 +24,7 @@ from ingest.moving.move import client_of, move  # noqa: E402
 
 
 def run(url: str, life: int) -> bool:
-    """Move in a process of its own that dies after this number of messages. Return whether it completes the move."""
+    """Move in a process of its own that dies after `life` messages. Return whether it completes the move."""
     child = os.fork()
     if not child:
         left = count(life, -1)

@@ -38,7 +38,7 @@ class Service:
 
     settings: Any
     cluster: ValkeyCluster
-    apis: list[Api] = field(default_factory=list)  # two owners
+    apis: list[Api] = field(default_factory=list)  # clients of two owners
     archived: Api | None = None
     revoked: Api | None = None
     keyed: list[tuple[Api, str, httpx.Response]] = field(default_factory=list)

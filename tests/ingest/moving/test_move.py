@@ -186,7 +186,7 @@ def test_an_unfinished_move_is_refused_everywhere_and_can_be_taken_back(service:
     service.stop()
     service.use_cluster()
     stale = counters.delta_key(of(api).project.owner_id, this_month())
-    redis.client().set(stale, 7)  # the first run has copied it, and by now the old server does not have it any more
+    redis.client().set(stale, 7)  # as if the first run had copied this key before the old server lost it
     run()
     assert not redis.client().exists(stale)
     assert turns.pending() == {}

@@ -47,8 +47,8 @@ ARGS = {
 OF_IDEMPOTENCY = {"digest": "digest-1", "remember": 86400, "max_keys": 3, "rejected": ""}
 
 
-# For records of the schema version before: the end of its grace period, the API key, the number of records, their
-# marks, and the time for which the counts are kept.
+# For records of the previous schema version: the end of the grace period, the API key, the number of records, their
+# marks, and the seconds for which the counts are kept.
 GRACE = (2**53, 3, 1, "4 01", 3600)
 
 

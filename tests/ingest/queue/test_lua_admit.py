@@ -42,7 +42,7 @@ def test_the_next_acceptance_adds_to_the_first() -> None:
     assert client.mget("total", "delta", "bytes", "accepted") == [b"15", b"5", b"17", b"5"]
     assert client.mget("dataset_accepted", "dataset_queued", "bytes:13") == [b"5", b"5", b"17"]
     assert [stream_id for stream_id, _ in entries()] == [first[3], second[3]]
-    assert client.zscore("pending", "13") == first[1], "what is due stays due"
+    assert client.zscore("pending", "13") == first[1], "the dataset stays due from its first entry on"
     assert client.zscore("turns", "4") == first[1]
     assert client.hkeys("last_used") == [b"3"]
 
@@ -50,7 +50,7 @@ def test_the_next_acceptance_adds_to_the_first() -> None:
 def test_without_a_limit_everything_fits() -> None:
     set_up(limit=-1, total=10**15, bytes=10**15, accepted=10**15)
     assert admit(total_bytes=2 * 10**15)[4:] == [2, -1, 10**15 + 2]
-    assert admit(total_bytes=2 * 10**15)[4:] == [2, -1, 10**15 + 2], "the same, of its slot"
+    assert admit(total_bytes=2 * 10**15)[4:] == [2, -1, 10**15 + 2], "the reply that the slot remembers"
     assert redis.client().mget("total", "bytes", "accepted") == [b"%d" % (10**15 + more) for more in (2, 7, 2)]
 
 
@@ -96,7 +96,7 @@ def test_records_of_a_grace_period_are_marked_and_counted(key: str | None) -> No
     assert entries() == [(first[3], {**fields, b"e": b"4 01"})]
     assert client.hgetall("grace") == {b"records:3": b"1", b"last:3": str(first[1]).encode()}
     assert 3590 <= client.ttl("grace") <= 3600
-    assert admit(idempotency=key, grace=GRACE)[3] == first[3], "the same, of its slot"
+    assert admit(idempotency=key, grace=GRACE)[3] == first[3], "the reply that the slot remembers"
     second = admit(number=2, key="", grace=(*GRACE[:2], 2, "", 60))
     assert entries()[1] == (second[3], fields)
     assert client.hgetall("grace") == {b"records:3": b"3", b"last:3": str(second[1]).encode()}

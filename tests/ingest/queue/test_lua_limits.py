@@ -81,7 +81,7 @@ def test_share_limits_all_datasets_of_a_project_together() -> None:
 def test_a_project_takes_its_share_of_what_others_leave() -> None:
     set_up()
     in_queue(d13=93, others=800)
-    assert outcome(number=1)[0] == "accepted"  # 100 of the other 200
+    assert outcome(number=1)[0] == "accepted"  # 100 of the 200 that others leave
     assert outcome(number=2, body="x") == ["full", "project"]
     in_queue(d13=100, others=600)
     assert outcome(number=3)[0] == "accepted"
@@ -165,7 +165,7 @@ def test_acceptance_is_all_or_nothing_with_little_memory() -> None:
     outcomes = set()
     for spare in range(0, 4_000_000, 100_000):
         client.flushall()
-        set_up(**{"queue:room": 10**9})  # seen when there was more memory
+        set_up(**{"queue:room": 10**9})  # as if admit.lua had looked when there was more memory
         before = state()
         client.config_set("maxmemory", client.info("memory")["used_memory"] + spare)
         try:

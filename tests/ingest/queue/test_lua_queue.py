@@ -43,7 +43,7 @@ def test_script_refuses_a_wrong_number_of_keys(path: Path, keys: int) -> None:
 
 
 def known(queue: list[str], first: int, last: int, *hours: int) -> list[object]:
-    """Return what a drain knows of these entries. The drain has moved the table from position 5 to 6."""
+    """Return what a drain knows of these entries. The drain has moved the table's watermark from 5 to 6."""
     records = sum(n % 3 + 1 for n in range(first, last + 1))
     return [queue[first], "t", queue[last], "t", last - first + 1, records, 10 * records, 5, 6, *hours]
 
@@ -199,7 +199,7 @@ TOTAL_BYTES = redis_keys.TOTAL_BYTES
 
 
 def take(*, datasets: int = 1, size: int = 1000, rest: int = 0, due_by: int = 0) -> list[int]:
-    """Return what take.lua returns: whether it was the project's turn, and the datasets."""
+    """Return what take.lua returns: 1 if it was the project's turn, else 0, and the datasets."""
     return [int(each) for each in call("take", [TURNS, PENDING, TOTAL_BYTES], 4, 30_000, datasets, size, rest, due_by)]
 
 
@@ -235,7 +235,7 @@ def test_take_lets_datasets_rest_while_many_are_due() -> None:
     client.zadd(TURNS, {"4": 1000})
     client.zadd(PENDING, {"1": began - 70_000, "2": began - 1000, "3": began - 1000})
     assert take(datasets=2, rest=20_000) == [1, 1]
-    assert take(datasets=2, rest=20_000) == [1, 2, 3]  # no more are due than one call takes
+    assert take(datasets=2, rest=20_000) == [1, 2, 3]  # not more datasets are due than one call takes
     client.zadd(PENDING, {"1": began - 3000, "2": began - 1000, "3": began - 1000})
     assert take(datasets=2, rest=20_000) == [1]
     assert client.zscore(TURNS, "4") == began + 17_000

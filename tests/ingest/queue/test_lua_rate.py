@@ -75,7 +75,7 @@ def test_a_key_is_free_again_at_the_second_that_the_refusal_named() -> None:
     sent(s40=4, s20=1)
     _, _, seconds, _ = admit(count=3, rate=PER_MINUTE)
     redis.client().delete("rate")
-    sent(**{f"s{40 + seconds}": 4, f"s{20 + seconds}": 1})  # as if so much time had passed
+    sent(**{f"s{40 + seconds}": 4, f"s{20 + seconds}": 1})  # as if `seconds` seconds had passed
     assert admit(count=3, rate=PER_MINUTE)[0] == "accepted"
 
 
@@ -83,7 +83,7 @@ def test_repeats_and_other_refusals_are_not_counted() -> None:
     set_up(limit=14)
     first = admit(count=4, idempotency="once", rate=PER_MINUTE)
     assert first[0] == "accepted"
-    assert admit(count=4, rate=PER_MINUTE)[3] == first[3], "the same, of its slot"
+    assert admit(count=4, rate=PER_MINUTE)[3] == first[3], "the reply that the slot remembers"
     assert admit(number=2, count=4, idempotency="once", rate=PER_MINUTE)[0] == "repeated"
     assert admit(number=3, count=1, rate=PER_MINUTE)[0] == "over_quota"
     assert redis.client().hvals("rate") == [b"4"]

@@ -371,7 +371,7 @@ def test_a_lock_is_released_when_its_drain_fails(dataset: Dataset) -> None:
 
 def test_lost_lock_is_not_renewed_and_frees_no_other_lock(dataset: Dataset) -> None:
     with turns.locked([dataset.pk]) as slow:
-        redis.client().delete(redis_keys.lock(dataset.pk))  # its lease is over
+        redis.client().delete(redis_keys.lock(dataset.pk))  # as if the lease had ended
         with turns.locked([dataset.pk]) as fast:
             assert not slow[dataset.pk].renew()
             turns._run_all("release", list(slow.values()))

@@ -125,7 +125,7 @@ def test_nothing_is_stored_or_flushed_before_a_replica_has_it(pair: Pair, api: A
 def test_failover_to_a_lagging_replica_loses_and_doubles_nothing(pair: Pair, api: Api, dataset: Dataset) -> None:
     for number in range(3):
         assert api.one(record(amount=number), Idempotency_Key=f"key-{number}").status_code == 202
-    pair.replica.client().replicaof("NO", "ONE")  # later writes do not reach it
+    pair.replica.client().replicaof("NO", "ONE")  # later writes do not reach the replica
     for number in range(3, 6):
         assert is_unknown(api.one(record(amount=number), Idempotency_Key=f"key-{number}"))
     assert drain(dataset.pk) == 0

@@ -55,7 +55,7 @@ def held(dataset: Dataset) -> list[QuarantinedEntry]:
     return list(QuarantinedEntry.objects.filter(dataset=dataset, state=HELD).order_by("position"))
 
 
-# -- what goes there ----------------------------------------------------------------------------------
+# -- which entries go to quarantine -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -254,9 +254,8 @@ def test_next_replay_completes_a_replay_that_died_halfway(dataset: Dataset, monk
     def dying(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(
-        "ingest.storing.quarantine.clock.now", dying
-    )  # after the entry is queued, before its row says so
+    # The process dies after the entry is queued, and before the row says so.
+    monkeypatch.setattr("ingest.storing.quarantine.clock.now", dying)
     with pytest.raises(KeyboardInterrupt):
         replay(entry)
     monkeypatch.undo()

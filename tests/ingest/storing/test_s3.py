@@ -125,7 +125,7 @@ def test_racing_drains_store_each_record_once(store: ObjectStore, api: Api, data
 def test_no_setting_makes_commits_unsafe(
     store: ObjectStore, api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """With all settings, the second commit is refused, or nothing is written."""
+    """With each of these settings, the second commit is refused, or nothing is written."""
     monkeypatch.setenv(name, value)
     send(api, "0")
     try:

@@ -161,7 +161,7 @@ def test_change_has_the_documented_effect(api: Api, project: Project, change: Ch
         with pytest.raises(ValidationError) as refusal:
             services.save_dataset(dataset, fields=last)
         assert refusal.value.messages == [change.refused]
-        assert api.one(records[0 if not others else -1]).status_code == 202, "the version before is still in force"
+        assert api.one(records[0 if not others else -1]).status_code == 202, "the previous version is still in force"
         return
     services.save_dataset(dataset, fields=last)
     assert api.one(records[-1]).status_code == 202
@@ -177,7 +177,7 @@ def test_optional_field_becomes_required_with_a_grace_period(api: Api, project: 
     assert api.one(BASE).status_code == 202
     services.save_dataset(dataset, fields=required, previous_valid_until=clock.now() + timedelta(hours=1))
     assert api.one(BASE | {"x": 1}).status_code == 202
-    assert api.one(BASE).status_code == 202, "the version before is valid"
+    assert api.one(BASE).status_code == 202, "the previous version is valid"
     assert [row["x"] for row in stored(dataset)] == [None, 1, None]
 
 

@@ -146,7 +146,7 @@ def test_compaction_killed_at_any_moment_harms_nothing(api: Api, dataset: Datase
             store(api, dataset, *range(names, names + 5))
             names += 5
             process.join(chance.uniform(0, 0.03))
-    drain(dataset.pk)  # a drain that lost to a compaction left these
+    drain(dataset.pk)  # stores what a drain has left because a compaction had committed first
     assert names_in_table(dataset) == [f"{n}" for n in range(names)]
     upkeep.tidy_tables(everything=True)
     assert names_in_table(dataset) == [f"{n}" for n in range(names)]

@@ -191,7 +191,7 @@ def measured(validate: Callable[[bytes], Payload], body: bytes) -> tuple[int, in
 
 
 def memory(name: str) -> int:
-    """Return a size of this process in bytes."""
+    """Return the size `name` in /proc/self/status, in bytes."""
     return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0]) * 1024
 
 

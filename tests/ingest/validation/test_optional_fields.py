@@ -95,7 +95,7 @@ def test_the_last_value_of_a_name_that_occurs_twice_counts(api: Api, dataset: Da
 
 
 def test_a_field_is_added_as_optional_without_notice(api: Api, project: Project) -> None:
-    """The records of the same client are accepted before and after: one is queued before, and one is sent after."""
+    """A client that does not know the field can continue: it sends one record before the change, and one after it."""
     dataset = services.create_dataset(project=project, name="Grows", fields=[Field("needed", "string")])
     api.dataset = dataset
     assert api.one(BASE).status_code == 202

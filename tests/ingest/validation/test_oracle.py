@@ -63,7 +63,7 @@ def small_batches(settings: Settings) -> None:
 def ask(
     examples: int, first_seed: int, check: Callable[[Question], None], fields: dict[str, str] | None = None
 ) -> None:
-    """Run `count` examples in chunks. Each chunk has the next seed."""
+    """Run `examples` examples in chunks. Each chunk has the next seed."""
     for number in range(math.ceil(examples / _CHUNK)):
         some = min(_CHUNK, examples - number * _CHUNK)
         asking = settings(
@@ -190,7 +190,7 @@ def test_product_and_oracle_agree_on_every_body_and_on_every_row() -> None:
 def test_product_and_oracle_agree_over_http_and_after_a_drain(
     api: Api, project: Project, fields: dict[str, str]
 ) -> None:
-    """Use the whole service: a request to the WSGI application, the queue, a drain and the table."""
+    """Use the whole service: a request to the ASGI application, the queue, a drain and the table."""
     dataset: Dataset = services.create_dataset(project=project, name="Asked", fields=declared(fields))
     stored: list[dict[str, Any]] = []
 

@@ -62,7 +62,7 @@ MUST_ACCEPT: dict[Field, dict[str, Any]] = {
     },
     Field("part", "decimal(3,3)"): {"0.999": Decimal("0.999"), '"-0.001"': Decimal("-0.001")},
     Field("whole", "decimal(20,0)"): {"18446744073709551616": Decimal(2**64), "3.0": Decimal(3)},
-    # Arrow would read outside of its memory, and the worker would die, with each new one again.
+    # With these texts, Arrow would read outside of its memory. The worker would die, and so would each new worker.
     Field("zero", "decimal(12,2)"): dict.fromkeys(
         ["0e-41", "0e-400000", '"-0e-999999999"', "0e-999999999999999999", "0." + "0" * 5000], Decimal(0)
     ),

@@ -98,7 +98,7 @@ REFUSED = [
     "2026-06-10T10:58:0٠Z",
     "2026-06-10T10:58:00.٥Z",
 ]
-# Texts that look like timestamps that msgspec wrongly accepts, but are only texts.
+# Texts that look like the wrong timestamps that msgspec accepts. As values of string fields, they are valid.
 BAIT = [
     "555-1234",
     "+40 555-1234",
@@ -262,7 +262,7 @@ def near_valid_records(draw: st.DrawFn, fields: list[Field]) -> bytes:
         (name, draw(now_and_then(USUAL[kind], anything, date_times.map(json.dumps), st.just("null"))))
         for name, kind in wanted.items()
     ]
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):  # a second time, with any value
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):  # a name occurs a second time, with any value
         name = draw(st.sampled_from([*wanted, *wanted, "extra", "A", "😀"]))
         pairs.append((name, draw(st.one_of(USUAL.get(wanted.get(name, ""), anything), anything))))
     if draw(st.integers(0, 9)) == 0:

@@ -1,6 +1,6 @@
 """The oracle's field types: which values a type has, how a value is stored, and what errors expect.
 
-A type is written as in a schema, with a `?` if the field is optional. An `enum` has VALUES.
+A type is written as in a schema, with a `?` if the field is optional. An `enum` has the values VALUES.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def stored(type_name: str, value: Value | None, source: str) -> Any:
 
 
 def _scalar(name: str, kind: str, says: Any) -> Any:
-    """Convert a scalar to the form that it has in the table. Return None if it does not have the type."""
+    """Convert a scalar to the form that it has in the table. Return None if the value does not have the type."""
     if name == kind and name != "number":
         return says
     if name == "number":

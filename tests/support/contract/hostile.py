@@ -309,7 +309,7 @@ def _change(draw: st.DrawFn, members: _Members) -> None:
         members.insert(place, (draw(_unknown_names), draw(_any_value)))
     elif kind == 5:
         members.insert(place, (draw(texts), value))
-    elif kind == 6:  # the same name a second time, before, with any value
+    elif kind == 6:  # the same name a second time, before the original, with any value
         members.insert(place, (name, draw(_any_value_or_deep)))
     elif kind == 7:  # the same name a second time, at the end
         members.append((name, draw(_any_value)))

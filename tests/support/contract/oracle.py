@@ -4,7 +4,7 @@ It shares no code with the product: it has its own reader of JSON (exactly RFC 8
 
     python -m tests.support.contract.oracle --examples 200000 --seed 1
 
-compares product and oracle for this many bodies; see `test_oracle`.
+compares product and oracle for 200,000 bodies (see `test_oracle`).
 """
 
 import argparse
@@ -19,7 +19,8 @@ from tests.support.contract import field_types
 
 MAX_PROBLEMS = 20
 # The contract refuses bodies that are "nested too deep to parse". Bodies up to the first depth are always read, and
-# bodies beyond the second are always refused. Between them, it depends on the stack, which is larger in these tests.
+# bodies beyond the second are always refused. Between the two depths, the answer depends on the size of the stack,
+# which is larger in these tests.
 SURELY_READ, SURELY_TOO_DEEP = 400, 10_000
 
 # -- JSON, RFC 8259 -----------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def _process(
     try:
         yield process
     finally:
-        process.terminate()  # not SIGKILL: it must end its children, too
+        process.terminate()  # not SIGKILL: the process must end its children, too
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
 """Run the service's code in processes that are killed at a step that the test chooses.
 
-The product has no hooks for this: this module wraps its functions in the process that dies. Processes are forked from a
-process that has imported everything and opened nothing, so each starts within milliseconds.
+The product has no hooks for this: this module wraps the product's functions in the process that dies. Each process is
+forked from a process that has imported everything and opened nothing, so it starts within milliseconds.
 """
 
 import multiprocessing
@@ -168,7 +168,7 @@ def drain_without_lock(dataset_id: int) -> None:
 def race(dataset_id: int, barrier: Any, results: Any, until: Any) -> None:
     """Drain without a lock, at the same time as other processes, until `until` is set and the queue is empty.
 
-    Put (rows written, commits refused) into `results`.
+    Put the number of rows written and the number of commits refused into `results`.
     """
     dataset = Dataset.objects.get(pk=dataset_id)
     written = refused = 0

@@ -1,4 +1,4 @@
-"""A worker that is alive and connected, but takes no message. A worker of Celery can get so after a broker outage."""
+"""A worker that is alive and connected, but takes no message, as can happen to Celery workers after a broker outage."""
 
 from typing import Any
 

@@ -109,7 +109,7 @@ class Stack:
         return code
 
     def _end_what_is_left(self) -> list[str]:
-        """Kill the processes that still run, also after a test has failed. Return them."""
+        """Kill the processes that still run, also after a test has failed. Return their PIDs and commands."""
         self.operator.stop()
         left = []
         for process in self.processes():
@@ -236,7 +236,7 @@ class Stack:
         return balance
 
     def wait_for_rows(self, dataset_id: int, least: int, *, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until the table holds `least` rows. Reading its log is much faster than a command."""
+        """Wait until the table holds at least `least` rows. Reading its log is much faster than a command."""
 
         def stored() -> bool:
             (found,) = [*Path(self.storage).glob(f"project_*/dataset_{dataset_id}/_delta_log")] or (None,)
@@ -274,7 +274,7 @@ class Stack:
         return DeltaTable(f"{self.storage}/project_{project_id}/dataset_{dataset_id}")
 
     def query(self, project_id: int, dataset_id: int, sql: str) -> list[tuple[Any, ...]]:
-        """Query the dataset's table with DuckDB. The SQL calls it `records`."""
+        """Query the dataset's table with DuckDB. In the SQL, the table's name is `records`."""
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             connection.register("records", self.table(project_id, dataset_id).to_pyarrow_dataset())
@@ -293,7 +293,7 @@ def _runs(process: psutil.Process) -> bool:
 def running(
     data_dir: Path, *options: str, environment: Mapping[str, str] | None = None, files: int | None = None
 ) -> Iterator[Stack]:
-    """Run a stack during a block. Its processes may open at most `files` files. All of them end with the block."""
+    """Run a stack during a block. Its processes may open at most `files` files. The processes end with the block."""
     stack = Stack(data_dir, *options, environment=environment)
     if files is not None:
         stack.prefix = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]

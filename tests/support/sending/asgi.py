@@ -26,8 +26,8 @@ def exchange(
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Return the status, headers and body of the application's answer.
 
-    The request's body arrives in the pieces of the iterator, and ends with it. If the iterator yields an ellipsis, the
-    body has no end, but nothing more arrives.
+    The request's body arrives in the pieces that `body` yields, and ends after the last piece. If `body` yields an
+    ellipsis, the request's body has no end, but nothing more arrives.
     """
     scope: dict[str, Any] = {
         "type": "http",

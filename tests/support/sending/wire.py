@@ -20,7 +20,7 @@ class Answer(NamedTuple):
 
 
 def call(path: str | bytes, method: str = "POST", *, stream: IO[bytes] | None = None, **environ: str) -> Answer:
-    """Return the application's answer. Headers have their names of a WSGI environment. `stream` yields the body.
+    """Return the application's answer. Headers have the names of a WSGI environment. `stream` contains the body.
 
     A body without CONTENT_LENGTH is chunked only if HTTP_TRANSFER_ENCODING says so.
     """
@@ -33,7 +33,7 @@ def call(path: str | bytes, method: str = "POST", *, stream: IO[bytes] | None = 
     raw_path = quote(path, safe="/").encode()
     status, found, body = exchange(method, raw_path, headers, _pieces(stream), version=version)
     names = [_title(name) for name, _ in found]
-    assert len(set(names)) == len(names), "a header stands twice"
+    assert len(set(names)) == len(names), "a header occurs twice"
     return Answer(status, dict(zip(names, (value.decode("latin-1") for _, value in found), strict=True)), body)
 
 

@@ -39,7 +39,7 @@ def last_id(dataset: Dataset) -> str:
 
 
 def set_clock(dataset: Dataset, ahead: timedelta) -> None:
-    """Let the dataset's stream continue as if Redis's clock had been ahead by this time."""
+    """Let the dataset's stream continue as if Redis's clock had been ahead by `ahead`."""
     client, key = redis.client(), redis_keys.stream(dataset.pk)
     now, _ = client.time()
     moment = f"{int((now + ahead.total_seconds()) * 1000)}-0"
@@ -48,7 +48,7 @@ def set_clock(dataset: Dataset, ahead: timedelta) -> None:
 
 
 def put_table_ahead(dataset: Dataset, ahead: timedelta) -> int:
-    """Give the table a watermark that Redis's clock has not reached yet. Return it."""
+    """Give the table a watermark that Redis's clock has not reached yet. Return the watermark."""
     now, _ = redis.client().time()
     watermark = stream.position_of(f"{int((now + ahead.total_seconds()) * 1000)}-7")
     table = DatasetTable.of(dataset)

@@ -45,15 +45,15 @@ class Node(Server):
         return name
 
     def shares(self) -> list[Any]:
-        """Return the shares that the node knows: the first and last slot, the primary and the replicas of each."""
+        """Return the shares that the node knows: the first slot, last slot, primary and replicas of each share."""
         found: list[Any] = self.client().execute_command("CLUSTER", "SLOTS")
         return found
 
 
 class ValkeyCluster:
-    """Primaries that share all slots, and as many replicas if asked for.
+    """Primaries that share all slots. If `replicas` is true, each primary has one replica.
 
-    `primaries` and `replicas` are the roles at the start.
+    The attributes `primaries` and `replicas` are the roles at the start.
     """
 
     def __init__(self, directory: Path, primaries: int, *, replicas: bool) -> None:
@@ -109,7 +109,7 @@ class ValkeyCluster:
             other.client().cluster("FORGET", node.name)
 
     def owner(self, slot: int, asked: Node | None = None) -> Node:
-        """Return the node that has the slot, according to this node, or to the first node that runs."""
+        """Return the primary that has the slot, according to the node `asked`, or to the first node that answers."""
         for node in [asked] if asked else self.nodes:
             try:
                 shares = node.shares()
@@ -137,7 +137,7 @@ class ValkeyCluster:
         return source
 
     def move_keys(self, slot: int, source: Node, to: Node, *keys: str) -> None:
-        """Move these keys of a slot, or all."""
+        """Move these keys of a slot. If no keys are given, move all keys of the slot."""
         client = source.client()
         # redis-py would decode the names of keys, and some are binary.
         while found := keys or client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
@@ -151,7 +151,8 @@ class ValkeyCluster:
         """Make the other node the owner of the slot."""
         to.client().cluster("SETSLOT", slot, "NODE", to.name)
         for node in self.nodes:
-            with suppress(RedisError):  # the other nodes tell the news to a node that does not answer, or is a replica
+            # A node that does not answer, or that is a replica, learns this from the other nodes.
+            with suppress(RedisError):
                 node.client().cluster("SETSLOT", slot, "NODE", to.name)
 
     def move_slot(self, slot: int, to: Node) -> None:
@@ -182,7 +183,7 @@ class ValkeyCluster:
         return replica
 
     def wait_for_promotion(self, replica: Node) -> None:
-        """Wait until a replica has become a primary, and all nodes that run agree."""
+        """Wait until a replica has become a primary, and says that the cluster works."""
         wait_until(lambda: replica.client().info("replication")["role"] == "master", "a promotion")
         wait_until(lambda: replica.client().cluster("INFO")["cluster_state"] == "ok", "a cluster that works")
 

@@ -30,7 +30,7 @@ class ObjectStore:
         self._ask("stop")
 
     def hang(self, name: str) -> None:
-        """Accept requests whose address contains this text, but never answer them. With "", answer all again."""
+        """Accept requests whose address contains `name`, but never answer them. With "", answer all requests again."""
         self._ask(f"hang {name}")
 
     def requests(self) -> list[tuple[str, str, str]]:

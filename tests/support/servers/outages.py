@@ -72,7 +72,7 @@ def writes_stuck() -> Iterator[Any]:
 
 @contextmanager
 def replies_lost(command: bytes) -> Iterator[list[bytes]]:
-    """Let Redis execute the first matching command, and break the connection before the reply arrives.
+    """Let Redis execute the first request that contains `command`, and break the connection before the reply arrives.
 
     Yield the lost replies.
     """
@@ -136,7 +136,7 @@ def database_away() -> Iterator[None]:
 def everything_in(client: Any) -> dict[bytes, bytes]:
     """Return every key of Redis with its serialized value.
 
-    Leave out counts and logs of refusals, and the room that was found in Redis's memory.
+    Leave out the counts and logs of refusals, and the key that says how much room Redis's memory has.
     """
     passing = (redis_keys.REFUSED.encode(), b"stats:refused:", b"refusals:", redis_keys.ROOM.encode())
     return {key: client.dump(key) for key in client.scan_iter(count=1000) if not key.startswith(passing)}

@@ -24,7 +24,7 @@ ROOT.chmod(0o755)  # if the tests run as root, PostgreSQL runs as another user
 class RedisServer:
     """A Redis server on a Unix socket, with an append-only file.
 
-    It is the oldest version that we support, while `up` starts the newest. So the tests cover both.
+    It is the oldest version that we support. `up` starts the newest version, so the tests cover both versions.
     """
 
     def __init__(self, directory: Path) -> None:

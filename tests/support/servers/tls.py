@@ -1,4 +1,4 @@
-"""TLS in front of a Redis. The servers in the wheels were built without it."""
+"""TLS in front of a Redis. The servers in the wheels were built without TLS."""
 
 import asyncio
 import ssl

@@ -101,7 +101,7 @@ function whyNoTimestamp(value: unknown): string {
   if (trimmed(value) !== value) return "White space stands before or after it.";
   const spelled = DATE_TIME.exec(value);
   if (spelled) return whyNoMoment(spelled);
-  if (/^-?\d+(?:\.\d+)?$/.test(value)) return `A Unix time is not taken: send a text like ${EXAMPLE}.`;
+  if (/^-?\d+(?:\.\d+)?$/.test(value)) return `A Unix time is not accepted: send a text like ${EXAMPLE}.`;
   const almost = ALMOST.exec(value);
   const reasons = almost ? whyNotSpelled(almost) : [];
   const text = reasons.join("; ");

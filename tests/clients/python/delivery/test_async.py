@@ -40,7 +40,7 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 @pytest.fixture
 def run(arguments: dict[str, Any]) -> Run:
-    """Run a function with a client in an event loop. Return the requests."""
+    """Return a function that calls `use` with a client in an event loop, and returns the requests."""
 
     def run_with(use: Use, seen: Seen | None = None, **options: Any) -> Seen:
         found = seen or Seen()
@@ -150,7 +150,7 @@ def test_a_spool_keeps_records_for_the_next_client(run: Run, dataset: Dataset, t
         await client.flush()
 
     def ignore(error: DatasetError, records: Any) -> None:
-        """The spool has the records."""
+        """Ignore the error, because the spool has the records."""
 
     run(enqueue, Seen(refuse), spool=tmp_path / "spool", close_timeout=0.1, on_error=ignore)
     run(only_flush, spool=tmp_path / "spool")

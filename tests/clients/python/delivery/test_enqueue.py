@@ -253,5 +253,6 @@ def test_the_error_of_a_with_block_is_not_hidden(make_client: MakeClient) -> Non
 def test_an_error_without_a_caller_is_logged(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     client = make_client(api_key="wrong")
     client.enqueue(record())
-    client.__exit__(KeyError, KeyError(), None)  # the block ends with another error; so does a program without close
+    # The block ends with another error. A program that ends without `close` has no caller for the error either.
+    client.__exit__(KeyError, KeyError(), None)
     assert "Records that were enqueued were not accepted: Invalid API key" in caplog.text

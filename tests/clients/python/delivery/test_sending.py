@@ -30,7 +30,7 @@ def refusal(status: int, code: str = "", *, detail: str = "", **headers: str) ->
 
 
 def sent(replies: Sequence[Reply], **options: Any) -> tuple[Receipt | DatasetError, list[Request], list[float]]:
-    """Send one record and give these replies. Return the outcome, the requests and the pauses."""
+    """Send one record, and answer its requests with `replies`. Return the outcome, the requests and the pauses."""
     requests: list[Request] = []
     pauses: list[float] = []
     left = list(replies)

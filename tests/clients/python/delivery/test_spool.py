@@ -27,7 +27,7 @@ def spool(tmp_path: Path) -> Path:
 
 
 def ignore(error: DatasetError, records: Any) -> None:
-    """The spool has the records."""
+    """Ignore the error, because the spool has the records."""
 
 
 def end(client: Any) -> None:
@@ -171,7 +171,7 @@ def test_a_refused_record_is_not_sent_by_the_next_client(make_client: MakeClient
     """The first client ends after the refusal, and before the record is in the file of refused records."""
     first = make_client(spool=spool, flush_interval=60, on_error=ignore)
     delivery = first.enqueue(record())
-    (spool / "refused.ndjson").mkdir()  # it cannot be written
+    (spool / "refused.ndjson").mkdir()  # so the file of refused records cannot be written
     services.revoke_key(key)
     first.flush()
     assert isinstance(delivery.exception(0), OutcomeUnknownError)

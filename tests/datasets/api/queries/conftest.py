@@ -35,7 +35,7 @@ def patience(settings: Settings) -> None:
 
 
 def sent(**changes: Any) -> dict[str, Any]:
-    """Return a record of the last hour, with changes."""
+    """Return a record whose timestamp is an hour ago. `changes` are the fields with other values."""
     at = (clock.now() - timedelta(hours=1)).isoformat()
     whole = {"timestamp": at, "context": {"source": "shop"}, "country": "RO", "plan": "pro", "amount": 42.5}
     return {**whole, "active": True, **changes}

@@ -24,7 +24,7 @@ __all__ = ["alice", "client", "shop"]  # fixtures
 
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 MUTATIONS = 150
-SAMPLE = 30  # of the texts in a run
+SAMPLE = 30  # how many of the texts a run uses
 TIME = "2026-06-10T10:58:00Z"
 RANGE = {"from": "2026-06-10T00:00:00Z", "to": "2026-06-11T00:00:00Z"}
 FIELDS = {

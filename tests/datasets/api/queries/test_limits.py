@@ -39,21 +39,21 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def idle_process(queries: Queries) -> int:
-    """Return the only query process. It has nothing to do."""
+    """Return the PID of the only query process, which has nothing to do."""
     queries.ok({})
     (pid,) = pool.POOL.pids()
     return pid
 
 
 def stopped(queries: Queries) -> int:
-    """Return a query process that is stopped."""
+    """Stop the only query process by a signal. Return its PID."""
     pid = idle_process(queries)
     os.kill(pid, signal.SIGSTOP)
     return pid
 
 
 def running(queries: Queries, threads: ThreadPoolExecutor) -> Future[httpx.Response]:
-    """Send a query that the idle process takes."""
+    """Send a query, and wait until the idle process runs it. Return the answer to come."""
     future = threads.submit(queries.ask, {})
     wait_for(lambda: pool.POOL.pids() == [], "the query begins")
     return future

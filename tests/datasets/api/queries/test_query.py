@@ -150,7 +150,7 @@ def test_csv_is_safe_to_open(queries: Queries) -> None:
 
 
 def test_csv_distinguishes_formulas_from_quoted_texts(queries: Queries) -> None:
-    """A text that begins with ' and a formula gets one more '. So if a reader removes one ', each text is as before."""
+    """A formula gets one more ' at its beginning, even if it already begins with '. Other texts stay as they are."""
     texts = ["=x", "'=x", "''=x", "'x", "-1", "'-1"]
     queries.store(*(sent(country=text, amount=number) for number, text in enumerate(texts)))
     query = {"select": [{"field": "country"}], "orderBy": [{"field": "amount"}]}

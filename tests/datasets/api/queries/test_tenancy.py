@@ -21,7 +21,7 @@ from ingest.storing.drain import drain
 from tests.conftest import Api
 from tests.datasets.api.conftest import Management, client_of, error_of
 
-SECRET = "zebra7f3"  # in everything of the other tenant
+SECRET = "zebra7f3"  # a part of every name and text of the other tenant
 TIME = "2026-06-10T10:58:00Z"
 RANGE = {"from": TIME, "to": TIME}
 QUERIES: tuple[dict[str, Any], ...] = (

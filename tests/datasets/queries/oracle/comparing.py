@@ -18,7 +18,7 @@ LIMITS = {"integer": 2**63, "decimal(10,2)": Decimal(10) ** 36, "decimal(38,10)"
 
 
 def differences(got: Answer, expected: Expected) -> list[str]:
-    """Return what is wrong with an answer, or nothing."""
+    """Return what is wrong with an answer, or an empty list."""
     if "failure" in got:
         return [] if _is_out_of_range(got, expected) else [json.dumps(got)]
     names = [each["name"] for each in got["columns"]]

@@ -106,7 +106,7 @@ def _values(chance: random.Random) -> dict[str, Callable[[], Any]]:
 
 
 def evolving(fields: Fields, count: int, chance: random.Random, now: datetime) -> list[Record]:
-    """Return records of one schema version. They were received in the last 20 days or long ago, but not 7 days ago."""
+    """Return records of one schema version, from the last 20 days or long ago, but never from about 7 days ago."""
     values = _values(chance)
     types = {name: (said if isinstance(said, str) else said["type"]) for name, said in fields.items()}
     optional = {name for name, said in fields.items() if str(said).endswith("?") or "optional" in said}

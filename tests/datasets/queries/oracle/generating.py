@@ -36,7 +36,7 @@ class Generator:
         self.times = sorted(self.values["timestamp"])
 
     def query(self) -> Query:
-        """Return a query: one of the three forms, with random conditions, range, order and limit."""
+        """Return a query: one of the three forms or an empty one, with random conditions, range, order and limit."""
         form = self.chance.choice((self._plain, self._plain, self._aggregated, self._grouped, self._grouped, dict))
         query: Query = form()
         if self._maybe(0.9):

@@ -21,12 +21,12 @@ from tests.datasets.queries.oracle.generating import Generator, described
 from tests.datasets.queries.oracle.table import Table
 
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
-QUERIES = int(os.environ.get("QUERIES", "160")) // 2  # of each table
-EVERY = 97  # of the flights, so that there are 3,500
+QUERIES = int(os.environ.get("QUERIES", "160")) // 2  # for each of the two tables
+EVERY = 97  # the table has every 97th flight, so about 3,500 flights
 
 
 def by_pages(dataset: Dataset, query: Query, expected: Expected) -> list[Row]:
-    """Return the rows of all pages. There are about four."""
+    """Return the rows of all pages. There are about four pages."""
     asked = {**query, "limit": min(len(expected.rows) // 4 + 1, 1000)}
     page = ask(dataset, asked)
     rows = rows_of(page, expected)

@@ -27,7 +27,7 @@ both_encodings = pytest.mark.parametrize("encoding", COMPRESS)
 
 
 def told(answer: Answer, *details: str) -> dict[str, object]:
-    """Return the error and these details. test_details.py checks the other details."""
+    """Return the error, its code and the details with these names. test_details.py checks the other details."""
     return {name: answer.json()[name] for name in ("error", "code", *details)}
 
 
@@ -40,7 +40,7 @@ def sent(
     length: str | None = None,
     **environ: str,
 ) -> Answer:
-    """POST to the dataset in the form of the web server. If `body` is a stream or `length` is "", it is chunked."""
+    """POST to the dataset in the form of the web server. If `data` is a stream or `length` is "", `data` is chunked."""
     assert api.dataset is not None
     if length is None:
         length = str(len(data)) if isinstance(data, bytes) else ""
@@ -56,7 +56,7 @@ def sent(
 
 
 def gzip_bomb() -> bytes:
-    """1 GiB of zeros. After a full flush, a compressor writes the same bytes again for the same data."""
+    """Return 1 GiB of zeros, compressed. After a full flush, a compressor writes the same bytes for the same data."""
     compressor = zlib.compressobj(wbits=31)
     start = compressor.compress(b"") + compressor.flush(zlib.Z_FULL_FLUSH)
     mebibyte = compressor.compress(bytes(1024**2)) + compressor.flush(zlib.Z_FULL_FLUSH)
@@ -64,7 +64,7 @@ def gzip_bomb() -> bytes:
 
 
 def zstd_bomb() -> bytes:
-    """1 GiB of zeros, in blocks of 128 KiB that are one byte repeated (RFC 8878, 3.1.1.2.2)."""
+    """Return 1 GiB of zeros, in blocks of 128 KiB that repeat one byte (RFC 8878, 3.1.1.2.2)."""
     frame = b"\x28\xb5\x2f\xfd" + bytes([0, (23 - 10) << 3])
     block = ((128 * 1024) << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
     return frame + block * (GIBIBYTE // (128 * 1024))

@@ -36,7 +36,7 @@ LITERALS = {
 
 
 def with_literal(name: str, text: str) -> bytes:
-    """The example's record with a JSON text for a value."""
+    """Return the example's record, with a JSON text as the value of one field."""
     return json.dumps(record(**{name: "@"})).replace('"@"', text).encode()
 
 

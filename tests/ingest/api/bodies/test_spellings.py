@@ -55,7 +55,7 @@ def test_json_and_ndjson_are_accepted_under_every_name(api: Api, dataset: Datase
 def test_a_compressed_body_is_stored_like_the_plain_body(
     api: Api, dataset: Dataset, encoding: str, compress: Callable[[bytes], bytes]
 ) -> None:
-    for country in ("RO", "ș" * 5000, *(f"C{n}" for n in range(50))):  # many first bytes
+    for country in ("RO", "ș" * 5000, *(f"C{n}" for n in range(50))):  # bodies that begin with many different bytes
         body = compress(json.dumps(record(country=country)).encode())
         assert sent(api, body, encoding=encoding).status == 202
     assert sent(api, compress(b"".join(LINES)), "/batch", NDJSON, encoding.upper()).status == 202

@@ -119,7 +119,7 @@ def drain_everything() -> None:
 
 
 def names(dataset: Dataset) -> list[str]:
-    """The records in the table, in order."""
+    """Return the names of the records in the table, sorted."""
     return sorted(table_of(dataset).to_pyarrow_table()["n"].to_pylist())
 
 

@@ -101,7 +101,7 @@ def test_datasets_share_queries_and_round_trips(
         monkeypatch.undo()
         return len(queries), len(trips)
 
-    cost(several)  # the first commit of each
+    cost(several)  # creates the table of each dataset
     assert cost(several[:1]) == cost(several) == (3, 8)
 
 
