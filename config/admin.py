@@ -1,4 +1,4 @@
-"""Import our model admins. Django looks for them in a module with this name."""
+"""Import this app's model admins. Django looks for them in a module called `admin`."""
 
 from config.site import people
 

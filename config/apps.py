@@ -22,7 +22,8 @@ class ConfigConfig(AppConfig):
 class AdminConfig(SimpleAdminConfig):
     """Django's admin with our site. `config.urls` discovers the model admins."""
 
-    verbose_name = "Data"  # its only page lists changes
+    # The sidebar lists this app's only page, the log of changes, under this name.
+    verbose_name = "Data"
     default_site = "config.site.admin_site.AdminSite"
 
 

@@ -1,6 +1,7 @@
 """The Celery application: the tasks that beat triggers, and their queues.
 
-UPKEEP_QUEUE has the tasks that can wait, and DRAIN_QUEUE has all others. So a long compaction does not delay drains.
+The tasks that can wait use UPKEEP_QUEUE, and all other tasks use DRAIN_QUEUE. So a long compaction does not delay
+drains.
 
 The queues and the keys in a Redis broker have our own names. So another Celery application can use the same broker:
 neither application takes tasks, control messages or unacknowledged messages of the other.
@@ -161,7 +162,7 @@ def _messages(queue: str) -> int:
 
 
 class BoundedScheduler(Scheduler):
-    """Keeps beat's state in memory, and sends nothing to a queue in which 100 messages wait.
+    """Keeps beat's state in memory, and sends nothing to a queue in which 100 or more messages wait.
 
     Otherwise triggers would fill the broker's memory while no worker runs.
     """

@@ -1,4 +1,4 @@
-"""System checks. Each command of `manage.py` reports wrong settings; `check --deploy` also reports production risks."""
+"""System checks. Each command of ours reports wrong settings. `check --deploy` also reports production risks."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from config.common.cluster.key_tags import is_cluster
 from config.common.env import SETTINGS_CHECKS, storage_is_directory
 from config.common.sentinel import urls as sentinel
 
-# The share of `maxmemory` that ingest/queue/lua/admit.lua uses for admission.
+# ingest/queue/lua/admit.lua admits requests only while Redis uses less than this share of `maxmemory`.
 _ADMISSION_SHARE = 0.8
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
@@ -49,7 +49,11 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         )
     if settings.MAX_BATCH_RECORDS > 100_000:
         found.append(
-            Error("MAX_BATCH_RECORDS is above 100000: row IDs would not sort.", hint="Lower it.", id="config.E003")
+            Error(
+                "MAX_BATCH_RECORDS is above 100000: sorted by ID, the rows of a batch would lose their order.",
+                hint="Set MAX_BATCH_RECORDS to at most 100000.",
+                id="config.E003",
+            )
         )
     if urlsplit(settings.REDIS_URL).scheme not in _SCHEMES:
         found.append(Error("REDIS_URL is not the URL of a Redis.", hint="Write redis://host:6379/0.", id="config.E004"))
@@ -201,13 +205,14 @@ def _has_replicas() -> bool:
 
 
 def _replica_problems(server: Any) -> Iterator[CheckMessage]:
-    """Warn if a failover may lose accepted records, or if Redis refuses requests that it could accept."""
+    """Warn of settings of replicas or a cluster that lose accepted records, or that make too many requests fail."""
     wanted = settings.REDIS_WAIT_REPLICAS
     least = _configured(server, "min-replicas-to-write")
     if wanted and least is not None and int(least) < wanted:
         yield Warning(
-            f"REDIS_WAIT_REPLICAS is {wanted}, but Redis takes writes with {least} replicas (`min-replicas-to-write`): "
-            "while replicas are missing, requests are queued, but answered with 503 (their outcome is unknown).",
+            f"REDIS_WAIT_REPLICAS is {wanted}, but Redis accepts writes with {least} replicas "
+            "(`min-replicas-to-write`): while replicas are missing, requests are queued, but answered with 503 (their "
+            "outcome is unknown).",
             hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses such requests before it queues them.",
             id="config.W014",
         )

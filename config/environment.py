@@ -125,8 +125,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # -- workers
 
     DISPATCH_SECONDS: Seconds = 0.5
-    # Records get into the table within this time. While many datasets are due, each waits for more records, but not
-    # longer than this.
+    # If the workers are fast enough, records get into the table within this number of seconds. While more than 20
+    # datasets are due, each of them waits for more records, but not longer than this time.
     FRESHNESS_SECONDS: NotNegativeSeconds = 2.0
     # A commit takes entries until they have this number of records together, or until their decompressed bodies have
     # this number of bytes. The last entry may exceed the limit.
@@ -160,7 +160,7 @@ def _broker_url(url: str) -> None:
         )
 
 
-# Variables whose text has its own syntax. Each function checks one, and raises ImproperlyConfigured.
+# Variables whose text has its own syntax. Each function checks one variable. It raises ImproperlyConfigured.
 _SYNTAX: Mapping[str, Callable[[str], object]] = {
     "DATA_DIR": data_directory,
     "DATABASE_URL": database,

@@ -226,7 +226,8 @@ AXES_VERBOSE = False
 # instead.
 SILENCED_SYSTEM_CHECKS = [f"security.W{number:03}" for number in (4, 5, 8, 9, 12, 16, 18, 21, 25)]
 
-# The APIs do not redirect from HTTP to HTTPS: the client has already sent its token in clear text, so it must fail.
+# The APIs do not redirect from HTTP to HTTPS: the client has already sent its token in clear text, and a redirect would
+# hide this.
 SECURE_SSL_REDIRECT = env.HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^api/"]
 SESSION_COOKIE_SECURE = env.HTTPS

@@ -104,7 +104,7 @@ def _check(tag: int, owner: bytes | None, version: bytes | None, generation: byt
 
 
 def _require_whole() -> None:
-    """Raise UnfinishedMove if a move has begun and has not ended. Until then, no user's data has a version."""
+    """Raise UnfinishedMove if a move has begun and has not ended."""
     if is_cluster() and redis.client().get(MOVE) not in (None, DONE):
         raise UnfinishedMove(
             "This cluster has only a part of the data of the old server, because a move has not ended. Run `manage.py "

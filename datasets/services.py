@@ -104,8 +104,8 @@ def save_dataset(
         changed: The names of the model fields to write.
         fields: The declared fields to publish if they differ from the latest schema version.
         author: The user who publishes the fields.
-        previous_valid_until: If fields are published, the end of the grace period of the version before. Until then,
-            records that match it are accepted, too. A running grace period of an older version ends.
+        previous_valid_until: If fields are published, the end of the grace period of the previous version. Until then,
+            records that match that version are accepted, too. A running grace period of an older version ends.
 
     Raises:
         ValidationError: The new schema does not fit the columns of the table, or the grace period is wrong.
@@ -121,7 +121,7 @@ def save_dataset(
 
 
 def end_grace(version: SchemaVersion) -> None:
-    """End the grace period of the version before: its records are refused from the next request on."""
+    """End the grace period of the version before `version`: its records are refused from the next request on."""
     with changing(version.dataset.project_id):
         SchemaVersion.objects.filter(pk=version.pk).update(previous_valid_until=None)
     version.refresh_from_db()

@@ -26,7 +26,7 @@ def max_connections(files: int) -> int:
 
 
 def sockets() -> Iterator[tuple[int, socket.socket]]:
-    """Yield the file number and a duplicate of each TCP socket of this process. Close each duplicate after its use."""
+    """Yield the file number and a duplicate of each TCP socket of this process. Close each duplicate after its turn."""
     for number in map(int, os.listdir("/dev/fd")):
         with contextlib.suppress(OSError):
             # Duplicate only sockets: `socket.socket` refuses other files, and their duplicates would stay open.

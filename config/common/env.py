@@ -1,4 +1,4 @@
-"""Helpers of the settings: the syntax of variables, the broker's address, and files of the embedded default."""
+"""Helpers of the settings: the syntax of variables, the broker's address, and files that the service makes itself."""
 
 import hashlib
 import os
@@ -119,7 +119,7 @@ def broker_tls(broker_url: str) -> dict[str, Any] | None:
     return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **options}
 
 
-# -- files of the embedded default
+# -- files that the service makes itself if a variable is not set
 
 
 def embedded_secret(directory: Path) -> str:
@@ -149,7 +149,10 @@ def embedded_cluster(directory: Path) -> str | None:
 
 
 def embedded_redis_socket(directory: Path) -> Path:
-    """Return where the embedded Redis listens: in the data directory, or below /tmp if a URL cannot have that path."""
+    """Return the path of the embedded Redis's socket: in the data directory, or below /tmp if that path does not work.
+
+    It does not work if it is too long for a socket, or if it has characters that a URL must escape.
+    """
     path = directory / "redis" / "redis.sock"
     if len(str(path)) <= _MAX_SOCKET_PATH and quote(str(path)) == str(path):
         return path

@@ -1,4 +1,4 @@
-"""Errors that clients see. All have one form: `{"error": ..., "code": ..., ...details}`."""
+"""Errors that clients see. Each is a JSON object: `{"error": ..., "code": ..., ...details}`."""
 
 import logging
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
-    """A refusal that the client sees. Each subclass is one error; the details differ from case to case."""
+    """An error that the client sees. Each subclass is one error; the details differ from case to case."""
 
     status = 400
     code = "bad_request"

@@ -1,8 +1,8 @@
 """Redis on the request path: one connection per process for small commands, and a few more for large ones.
 
 Commands that become ready in the same turn of the event loop are sent with one write. Redis answers in order, so the
-first future that waits gets the first reply. No command waits for the reply to another one. In a cluster, a process has
-such connections to each node.
+first future that waits gets the first reply. No command waits for the reply to another one. Commands that wait for
+replicas have connections of their own. In a cluster, a process has all these connections to each node.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from config.common.redis import Argument, Script
 
 
 def _elements(*arguments: Argument) -> memoryview:
-    """Return arguments in the form that they have in a packed command, without the number of elements at its start."""
+    """Return the part of a packed command for these arguments, without the number of elements at its start."""
     packed: bytes = pack(arguments)
     return memoryview(packed)[packed.index(b"\n") + 1 :]
 
@@ -46,9 +46,9 @@ def _beginning(command: str, script: str, count: int) -> bytes:
 
 
 async def execute(*command: Argument, timeout: float, key: Argument | None = None) -> Any:
-    """Send one command that is safe to repeat, and return its reply. It goes to the node that has `key`.
+    """Send one command that is safe to repeat, and return its reply.
 
-    By default, `key` is the command's second element.
+    In a cluster, the command goes to the node that has `key`. By default, `key` is the command's second element.
 
     If the connection is lost, send the command again over a new one, for up to `timeout` seconds from the beginning of
     the outage. So a client does not notice a restart of Redis, and in a long outage requests fail immediately. In a
@@ -76,10 +76,10 @@ async def run(
 
     Args:
         script: The script.
-        keys: Its last keys.
-        args: Its arguments.
+        keys: The script's keys after those in `shared`.
+        args: The script's arguments.
         timeout: See `execute`.
-        shared: Its first keys, if many calls have the same ones.
+        shared: The script's first keys, if many calls have the same first keys.
         replicated: Wait for the replicas. Return the reply together with the number of replicas that have the script's
             writes. The script must write something: WAIT counts the replicas that have the writes of the connection on
             which it is called.

@@ -103,7 +103,10 @@ def _require_access(path: Path) -> None:
 
 
 def _is_dedicated(directory: Path) -> bool:
-    """Return whether the directory is only for the service: it holds our database or secret, or only our files."""
+    """Return whether the directory is only for the service: it holds our database or secret, or only our files.
+
+    A directory with the sticky bit, such as /tmp, never counts as ours.
+    """
     if directory.stat().st_mode & stat.S_ISVTX:
         return False
     names = {path.name for path in directory.iterdir()}

@@ -32,9 +32,11 @@ class RedisUnavailable(Exception):
 
 
 def client() -> Any:
-    """Return django-redis's client of the default cache. It has a pool of connections, and tries each command once.
+    """Return django-redis's client of the default cache, with a pool of connections for each server.
 
-    It is a `redis.Redis`, or in a cluster a `RedisCluster`, which sends a command to the node that has its first key.
+    The client never repeats a command that a server may have run. It is a `redis.Redis`, or in a cluster a
+    `RedisCluster`, which sends a command to the node that has its first key.
+
     The type is Any, because redis-py's annotations describe its synchronous and asynchronous clients together.
     """
     return get_redis_connection("default")
@@ -100,7 +102,7 @@ def wait_command() -> tuple[Argument, ...]:
 
 
 def require_replicas(pipe: Any | None = None, *, tag: int) -> list[Any]:
-    """Wait until REDIS_WAIT_REPLICAS replicas have all that Redis has now. If it is 0, do not wait.
+    """Wait until REDIS_WAIT_REPLICAS replicas have all data that Redis has now. If the setting is 0, do not wait.
 
     Args:
         pipe: A `pipeline` for keys with this tag. Its commands run before the wait.

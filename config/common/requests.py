@@ -13,7 +13,7 @@ from config.common.errors import InvalidIdempotencyKey
 # The name of an entry. If the user is logged in, or has just logged in, its value is the session's key or the digest of
 # the personal access token. See config.web.share.
 LOGGED_IN = "admin.logged_in"
-# The name of an entry. If the request may take long, its value is a function that returns whether the client has
+# The name of an entry. For a query or a search of records, its value is a function that returns whether the client has
 # disconnected.
 IS_GONE = "web.is_gone"
 
@@ -41,7 +41,7 @@ def idempotency_key(meta: Mapping[str, str]) -> str | None:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's address, as the outermost of our own proxies saw it."""
+    """Return the client's address, as the outermost of our own proxies saw it, or as we see it without a proxy."""
     own: str = request.META.get("REMOTE_ADDR", "")
     claimed = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     proxies: int = settings.PROXY_COUNT

@@ -41,7 +41,11 @@ def _with_connection(function: Callable[[Unpack[Arguments]], T], *arguments: *Ar
         close_old_connections()
 
 
-READING = DatabaseLane("reading", 8)  # contracts that are not cached, and receipts
-CHECKING = DatabaseLane("checking", 2)  # /readyz and /metrics, which must answer while the database does not
-LARGE = Lane("large", 2)  # decompress and validate large bodies
-FINDING = Lane("finding", 1)  # ask Redis's sentinels for the primary
+# What the ingest API and imports read from the database: contracts that are not cached, receipts and quotas.
+READING = DatabaseLane("reading", 8)
+# /readyz and /metrics. They must answer even if the database does not answer.
+CHECKING = DatabaseLane("checking", 2)
+# Large bodies are decompressed and validated here.
+LARGE = Lane("large", 2)
+# Redis's sentinels are asked for the primary here.
+FINDING = Lane("finding", 1)

@@ -67,7 +67,7 @@ def commands() -> dict[str, list[str]]:
 
 
 def discard_unformed() -> None:
-    """Delete the nodes if an earlier start ended before they formed a cluster. They have no data yet."""
+    """Delete the nodes' directories if an earlier start ended before the cluster was formed. They have no data yet."""
     if not _formed().exists():
         for directory in (settings.DATA_DIR / "cluster").glob("node-*"):
             shutil.rmtree(directory)

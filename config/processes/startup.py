@@ -1,4 +1,4 @@
-"""Checks that `manage.py up` makes before it starts a process. Each problem is an error that says what to do."""
+"""Checks that `manage.py up` makes while it starts, and its lock of the data directory. Errors say what to do."""
 
 import fcntl
 import multiprocessing

@@ -77,7 +77,7 @@ class FailedLoginsAdmin(ReadOnlyAdmin[AccessAttempt]):
 
 
 def tried_username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
-    """Return the username of a login, cut to the length of its column. Only browsers keep the limit of the form."""
+    """Return the username of a login, cut to the length of its column. Only browsers enforce the form's limit."""
     tried: str = (credentials or {}).get("username") or request.POST.get("username", "")
     return tried[:255].replace("\0", "")
 

@@ -30,7 +30,11 @@ Client = tuple[int, Peer]  # the socket's number, and the client's address
 
 
 class _Seen:
-    """The time when a crowded process first saw each client. The kernel's time is that of the handshake."""
+    """The time when a crowded process first saw each client.
+
+    If nothing was sent to a client yet, the kernel counts from the handshake, which may be long before the client was
+    accepted.
+    """
 
     at: ClassVar[dict[Client, float]] = {}
 

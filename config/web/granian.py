@@ -76,7 +76,7 @@ def _make_room() -> None:
 
 def _attend(main: int) -> None:
     noticed = False
-    while os.getppid() == main:  # a pipe would not tell: the other web processes inherit it, and keep it open
+    while os.getppid() == main:  # a pipe would stay open, because the other web processes inherit it
         noticed = noticed or _notice_lost_clients()
         _make_room()
         time.sleep(1 if noticed else 0.1)

@@ -50,8 +50,8 @@ async def was_discarded(receive: Receive, announced: str) -> bool:
 async def keep_open(scope: Mapping[str, Any], *, sender: int | None) -> None:
     """Keep a client's connection open when the server closes it, and discard what comes.
 
-    The sender is a project, or None if the request had no valid key. Discard up to MAX_BODY_BYTES without a valid key,
-    and four times as much for a project. A project also has more time.
+    `sender` is the ID of a project, or None if the request had no valid key. Discard up to MAX_BODY_BYTES without a
+    valid key, and four times as much for a project. A project also has more time.
     """
     if len(_discarding) >= _MAX_CONNECTIONS:
         return

@@ -48,7 +48,8 @@ class KnownPersonMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if LOGGED_IN in request.META:  # a personal access token; the session of such a request was not checked
+        # A request with a personal access token has this entry already. Its session was not checked.
+        if LOGGED_IN in request.META:
             return response
         # Set LOGGED_IN only if the view has loaded the user or logged one in. Loading the user here would cost an
         # anonymous request another query.

@@ -31,7 +31,7 @@ _INVALID_ID = "expected a number but got"
 
 
 def _unavailable() -> tuple[tuple[tuple[type[Exception], ...], str, str], ...]:
-    """Return the exceptions of services that may be down or busy, each group with the title and text of its page."""
+    """Return the causes of a 503 page. Each has its exceptions, and the title and the text of the page."""
     return (
         (
             (PasswordChecksBusy,),

@@ -1,6 +1,6 @@
 """Limit the threads and the processor time of the admin and the management API in a web process.
 
-So clients can always send records.
+So the admin and the management API leave the process time to accept records.
 
 - ADMIN_THREADS threads serve the admin. The same number of requests may wait for one of them, for at most a second. The
   management API has half as many threads of its own, so a program that sends many requests does not block people.
@@ -70,7 +70,7 @@ class Places:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[bool]:
-        """Take one of the threads while the block runs. Yields False if none is free in time."""
+        """Hold one of the threads while the block runs. Yield False if none is free in time, or too many wait."""
         if self._in_line >= 2 * self.threads:
             yield False
             return
@@ -109,7 +109,7 @@ class Visitor:
         return self._pass in _known or _strangers.spend(0)
 
     def charge(self, environ: Mapping[str, Any], seconds: float) -> None:
-        """Charge a stranger's request to the budget of all strangers. Remember the session or token of anyone else."""
+        """Charge `seconds` to the budget of all strangers if this is a stranger. Else remember the session or token."""
         shown = environ.get(LOGGED_IN)
         if shown is None:
             _strangers.spend(seconds)

@@ -45,7 +45,7 @@ class Answer:
     headers: list[tuple[bytes, bytes]]
     content: bytes
     stream: Any = None  # a streaming response in place of the content
-    seconds: float = 0.0  # processor time that it took
+    seconds: float = 0.0  # seconds of processor time that the answer took
 
 
 async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -63,7 +63,7 @@ async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def _page(environ: dict[str, Any], receive: Receive, hold: Hold) -> Answer:
-    """Return Django's answer if the admin's share allows it, else a page that asks to try again."""
+    """Return Django's answer if the admin's share allows it, else a page that asks the user to try again."""
     busy = Answer(503, [*share.HEADERS, (b"content-length", b"%d" % len(share.PAGE))], share.PAGE)
     visitor = share.Visitor(environ, of_api=False)
     if not visitor.is_welcome():
@@ -102,7 +102,7 @@ async def _call_of_api(environ: dict[str, Any], raw_path: bytes, receive: Receiv
 
 
 async def _query(environ: dict[str, Any], receive: Receive) -> Answer:
-    """Return Django's answer to a query or a search of records. It is canceled if the client disconnects."""
+    """Return Django's answer to a query or a search of records. Cancel the query if the client disconnects."""
     gone = asyncio.ensure_future(_until_gone(receive))
     environ[IS_GONE] = gone.done
     try:
@@ -120,7 +120,7 @@ def _refused(environ: dict[str, Any], refusal: ApiError) -> Answer:
 
 
 async def _body(environ: Mapping[str, Any], receive: Receive, hold: Hold) -> bytes:
-    """Read a form before its request takes a thread. If the form is too large, do not read it: Django refuses it."""
+    """Read a body before its request takes a thread. If it is too large, do not read it, because Django refuses it."""
     length = environ.get("CONTENT_LENGTH", "")
     if not length.isdecimal() or not 0 < int(length) <= (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0):
         return b""
@@ -162,13 +162,14 @@ def _environ(scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _whole_or_stream(environ: dict[str, Any]) -> Answer:
-    """Call Django, in a thread. Only an export is streamed."""
+    """Call Django, in a thread. Only exports and large results of queries are streamed."""
     began = time.thread_time()
     answer = _call(environ)
     if not answer.stream.streaming:
         answer = _read(answer)
     else:
-        close_old_connections()  # Django closes them when the stream is closed, but in another thread
+        # At the end of the stream, Django would close the connections of another thread.
+        close_old_connections()
     if environ.get("CONTENT_LENGTH", "0") not in ("", "0") and not environ["wsgi.input"].getbuffer().nbytes:
         answer.headers.append((b"connection", b"close"))  # the body was not read
     answer.seconds = time.thread_time() - began

@@ -1,4 +1,4 @@
-"""Projects, datasets, keys, tokens and the change log in the admin. All changes go through `datasets.services`."""
+"""Projects, datasets, keys, tokens and the change log in the admin. `datasets.services` changes contracts."""
 
 import django_stubs_ext
 

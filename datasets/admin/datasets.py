@@ -69,7 +69,7 @@ class DatasetForm(GraceForm):
             self.fields["schema"].initial = _as_text(self.current)
 
     def clean_slug(self) -> str:
-        """Raise ValidationError if the slug is taken. Django does not check it: the project is not in the form."""
+        """Raise ValidationError if the slug is taken. Django does not check it if the project is not in the form."""
         slug: str = self.cleaned_data["slug"]
         if self.instance.pk:
             namesakes = Dataset.objects.filter(project=self.instance.project_id, slug=slug)
@@ -159,9 +159,9 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         services.save_dataset(obj, changed=changed, fields=fields, author=author, previous_valid_until=until)
 
     def response_add(self, request: HttpRequest, obj: Dataset, post_url_continue: str | None = None) -> HttpResponse:
-        """Continue to a new API key if the project has no active one, otherwise to the dataset's page.
+        """Continue to the form of a new API key if the project has no active key, otherwise to the dataset's page.
 
-        That page shows code that sends a record.
+        The page after that form and the dataset's page both show code that sends a record.
         """
         response = super().response_add(request, obj, post_url_continue)
         if "_save" not in request.POST:
@@ -247,7 +247,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
 
 
 def _types() -> list[dict[str, Any]]:
-    """Return the types that the editor offers. Each names the members that a field of this type may have."""
+    """Return the types that the editor offers, each with the members that a field of this type may have."""
     return [
         {"name": each.name, "help": each.help, "members": ["unit", *allowed(each)]} for each in FIELD_TYPES.values()
     ]
@@ -282,5 +282,5 @@ def _history(versions: Sequence[SchemaVersion]) -> list[dict[str, Any]]:
             "changes": list(differences(earlier, version.field_list())),
             "previous_valid_until": grace.ended(version, successor),
         }
-        for version, earlier, successor in zip(versions, before, later, strict=False)  # the others may be longer
+        for version, earlier, successor in zip(versions, before, later, strict=False)  # the other lists may be longer
     ]

@@ -118,11 +118,11 @@ class GuardedForm(forms.BaseModelForm[Any]):
             f"{entry.user}, {entry.action_time:%H:%M} UTC: {entry.get_change_message()}"
             for entry in (entries.filter(action_time__gte=since).select_related("user")[:5] if since else ())
         ]
-        return " ".join(changes) or "It was changed outside this admin."
+        return " ".join(changes) or "The object was changed outside this admin."
 
 
 class GuardedAdmin(TenantAdmin[_Model]):
-    """A model admin whose forms are only saved if the object is still as the page showed it."""
+    """A model admin that saves a form only if the object has not changed since its page was loaded."""
 
     change_form_before_template = "admin/loaded_state.html"
 
@@ -173,7 +173,7 @@ def edited(form: Any) -> list[str]:
 
 
 def _digest(value: Any) -> str:
-    """Return a short digest of a field's value. A value has the same digest from the database and from a form."""
+    """Return a short digest of a field's value. A value from the database and from a form has the same digest."""
     if isinstance(value, list | tuple | QuerySet):
         value = sorted(str(each.pk if isinstance(each, Model) else each) for each in value)
     text = "" if value is None else json.dumps(value, default=str) if isinstance(value, list) else str(value)

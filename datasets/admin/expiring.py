@@ -79,7 +79,7 @@ def last_used(moment: datetime | None) -> str:
 class RevocableAdmin(AuditedAdmin[_Revocable]):
     """A model admin with a page and an action that revoke keys or tokens, after a confirmation."""
 
-    noun: ClassVar[str]  # in the confirmation: key or token
+    noun: ClassVar[str]  # the word for the object in the confirmation: key or token
     actions = ("revoke",)
 
     def revoke_all(self, revoked: Sequence[_Revocable]) -> None:

@@ -31,7 +31,7 @@ _CHOICES = (
 class GraceForm(forms.ModelForm[Dataset]):
     """The part of a dataset's form that sets how long the present version stays valid after a new one is published."""
 
-    grace = forms.ChoiceField(label="Records of the version before", choices=_CHOICES, required=False)
+    grace = forms.ChoiceField(label="Records of the previous version", choices=_CHOICES, required=False)
     grace_until = forms.DateTimeField(
         label="Accepted until",
         required=False,
@@ -56,10 +56,10 @@ class GraceForm(forms.ModelForm[Dataset]):
     def describe_grace(self) -> str:
         """Return the chosen grace period for the log."""
         ends = self.grace_ends
-        return f"Grace period of the version before: until {ends:%Y-%m-%d %H:%M} UTC." if ends else ""
+        return f"Grace period of the previous version: until {ends:%Y-%m-%d %H:%M} UTC." if ends else ""
 
     def describe_grace_until(self) -> str:
-        """Return nothing: `describe_grace` says it."""
+        """Return an empty text, because `describe_grace` also describes this field."""
         return ""
 
 

@@ -29,7 +29,8 @@ _ORIGINS: Any = ApiKey._meta.get_field("origins")
 _RATE: Any = ApiKey._meta.get_field("records_per_minute")
 # Only the form of a new key has the field `used_by`.
 _FOR_BROWSERS = "typeof used_by === 'undefined' || used_by == 'browser'"
-_MAX_OTHERS = 10  # datasets to which a key's page links
+# A key's page shows how to send to one dataset, and links to at most this number of others.
+_MAX_OTHERS = 10
 _SHOWN = ("id", "state", "last_used", "created_at", "expires_at", "revoked_at")
 
 
@@ -53,7 +54,7 @@ class OriginsField(forms.CharField):
 
 
 class BrowserKeyForm(forms.ModelForm[ApiKey]):
-    """An existing browser key."""
+    """The form of an existing browser key."""
 
     origins = OriginsField(label=_ORIGINS.verbose_name.capitalize(), help_text=_ORIGINS.help_text)
 
@@ -124,7 +125,7 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
     list_select_related = ("project",)
     search_fields = ("name",)
     autocomplete_fields = ("project",)
-    ordering = ("-pk",)  # the order of creation; has an index
+    ordering = ("-pk",)  # newest first; the primary key has an index
     noun = "key"
 
     def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:

@@ -19,7 +19,8 @@ LogEntry._meta.verbose_name, LogEntry._meta.verbose_name_plural = "change", "cha
 class LogAdmin(ReadOnlyAdmin[LogEntry]):
     """The changes that people made in the admin or with tokens, if the reader may see the changed objects."""
 
-    # Not a path: `of_tenant` below finds the project, because an entry names its object by type and ID.
+    # Nothing reads this path, but it must not be None, which would hide the page from all users except superusers. An
+    # entry names its object by type and ID, so `of_tenant` below keeps the entries whose objects the user may see.
     tenant_path = "object"
     nothing = "No changes yet. This page lists what people and their tokens change."
     list_display = ("action_time", "user", "action", "kind", "object_name", "what")

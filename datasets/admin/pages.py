@@ -37,7 +37,7 @@ def base_url(request: HttpRequest) -> str:
 
 
 def number(text: str) -> int:
-    """Return the ID in a URL or a form. Raises BadRequest if no row can have it."""
+    """Return the ID in a URL or a form. Raises BadRequest if the text cannot be an ID."""
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise BadRequest(f"“{text[:50]}” is not an ID.")
     return int(text)

@@ -43,7 +43,8 @@ class ProjectForm(forms.ModelForm[Project]):
     class Meta:
         model = Project
         fields = ("name", "slug", "owner", "is_active", "default_dataset")
-        # Django's message would say that another project has the slug. Staff must not learn of other projects.
+        # Django's message would say that another project has the slug. The user may not see that project, so do not
+        # give the reason.
         error_messages: ClassVar[dict[str, Any]] = {"slug": {"unique": "This slug cannot be used. Choose another one."}}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -58,7 +59,8 @@ class ProjectForm(forms.ModelForm[Project]):
         found = list(User.objects.filter(username__in=names))
         unknown = names - {user.username for user in found}
         if unknown:
-            # Do not say whether such a user exists: staff must not learn of other users.
+            # The form refuses each name that no user has, and accepts each name that a user has. So a member can find
+            # out whether a username exists, but gets no list of users.
             raise ValidationError(f"This name cannot be a member: {', '.join(sorted(unknown))}. Check its spelling.")
         return found
 
@@ -80,7 +82,7 @@ def _split(names: str) -> set[str]:
 
 
 def _leaves(request: HttpRequest, project: Project) -> bool:
-    """Return whether a user posts a list of members that removes this same user from the project."""
+    """Return whether the posted list of members would remove the user who posts it from the project."""
     user = request.user
     if request.method != "POST" or project.pk is None or user.is_superuser or user.pk == project.owner_id:
         return False

@@ -124,7 +124,7 @@ def _of_browsers(target: _Target) -> list[Snippet]:
     ]
 
 
-# Each snippet prints every answer, also a refusal.
+# The snippets print the answer, even if it is a refusal. But the clients raise a refusal, and a beacon gets no answer.
 _PYTHON = """import requests
 
 answer = requests.post(
@@ -133,7 +133,7 @@ answer = requests.post(
     json={record},
 )
 print(answer.status_code, answer.text)"""
-# It has no top-level `await`, because that works only in modules, not in scripts.
+# This code has no top-level `await`, because that works only in modules, not in scripts.
 _NODE = """fetch({url}, {{
   method: 'POST',
   headers: {{ Authorization: 'Bearer {token}', 'Content-Type': 'application/json' }},
@@ -200,5 +200,5 @@ def _python(value: dict[str, Any], indent: int = 4) -> str:
 
 
 def _declared(target: _Target) -> dict[str, Any]:
-    """Return the fields in the form in which a client declares them."""
+    """Return the fields as a client declares them."""
     return {field.name: field.shortest() for field in target.fields}

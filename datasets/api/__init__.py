@@ -1,1 +1,1 @@
-"""The management API at /api/. It uses DRF in the usual way, personal access tokens, and the services of the admin."""
+"""The management API at /api/. It uses DRF in the usual way, personal access tokens, and `datasets.services`."""

@@ -54,7 +54,7 @@ class JsonParser(BaseParser):
 class Pages(CursorPagination):
     """Pages of objects, in the order of creation. The client sends `?limit=` and `?cursor=`.
 
-    An answer has the path of the next page in `next`.
+    In an answer, `next` is the path of the next page, or null.
     """
 
     page_size = 100  # if the client sends no limit
@@ -96,7 +96,7 @@ class ManagementView(GenericAPIView[Any]):
     metadata_class = None
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
     project: Project  # the project in the path
-    # `description` uses these. For each method, they have a serializer, or the name of a schema in management.yaml.
+    # For each method, what it takes or answers: a serializer, or the name of a schema in management.yaml.
     takes: ClassVar[dict[str, Any]] = {}
     answers: ClassVar[dict[str, str]] = {}
     query_parameters: ClassVar[dict[str, Any]] = {}
@@ -169,5 +169,5 @@ class ManagementView(GenericAPIView[Any]):
 
 
 def _path_of(url: str) -> str:
-    """Return a URL without scheme and host. Behind a proxy, Django may not know the right ones."""
+    """Return a URL without scheme and host, which Django may not know behind a proxy."""
     return "/" + url.split("/", 3)[3]

@@ -57,7 +57,7 @@ def check_precondition(request: Request, etag: str) -> None:
 
 
 def answer_with_etag(request: Request, shown: Mapping[str, Any]) -> Any:
-    """Return the answer to a GET, or a 304 if the client has it already. Raises PreconditionFailed."""
+    """Return the answer to a GET, or a 304 if the client already has this state. Raises PreconditionFailed."""
     etag = etag_of(shown)
     answer = get_conditional_response(request._request, etag=etag, response=Response(shown, headers={"ETag": etag}))
     if answer is not None and answer.status_code == 412:  # Django's own answer has no body

@@ -1,4 +1,4 @@
-"""The errors of the management API. Exceptions of Django and DRF are converted to errors of our form."""
+"""The errors of the management API. Exceptions of Django and DRF are converted to these errors."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -88,13 +88,13 @@ class LengthRequired(ApiError):
 
 
 class InvalidRequest(ApiError):
-    """A value in the body or in the URL's query string is wrong. `errors` names each field and its problem."""
+    """A value in the body or in the URL's query string is wrong. `errors` lists the problems."""
 
     status, code, error = 400, "invalid_request", "Invalid request"
 
 
 class SlugConflict(ApiError):
-    """The slug is taken. The answer does not say by which project: it may be one that the user may not see."""
+    """The slug is taken. The answer does not name the project that has it: the user may not see that project."""
 
     status, code, error = 409, "slug_conflict", "Slug cannot be used"
 
@@ -106,7 +106,7 @@ class IncompatibleSchema(ApiError):
 
 
 class PreconditionFailed(ApiError):
-    """The object is no longer in the state that If-Match names: another request has changed it."""
+    """The object's state does not meet If-Match or If-None-Match. Usually, another request has changed the object."""
 
     status, code, error = 412, "precondition_failed", "Precondition failed"
 

@@ -77,7 +77,7 @@ class KeyView(ManagementView):
 
 
 def _id(text: str) -> int:
-    """Return the ID of a key, which has the form of a dataset's ID. Raises ApiKeyNotFound."""
+    """Return the ID of a key, which is written like a dataset's ID. Raises ApiKeyNotFound."""
     try:
         return read_dataset_id(text)
     except InvalidDatasetId:

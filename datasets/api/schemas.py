@@ -93,8 +93,11 @@ def _number(given: str | None) -> int | None:
 def _parts(body: Any) -> tuple[Any, dict[str, Any]]:
     """Return the declared fields of a body, and its other members.
 
-    The body is `{"fields": ...}`, or the fields alone. Only the first form can declare a field that is called `fields`.
-    Return None for an empty list, so that it is refused: the client has probably sent records.
+    The body is `{"fields": ...}`, or the fields alone. If `fields` is an object or an array, the body is of the first
+    kind. So a body of the second kind can declare a field called `fields` only by its type: `{"fields": "string"}`.
+
+    Return None if the body is an array or is empty, or if `fields` is an empty array. Then the body is refused: the
+    client has probably sent records.
     """
     if not isinstance(body, Mapping) or body.get("fields") == []:
         return None, {}

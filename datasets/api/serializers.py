@@ -76,7 +76,7 @@ class StrictDateTimeField(serializers.DateTimeField):
 
 @extend_schema_field({"type": "array", "items": {"type": "string", "format": "uri"}, "maxItems": MAX_ORIGINS})
 class OriginsField(serializers.ListField):
-    """Accepts a JSON array of origins. An answer has them in the form in which browsers send them."""
+    """Accepts a JSON array of origins. An answer shows them as browsers send them."""
 
     child = StrictCharField()
 
@@ -164,7 +164,7 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
         fields = ("id", "slug", "name", "description", "status", "is_default", "created_at")
 
     def get_status(self, dataset: Any) -> str:
-        """Return whether the dataset takes records, or why not."""
+        """Return `active` if the dataset accepts records, otherwise the reason why it does not."""
         if dataset.is_archived:
             return "archived"
         return "active" if dataset.has_schema else "pending_schema"

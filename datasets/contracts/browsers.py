@@ -1,6 +1,6 @@
 """Browser keys: API keys that stand in web pages, where everybody can read them.
 
-Each works only in pages of the origins that an admin has listed. See docs/decisions/0026-browser-keys.md.
+Each works only in pages of the origins in its list. See docs/decisions/0026-browser-keys.md.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class KeyInAddress(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class BrowserKey:
-    """What an admin allows the pages that have a browser key."""
+    """What the pages with a browser key may do."""
 
     origins: frozenset[str]
     records_per_minute: int

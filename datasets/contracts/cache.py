@@ -130,7 +130,7 @@ def size() -> int:
 
 
 def forget_all() -> None:
-    """Empty the cache, as a new process would find it."""
+    """Empty the cache. A new process also begins with an empty cache."""
     with _lock:
         _contracts.clear()
         _refusals.clear()

@@ -22,7 +22,7 @@ from datasets.contracts.keys import Claims, read_token
 
 T = TypeVar("T")
 
-# How often one request reads its contract again because it has changed. Admins do not save changes so fast.
+# How many times one request reads its contract because it has changed again. Admins do not save changes that fast.
 _MAX_LOADS = 5
 
 

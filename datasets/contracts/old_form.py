@@ -16,13 +16,13 @@ from config.common.cluster.key_tags import tagged
 from datasets import tags
 from datasets.models import ApiKey, SchemaVersion
 
-# The counts are deleted this long after the last such record.
+# The counts are deleted this number of seconds after the last record of the old form.
 KEPT_SECONDS = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """An API key that has sent records in the earlier form."""
+    """An API key that has sent records of the old form."""
 
     key_id: int  # 0: imports, which need no key
     key: ApiKey | None  # None: it was deleted, or there was none

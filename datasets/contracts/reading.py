@@ -129,7 +129,7 @@ def _timestamp(moment: datetime) -> float:
 
 
 def rows(key_ids: set[int], dataset_ids: set[int]) -> tuple[set[tuple[Any, ...]], set[tuple[Any, ...]]]:
-    """Return the rows of keys and of datasets, in the same form as `read` gets them. Raises DatabaseError."""
+    """Return the rows of keys and of datasets as `read` gets them. Raises DatabaseError."""
     close_old_connections()
     try:
         keys = set(_select(_KEYS + "k.id " + _among(key_ids), key_ids))

@@ -169,5 +169,5 @@ def successor_problems(
             yield (
                 index,
                 f"“{field.name}” is optional, so clients may leave it out. It can become required only with a grace "
-                "period, in which the version before stays valid.",
+                "period, in which the previous version stays valid.",
             )

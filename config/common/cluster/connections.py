@@ -44,9 +44,9 @@ class Cluster(RedisCluster):
         return self.repeat(lambda: super(Cluster, self).execute_command(*args, **options))  # type: ignore[no-untyped-call]
 
     def repeat(self, attempt: Callable[[], T]) -> T:
-        """Call a function. While it raises a refusal or Unreached, call it again, for up to REDIS_TIMEOUT_SECONDS.
+        """Call `attempt`. While no node has run the command, call it again, for up to REDIS_TIMEOUT_SECONDS.
 
-        Raises redis-py's ConnectionError when the time is up.
+        Raises redis-py's ConnectionError when the time is up, or after any other error of the cluster.
         """
         deadline = time.monotonic() + settings.REDIS_TIMEOUT_SECONDS
         while True:
@@ -73,7 +73,7 @@ class Cluster(RedisCluster):
         return found
 
     def determine_slot(self, *args: Any) -> int:
-        """Return the slot of a command's first key: the command's second element, or the fourth of a script's call.
+        """Return the slot of a command's first key. It is the second element, or of EVAL and EVALSHA the fourth.
 
         The other keys need no check here, because a node refuses keys of several slots. redis-py's own method asks its
         default node for the keys of some commands, and fails while that node is down.

@@ -24,7 +24,7 @@ def is_cluster() -> bool:
 
 @receiver(setting_changed)
 def _forget(**_: object) -> None:
-    """Read the setting again. Only tests change it."""
+    """Let `is_cluster` read the setting again. Only tests change this setting."""
     is_cluster.cache_clear()
 
 

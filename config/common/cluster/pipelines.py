@@ -14,7 +14,7 @@ from config.common.cluster.connections import REFUSALS, Cluster, Unreached
 
 
 class NodePipeline(Pipeline):
-    """A pipeline to the node that has one key. The keys of all its commands must be on this node.
+    """A pipeline to the node that has the key `key`. The keys of all commands must be on this node.
 
     redis-py's own pipeline for a cluster refuses EVALSHA.
     """
@@ -23,7 +23,7 @@ class NodePipeline(Pipeline):
         self._cluster = cluster
         self._key = key
         self._asked: ClusterNode | None = None  # the node that an ASK reply has named
-        # If the node refuses one command, repeat all: the replies must show the state of one node.
+        # If True and the node refuses one command, repeat all commands, so that all replies come from one node.
         self.is_whole = transaction
         default: ClusterNode = cluster.get_default_node()  # type: ignore[no-untyped-call]
         some = cluster.get_redis_connection(default)  # until `_connect` finds the right node
@@ -33,7 +33,7 @@ class NodePipeline(Pipeline):
         """Send the commands, and return their replies.
 
         If no node has run a command, send it again, for up to REDIS_TIMEOUT_SECONDS. Raises redis-py's ConnectionError
-        when the time is up, or if a reply is lost.
+        when the time is up, and its ConnectionError or TimeoutError if a reply is lost.
         """
         commands = list(self.command_stack)
         if not commands:

@@ -15,10 +15,10 @@ _PORT = 6379
 
 
 class ClusterUrl(NamedTuple):
-    """The parts of such a URL, as redis-py names them."""
+    """The parts of a cluster's URL, as redis-py names them."""
 
     addresses: list[tuple[str, int]]
-    redis: dict[str, Any]  # arguments of each connection, without an address
+    redis: dict[str, Any]  # the arguments of each connection, without its address
 
 
 def is_cluster(url: str) -> bool:
@@ -56,6 +56,6 @@ def parse(name: str, url: str) -> ClusterUrl:
 
 
 def check(name: str, url: str) -> None:
-    """Raise ImproperlyConfigured if this is a wrong URL of a cluster. Accept all other URLs."""
+    """Raise ImproperlyConfigured if a cluster's URL is wrong. Accept every URL of anything else."""
     if is_cluster(url):
         parse(name, url)

@@ -1,1 +1,1 @@
-"""Connections of the event loop to Redis. Many commands share a connection, and the replies come in their order."""
+"""Connections of the event loop to Redis. Many commands share a connection. The replies come in the commands' order."""

@@ -76,7 +76,7 @@ class Link(asyncio.Protocol):
     def send_asked(self, packed: bytes) -> Awaitable[Any]:
         """Send a command to the node that an ASK reply has named. After ASKING, this node runs the command.
 
-        Without ASKING it would refuse, because the slot does not belong to it yet.
+        Without ASKING, the node would refuse the command, because the slot does not belong to this node yet.
         """
         reply: Any = Link.send(self, _ASKING)
         reply.add_done_callback(_retrieve)
@@ -180,6 +180,6 @@ def _error(text: str) -> RedisError:
     if name in _REDIRECTIONS:
         return _REDIRECTIONS[name](rest)
     kind = _ERRORS.get(name, ResponseError)
-    if kind is ResponseError and "-READONLY " in text:  # the form of Redis 6 for an error inside a script
+    if kind is ResponseError and "-READONLY " in text:  # in Redis 6, an error inside a script
         kind = ReadOnlyError
     return kind(text)

@@ -49,7 +49,8 @@ class Nodes:
         default: dict[str, Any] = settings.CACHES["default"]
         url = urls.parse("REDIS_URL", default["LOCATION"][0])
         self.loop = loop
-        self.outage_since: float | None = None  # when the outage began: no node names the owner of a slot
+        # When an outage began, by the loop's clock: no node has told which node has a slot. None if there is no outage.
+        self.outage_since: float | None = None
         self._arguments = {**default["OPTIONS"]["CONNECTION_POOL_KWARGS"], **url.redis}
         self._named = url.addresses
         self._servers: dict[Address, Server] = {}

@@ -43,13 +43,13 @@ class Server:
     is_cluster = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connect: Callable[[], Awaitable[Any]]) -> None:
-        """Take a function that opens a connection of redis-py to the server."""
+        """Remember `connect`, which opens redis-py's connection to the server."""
         self.loop = loop
         # The time when the outage began, by the loop's clock. None if there is no outage. All connections of the
         # process share it.
         self.outage_since: float | None = None
         self._pipelines = tuple(Pipeline(self, Link, connect) for _ in range(1 + FOR_LARGE))
-        # The same for commands that wait for replicas.
+        # The connections for commands that wait for replicas.
         self._replicated = tuple(Pipeline(self, ReplicatedLink, connect) for _ in range(1 + FOR_LARGE))
         self._turn = 0
 
@@ -83,7 +83,7 @@ class Server:
 
 
 class Pipeline:
-    """One of the connections. After it is lost, the next command opens it again."""
+    """One connection to the server. After it is lost, the next command opens a new one."""
 
     def __init__(self, server: Server, kind: type[Link], connect: Callable[[], Awaitable[Any]]) -> None:
         self.server = server
@@ -116,7 +116,7 @@ class Pipeline:
                 return reply
 
     async def connected(self, deadline: float | None) -> Link:
-        """Return the open connection. Callers that need a new one share one attempt, each until its own deadline."""
+        """Return the open connection. Callers that need a new one share one attempt. Each has its own deadline."""
         if self.link is not None and self.link.is_open:
             return self.link
         if self._connecting is None or self._connecting.done():
@@ -134,7 +134,7 @@ class Pipeline:
 
 
 async def pause(outage: Any, deadline: float, timeout: float, *, sent: bool, failure: Exception) -> None:
-    """Wait before the next attempt. Raises RedisUnavailable if there is no time for one.
+    """Wait before the next attempt. Raises RedisUnavailable if there is no time for it.
 
     Args:
         outage: The server or the cluster that does not work. Its `outage_since` is the beginning of the outage.

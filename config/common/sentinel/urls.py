@@ -1,7 +1,7 @@
 """The URL of a Redis behind Sentinel: `redis+sentinel://user:password@host:26379,host,host/service/0`.
 
-`rediss+sentinel` uses TLS for Redis and the sentinels. The sentinels usually have another password than Redis. It is in
-the query.
+`rediss+sentinel` uses TLS for Redis and the sentinels. The username and password of the sentinels, usually others than
+those of Redis, are in the query: `sentinel_username` and `sentinel_password`.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 
 class SentinelUrl(NamedTuple):
-    """The parts of such a URL, as redis-py names them."""
+    """The parts of the URL, as redis-py names them."""
 
     addresses: list[tuple[str, int]]  # of the sentinels
-    service: str  # the name that the sentinels have for the primary and its replicas
+    service: str  # Sentinel's service name: the sentinels know the primary and its replicas by it
     redis: dict[str, Any]  # `db`, `username` and `password` of a connection to Redis
     sentinel: dict[str, Any]  # `username` and `password` of a connection to a sentinel
     tls: dict[str, Any]  # arguments of each connection, if the scheme asks for TLS
@@ -60,13 +60,16 @@ def parse(name: str, url: str) -> SentinelUrl:
 
 
 def check(name: str, url: str) -> None:
-    """Raise ImproperlyConfigured if this is a wrong URL of a Redis behind Sentinel. Accept all other URLs."""
+    """Raise ImproperlyConfigured if the URL of a Redis behind Sentinel is wrong. Accept every URL of anything else."""
     if is_sentinel(url):
         parse(name, url)
 
 
 def for_celery(url: SentinelUrl) -> str:
-    """Return the URL of such a Redis in Celery's syntax, without the service: Celery's transport options name it."""
+    """Return the URL of a Redis behind Sentinel in Celery's syntax.
+
+    It does not contain Sentinel's service name. Celery gets this name in its transport option `master_name`.
+    """
     user, password = (quote(url.redis[each] or "", safe="") for each in ("username", "password"))
     login = f"{user}:{password}@" if password else ""
     return ";".join(f"sentinel://{login}{_written(*each)}/{url.redis['db']}" for each in url.addresses)
@@ -88,7 +91,7 @@ def _parse(url: str) -> SentinelUrl:
     )
 
 
-# -- functions for the URL of a cluster, too. Each raises ValueError if the URL is wrong
+# -- functions that `config.common.cluster.urls` also uses. Each raises ValueError if the URL is wrong
 
 
 def login(parts: SplitResult) -> dict[str, str | None]:
@@ -98,7 +101,7 @@ def login(parts: SplitResult) -> dict[str, str | None]:
 
 
 def options(parts: SplitResult, *others: str) -> dict[str, str]:
-    """Return the options in the query. Only those of TLS and these others are allowed."""
+    """Return the options in the query. Only the options of TLS and those in `others` are allowed."""
     query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
     if query.keys() - {*_TLS_OPTIONS, *others}:
         raise ValueError
@@ -113,7 +116,7 @@ def tls(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def address(text: str, port: int) -> tuple[str, int]:
-    """Return the host and the port of `host:port`, or of `host` alone, with this port as the default."""
+    """Return the host and the port of `host:port`, or of `host` alone. The default of the port is `port`."""
     place = urlsplit(f"//{text}")
     if not place.hostname:
         raise ValueError(text)

@@ -64,7 +64,7 @@ def test_new_version_is_published_with_a_grace_period(api: Api, client: Client, 
     assert f"Until {ends:%Y-%m-%d %H:%M:%S} UTC, a record may match version 1" in page
     assert "No key has sent a record in the form of version 1" in page
     entry = LogEntry.objects.latest("pk")
-    assert f"Grace period of the version before: until {ends:%Y-%m-%d %H:%M} UTC." in entry.get_change_message()
+    assert f"Grace period of the previous version: until {ends:%Y-%m-%d %H:%M} UTC." in entry.get_change_message()
     assert [api.one(each).status_code for each in (OLD, NEW)] == [202, 202]
 
 
@@ -104,10 +104,10 @@ def test_time_that_is_not_in_the_future_is_refused(client: Client, dataset: Data
 
 def test_history_shows_when_a_grace_period_really_ended(client: Client, dataset: Dataset) -> None:
     until = publish(dataset, hours=48)
-    assert f"version before valid until {until:%Y-%m-%d %H:%M} UTC" in shown(client, dataset)
+    assert f"previous version valid until {until:%Y-%m-%d %H:%M} UTC" in shown(client, dataset)
     services.save_dataset(dataset, fields=FIELDS)
     at = latest(dataset).created_at
-    assert f"version before valid until {at:%Y-%m-%d %H:%M} UTC" in shown(client, dataset)
+    assert f"previous version valid until {at:%Y-%m-%d %H:%M} UTC" in shown(client, dataset)
 
 
 def test_grace_period_without_a_change_is_refused(client: Client, dataset: Dataset) -> None:

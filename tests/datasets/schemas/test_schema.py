@@ -358,7 +358,7 @@ def test_a_field_can_become_optional_and_required_only_with_a_grace_period() -> 
     assert successor_problems(V1, [*V1, Field("more", "string", optional=True)]) == []
     assert successor_problems(V1, optional, V1) == [
         "“amount” is optional, so clients may leave it out. It can become required only with a grace period, in which "
-        "the version before stays valid."
+        "the previous version stays valid."
     ]
     check_successor([V1, optional], V1, with_grace=True)
 

@@ -75,7 +75,7 @@ CHANGES: dict[str, list[Change]] = {
     ],
     "Make an optional field required": [
         Change([{"x": "number?"}, {"x": "number"}], [{}], refused="“x” is optional, so clients may leave it out. It "
-               "can become required only with a grace period, in which the version before stays valid."),
+               "can become required only with a grace period, in which the previous version stays valid."),
     ],
     "Change a type": [
         Change([{"x": "string"}, {"x": "timestamp"}], [{"x": "a"}], refused=kept("string", "timestamp")),
