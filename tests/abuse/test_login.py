@@ -156,7 +156,7 @@ def test_a_login_starts_a_session_and_a_logout_ends_it(ada: User) -> None:
 
 
 def test_a_form_without_its_token_is_refused(ada: User) -> None:
-    """Every path of the admin refuses it, even a path that does nothing with a POST."""
+    """Every path of the admin refuses a form without its token, even a path that does nothing with a POST."""
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(ada)
     paths = {re.sub(r"\(.*?\)|<[^>]+>", "1", path) for path in _addresses(get_resolver().url_patterns, "/")}

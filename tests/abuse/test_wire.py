@@ -205,7 +205,7 @@ def test_a_too_large_head_is_refused(tenant: Tenant, line: str) -> None:
             connection.post(f"/datasets/{tenant.dataset}", line, f"Content-Length: {len(TEXT)}")
             assert connection.answer().status in (400, 431)
         except (ConnectionResetError, BrokenPipeError):
-            pass  # refused before all of it was sent
+            pass  # the service refused the request before all of it was sent
     is_taken(tenant)
 
 
@@ -332,7 +332,7 @@ def test_no_spelling_of_a_path_reaches_another_dataset(tenant: Tenant, neighbor:
 
 
 def test_a_header_name_with_underscores_means_nothing(tenant: Tenant, neighbor: Tenant) -> None:
-    """Otherwise a client could pass a proxy that checks or sets the real header."""
+    """Otherwise a client could send a value that a proxy neither checks nor replaces."""
     before = accepted(tenant)
     with tenant.connect() as connection:
         connection.post(

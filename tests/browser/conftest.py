@@ -11,7 +11,7 @@ from tests.browser.support import chromium, site
 from tests.browser.support.scene import PASSWORD, Scene, furnish
 
 
-@pytest.fixture(scope="module")  # other tests must not see the environment that it sets
+@pytest.fixture(scope="module")  # other tests must not see the environment that this fixture sets
 def browser() -> Iterator[Browser]:
     with chromium.browser() as launched:
         yield launched

@@ -28,7 +28,7 @@ _SIZES = {"": (1280, 800), "-phone": (390, 844)}
 
 
 def main(directory: Path, names: list[str]) -> None:
-    """Take the screenshots of the named pages, or of all."""
+    """Take the screenshots of the named pages, or of all pages."""
     directory.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0)
     scene = furnish()

@@ -116,7 +116,7 @@ def in_any_order(*lines: str) -> list[str]:
 
 
 def log_in(proxy: Proxy, *lines: str) -> int:
-    """Try a wrong password in a new browser, again while the admin is busy. Return the status."""
+    """Try a wrong password in a new browser. Try again while the admin is busy. Return the status."""
     with httpx.Client(base_url=f"http://127.0.0.1:{proxy.port}", trust_env=False) as browser:
         form = wait_for(lambda: re.search(_TOKEN, browser.get("/admin/login/").text), "the form")
         cookie = browser.cookies["csrftoken"]

@@ -49,7 +49,7 @@ class Answered:
 
 
 def batches(client: int) -> Iterator[Request]:
-    """Yield requests without an Idempotency-Key, with one (twice), and with one that all clients share (twice)."""
+    """Yield requests without an Idempotency-Key, with an own key (twice), and with a key of all clients (twice)."""
     chance = random.Random(client)
     for number in range(REQUESTS):
         sender, size = f"{client}", chance.choice(SIZES)

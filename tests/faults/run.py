@@ -141,7 +141,7 @@ def _run(stack_of: ExitStack, history: History, options: Options) -> Report:
 
 
 def _nemesis(stack_of: ExitStack, home: Path, history: History, options: Options, truth: Truth) -> Nemesis:
-    """Start a stack with datasets and keys. Return what can cause faults in it."""
+    """Start a stack with datasets and keys. Return a Nemesis that can cause faults in the stack."""
     disk = _disk(home, stack_of)
     ahead = home / "seconds_ahead"
     ahead.write_text("0")

@@ -11,7 +11,7 @@ from tests.benchmarks.load import Load, Target, running
 from tests.support.sending.connection import TEXT
 from tests.support.tools import executable
 
-# By default, the crowd is small enough for CI. This makes it ten times as large:
+# By default, the crowd is small enough for CI. This command makes the crowd ten times as large:
 # CROWD=10 .venv/bin/python -m pytest tests/abuse/crowds -s
 TIMES = int(os.environ.get("CROWD", "1"))
 ROUNDS = 3

@@ -21,7 +21,7 @@ _END_SECONDS = 60  # the longest wait at the end for answers that are still to c
 class Answer(NamedTuple):
     """The time when a client got an answer, how long it waited, and the answer."""
 
-    at: float  # of the monotonic clock
+    at: float  # by the monotonic clock
     seconds: float
     status: int
     head: bytes

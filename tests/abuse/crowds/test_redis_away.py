@@ -24,7 +24,7 @@ SIZES = (1, 1, 1, 1, 1, 1, 40, 100)
 MAX_ANSWER_SECONDS = 4.0 if honest.TIMES > 1 else 15.0
 # The rate must be normal again within this time after the end of the outage.
 MAX_RECOVERY_SECONDS = 1.0 if honest.TIMES > 1 else 10.0
-# The rate is normal again if it reaches this share of the rate before the outage. It varies while the whole suite runs.
+# The rate is normal again if it reaches this share of the rate before the outage. Rates vary while the suite runs.
 RATE_SHARE = 0.8 if honest.TIMES > 1 else 0.2
 _WINDOW_SECONDS = 0.5
 

@@ -10,7 +10,7 @@ from types import TracebackType
 import uvloop
 
 _TURNS_A_SECOND = 20
-_PAUSE_SECONDS = 0.2  # before a connection that has ended is opened again
+_PAUSE_SECONDS = 0.2  # the pause before a connection that has ended is opened again
 # Open at most this many connections at the same time. A server has room for more in its queue of new connections.
 _OPENING = 200
 
@@ -26,7 +26,8 @@ class Tricklers:
     def __init__(self, port: int, heads: Sequence[bytes], count: int) -> None:
         self.count = count
         self.open = 0
-        self.answers: Counter[str] = Counter()  # by the status, or "none" if the server ended a connection without one
+        # How many answers had each status. "none" counts connections that the server ended without an answer.
+        self.answers: Counter[str] = Counter()
         self.sent = 0  # bytes
         self.unreachable = 0  # attempts to connect that failed
         self._port = port

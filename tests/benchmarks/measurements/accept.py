@@ -113,7 +113,7 @@ def _latency_row(report: Report, size: int, connections: int, rounds: Rounds) ->
 
 
 def _growth(report: Report, size: int, found: dict[int, Rounds]) -> None:
-    """Compare the rates over the most connections with those over 64."""
+    """Compare the rates over the most connections with the rates over 64 connections."""
     few, many = 64, max(found)
     kept = {
         name: median(_values(found[many], name, "per_second")) / median(_values(found[few], name, "per_second"))

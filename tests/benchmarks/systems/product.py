@@ -23,7 +23,7 @@ from tests.benchmarks.systems.system import Bodies, StoringSystem
 
 
 class Product(StoringSystem):
-    """The service itself. Requests go to one dataset. Each measurement that stores records begins with a new one."""
+    """The service itself. Requests go to one dataset, a new one for each measurement that stores records."""
 
     name = "product"
 

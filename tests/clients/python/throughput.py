@@ -1,7 +1,7 @@
 """Compare one process of the Python client with wrk, which sends the same bodies with as many connections.
 
 The time of a client begins with its second batch, because the first one includes the start of the program. Two programs
-show what a client could reach that checks nothing: they only write the records as JSON and compress them.
+show the rate of a client that would check nothing: they only write the records as JSON and compress them.
 
 .venv/bin/python -m tests.clients.python.throughput [--rounds 3] [--seconds 4]
 """

@@ -22,7 +22,7 @@ class Target:
     also: Mapping[str, str] = field(default_factory=dict)  # other texts to replace, such as paths
 
     def filled(self, code: str) -> str:
-        """Return code with our values. Each text to replace must be in it."""
+        """Return `code` with our values. Each text to replace must be in `code`."""
         code, found = re.subn(r"(datasets?[/ ])13\b", rf"\g<1>{self.dataset_id}", code)
         assert found
         for theirs, ours in {"http://localhost:8000": self.url, "YOUR_API_KEY": self.token, **self.also}.items():

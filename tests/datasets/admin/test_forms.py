@@ -80,7 +80,7 @@ def test_archiving_asks_first_and_is_shown_everywhere(client: Client, dataset: D
         shown = client.get(reverse(f"admin:{name}", args=(dataset.pk,))).content.decode()
         assert "Signups (archived)" in shown, name
     assert "Signups (archived)" in client.get(reverse("admin:ingest_ledger")).content.decode()
-    # Restoring it asks no question.
+    # Restoring the dataset asks no question.
     form = form_of(client.get(path).content.decode(), "dataset_form")
     del form.values["is_archived"]
     assert client.post(path, form.filled()).status_code == 302

@@ -85,7 +85,7 @@ def test_a_changed_schema_applies_to_the_next_request(api: Api, dataset: Dataset
 
 
 def test_no_request_is_refused_under_an_old_schema(api: Api, dataset: Dataset) -> None:
-    """The requests below would be refused under the cached contract, and are accepted."""
+    """Under the cached contract, the requests below would be refused. But they are accepted."""
     assert api.one(record(source="web")).status_code == 400
     services.save_dataset(dataset, fields=WIDER)
     assert api.one(record(source="web")).status_code == 202

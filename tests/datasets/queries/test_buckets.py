@@ -116,7 +116,7 @@ def test_a_bucket_and_a_field_may_have_one_name(store: Store) -> None:
 
 
 def test_a_bucket_holds_the_records_in_it(store: Store) -> None:
-    """Python and DuckDB may know different rules of a time zone. One query must not use both."""
+    """Python and DuckDB may know different rules of a time zone. One query must not use the rules of both."""
     add(
         store,
         *(f"{year}-{month:02}-05T{hour:02}:22:00Z" for year in (1926, 2027) for month in (7, 12) for hour in range(24)),

@@ -31,7 +31,7 @@ DAYS = 10
 
 @pytest.fixture
 def days(store: Store) -> Store:
-    """A file of two rows for each of ten days. Both rows have the same time on that day. The last day is NOW's."""
+    """A file of two rows for each of ten days. Both rows have the same time on that day. NOW is on the last day."""
     for number in range(DAYS):
         moment = NOW - timedelta(days=DAYS - 1 - number)
         row = {"text": f"{number}", "ingested_at": moment, "timestamp": moment}

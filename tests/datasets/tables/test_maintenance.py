@@ -179,7 +179,7 @@ def test_vacuum_deletes_files_that_a_dead_drain_left(table: DatasetTable, monkey
     orphan = committed.with_name("part-00000-orphan-c000.snappy.parquet")
     orphan.write_bytes(committed.read_bytes())
     tidy(table, sweep=True)
-    assert orphan.exists()  # its writer may still commit it
+    assert orphan.exists()  # the writer of this file may still commit it
     days_ago = time.time() - 3 * 24 * 3600
     os.utime(orphan, (days_ago, days_ago))
     tidy(table, sweep=True)

@@ -218,7 +218,7 @@ def test_the_position_survives_checkpoints_and_log_cleanup(table: DatasetTable) 
 def test_a_handle_in_an_object_store_is_reopened_after_many_commits(
     monkeypatch: pytest.MonkeyPatch, table: DatasetTable
 ) -> None:
-    """delta-rs keeps some memory for each commit. After 800 commits, the next one took five times as long."""
+    """delta-rs keeps some memory for each commit. After 800 commits, the next commit took five times as long."""
     monkeypatch.setattr("datasets.tables.table.is_directory", lambda: False)
     table = a_table()
     opened = [table.delta]

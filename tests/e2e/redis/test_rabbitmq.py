@@ -35,7 +35,7 @@ def broker(tmp_path: Path) -> Iterator[str]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(directory / "none"),
     }
-    # Erlang would start this as a daemon that outlives the server.
+    # Erlang would start epmd as a daemon that outlives the server.
     epmd = subprocess.Popen([executable("epmd"), "-port", epmd_port, "-address", "127.0.0.1"])
     process = subprocess.Popen([server], env=environment, stdout=subprocess.DEVNULL)
     try:

@@ -157,7 +157,7 @@ class Sender(threading.Thread):
         code = self.process.wait()
         if not self.is_killed and (code or unsettled or (self.running and self.kind == NODE)):
             self.truth.found_wrong(
-                f"{self.name}: exit code {code}, {unsettled} unsettled, {len(self.running)} without a word"
+                f"{self.name}: exit code {code}, {unsettled} unsettled, {len(self.running)} without a fate"
             )
         self.fates["killed"] |= self.running
         self.running.clear()
@@ -221,7 +221,8 @@ class Sender(threading.Thread):
     def _of_spool(self) -> tuple[set[int], set[int], set[int]]:
         """Return the same three sets as `_of_program`.
 
-        A record that `enqueue` has confirmed is accepted, unless the spool's file says that it was refused or may be.
+        A record that `enqueue` has confirmed is accepted, unless the spool's file says that it was refused, or that its
+        fate is unknown.
         """
         refused: set[int] = set()
         unknown: set[int] = set()

@@ -65,7 +65,7 @@ class Sent:
     records: list[Record]
     began: float
     known_at: float
-    tried: float = 0.0  # when the first attempt began that may have been accepted
+    tried: float = 0.0  # the start of the first attempt that may have been accepted
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Batch:
     optional: frozenset[str]
     other: frozenset[str] | None = None  # the optional fields of every second record, if they are different
     key: str = ""
-    tried: float = 0.0  # when the first attempt began that may have been accepted
+    tried: float = 0.0  # the start of the first attempt that may have been accepted
     unknown: bool = False  # whether the service may have accepted the batch already
 
     def __post_init__(self) -> None:
@@ -135,7 +135,7 @@ class Batch:
 
     @property
     def forms(self) -> list[frozenset[str]]:
-        """The optional fields of the batch's records: one set for all, or one for every second record each."""
+        """The optional fields of the batch's records: one set for all, or two sets, which the records have in turn."""
         return [self.optional] if self.other is None else [self.optional, self.other]
 
     def _form(self, at: int) -> frozenset[str]:
@@ -155,7 +155,7 @@ class Batch:
 
 
 class Client(threading.Thread):
-    """Sends one batch after another. Each is sent until it is acknowledged, or until its fate cannot be found out."""
+    """Sends one batch after another, each until it is acknowledged or its fate cannot be found out."""
 
     def __init__(self, name: str, url: str, world: World, truth: Truth, seed: int) -> None:
         super().__init__(name=name, daemon=True)

@@ -85,7 +85,7 @@ DATABASE_FAULTS = ("kill database",) * 2
 RESTORE_FAULTS = ("redis: restored from an older copy",) * 3
 
 
-ONE, SENTINEL, CLUSTER = "one", "sentinel", "cluster"  # what Redis is in a run
+ONE, SENTINEL, CLUSTER = "one", "sentinel", "cluster"  # the kinds of Redis: one server, with sentinels, or a cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ described.app = as_wsgi
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(context: schemathesis.SerializationContext, value: Any) -> bytes:
-    """Convert a body that was generated for NDJSON. It is a text."""
+    """Convert a text that was generated as an NDJSON body to bytes."""
     return str(value).encode("utf-8", "surrogatepass")
 
 

@@ -100,7 +100,7 @@ def test_an_admission_is_one_command_on_one_server(apis: list[Api], servers: Val
             scripts = stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
             assert scripts == (node is home)
             assert "cmdstat_get" not in stats
-            # The script itself may use SET: once a second it notes how much room the server has.
+            # The script itself may use SET: once a second it writes how much room the server has.
             assert node is home or {"cmdstat_mget", "cmdstat_set"}.isdisjoint(stats)
 
 

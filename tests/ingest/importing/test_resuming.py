@@ -32,7 +32,7 @@ KILLS = 4
 
 
 def numbered(path: Path, count: int) -> Path:
-    """Write rows with consecutive amounts. Each tenth is refused."""
+    """Write rows with consecutive amounts. Each tenth row is refused."""
     return write_lines(path, *(record(amount=float(n) if n % 10 else str(n)) for n in range(count)))
 
 

@@ -131,7 +131,7 @@ def test_age_of_a_heartbeat_does_not_depend_on_the_clock_here(monkeypatch: pytes
 
 
 def test_heartbeat_that_would_last_too_long_does_not_count() -> None:
-    """A process wrote it before a failover to a server whose clock is an hour behind, and may have died since."""
+    """A process wrote the heartbeat before a failover to a server with a late clock, and may have died since."""
     all_is_well()
     redis.client().pexpire(redis_keys.heartbeat("beat"), 3_660_000)
     assert heartbeat.read()["beat"] is None

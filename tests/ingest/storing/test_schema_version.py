@@ -51,7 +51,7 @@ def test_rows_of_an_older_table_are_null_there(api: Api, dataset: Dataset) -> No
 
 
 def _replace(table: DatasetTable, schema: pa.Schema, rows: pa.Table) -> None:
-    """Replace the table by one without the column, as an earlier release made it, with these rows."""
+    """Replace the table by a table with these rows and without the column, as an earlier release made it."""
     shutil.rmtree(table.uri)
     configuration = {**layout.configuration(), **table._owner()}
     deltalake.DeltaTable.create(

@@ -1,4 +1,4 @@
-"""RFC 3339's `date-time` as tables: texts that are one, each with its moment, and texts that are not."""
+"""RFC 3339's `date-time` as tables: valid texts, each with its moment, and invalid texts."""
 
 import json
 from datetime import UTC, datetime, timedelta

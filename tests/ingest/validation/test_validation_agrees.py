@@ -37,7 +37,7 @@ NOT_JSON = ("refused", "Invalid JSON body")
 
 
 def verdict(schema: CompiledSchema, record: bytes) -> tuple[str, Any]:
-    """Return `("accepted", row)` or `("refused", problems)`. Assert that each way of reading gives the same."""
+    """Return `("accepted", row)` or `("refused", problems)`. Assert that each way of reading gives the same result."""
     first = _outcome(schema, validate_one, record)
     others = {"large": _outcome(schema, validate_one, b" " * 10_000 + record)}
     if b"\n" not in record:

@@ -74,7 +74,7 @@ def _workers_of(process: psutil.Process) -> list[psutil.Process]:
 
 
 def unwell(stack: "Stack", expected: dict[str, int]) -> str | None:
-    """Return what is wrong with the stack's processes: one is missing, too many, stopped, or orphaned."""
+    """Return what is wrong with the stack's processes: one is missing, stopped or orphaned, or there are too many."""
     running = families(stack)
     for name, count in expected.items():
         family = running.get(name)

@@ -77,7 +77,7 @@ def _in_order(expected: Expected) -> Iterator[list[Row]]:
 def _may_swap(one: Row, other: Row) -> bool:
     """Return whether two neighbors may have either order, because their sort keys are equal.
 
-    A tiny difference between two numbers that are About decides the order. Then the keys after them decide nothing.
+    If two numbers that are About differ a little in the answer, this decides the order, and the keys after them do not.
     """
     for value, wanted in zip(one, other, strict=True):
         if not is_same(_number(value), wanted):

@@ -1,4 +1,4 @@
-"""An entry that kills the worker process does not stop its dataset for ever: it goes to quarantine, and alone."""
+"""An entry that kills the worker process goes to quarantine. All other entries of its dataset are stored."""
 
 import signal
 
@@ -42,7 +42,7 @@ def test_deadly_entry_goes_to_quarantine_and_others_to_the_table(api: Api, datas
     for name in names:
         send(api, name)
 
-    # Three with all 60 entries, one with 6 of them, and three with the deadly entry alone.
+    # Three processes die with all 60 entries, one with 6 of them, and three with the deadly entry alone.
     assert deaths_until_empty(dataset, "deadly") == 7
 
     (kept,) = QuarantinedEntry.objects.all()
@@ -82,7 +82,7 @@ def test_commit_that_is_too_large_is_stored_in_parts(api: Api, dataset: Dataset)
 
 
 def test_deaths_for_another_reason_quarantine_nothing(api: Api, dataset: Dataset) -> None:
-    """Each drain dies, but never twice in the same trial: after its commit, the next trial has other entries."""
+    """In the trials, each drain dies after its commit. So the next trial has other entries."""
     names = [str(n) for n in range(4)]
     for name in names:
         send(api, name)

@@ -149,7 +149,7 @@ def test_a_dataset_that_fails_does_not_stop_the_others(api: Api, several: list[D
     all_have([*several[:3], *several[4:]], "a", "b")
     assert in_stream(several[3]) == 1
     assert turns.pending().keys() == {several[3].pk}
-    assert turns.next_due() == []  # until its lease ends
+    assert turns.next_due() == []  # the dataset is not due until its lease ends
 
 
 def test_an_unexpected_error_leaves_the_others_due_now(
@@ -237,7 +237,7 @@ def test_every_record_is_stored_within_the_freshness_bound(
 
 
 def seconds_waited(dataset: Dataset, version: int) -> float:
-    """Return how long the longest-waiting record of a commit waited for it."""
+    """Return the seconds for which the oldest record of a commit waited for the commit."""
     uri = DatasetTable.of(dataset).uri
     actions = log.read_commit(uri, version)
     assert actions is not None
