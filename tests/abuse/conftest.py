@@ -26,7 +26,7 @@ class Tenant:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Run `manage.py up` with one web process, so that a test can block all of its threads."""
+    """Run `manage.py up` with one web process, which gets all requests of the tests."""
     with running(tmp_path_factory.mktemp("abuse"), "--no-demo", "--web", "1") as stack:
         yield stack
 

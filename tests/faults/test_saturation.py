@@ -78,7 +78,7 @@ def test_idle_connections_do_not_block_the_next_client(stack: Stack, operator: O
         for _ in range(count // 500):
             began = time.monotonic()
             _keep_alive(stack, connections, 500)
-            # A full server serves the next client only after half a minute, when it closes idle connections.
+            # A full server would serve the next client only after half a minute, when it closes idle connections.
             assert time.monotonic() - began < 20
         took = [flow.timed(1, 202) for _ in range(100)]
         grown = _resident(stack) - web_before

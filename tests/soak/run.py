@@ -22,8 +22,9 @@ from tests.support.processes.stack import Stack, running, wait_for
 
 PROGRAMS = ("redis", "web", "worker", "upkeep", "beat")
 # Periodic work runs three times in each quarter of a run, or less often in a short run. In an hour's run, this is every
-# five minutes, like compaction by default. Retries, merged files and the table's log are kept for a day by default. In
-# a run of an hour, their growth would not end, so the run shortens these times.
+# five minutes, like compaction by default. By default, the service keeps retries and merged files for a day, and the
+# table's log for 15 minutes. In a run of an hour, their growth would end too late or not at all, so the run shortens
+# these times.
 _LEAST_TOOTH_SECONDS = 30
 _SAMPLES = 720
 _MAX_DISK_SHARE, _ROOM_TO_MERGE = 0.8, 1.2

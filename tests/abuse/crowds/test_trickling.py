@@ -26,7 +26,8 @@ MAX_BYTES = 40 * 1024
 SETTLED_BYTES = 2 if honest.TIMES == 1 else 20
 # The limit of open files of the web process. COUNT clients are too many for it.
 FILES = 800 * honest.TIMES
-# The service ends a slow connection after 2 seconds. A new client waits behind the slow clients that came earlier.
+# A crowded process ends no connection that is younger than 2 seconds. A new client waits behind the slow clients that
+# came earlier.
 MAX_WAIT_SECONDS = 15.0
 
 
