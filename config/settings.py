@@ -323,7 +323,13 @@ HEARTBEAT_SECONDS = env.HEARTBEAT_SECONDS
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "formatters": {
+        "line": {
+            "class": "config.web.logs.OneLineFormatter",
+            "format": "{asctime} {levelname} {name} {message}",
+            "style": "{",
+        }
+    },
     "filters": {"short": {"()": "config.web.logs.WithoutTracebackOfRefusal"}},
     "handlers": {
         "console": {

@@ -94,7 +94,7 @@ class QueueUnavailable(ApiError):
 
 
 class QueueOutOfReach(QueueUnavailable):
-    """Redis or its replicas do not answer, or too many requests wait for Redis. So Redis does not count this refusal."""
+    """Redis or its replicas do not answer, or too many requests wait for Redis. Redis does not count this refusal."""
 
 
 class ReceiptNotFound(ApiError):

@@ -1,6 +1,22 @@
-"""What the web processes write to their log."""
+"""What the processes write to their logs."""
 
 import logging
+from types import TracebackType
+
+from config.common.text import visible, visible_lines
+
+_Error = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class OneLineFormatter(logging.Formatter):
+    """Write each message on one line, without control characters. Otherwise a client could forge lines of the log."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: _Error) -> str:  # noqa: N802
+        return visible_lines(super().formatException(ei))
 
 
 class WithoutTracebackOfRefusal(logging.Filter):

@@ -1,10 +1,11 @@
-"""The log of the web processes."""
+"""The logs of the processes."""
 
 import logging.config
 import sys
 from collections.abc import Iterator
 from io import StringIO
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings
@@ -34,3 +35,24 @@ def test_a_defect_has_its_traceback_in_the_log(log: StringIO) -> None:
     except LookupError:
         logging.getLogger("django.request").error("broken", exc_info=sys.exc_info(), extra={"status_code": 500})
     assert "LookupError: a defect" in log.getvalue()
+
+
+@pytest.mark.parametrize("text", ["x\n2026-11-29 13:00:00,000 INFO root forged", "\0", "\x1b[31m", "\u2028", "\ud800"])
+def test_no_client_can_forge_a_line(admin_client: Client, log: StringIO, text: str) -> None:
+    """Django quotes what a client has sent, here the name of a field."""
+    field = quote(text, errors="surrogatepass")
+    assert admin_client.get(f"/admin/datasets/apikey/?_to_field={field}").status_code == 400
+    logging.getLogger("ingest").error("broken: %s", text)
+    written = log.getvalue()
+    assert len(written.split("\n")) == 3, "two lines, and nothing after the last line break"
+    assert text not in written
+    written.encode()
+
+
+def test_an_error_text_cannot_forge_a_line(log: StringIO) -> None:
+    try:
+        raise LookupError("\x1b[31m a defect")
+    except LookupError:
+        logging.getLogger("ingest").exception("broken")
+    assert "\\x1b[31m a defect" in log.getvalue()
+    assert log.getvalue().count("\n") > 3
