@@ -23,7 +23,7 @@ class Installation(models.Model):
     """One row with the ID of this database: see `datasets.installation`."""
 
     uuid = models.UUIDField(default=uuid.uuid4, editable=False)
-    # Whether the storage has our marker file: see `datasets.tables.storage_check`.
+    # Whether our marker file was written to the storage: see `datasets.tables.storage_check`.
     storage_marked = models.BooleanField(default=False, editable=False)
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Project(models.Model):
 
     @property
     def accepts_keys(self) -> bool:
-        """Whether requests with its keys are accepted: the project and its owner are active."""
+        """Whether requests with the project's keys are accepted: the project and its owner are active."""
         return self.is_active and self.owner.is_active
 
     def keys_in_force(self) -> "models.QuerySet[ApiKey]":
@@ -131,7 +131,7 @@ class SchemaVersion(models.Model):
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    # The grace period of the version directly before. It counts only while this version is the latest.
+    # The end of the grace period of the previous version. It counts only while this version is the latest.
     previous_valid_until = models.DateTimeField(
         null=True,
         blank=True,
@@ -150,7 +150,7 @@ class SchemaVersion(models.Model):
         return [Field.from_json(row) for row in self.fields]
 
     def previous(self) -> "SchemaVersion | None":
-        """Return the version directly before, or None for the first one."""
+        """Return the version directly before this one, or None for the first version."""
         return SchemaVersion.objects.filter(dataset=self.dataset_id, number=self.number - 1).first()
 
     def compiled(self) -> CompiledSchema:
@@ -205,7 +205,7 @@ class ApiKey(models.Model):
         return bool(self.origins)
 
     def clean(self) -> None:
-        """Convert the origins to the form of browsers.
+        """Write the origins as browsers write them.
 
         Raise ValidationError if an origin is wrong, or if an ordinary key would become a browser key or the reverse.
         """
@@ -251,7 +251,7 @@ class PersonalAccessToken(models.Model):
 
 
 class ManagementAnswer(models.Model):
-    """The saved answer to a request of the management API. A repetition with the same Idempotency-Key gets it again."""
+    """The saved answer to a request of the management API. A repetition with its Idempotency-Key gets it again."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     key = models.CharField(max_length=255)

@@ -18,7 +18,7 @@ from datasets.contracts.keys import PERSONAL_PREFIX
 from datasets.models import PersonalAccessToken
 
 _BYTES = 32
-# `last_used_at` may be this much older than the last request, so that most requests write nothing.
+# `last_used_at` may be older than the last request by up to this time, so that most requests write nothing.
 _LAST_USED_PRECISION = timedelta(minutes=1)
 
 
@@ -56,7 +56,7 @@ def in_force() -> QuerySet[PersonalAccessToken]:
 
 
 def find(secret: str) -> PersonalAccessToken | None:
-    """Return the token in force that has this secret, with its user. Save the time of its use."""
+    """Return the token in force that has this secret, with its user. Save the time of its use once a minute."""
     token = in_force().select_related("user").filter(digest=digest_of(secret)).first()
     if token is not None:
         now = clock.now()

@@ -4,9 +4,9 @@ Redis decides whether a request fits the quota: `ingest/queue/lua/admit.lua` cha
 queues the records. The database remembers the usage.
 
 Redis keys (the API's specification fixes the first three; in a cluster, <userId> is the tag and has braces)
-    quota_limit:datasets:<userId>             records per month; -1 is unlimited, 0 blocks
-    usage_total:datasets:<userId>:YYYY-MM     records charged in the month
-    usage_delta:datasets:<userId>:YYYY-MM     records charged in the month that are not in the database yet
+    quota_limit:datasets:<userId>             records per month; -1 is unlimited, 0 blocks all records
+    usage_total:datasets:<userId>:YYYY-MM     the total: records charged in the month
+    usage_delta:datasets:<userId>:YYYY-MM     the delta: charged records of the month that the database still lacks
     usage_dirty:datasets                      set of `<userId>:YYYY-MM` that the next flush must handle, because the
                                               delta is not 0 or the limit was changed. In a cluster, each user has a
                                               set of their own
@@ -32,12 +32,12 @@ def limit_key(user_id: int) -> str:
 
 
 def total_key(user_id: int, period: str) -> str:
-    """Return the Redis key of the records charged to a user in a month."""
+    """Return the Redis key of a month's total: the number of records charged to a user."""
     return f"usage_total:datasets:{_written(user_id)}:{period}"
 
 
 def delta_key(user_id: int, period: str) -> str:
-    """Return the Redis key of the charged records that are not in the database yet."""
+    """Return the Redis key of a month's delta: the number of charged records that the database does not have yet."""
     return f"usage_delta:datasets:{_written(user_id)}:{period}"
 
 
@@ -65,7 +65,7 @@ def limit_in_database(user_id: int) -> int:
 def seed(user_id: int, period: str) -> None:
     """Copy the limit and the month's total from the database, each only if Redis does not have it.
 
-    Redis lacks them in a new month, for a new user, and after its data was wiped.
+    In a new month, Redis does not have the total. For a new user, or after Redis was wiped, it has neither of them.
     """
     used = MonthlyUsage.objects.filter(user_id=user_id, period=period).values_list("used", flat=True).first()
     script("seed")(
@@ -75,7 +75,9 @@ def seed(user_id: int, period: str) -> None:
 
 
 def note_flushed(user_id: int, period: str, used: int, limit: int) -> None:
-    """Set a month's delta to the records that the database lacks after a flush. If it lacks none, clear the dirty flag.
+    """Set a month's delta to the number of charged records that the database still lacks after a flush.
+
+    If it lacks none, and the limit has not changed since the flush read it, remove the month from `usage_dirty`.
 
     Args:
         user_id: The user that the records were charged to.
@@ -95,9 +97,9 @@ def note_flushed(user_id: int, period: str, used: int, limit: int) -> None:
 
 
 def announce_limit(user_id: int, limit: int, period: str) -> None:
-    """Put a limit in force and mark the user dirty.
+    """Put a limit in force, and add the user's month to `usage_dirty`, so that the next flush handles it.
 
-    The next flush reads the limit again, because a later change may have been announced first. It also records any
+    The flush reads the limit again, because a later change may have been announced first. The flush also records any
     threshold that the usage now crosses.
     """
     with pipeline(limit_key(user_id), transaction=True) as step:

@@ -51,7 +51,7 @@ class ThresholdEvent(models.Model):
     percent = models.PositiveSmallIntegerField()
     used = models.BigIntegerField()
     limit = models.BigIntegerField()
-    crossed_at = models.DateTimeField(auto_now_add=True)  # when a flush found it
+    crossed_at = models.DateTimeField(auto_now_add=True)  # the time of the flush that found it
 
     class Meta:
         ordering = ("-crossed_at",)

@@ -142,7 +142,7 @@ def flush(only: Iterable[int] | None = None) -> int:
         only: The tags of the keys to look at. By default all that are in use.
 
     Returns:
-        The number of months (of all users) that were dirty.
+        The number of months, of all users together, that were in `usage_dirty`.
 
     Raises:
         ExceptionGroup: The failures of single users, after all users were tried.
@@ -168,7 +168,7 @@ def flush(only: Iterable[int] | None = None) -> int:
 
 
 def _flush_one(dirty_key: str, member: bytes) -> None:
-    """Flush one user's month. Clear the dirty flag last, so that a flush that dies is repeated."""
+    """Flush one user's month. Remove it from `usage_dirty` last, so that a flush that dies is repeated."""
     named = counters.MEMBER.fullmatch(member)
     if named is None:
         logger.error("%s: dropping %r, which names no user and month", dirty_key, member)

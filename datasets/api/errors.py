@@ -94,7 +94,10 @@ class InvalidRequest(ApiError):
 
 
 class SlugConflict(ApiError):
-    """The slug is taken. The answer does not name the project that has it: the user may not see that project."""
+    """The slug is taken.
+
+    The answer does not say which project has the slug, because not every user may see that project.
+    """
 
     status, code, error = 409, "slug_conflict", "Slug cannot be used"
 

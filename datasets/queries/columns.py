@@ -65,8 +65,8 @@ def fields_of(dataset: Dataset) -> list[Field] | None:
 
     These are the fields of the latest schema version.
 
-    The table also has rows of earlier versions. So a field counts as optional if an earlier version lacked it or had
-    it as optional, and an enum has the values of all versions.
+    The table also has rows of earlier versions. So a field counts as optional if it was missing or optional in
+    an earlier version, and an enum has the values of all versions.
     """
     versions = [version.field_list() for version in dataset.versions.order_by("-number")]
     if not versions:
@@ -76,7 +76,10 @@ def fields_of(dataset: Dataset) -> list[Field] | None:
 
 
 def _merged(field: Field, earlier: Sequence[Field | None]) -> Field:
-    """Return a field that also describes the rows of earlier versions. None is a version without this field."""
+    """Return `field`, changed so that it also describes older rows.
+
+    `earlier` has the field as each earlier version declared it, or None for a version without the field.
+    """
     optional = field.optional or any(each is None or each.optional for each in earlier)
     values = dict.fromkeys(value for each in (field, *earlier) if each for value in each.values)
     return replace(field, optional=optional, values=tuple(values))

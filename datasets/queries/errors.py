@@ -13,7 +13,8 @@ class QueryProblem:
     Attributes:
         at: The path in the body, like `where[1].op`. It is empty for the body as a whole.
         expected: What may be at this path.
-        received: What is there: JSON that is cut to 100 characters, or `nothing` if the member is missing.
+        received: What is at this path: JSON that is cut to 100 characters, `array` or `object`. Or `nothing` if the
+            member is missing.
         detail: An explanation for people.
     """
 

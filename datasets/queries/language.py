@@ -50,7 +50,7 @@ def parse(body: Any, fields: Sequence[Field], *, now: datetime | None = None) ->
 
 
 def _limit(given: Any, problems: Problems) -> int:
-    """Return the limit of a query, which is at most MAX_LIMIT."""
+    """Return the limit of a query. Lower it to MAX_LIMIT if it is higher."""
     if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
         return min(given, MAX_LIMIT)
     problems.add("limit", f"integer, 1 to {MAX_LIMIT}", given, f"The limit must be an integer from 1 to {MAX_LIMIT}.")

@@ -89,7 +89,7 @@ Output = Plain | Bucket | Aggregate
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on a column. The operator compares it with `values`: none for `is_null`, one or more for `in`."""
+    """A condition on a column. `is_null` and `is_not_null` have no `values`, `in` and `not_in` one or more."""
 
     column: Column
     op: str
@@ -117,8 +117,8 @@ class Query:
         order_by: The sort keys, most important first. Records that are equal in all of them are sorted by `id`.
         limit: The maximum number of rows.
         digest: A hash of the query without its limit and cursor. A cursor is valid only with the same digest.
-        after: The ID of the last record of the page before. The cursor has it.
-        version: The version of the table that the page before was read from. The cursor has it.
+        after: The ID of the last record of the previous page, from the cursor. None for the first page.
+        version: The version of the table from which the previous page was read, from the cursor.
     """
 
     start: datetime

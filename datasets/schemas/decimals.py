@@ -60,7 +60,9 @@ class Decimals:
         if text.startswith('"'):
             text = msgspec.json.decode(value, type=str)
             if _NUMBER(text) is None:
-                return "Write it like 12.50: digits and a point, without spaces, signs of currency or thousands."
+                return (
+                    "Write it like 12.50: digits and a point, without spaces, currency signs or thousands separators."
+                )
         elif _NUMBER(text) is None:
             return None
         try:

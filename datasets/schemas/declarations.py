@@ -80,7 +80,8 @@ def parse_fields(given: Any, earlier: Collection[str] = ()) -> list[Field]:
         earlier: The names of fields in the dataset's earlier versions. They are allowed, even if they are reserved now.
 
     Raises:
-        ValidationError: Fields are wrong. The error names each of them and the reason.
+        ValidationError: The schema is wrong. The error has a message for each problem. The message names the field if
+            the problem is about one field.
     """
     declared = given.get("fields") if isinstance(given, Mapping) else given
     if isinstance(declared, Mapping):
@@ -148,7 +149,7 @@ def _is_length(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
-# What a row may say about a field: the check of its form, and the form in words.
+# The members that a row may have. For each, a function that checks its value, and the words that an error uses for it.
 _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (_is_text, "a text"),
     "type": (_is_text, "a text"),

@@ -20,8 +20,8 @@ from datasets.schemas.field_types import DECIMAL, ENUM, FIELD_TYPES, FieldType, 
 from datasets.schemas.fields import Field, is_storable, shown
 
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,3}),([0-9]{1,3})\)").fullmatch
-_MAX_SHOWN = 200  # characters of an enum's values in an error
-MAX_VALUES = 1000  # of an enum
+_MAX_SHOWN = 200  # the maximum number of characters of an enum's values in an error
+MAX_VALUES = 1000  # the maximum number of values of an enum
 MAX_VALUE_CHARACTERS = 200
 
 

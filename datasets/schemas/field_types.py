@@ -219,7 +219,7 @@ FIELD_TYPES: dict[str, FieldType] = {
             DECIMAL,
             "an exact number of up to p digits, s of them after the point: decimal(10,2) for 12345678.90",
             None,
-            json_schema={"type": ["number", "string"], "pattern": f"^{NUMBER}$"},  # the pattern holds for strings
+            json_schema={"type": ["number", "string"], "pattern": f"^{NUMBER}$"},  # a pattern concerns only strings
             read_as=Decimal,
         ),
         FieldType(

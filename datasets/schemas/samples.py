@@ -288,7 +288,7 @@ def _fits(kind: FieldType, value: Any) -> bool:
 
 
 def _first(sample: str) -> dict[str, bytes]:
-    """Return the values of a sample's first record as JSON texts by name, or nothing if it is not a sample."""
+    """Return the values of a sample's first record as JSON texts by name, or none if it is not a sample."""
     try:
         return {name: bytes(value) for name, value in _records(sample)[0].items()} if sample.strip() else {}
     except ValidationError:

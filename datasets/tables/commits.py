@@ -3,8 +3,8 @@
 If a commit stores renumbered entries, it also stores their original stream IDs.
 
 All of these are Delta Lake transactions: numbers with a name, written in the same atomic commit as the rows. The name
-contains the queue's generation. So after Redis was replaced, the numbers start from 0 again, because the stream IDs of
-the new Redis may be lower. Delta Lake keeps transactions in checkpoints.
+contains the queue's generation, because the stream IDs of a new Redis may be lower than those of the old one. So after
+Redis was replaced, the numbers start from 0 again. Delta Lake keeps transactions in checkpoints.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def delete(uri: str, action: Mapping[str, Any]) -> None:
 
 
 def _in_columns(rows: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
-    """Return the rows with all columns of the table, in the table's order. Leave out the partition: the path has it."""
+    """Return the rows with all columns of the table, in the table's order. The path has the partition instead."""
     names = set(rows.column_names)
     return pa.table(
         {
@@ -98,7 +98,7 @@ def _statistics(metadata: Any, rows: pa.Table) -> dict[str, Any]:
     for number in range(metadata.num_columns):
         name = metadata.row_group(0).column(number).path_in_schema
         if name not in rows.column_names or len(nulls) == _MAX_COLUMNS:
-            continue  # a part of a nested column
+            continue  # the column is a part of a nested column, or there are _MAX_COLUMNS columns already
         found = [group.column(number).statistics for group in groups]
         if any(each is None for each in found):
             continue
@@ -113,7 +113,7 @@ def _statistics(metadata: Any, rows: pa.Table) -> dict[str, Any]:
 
 
 def _bound(value: Any) -> Any:
-    """Return the least or greatest value of a column in the form of the log, or None if the log leaves it out."""
+    """Return the least or greatest value of a column as the log writes it, or None if the log leaves it out."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, date):

@@ -55,13 +55,8 @@ def _timestamp_texts(stamps: pa.Array) -> pa.Array:
 
 # Characters, in UTF-8, that JSON allows in a string but a terminal acts on: DEL, C1, and marks of text direction.
 _ACTIVE = re.compile(b"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
-_ACTIVE_BEGINS = (
-    b"\x7f",
-    b"\xc2",
-    b"\xd8\x9c",
-    b"\xe2\x80",
-    b"\xe2\x81",
-)  # to search for these is 50 times as fast as to search for the pattern
+# A search for these beginnings is 50 times as fast as a search for the pattern.
+_ACTIVE_BEGINS = (b"\x7f", b"\xc2", b"\xd8\x9c", b"\xe2\x80", b"\xe2\x81")
 _encoder = msgspec.json.Encoder()
 
 
@@ -155,7 +150,7 @@ def parquet(source: Batches) -> Iterator[bytes]:
 
 
 class _Buffer(io.RawIOBase):
-    """A file in memory. `take` removes its content, while more is written to it."""
+    """A file in memory. `take` returns and removes its content, even while a writer still writes to it."""
 
     def __init__(self) -> None:
         super().__init__()

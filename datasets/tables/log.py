@@ -45,7 +45,7 @@ class Head:
 
     uri: str
     version: int
-    identity: Identity  # of the version's file
+    identity: Identity  # the identity of the version's file
     columns: Mapping[str, pa.DataType]
     table_id: str | None
     transactions: dict[str, int | None] = field(default_factory=dict)  # by name, only those that a caller asked for
@@ -62,8 +62,8 @@ class Head:
     def follow(self) -> bool:
         """Read the commits after this version. Return False if the table must be opened again.
 
-        It must be opened again if another table is in its place, if its columns or properties have changed, or if there
-        are many commits to read.
+        It must be opened again if another table is in its place, if its columns or properties have changed, if there
+        are many commits to read, or if a commit cannot be read.
         """
         newest = newest_version(self.uri)
         if newest is None or identity_of(self.uri, self.version) != self.identity:
@@ -168,7 +168,7 @@ def write_commit(uri: str, version: int, actions: Sequence[Action]) -> None:
 
 
 def _commit_info() -> Action:
-    """Return the action that describes an append, in the form that delta-rs writes."""
+    """Return the action that describes an append, as delta-rs writes it."""
     parameters = {"mode": "Append", "partitionBy": f'["{PARTITION}"]'}
     info = {
         "timestamp": clock.milliseconds(),

@@ -51,11 +51,11 @@ class Selection:
     """Conditions that records must meet. An empty condition is ignored.
 
     Attributes:
-        since: Received at this time or later.
-        until: Received before this time.
-        trace_id: Has this trace ID.
-        record_id: The ID begins with this text.
-        request: The ID begins with this text. It is the same for all records of one request.
+        since: The record was received at this time or later.
+        until: The record was received before this time.
+        trace_id: The record has this trace ID.
+        record_id: The record's ID begins with this text.
+        request: The record's ID begins with this text, which is the same for all records of one request.
         terms: SQL terms that must be true. Values in them are already in quotes.
     """
 
@@ -120,7 +120,7 @@ def latest(
         dataset: The dataset.
         limit: The maximum number of rows.
         selection: The conditions that rows must meet.
-        before: Only rows with lower IDs than this one.
+        before: Return only rows with IDs lower than this one. Empty: all rows.
         max_characters: The length to which texts are cut.
 
     Raises:
@@ -142,7 +142,7 @@ def latest_batches(dataset: Dataset, limit: int) -> Iterator[pa.RecordBatch]:
     """Yield the latest `limit` rows, latest first."""
     delta = _open(dataset)
     ids = _latest_ids(delta, "", limit) if delta is not None else []
-    at, rows = 0, _MAX_DECODED_ROWS  # where the next page begins, and its size
+    at, rows = 0, _MAX_DECODED_ROWS  # the index at which the next page begins, and the number of its rows
     while delta is not None and at < len(ids):
         where = Selection().where(_between(ids[at : at + rows]))
         page = _sorted(delta, _columns(delta), where)

@@ -35,7 +35,7 @@ def storage_options(seconds: float | None = None) -> dict[str, str]:
     delta-rs reads credentials and addresses from the environment.
 
     Args:
-        seconds: The limit. Default: STORAGE_TIMEOUT_SECONDS.
+        seconds: The limit in seconds. Default: STORAGE_TIMEOUT_SECONDS.
     """
     if is_directory():
         return {}

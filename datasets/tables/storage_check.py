@@ -20,7 +20,7 @@ _TRIED_TABLES = 10
 
 
 def check_storage(seconds: float | None = None) -> None:
-    """Check that the storage has one of the tables that were made last. If no table was made yet, look for the marker.
+    """Check that the storage has the table of one of the newest datasets. If none has a table yet, look for the marker.
 
     Args:
         seconds: How long to wait for each request to an object store. Default: STORAGE_TIMEOUT_SECONDS.
@@ -49,7 +49,7 @@ def check_storage(seconds: float | None = None) -> None:
 
 
 def mark_storage() -> None:
-    """Put our marker file into the storage. Only the owner can read it, but any user can see that it is there."""
+    """Put our marker file into the storage. Any user who can enter the directory can see that the file is there."""
     _marker().parent.mkdir(parents=True, exist_ok=True)
     _marker().touch(mode=0o600)
 

@@ -34,7 +34,7 @@ class DatasetTable:
         self._head: Head | None = None  # None: only delta-rs may append
         self._delta: deltalake.DeltaTable | None = None  # may be older than the head
         self._opened_at = 0  # the version at which the handle was opened
-        self._identity: log.Identity | None = None  # of that version's file; None in an object store
+        self._identity: log.Identity | None = None  # identity of that version's file; None in an object store
 
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetTable:
@@ -134,7 +134,7 @@ class DatasetTable:
         return True
 
     def _is_young(self, delta: deltalake.DeltaTable) -> bool:
-        """Return whether few commits, by all writers, were made since the handle was opened."""
+        """Return whether all writers made fewer than COMMITS_PER_CHECKPOINT commits since the handle was opened."""
         return delta.version() - self._opened_at < layout.COMMITS_PER_CHECKPOINT
 
     @property
@@ -209,7 +209,7 @@ class DatasetTable:
         return self._head.transactions[name] or 0
 
     def has_renumbered(self, generation: str, first_id: str, trace_id: str) -> bool:
-        """Return whether a commit has stored an entry under a new stream ID."""
+        """Return whether a commit has stored this entry under a new stream ID."""
         return self.delta.transaction_version(commits.renumbered_id(generation, first_id, trace_id)) is not None
 
     def append(

@@ -16,7 +16,7 @@ from datasets.queries.execution.snapshot import Snapshot
 from datasets.queries.query import Column
 from datasets.tables.storage import RecordsUnreadable
 
-_INTERRUPT_SECONDS = 0.05  # between two interrupts
+_INTERRUPT_SECONDS = 0.05  # the time between two interrupts
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def _first_line(failure: Exception) -> str:
 
 
 def attach(database: Any, snapshot: Snapshot, columns: Iterable[Column]) -> None:
-    """Create the view `records` of the rows in the snapshot's files. It has only the given columns.
+    """Create the view `records` of the rows in the snapshot's files. The view has only `columns`.
 
     A column is null in the files that were written before its field was declared. Call this before each statement.
     """
@@ -104,8 +104,8 @@ def attach(database: Any, snapshot: Snapshot, columns: Iterable[Column]) -> None
 def _through_arrow(database: Any, snapshot: Snapshot, wanted: Iterable[str]) -> Any:
     """Return a relation of the files, which Arrow reads through delta-rs.
 
-    DuckDB cannot open them itself: for an object store, it would need an extension from the network. Arrow may read
-    ahead only a little, so that it needs little memory.
+    DuckDB cannot open the files itself. For an object store, it would need an extension from the network. It would read
+    a path with a character like `*` as a pattern. Arrow may read ahead only a little, so that it needs little memory.
     """
     dataset = snapshot.dataset()
     present = [name for name in wanted if name in dataset.schema.names]

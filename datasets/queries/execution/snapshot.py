@@ -73,7 +73,7 @@ class Snapshot:
 
     @property
     def has_plain_paths(self) -> bool:
-        """Whether DuckDB can open the files by their paths. Their directory must not have a name that is a pattern."""
+        """Whether DuckDB can open the files by their paths. It would read a path with a `*` as a pattern."""
         return storage_is_directory(self.uri) and glob.escape(self.uri) == self.uri
 
     def paths(self) -> list[str]:

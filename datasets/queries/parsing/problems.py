@@ -13,7 +13,7 @@ from datasets.schemas.fields import shown
 _MAX_PROBLEMS = 20
 _MAX_LISTED = 300  # characters of a list of names in an error
 MISSING: Any = object()
-# The name of a result column has the form of a field name.
+# The name of a result column must be written like the name of a field.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
 
 
@@ -40,7 +40,7 @@ class Problems:
             raise InvalidQuery(self._found)
 
     def members(self, at: str, given: Any, known: Collection[str]) -> Mapping[str, Any] | None:
-        """Return an object, or None if the value is not one. Add a problem for each member with an unknown name."""
+        """Return `given` if it is an object, else None. Add a problem for each member with an unknown name."""
         if not isinstance(given, Mapping):
             where = f"“{at}”" if at else "A query"
             self.add(at, "object", given, f"{where} must be an object.")
@@ -52,7 +52,7 @@ class Problems:
         return given
 
     def items(self, at: str, given: Any, maximum: int, *, minimum: int = 0) -> Iterator[tuple[str, Any]]:
-        """Yield the path and the value of each element of an array. If it is wrong, yield nothing and add a problem."""
+        """Yield the path and the value of each element of `given`. Add a problem if it is not such an array."""
         expected = f"array of {minimum} to {maximum} elements"
         if not isinstance(given, list):
             self.add(at, expected, given, f"“{at}” must be an array.")
@@ -63,7 +63,7 @@ class Problems:
             yield from ((f"{at}[{number}]", each) for number, each in enumerate(given))
 
     def choice(self, at: str, given: Any, choices: Iterable[str], what: str) -> str | None:
-        """Return a text if it is one of the choices, else None. The problem calls it by `what`, like `operator`."""
+        """Return `given` if it is one of the choices, else None. The problem calls it `what`, like `operator`."""
         known = tuple(choices)
         if isinstance(given, str) and given in known:
             return given

@@ -18,7 +18,7 @@ from datasets.schemas.derived_types import type_of
 from datasets.schemas.field_types import FieldType
 from datasets.schemas.fields import Field, shown
 
-MAX_CHARACTERS = 10_000  # of a text in a condition
+MAX_CHARACTERS = 10_000  # the limit for a text in a condition
 
 
 def read_json(text: bytes) -> Any:

@@ -13,10 +13,12 @@ from django.conf import settings
 
 
 def processors() -> set[int]:
-    """Return the processors that queries may use: all except one, which stays free for ingest.
+    """Return the processors that queries may use: all except one, which stays free for ingest, or the only one.
 
-    The kernel pauses a query for other processes, but not for its own threads, which write to the disk. Without a free
-    processor, each write would wait for queries. On a system without processor affinity, only the number counts.
+    The kernel pauses a query if another process needs the processor. It does not pause the query if one of the kernel's
+    own threads needs the processor, and these threads write to the disk. So without a free processor, each write would
+    wait for queries. A system without processor affinity cannot choose the processors of a query. There, only the
+    number of these processors has an effect: it limits how many queries run at the same time.
     """
     known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     return set(known[1:] or known)

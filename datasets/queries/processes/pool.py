@@ -28,8 +28,8 @@ from datasets.queries.processes.messages import READY, Job, Outcome, receive_out
 
 _START_SECONDS = 30.0
 _IDLE_SECONDS = 60.0
-_WATCH_SECONDS = 0.01  # how often the web process looks at a running query
-_RETRY_SECONDS = 0.05  # how often a waiting query looks for a free processor
+_WATCH_SECONDS = 0.01  # the time between two looks at a running query
+_RETRY_SECONDS = 0.05  # the time after which a waiting query looks again for a free processor
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 

@@ -169,7 +169,7 @@ export function makeRow(field, types, act) {
   return row;
 }
 
-// Return the field in the form of a schema, without members that its type does not have, and without defaults.
+// Return the field as a schema declares it, without members that its type does not have, and without defaults.
 export function read(row) {
   const { name, type, description, optional: isOptional, values, ...others } = row.field;
   const known = row.types.get(row.kind.value)?.members;

@@ -104,7 +104,7 @@ MUST_ACCEPT: dict[Field, dict[str, Any]] = {
 }
 DIGITS = "It has more than 8 digits before the point."
 ROUNDED = "It has more than 2 digits after the point, and nothing is rounded."
-SPELLED = "Write it like 12.50: digits and a point, without spaces, signs of currency or thousands."
+SPELLED = "Write it like 12.50: digits and a point, without spaces, currency signs or thousands separators."
 WHOLE = "Write an integer without a point and without an exponent: 1, not 1.0 or 1e0."
 BEYOND = "It is beyond 64 bits: an integer is -9223372036854775808 to 9223372036854775807."
 DAY = "It is not like 2026-06-10: a date has no time of day and no offset."

@@ -159,7 +159,7 @@ function whyNoDecimal(value: unknown, precision: number, scale: number): string 
   if (!parts) {
     const isText = typeof value === "string";
     return isText
-      ? "Write it like 12.50: digits and a point, without spaces, signs of currency or thousands."
+      ? "Write it like 12.50: digits and a point, without spaces, currency signs or thousands separators."
       : undefined;
   }
   if (parts.digits.length + parts.power > precision - scale)
