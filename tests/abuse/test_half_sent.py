@@ -39,7 +39,7 @@ def stop_sending(connection: Connection) -> None:
 
 @pytest.mark.parametrize("encoding", COMPRESS)
 def test_half_of_the_lines_is_refused_and_a_retry_accepted(tenant: Tenant, encoding: str) -> None:
-    """The part is a complete gzip member or zstd frame with complete lines. Only HTTP shows that more should follow."""
+    """The part is complete in its encoding, and its lines are complete. Only HTTP shows that more should follow."""
     before = accepted(tenant)
     compress = COMPRESS[encoding]
     half = compress(LINE * 2)

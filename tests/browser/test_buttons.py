@@ -162,7 +162,7 @@ def fill(page: Page, choices: Mapping[str, int], *, well: bool) -> None:
 
 
 def send_forms(page: Page, watch: Watch, pages: list[tuple[str, str]], choices: Mapping[str, int]) -> int:
-    """Send every form that adds or changes something, empty and filled."""
+    """Send the forms that add or change an object, empty and filled. Return how many were sent."""
     sent = 0
     for name, path in pages:
         if not name.endswith("-add") and name not in _CHANGED:

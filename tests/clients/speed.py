@@ -91,7 +91,7 @@ def wrk(target: Target, body: bytes, *, connections: int, is_compressed: bool) -
 
 
 def compare(target: Target, senders: Mapping[str, Callable[[], Sent]], rounds: int) -> None:
-    """Let the senders take turns. Print each result, and the medians as shares of the first sender's median."""
+    """Let the senders take turns. Print each result, the medians, and each median rate as a share of the first."""
     web = [psutil.Process(pid) for pid in target.stack.web_processes()]
     rates: dict[str, list[float]] = {name: [] for name in senders}
     costs: dict[str, list[float]] = {name: [] for name in senders}

@@ -50,7 +50,7 @@ def wait_until_all_is_stored(stack: Stack, dataset_id: int, more_than: int) -> i
 
 def open_to_others(stack: Stack) -> list[str]:
     """Return the data directory and the paths in it, but only those to which other users have rights."""
-    own = "operator.log"  # of the tests
+    own = "operator.log"  # a file of the tests
     paths = [path for path in (stack.data_dir, *stack.data_dir.rglob("*")) if path.name != own]
     # The running service may delete a file after `rglob` has listed it.
     return [str(path) for path in paths if path.exists() and path.stat().st_mode & 0o077]

@@ -20,7 +20,7 @@ _TARGETS = {1000: (300_000, 15.0), 100: (200_000, 15.0)}
 _NO_GROWTH = 0.02
 # The backlog rises and falls twice a second, so only a long load shows its trend. A load of 4 seconds is measured for 2
 # seconds. In this time, a constant backlog may seem to grow by 9 %.
-_TIMES_LONGER = {1: 5}  # by records per request
+_TIMES_LONGER = {1: 5}  # records per request -> how many times longer the load is
 # The baseline needs three times as long to store as to accept, so a short load is enough. With a shorter load, it might
 # not answer any batch of 1,000 records.
 _MIN_BASELINE_SECONDS = 2.0

@@ -44,7 +44,7 @@ def declared(question: Question) -> dict[str, Any]:
 
 
 def records_in(question: Question) -> Iterator[str]:
-    """Yield the texts of the records of a body, if it is UTF-8."""
+    """Yield the texts of a body's records. Leave out records that are not UTF-8."""
     bodies = [question.body]
     if question.form == "array" and is_json(question.body) and question.body.lstrip()[:1] == b"[":
         bodies = [*elements(question.body.strip())]

@@ -41,7 +41,7 @@ def revision_of(project: Project) -> bytes | None:
 
 
 def test_all_missing_datasets_get_the_same_answer(api: Api, project: Project, stranger: Project) -> None:
-    """The answers are equal byte for byte, so they do not reveal which datasets exist."""
+    """The answers are equal in every byte except the request ID, so they do not reveal which datasets exist."""
     theirs = services.create_dataset(project=stranger, name="Theirs", fields=FIELDS)
     empty = services.create_dataset(project=project, name="Without a schema")
     archived = services.create_dataset(project=project, name="Archived", fields=FIELDS)
@@ -59,7 +59,7 @@ def test_all_missing_datasets_get_the_same_answer(api: Api, project: Project, st
             headers = {**response.headers, "x-request-id": ""}
             answers.add((response.content, tuple(sorted(headers.items()))))
         assert len(answers) == 1
-    # Receipts of an archived dataset still work.
+    # Receipts of an archived dataset still work, so leave this dataset out.
     receipts = [api.request("GET", f"/datasets/{each}/receipts/x") for each in ids if each != archived.pk]
     assert {(each.status_code, each.content) for each in receipts} == {(404, responses[0].content)}
 

@@ -222,7 +222,7 @@ def test_an_invalid_name_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name", ["timestamp", "context", "id", "project_id", "dataset_id", "ingested_at", "__traceId", "__schemaVersion"]
-)  # from the contract
+)  # the reserved names of the contract
 def test_a_reserved_name_is_refused_in_any_case(name: str) -> None:
     for written in {name, name.upper(), name.lower(), name.title()}:
         assert problems(declared(written)) == [f"“{written}” is reserved: every record has it already."]

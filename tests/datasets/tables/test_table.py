@@ -87,7 +87,7 @@ def test_each_generation_has_its_own_position(table: DatasetTable) -> None:
 
 
 def test_a_position_holds_the_largest_stream_id(table: DatasetTable) -> None:
-    largest = (4_000_000_000_000 << 20) | (2**20 - 1)  # in the year 2096
+    largest = (4_000_000_000_000 << 20) | (2**20 - 1)  # the last position of a millisecond in the year 2096
     append(table, rows("a"), largest)
     assert a_table().watermark(GENERATION) == largest
 

@@ -99,7 +99,7 @@ class Sender(threading.Thread):
     # -- the program
 
     def _run_once(self, **more: Any) -> None:
-        """Run the program until it is killed, or until the service refuses its key or its fields."""
+        """Run the program until it is killed, the service refuses its key or its fields, or `finish` is called."""
         self.token, optional = self.world.tokens[self.project], sorted(self.world.asked[self.dataset].optional)
         settings = {
             "url": self.url,

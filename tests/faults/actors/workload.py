@@ -34,7 +34,7 @@ class Asked:
 
     optional: frozenset[str] = frozenset()
     certain_since: float = 0.0
-    number: int = 1  # of the schema version
+    number: int = 1  # the number of the schema version
     earlier: frozenset[str] | None = None
     earlier_surely_until: float = 0.0
     earlier_until: float = 0.0

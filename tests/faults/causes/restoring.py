@@ -97,7 +97,7 @@ class RedisFiles:
             return True
 
     def restore(self, projects: dict[int, int]) -> Restore | None:
-        """Put the copy back, and kill Redis, so that it is started again. Return None if a table cannot be read now."""
+        """Put the copy back, and kill Redis, so that it is started again. Return None if that is not possible now."""
         with self.lock:
             copied_at, self.copied_at = self.copied_at, None
             process = self.find()

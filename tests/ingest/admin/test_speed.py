@@ -90,7 +90,7 @@ def test_every_page_needs_few_queries_and_little_time(pages: dict[str, str]) -> 
             count, seconds, wall = next((each for each in tries if each[1] <= _MAX_SECONDS), (0, _MAX_SECONDS * 2, 0))
             print(
                 f"{name:6} {page:26} {count:3} queries {seconds * 1000:6.0f} ms of work, {wall * 1000:.0f} in all"
-            )  # with pytest -s
+            )  # shown with pytest -s
             if count > _MAX_QUERIES or seconds > _MAX_SECONDS:
                 slow[f"{page} for {name}"] = (count, round(seconds, 3))
     assert slow == {}

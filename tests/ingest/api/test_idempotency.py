@@ -219,7 +219,7 @@ def test_idempotency_keys_with_a_common_prefix_or_other_case_are_different(api: 
     assert in_stream(dataset) == 4
 
 
-# -- at once ------------------------------------------------------------------------------------------
+# -- at the same time ---------------------------------------------------------------------------------
 
 
 def test_second_request_during_the_first_is_a_409(api: Api, dataset: Dataset, settings: Settings) -> None:

@@ -21,7 +21,7 @@ from ingest.queue.stream import AnotherGeneration, Entry, last_id_of, position_o
 from tests.conftest import FIELDS, Api, record
 from tests.support.entries import counted, counters, enqueue, generation, in_stream, large, send
 
-MS = st.integers(0, 2**43 - 1)  # until the year 2248
+MS = st.integers(0, 2**43 - 1)  # times until the year 2248
 SEQ = st.integers(0, 2**20 - 2)
 
 

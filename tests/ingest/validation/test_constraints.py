@@ -139,7 +139,7 @@ def test_json_schema_has_the_constraints() -> None:
 
 
 def test_no_pattern_can_hang_a_worker(api: Api, dataset: Dataset, project: Project) -> None:
-    """Python's re would need longer than the age of the universe for the first one."""
+    """Python's re would need longer than the age of the universe for the first pattern."""
     patterns = ["^(a+)+$", "^(a|aa)*$", "^(.*a){20}$", "1[01]{0,200}0[01]{0,200}z"]
     fields = [Field(f"p{n}", "string", max_length=1000, pattern=pattern) for n, pattern in enumerate(patterns)]
     dataset = services.create_dataset(project=project, name="Patterns", fields=fields)

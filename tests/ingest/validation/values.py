@@ -256,7 +256,7 @@ schemas = st.dictionaries(st.sampled_from(NAMES), declared, max_size=5).map(
 
 @st.composite
 def near_valid_records(draw: st.DrawFn, fields: list[Field]) -> bytes:
-    """Return a record of the schema with small errors: in a value, in a name, a name that occurs twice, or a byte."""
+    """Return a record of the schema, perhaps with small errors: a value, a missing, unknown or double name, a byte."""
     wanted = {"timestamp": "timestamp", "context": "context", **{field.name: field.type for field in fields}}
     pairs = [
         (name, draw(now_and_then(USUAL[kind], anything, date_times.map(json.dumps), st.just("null"))))

@@ -106,7 +106,10 @@ def _integer(text: str) -> int | None:
 
 
 def _decimal(name: str, text: str) -> Decimal | None:
-    """Count the digits before and after the point. Zeros at the ends do not count."""
+    """Return a number exactly. Return None if it has too many digits before or after the point.
+
+    Zeros at the ends do not count.
+    """
     total, scale = map(int, name.removeprefix("decimal(").removesuffix(")").split(","))
     found = _NUMBER.fullmatch(text)
     if found is None:

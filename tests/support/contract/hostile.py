@@ -42,7 +42,7 @@ _NAMES = [
 
 
 def _pool() -> list[dict[str, str]]:
-    """Return schemas of every size, most of them small. They are made only once, because compiling them is slow."""
+    """Return schemas of many sizes, most of them small. They are made only once, because compiling them is slow."""
     chance = random.Random(1)
     small = [
         {name: chance.choice(types) for name in chance.sample(_NAMES, chance.randint(0, 6))}

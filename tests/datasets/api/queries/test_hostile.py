@@ -95,7 +95,7 @@ TIMES = (
 
 @pytest.fixture
 def texts(shop: Project) -> Dataset:
-    """Return a dataset with a record for each of TEXTS."""
+    """Return a dataset with a record for each of TEXTS, and for each of TIMES."""
     dataset = services.create_dataset(project=shop, name="Texts", fields=parse_fields({"fields": FIELDS}))
     key = services.create_key(project=shop, name="k")
     sender = Api(issue_token(key), dataset)

@@ -214,7 +214,7 @@ def put_below(dataset: Dataset, stream_id: str) -> None:
 
 
 def test_entry_whose_rows_were_deleted_is_stored_again(api: Api, dataset: Dataset) -> None:
-    """The drain cannot distinguish deleted rows from rows that were never written. Retention deletes them again."""
+    """A drain cannot distinguish deleted rows from rows that were never written. Retention deletes such rows again."""
     send(api, "a")
     backup = Backup.made()
     drain(dataset.pk)
