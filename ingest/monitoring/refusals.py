@@ -238,7 +238,8 @@ def _entry(said: dict[str, Any], status: int, sent: Sent) -> Refusal:
 
 
 def _cut(text: object) -> str:
-    return str(text)[:_MAX_TEXT].encode(errors="replace").decode()
+    """Return the beginning of a text without tokens: a client may send its key as the name of a field, for example."""
+    return _TOKEN.sub(b"[token]", str(text).encode(errors="replace")).decode()[:_MAX_TEXT]
 
 
 def redacted(body: bytes) -> bytes:

@@ -105,6 +105,19 @@ def test_no_token_and_no_secret_is_kept(api: Api, project: Project) -> None:
     assert first["context"]["Password"] == "[removed]"
 
 
+def test_key_in_the_wrong_place_is_not_kept(api: Api, project: Project, dataset: Dataset) -> None:
+    token = api.token or ""
+    assert api.post(f"/datasets/{token}", "{}").status_code == 400
+    assert api.post("/datasets", "{}", X_Loguro_Dataset_Id=token).status_code == 400
+    assert api.post(f"/datasets/{dataset.pk}", "{}", content_type=f"x/{token[:150]}").status_code == 415
+    assert api.one(record(**{token: 1})).status_code == 400
+    assert api.one(record(**{"pat_" + "x" * 40: 1})).status_code == 400
+    assert [each.field for each in kept(project)][:2] == ["[token]", "[token]"]
+    raw = b"".join(redis.client().lrange(redis_keys.refusal_log(project.pk), 0, -1))
+    assert token.encode()[:30] not in raw
+    assert b"pat_x" not in raw
+
+
 def test_size_of_an_entry_is_limited(api: Api, project: Project) -> None:
     name = "é" * 3000
     assert api.one(json.dumps({name: "ü" * 1_000_000, "x" * 5000: 1}), X_Request_Id="t" * 128).status_code == 400
