@@ -1,7 +1,9 @@
 """Read JSON as RFC 8259 defines it, and say in our own words why a text is not JSON."""
 
 import json
+import math
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 # The beginning of a message of Python's parser -> the cause in our words.
@@ -17,6 +19,8 @@ _CAUSES = {
     "Invalid \\": "the escape is not one of JSON",
     "Unexpected UTF-8 BOM": "a byte order mark (BOM): save the text as UTF-8 without one",
 }
+
+_MAX_SHOWN = 40  # characters of a number in an error
 
 
 class NotJson(ValueError):
@@ -36,6 +40,15 @@ def read_json(text: bytes, *, parse_float: Callable[[str], Any] | None = None) -
         )
     except (ValueError, RecursionError) as error:
         raise NotJson(why_not_json(error)) from error
+
+
+def exact_float(text: str) -> float:
+    """Return a JSON number as a float. Raise NotJson if a float would be another number."""
+    value = float(text)
+    if not math.isfinite(value) or Decimal(repr(value)) != Decimal(text):
+        shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+        raise NotJson(f"The number {shown} has more digits than are kept. Write it as a text, in quotes.")
+    return value
 
 
 def why_not_json(error: ValueError | RecursionError) -> str:

@@ -22,7 +22,7 @@ from datasets.api.authentication import PersonalTokenAuthentication, ScopePermis
 from datasets.api.description import ManagementSchema
 from datasets.api.errors import InvalidRequest, LengthRequired, ProjectNotFound, exception_handler
 from datasets.models import PersonalAccessToken, Project
-from datasets.strict_json import NotJson, read_json
+from datasets.strict_json import NotJson, exact_float, read_json
 
 _SLUG = re.compile(r"[-\w]{1,100}", re.ASCII).fullmatch
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
@@ -41,7 +41,7 @@ class JsonParser(BaseParser):
     """Reads JSON strictly: it must be UTF-8, and an object must not have a name twice."""
 
     media_type = "application/json"
-    parse_float: Callable[[str], Any] | None = None  # reads a number with a fraction or an exponent
+    parse_float: Callable[[str], Any] = staticmethod(exact_float)  # reads a number with a fraction or an exponent
 
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
         """Return the body. Raises InvalidJson."""

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.db.models import Model
 from django.utils.cache import get_conditional_response
+from django.utils.http import parse_etags
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -52,13 +53,23 @@ def etag_of(shown: Mapping[str, Any]) -> str:
 
 def check_precondition(request: Request, etag: str) -> None:
     """Raise PreconditionFailed if the present state does not meet the request's If-Match or If-None-Match."""
+    _check_form_of_if_match(request, etag)
     if get_conditional_response(request._request, etag=etag) is not None:
         raise PreconditionFailed(headers={"ETag": etag})
+
+
+def _check_form_of_if_match(request: Request, etag: str) -> None:
+    """Raise PreconditionFailed if If-Match has no ETag. Django would ignore the header and allow the change."""
+    given = request.headers.get("If-Match")
+    if given is not None and not parse_etags(given):
+        detail = "If-Match has no ETag. Send the ETag of an earlier answer, with its quotes."
+        raise PreconditionFailed({"detail": detail}, headers={"ETag": etag})
 
 
 def answer_with_etag(request: Request, shown: Mapping[str, Any]) -> Any:
     """Return the answer to a GET, or a 304 if the client already has this state. Raises PreconditionFailed."""
     etag = etag_of(shown)
+    _check_form_of_if_match(request, etag)
     answer = get_conditional_response(request._request, etag=etag, response=Response(shown, headers={"ETag": etag}))
     if answer is not None and answer.status_code == 412:  # Django's own answer has no body
         raise PreconditionFailed(headers={"ETag": etag})

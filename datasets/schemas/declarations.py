@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from datasets.schemas.constraints import MAX_MATCHED_CHARACTERS
 from datasets.schemas.derived_types import type_problem
 from datasets.schemas.fields import Field, is_storable, shown
-from datasets.strict_json import why_not_json
+from datasets.strict_json import NotJson, exact_float, why_not_json
 
 MAX_FIELDS = 200
 MAX_NAME_CHARACTERS = 63
@@ -51,7 +51,9 @@ def _read(text: str | bytes) -> Any:
     """Return parsed JSON. Raise ValidationError if it is too long, invalid, or has duplicate names."""
     check_size(text)
     try:
-        return json.loads(text, object_pairs_hook=_each_name_once)
+        return json.loads(text, object_pairs_hook=_each_name_once, parse_float=exact_float)
+    except NotJson as error:
+        raise ValidationError(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise ValidationError(f"This is not JSON: {why_not_json(error)}") from error
 

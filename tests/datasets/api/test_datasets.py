@@ -197,6 +197,10 @@ def test_two_writers_do_not_overwrite_each_other(client: Management) -> None:
     assert error_of(late) == (412, "Precondition failed", "precondition_failed")
     assert late.headers["ETag"] == first.headers["ETag"] != etag
     assert error_of(client.call("DELETE", path, If_Match=etag))[0] == 412
+    for no_etag in (etag.strip('"'), first.headers["ETag"].strip('"'), "garbage", ""):
+        refused = client.call("PATCH", path, {"name": "Second"}, If_Match=no_etag)
+        assert error_of(refused) == (412, "Precondition failed", "precondition_failed")
+        assert refused.json()["detail"] == "If-Match has no ETag. Send the ETag of an earlier answer, with its quotes."
     assert client.ok("GET", path)["name"] == "First"
     assert client.call("PATCH", path, {"name": "Second"}, If_Match=first.headers["ETag"]).status_code == 200
 

@@ -199,6 +199,19 @@ def test_a_byte_order_mark_is_accepted() -> None:
     assert read_fields(b'\xef\xbb\xbf{"fields": {"a": "string"}}') == [Field("a", "string")]
 
 
+@pytest.mark.parametrize("number", ["0.12345678901234567890", "12345678901234567.89", "1e400"])
+def test_a_number_that_would_be_rounded_is_refused(number: str) -> None:
+    declaration = '{"fields": {"a": {"type": "decimal(38,20)", "minimum": %s}}}'
+    with pytest.raises(ValidationError) as refusal:
+        read_fields(declaration % number)
+    text = f"The number {number} has more digits than are kept. Write it as a text, in quotes."
+    assert refusal.value.messages == [text]
+    (kept,) = read_fields(declaration % '"0.12345678901234567890"')
+    assert kept.minimum == "0.12345678901234567890"
+    for exact in ("0.1", "12.50", "1.5e3", "-0.0"):
+        read_fields(declaration % exact)
+
+
 def test_a_field_declared_twice_is_refused() -> None:
     with pytest.raises(ValidationError) as refusal:
         read_fields('{"fields": {"a": "string", "b": "number", "a": "number", "b": "number"}}')
