@@ -118,7 +118,7 @@ type NoOthers<F extends Fields> = {
 export interface Definition<F extends Fields> {
   readonly id: number;
   readonly fields: F & NoOthers<F>;
-  /** Gives each problem its `detail`. Without it, problems that are found before sending have none. */
+  /** Gives each problem its `detail`. Without this function, problems that the client finds have no `detail`. */
   readonly explain?: Explain;
 }
 

@@ -44,7 +44,7 @@ export class DatasetError extends Error {
   declare readonly indexes: readonly number[];
   /** How long the service asked to wait, in milliseconds. */
   declare readonly retryAfterMs: number | undefined;
-  /** The answer of the service. If this package has found the error, it is a description in the same form. */
+  /** The answer of the service. If the client has found the error, this object has the same members as an answer. */
   declare readonly body: ErrorBody;
 
   constructor(body: ErrorBody, failure: Failure = {}) {
@@ -74,7 +74,7 @@ function messageOf({ error, detail }: ErrorBody, { datasetId, indexes = [], requ
   return error + (detail ? `: ${detail}` : "") + (where.length ? ` (${where.join(", ")})` : "");
 }
 
-/** Records do not match the schema. None of the records of the call was sent, or the service has refused them. */
+/** Records do not match the schema, or a query or a change is invalid. Nothing was sent, or the service refused it. */
 export class ValidationError extends DatasetError {
   override readonly name = "ValidationError";
 

@@ -2,7 +2,7 @@
 
 import { type DatasetError, type ErrorBody, errorOf, OutcomeUnknownError, ServiceUnavailableError } from "./errors.js";
 
-/** The time and the timers that a client uses. Tests pass their own. */
+/** The time and the timers that a client uses. Tests pass their own clock. */
 export interface Clock {
   now(): number;
   setTimeout(callback: () => void, ms: number): unknown;
@@ -19,7 +19,7 @@ export interface TransportOptions {
   readonly retryForMs?: number;
   /** The longest pause between two attempts, in milliseconds. Default: 30,000. */
   readonly maxBackoffMs?: number;
-  /** The client cancels an attempt that has no answer after this many milliseconds. Default: 30,000. */
+  /** The client cancels an attempt that has no answer after this number of milliseconds. Default: 30,000. */
   readonly requestTimeoutMs?: number;
   /** Whether bodies above 1 KiB are compressed. Default: true, where `CompressionStream` exists. */
   readonly gzip?: boolean;
@@ -186,7 +186,8 @@ function refused(request: Request, { status, headers }: Response, text: string):
     retryAfterMs: retryAfter(headers.get("Retry-After")),
   });
   const isUnknown = status >= 500 && (status !== 503 || !said?.code || /outcome is unknown/.test(said.detail ?? ""));
-  // Before most refusals, the service looks for the first answer to the Idempotency-Key. It does so after these ones.
+  // Before most refusals, the service looks for the first answer to the Idempotency-Key. If it answers with one of the
+  // statuses below, it may not have looked yet. The refusal `queue_full` is an exception: it comes after the look.
   const { code } = body;
   const isDefinite = code === "queue_full" || !(status >= 500 || [401, 403, 408, 425].includes(status));
   return {

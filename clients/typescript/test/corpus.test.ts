@@ -23,7 +23,7 @@ interface Group {
 
 const FOLDER = join(import.meta.dirname, "../../../tests/contract");
 
-/** Return problems without the details that the client gives in other words. */
+/** Return problems. If a value is not JSON, leave out the detail, because the client gives it in other words. */
 function comparable(problems: readonly Problem[]): Problem[] {
   return problems.map((each) => {
     const { detail: _, ...others } = each;

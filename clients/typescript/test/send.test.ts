@@ -181,7 +181,7 @@ test("a request is repeated with its Idempotency-Key until it is accepted", asyn
   await clientOf(baseUrl, { clock, maxRetries: 9 }).send(order());
   assert.equal(received.length, 10);
   assert.equal(new Set(received.map((each) => each.headers["idempotency-key"])).size, 1);
-  const waits = clock.waits.filter((ms) => ms !== 30_000); // an attempt takes at most 30,000
+  const waits = clock.waits.filter((ms) => ms !== 30_000); // 30,000 is the time limit of an attempt
   assert.ok(waits.every((ms, index) => ms <= 250 * 2 ** index));
 });
 

@@ -79,7 +79,7 @@ export function compiles(): void {
   void client.send({ ...order, amount: "12.5" });
   // @ts-expect-error a field is not declared
   void client.send({ ...order, unknown: 1 });
-  // @ts-expect-error a value is not one of the enum's
+  // @ts-expect-error the enum does not have this value
   void client.enqueue({ ...order, state: "lost" });
   // @ts-expect-error a required field is null
   void client.enqueue({ ...order, country: null });

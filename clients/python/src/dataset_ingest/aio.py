@@ -71,8 +71,10 @@ class AsyncDatasetIngestClient(Client):
 
     def _begin(self) -> None:
         super()._begin()
-        self._changed = asyncio.Event()  # records were settled: this sets it, and puts a new one in its place
-        self._due = asyncio.Event()  # the same if a task must look at the buffer again
+        # These events are set once, and then replaced by new events: `_changed` when records were settled, and `_due`
+        # when a task must look at the buffer again.
+        self._changed = asyncio.Event()
+        self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._http = httpx.AsyncClient(transport=self._transport, **self._http_options)
 
@@ -121,7 +123,7 @@ class AsyncDatasetIngestClient(Client):
         check_until(until)
         try:
             await asyncio.wait_for(self._flushed(until), timeout)
-        except asyncio.TimeoutError:  # Python 3.10 has a class of its own for it
+        except asyncio.TimeoutError:  # in Python 3.10, this is not the class TimeoutError
             raise TimeoutError("The service has not answered in time. The records are still being delivered.") from None
 
     async def _flushed(self, until: str) -> None:
@@ -133,7 +135,7 @@ class AsyncDatasetIngestClient(Client):
             await self._run(self._storing())
 
     async def close(self, timeout: float | None = None) -> None:
-        """Send what is in the buffer, and take no more records. See `DatasetIngestClient.close`."""
+        """Send what is in the buffer, and accept no more records. See `DatasetIngestClient.close`."""
         if self._closed:
             return
         self._closed = True
@@ -163,7 +165,10 @@ class AsyncDatasetIngestClient(Client):
                 raise
 
     def _at_exit(self) -> None:
-        """Send the records that the event loop did not send, if there is time. The batches keep their keys."""
+        """Send the records that the event loop did not send, if there is time, and if there is no `transport`.
+
+        Batches that the event loop was sending keep their Idempotency-Keys.
+        """
         self._closed = True
         deadline = time.monotonic() + self.options.close_timeout
         waiting, sending = self._buffer.abandon()
@@ -179,7 +184,7 @@ class AsyncDatasetIngestClient(Client):
     # -- tasks
 
     def _start(self) -> None:
-        """Start as many tasks as there are connections, except for those that run already."""
+        """Start tasks until `connections` tasks run."""
         self._keep()
         while len(self._tasks) < self.options.connections:
             task = asyncio.create_task(self._work())
@@ -198,7 +203,7 @@ class AsyncDatasetIngestClient(Client):
             self._notify()
 
     async def _until_due(self, seconds: float | None) -> None:
-        """Wait until a task must look at the buffer again, at most for some seconds."""
+        """Wait until a task must look at the buffer again, or until `seconds` have passed."""
         timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._wake)
         try:
             await self._due.wait()

@@ -104,7 +104,7 @@ def _add_reading(added: argparse._SubParsersAction[argparse.ArgumentParser], tok
         "tail", parents=[token], help="show new records", description="Print records as they arrive, as NDJSON."
     )
     each.add_argument("dataset", type=int, help="ID of the dataset")
-    each.add_argument("--since", metavar="TIME", help="also print records that arrived since then, in RFC 3339")
+    each.add_argument("--since", metavar="TIME", help="also print records that arrived since this time (RFC 3339)")
     each.add_argument("--seconds", type=float, help="stop after this time. Without it, the command runs until Ctrl-C")
     each.add_argument("--interval", type=float, default=1.0, help="seconds between two queries (default: 1)")
     each.set_defaults(run=commands.run_tail)
@@ -125,6 +125,8 @@ def _add_managing(added: argparse._SubParsersAction[argparse.ArgumentParser], to
     each.set_defaults(run=commands.run_schema)
     each = added.add_parser("keys", parents=[token], help="list, create or revoke API keys")
     each.add_argument("--create", metavar="NAME", help="create a key with this name, and print it once")
-    each.add_argument("--expires", metavar="TIME", help="with --create: when it expires, like 2027-01-31T00:00:00Z")
+    each.add_argument(
+        "--expires", metavar="TIME", help="with --create: when the key expires, like 2027-01-31T00:00:00Z"
+    )
     each.add_argument("--revoke", metavar="ID", help="revoke the key with this ID")
     each.set_defaults(run=commands.run_keys)

@@ -104,9 +104,9 @@ class DatasetIngestClient(Client):
 
     def _begin(self) -> None:
         super()._begin()
-        self._lock = threading.RLock()  # faster than the condition that uses it
-        self._changed = threading.Condition(self._lock)  # records were settled
-        self._due = threading.Condition(self._lock)  # a thread must look at the buffer again
+        self._lock = threading.RLock()  # to acquire it directly is faster than to acquire it through a condition
+        self._changed = threading.Condition(self._lock)  # notified when records were settled
+        self._due = threading.Condition(self._lock)  # notified when a thread must look at the buffer again
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._http = httpx.Client(transport=self._transport, **self._http_options)
@@ -162,12 +162,13 @@ class DatasetIngestClient(Client):
 
         Args:
             until: With "stored", also wait until the accepted records are in the table.
-            timeout: For how many seconds to wait.
+            timeout: The number of seconds to wait. None: without a limit.
 
         Raises:
             ValueError: `until` is neither "accepted" nor "stored".
             DatasetError: Records were not accepted. This is the first error since the last flush. It is not raised if
-                there is a hook `on_error`. Each delivery has its own error.
+                there is a hook `on_error`. Each delivery has its own error. With "stored": records are in quarantine,
+                or the service refuses to say where they are.
             TimeoutError: The time was not enough. Nothing is lost: the client continues to send.
         """
         check_until(until)
@@ -182,10 +183,10 @@ class DatasetIngestClient(Client):
             self._run(self._storing(), deadline)
 
     def close(self, timeout: float | None = None) -> None:
-        """Send what is in the buffer, and take no more records.
+        """Send what is in the buffer, and accept no more records.
 
         Args:
-            timeout: For how many seconds to wait for the service. The default is the option `close_timeout`.
+            timeout: The number of seconds to wait for the service. The default is the option `close_timeout`.
 
         Raises:
             DatasetError: Records were not accepted. This is the first error since the last flush. It is not raised if
@@ -195,7 +196,7 @@ class DatasetIngestClient(Client):
         self._raise_failure()
 
     def _end(self, seconds: float) -> None:
-        """Send what is in the buffer for some seconds, and end the threads."""
+        """Send what is in the buffer, for at most `seconds`, and end the threads."""
         with self._changed:
             if self._closed:
                 return
@@ -230,7 +231,7 @@ class DatasetIngestClient(Client):
     # -- threads
 
     def _start(self) -> None:
-        """Start as many threads as there are connections, except for those that run already."""
+        """Start threads until `connections` threads run."""
         self._keep()
         while len(self._threads) < self.options.connections:
             thread = threading.Thread(target=self._work, name="dataset-ingest", daemon=True)

@@ -52,9 +52,10 @@ class DatasetError(Exception):
 
 
 class ValidationError(DatasetError):
-    """Records do not match the schema. Nothing was sent, or the service has accepted no record of the batch.
+    """Records do not match the schema, or a query or a change is invalid.
 
-    `problems` lists at most 20 problems, and `truncated` says whether there are more.
+    The client has sent nothing, or the service has refused the request. `problems` lists at most 20 problems, and
+    `truncated` says whether there are more.
     """
 
     def __init__(

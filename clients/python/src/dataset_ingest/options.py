@@ -16,23 +16,24 @@ class Options:
     """How a client collects, sends and repeats. Times are in seconds.
 
     Attributes:
-        max_batch_records: A batch is sent when it has this many records.
-        max_batch_bytes: A batch is also sent when it has this many bytes.
+        max_batch_records: A batch is sent when it has this number of records.
+        max_batch_bytes: A batch is also sent when it has this number of bytes.
         flush_interval: A batch is also sent when its first record has waited for this time.
         max_buffered_bytes: The maximum number of bytes of records that wait or are being sent. This limits the memory:
             in addition to its text, a record takes about 200 bytes.
         on_overflow: What `enqueue` does when the buffer is full: raise `BufferFullError`, or wait for room.
         max_retries: How often a request is repeated. None: as often as `retry_for` allows.
-        retry_for: For how long a request is repeated. Records in a spool are repeated without end, except after a 429.
-        min_backoff: The longest pause before the first retry. It doubles with each further retry.
-        max_backoff: The longest pause never exceeds this. Each pause is random, between 0 and the longest pause.
+        retry_for: For how long a request is repeated. If there is a spool, enqueued records are repeated without end,
+            except after a 429.
+        min_backoff: The longest pause before the first retry. The longest pause doubles with each further retry.
+        max_backoff: The longest pause never exceeds this time. Each pause is random, between 0 and the longest pause.
         timeout: How long to wait for a connection, and for each part of an answer.
         close_timeout: How long `close`, or the exit of the program, waits for records without an answer.
         connections: The maximum number of requests with enqueued records that run at the same time.
         spool: A directory in which enqueued records are kept until the service has answered.
         on_accepted: Called with the receipt of each batch of enqueued records.
-        on_error: Called with each error of enqueued records, and with the JSON texts of these records. Without it,
-            `flush` and `close` raise the first error.
+        on_error: Called with each error of enqueued records, and with the JSON texts of these records. Without this
+            hook, `flush` and `close` raise the first error.
     """
 
     max_batch_records: int = 500
@@ -67,7 +68,7 @@ def address_of(base_url: str) -> str:
 
 
 def authorization_of(token: str) -> str:
-    """Return the header for an API key or a token. Leave out white space around it, like a line break from a file."""
+    """Return the header for an API key or a token. White space around the token is left out, like a line break."""
     found = token.strip()
     if not found.isascii() or not found.isprintable() or not found:
         raise ValueError("An API key or a token is a text of visible ASCII characters, and is not empty.")
@@ -75,7 +76,7 @@ def authorization_of(token: str) -> str:
 
 
 class OptionArguments(TypedDict, total=False):
-    """The same options, as keyword arguments of the clients."""
+    """The options of the class `Options`, as keyword arguments of the clients."""
 
     max_batch_records: int
     max_batch_bytes: int

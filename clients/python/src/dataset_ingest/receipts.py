@@ -13,7 +13,8 @@ class Receipt:
         dataset_id: The dataset, or None for the project's default dataset.
         count: How many records the service has accepted.
         locations: The addresses of the receipts: one path for each request.
-        request_id: The `X-Request-Id` of the last request. The rows have it as `__traceId`.
+        request_id: The `X-Request-Id` of the last answer. The rows of this request have it as `__traceId`, unless
+            `is_repeated` is true.
         is_repeated: Whether the service had accepted an earlier attempt of the same request.
     """
 

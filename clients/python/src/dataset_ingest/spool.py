@@ -44,7 +44,8 @@ class Spool:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._dataset_id = dataset_id
-        self._dataset = "default" if dataset_id is None else str(dataset_id)  # how the names of its files begin
+        # The names of the files of this dataset begin with this text.
+        self._dataset = "default" if dataset_id is None else str(dataset_id)
         self._path = self._directory / f"{self._dataset}-{os.getpid()}-{secrets.token_hex(4)}.spool"
         connection = _locked(self._path)
         if connection is None:
@@ -70,7 +71,7 @@ class Spool:
             self._assign(batch)
 
     def not_accepted(self, batch: Batch) -> None:
-        """Mark a batch: the service has certainly not accepted any attempt so far."""
+        """Mark a batch: the service has certainly refused or not received each attempt so far."""
         with self._transaction() as execute:
             execute("UPDATE batches SET uncertain_since = NULL WHERE key = ?", [batch.key])
 
@@ -134,7 +135,8 @@ class Spool:
     def take_over(self, max_records: int) -> list[Batch]:
         """Move the records of clients that have ended to this client's file. Return them in batches.
 
-        If this client is killed meanwhile, two files may have the same batch. Both have it under the same key.
+        If this client is killed meanwhile, two files may have the same batch. They have it under the same key, so that
+        the service accepts it only once.
         """
         found: dict[str, Batch] = {}
         for path in sorted(self._directory.glob(f"{self._dataset}-*.spool")):

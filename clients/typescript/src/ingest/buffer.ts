@@ -19,7 +19,7 @@ export interface BufferOptions {
   readonly maxBatchRecords?: number;
   /** The maximum size of the records in one request, in bytes before compression. Default: 524,288 (512 KiB). */
   readonly maxBatchBytes?: number;
-  /** An enqueued record is sent after at most this many milliseconds. Default: 1,000. */
+  /** An enqueued record is sent after at most this number of milliseconds. Default: 1,000. */
   readonly flushIntervalMs?: number;
   /** The maximum number of batches that are sent at the same time. Default: 4. */
   readonly maxConcurrentRequests?: number;
@@ -29,7 +29,7 @@ export interface BufferOptions {
   readonly onOverflow?: "error" | "block";
 }
 
-/** Delivers a batch and settles each of its entries. If the page is being closed, it sends now. Never rejects. */
+/** Delivers a batch and settles each entry. With `isLeaving`, it sends now: the page is being closed. Never rejects. */
 export type Deliver = (entries: readonly Entry[], isLeaving: boolean) => Promise<void>;
 
 interface Batch {
@@ -53,7 +53,7 @@ export class Buffer {
   #timer: unknown;
   /** Entries that wait for room. */
   #waiting: Entry[] = [];
-  /** These functions are called when another batch is settled. */
+  /** These functions are called when the next batch is settled. */
   #watchers: (() => void)[] = [];
   #isFlushing = 0;
 
@@ -87,7 +87,7 @@ export class Buffer {
     return undefined;
   }
 
-  /** Resolve when a new entry would not have to wait. */
+  /** Resolve when no entry waits for room, and the buffer is not full. */
   async room(): Promise<void> {
     while (this.#waiting.length || this.#bytes >= this.#limits.maxBufferedBytes) {
       this.#sealIfIdle();

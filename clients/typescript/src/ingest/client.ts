@@ -14,7 +14,7 @@ const MAX_REQUEST_BYTES = 10 * 1024 * 1024;
 /** `until` says when a flush is done: when its records are accepted or refused, or when they are in the table. */
 export interface FlushOptions {
   readonly until?: "accepted" | "stored";
-  /** After this many milliseconds, `flush` stops waiting. The records are sent anyway. */
+  /** After this number of milliseconds, `flush` stops waiting. The records are sent anyway. */
   readonly timeoutMs?: number;
 }
 
@@ -39,10 +39,10 @@ export class DatasetIngestClient<F extends Fields = Fields> {
   }
 
   /**
-   * Send a record, or an array of records in one request. Resolve when all are accepted.
+   * Send a record, or an array of records in one request. Resolve when all records are accepted.
    *
-   * The service accepts all records of a request or none. If an array is above its limits, the client splits it into
-   * several requests. Then the `indexes` of an error name the records that were not accepted.
+   * The service accepts all records of a request or none. If an array is above the service's limits, the client splits
+   * the array into several requests. Then the `indexes` of an error name the records that were not accepted.
    *
    * @throws DatasetError
    */
@@ -54,7 +54,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
   }
 
   /**
-   * Send a record later, together with others. Resolve when it is accepted.
+   * Send a record later, together with other records. Resolve when the record is accepted.
    *
    * The promise always settles. If it rejects, the program must handle it, or pass the hook `onError`.
    */
@@ -116,7 +116,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     }
   }
 
-  /** Settle the entries of a failed batch. Send the entries again that the service may accept. */
+  /** Settle the entries of a failed batch. If the service may accept some of the entries, send these entries again. */
   async #settle(entries: readonly Entry[], error: DatasetError): Promise<void> {
     const isMany = entries.length > 1;
     if (isMany && error.status === 413) {
@@ -164,7 +164,7 @@ export class DatasetIngestClient<F extends Fields = Fields> {
     return { ...(receipts[0] as Receipt), count: texts.length, locations };
   }
 
-  /** Send one request. Errors name its records by these indexes. */
+  /** Send one request. Errors name the records of the request by `indexes`. */
   async #post(suffix: string, body: string, indexes: readonly number[], keepalive = false): Promise<Receipt> {
     const datasetId = this.#dataset.id;
     const path = `/datasets/${datasetId}${suffix}`;

@@ -8,7 +8,10 @@ export interface Receipt {
   readonly datasetId: number;
   /** How many records were accepted. */
   readonly count: number;
-  /** The ID of the request. It is stored with each record as `__traceId`. */
+  /**
+   * The ID of the request or, after `send` with a large array, of the first request. The records of this request have
+   * it as `__traceId`, unless the service had accepted an earlier attempt.
+   */
   readonly requestId: string;
   /** The paths of the service's receipts: one path for each request. */
   readonly locations: readonly string[];
@@ -25,6 +28,6 @@ export interface IngestOptions<F extends Fields> extends TransportOptions, Buffe
    * promise of `enqueue` does not end the process.
    */
   readonly onError?: (error: DatasetError, records: readonly string[]) => void;
-  /** Called for each accepted batch. */
+  /** Called for each accepted request, of `enqueue` and of `send`. */
   readonly onAccepted?: (receipt: Receipt) => void;
 }

@@ -71,7 +71,7 @@ export class DatasetQueryClient {
     return this.#send("PATCH", this.#path(id), changes);
   }
 
-  /** Publish the fields of a dataset as a new schema version if they differ from those in force. */
+  /** Publish the fields of a dataset as a new schema version if they differ from the schema in force. */
   async register({ id, fields }: Dataset): Promise<Registration> {
     const path = this.#path(id, "schema");
     const { body: before } = await this.#transport.send({ method: "GET", path, datasetId: id, isRead: true });

@@ -93,7 +93,7 @@ function of<A extends Exclude<AggregateName, "count">>(name: A) {
     aggregate(name, field, `${name}_${field}`);
 }
 
-/** The number of rows. The column's name is `count`. */
+/** The number of records. The column's name is `count`. */
 export const count = (): Aggregate<"count", undefined, "count"> => aggregate("count", undefined, "count");
 /** The exact number of different values of a field. The column's name is `count_distinct_<field>`. */
 export const countDistinct = /* @__PURE__ */ of("count_distinct");

@@ -43,7 +43,7 @@ interface Parts {
   readonly cursor?: string;
 }
 
-/** A query of a dataset. Each method returns a new query, so several queries can begin with the same one. */
+/** A query of a dataset. Each method returns a new query and leaves the old query unchanged. */
 export class Query<F extends Fields, R, Names extends string> {
   readonly #runner: Runner;
   readonly #parts: Parts;
@@ -87,12 +87,12 @@ export class Query<F extends Fields, R, Names extends string> {
     return this.#with({ orderBy: [...(this.#parts.orderBy ?? []), { field, direction }] });
   }
 
-  /** Query the records with a `timestamp` from the first to the second time, both inclusive. Default: 7 days. */
+  /** Query the records with a `timestamp` from `from` to `to`, both inclusive. Default: the last 7 days. */
   range(from: string | Date, to?: string | Date): Query<F, R, Names> {
     return this.#with({ range: to === undefined ? { from: timeOf(from) } : { from: timeOf(from), to: timeOf(to) } });
   }
 
-  /** Return at most this many rows. The default is 100, and the maximum is 1,000. */
+  /** Return at most `limit` rows. The default is 100, and the maximum is 1,000. */
   limit(limit: number): Query<F, R, Names> {
     return this.#with({ limit });
   }
@@ -111,7 +111,7 @@ export class Query<F extends Fields, R, Names extends string> {
     return this.#runner(this.toJSON()) as Promise<QueryResult<R>>;
   }
 
-  /** Return the query in the JSON form of the service. */
+  /** Return the query as the JSON object that the service expects. */
   toJSON(): object {
     return this.#parts;
   }

@@ -9,7 +9,7 @@ export interface Parts {
   readonly power: number;
 }
 
-/** Return the parts of a number, or undefined if the text is not one. */
+/** Return the parts of a number, or undefined if the text is not a number. */
 export function partsOf(text: string): Parts | undefined {
   const found = NUMBER.exec(text);
   if (!found) return undefined;

@@ -151,7 +151,7 @@ function whyNoMoment([
   return "Its moment, in whole microseconds, must lie in the years 0001 to 9999, both in the text and in UTC.";
 }
 
-/** Return why a value does not fit. */
+/** Return why a value is not a decimal number of this precision and scale. */
 function whyNoDecimal(value: unknown, precision: number, scale: number): string | undefined {
   const text = textOf(value);
   if (text === undefined) return undefined;

@@ -55,7 +55,7 @@ export function nameOfType(value: unknown): string {
   return Object.prototype.toString.call(value);
 }
 
-/** Return the place of the first value that `JSON.stringify` would change: `.a[0] is not a JSON value: NaN.` */
+/** Return where `JSON.stringify` would change a value, or undefined: `.a[0] is not a JSON value: NaN.` */
 export function wrongIn(given: unknown, depth = 1): string | undefined {
   const value = plain(given);
   if (isScalar(value, given)) return undefined;

@@ -5,14 +5,14 @@ import type { Explain } from "./explain.js";
 import { type Members, NotJson, nameOfType, namesIn, plain, textOf } from "./json.js";
 import { isJson, jsonType, type Kind, TIMESTAMP } from "./kinds.js";
 
-/** One problem of a record, as the service describes it. */
+/** One problem of a record, or of a refused query or change, as the service describes it. */
 export interface Problem {
   /** The position of the record in an array, counted from 0. */
   readonly index?: number;
   readonly error: string;
   readonly code: string;
   readonly field?: string;
-  /** The place in a query, like `where[1].op`. */
+  /** Only for a query: the place of the problem in the query, like `where[1].op`. */
   readonly at?: string;
   readonly expected?: string;
   readonly received?: string;

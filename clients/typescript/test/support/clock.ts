@@ -5,14 +5,14 @@ interface Timer {
   readonly callback: () => void;
 }
 
-/** A clock that moves only when a test moves it. But short timers end immediately. */
+/** A clock that moves when a test moves it, or when a short timer ends. Short timers end immediately. */
 export class TestClock implements Clock {
   #now = 0;
   readonly #timers = new Set<Timer>();
   /** The waiting times of all timers, in the order in which they were set. */
   readonly waits: number[] = [];
 
-  /** @param skipped Timers of less than this many milliseconds end immediately. */
+  /** @param skipped Timers of less than this number of milliseconds end immediately. */
   constructor(private readonly skipped = 0) {}
 
   now(): number {

@@ -21,10 +21,10 @@ from dataset_ingest.receipts import Receipt
 from dataset_ingest.schema.problems import Problem
 
 _RETRIED = (408, 409, 425, 429)
-# Before the service answers with one of these, it looks for the Idempotency-Key. So no earlier attempt with the same
-# key was accepted.
+# If the service answers with one of these, no earlier attempt with the same key and body was accepted: the service has
+# looked for the Idempotency-Key, or it refuses this body each time.
 _CERTAIN = (400, 404, 422, 429)
-_NOTHING_HAPPENED = "nothing was queued"  # in the `detail` of a 503
+_NOTHING_HAPPENED = "nothing was queued"  # the `detail` of a 503 has this text if the records were not accepted
 
 
 def is_accepted(reply: Answer | NoAnswer) -> TypeGuard[Answer]:

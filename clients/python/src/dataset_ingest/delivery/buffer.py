@@ -9,7 +9,7 @@ from dataset_ingest.options import Options
 
 
 class Buffer:
-    """Records that wait, and batches that are being sent. It is not thread-safe.
+    """Records that wait, and batches that are being sent. The buffer is not thread-safe.
 
     The records are numbered in the order in which they were added.
     """
@@ -21,8 +21,9 @@ class Buffer:
         self._max_bytes = options.max_buffered_bytes
         self._waiting: deque[Item] = deque()
         self._waiting_bytes = 0
-        self._sending: dict[Batch, tuple[int, int]] = {}  # the number of the batch's first record, and its bytes
-        self._bytes = 0  # of all records, including those that are being sent
+        # For each batch: the number of its first record, and the size of its records in bytes.
+        self._sending: dict[Batch, tuple[int, int]] = {}
+        self._bytes = 0  # the size of all records, including those that are being sent
         self._first = 0  # the number of the first waiting record
         self._flushed = 0  # records with lower numbers are due
 
@@ -32,7 +33,7 @@ class Buffer:
         return self._first + len(self._waiting)
 
     def has_room(self, size: int) -> bool:
-        """Return whether a record of this many bytes may be added. An empty buffer takes a record of any size."""
+        """Return whether a record of `size` bytes may be added. An empty buffer takes a record of any size."""
         return self._bytes + size <= self._max_bytes or self._bytes == 0
 
     def add(self, item: Item, now: float) -> bool:
@@ -88,7 +89,7 @@ class Buffer:
         self._bytes -= size
 
     def is_settled(self, number: int) -> bool:
-        """Return whether all records with lower numbers are settled."""
+        """Return whether all records with numbers below `number` are settled."""
         if self._waiting and self._first < number:
             return False
         return all(first >= number for first, _ in self._sending.values())

@@ -34,7 +34,7 @@ class Journal(Protocol):
         """Store a batch with its key, before it is sent."""
 
     def not_accepted(self, batch: Batch) -> None:
-        """Mark a batch: the service has certainly not accepted any attempt so far."""
+        """Mark a batch: the service has certainly refused or not received each attempt so far."""
 
     def replace(self, batch: Batch, others: Sequence[Batch]) -> None:
         """Replace a batch that was not accepted by other batches, which have its records."""
@@ -53,7 +53,7 @@ class Sender:
     journal: Journal | None = None
 
     def send(self, batches: Sequence[Batch], *, endless: bool = False, halve: bool = True) -> Steps[Receipt]:
-        """Send batches in order. Return the receipt of all of them.
+        """Send batches in order. Return one receipt for all of them.
 
         Args:
             batches: The batches.
@@ -77,7 +77,7 @@ class Sender:
         return total
 
     def deliver(self, batch: Batch, tell: Tell) -> Steps[None]:
-        """Send a batch and settle each of its records. If it has bad records, the others are sent anyway.
+        """Send a batch and settle each of its records. If some records are bad, send the others without them.
 
         Args:
             batch: The batch.
@@ -164,7 +164,7 @@ class Sender:
 
 
 def _is_away(reply: Answer | NoAnswer) -> bool:
-    """Return whether the service has not answered, or has failed. A service that answers 429 works."""
+    """Return whether the service may be down. A service that answers 429 works."""
     return isinstance(reply, NoAnswer) or reply.status != 429
 
 

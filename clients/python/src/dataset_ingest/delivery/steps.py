@@ -25,7 +25,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Pause:
-    """Wait for this many seconds."""
+    """Wait for `seconds`."""
 
     seconds: float
 

@@ -47,7 +47,7 @@ class CsvSource:
         return csv.reader(lines, delimiter=self._delimiter, strict=True)
 
     def rows(self, position: int, number: int) -> Iterator[Row]:
-        """Yield the rows after a position. A position is an offset in bytes."""
+        """Yield the rows after `position`, an offset in bytes. `number` is the number of the last row before it."""
         with self._path.open("rb") as file:
             lines = _Lines(file)
             lines.seek(position or self._begin)
@@ -81,7 +81,7 @@ class CsvSource:
 
 
 class _Lines:
-    """Yields the lines of a file as texts. Knows the offset after the last line, and the lines since the last row."""
+    """Yields the lines of a file as texts. Keeps the offset after the last line, and the lines since the last row."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -115,7 +115,7 @@ def _quoted(raw: str, delimiter: str) -> list[bool]:
 
 
 def _writer(field: str, kind: str) -> Callable[[str], tuple[bytes, bool]]:
-    """Return a function that writes a cell as a member of a record. It returns False if a json field has no JSON."""
+    """Return a function that writes a cell as a member of a record, and says False if a json field has no JSON."""
     name = _encode(field) + b":"
     if kind not in _LITERAL and not kind.endswith("[]") and field != "context":
         return lambda cell: (name + _encode(cell), True)

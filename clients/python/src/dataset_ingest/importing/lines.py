@@ -16,7 +16,7 @@ class LinesSource:
         self.total = max(1, path.stat().st_size)
 
     def rows(self, position: int, number: int) -> Iterator[Row]:
-        """Yield the lines after a position. A position is an offset in bytes."""
+        """Yield the lines after `position`, an offset in bytes. `number` is the number of the last line before it."""
         with self._path.open("rb") as file:
             file.seek(position)
             for line in file:

@@ -38,10 +38,13 @@ class ParquetSource:
             if field is not None and kind.startswith("timestamp") and "tz=" not in kind:
                 raise Stopped(f"The column “{column.name}” has times without a zone. Convert it to UTC first.")
             if field is not None and "binary" in kind:
-                raise Stopped(f"The column “{column.name}” has a type that JSON lacks: {kind}. Drop it with --drop.")
+                raise Stopped(
+                    f"The column “{column.name}” has the type {kind}, which JSON does not have. "
+                    "Leave out the column with --drop."
+                )
 
     def rows(self, position: int, number: int) -> Iterator[Row]:
-        """Yield the rows after a position."""
+        """Yield the rows after the first `position` rows."""
         at = 0
         for batch in self._parquet.ParquetFile(self._path).iter_batches(_ROWS_AT_ONCE):
             if at + batch.num_rows <= position:

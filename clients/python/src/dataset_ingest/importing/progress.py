@@ -44,7 +44,7 @@ class _Noted(Struct, frozen=True):
     Attributes:
         source: What identifies the file and the options.
         confirmed: The progress that is certain.
-        expected: The progress if the last chunk is accepted. None if it is known whether it was accepted.
+        expected: The progress if the last chunk is accepted. None if it is known whether the chunk was accepted.
         key: The Idempotency-Key of the last chunk.
         sent_at: The Unix time at which the last chunk was first sent.
         is_done: Whether the whole file was imported.

@@ -41,7 +41,7 @@ class Source(Protocol):
     total: int
 
     def rows(self, position: int, number: int) -> Iterator[Row]:
-        """Yield the rows after a position. Position and number are those of the last row, or 0 at the beginning."""
+        """Yield the rows after `position`. The row before it has the number `number`. At the start, both are 0."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ class Columns:
     delimiter: str = ","
 
     def fields(self, columns: Sequence[str], dataset: Dataset) -> list[str | None]:
-        """Return the field of each column, or None if it is left out. Raise Stopped if a field is unclear."""
+        """Return the field of each column, or None if the column is left out.
+
+        Raise Stopped if a column has no clear field, or a required field has no column.
+        """
         absent = [name for name in (*self.renamed, *self.dropped) if name not in columns]
         if absent:
             raise Stopped(f"The file has no column {_names(absent)}. Columns: {_names(columns)}.")

@@ -65,7 +65,8 @@ class View:
 class Import:
     """An import of one file into a dataset.
 
-    Each chunk of rows takes these steps. A run that is killed between them repeats them, and no row is counted twice:
+    Each chunk of rows takes these steps. If a run is killed between two steps, the next run repeats them for this
+    chunk, and no row is counted twice:
 
     1. Write the refused rows of the chunk, its records and an Idempotency-Key.
     2. Send the records under this key until they are accepted.
@@ -88,7 +89,7 @@ class Import:
         """Import the file. Return how many rows were accepted and refused.
 
         Args:
-            uncertain: What to do with a chunk whose Idempotency-Key the service has forgotten: "send" or "skip".
+            uncertain: What to do with a chunk whose Idempotency-Key the service may have forgotten: "send" or "skip".
 
         Raises:
             Stopped: The import has stopped before the end of the file.

@@ -86,7 +86,7 @@ class Result:
         rows: The rows.
         truncated: Whether there are more rows than the limit.
         stats: How long the query took, and how much it read.
-        cursor: Where the next page begins, if there is one.
+        cursor: The cursor of the next page, or None if there is no next page.
     """
 
     columns: Sequence[Mapping[str, str]]
@@ -128,7 +128,7 @@ class Query:
         return self._with(range={"from": begin, "to": end})
 
     def limit(self, rows: int) -> Query:
-        """Return at most this many rows. The service returns at most 1,000."""
+        """Return at most `rows` rows. The service returns at most 1,000."""
         return self._with(limit=rows)
 
     def after(self, cursor: str) -> Query:

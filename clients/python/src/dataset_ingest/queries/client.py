@@ -75,14 +75,14 @@ class DatasetQueryClient:
         return found
 
     def register(self, dataset: Dataset | Mapping[str, Any] | type) -> dict[str, Any]:
-        """Publish the schema of a dataset if it differs from the one in force. Return the schema."""
+        """Publish the schema of a dataset if it differs from the schema in force. Return the schema."""
         known = Dataset.of(dataset)
         if known.id is None:
             raise ValueError("The dataset needs an ID.")
         return self.publish(known.id, known.declared())
 
     def publish(self, dataset_id: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Publish a schema if it differs from the one in force. Return the schema."""
+        """Publish a schema if it differs from the schema in force. Return the schema."""
         found: dict[str, Any] = self._ask("POST", self._schema_path(dataset_id), {"fields": fields})["schema"]
         return found
 
@@ -109,7 +109,7 @@ class DatasetQueryClient:
         return Query(lambda said: self.query(dataset_id, said))
 
     def query(self, dataset_id: int | None, said: Mapping[str, Any]) -> Result:
-        """Run a query in the JSON form of the service. Without an ID, it reads the default dataset."""
+        """Run a query in the query language of the service. If `dataset_id` is None, read the default dataset."""
         place = "" if dataset_id is None else f"/{dataset_id}"
         answer = self._ask("POST", f"/api/datasets/{self._project}{place}/query", said)
         truncated = bool(answer.get("truncated"))

@@ -31,9 +31,9 @@ class Dataset:
 
     @classmethod
     def of(cls, given: Dataset | Mapping[str, Any] | type) -> Dataset:
-        """Return a dataset from what a client was given.
+        """Return the dataset that `given` describes.
 
-        A mapping is like `{"id": 13, "fields": {...}}`. A model has its ID in `__dataset_id__`.
+        A mapping is like `{"id": 13, "fields": {...}}`. A model may have the dataset's ID in `__dataset_id__`.
         """
         if isinstance(given, Dataset):
             return given
@@ -45,10 +45,10 @@ class Dataset:
         return cls(given.get("id"), given["fields"])
 
     def declared(self) -> dict[str, Any]:
-        """Return the fields in the form that the service expects for a schema."""
+        """Return the fields as the service expects them in a schema."""
         return {field.name: field.declared() for field in self.fields}
 
     @property
     def path(self) -> str:
-        """Where batches of records are sent."""
+        """The path to which batches of records are sent."""
         return "/datasets/batch" if self.id is None else f"/datasets/{self.id}/batch"

@@ -24,7 +24,7 @@ FIRST_DAY, LAST_DAY = "0001-01-01", "9999-12-31"
 
 
 def is_date_time(text: str) -> bool:
-    """Return whether a text that msgspec accepts as a timestamp is one for the API, too."""
+    """Return whether the API accepts a text that msgspec accepts as a timestamp."""
     if _DATE_TIME(text) is None:
         return False
     return not text.startswith((FIRST_DAY, LAST_DAY)) or _is_in_range(text)

@@ -24,11 +24,11 @@ from dataset_ingest.schema.fields import Field
 
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,3}),([0-9]{1,3})\)").fullmatch
 _UUID = r"\A[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
-_MAX_SHOWN = 200  # characters of an enum's values in an error
+_MAX_SHOWN = 200  # an error shows about this number of characters of an enum's values
 
 
 class Checked:
-    """The base of types whose values a function checks, because msgspec cannot."""
+    """The base of types whose values a function checks, because msgspec cannot check them."""
 
     check: ClassVar[Callable[[Any], bool]]
 
@@ -45,7 +45,7 @@ def _decoded(kind: Any, value: Any) -> Any:
 
 
 def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """Return a decoder. The type may contain types from `checked`."""
+    """Return a decoder for the type `kind`, which may contain types from `checked`."""
     return msgspec.json.Decoder(kind, dec_hook=_decoded, float_hook=NumberText)
 
 
@@ -54,7 +54,7 @@ class FieldType:
     """A type: its name, its description in errors, and which JSON values have this type."""
 
     name: str
-    decodes_to: Any  # the type for msgspec. It accepts only values of this type
+    decodes_to: Any  # the type for msgspec. It accepts the values of this type, and texts that `spelled` refuses
     expected: str
     spelled: Callable[[str], bool] | None = None  # checks the texts that msgspec has accepted
     why_not: Callable[[bytes], str | None] = lambda value: None  # explains why a JSON value is not of this type
@@ -158,7 +158,7 @@ def base_type(field: Field) -> FieldType:
 
 
 def optional(kind: FieldType) -> FieldType:
-    """Return the type that accepts null, too."""
+    """Return a type that also accepts null."""
     accepts = kind.decodes_to if kind.name == "json" else kind.decodes_to | None
     read = None if kind.read is None else kind.read | None
     return dataclasses.replace(kind, decodes_to=accepts, read=read, expected=f"{kind.expected}, or null", optional=True)

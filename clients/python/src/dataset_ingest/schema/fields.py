@@ -9,7 +9,7 @@ from typing import Any
 
 Limit = int | float | str
 
-# Every record has these, so they are not declared.
+# Every record has these members, so they are not declared.
 ALWAYS_THERE = ("timestamp", "context")
 # If a field has a pattern, and the schema sets no limit, its texts may have at most this length.
 _MAX_MATCHED_CHARACTERS = 1000
@@ -68,7 +68,7 @@ class Field:
         return cls(**{**given, "name": name, "type": type_name, "values": values})
 
     def declared(self) -> str | dict[str, Any]:
-        """Return the shortest form that declares this field, as the service shows it."""
+        """Return the shortest declaration of this field, as the service shows it."""
         defaults = {each.name: each.default for each in dataclasses.fields(self)}
         said = {member: getattr(self, member) for member in defaults}
         said = {member: value for member, value in said.items() if member != "name" and value != defaults[member]}

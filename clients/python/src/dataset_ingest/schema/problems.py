@@ -10,8 +10,8 @@ from dataset_ingest.schema.explanations import json_type
 from dataset_ingest.schema.field_types import TIMESTAMP, FieldType
 from dataset_ingest.schema.fields import ALWAYS_THERE
 
-MAX_PROBLEMS = 20  # that one error lists
-_MAX_CHARACTERS = 100  # of a field's name in an error
+MAX_PROBLEMS = 20  # an error lists at most this number of problems
+_MAX_CHARACTERS = 100  # an error shows at most this number of characters of a field's name
 
 
 @dataclass(frozen=True)

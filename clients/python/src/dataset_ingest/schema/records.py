@@ -31,7 +31,7 @@ _TOO_DEEP = "The values are nested too deep. At most 900 levels are supported."
 _LAX_EAST = re.compile(r'\+\d{4}"', re.ASCII).search
 _LAX_SPACE = re.compile(r"-\d\d \d\d:", re.ASCII).search
 _LAX_WEST = re.compile(r'-\d{4}"', re.ASCII).search
-# A timestamp can be in the year 0 or 10000 in UTC only if its own day is one of these.
+# A timestamp can be in the year 0 or 10000 in UTC only if the day in its text is one of these.
 _FIRST_DAY, _LAST_DAY = f'"{FIRST_DAY}', f'"{LAST_DAY}'
 _ESCAPED = re.compile(r"\\u00(?:2[0bdeBDE]|3[0-9aA])").search
 
@@ -58,7 +58,7 @@ _CONVERTED: dict[type, str] = {
 
 
 class Refused(Exception):
-    """A record does not match its schema. `problems` has at most one more than an error lists."""
+    """A record does not match its schema. `problems` has at most MAX_PROBLEMS + 1 problems."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(str(problems[0]))
@@ -147,7 +147,7 @@ class Records:
             raise Refused(found)
 
     def _has_usual_date_times(self, record: Mapping[str, Any]) -> bool:
-        """Return whether msgspec has certainly not misread the timestamps of a record. False may be wrong."""
+        """Return True if all timestamps of a record are certainly valid. If not, another check must decide."""
         for name in self._dated:
             value = record.get(name)
             if type(value) is str:
@@ -177,7 +177,7 @@ class Records:
 
 
 def _may_be_misread(text: str) -> bool:
-    """Return whether msgspec may have accepted an invalid timestamp. True may be wrong, False is certain."""
+    """Return False if msgspec has certainly accepted no invalid timestamp. Return True if that needs a closer look."""
     if "\\" in text and "\\u00" in text and _ESCAPED(text):
         return True
     if ("+" in text and _LAX_EAST(text)) or (" " in text and _LAX_SPACE(text)):
