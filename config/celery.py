@@ -31,7 +31,7 @@ from datasets import installation
 from datasets.installation import UnusableData
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"  # even if the shell has the settings of another project
-# Do not let Celery run Django's checks: it would not report problems, and would keep all pages of the admin in memory.
+# Do not let Celery run Django's checks. It would not report what they find, and they would load all pages of the admin.
 os.environ["CELERY_SKIP_CHECKS"] = "true"
 
 DRAIN_QUEUE = "ingest.drain"
@@ -45,7 +45,7 @@ app = Celery("dataset-ingest")
 
 
 def _broker() -> dict[str, Any]:
-    """Return Celery's settings of its broker. If it is behind Sentinel, Celery asks the sentinels for the primary."""
+    """Return Celery's settings of its broker. With Sentinel, Celery asks the sentinels for the primary."""
     url = settings.CELERY_BROKER_URL
     options: dict[str, Any] = {
         **_BROKER_TIMEOUTS,
@@ -130,7 +130,7 @@ def _refuse_unusable_data(**_: Any) -> None:
 
 @celeryd_after_setup.connect
 def _import_for_drains(**_: Any) -> None:
-    """Import what drains use before the pool's processes start, so that the processes share its memory."""
+    """Import what drains use before the pool's processes start, so that they share the memory of these modules."""
     if DRAIN_QUEUE in app.amqp.queues.consume_from:
         lazy.import_for_drains()
 

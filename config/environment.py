@@ -57,7 +57,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     PROXY_COUNT: NotNegative = 0
     LOGIN_FAILURE_LIMIT: Positive = 5
     LOGIN_LOCKOUT_MINUTES: Positive = 15
-    # True if a proxy in front of the service takes HTTPS requests.
+    # True if a proxy in front of the service receives the requests over HTTPS.
     HTTPS: bool = False
 
     # -- `manage.py up`
@@ -86,11 +86,11 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # The other projects leave a part of BACKLOG_LIMIT_BYTES free. A project may use this share of that part. 1 is no
     # limit.
     BACKLOG_SHARE_PER_PROJECT: Annotated[float, Meta(ge=0.01)] = 0.5
-    # The number of datasets of a project that may accept records. Each has a table and commits of its own, which take
-    # workers' time.
+    # The maximum number of datasets of a project that accept records. Each has a table and commits of its own, which
+    # take workers' time.
     DATASETS_PER_PROJECT: Positive = 1000
     IDEMPOTENCY_TTL_SECONDS: Positive = 24 * 3600
-    # The number of Idempotency-Keys that Redis keeps for a project. Each takes 165 bytes of Redis's memory.
+    # The maximum number of Idempotency-Keys that Redis keeps for a project. Each takes 165 bytes of Redis's memory.
     IDEMPOTENCY_KEYS_PER_PROJECT: Positive = 1_000_000
     # How many refused requests each project keeps for the admin, with the start of their bodies. 0 keeps none.
     REFUSAL_LOG_ENTRIES: NotNegative = 100
@@ -116,7 +116,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- queries
 
-    # The limits of one query: its time, and the memory that its process takes for it.
+    # The limits of one query: its time, and the memory that its process may take for it.
     QUERY_TIMEOUT_SECONDS: Seconds = 10.0
     QUERY_MEMORY_BYTES: Annotated[int, Meta(ge=64 * 1024**2)] = 256 * 1024**2
     # How many queries of a project a machine runs at the same time. Further queries get 429.

@@ -276,7 +276,7 @@ UNFOLD = {
     },
 }
 
-# -- the service: `config.environment` says what each means --------------------------------------------
+# -- the service: `config.environment` says what each setting means ---------------------------------------
 
 HOST = env.HOST
 PORT = env.PORT

@@ -8,14 +8,14 @@ database has an ID, and Redis keeps the ID of the database that its data belongs
 A release that keeps data in another format would misread the data of an earlier release. So Redis keeps the version of
 its data, which `manage.py migrate_queue` (ingest/queue/upgrades.py) brings up to date.
 
-A Redis without data gets the ID of the first installation that checks it, and the version of its release. In a cluster,
-the keys of each user have an ID and a version of their own.
+A Redis without data gets the ID of the first installation that checks it, and the data version of this installation's
+release. In a cluster, the keys of each user have an ID and a version of their own.
 
 Redis keys
     installation    the ID
     data_version    the version
-    move            only in a cluster, and only once: how far `manage.py move_to_cluster` has come with the data of one
-                    server (ingest/moving/move.py)
+    move            only in a cluster, one key for all users: how far `manage.py move_to_cluster` has come with the data
+                    of one server (ingest/moving/move.py)
 """
 
 from collections.abc import Iterable

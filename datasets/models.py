@@ -223,7 +223,7 @@ class ApiKey(models.Model):
 
 
 class PersonalAccessToken(models.Model):
-    """A user's token for the management API. It may do what its user may do. See `datasets.personal_tokens`."""
+    """A user's token for the management API: see `datasets.personal_tokens`. Its scope limits what it may do."""
 
     class Scope(models.TextChoices):
         """What a token may do with the projects of its user."""

@@ -66,7 +66,7 @@ def find(secret: str) -> PersonalAccessToken | None:
 
 
 def revoke(tokens: Sequence[PersonalAccessToken]) -> None:
-    """Revoke tokens: the next request with them is refused. Tokens that were revoked earlier keep that time."""
+    """Revoke tokens: the next request with them is refused. Tokens that were revoked earlier do not change."""
     PersonalAccessToken.objects.filter(pk__in=[token.pk for token in tokens], revoked_at=None).update(
         revoked_at=clock.now()
     )

@@ -252,7 +252,7 @@ def save_key(key: ApiKey, *, changed: Collection[str]) -> None:
 
 
 def revoke_key(key: ApiKey) -> None:
-    """Revoke a key: the next request with it is refused. A key that was revoked earlier keeps that time."""
+    """Revoke a key: the next request with it is refused. A key that was revoked earlier does not change."""
     revoke_keys([key])
     key.refresh_from_db()
 

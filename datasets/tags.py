@@ -15,14 +15,14 @@ _of_datasets: dict[int, int] = {}
 
 
 def of_project(project_id: int) -> int:
-    """Return the tag of a project's keys, or NO_TAG if this is not a cluster or there is no such project."""
+    """Return the tag of a project's keys, or NO_TAG if Redis is not a cluster or the project does not exist."""
     if not is_cluster():
         return NO_TAG
     return _known(_of_projects, project_id, "Project", "owner_id")
 
 
 def of_dataset(dataset_id: int) -> int:
-    """Return the tag of a dataset's keys, or NO_TAG if this is not a cluster or there is no such dataset."""
+    """Return the tag of a dataset's keys, or NO_TAG if Redis is not a cluster or the dataset does not exist."""
     if not is_cluster():
         return NO_TAG
     return _known(_of_datasets, dataset_id, "Dataset", "project__owner_id")

@@ -1,4 +1,4 @@
-"""Base class of our commands: turns expected errors into a one-line CommandError that says what to do."""
+"""Base class of our commands: turns expected errors into a CommandError that says what to do."""
 
 import os
 import sys

@@ -21,7 +21,7 @@ SETTINGS_CHECKS = "settings"
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # delta-rs reads a path as a URL. It refuses these characters, or reads them as something else.
 _NOT_IN_A_TABLES_PATH = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
-# The address of a unix socket holds 107 bytes on Linux (sun_path). This leaves some room.
+# The address of a unix socket holds 107 bytes on Linux (sun_path). Our limit leaves some room.
 _MAX_SOCKET_PATH = 100
 
 
@@ -123,7 +123,7 @@ def broker_tls(broker_url: str) -> dict[str, Any] | None:
 
 
 def embedded_secret(directory: Path) -> str:
-    """Return the secret of an embedded installation. The first process makes it and saves it in the directory.
+    """Return the secret for an installation without SECRET_KEY. The first process saves it in the directory.
 
     If several processes start at the same time, one of them links its complete file, and the others read that file.
     """

@@ -96,7 +96,7 @@ class TooFewReplicas(OSError):
 def wait_command() -> tuple[Argument, ...]:
     """Return the command that waits until REDIS_WAIT_REPLICAS replicas have all writes of its connection.
 
-    It waits for at most half of REDIS_TIMEOUT_SECONDS, so that we do not take a waiting Redis for one that is stuck.
+    The command waits for at most half of REDIS_TIMEOUT_SECONDS, so that a waiting Redis does not look like a stuck one.
     """
     return "WAIT", settings.REDIS_WAIT_REPLICAS, int(settings.REDIS_TIMEOUT_SECONDS * 1000 / 2)
 

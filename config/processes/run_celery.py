@@ -15,8 +15,8 @@ def run_worker(name: str, queue: str, processes: int) -> int:
     """Run a worker of one queue until it is stopped. Return its exit code.
 
     If `processes` is 1, this process runs the tasks itself. With Celery's pool, this process would only hand over tasks
-    to a second one, and both together would need twice the memory. If this process dies during a task, the supervisor
-    starts another, as Celery would.
+    to a second process, and the two together would need twice the memory. If this process dies during a task, the
+    supervisor starts another, as Celery would.
     """
     worker = app.Worker(
         hostname=f"{name}@{socket.gethostname()}",

@@ -23,7 +23,7 @@ from config.processes.startup import listen_address
 
 # In supervisor's files, a comment begins like this, even between quotes.
 _COMMENT = re.compile(r"\s[;#]").search
-# The limit of a process's open files. Each connection is an open file. No process needs nearly as many.
+# The limit of a process's open files. Each connection is an open file. No process needs as many files as this.
 _MAX_FILES = 65_536
 # supervisor does not start if it may open fewer files than this.
 _MIN_FILES = 64
@@ -74,8 +74,8 @@ def redis_command() -> list[str]:
         *("--unixsocketperm", "700"),
         *("--dir", str(directory)),
         *("--appendonly", "yes"),
-        # With `everysec`, Redis answers writes during a sync, and writes them to its file later. If it is killed before
-        # that, they are lost.
+        # With `everysec`, Redis answers writes during a sync, and writes them to its file later. If Redis is killed
+        # before it has written them, they are lost.
         *("--appendfsync", "always"),
         *("--save", ""),
         # Admission stops below this limit (ingest/queue/lua/admit.lua), so that the machine does not run out of memory.

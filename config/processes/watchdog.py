@@ -1,8 +1,8 @@
 """A thread in each Celery process that writes the process's heartbeat, and ends the process if it stops working.
 
-After an outage of the broker, Celery may stay connected, but never take a message again. A new process works. So the
-thread checks whether the process still takes or sends messages. It uses the monotonic clock, because corrections of the
-time of day do not move that clock.
+After an outage of the broker, Celery may stay connected, but never take a message again. A new process takes messages.
+So the thread checks whether the process still takes or sends messages. It uses the monotonic clock, because corrections
+of the time of day do not move that clock.
 """
 
 import logging
@@ -94,7 +94,7 @@ def _leave(process: str, said: str) -> None:
     try:
         heartbeat.write(process, said)
     except (RedisError, OSError):
-        return  # the heartbeat expires, and /readyz reports the failure of Redis before it
+        return  # the old heartbeat expires; before that, /readyz reports the failure of Redis
 
 
 def _end(why: str) -> None:

@@ -10,7 +10,7 @@ else:
 
 
 class _PasswordOnly:
-    """Saves only the password. Django saves the whole row and would undo a deactivation that came in between."""
+    """Saves only the password. Django would save the whole row, and could undo a deactivation of the user."""
 
     def set_password_and_save(self, user: Any, *args: Any, commit: bool = True, **kwargs: Any) -> Any:
         changed = super().set_password_and_save(user, *args, commit=False, **kwargs)  # type: ignore[misc]

@@ -54,9 +54,8 @@ class Card:
     month: int
     held: int
     bars: list[Bar]
-    refused: list[tuple[str, int, int]] = field(
-        default_factory=list
-    )  # code, number of requests, and this number in percent of the largest one
+    # For each error code: the code, the number of requests, and this number in percent of the largest number.
+    refused: list[tuple[str, int, int]] = field(default_factory=list)
     first_dataset: Dataset | None = None
     slow: list[EndedQuery] = field(default_factory=list)
 

@@ -57,7 +57,7 @@ def snippets(
     *,
     for_browsers: bool = False,
 ) -> list[Snippet]:
-    """Return code that sends an example record, with the values of a sample if there is one."""
+    """Return code that sends an example record. If `sample` is a record, the example has its values."""
     target = _Target(base_url, dataset_id, fields, token, example_record(fields, sample))
     return _of_browsers(target) if for_browsers else _of_servers(target)
 
@@ -124,7 +124,8 @@ def _of_browsers(target: _Target) -> list[Snippet]:
     ]
 
 
-# The snippets print the answer, even if it is a refusal. But the clients raise a refusal, and a beacon gets no answer.
+# The snippets print the answer, even if it is a refusal, except that the clients raise an exception for a refusal. A
+# beacon gets no answer.
 _PYTHON = """import requests
 
 answer = requests.post(

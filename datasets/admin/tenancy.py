@@ -91,7 +91,7 @@ class TenantAdmin(ModelAdmin[_Model]):
         return scope(queryset, request.user)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Preselect the project of a user who has exactly one."""
+        """Preselect the project if the user sees exactly one project."""
         initial: dict[str, Any] = dict(super().get_changeform_initial_data(request))
         if self.tenant_path == "project" and "project" not in initial:
             first_two = projects_of(request.user).values_list("pk", flat=True)[:2]

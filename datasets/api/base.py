@@ -86,7 +86,7 @@ class Pages(CursorPagination):
 
 
 class ManagementView(GenericAPIView[Any]):
-    """A view that needs a personal access token. Its errors have the form of the ingest API's errors."""
+    """A view that needs a personal access token. Its errors look like those of the ingest API."""
 
     authentication_classes = (PersonalTokenAuthentication,)
     permission_classes: Sequence[type[BasePermission]] = (ScopePermission,)

@@ -28,7 +28,7 @@ class MissingToken(ApiError):
 
 
 class InvalidToken(ApiError):
-    """The token is unknown, expired or revoked, or its user is inactive. All get the same answer."""
+    """The token is unknown, expired or revoked, or its user is inactive. All cases get the same answer."""
 
     status, code, error = 401, "invalid_personal_access_token", "Invalid personal access token"
     headers = _CHALLENGE

@@ -82,7 +82,7 @@ class SchemaVersionsView(OneDatasetView):
 
 
 def _number(given: str | None) -> int | None:
-    """Return the number of a schema version in the query. Raises InvalidRequest."""
+    """Return the number of a schema version in the URL's query string. Raises InvalidRequest."""
     if given is None:
         return None
     if not (given.isascii() and given.isdecimal() and 0 < len(given) < 10):

@@ -18,7 +18,7 @@ from datasets.contracts.browsers import BrowserKey
 from datasets.contracts.contract import Contract
 from datasets.contracts.keys import Claims, InvalidApiKey
 
-Asked = tuple[str, int | None]  # a token, and a dataset or None for the project's default
+Asked = tuple[str, int | None]  # a token, and a dataset's ID or None for the project's default dataset
 
 
 class KeyRow(NamedTuple):
@@ -106,7 +106,7 @@ def due(count: int) -> dict[Asked, Entry]:
 
 
 def prolong(looked_at: Mapping[Asked, Entry], confirmed: Iterable[Asked], moment: float) -> None:
-    """Prolong each contract in `looked_at` that was confirmed at `moment`. Forget the others of `looked_at`."""
+    """Prolong each contract in `looked_at` that was confirmed at `moment`. Forget all others in `looked_at`."""
     confirmed = set(confirmed)
     with _lock:
         for asked, entry in looked_at.items():

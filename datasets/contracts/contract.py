@@ -7,7 +7,7 @@ from config.common.errors import ApiError, Refused
 from datasets.schemas.schema import CompiledSchema
 
 _ID = re.compile(r"[1-9][0-9]*", re.ASCII).fullmatch
-_MAX_ID = 2**63 - 1  # of a BigAutoField
+_MAX_ID = 2**63 - 1  # the maximum of a BigAutoField
 
 
 class InvalidDatasetId(ApiError):

@@ -3,7 +3,7 @@
 `admit.lua` counts the records of this form that it admits in a grace period.
 
 Redis keys
-    grace:<id of the latest schema version>   hash: `records:<key id>` -> how many records of the version before,
+    grace:<id of the latest schema version>   hash: `records:<key id>` -> how many records of the previous version,
                                               `last:<key id>` -> when the last one came, in ms since the epoch
 """
 

@@ -42,7 +42,7 @@ _COMPARED: dict[str, Any] = {"number": float, "integer": int, "date": date, "tim
 
 
 class _Constraint(NamedTuple):
-    """One constraint: whether a decoded value keeps it, its words in `expected`, and why a value does not keep it."""
+    """One constraint: a test for decoded values, the words in `expected`, and the detail for a value that fails."""
 
     is_kept: Callable[[Any], bool]
     expected: str
@@ -50,7 +50,7 @@ class _Constraint(NamedTuple):
 
 
 def constrained(kind: FieldType, field: Field) -> FieldType:
-    """Return a type that accepts only the values that keep the constraints of a field."""
+    """Return a type that accepts only the values that meet the constraints of a field."""
     constraints = list(_constraints(kind, field))
     if not constraints:
         return kind
@@ -176,7 +176,7 @@ def _matches(program: Any, text: str) -> bool:
 
 
 def _example(kind: FieldType, field: Field) -> Any:
-    """Return a value that keeps all constraints, except perhaps the pattern."""
+    """Return a value that meets all constraints, except perhaps the pattern."""
     example = kind.example
     if kind.is_array or kind.name == "string":
         shortest, longest = field.min_length or 0, field.max_length

@@ -71,7 +71,7 @@ class FieldType:
     why_not: Callable[[bytes], str | None] = lambda value: None  # explains why a JSON value is not of this type
     read_as: Any = None  # the type for msgspec in workers, if it is not `decodes_to`
     to_column: Callable[[Sequence[Any]], pa.Array] | None = None  # makes the column, if Arrow alone cannot
-    optional: bool = False  # whether a record may have null, or nothing
+    optional: bool = False  # whether a record may leave the field out, or have null
     is_array: bool = False
     is_literal: bool = False  # whether a cell of a CSV file holds the value as JSON, like 12.5; otherwise it is a text
 

@@ -10,7 +10,7 @@ from typing import Any
 
 Limit = int | float | str
 
-# Every record has these, so they are not declared.
+# Every record has these fields, so they are not declared.
 ALWAYS_THERE = ("timestamp", "context")
 
 # PostgreSQL cannot store NUL or a lone surrogate in a text.

@@ -27,7 +27,7 @@ _MAX_EXACT = 2**53  # a double holds every whole number up to this one
 _NUMBERS = ("whole", "long", "huge", "number")  # whole numbers: up to 2^53, up to 64 bits, larger; and any number
 _TEXTS = ("timestamp", "date", "uuid", "string")
 _EMPTY = "[]"  # an array without elements
-# A whole number in a field with such a name is an ID, which never gets a fraction: `id`, `order_id`, `orderId`, `IDs`.
+# Names of IDs: `id`, `order_id`, `orderId`, `IDs`. A whole number in a field with such a name never gets a fraction.
 _ID = re.compile(r"(?:^|[^A-Za-z])[Ii][Dd]s?$|[a-z0-9]I[Dd]s?$").search
 
 

@@ -78,7 +78,7 @@ def _escaped(match: re.Match[bytes]) -> bytes:
 def ndjson_to_send(source: Batches, json_columns: Collection[str] = ()) -> Iterator[bytes]:
     """Yield one JSON object per line with what a client sends: `timestamp`, `context` and fields that have a value.
 
-    The batch endpoint accepts such lines again if the schema is still the same.
+    The batch endpoint accepts these lines again if the schema is still the same.
 
     Args:
         source: The records.

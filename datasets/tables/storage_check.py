@@ -1,9 +1,9 @@
 """Detect a storage that is not mounted, or is the wrong one. A new storage without tables is fine.
 
-A table proves that the storage is the right one. Before the database knows a first table, a marker file proves it: a
-drain may die after it has created the table, and before it has written to the database that there is a table. Only a
-directory has a marker file. An object store needs none, because it cannot be unmounted. The drain first writes the
-marker file, then writes to the database that there is a marker file, and then creates the table.
+A table proves that the storage is the right one. As long as the database knows no table, a marker file proves it. (A
+drain may die after it has created the first table, and before it has written to the database that there is a table.)
+Only a directory has a marker file. An object store needs none, because it cannot be unmounted. The drain first writes
+the marker file, then writes to the database that there is a marker file, and then creates the table.
 """
 
 from pathlib import Path

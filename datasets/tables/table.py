@@ -19,8 +19,8 @@ from datasets.tables.storage import ForeignTable, TableGone, is_directory, stora
 if TYPE_CHECKING:  # query processes run without Django's models
     from datasets.models import Dataset
 
-# The number of tables that a process keeps open. A table in a directory takes 2 KB. A table in an object store takes
-# 100 KB, for delta-rs's handle.
+# The maximum number of tables that a process keeps open. A table in a directory takes 2 KB. A table in an object store
+# takes 100 KB, for delta-rs's handle.
 _MAX_HEADS = 20_000
 _MAX_HANDLES = 1000
 

@@ -73,10 +73,11 @@ class Cluster(RedisCluster):
         return found
 
     def determine_slot(self, *args: Any) -> int:
-        """Return the slot of a command's first key. It is the second element, or of EVAL and EVALSHA the fourth.
+        """Return the slot of a command's first key.
 
-        The other keys need no check here, because a node refuses keys of several slots. redis-py's own method asks its
-        default node for the keys of some commands, and fails while that node is down.
+        This key is the second element of `args`, or the fourth one for EVAL and EVALSHA. The other keys need no check
+        here, because a node refuses keys of several slots. redis-py's own method asks its default node for the keys of
+        some commands, and fails while that node is down.
         """
         slot: int = self.keyslot(args[3] if args[0] in ("EVAL", "EVALSHA") else args[1])  # type: ignore[no-untyped-call]
         return slot

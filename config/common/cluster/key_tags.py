@@ -29,7 +29,7 @@ def _forget(**_: object) -> None:
 
 
 def of_user(user_id: int) -> int:
-    """Return the tag of the keys that belong to a user: the user's ID, or NO_TAG if this is not a cluster."""
+    """Return the tag of the keys that belong to a user: the user's ID, or NO_TAG if Redis is not a cluster."""
     return user_id if is_cluster() else NO_TAG
 
 

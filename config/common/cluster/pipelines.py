@@ -79,7 +79,7 @@ class NodePipeline(Pipeline):
         self.connection_pool, self.response_callbacks = client.connection_pool, client.response_callbacks
         try:
             self.connection = self.connection_pool.get_connection()
-            if asked:  # after ASKING, the node runs the next command or transaction, even without the slot
+            if asked:  # after ASKING, the node runs the next command or transaction without having the slot
                 self.connection.send_command("ASKING")  # type: ignore[no-untyped-call]
                 self.connection.read_response()
         except (RedisConnectionError, RedisTimeoutError) as failure:

@@ -1,4 +1,4 @@
-"""The connections to one server: one for small commands, and a few more for large ones."""
+"""The connections to one server: one for small and 16 for large commands, and as many for replicated commands."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

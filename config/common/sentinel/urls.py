@@ -21,7 +21,7 @@ class SentinelUrl(NamedTuple):
     """The parts of the URL, as redis-py names them."""
 
     addresses: list[tuple[str, int]]  # of the sentinels
-    service: str  # Sentinel's service name: the sentinels know the primary and its replicas by it
+    service: str  # Sentinel's service name, which stands for the primary and its replicas
     redis: dict[str, Any]  # `db`, `username` and `password` of a connection to Redis
     sentinel: dict[str, Any]  # `username` and `password` of a connection to a sentinel
     tls: dict[str, Any]  # arguments of each connection, if the scheme asks for TLS

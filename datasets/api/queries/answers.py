@@ -28,7 +28,7 @@ def answer(project_id: int, job: Job, is_canceled: Callable[[], bool]) -> HttpRe
     """Run a query, and return the response with its result.
 
     Raises:
-        InvalidQuery: The query has no result: a sum is too large, for example.
+        InvalidQuery: The query has no result. For example, a sum is too large.
         QueryTooSlow: The query has reached the time limit.
         QueryTooLarge: The query has reached the memory limit.
         TooManyQueries: The project runs too many queries now, or other queries use all processors.

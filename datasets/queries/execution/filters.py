@@ -1,6 +1,6 @@
 """The conditions of a query as SQL for `datasets.tables.records`, which streams whole records with DataFusion.
 
-DataFusion takes no parameters there. So each value is a quoted text, which the SQL casts to the column's type.
+There, DataFusion accepts no parameters. So each value is a quoted text, which the SQL casts to the column's type.
 """
 
 from __future__ import annotations

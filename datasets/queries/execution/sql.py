@@ -171,7 +171,7 @@ class Statement:
         In a time zone with clock changes, a local time may come twice. So minutes and hours must be moments.
         """
         column = quoted(bucket.column.name)
-        if bucket.timezone == _UTC:  # takes a quarter of the time of the general form
+        if bucket.timezone == _UTC:  # this takes a quarter of the time of the general case below
             local = f"make_timestamp(epoch_us({column}))"
         else:
             local = f"timezone({self._zone(bucket)}, {column})"

@@ -29,7 +29,7 @@ _EXPECTED = "the cursor of the answer to the same query"
 
 
 class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """What a cursor holds. It needs no signature: a client that changes it only gets other records of the dataset."""
+    """What a cursor holds. It has no signature: a client that changes it only gets other records of the dataset."""
 
     digest: str
     start: datetime

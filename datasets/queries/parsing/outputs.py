@@ -96,7 +96,7 @@ class Outputs:
     # -- groupBy
 
     def group_by(self, given: Any, select: Sequence[Output]) -> tuple[Plain | Bucket, ...]:
-        """Return the buckets and columns that group rows. If both have the same name, the name means the bucket."""
+        """Return the buckets and columns that group rows. A name that a bucket and a column share means the bucket."""
         buckets = {each.name: each for each in select if isinstance(each, Bucket)}
         columns = {name: column for name, column in self._columns.items() if column.kind in COMPARABLE}
         found: dict[str, Plain | Bucket] = {}

@@ -18,7 +18,7 @@ CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 ARROW = "application/vnd.apache.arrow.stream"
 
-# The headers of the answer that describe the result. Only the JSON format has the same values in its body.
+# The headers of the answer that describe the result. Only the JSON format also has these values in its body.
 HEADERS = (
     "Query-Rows",
     "Query-Truncated",
