@@ -32,8 +32,8 @@ class QuarantinedEntry(models.Model):
     body = models.BinaryField()
     format = models.CharField(max_length=1)
     schema_version_id = models.BigIntegerField()
-    # Says which records were accepted with the schema version before `schema_version_id`: see `formats.Earlier`. Empty
-    # if there are none.
+    # Says which records were accepted with an earlier schema version than `schema_version_id`: see `formats.Earlier`.
+    # Empty if all records were accepted with `schema_version_id`.
     earlier = models.TextField(blank=True, default="")
     trace_id = models.CharField(max_length=128)
     reason = models.TextField()

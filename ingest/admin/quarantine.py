@@ -87,7 +87,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         return HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
 
     def edit_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Show a form with the body. On POST, check and save it. Then replay it if the user asked for that."""
+        """Show a form with the body. On POST, check and save the new body, and replay it if the user asked for that."""
         entry = self.get_object_or_404(request, object_id)
         back = HttpResponseRedirect(reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)))
         offered = {str(version.pk): (version, label) for version, label in editing.versions(entry)}

@@ -139,8 +139,8 @@ def _answer(response: HttpResponse | Accepted, *more_headers: tuple[str, str]) -
     )
 
 
-# The page shows this number of lines of a record, and of the further lines only those with a problem. A schema has at
-# most 200 fields.
+# The page shows this number of lines from the beginning of a record, and all further lines that have a problem. A
+# schema has at most 200 fields.
 _MAX_LINES = 300
 
 

@@ -1,9 +1,9 @@
 """Requests of web pages from other sites: the CORS headers, and who may use which key.
 
-A browser sends the page's origin in the header `Origin`. Before most requests, it asks whether the page may send them:
-this is the preflight. The browser shows an answer only to pages that the answer's `Access-Control-Allow-Origin` names.
-The service uses no cookies here, so these headers alone are no protection: the key and its origins decide. See
-docs/decisions/0026-browser-keys.md.
+A browser sends the page's origin in the header `Origin`. Before most requests, it asks the service whether the page may
+send them: this is the preflight. The browser shows an answer only to pages that the answer's header
+`Access-Control-Allow-Origin` names. The service uses no cookies here, so these headers alone are no protection: the key
+and its origins decide. See docs/decisions/0026-browser-keys.md.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from ingest.validation.body import JSON
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-# The request headers that this service allows a page to send. A page may always send some others.
+# The request headers that this service allows a page to send. A page may always send some other headers.
 _ACCEPTED_HEADERS = (
     *("Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-None-Match"),
     *("Prefer", "X-Loguro-Dataset-Id", "X-Request-Id"),
 )
-# The response headers that this service allows a page to read. A page may always read some others.
+# The response headers that this service allows a page to read. A page may always read some other headers.
 _EXPOSED_HEADERS = (
     *("ETag", "Idempotent-Replayed", "Location", "Preference-Applied", "RateLimit"),
     *("RateLimit-Policy", "Retry-After", "X-Request-Id"),
@@ -102,7 +102,7 @@ _IN_BROWSER = {
 
 
 def _why(origin: str | None) -> str:
-    """Return why a browser key does not work here."""
+    """Return why a browser key does not work for a request with this `Origin` header, or with none."""
     if origin is None:
         return "A browser key works only in web pages, and this request has no Origin header. Use an ordinary key."
     if origin == "null":

@@ -176,9 +176,9 @@ class CsvSource:
             else:
                 if not_utf8(cell) is not None:
                     problems[number] = _problem(name, "is not UTF-8")
-                elif is_json_field:  # any text would be a value of this type
+                elif is_json_field:  # the check would accept this cell as a text
                     problems[number] = _problem(name, "is not JSON. In JSON, a text needs double quotes")
-                values.append(cell.decode(errors="replace"))  # the check refuses this if the type is a literal
+                values.append(cell.decode(errors="replace"))  # the check refuses this text if the field needs JSON
         return values
 
 

@@ -76,7 +76,7 @@ class Journal:
         self._read()
 
     def _read(self) -> None:
-        """Read the complete lines, and remove an incomplete one at the end."""
+        """Read the complete lines, and remove an incomplete line at the end."""
         self._file.seek(0)
         end = 0
         for number, line in enumerate(self._file):

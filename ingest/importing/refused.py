@@ -1,4 +1,4 @@
-"""The file of refused rows: a line of JSON for each, with the row's number, every problem, and the record."""
+"""The file of refused rows: a line of JSON for each row, with the row's number, its problems, and the record."""
 
 import os
 from pathlib import Path

@@ -60,7 +60,10 @@ class Chunk(Struct):
 
 
 def chunks(rows: Iterable[Row], begin: int, *, most_records: int, most_bytes: int) -> Iterator[Chunk]:
-    """Yield rows in chunks, each as large as `most_records` and `most_bytes` allow. Only the arguments decide this."""
+    """Yield rows in chunks, each as large as `most_records` and `most_bytes` allow.
+
+    The chunks depend only on the arguments, so a second run sends the same chunks.
+    """
     chunk, size = Chunk(begin, begin, [], []), _BRACKETS
     count = 0
     for found in rows:

@@ -197,8 +197,8 @@ def _check_same(path: Path, earlier: Description, ours: Description, rows: int) 
         )
     if earlier.options != ours.options:
         raise Refused(
-            f"The earlier run had other options: {earlier.options}. Use the same ones to continue, because "
-            f"{rows:,} rows were sent."
+            f"The earlier run had other options: {earlier.options}. Use these options to continue, because {rows:,} "
+            "rows were sent."
         )
     if earlier.refused != ours.refused:
         raise Refused(f"The earlier run wrote refused rows to {earlier.refused}. Name the same file with --refused.")

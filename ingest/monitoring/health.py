@@ -53,7 +53,7 @@ def _redis() -> str:
     except UnusableData as refusal:
         return str(refusal)
     except DatabaseError:
-        pass  # reported by the check of the database
+        pass  # the check of the database reports this
     return memory.state()
 
 

@@ -108,7 +108,7 @@ class _InFlight:
 
 _last_use_noted: dict[int | None, float] = {}
 _keys_in_progress: set[tuple[int, str]] = set()
-# By tag: the generation that this process read last, after it had checked the data. admit.lua refuses any other one.
+# By tag: the generation that this process has checked and read last. admit.lua refuses any other generation.
 _generations: dict[int, str] = {}
 
 
@@ -120,7 +120,7 @@ def _unpacked(rejected: bytes = b"") -> bytes:
 async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryable: Retryable | None) -> Admission:
     """Queue a payload and charge its records in one step. If the request is repeated, only return the first answer.
 
-    After an error, nothing is queued or charged. Only a QueueOutOfReach may say that the outcome is unknown.
+    After an error, nothing is queued or charged. The exception is a QueueOutOfReach that says OUTCOME_UNKNOWN.
 
     Raises:
         StaleContract: The contract has changed. Read it again.
@@ -129,7 +129,7 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
         RateLimited, TooManyRecords: The browser key's rate limit has no room for the records now, or never has.
         QueueFull, BodyTooLarge: The backlog has no room for the body now, or never has.
         QueueUnavailable: Redis does not answer, is overloaded, or has data of another installation or release.
-        config.common.redis.RedisUnavailable: Redis did not answer a question that comes before the admission.
+        config.common.redis.RedisUnavailable: Redis did not answer a command that comes before the admission.
     """
     if retryable is None:
         return await _admit_or_refuse(contract, payload, trace_id, None)

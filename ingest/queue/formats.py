@@ -31,8 +31,8 @@ class Rejected(Struct, frozen=True):
     """The refused records of a lenient batch."""
 
     count: int
-    answer: bytes  # members of the 202 answer about them, as JSON text without braces
-    # The first problem and the text of each of the first refused records: at most as many as an answer lists problems.
+    answer: bytes  # what the 202 answer says about these records: members of a JSON object, without its braces
+    # For the first refused records, at most `record_errors.MAX_PROBLEMS` of them: the first problem and the text.
     first: list[tuple[dict[str, object], bytes]]
 
 

@@ -36,7 +36,7 @@ def over_quota(limit: int, used: int, requested: int, period: str) -> QuotaExcee
 
 
 def quota_headers(limit: int, used: int, period: str) -> dict[str, str]:
-    """Return `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10). Without a limit: none."""
+    """Return `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), or {} without a limit."""
     if limit == UNLIMITED:
         return {}
     start, end = bounds(period)

@@ -39,7 +39,7 @@ class RedisClock:
 
 
 async def earlier_schema(contract: Contract) -> CompiledSchema | None:
-    """Return the schema version before the latest one if it is in its grace period, else None.
+    """Return the schema of the previous version if the grace period has not ended, else None.
 
     Raises:
         config.common.redis.RedisUnavailable: Redis's time is not known yet, and Redis does not answer.

@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def mark(self) -> str:
-        """The trace ID. It distinguishes two entries with one stream ID. Empty if the trace ID is damaged."""
+        """The trace ID. It distinguishes two entries that got the same stream ID. Empty if it is damaged."""
         return "" if "\N{REPLACEMENT CHARACTER}" in self.trace_id else self.trace_id
 
     @property
@@ -81,7 +81,7 @@ def position_of(stream_id: str) -> int:
     """Return a stream ID as one integer that fits the table: ms << 20 | seq.
 
     Positions keep the order of IDs. Beyond 2**20 entries in one millisecond, IDs share the last position of that
-    millisecond. All IDs after the year 2248 share the very last one. So only an entry above the table's watermark is
+    millisecond. All IDs after the year 2248 share the highest position. So only an entry above the table's watermark is
     certainly new. The drain looks up all others.
     """
     ms, _, seq = stream_id.partition("-")
@@ -315,7 +315,7 @@ def _stream_keys(dataset_id: int) -> list[redis.Argument]:
 
 
 def renumber(dataset_id: int, in_generation: str, entry: Entry) -> None:
-    """Move an entry to the end of the stream, where it gets a new ID that no other record has. It keeps `first_id`."""
+    """Move an entry to the end of the stream. It gets a new ID that no other record has, and keeps its `first_id`."""
     script("renumber")(keys=_stream_keys(dataset_id), args=[in_generation, entry.stream_id, entry.mark])
 
 

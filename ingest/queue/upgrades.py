@@ -26,7 +26,7 @@ _V1_HEARTBEAT = "worker:heartbeat"
 
 
 def upgrade() -> tuple[int, int]:
-    """Upgrade the data. Return its version before and after.
+    """Upgrade the data. Return its version before and after the upgrade.
 
     Raises:
         AnotherVersion: A newer release has written the data.
@@ -62,7 +62,7 @@ def check_version() -> tuple[int, int]:
 
 
 def version() -> int:
-    """Return the version of the data. The first releases wrote no version, but their keys show which one it is."""
+    """Return the version of the data. The first releases wrote no version, but their keys show which version it is."""
     client = redis.client()
     found = client.get(DATA_VERSION)
     if found is not None:
@@ -133,7 +133,7 @@ def _digest(key: bytes, projects: dict[int, int]) -> None:
 
 
 def _recount() -> None:
-    """Set the counters to what is queued. They may be wrong or negative if a release ran before its upgrade step."""
+    """Set the counters to what is queued. If a release ran before its upgrade step, they may be wrong or negative."""
     client, total = redis.client(), 0
     for dataset_id, _ in _datasets():
         records = size = 0

@@ -29,7 +29,7 @@ def is_utf8(body: bytes) -> bool:
 
 
 def may_be_misread(body: bytes) -> bool:
-    """Return False if msgspec has certainly accepted no invalid timestamp. Return True if that needs a closer look."""
+    """Return False if msgspec has certainly accepted no invalid timestamp. Return True if it may have accepted one."""
     # The search for one byte is many times faster than the search for several.
     if b"\\" in body and b"\\u00" in body and _ESCAPED(body):
         return True

@@ -125,7 +125,7 @@ class SearchForm(_Form):
     def clean(self) -> None:
         first, last = self.cleaned_data.get("sent_from"), self.cleaned_data.get("sent_to")
         if first and last and first > last:
-            self.fail("sent_to", "This time is before the one in “Timestamp from”.")
+            self.fail("sent_to", "This time is before the time in “Timestamp from”.")
 
 
 class ConditionForm(_Form):

@@ -15,7 +15,7 @@ from datasets.tables.records import Selection
 ROWS = 50
 MAX_CELL = 200  # the list shows at most this number of characters of a value
 _MAX_VALUE = 10_000  # a record's own page shows at most this number of characters of a value
-# The columns that are not declared fields. The first one is shown before the fields, the others after them.
+# The columns that are not declared fields. The list shows the first column before the fields, the others after them.
 _BASE = ("timestamp", "context", "__traceId", "__schemaVersion", "ingested_at", "id")
 _HIDDEN = ("project_id", "dataset_id")
 

@@ -1,7 +1,7 @@
 """The search of a records page. The address of the page describes it.
 
-A search by the time of receipt, by IDs or by a receipt reads the table directly. Any other search is a query, which
-runs in a query process.
+A search by the time at which records were received, by record ID, trace ID or receipt reads the table directly. Any
+other search is a query, which runs in a query process.
 """
 
 from __future__ import annotations

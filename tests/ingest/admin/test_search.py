@@ -191,7 +191,7 @@ def test_groups_have_figures_and_links_to_their_records(client: Client, orders: 
         (where(("active", "=", "yes")), "condition-0-value", "The value must be: boolean."),
         (where(("plan", "=", "a\0b")), "condition-0-value", "Null characters are not allowed."),
         (where(sent_from="yesterday"), "sent_from", "“yesterday” is not a time. Write it like 2026-06-10T10:58."),
-        (where(sent_from="2026-06-12", sent_to="2026-06-11"), "sent_to", "This time is before the one in"),
+        (where(sent_from="2026-06-12", sent_to="2026-06-11"), "sent_to", "This time is before the time in"),
         (where(since="9999-12-31T23:59:59-23:00"), "since", "is not a time."),
         (where(sort="context"), "sort", "Select a valid choice."),
         (where(group="plan", measure="sum"), "of", "The field for “sum” is missing."),

@@ -152,7 +152,7 @@ def run_tail(options: Namespace) -> int:
                 if row["id"] not in seen:
                     print(json.dumps({n: v for n, v in row.items() if v is not None}, ensure_ascii=False), flush=True)
                 seen[row["id"]] = moment
-            # Workers store in parallel, so a record may become visible a little later than a newer one.
+            # Workers store in parallel, so a record may become visible a little later than a newer record.
             since = max(since, max(seen.values(), default=since) - timedelta(seconds=5))
             seen = {each: moment for each, moment in seen.items() if moment >= since}
             if deadline is not None and time.monotonic() >= deadline:

@@ -18,7 +18,7 @@ class DatasetError(Exception):
         request_id: The `X-Request-Id` of the answer. The log of the service contains the same ID.
         dataset_id: The dataset, or None for the project's default dataset.
         indexes: The indexes of the affected records in the list that was passed to `send`. After `enqueue`, this is
-            always `(0,)`.
+            `(0,)`, or empty if the client has given up a batch that it found in the spool.
         retry_after: The seconds after which the service suggests another attempt.
         body: The whole answer.
     """

@@ -71,7 +71,7 @@ class Spool:
             self._assign(batch)
 
     def not_accepted(self, batch: Batch) -> None:
-        """Mark a batch: the service has certainly refused or not received each attempt so far."""
+        """Mark a batch: the service has certainly accepted no attempt so far."""
         with self._transaction() as execute:
             execute("UPDATE batches SET uncertain_since = NULL WHERE key = ?", [batch.key])
 

@@ -122,7 +122,7 @@ function unconstrained(field: string, name: string, { values }: FieldObject): Ki
   return found;
 }
 
-/** Return the values in quotes: all of them, or the first ones and the number of the others. */
+/** Return all values in quotes, or the first values in quotes and the number of the other values. */
 function listed(values: readonly string[]): string {
   const shown: string[] = [];
   let length = 0;

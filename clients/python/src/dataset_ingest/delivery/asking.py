@@ -26,7 +26,7 @@ def ask(path: str, dataset_id: int | None) -> Steps[Answer]:
 
 
 def until_stored(locations: Sequence[str], dataset_id: int | None) -> Steps[None]:
-    """Ask for receipts until the records of all of them are stored.
+    """Ask for receipts until the records of all receipts are stored.
 
     Raises:
         DatasetError: Records are in quarantine, or the service does not know a receipt, or it refuses the key.

@@ -28,8 +28,8 @@ class Item(Struct, eq=False):
 
     text: bytes
     index: int = 0
-    spooled: int = 0  # its ID in the spool
-    since: float = 0.0  # when it was enqueued: the buffer sets this
+    spooled: int = 0  # the record's ID in the spool
+    since: float = 0.0  # the time at which the record was enqueued. The buffer sets it
 
     def settle(self, outcome: Outcome) -> None:
         """Give the outcome to the program. Only the first outcome counts."""

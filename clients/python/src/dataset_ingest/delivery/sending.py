@@ -34,7 +34,7 @@ class Journal(Protocol):
         """Store a batch with its key, before it is sent."""
 
     def not_accepted(self, batch: Batch) -> None:
-        """Mark a batch: the service has certainly refused or not received each attempt so far."""
+        """Mark a batch: the service has certainly accepted no attempt so far."""
 
     def replace(self, batch: Batch, others: Sequence[Batch]) -> None:
         """Replace a batch that was not accepted by other batches, which have its records."""

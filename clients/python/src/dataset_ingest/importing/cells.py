@@ -115,7 +115,7 @@ def _quoted(raw: str, delimiter: str) -> list[bool]:
 
 
 def _writer(field: str, kind: str) -> Callable[[str], tuple[bytes, bool]]:
-    """Return a function that writes a cell as a member of a record, and says False if a json field has no JSON."""
+    """Return a function that returns the member for a cell, and False if the cell of a json field is not JSON."""
     name = _encode(field) + b":"
     if kind not in _LITERAL and not kind.endswith("[]") and field != "context":
         return lambda cell: (name + _encode(cell), True)

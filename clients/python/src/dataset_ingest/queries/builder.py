@@ -21,7 +21,7 @@ class Column:
     said: Mapping[str, Any]
 
     def as_(self, name: str) -> Column:
-        """Return the same column under this name."""
+        """Return this column with another name."""
         return Column({**self.said, "as": name})
 
 

@@ -183,7 +183,7 @@ def _quoted(text: str) -> str:
 
 
 def _listed(values: Sequence[str]) -> str:
-    """Return the values in quotes: all of them, or the first ones and the number of the others."""
+    """Return all values in quotes, or the first values in quotes and the number of the other values."""
     shown: list[str] = []
     for each in values:
         if sum(map(len, shown)) + len(each) > _MAX_SHOWN and shown:

@@ -177,7 +177,7 @@ class Records:
 
 
 def _may_be_misread(text: str) -> bool:
-    """Return False if msgspec has certainly accepted no invalid timestamp. Return True if that needs a closer look."""
+    """Return False if msgspec has certainly accepted no invalid timestamp. Return True if it may have accepted one."""
     if "\\" in text and "\\u00" in text and _ESCAPED(text):
         return True
     if ("+" in text and _LAX_EAST(text)) or (" " in text and _LAX_SPACE(text)):
