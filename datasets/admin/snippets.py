@@ -89,7 +89,7 @@ def _of_servers(target: _Target) -> list[Snippet]:
             "python-client",
             "Python client",
             fill(_PYTHON_CLIENT, fields=_python(_declared(target), 8), **python),
-            "pip install dataset-ingest-client. It checks records, sends them in batches, and repeats failures.",
+            "pip install dataset-ingest-client. It checks records, sends batches, and repeats failed requests.",
         ),
         Snippet(
             "typescript-client",
@@ -100,7 +100,7 @@ def _of_servers(target: _Target) -> list[Snippet]:
                 record=_javascript_record(target.record),
                 dataset=target.dataset_id,
             ),
-            "npm install @dataset-ingest/client. It checks records, sends them in batches, and repeats failures.",
+            "npm install @dataset-ingest/client. It checks records, sends batches, and repeats failed requests.",
         ),
     ]
 
