@@ -28,7 +28,7 @@ class Row:
     refusal: Refusal
     dataset: Dataset | None  # None if the request named no dataset of the project
     key: str
-    try_it: str  # the URL of the page “Try it”, filled with this body
+    try_it: str  # the URL of the page “Try it” with this body; empty if there is no body or no dataset
 
 
 class RefusalFilter(forms.Form):

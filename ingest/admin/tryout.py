@@ -168,10 +168,10 @@ class InvalidPlace:
     number: int  # the number of the line; the first line has number 1
     before: list[str]
     left: str
-    here: str  # one character; empty at the end of the body
+    here: str  # the wrong character; empty at the end of the body
     right: str
     after: list[str]
-    at: int  # in UTF-16 code units, as browsers count
+    at: int  # the offset in the body in UTF-16 code units, as browsers count
 
 
 # How the `detail` of InvalidJson names a place.

@@ -7,7 +7,7 @@ from rest_framework.authentication import BaseAuthentication
 
 from datasets.contracts.keys import PERSONAL_PREFIX, InvalidApiKey, MissingApiKey, PersonalTokenUsed
 
-# Our signed tokens have about 250 characters. The service refuses much longer ones without reading them.
+# Our signed tokens have about 250 characters. The service refuses longer tokens than this without reading them.
 _MAX_TOKEN_LENGTH = 4096
 _MAX_PARAMETERS = 20
 _WHERE_THEY_WORK = {

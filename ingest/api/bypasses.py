@@ -105,7 +105,7 @@ Answer = HttpResponse | Accepted
 class AsyncApiView(APIView):
     """An asynchronous variant of DRF's view: its methods and `refuse` are coroutines."""
 
-    options = None  # type: ignore[assignment]  # 405, like every other method that a view does not have
+    options = None  # type: ignore[assignment]  # OPTIONS gets 405, like other methods that a view does not have
     allowed_methods: list[str]
     request: Any  # an ApiRequest
 

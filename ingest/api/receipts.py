@@ -60,4 +60,4 @@ def _signature(dataset_id: int, place: str, secret: str) -> str:
 def _keyed(secret: str) -> "hashlib.blake2b":
     return hashlib.blake2b(
         key=secret.encode()[:64], digest_size=8, person=b"receipt"
-    )  # BLAKE2b takes keys of at most 64 bytes
+    )  # a key of BLAKE2b has at most 64 bytes

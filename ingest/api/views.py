@@ -201,7 +201,7 @@ class IngestView(KeyView):
     async def read(self, contract: Contract) -> Payload:
         """Read the body and validate it under a contract."""
         self.asked_dataset = contract.dataset_id
-        schema = contract.schema  # before the body is read, because this raises if the dataset is archived
+        schema = contract.schema  # this raises if the dataset is archived, so it comes before the body is read
         meta = self.request.META
         content_type = media_type(meta.get("CONTENT_TYPE", ""))
         validate, body = self.validator(content_type), await self.body(contract)

@@ -27,7 +27,7 @@ def look_at_storage() -> None:
 
 
 def checks() -> dict[str, str]:
-    """Return `ok` or what is wrong, by the name of each part. The texts never name the data of a project."""
+    """Return for the name of each part `ok`, or what is wrong. The texts never name the data of a project."""
     state = {"redis": "ok", "database": _database()}
     try:
         state["redis"] = _redis()

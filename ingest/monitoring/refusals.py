@@ -35,7 +35,7 @@ REJECTED_RECORDS = "rejected_records"
 
 # A refusal log keeps this number of bytes of each body.
 MAX_KEPT_BYTES = 2048
-_MAX_TEXT = 200  # characters
+_MAX_TEXT = 200  # a log keeps at most this number of characters of an error, a detail, a path or a field's name
 _MAX_LOGS = 200
 _KEPT_SECONDS = 7 * 24 * 3600
 

@@ -150,7 +150,7 @@ def _copy_stream(old: Any, key: bytes, name: bytes | None) -> int:
         mean = sum(sum(map(len, fields.values())) + 100 for _, fields in found) // len(found)
         most = max(1, min(_STREAM_ENTRIES, most * 10, _STREAM_BYTES // mean))
     last_id = old.xinfo_stream(key)["last-generated-id"]
-    if not copied:  # a stream can only be created with an entry
+    if not copied:  # Redis creates a stream only with an entry
         redis.each([("XADD", name, last_id, "b", ""), ("XTRIM", name, "MAXLEN", 0)])
     else:
         redis.each([("XSETID", name, last_id)])

@@ -84,7 +84,7 @@ class Names:
         return tagged(key.decode(), owner).encode() if owner else None
 
     def for_members(self, key: bytes) -> Callable[[bytes], bytes | None] | None:
-        """Return a function that returns, for a member of this key, the name of the key that gets it in the cluster.
+        """Return a function that maps a member of this key to the name of the key that gets the member in the cluster.
 
         The function returns None for a member whose owner no longer exists. If all members of the key belong to one
         user, return None instead of a function.

@@ -214,7 +214,7 @@ async def _admit_or_refuse(
                 outcome == b"repeated",
                 _unpacked(first[0]) if first else answer,
             )
-        _last_use_noted.pop(contract.key_id, None)  # Redis did not get the time of use
+        _last_use_noted.pop(contract.key_id, None)  # admit.lua has not written the time of use
         if outcome == b"stale":
             raise StaleContract
         if outcome == b"unseeded":

@@ -39,7 +39,7 @@ class Rejected(Struct, frozen=True):
 class Earlier(Struct, frozen=True):
     """Says which records of a payload have the old form: the fields of the previous schema version."""
 
-    version_id: int  # of the previous schema version
+    version_id: int  # the ID of the previous schema version
     marks: str  # one digit for each record in order: 1 if it has the old form, else 0. At least one digit is 1
 
     @property
@@ -75,7 +75,7 @@ class Payload(Struct, frozen=True):
     body: bytes
     format: bytes
     count: int
-    rejected: Rejected | None = None  # None unless the client asked for lenient handling
+    rejected: Rejected | None = None  # None if the client did not ask for lenient handling
     queued: bytes = b""  # the result of `packed`, if it was computed in advance
     earlier: Earlier | None = None  # None: all records match the latest schema version
 
@@ -110,7 +110,7 @@ def unpacked(queued: bytes) -> bytes:
         return queued
     try:
         body: bytes = lz4.block.decompress(memoryview(queued)[len(_COMPRESSED) :])
-    except (lz4.block.LZ4BlockError, ValueError, MemoryError):  # MemoryError: damaged data may claim gigabytes
+    except (lz4.block.LZ4BlockError, ValueError, MemoryError):  # damaged data may claim that it needs gigabytes
         return queued
     return body
 

@@ -25,8 +25,8 @@ _SEQUENCE_BITS = 20
 _MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
 _MAX_MS = (1 << 43) - 1
 _MAX_POSITION = _MAX_MS << _SEQUENCE_BITS | _MAX_SEQUENCE
-# While Redis's clock is behind the last stream ID, Redis only raises the sequence number. If a drain finds this number,
-# it raises the stream's last ID to the next millisecond.
+# While Redis's clock is behind the last stream ID, Redis only raises the sequence number. If a drain finds this number
+# or a higher number, it raises the stream's last ID to the next millisecond.
 _HIGH_SEQUENCE = 1 << 19
 _HOUR_MS = 3_600_000
 # One call of trim_each.lua removes at most this number of entries. Redis serves no other client during the call.
@@ -100,7 +100,7 @@ class State(NamedTuple):
     """The state of a dataset's queue. A drain reads it first."""
 
     generation: str | None  # None before the first acceptance
-    length: int  # the number of entries in the stream, with those that are stored already
+    length: int  # the number of entries in the stream, including entries that are stored already
     trimmed: int  # the table's watermark at the last trim; 0 before the first trim
     queued_bytes: int
     first: list[Any]  # the first entry as Redis returns it; empty if there is none
@@ -239,7 +239,7 @@ class Trim(NamedTuple):
     """Entries to remove from a dataset's stream: they are all in the table or in quarantine."""
 
     dataset_id: int
-    generation: str  # in which the entries were read
+    generation: str  # the generation in which the entries were read
     entries: Sequence[Entry]  # the first entries of the stream, in order
     before: int  # the table's watermark without these entries. Redis changes `trimmed` only if it has this value
     reached: int  # the table's watermark with these entries

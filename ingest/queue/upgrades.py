@@ -32,7 +32,7 @@ def upgrade() -> tuple[int, int]:
         AnotherVersion: A newer release has written the data.
         AnotherInstallation: The data belongs to another database.
     """
-    if is_cluster():  # clusters never had an earlier version. A later upgrade must go through the tags
+    if is_cluster():  # clusters never had an earlier version. A future upgrade must visit the keys of each tag
         installation.check()
         return CURRENT_VERSION, CURRENT_VERSION
     installation.check_owner(installation.mark_redis(NO_TAG))

@@ -166,7 +166,7 @@ class Part(NamedTuple):
 
 
 def _parts(entries: Sequence[Entry]) -> list[Part]:
-    """Split entries into the records of the later version and the records of the earlier one. Raises Undecodable."""
+    """Split entries into the records of the later and the records of the earlier version. Raises Undecodable."""
     parts: list[tuple[list[Entry], list[np.ndarray]]] = [([], []), ([], [])]
     for entry in entries:
         records = _parse(_texts_of_records, _as_array(entry))

@@ -99,7 +99,7 @@ def _replay(entry: QuarantinedEntry) -> bool:
     generation = generations.begin(tag)
     last_id = stream.last_id_of(entry.position)
     if generation == entry.generation and stream.holds(entry.dataset_id, last_id):
-        return False  # the drain that put it into quarantine died before its commit
+        return False  # the drain that put the entry into quarantine died before its commit
     while (place := _queue_again(entry, generation)) is None:  # Redis was wiped meanwhile
         generation = generations.begin(tag)
     changed = QuarantinedEntry.objects.filter(pk=entry.pk, state=QuarantinedEntry.State.HELD).update(

@@ -24,7 +24,7 @@ MAX_CHARACTERS = 100  # an answer shows at most this number of characters of a f
 Problem = dict[str, object]
 _TIMESTAMP = FIELD_TYPES["timestamp"]
 
-# The members of a larger record are not all held as Python objects at the same time.
+# If a record has more bytes than this, not all its members are held as Python objects at the same time.
 _MAX_BYTES_AT_ONCE = 64 * 1024
 _all_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -32,8 +32,8 @@ _all_members = msgspec.json.Decoder(dict[str, Raw]).decode
 class Examined(Struct, frozen=True):
     """A record with its problems (at most one more than an answer lists) and its text.
 
-    If there are problems, `text` is what was sent. If not, it is the text for the queue. The two differ if a name
-    occurs twice, first with a wrong value: the last value counts, and only this value is queued.
+    If there are problems, `text` is what was sent. If there are none, `text` is the text for the queue. It differs from
+    what was sent if a name occurs twice, first with a wrong value: only the last value counts and is queued.
     """
 
     index: int
@@ -63,7 +63,7 @@ def examine(
             yield Examined(index, [], *taken)
             continue
         problems = _problems(schema, record)
-        if not problems:  # near the depth limit, one reading may succeed and the other may fail
+        if not problems:  # near the depth limit, the two readings may disagree
             raise RecursionError
         yield Examined(index, [{"index": index, **each} for each in problems] if indexed else problems, record)
 

@@ -48,12 +48,12 @@ local revision_key, limit_key, used_key, delta_key, generation_key, accepted_key
 
 local known_revision, -- the contract's revision when the web process read the contract
     number, -- the number of this request in its slot. It rises by one with each request
-    deadline, -- in ms, by this server's clock
+    deadline, -- the script must run before this time, in ms by this server's clock
     count, -- number of records
     dataset_id,
     dirty_member, -- <userId>:YYYY-MM
     version_id, -- ID of the schema version
-    format, -- o, a or l
+    format, -- o (object), a (array) or l (lines)
     trace_id,
     body,
     max_bytes, -- maximum number of queued bytes of a dataset
@@ -84,7 +84,7 @@ if #ARGV > 16 then
     end
     if string.find(parts, 'g') then
         grace_key = KEYS[last_key + 1]
-        grace_ends, -- in ms, by this server's clock
+        grace_ends, -- the end of the grace period, in ms by this server's clock
             sender, -- ID of the API key
             by_earlier, -- number of records that have the old form
             earlier, -- `formats.Earlier.text`; '' if all records have the old form: then `version_id` is its version
@@ -227,7 +227,7 @@ local max_backlog = math.min(max_total_bytes, room)
 if new_total_bytes > share * max_backlog then
     local of_project = size
     local dataset_ids = redis.call('ZRANGE', pending_key, 0, -1)
-    local prefix = string.gsub(bytes_key, '%d+$', '') -- the name of a counter is this and the dataset's ID
+    local prefix = string.gsub(bytes_key, '%d+$', '') -- a counter's name is this and the dataset's ID
     for from = 1, #dataset_ids, 1000 do
         local keys = {}
         for at = from, math.min(from + 999, #dataset_ids) do

@@ -4,7 +4,7 @@
 
 assert(#KEYS >= 1 and #ARGV == 1, 'forget_slots.lua: wrong number of KEYS or ARGV')
 local slots_key = KEYS[1]
-local FIRST_SLOT = 2 -- from here on, KEYS holds the slots to look at
+local FIRST_SLOT = 2 -- from here on, KEYS holds the slots that the script checks
 local max_idle_ms = ARGV[1]
 
 local time = redis.call('TIME')

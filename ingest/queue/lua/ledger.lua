@@ -9,7 +9,7 @@
 
 assert(#KEYS == 6 and #ARGV >= 1, 'ledger.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, accepted_key, queued_key, replayed_key, trimmed_key = unpack(KEYS)
-local last_id = ARGV[1] -- the highest stream ID that the table may have
+local last_id = ARGV[1] -- the highest stream ID whose records may be in the table
 local FIRST_ROW = 2 -- from here on, ARGV holds IDs of quarantine rows
 
 local entries = {}

@@ -10,9 +10,9 @@ assert(#KEYS == 2 and #ARGV == 3 or #KEYS == 4 and #ARGV >= 9, 'refuse.lua: wron
 local refused_key, refused_by_hour_key, log_key, logs_key = unpack(KEYS)
 local code,
     hour_and_code, -- <hour>:<error code>
-    amount, -- by which the counters rise
+    amount, -- the script adds this number to the counters
     project_id,
-    now, -- in ms
+    now, -- ms since the epoch
     max_entries, -- maximum number of entries of a log
     log_seconds, -- a log is deleted this time after its last change
     max_logs, -- maximum number of logs

@@ -14,9 +14,9 @@
 
 assert(#KEYS == 7 and #ARGV >= 10, 'trim.lua: wrong number of KEYS or ARGV')
 local generation_key, stream_key, queued_key, bytes_key, total_bytes_key, stored_by_hour_key, trimmed_key = unpack(KEYS)
-local generation, -- in which the entries were read
+local generation, -- the generation in which the entries were read
     first_id,
-    first_mark, -- a mark is a trace ID, or '' for any
+    first_mark, -- a mark is the entry's trace ID, or '' for any trace ID
     last_id,
     last_mark,
     entries,

@@ -13,7 +13,7 @@
 assert(#KEYS == 7 and #ARGV >= 1, 'trim_each.lua: wrong number of KEYS or ARGV')
 -- The keys are those of trim.lua. This script does not need the last key.
 local generation_key, stream_key, queued_key, bytes_key, total_bytes_key, stored_by_hour_key = unpack(KEYS)
-local generation = ARGV[1] -- in which the entries were read
+local generation = ARGV[1] -- the generation in which the entries were read
 local FIRST_ENTRY = 2 -- from here on, ARGV holds stream ID, mark, stream ID, mark, ...
 
 if redis.call('GET', generation_key) ~= generation then

@@ -124,7 +124,7 @@ export class Buffer {
     this.#open = { entries: [], bytes: 0 };
     if (first.entries.length) this.#start(first, true);
     for (const each of all) {
-      this.#bytes -= each.bytes; // #put counts it again
+      this.#bytes -= each.bytes; // #put adds these bytes again
       this.#put(each);
     }
     this.seal();

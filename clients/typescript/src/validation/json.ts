@@ -26,7 +26,7 @@ export function textOf(value: unknown, isChecked = false): string {
   try {
     text = JSON.stringify(value);
   } catch {
-    text = written(value); // there is a bigint
+    text = written(value); // the value contains a bigint
   }
   // JSON.stringify writes a lone surrogate as an escape, and no other character with \ud.
   if (text.includes("\\ud") && text.replaceAll("\\\\", "").includes("\\ud"))

@@ -41,7 +41,7 @@ class Batch:
     def __init__(self, items: Sequence[Item], key: str = "", uncertain_since: float | None = None) -> None:
         self.items = items
         self.key = key or secrets.token_hex(16)
-        # About the Unix time of the first attempt that the service may have accepted. None if there is no such attempt.
+        # The approximate Unix time of the first attempt that the service may have accepted. None if there is none.
         self.uncertain_since = uncertain_since
 
     def __len__(self) -> int:

@@ -41,7 +41,7 @@ class Source(Protocol):
     total: int
 
     def rows(self, position: int, number: int) -> Iterator[Row]:
-        """Yield the rows after `position`. The row before it has the number `number`. At the start, both are 0."""
+        """Yield the rows after `position`, where row `number` ends. At the start of the file, they are 0 and 0."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def _hook(value: Any) -> Any:
 _encode = msgspec.json.Encoder(enc_hook=_hook).encode
 # Most values have one of these types. They contain no other values, so there is nothing more to check in them.
 _SCALARS = frozenset((str, int, float, bool, type(None), datetime, date, Decimal, UUID))
-# What msgspec writes as another kind of value -> what to pass instead.
+# Types that msgspec would write as another kind of value -> what to pass instead.
 _CONVERTED: dict[type, str] = {
     **dict.fromkeys((set, frozenset), "a list"),
     **dict.fromkeys((bytes, bytearray, memoryview), "a text"),
