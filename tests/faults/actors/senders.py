@@ -56,7 +56,6 @@ class Sender(threading.Thread):
         self.random = random.Random(self.name)
         self.lock = threading.Lock()
         self.over = threading.Event()
-        self.give_up_at = math.inf
         self.process: subprocess.Popen[str] | None = None
         self.is_killed = False
         self.token = ""
@@ -83,7 +82,6 @@ class Sender(threading.Thread):
 
     def finish(self, seconds: float) -> None:
         """Let the program close its client and end. With 0 `seconds`, kill it."""
-        self.give_up_at = time.monotonic() + seconds
         self.over.set()
         self._close()
         if not seconds:
