@@ -64,7 +64,7 @@ def _broker() -> dict[str, Any]:
 
 
 def _steady_now() -> datetime:
-    """Return a time that corrections of the clock do not move. Only the difference of two such times has a meaning."""
+    """Return a time that corrections of the clock do not move. Only the difference of two of them has a meaning."""
     return datetime.fromtimestamp(time.monotonic(), UTC)
 
 

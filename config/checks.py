@@ -213,12 +213,12 @@ def _replica_problems(server: Any) -> Iterator[CheckMessage]:
             f"REDIS_WAIT_REPLICAS is {wanted}, but Redis accepts writes with {least} replicas "
             "(`min-replicas-to-write`): while replicas are missing, requests are queued, but answered with 503 (their "
             "outcome is unknown).",
-            hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses such requests before it queues them.",
+            hint=f"Configure `min-replicas-to-write {wanted}`. Redis then refuses them before it queues them.",
             id="config.W014",
         )
     if is_cluster() and _configured(server, "cluster-require-full-coverage") == "yes":
         yield Warning(
-            "While one primary of the cluster is missing, the others refuse all requests, too.",
+            "While one primary of the cluster is missing, the other primaries refuse all requests, too.",
             hint="Configure `cluster-require-full-coverage no`.",
             id="config.W016",
         )

@@ -136,7 +136,7 @@ def flush(only: Iterable[int] | None = None) -> int:
     """Write to the database the usage that Redis has counted since the last flush.
 
     A flush writes absolute totals and never lowers one. So it does no harm if it is repeated, or if two run at the same
-    time. If it fails for one user, it goes on with the others.
+    time. If it fails for one user, it goes on with the other users.
 
     Args:
         only: The tags of the keys to look at. By default all that are in use.

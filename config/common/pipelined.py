@@ -52,7 +52,7 @@ async def execute(*command: Argument, timeout: float, key: Argument | None = Non
 
     If the connection is lost, send the command again over a new one, for up to `timeout` seconds from the beginning of
     the outage. So a client does not notice a restart of Redis, and in a long outage requests fail immediately. In a
-    cluster, do the same while a slot has no primary or is being moved.
+    cluster, also send the command again while its slot has no primary or is being moved.
 
     Raises RedisUnavailable, or redis-py's ResponseError if Redis refuses the command.
     """
@@ -70,7 +70,7 @@ async def run(
     shared: SharedKeys = _NO_KEYS,
     replicated: bool = False,
 ) -> Any:
-    """Run a Lua script. It is repeated like a command of `execute`, and raises the same errors.
+    """Run a Lua script. This repeats a script as `execute` repeats a command, and raises the same errors.
 
     This takes one round trip, or two if Redis does not know the script yet.
 

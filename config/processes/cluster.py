@@ -23,7 +23,7 @@ from config.common.env import embedded_cluster
 
 # Each node also listens on its port + 10000, for the other nodes.
 _BUS = 10_000
-# After this time without an answer from a primary, the others promote its replica.
+# After this time without an answer from a primary, the other primaries promote its replica.
 _NODE_TIMEOUT_MS = 2000
 
 
@@ -181,7 +181,7 @@ def _command(number: int, port: int) -> list[str]:
         *("--dir", str(directory)),
         *("--cluster-enabled", "yes"),
         *("--cluster-node-timeout", str(_NODE_TIMEOUT_MS)),
-        *("--cluster-require-full-coverage", "no"),  # while one shard has no primary, the others go on
+        *("--cluster-require-full-coverage", "no"),  # while one shard has no primary, the other shards go on
         *("--appendonly", "yes"),
         *("--appendfsync", "always"),
         *("--save", ""),

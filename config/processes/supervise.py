@@ -151,8 +151,8 @@ def configuration(processes: list[Program]) -> str:
     runtime = settings.DATA_DIR / "supervisor"
     runtime.mkdir(parents=True, exist_ok=True)
     log_dir().mkdir(parents=True, exist_ok=True)
-    # supervisor stops the processes of a group together. Redis is not in the group, because the others need it until
-    # they have ended.
+    # supervisor stops the processes of a group together. Redis is not in the group, because the other processes
+    # need Redis until they have ended.
     together = ",".join(process.name for process in processes if process.rank > 1)
     sections: dict[str, dict[str, object]] = {
         "supervisord": {

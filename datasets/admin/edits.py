@@ -173,7 +173,7 @@ def edited(form: Any) -> list[str]:
 
 
 def _digest(value: Any) -> str:
-    """Return a short digest of a field's value. A value from the database and from a form has the same digest."""
+    """Return a short digest of a field's value. A value has this digest in the database and in a form."""
     if isinstance(value, list | tuple | QuerySet):
         value = sorted(str(each.pk if isinstance(each, Model) else each) for each in value)
     text = "" if value is None else json.dumps(value, default=str) if isinstance(value, list) else str(value)

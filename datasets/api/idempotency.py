@@ -1,7 +1,8 @@
 """`Idempotency-Key`: a POST that is repeated with the same key and body gets its first answer again.
 
-The answer is saved in the transaction of the change. So either both are saved, or neither is. If a repetition comes
-while the first request still runs, the repetition waits until the first request has ended. Refusals are not saved.
+The answer is saved in the transaction of the change. So either the change and the answer are saved, or neither is. If a
+repetition comes while the first request still runs, the repetition waits until the first request has ended. Refusals
+are not saved.
 """
 
 import hashlib

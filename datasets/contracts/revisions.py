@@ -22,7 +22,7 @@ from config.common.errors import Refused
 from config.common.threads import READING
 from datasets import tags
 
-# While a change is being committed, the revision begins with this. Contracts that are read under such a revision are
+# While a change is being committed, the revision begins with this. Contracts that are read under this revision are
 # not cached, because they may lack the change.
 CHANGING = b"~"
 # If a process dies between commit and announcement, the next reader makes a new revision after 60 seconds.

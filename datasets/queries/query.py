@@ -134,7 +134,7 @@ class Query:
 
     @property
     def is_plain(self) -> bool:
-        """Whether each row of the result is one record. Only such a result has pages."""
+        """Whether each row of the result is one record. If not, the result has no pages."""
         return not self.group_by and not any(isinstance(each, Aggregate) for each in self.select)
 
     def shortened(self, max_characters: int) -> Query:

@@ -1,7 +1,7 @@
 """The log of a table in a directory, read and written without delta-rs.
 
-Each commit is a file in `_delta_log`, named by its version. Each line of it is an action in JSON. delta-rs reads all
-commits since the last checkpoint when it opens a table, and again after each commit: 40 ms of CPU for one row. A
+Each commit is a file in `_delta_log`, named by its version. Each line of the file is an action in JSON. delta-rs reads
+all commits since the last checkpoint when it opens a table, and again after each commit: 40 ms of CPU for one row. A
 process that knows a table's newest version needs only the commits since then. So `Head` keeps what an append must know,
 in 2 KB for each table, and `write_commit` adds a commit. docs/decisions/0019-appends-without-delta-rs.md says why that
 is safe.

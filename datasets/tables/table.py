@@ -86,7 +86,7 @@ class DatasetTable:
         return self._opened_at, self._identity
 
     def _close(self) -> None:
-        """Forget the state of the table. The next refresh reads all of it."""
+        """Forget the state of the table. The next refresh opens the table again."""
         self._delta = self._head = None
 
     def _check_owner(self) -> None:

@@ -165,7 +165,7 @@ class ReplicatedLink(Link):
 
 
 async def _together(reply: Awaitable[Any], replicas: "asyncio.Future[int]") -> tuple[Any, int]:
-    return await reply, await asyncio.shield(replicas)  # other commands wait for the same number
+    return await reply, await asyncio.shield(replicas)  # shielded, because other commands also wait for `replicas`
 
 
 def _retrieve(reply: "asyncio.Future[Any]") -> None:

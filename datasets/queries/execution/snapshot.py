@@ -143,7 +143,7 @@ def _may_match(actions: pa.Table, statistic: str, compare: Any, bound: Any) -> p
 def _sorted(actions: pa.Table, query: Query) -> pa.Table:
     """Sort the files so that those with the first rows of the result come first, according to their statistics.
 
-    DuckDB can then skip the others. In the opposite order, it would keep each row of a large table for a while.
+    DuckDB can then skip the other files. In the opposite order, it would keep each row of a large table for a while.
     """
     first = query.order_by[0] if query.is_plain else None
     if first is None or first.by.column is None:
@@ -155,7 +155,7 @@ def _sorted(actions: pa.Table, query: Query) -> pa.Table:
 
 
 def narrowed(snapshot: Snapshot, query: Query) -> Snapshot:
-    """Return the same version with fewer files, for a query that has more conditions."""
+    """Return `snapshot` with only the files that `query` must read. Call this after conditions were added."""
     if snapshot.delta is None:
         return snapshot
     return replace(snapshot, files=tuple(_files(snapshot.delta, query)))

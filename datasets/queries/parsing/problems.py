@@ -52,7 +52,10 @@ class Problems:
         return given
 
     def items(self, at: str, given: Any, maximum: int, *, minimum: int = 0) -> Iterator[tuple[str, Any]]:
-        """Yield the path and the value of each element of `given`. Add a problem if it is not such an array."""
+        """Yield the path and the value of each element of `given`.
+
+        If `given` is not an array of `minimum` to `maximum` elements, yield nothing and add a problem.
+        """
         expected = f"array of {minimum} to {maximum} elements"
         if not isinstance(given, list):
             self.add(at, expected, given, f"“{at}” must be an array.")
