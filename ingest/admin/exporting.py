@@ -63,7 +63,7 @@ class Export:
     def __init__(self, user_id: int, environ: Mapping[str, Any]) -> None:
         """Take a permit. Raises TooManyExports if none is free."""
         _begin(user_id)
-        # This also releases the permit if an error discards the response before Django can close it.
+        # The finalizer also releases the permit if an error discards the response before Django can close it.
         self._release = weakref.finalize(self, _end, user_id)
         self._environ = environ
         self._parts: Iterator[bytes] = iter(())

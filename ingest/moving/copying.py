@@ -53,7 +53,7 @@ class Key(NamedTuple):
 
     name: bytes
     kind: bytes
-    life_ms: int  # negative: it does not expire
+    life_ms: int  # the time to live; negative if the key does not expire
 
 
 def copy_keys(old: Any, names: Names, note: Callable[[Copied], None]) -> Copied:

@@ -126,8 +126,8 @@ async def admit(contract: Contract, payload: Payload, *, trace_id: str, retryabl
         StaleContract: The contract has changed. Read it again.
         KeyInProgress, KeyReused, TooManyKeys: The Idempotency-Key cannot be used.
         QuotaExceeded: The quota has no room for the records.
-        RateLimited, TooManyRecords: The browser key's rate limit has no room for the records now, or never has.
-        QueueFull, BodyTooLarge: The backlog has no room for the body now, or never has.
+        RateLimited, TooManyRecords: The records do not fit into the browser key's rate limit now, or never fit.
+        QueueFull, BodyTooLarge: The body does not fit into the backlog now, or never fits.
         QueueUnavailable: Redis does not answer, is overloaded, or has data of another installation or release.
         config.common.redis.RedisUnavailable: Redis did not answer a command that comes before the admission.
     """
@@ -283,7 +283,7 @@ async def _call(
 
 
 async def _run_replicated(keys: list[Argument], args: list[Argument], shared: SharedKeys) -> list[Any]:
-    """Run admit.lua, and wait until enough replicas have the record. Raises QueueOutOfReach if too few have it."""
+    """Run admit.lua, and wait until enough replicas have the record. Raises QueueOutOfReach if too few replicas do."""
     ours = _settings()
     reply, found = await run(_admit, keys, args, timeout=ours.timeout, shared=shared, replicated=True)
     if reply[0] == b"not_written" or (reply[0] in (b"accepted", b"repeated") and found < ours.replicas):

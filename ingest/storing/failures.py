@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class Failures:
     """The datasets whose drain failed or stopped, each with its error.
 
-    If a drain failed, its dataset is due again after a lease. If it only stopped, its dataset is due now.
+    If a drain failed, its dataset is due again after a lease. If a drain only stopped, its dataset is due now.
     """
 
     def __init__(self) -> None:

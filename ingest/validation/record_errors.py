@@ -76,7 +76,7 @@ class Good(NamedTuple):
 
 
 def good(schema: CompiledSchema, earlier: CompiledSchema | None, record: bytes) -> Good | None:
-    """Return the record as a Good, or None if it has a problem. Unlike `examine`, this does not list the problems.
+    """Return the record as a Good, or None if it has a problem. This function does not list the problems.
 
     Args:
         schema: The schema that the record must match.

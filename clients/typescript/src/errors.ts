@@ -33,7 +33,7 @@ export interface Failure {
 /** The base of all errors of this package. */
 export class DatasetError extends Error {
   override readonly name: string = "DatasetError";
-  /** A stable name of the reason, such as `queue_full`. The service's errors.md lists the codes of the service. */
+  /** A stable name of the reason, such as `queue_full`. The service's docs/errors.md lists the codes of the service. */
   declare readonly code: string;
   /** The HTTP status, if the service has answered. */
   declare readonly status: number | undefined;
@@ -89,7 +89,7 @@ export class ValidationError extends DatasetError {
   }
 }
 
-/** The API key or the token is missing, wrong, expired or revoked, or may not do this. */
+/** The API key or the token is missing, wrong, expired or revoked, or does not allow the request. */
 export class AuthenticationError extends DatasetError {
   override readonly name = "AuthenticationError";
 }

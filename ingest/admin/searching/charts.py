@@ -90,7 +90,7 @@ class Chart:
 
 
 def unit(wanted: str, first: datetime, last: datetime) -> tuple[str, str]:
-    """Return the time unit of the bars, and a note if it differs from `wanted`. If `wanted` is empty, choose one."""
+    """Return the time unit of the bars, and a note if it differs from `wanted`. If `wanted` is empty, choose a unit."""
     span = (last - first).total_seconds()
     limit, finest = (MAX_BARS, wanted) if wanted else (_AUTOMATIC_BARS, BUCKETS[0])
     candidates = BUCKETS[BUCKETS.index(finest) :]

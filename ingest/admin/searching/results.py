@@ -56,7 +56,7 @@ class SearchRunner:
         self._search, self._who, self._is_canceled = search, who, is_canceled
 
     def results(self) -> Results:
-        """Return the results of the search. Run no further query after one that fails."""
+        """Return the results of the search. If a query fails, run no further query."""
         found = Results()
         try:
             found.rows = self._rows()

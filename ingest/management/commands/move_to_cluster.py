@@ -46,7 +46,7 @@ class Command(ServiceCommand):
             return
         if copied.foreign:
             self.stdout.write(
-                f"{counted(copied.foreign, 'key')} are not the service's, and were left on the old server. One is "
+                f"{counted(copied.foreign, 'key')} of other programs stayed on the old server. One is "
                 f"{visible(copied.example.decode(errors='replace'))}."
             )
         if copied.keys:  # if not, an earlier run has copied all keys
