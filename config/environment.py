@@ -132,7 +132,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # this number of bytes. The last entry may exceed the limit.
     DRAIN_MAX_RECORDS: Positive = 500_000
     DRAIN_MAX_BYTES: Positive = 64 * 1024**2
-    # If a drain dies, another drain may start after this time. It must be longer than any commit takes.
+    # If a drain dies, another drain may start after this time. The time must be longer than any commit takes.
     DRAIN_LEASE_SECONDS: Seconds = 30.0
     COMPACT_SECONDS: LongSeconds = 300.0
     # For this time, files that a compaction has replaced stay for readers of an older table version.

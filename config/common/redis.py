@@ -165,5 +165,5 @@ def run_all(calls: Sequence[Call]) -> list[Any]:
 
 
 def scripts_in(folder: Path) -> Callable[[str], Script]:
-    """Return a function that takes a name, and returns the script `<folder>/<name>.lua`. It reads each file once."""
+    """Return a function that takes a name and returns the script `<folder>/<name>.lua`. Each file is read once."""
     return cache(lambda name: Script(folder / f"{name}.lua"))

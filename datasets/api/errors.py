@@ -35,7 +35,7 @@ class InvalidToken(ApiError):
 
 
 class ProjectKeyUsed(ApiError):
-    """The client sent a project's API key. It needs a personal access token."""
+    """The client sent a project's API key. The management API needs a personal access token."""
 
     status, code = 403, "project_api_key"
     error = "Use a personal access token, not a project API key"

@@ -80,7 +80,7 @@ def run(
         location: Where the table is.
         memory_bytes: How much memory DuckDB may use. Arrow and Python need additional memory.
         threads: How many threads DuckDB may use.
-        seconds: How long DuckDB may take. It cannot interrupt a read that hangs.
+        seconds: How long DuckDB may take. DuckDB cannot interrupt a read that hangs.
 
     Raises:
         InvalidQuery: The cursor's record is no longer in the table, or a result is out of range (ResultOutOfRange).

@@ -73,7 +73,7 @@ class Snapshot:
 
     @property
     def has_plain_paths(self) -> bool:
-        """Whether DuckDB can open the files by their paths. It would read a path with a `*` as a pattern."""
+        """Whether DuckDB can open the files by their paths. DuckDB would read a path with a `*` as a pattern."""
         return storage_is_directory(self.uri) and glob.escape(self.uri) == self.uri
 
     def paths(self) -> list[str]:
@@ -132,7 +132,7 @@ def _files(delta: deltalake.DeltaTable, query: Query) -> Iterator[File]:
 
 
 def _may_match(actions: pa.Table, statistic: str, compare: Any, bound: Any) -> pa.Array:
-    """Return, for each file, whether it may have rows within a bound. It may if the statistic is unknown or cut."""
+    """Return, for each file, whether it may have rows within a bound. Yes, if the statistic is unknown or cut."""
     if bound is None or statistic not in actions.column_names:
         return pa.array([True] * actions.num_rows)
     column = actions[statistic].combine_chunks()

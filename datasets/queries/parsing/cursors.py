@@ -39,7 +39,7 @@ class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def digest(body: Mapping[str, Any]) -> str:
-    """Return a hash of a query without its limit and cursor. It is empty if the query is wrong."""
+    """Return a hash of a query without its limit and cursor, or an empty text if the query has no JSON text."""
     members = [body.get(name) for name in _SAME_ON_EACH_PAGE]
     try:
         text = json.dumps(members, sort_keys=True)
