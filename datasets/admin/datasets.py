@@ -17,7 +17,7 @@ from datasets import services
 from datasets.admin import grace
 from datasets.admin.edits import edited
 from datasets.admin.grace import GraceForm
-from datasets.admin.pages import AuditedAdmin, base_url
+from datasets.admin.pages import AuditedAdmin, base_url, continues
 from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.models import Dataset, SchemaVersion
@@ -164,7 +164,7 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         The page after that form and the dataset's page both show code that sends a record.
         """
         response = super().response_add(request, obj, post_url_continue)
-        if "_save" not in request.POST:
+        if not continues(request):
             return response
         if obj.project.keys_in_force().exists():
             return HttpResponseRedirect(reverse("admin:datasets_dataset_change", args=(obj.pk,)))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.contrib import admin
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.core.exceptions import BadRequest
 from django.db.models import Model
 from django.forms import ModelForm
@@ -41,6 +42,11 @@ def number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise BadRequest(f"“{text[:50]}” is not an ID.")
     return int(text)
+
+
+def continues(request: HttpRequest) -> bool:
+    """Return whether the page after this new object is the next step: the user pressed Save, outside of a popup."""
+    return "_save" in request.POST and IS_POPUP_VAR not in request.POST
 
 
 class AuditedAdmin(GuardedAdmin[_Model]):

@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldBooleanSwitchWidget
 from datasets import services
 from datasets.access import may_create_projects
 from datasets.admin.edits import edited
-from datasets.admin.pages import AuditedAdmin
+from datasets.admin.pages import AuditedAdmin, continues
 from datasets.admin.tenancy import ITSELF, scope
 from datasets.models import Dataset, Project
 
@@ -148,7 +148,7 @@ class ProjectAdmin(AuditedAdmin[Project]):
     def response_add(self, request: HttpRequest, obj: Project, post_url_continue: str | None = None) -> HttpResponse:
         """Continue to the form of the project's first dataset if the user pressed Save, and not another button."""
         response = super().response_add(request, obj, post_url_continue)
-        if "_save" not in request.POST:
+        if not continues(request):
             return response
         return HttpResponseRedirect(reverse("admin:datasets_dataset_add") + f"?project={obj.pk}")
 

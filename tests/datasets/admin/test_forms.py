@@ -54,6 +54,15 @@ def test_a_superuser_adds_a_user_who_can_log_in(client: Client) -> None:
     assert User.objects.get(username="bob").check_password(secret)
 
 
+def test_a_popup_closes_and_hands_over_the_new_object(client: Client, superuser: User, project: Project) -> None:
+    for model, values in (("project", {"owner": str(superuser.pk)}), ("dataset", {"project": str(project.pk)})):
+        path = reverse(f"admin:datasets_{model}_add") + "?_popup=1"
+        form = form_of(client.get(path).content.decode(), f"{model}_form")
+        answer = client.post(path, form.filled(name="In a popup", slug="popup", _save="Save", **values))
+        assert answer.status_code == 200, model
+        assert "data-popup-response" in answer.content.decode(), model
+
+
 def test_a_form_does_not_reveal_other_staff(client: Client, superuser: User, owner: User) -> None:
     services.create_project(slug="secret", owner=superuser)
     own = services.create_project(slug="own", owner=owner)
