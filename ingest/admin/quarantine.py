@@ -94,35 +94,50 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
         if entry.state != _HELD or not offered or len(entry.body) > editing.MAX_EDITED_BYTES:
             messages.error(request, "This entry cannot be edited here. Export its body instead.")
             return back
-        problems: Iterable[str] = ()
+        refusal: editing.EditRefused | None = None
         if request.method == "POST":
             version, label = offered.get(request.POST.get("version", ""), next(iter(offered.values())))
             author: Any = request.user
             try:
                 seen = number(request.POST.get("edits", ""))
                 editing.edit(entry, request.POST.get("body", ""), version, author, seen=seen)
-            except editing.EditRefused as refusal:
-                problems = refusal.problems
+            except editing.EditRefused as reason:
+                refusal = reason
             else:
                 self.log_change(request, entry, f"Body edited and checked against {label}.")
                 messages.success(request, f"The body is saved. It matches {version} of the schema.")
                 if "replay" in request.POST:
                     self._replay(request, [entry])
                 return back
+        versions = [(key, label) for key, (_, label) in offered.items()]
+        return self._edit_page(request, entry, versions, refusal)
+
+    def _edit_page(
+        self,
+        request: HttpRequest,
+        entry: QuarantinedEntry,
+        versions: list[tuple[str, str]],
+        refusal: editing.EditRefused | None,
+    ) -> HttpResponse:
+        """Show the form with the body, or with the posted text. If another edit came first, also show its result."""
         # Show the body unformatted: a save must not change what the user did not edit.
-        text = request.POST.get("body") or bytes(entry.body).decode(errors="replace")
+        is_outdated = isinstance(refusal, editing.EditedMeanwhile)
+        if is_outdated:
+            entry.refresh_from_db()
+        seen = None if is_outdated else request.POST.get("edits")
         return page(
             request,
             "admin/ingest/quarantinedentry/edit.html",
             opts=self.opts,
             title=f"Edit entry {entry.pk}",
             original=entry,
-            text=text,
-            versions=[(key, label) for key, (_, label) in offered.items()],
+            text=request.POST.get("body") or bytes(entry.body).decode(errors="replace"),
+            versions=versions,
             chosen=request.POST.get("version", ""),
-            problems=problems,
+            problems=refusal.problems if refusal else (),
+            current=_shown(entry.body) if is_outdated else "",
             why=editing.explain(entry),
-            edits=request.POST.get("edits") or entry.edits.count(),
+            edits=seen or entry.edits.count(),
         )
 
     def body_view(self, request: HttpRequest, object_id: int) -> HttpResponse:

@@ -29,6 +29,18 @@ class EditRefused(Refused):
         self.problems = problems
 
 
+class EditedMeanwhile(EditRefused):
+    """Another edit of the entry was saved after the author's page was loaded."""
+
+    def __init__(self, entry: QuarantinedEntry) -> None:
+        latest = entry.edits.select_related("author").last()
+        who = f"{latest.author or 'a deleted user'} at {latest.made_at:%H:%M} UTC" if latest else "somebody else"
+        super().__init__(
+            f"Nothing was saved, because the entry was edited meanwhile by {who}. Your text is still below: compare it "
+            "with the current body, then save again."
+        )
+
+
 def versions(entry: QuarantinedEntry) -> list[tuple[SchemaVersion, str]]:
     """Return the schema versions that an edited body can be checked against, each with its label."""
     accepted, latest, earlier = _accepted_under(entry), entry.dataset.latest_version(), _earlier(entry)
@@ -91,7 +103,7 @@ def edit(entry: QuarantinedEntry, text: str, version: SchemaVersion, author: Abs
         if locked.state != _HELD or redis.client().hexists(redis_keys.replayed(entry.dataset_id), entry.pk):
             raise EditRefused("Nothing was saved: the entry was replayed or discarded meanwhile.")
         if locked.edits.count() != seen:
-            raise EditRefused("Nothing was saved: somebody else edited the entry meanwhile. See its history.")
+            raise EditedMeanwhile(locked)
         try:
             payload = _checked(locked, text.replace("\r\n", "\n").encode(errors="replace"), version)
         except ApiError as refusal:

@@ -67,6 +67,24 @@ def test_entry_is_edited_and_replayed_in_the_admin(client: Client, dataset: Data
     assert LogEntry.objects.filter(change_message__startswith="Body edited and checked against version 1").exists()
 
 
+def test_second_of_two_edits_is_saved_after_its_author_has_seen_the_first(
+    client: Client, owner: User, dataset: Dataset
+) -> None:
+    entry = held(dataset)
+    path = reverse("admin:ingest_quarantinedentry_edit", args=(entry.pk,))
+    (form,) = [form for form in forms_of(client.get(path).content.decode()) if "body" in form.visible]
+    editing.edit(entry, GOOD.replace("12.5", "77"), editing.versions(entry)[0][0], owner, seen=0)
+    answer = client.post(path, form.filled(body=GOOD)).content.decode()
+    assert "edited meanwhile by owner" in answer
+    assert "&quot;amount&quot;: 77" in answer  # the current body
+    assert reverse("admin:ingest_quarantinedentry_change", args=(entry.pk,)) + "#edits-title" in answer
+    (form,) = [form for form in forms_of(answer) if "body" in form.visible]
+    assert form.values["body"] == [GOOD]
+    assert client.post(path, form.filled()).status_code == 302
+    entry.refresh_from_db()
+    assert bytes(entry.body) == GOOD.encode()
+
+
 @pytest.mark.parametrize("body", [f"[{GOOD}]", f"[{GOOD},{GOOD},{GOOD}]", "[]", "", "{", GOOD])
 def test_edit_cannot_change_the_number_of_records(owner: User, dataset: Dataset, body: str) -> None:
     entry = held(dataset, f"[{BAD},{BAD}]", form=b"a", count=2)
@@ -108,7 +126,7 @@ def test_edit_is_refused_after_another_edit_or_a_replay(owner: User, dataset: Da
     entry = held(dataset)
     ((version, _),) = editing.versions(entry)
     editing.edit(entry, GOOD, version, owner, seen=0)
-    with pytest.raises(editing.EditRefused, match="somebody else edited"):
+    with pytest.raises(editing.EditRefused, match="edited meanwhile by owner"):
         editing.edit(entry, GOOD, version, owner, seen=0)
     quarantine.replay(QuarantinedEntry.objects.get(pk=entry.pk))
     with pytest.raises(editing.EditRefused, match="replayed or discarded"):
