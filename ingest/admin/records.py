@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet, Sum
 from django.http import (
@@ -45,6 +46,8 @@ _EXPORTS = (
     ("CSV without the protecting '", "csv", "raw=1"),
     ("Parquet", "parquet", ""),
 )
+# The admin takes forms of DATA_UPLOAD_MAX_MEMORY_SIZE bytes. Try it leaves this number of bytes for all but the body.
+_FORM_BYTES = 20_000
 
 
 @admin.register(DatasetRecords)
@@ -183,6 +186,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
             "version": version,
             "forms": [(name, form.label) for name, form in tryout.FORMS.items()],
             "keys": _keys(dataset)[:100],
+            "max_bytes": (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) - _FORM_BYTES,
             "example": _example(version.field_list(), dataset.example) if version else "",
         }
         if wanted := request.GET.get("refusal"):

@@ -1,4 +1,4 @@
-"""Try it in a browser: it marks and selects the place where the JSON of a body is invalid."""
+"""Try it in a browser: it marks the place where the JSON of a body is invalid, and sends a request once."""
 
 from playwright.sync_api import expect
 
@@ -15,6 +15,18 @@ def test_place_is_marked_and_selected_in_the_body(log_in: LogIn, scene: Scene) -
     page.get_by_role("button", name="Show this place in the body").click()
     selected = "document.activeElement.value.slice(document.activeElement.selectionStart)"
     assert page.evaluate(selected) == "True\n}"
+
+
+def test_double_click_on_a_phone_sends_once_and_shows_the_answer(log_in: LogIn, scene: Scene) -> None:
+    page, sent = log_in("alice", width=390, height=844), []
+    page.on("request", lambda request: sent.append(request.method) if request.url.endswith("/answer/") else None)
+    page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/try/")
+    page.locator("#send").dblclick()
+    expect(page.locator("#try-answer [data-status='202']")).to_be_in_viewport()
+    page.fill("#body", "x" * 2_700_000)
+    page.click("#ask")
+    expect(page.locator("#try-answer")).to_contain_text("The body has 2.7 MB, but this page takes at most 2.6 MB.")
+    assert sent == ["POST"]
 
 
 def test_refused_body_is_tried_again(log_in: LogIn, scene: Scene) -> None:
