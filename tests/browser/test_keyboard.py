@@ -127,6 +127,16 @@ def test_selected_quarantine_entries_are_replayed(log_in: LogIn, scene: Scene) -
     tab_to(page, f".action-select[value='{scene.entry.pk}']")
     page.keyboard.press("Space")
     tab_to(page, "select[name=action]")
+    # At the end of the page, the bar with the actions is below the last row.
+    size = page.viewport_size
+    page.set_viewport_size({"width": 1280, "height": 300})
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    last, bar = page.locator("#result_list").bounding_box(), page.locator("#changelist-actions").bounding_box()
+    assert size
+    assert last
+    assert bar
+    assert last["y"] + last["height"] <= bar["y"]
+    page.set_viewport_size(size)
     page.keyboard.type("Replay")
     tab_to(page, "button[name=index]")
     page.keyboard.press("Enter")
@@ -139,10 +149,12 @@ def test_filters_and_user_menu_open_and_close(log_in: LogIn, scene: Scene) -> No
     page.goto("/admin/datasets/apikey/")
     tab_to(page, "[x-on\\:click='filterOpen = true']")
     page.keyboard.press("Enter")
-    expect(page.locator("#changelist-filter")).to_be_visible()
-    tab_to(page, "#changelist-filter a")
+    expect(page.locator("#changelist-filter :focus")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.locator("#changelist-filter :focus")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#changelist-filter")).to_be_hidden()
+    expect(page.locator("[x-on\\:click='filterOpen = true']")).to_be_focused()
     tab_to(page, "[x-on\\:click^='openUserLinks =']")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Log out")).to_be_visible()

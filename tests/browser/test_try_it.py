@@ -18,9 +18,17 @@ def test_place_is_marked_and_selected_in_the_body(log_in: LogIn, scene: Scene) -
 
 
 def test_double_click_on_a_phone_sends_once_and_shows_the_answer(log_in: LogIn, scene: Scene) -> None:
+    scene.project.name = scene.dataset.name = "W" * 100
+    scene.project.save()
+    scene.dataset.save()
     page, sent = log_in("alice", width=390, height=844), []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390  # a long name does not widen the page
+    page.goto("/admin/ingest/quarantinedentry/")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator(".field-short_reason").first.evaluate("(each) => each.scrollHeight <= each.clientHeight")
     page.on("request", lambda request: sent.append(request.method) if request.url.endswith("/answer/") else None)
     page.goto(f"/admin/ingest/datasetrecords/{scene.dataset.pk}/try/")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.locator("#send").dblclick()
     expect(page.locator("#try-answer [data-status='202']")).to_be_in_viewport()
     page.fill("#body", "x" * 2_700_000)

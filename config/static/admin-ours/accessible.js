@@ -29,6 +29,22 @@ function makePressable() {
   }
 }
 
+// Moves the focus into the panel with a list's filters when it opens, and back when the Escape key closes it.
+function followFilters() {
+  const opener = document.querySelector("[x-on\\:click='filterOpen = true']");
+  const panel = document.getElementById("changelist-filter");
+  if (!opener || !panel || panel.dataset.followed) return;
+  panel.dataset.followed = "yes";
+  const enter = () => {
+    if (!panel.checkVisibility()) return requestAnimationFrame(enter);
+    [...panel.querySelectorAll("a[href], button, input, select")].find((each) => each.checkVisibility())?.focus();
+  };
+  opener.addEventListener("click", () => requestAnimationFrame(enter));
+  panel.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") opener.focus();
+  });
+}
+
 // Marks the page's main part, and puts a link to it first on the page.
 function addSkipLink() {
   if (document.querySelector(".ours-skip")) return;
@@ -55,6 +71,7 @@ function improve() {
   addSkipLink();
   labelSelects();
   makePressable();
+  followFilters();
 }
 
 // Scripts build widgets at any time, so look again after each change of the page.
