@@ -16,18 +16,21 @@ from config.lazy import pyarrow as pa
 from config.lazy import pyarrow_compute as pc
 from config.lazy import pyarrow_csv
 from datasets.schemas.schema import CompiledSchema
-from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, assign, holds_json, is_literal
+from ingest.importing.columns import ADDS_CONTEXT, IS_EXPORT, assign, holds_json, holds_number, is_literal
 from ingest.importing.files import DataFile
 from ingest.importing.rows import Options, Row
 from ingest.validation.json_text import is_json, not_utf8
 from ingest.validation.record_errors import Problem
 
-# An export puts a ' before texts that a spreadsheet would run as a formula: see `datasets.tables.exports.csv`.
+# An export puts a ' before texts that a spreadsheet would run as a formula: see `datasets.tables.exports.csv`. The JSON
+# of a json field is such a text, too: -5 becomes '-5.
 _UNDOES_QUOTES = (
     "If a text begins with ' and then one of = + - @ ', the import removes the first ', because the export has added "
     "it. If the file was exported with --raw, use --raw here, too."
 )
 _QUOTED = r"\A'('*[=+\-@\t\r])"
+# An export writes the number -0.0 like this. In JSON, it would be the integer 0.
+_NEGATIVE_ZERO = b"-0"
 _ROWS_AT_ONCE = 8192
 # The file is parsed in blocks of this size. A row must fit into a block, so a larger row makes the blocks grow. (With
 # blocks of 10 MiB, the memory of the process grew to 400 MB; with blocks of 1 MiB, to 184 MB.)
@@ -49,6 +52,7 @@ class CsvSource:
         self._columns = assign(self._names, schema, options)
         self._literals = {field for _, field in self._columns.used() if is_literal(field, schema)}
         self._json = {field for field in self._literals if field in schema.types and holds_json(field, schema)}
+        self._numbers = {field for field in self._literals if holds_number(field, schema)}
         self._undoes_quotes = self._columns.is_export and not options.raw
         self.notes = [IS_EXPORT] if self._columns.is_export else []
         self.notes += [_UNDOES_QUOTES] if self._undoes_quotes else []
@@ -157,20 +161,21 @@ class CsvSource:
 
     def _values(self, column: pa.Array, field: str, name: str, problems: dict[int, Problem]) -> list[Any]:
         """Return the values of cells, UNSET for an empty cell. Add to `problems` if a cell cannot be a value."""
-        if field not in self._literals:
+        is_literal, is_json_field = field in self._literals, field in self._json
+        if self._undoes_quotes and (is_json_field or not is_literal):
+            column = pc.replace_substring_regex(column, _QUOTED, r"\1")
+        if not is_literal:
             try:
-                texts = column.cast(pa.string())
+                return [UNSET if cell is None else cell for cell in column.cast(pa.string()).to_pylist()]
             except pa.ArrowInvalid:
                 pass
-            else:
-                if self._undoes_quotes:
-                    texts = pc.replace_substring_regex(texts, _QUOTED, r"\1")
-                return [UNSET if cell is None else cell for cell in texts.to_pylist()]
-        is_literal, is_json_field = field in self._literals, field in self._json
+        writes_zeros = self._columns.is_export and field in self._numbers
         values: list[Any] = []
         for number, cell in enumerate(column.to_pylist()):
             if cell is None:
                 values.append(UNSET)
+            elif writes_zeros and cell == _NEGATIVE_ZERO:
+                values.append(-0.0)
             elif is_literal and is_json(cell):
                 values.append(Raw(cell))
             else:

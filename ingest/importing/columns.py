@@ -105,6 +105,11 @@ def holds_json(field: str, schema: CompiledSchema) -> bool:
     return field == "context" or (field in schema.types and schema.types[field].name == "json")
 
 
+def holds_number(field: str, schema: CompiledSchema) -> bool:
+    """Return whether the field is an IEEE double, which an export writes as a number."""
+    return field in schema.types and schema.types[field].name == "number"
+
+
 def is_literal(field: str, schema: CompiledSchema) -> bool:
     """Return whether a field's value is JSON in a CSV cell, such as 12.5 or true. Other cells are texts."""
     return field == "context" or (field in schema.types and schema.types[field].is_literal)
