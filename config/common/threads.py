@@ -4,6 +4,7 @@ Each kind of work has its own threads, so that work of one kind never waits for 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple, Unpack
@@ -23,6 +24,49 @@ class Lane:
     async def run(self, function: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
         """Call a function in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+class SharedLane(Lane):
+    """Threads that several senders share. While all threads are busy, the senders take turns."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        super().__init__(name, threads)
+        self._free = threads
+        self._waiting: dict[object, deque[asyncio.Future[None]]] = {}  # by sender; the first sender has the next turn
+
+    async def run_for(self, sender: object, function: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
+        """Call a function in one of the threads. If others wait, wait for the sender's turn."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._turn(sender)
+        try:
+            return await self.run(function, *arguments)
+        finally:
+            self._pass_on()
+
+    async def _turn(self, sender: object) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(sender, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # the turn came at the same moment
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        """Give a thread to the sender that has the next turn. Then this sender is the last in line."""
+        while self._waiting:
+            sender = next(iter(self._waiting))
+            turns = self._waiting.pop(sender)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[sender] = turns
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 class DatabaseLane(Lane):
@@ -45,7 +89,7 @@ def _with_connection(function: Callable[[Unpack[Arguments]], T], *arguments: *Ar
 READING = DatabaseLane("reading", 8)
 # /readyz and /metrics. They must answer even if the database does not answer.
 CHECKING = DatabaseLane("checking", 2)
-# Large bodies are decompressed and validated here.
-LARGE = Lane("large", 2)
+# Large bodies are decompressed and validated here. The senders are projects.
+LARGE = SharedLane("large", 2)
 # Redis's sentinels are asked for the primary here.
 FINDING = Lane("finding", 1)

@@ -6,10 +6,14 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
+import math
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
@@ -33,6 +37,7 @@ MAX_PATTERN_CHARACTERS = 500
 # instruction. Both are limited, so the slowest pattern takes about 60 ms for the longest text.
 _MAX_PROGRAM = 1500
 MAX_MATCHED_CHARACTERS = 1000
+_SLOW_MATCH_SECONDS = 0.001
 
 # Syntax that JSON Schema's regular expressions (ECMA-262) do not have, or have with another meaning.
 _ONLY_RE2 = re.compile(r"\(\?(?!:)|\\[AaCEPpQz]|\[\[:|\\x\{").search
@@ -171,8 +176,47 @@ def _program(pattern: str) -> Any:
     return program
 
 
+class PatternsTooSlow(Exception):
+    """The matches of a body have used more processor time than `limited_matching` allows."""
+
+
+class _Matching(threading.local):
+    """The matches of the body that this thread checks."""
+
+    are_slow = False  # whether one of them took more than 1 ms
+    seconds_left = math.inf  # of processor time for those after this slow one
+
+
+_matching = _Matching()
+
+
+@contextlib.contextmanager
+def limited_matching(seconds: float) -> Iterator[None]:
+    """Raise PatternsTooSlow if the matches inside this block use more than about `seconds` of processor time together.
+
+    Matches are only measured after the first one that has taken more than 1 ms: an ordinary match takes a microsecond.
+    """
+    _matching.are_slow, _matching.seconds_left = False, seconds
+    try:
+        yield
+    finally:
+        _matching.are_slow, _matching.seconds_left = False, math.inf
+
+
 def _matches(program: Any, text: str) -> bool:
-    return program.search(text.encode()) is not None
+    # The thread's own clock counts only processor time, but to read it takes as long as an ordinary match.
+    measure = _matching.are_slow
+    clock = time.thread_time if measure else time.monotonic
+    began = clock()
+    is_match = program.search(text.encode()) is not None
+    seconds = clock() - began
+    if measure:
+        _matching.seconds_left -= seconds
+        if _matching.seconds_left < 0:
+            raise PatternsTooSlow
+    elif seconds > _SLOW_MATCH_SECONDS:
+        _matching.are_slow = _matching.seconds_left < math.inf
+    return is_match
 
 
 def _example(kind: FieldType, field: Field) -> Any:

@@ -23,6 +23,7 @@ from datasets.contracts.browsers import BrowserKey
 from datasets.contracts.catalog import CatalogUnavailable, check_in_force, under_contract
 from datasets.contracts.contract import Contract, DatasetNotFound, read_dataset_id
 from datasets.contracts.keys import Claims, read_token
+from datasets.schemas.constraints import PatternsTooSlow, limited_matching
 from ingest.api import browsers, openapi, receipts
 from ingest.api.authentication import ApiKeyAuthentication
 from ingest.api.bypasses import Accepted, Answer, ApiRequest, AsyncApiView
@@ -45,6 +46,8 @@ T = TypeVar("T")
 _LARGE_BYTES = 256 * 1024
 # Each comma may mean one more array element, and an element takes up to 60 bytes of memory while it is checked.
 _MAX_COMMAS = 1_000_000
+# Patterns may take this long for one body. Large bodies of other projects wait meanwhile.
+_MAX_MATCHING_SECONDS = 2
 _ONE_QUEUED = b'{"success":true,"status":"queued"}'
 
 _ROOT_PAGE = (
@@ -215,7 +218,7 @@ class IngestView(KeyView):
         # With patterns, even a small body needs a thread: the slowest pattern takes 60 ms for one text.
         if len(body) < _LARGE_BYTES and not has_patterns:
             return validate(schema, body)
-        return await LARGE.run(_validated, validate, schema, body)
+        return await LARGE.run_for(contract.project_id, _validated, validate, schema, body)
 
     async def keep_rejected(self, rejected: Rejected, contract: Contract) -> None:
         """Log the refused records of a lenient batch."""
@@ -244,14 +247,21 @@ class IngestView(KeyView):
 def _validated(validate: Validator, schema: Any, body: bytes) -> Payload:
     """Validate a body in a thread. Return its payload, packed for the queue.
 
-    Raise BodyTooLarge if arrays need too much memory.
+    Raise BodyTooLarge if arrays need too much memory, or patterns too much time.
     """
     if schema.has_arrays and body.count(b",") > _MAX_COMMAS:
         detail = (
             f"The schema has arrays, so a body may have at most {_MAX_COMMAS:,} commas. Send fewer records at a time."
         )
         raise BodyTooLarge({"limit": _MAX_COMMAS, "detail": detail})
-    payload = validate(schema, body)
+    try:
+        with limited_matching(_MAX_MATCHING_SECONDS):
+            payload = validate(schema, body)
+    except PatternsTooSlow as failure:
+        detail = (
+            f"The schema's patterns need more than {_MAX_MATCHING_SECONDS} seconds for this body. Send fewer records."
+        )
+        raise BodyTooLarge({"limit": _MAX_MATCHING_SECONDS, "detail": detail}) from failure
     return msgspec.structs.replace(payload, queued=packed(payload.body))
 
 

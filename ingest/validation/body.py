@@ -103,7 +103,7 @@ async def read_body(request: Any, hold: Hold) -> bytes:
         except BodyTooLarge:
             pass
     await hold.at_least(len(body) + limit)  # the decompressed size is not known yet
-    decompressed = await LARGE.run(_decompress, encoding, body, limit)
+    decompressed = await LARGE.run_for(hold.who, _decompress, encoding, body, limit)
     hold.shrink(len(decompressed))
     return decompressed
 

@@ -174,6 +174,21 @@ def test_other_requests_are_answered_while_slow_patterns_are_checked(
     assert max(waits) < 0.75 * took, (max(waits), took)  # 0.9 if the event loop is blocked
 
 
+def test_a_body_whose_patterns_need_seconds_is_refused(api: Api, project: Project) -> None:
+    """Each record of a lenient batch is checked. Other batches are only checked until the answer is full."""
+    field = Field("p", "string", max_length=1000, pattern="[a😀][ab😀😁]{120}c")
+    api.dataset = services.create_dataset(project=project, name="Slow", fields=[field])
+    texts = random.Random(1)
+    records = [BASE | {"p": "".join(texts.choices("a😀😁b", k=1000))} for _ in range(3000)]
+    began = time.process_time()
+    answer = api.batch(json.dumps(records, ensure_ascii=False), Prefer="handling=lenient")
+    assert time.process_time() - began < 4
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert "The schema's patterns need more than 2 seconds for this body." in answer.json()["detail"]
+    few = api.batch(json.dumps(records[:10], ensure_ascii=False))
+    assert few.json()["detail"] == "It does not match the pattern."
+
+
 def test_constraints_change_freely_and_old_records_stay(api: Api, project: Project) -> None:
     """Records that were queued under the old constraints are stored."""
     dataset = services.create_dataset(project=project, name="Changes", fields=[Field("n", "number")])
