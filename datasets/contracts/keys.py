@@ -12,6 +12,7 @@ import jwt
 from django.conf import settings
 from jwt.utils import base64url_decode, base64url_encode
 
+from config.common import clock
 from config.common.errors import ApiError
 from datasets.models import ApiKey
 
@@ -66,7 +67,8 @@ def issue_token(key: ApiKey) -> str:
         "iat": int(key.created_at.timestamp()),
     }
     if key.expires_at is not None:
-        claims["exp"] = int(key.expires_at.timestamp())
+        expires_at = key.expires_at.timestamp()
+        claims["exp"] = int(expires_at) if expires_at.is_integer() else expires_at
     return jwt.encode(claims, settings.API_KEY_SECRET, algorithm=_ALGORITHM)
 
 
@@ -86,9 +88,12 @@ def read_token(token: str) -> Claims:
     if not 0 < project_id <= _MAX_ID:
         raise InvalidApiKey
     try:
-        return Claims(UUID(claims["jti"]), project_id, float(claims.get("exp", math.inf)))
+        found = Claims(UUID(claims["jti"]), project_id, float(claims.get("exp", math.inf)))
     except (KeyError, *_MALFORMED):
         raise InvalidApiKey from None
+    if found.expires_at <= clock.seconds() or ("exp" in claims and not math.isfinite(found.expires_at)):
+        raise InvalidApiKey
+    return found
 
 
 def _is_canonical(token: str) -> bool:
@@ -105,8 +110,11 @@ def _verified(token: str) -> dict[str, Any]:
     """Return the claims of a token that one of our secrets has signed. Raise InvalidApiKey if none has."""
     for secret in (settings.API_KEY_SECRET, *settings.API_KEY_SECRET_FALLBACKS):
         try:
-            # `iat` is not checked: the clock of the host that signed the token may run ahead.
-            claims: dict[str, Any] = jwt.decode(token, secret, algorithms=[_ALGORITHM], options={"verify_iat": False})
+            # `iat` is not checked: the clock of the host that signed the token may run ahead. `read_token` checks
+            # `exp`, because PyJWT would ignore its fraction.
+            claims: dict[str, Any] = jwt.decode(
+                token, secret, algorithms=[_ALGORITHM], options={"verify_iat": False, "verify_exp": False}
+            )
         except jwt.InvalidSignatureError:
             continue
         except (jwt.InvalidTokenError, *_MALFORMED):

@@ -86,7 +86,9 @@ def parse_fields(given: Any, earlier: Collection[str] = ()) -> list[Field]:
             the problem is about one field.
     """
     declared = given.get("fields") if isinstance(given, Mapping) else given
+    problems: list[str] = []
     if isinstance(declared, Mapping):
+        problems += _named_twice(declared)
         declared = [_row(name, said) for name, said in declared.items()]
     if not isinstance(declared, Sequence) or isinstance(declared, str):
         raise ValidationError('A schema is an object like {"fields": {"amount": "number"}}.')
@@ -94,7 +96,7 @@ def parse_fields(given: Any, earlier: Collection[str] = ()) -> list[Field]:
         raise ValidationError(_too_many(len(declared)))
     read = [read_row(row) for row in declared]
     fields = [each for each in read if isinstance(each, Field)]
-    problems = [each for each in read if isinstance(each, str)]
+    problems += [each for each in read if isinstance(each, str)]
     problems += [text for _, text in field_problems(fields, earlier)]
     if problems:
         raise ValidationError(problems)
@@ -104,6 +106,13 @@ def parse_fields(given: Any, earlier: Collection[str] = ()) -> list[Field]:
 def _row(name: str, said: Any) -> dict[str, Any]:
     """Return one member of an object of fields as a row of a list."""
     return {**said, "name": name} if isinstance(said, Mapping) else {"name": name, "type": said}
+
+
+def _named_twice(declared: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a problem for each member of an object of fields that has a name inside, too."""
+    for name, said in declared.items():
+        if isinstance(said, Mapping) and "name" in said:
+            yield f"“{shown(name)}”: remove “name”. In an object of fields, the name stands before the colon."
 
 
 def read_row(row: Any) -> Field | str:

@@ -27,7 +27,7 @@ class SchemaView(KeyView):
         number, fields = await self.under_contract(self.dataset_id(request, dataset_id), self.find)
         as_json_schema = request.get_preferred_type([JSON, JSON_SCHEMA]) == JSON_SCHEMA
         etag = f'"{number}-json-schema"' if as_json_schema else f'"{number}"'
-        headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+        headers = {"ETag": etag, "Vary": "Accept, Origin", "Cache-Control": "no-cache"}
         if _is_known(etag, request.META.get("HTTP_IF_NONE_MATCH", "")):
             return HttpResponse(status=304, headers=headers)
         if not as_json_schema:

@@ -84,6 +84,7 @@ def test_a_version_stores_only_what_is_not_the_default() -> None:
         ({"values": "a"}, "“values” must be a list of texts."),
         ({"values": ["a", 1]}, "“values” must be a list of texts."),
         ({"unit": 5}, "“unit” must be a text."),
+        ({"name": "b"}, "remove “name”. In an object of fields, the name stands before the colon."),
         (
             {"required": True},
             "there is no “required”. A field has: name, type, description, unit, optional, values, "
