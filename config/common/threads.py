@@ -51,7 +51,7 @@ class SharedLane(Lane):
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # the turn came at the same moment
+            if not turn.cancelled():  # codespell:ignore  # the turn came at the same moment
                 self._pass_on()
             raise
 

@@ -39,11 +39,13 @@ _MAX_TEXT = 200  # a log keeps at most this number of characters of an error, a 
 _MAX_LOGS = 200
 _KEPT_SECONDS = 7 * 24 * 3600
 
-# `_SECRET_VALUE` matches a JSON string whose name suggests a secret, even if the body was cut inside the string.
+# `_SECRET_VALUE` matches a text, array or object whose name suggests a secret, even if the body was cut inside it. It
+# ends at the first closing bracket. It matches no numbers, because `tokens` may be a count.
 # `_TOKEN` matches tokens anywhere.
 _SECRET_NAME = rb"(?:pass(?:word|wd|phrase)|secret|token|authorization|api_?key|cookie|credential)"
+_TEXTS = rb'(?:"(?:[^"\\]|\\.)*"?|\[[^\]]*\]?|\{[^}]*\}?)'
 _SECRET_VALUE = re.compile(
-    rb'("[^"\\]{0,100}' + _SECRET_NAME + rb'[^"\\]{0,100}"\s*:\s*")(?:[^"\\]|\\.)*', re.IGNORECASE | re.DOTALL
+    rb'("[^"\\]{0,100}' + _SECRET_NAME + rb'[^"\\]{0,100}"\s*:\s*)' + _TEXTS, re.IGNORECASE | re.DOTALL
 )
 _TOKEN = re.compile(rb"\b(?:eyJ[\w-]{8,}(?:\.[\w-]*){0,2}|pat_[\w-]{8,})")
 
@@ -244,7 +246,7 @@ def _cut(text: object) -> str:
 
 def redacted(body: bytes) -> bytes:
     """Return JSON text without tokens, and without the values of fields whose names suggest a secret."""
-    return _TOKEN.sub(b"[token]", _SECRET_VALUE.sub(rb"\1[removed]", body))
+    return _TOKEN.sub(b"[token]", _SECRET_VALUE.sub(rb'\1"[removed]"', body))
 
 
 def latest(project_id: int) -> list[Refusal]:

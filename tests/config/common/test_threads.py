@@ -30,7 +30,7 @@ def test_senders_take_turns() -> None:
     assert len(order) == 12
 
 
-def test_no_thread_is_lost_if_work_is_cancelled_or_fails() -> None:
+def test_no_thread_is_lost_if_work_is_canceled_or_fails() -> None:
     async def run() -> None:
         lane = SharedLane("test", 2)
         held = threading.Event()

@@ -92,7 +92,8 @@ def test_revoked_key_is_kept_and_forged_key_is_only_counted(api: Api, project: P
 def test_no_token_and_no_secret_is_kept(api: Api, project: Project) -> None:
     secret, token = "hunter2hunter2", api.token or ""
     context = {"Password": secret, "user_token": f'a\\"{secret}', "note": f"Bearer {token}", "plan": "pro"}
-    assert api.one(record(context=context, more=f"pat_{secret}")).status_code == 400
+    several = {"passwords": [1, secret], "credentials": {"pin": secret}, "tokens": 5}
+    assert api.one(record(context={**context, **several}, more=f"pat_{secret}")).status_code == 400
     # A secret is removed even if the body is cut inside it.
     long = {"pad": "x" * (MAX_KEPT_BYTES - 60), "api_key": secret * 20}
     assert api.one(json.dumps({**long, "timestamp": "?"})).status_code == 400
@@ -102,7 +103,8 @@ def test_no_token_and_no_secret_is_kept(api: Api, project: Project) -> None:
     assert token.encode()[:30] not in raw
     first = json.loads(kept(project)[-1].body)
     assert first["context"]["plan"] == "pro"
-    assert first["context"]["Password"] == "[removed]"
+    assert first["context"]["Password"] == first["context"]["passwords"] == "[removed]"
+    assert first["context"]["tokens"] == 5
 
 
 def test_key_in_the_wrong_place_is_not_kept(api: Api, project: Project, dataset: Dataset) -> None:
