@@ -247,6 +247,14 @@ test("each refusal has an error class", async (t) => {
   }
 });
 
+test("while the service processes an earlier attempt, the outcome is unknown", async (t) => {
+  const inProgress = { status: 409, body: { error: "No", code: "idempotency_key_in_progress" } };
+  const { baseUrl } = await scripted(t, (_, number) => (number === 0 ? "hang up" : inProgress));
+  const client = clientOf(baseUrl, { maxRetries: 2, clock: new TestClock(30_000) });
+  for (let count = 0; count < 2; count++)
+    await assert.rejects(client.send(order()), (error) => error instanceof OutcomeUnknownError);
+});
+
 test("without a certain answer, the outcome is unknown", async (t) => {
   const script: (Scripted | "hang up")[] = [
     "hang up",
