@@ -38,8 +38,16 @@ window.tour = {
     const places = [...document.querySelectorAll("*")].filter((node) => node.tabIndex >= 0 && shown(node));
     this.controls = new Set(controls);
     this.unseen = new Set();
+    this.covered = new Set();
     this.order = [];
     this.plain = new Map([...new Set([...controls, ...places])].map((node) => [node, look(node)]));
+    // The focused element has its last place when the next key is pressed.
+    const bar = document.getElementById("submit-row");
+    document.addEventListener("keydown", ({ target }) => {
+      const [box, other] = [target, bar ?? target].map((node) => node.getBoundingClientRect());
+      const below = bar && !bar.contains(target) && !target.closest("nav") && box.height < 300 && box.bottom > other.top + 1;
+      if (below && box.left < other.right && box.right > other.left) this.covered.add(target);
+    });
     document.addEventListener("focusin", ({ target }) => {
       if (this.order.includes(target)) return;
       this.order.push(target);
@@ -59,6 +67,7 @@ window.tour = {
     const found = {
       "not reached by Tab": this.missing(),
       "focused, and looks as before": [...this.unseen].filter(reached).map(name),
+      "covered by the bar with the buttons": [...this.covered].map(name),
       "out of the document's order": back.map(name),
       "tabindex above 0": [...document.querySelectorAll("*")].filter((node) => node.tabIndex > 0).map(name),
       "for the mouse only": mouse.map(name),
