@@ -8,7 +8,7 @@ import sys
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.core.paginator import InvalidPage
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
@@ -70,6 +70,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Return the answer to an invalid request. This is Django's handler400."""
     if not _is_of_admin(request):
         return errors.to_response(ApiError())
+    if isinstance(exception, RequestDataTooBig):
+        megabytes = (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) / 1024**2
+        text = f"The texts of the form have more than {megabytes:g} MB. Go back and shorten the longest text."
+        return error_page(request, 400, "The form is too large", text)
     message = str(exception) if isinstance(exception, BadRequest) else ""
     return error_page(request, 400, "Invalid request", message or _INVALID)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
-from django.core.exceptions import BadRequest, ValidationError
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
@@ -14,19 +14,19 @@ from django.urls import path, reverse
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from datasets import services
-from datasets.admin import grace
+from datasets.admin import editor, grace
 from datasets.admin.edits import edited
 from datasets.admin.grace import GraceForm
 from datasets.admin.pages import AuditedAdmin, base_url, continues
 from datasets.admin.snippets import snippets
 from datasets.admin.tenancy import ScopedFilter
 from datasets.models import Dataset, SchemaVersion
-from datasets.schemas.changes import FieldProblem, check_successor, differences, in_short, problems
+from datasets.schemas.changes import check_successor, differences, in_short
 from datasets.schemas.constraints import allowed
-from datasets.schemas.declarations import MAX_FIELDS, check_size, read_fields, read_row
+from datasets.schemas.declarations import MAX_CHARACTERS, read_fields
 from datasets.schemas.field_types import FIELD_TYPES
 from datasets.schemas.fields import Field
-from datasets.schemas.samples import example_record, infer, suggested_names, without_example
+from datasets.schemas.samples import example_record, infer, without_example
 
 _MAX_VERSIONS = 50
 
@@ -90,6 +90,8 @@ class DatasetForm(GraceForm):
         """Return the checked fields, or None to publish nothing. Raises ValidationError if they are wrong."""
         text = self.cleaned_data["schema"].strip()
         versions = list(self.instance.versions.order_by("number")) if self.instance.pk else []
+        if versions and not text:
+            raise ValidationError(editor.EMPTY)
         earlier = [version.field_list() for version in versions]
         fields = read_fields(text, {field.name for version in earlier for field in version}) if text else []
         if not versions and not fields:
@@ -106,6 +108,10 @@ class DatasetForm(GraceForm):
                 {"grace": "The fields have not changed, so no version is published and no grace period begins."}
             )
         return data
+
+    def schema_rows(self) -> list[dict[str, Any]] | None:
+        """Return the schema in the form as rows for the editor, or None if rows cannot show it."""
+        return editor.read(str(self["schema"].value() or "")).rows
 
     def describe_schema(self) -> str:
         """Return the change of the schema for the log."""
@@ -157,16 +163,19 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
             obj.example = example_record(fields, sample)
             changed.append("example")
         services.save_dataset(obj, changed=changed, fields=fields, author=author, previous_valid_until=until)
+        if fields is None:
+            messages.warning(request, "The dataset accepts no records until it has a field.")
 
     def response_add(self, request: HttpRequest, obj: Dataset, post_url_continue: str | None = None) -> HttpResponse:
-        """Continue to the form of a new API key if the project has no active key, otherwise to the dataset's page.
+        """Continue to the form of a new API key if the dataset has a schema and its project has no active key.
 
-        The page after that form and the dataset's page both show code that sends a record.
+        Otherwise, continue to the dataset's page. The page after that form and the dataset's page both show code that
+        sends a record.
         """
         response = super().response_add(request, obj, post_url_continue)
         if not continues(request):
             return response
-        if obj.project.keys_in_force().exists():
+        if obj.latest_version() is None or obj.project.keys_in_force().exists():
             return HttpResponseRedirect(reverse("admin:datasets_dataset_change", args=(obj.pk,)))
         return HttpResponseRedirect(reverse("admin:datasets_apikey_add") + f"?project={obj.project_id}")
 
@@ -187,8 +196,9 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
             "field_types": _types(),
             "grace": grace.card(versions[0] if versions else None),
             "history": _history(versions[: _MAX_VERSIONS + 1])[:_MAX_VERSIONS],
-            "panel": _panel(request, obj, current, request.POST.get("_sample", "") or (obj.example if obj else "")),
+            "panel": _panel(request, obj, current, request.POST.get("_sample", ""), is_published=bool(versions)),
             "sample": request.POST.get("_sample", ""),
+            "max_characters": MAX_CHARACTERS,
         }
 
     def end_grace_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
@@ -200,49 +210,30 @@ class DatasetAdmin(AuditedAdmin[Dataset]):
         if not self.has_add_permission(request):
             return HttpResponse(status=403)
         try:
-            inferred = infer(request.POST.get("sample", ""))
+            inferred = infer(request.POST.get("sample", ""), editor.known_fields(request.POST.get("known", "")))
         except ValidationError as error:
             return JsonResponse({"error": " ".join(error.messages)}, status=400)
         return JsonResponse({"fields": [field.as_json() for field in inferred.fields], "notes": inferred.notes})
 
     def check_view(self, request: HttpRequest, object_id: int | None = None) -> HttpResponse:
-        """Return, as JSON, the changes that publishing the editor's rows would make, and all problems of the rows."""
+        """Return, as JSON, the changes that publishing the editor's schema would make, and all its problems."""
         dataset = self.get_object_or_404(request, object_id) if object_id else None
         if dataset is None and not self.has_add_permission(request):
             return HttpResponse(status=403)
-        text = request.POST.get("schema", "")
-        try:
-            check_size(text)
-            rows = json.loads(text)["fields"]
-            read = [read_row(row) for row in rows]
-            fields = [
-                each if isinstance(each, Field) else Field(str(row["name"]), str(row["type"]))
-                for each, row in zip(read, rows, strict=True)
-            ]
-        except ValidationError as error:
-            raise BadRequest(" ".join(error.messages)) from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise BadRequest("The fields are not a list of names, types and descriptions.") from None
         earlier = [version.field_list() for version in dataset.versions.order_by("number")] if dataset else []
-        unread = [FieldProblem(index, text) for index, text in enumerate(read) if isinstance(text, str)]
-        found = unread or problems(earlier, fields, with_grace=bool(request.POST.get("grace")))
-        preview = {
-            "changes": list(differences(earlier[-1] if earlier else (), fields)) if len(fields) <= MAX_FIELDS else [],
-            "next": len(earlier) + 1,
-            "problems": found,
-            "general_problems": [each for each in found if each.index is None],
-        }
+        text, is_typed = request.POST.get("schema", ""), bool(request.POST.get("typed"))
+        preview = editor.preview(text, earlier, with_grace=bool(request.POST.get("grace")))
         answer = {
-            "problems": [{"index": each.index, "text": each.text} for each in found],
-            "suggestions": _suggestions(fields, earlier),
-            "preview": render_to_string("admin/datasets/dataset/preview.html", preview),
+            "problems": [{"index": each.index, "text": each.text} for each in preview["problems"]],
+            "suggestions": preview["suggestions"],
+            "preview": render_to_string("admin/datasets/dataset/preview.html", {**preview, "is_typed": is_typed}),
         }
-        kept = dataset.example if dataset else ""
-        if not found:
-            answer["panel"] = render_to_string(
-                "admin/datasets/dataset/panel.html",
-                {"panel": _panel(request, dataset, fields, request.POST.get("sample", "") or kept)},
-            )
+        if is_typed:
+            answer["rows"] = preview["rows"]
+        if not preview["problems"]:
+            sample = request.POST.get("sample", "")
+            panel = _panel(request, dataset, preview["fields"], sample, is_published=bool(earlier))
+            answer["panel"] = render_to_string("admin/datasets/dataset/panel.html", {"panel": panel})
         return JsonResponse(answer)
 
 
@@ -253,22 +244,18 @@ def _types() -> list[dict[str, Any]]:
     ]
 
 
-def _suggestions(fields: Sequence[Field], earlier: Sequence[Sequence[Field]]) -> dict[int, str]:
-    """Return a better name for each field whose name is not allowed, by the index of the field."""
-    if len(fields) > MAX_FIELDS:
-        return {}
-    return suggested_names([field.name for field in fields], {field.name for version in earlier for field in version})
-
-
-def _panel(request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field], sample: str) -> dict[str, Any]:
-    address = dataset.pk if dataset else "DATASET_ID"
-    example = json.dumps(json.loads(example_record(fields, sample)), indent=2, ensure_ascii=False)
-    project = dataset and dataset.project_id
+def _panel(
+    request: HttpRequest, dataset: Dataset | None, fields: Sequence[Field], sample: str, *, is_published: bool
+) -> dict[str, Any]:
+    """Return what the page shows about sending a record. Until a dataset has a field, it accepts none."""
+    if not fields and not is_published:
+        return {"accepts_nothing": True}
+    sample = sample or (dataset.example if dataset else "")
     return {
-        "example": example,
-        "snippets": snippets(base_url(request), address, fields, sample=sample),
+        "example": json.dumps(json.loads(example_record(fields, sample)), indent=2, ensure_ascii=False),
+        "snippets": snippets(base_url(request), dataset.pk if dataset else "DATASET_ID", fields, sample=sample),
         "without_example": without_example(fields, sample),
-        "project": project,
+        "project": dataset and dataset.project_id,
     }
 
 
@@ -279,7 +266,9 @@ def _history(versions: Sequence[SchemaVersion]) -> list[dict[str, Any]]:
     return [
         {
             "version": version,
-            "changes": list(differences(earlier, version.field_list())),
+            "changes": list(
+                differences(earlier, version.field_list(), with_grace=grace.is_running(version, successor))
+            ),
             "previous_valid_until": grace.ended(version, successor),
         }
         for version, earlier, successor in zip(versions, before, later, strict=False)  # the other lists may be longer

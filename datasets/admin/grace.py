@@ -69,6 +69,12 @@ def ended(version: SchemaVersion, successor: SchemaVersion | None) -> datetime |
     return min(ends, successor.created_at) if ends and successor else ends
 
 
+def is_running(version: SchemaVersion, successor: SchemaVersion | None = None) -> bool:
+    """Return whether the grace period that a version has begun has not ended yet."""
+    ends = ended(version, successor)
+    return ends is not None and ends > clock.now()
+
+
 def card(version: SchemaVersion | None) -> dict[str, Any] | None:
     """Return what the page shows about the grace period that a version has begun. Return None if it has begun none."""
     if version is None or version.number == 1:
@@ -81,8 +87,7 @@ def card(version: SchemaVersion | None) -> dict[str, Any] | None:
         senders = None
     if ends is None and not senders:
         return None
-    is_running = ends is not None and ends > clock.now()
-    return {"earlier": version.number - 1, "ends": ends, "is_running": is_running, "senders": senders}
+    return {"earlier": version.number - 1, "ends": ends, "is_running": is_running(version), "senders": senders}
 
 
 def end(request: HttpRequest, admin: Any, dataset: Dataset) -> HttpResponse:

@@ -33,12 +33,16 @@ class FieldProblem:
     text: str
 
 
-def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Change]:
-    """Yield what happens to records and rows when the fields `after` follow the fields `before`."""
+def differences(before: Sequence[Field], after: Sequence[Field], *, with_grace: bool = False) -> Iterator[Change]:
+    """Yield what happens to records and rows when the fields `after` follow the fields `before`.
+
+    `with_grace` says whether the fields `before` stay valid for a grace period.
+    """
+    when = "after the grace period" if with_grace else "from now on"
     old, new = {field.name: field for field in before}, {field.name: field for field in after}
     for name, field in new.items():
         if name not in old:
-            need = "optional" if field.optional else "required" + (" from now on" if before else "")
+            need = "optional" if field.optional else "required" + (f" {when}" if before else "")
             said = "; ".join((field.type, need, *details(field)))
             yield Change("added", name, f"{said}." + (" Older rows are null." if before else ""))
         elif old[name].type != field.type:
@@ -46,10 +50,10 @@ def differences(before: Sequence[Field], after: Sequence[Field]) -> Iterator[Cha
                 "refused", name, f"A column keeps its type, {old[name].type}. Add a field with a new name instead."
             )
         else:
-            yield from _changes(old[name], field)
+            yield from _changes(old[name], field, when)
     for name in old:
         if name not in new:
-            yield Change("removed", name, "Records with it are refused from now on. Its column and values stay.")
+            yield Change("removed", name, f"Records with it are refused {when}. Its column and values stay.")
     kept = [name for name in old if name in new]
     if kept != [name for name in new if name in old]:
         yield Change("moved", "order", "The order of the fields changes. Nothing changes for records or rows.")
@@ -61,19 +65,22 @@ def in_short(before: Sequence[Field], after: Sequence[Field]) -> str:
     return f"Schema: {'; '.join(found)}." if found else ""
 
 
-def _changes(before: Field, after: Field) -> Iterator[Change]:
-    """Yield what the change of a field means for records and rows. The field keeps its type."""
+def _changes(before: Field, after: Field, when: str) -> Iterator[Change]:
+    """Yield what the change of a field means for records and rows. The field keeps its type.
+
+    `when` says in words from when on records that match only the fields before are refused.
+    """
     name = after.name
     if after.optional and not before.optional:
         yield Change("changed", name, "Optional from now on: a record may leave it out, or have null.")
     elif before.optional and not after.optional:
-        yield Change("changed", name, "Required from now on: records without it, or with null, are refused.")
+        yield Change("changed", name, f"Required {when}: records without it, or with null, are refused.")
     more = [value for value in after.values if value not in before.values]
     less = [value for value in before.values if value not in after.values]
     if more:
         yield Change("changed", name, f"Also accepts {_quoted(more)}.")
     if less:
-        yield Change("changed", name, f"Records with {_quoted(less)} are refused from now on. Older rows keep it.")
+        yield Change("changed", name, f"Records with {_quoted(less)} are refused {when}. Older rows keep it.")
     for what in CONSTRAINTS:
         old, new = getattr(before, what), getattr(after, what)
         if old != new:

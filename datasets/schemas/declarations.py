@@ -31,6 +31,15 @@ def read_fields(text: str | bytes, earlier: Collection[str] = ()) -> list[Field]
     return parse_fields(_read(text), earlier)
 
 
+def read_rows(text: str | bytes) -> list[Any]:
+    """Return what a schema in JSON declares, as a row for each field. `read_row` reads a row.
+
+    Raises:
+        ValidationError: The text is no schema.
+    """
+    return _rows(_read(text))
+
+
 def read_schema_file(path: Path) -> list[Field]:
     """Return the fields of a file that holds a schema like `{"fields": {"amount": "number"}}`.
 
@@ -85,22 +94,28 @@ def parse_fields(given: Any, earlier: Collection[str] = ()) -> list[Field]:
         ValidationError: The schema is wrong. The error has a message for each problem. The message names the field if
             the problem is about one field.
     """
-    declared = given.get("fields") if isinstance(given, Mapping) else given
-    problems: list[str] = []
-    if isinstance(declared, Mapping):
-        problems += _named_twice(declared)
-        declared = [_row(name, said) for name, said in declared.items()]
-    if not isinstance(declared, Sequence) or isinstance(declared, str):
-        raise ValidationError('A schema is an object like {"fields": {"amount": "number"}}.')
+    declared = _rows(given)
     if len(declared) > MAX_FIELDS:
         raise ValidationError(_too_many(len(declared)))
     read = [read_row(row) for row in declared]
     fields = [each for each in read if isinstance(each, Field)]
-    problems += [each for each in read if isinstance(each, str)]
+    problems = [each for each in read if isinstance(each, str)]
     problems += [text for _, text in field_problems(fields, earlier)]
     if problems:
         raise ValidationError(problems)
     return fields
+
+
+def _rows(given: Any) -> list[Any]:
+    """Return the declared fields as a list of rows. Raise ValidationError if the value is no schema."""
+    declared = given.get("fields") if isinstance(given, Mapping) else given
+    if isinstance(declared, Mapping):
+        if twice := list(_named_twice(declared)):
+            raise ValidationError(twice)
+        return [_row(name, said) for name, said in declared.items()]
+    if not isinstance(declared, Sequence) or isinstance(declared, str):
+        raise ValidationError('A schema is an object like {"fields": {"amount": "number"}}.')
+    return list(declared)
 
 
 def _row(name: str, said: Any) -> dict[str, Any]:

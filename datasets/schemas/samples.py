@@ -4,7 +4,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,10 +39,14 @@ class Inferred:
     notes: list[str] = field(default_factory=list)
 
 
-def infer(text: str) -> Inferred:
+def infer(text: str, known: Mapping[str, bool] | None = None) -> Inferred:
     """Return the fields of one record, an array of records, or NDJSON.
 
     A name stays as it is in the sample, even if no field can have it: see `suggested_names`.
+
+    Args:
+        text: The sample.
+        known: The fields that the dataset has, by name: whether each is optional. The sample does not change them.
 
     Raises:
         ValidationError: The text is none of these, or it has too many names.
@@ -65,17 +69,27 @@ def infer(text: str) -> Inferred:
         is_optional = "null" in kinds or present[name] < len(records)
         kinds.pop("null", None)
         inferred.fields.append(Field(name, _type(name, kinds), optional=is_optional))
-        inferred.notes += _notes(name, kinds)
-    unusable = [f"“{shown(inferred.fields[index].name)}”" for index in suggested_names(list(seen))]
-    if unusable:
-        inferred.notes.append(
-            f"{', '.join(unusable)} cannot be field names. Use the names that are suggested at these fields. "
+        inferred.notes += () if name in (known or {}) else _notes(name, kinds)
+    inferred.notes += _notes_on_all(inferred.fields, known or {})
+    return inferred
+
+
+def _notes_on_all(fields: Sequence[Field], known: Mapping[str, bool]) -> Iterator[str]:
+    """Yield notes that name several fields. `known` are the fields that the dataset has."""
+    unusable = [fields[index].name for index in suggested_names([each.name for each in fields])]
+    if new := _quoted(name for name in unusable if name not in known):
+        yield (
+            f"{new} cannot be field names. Use the names that are suggested at these fields. "
             "Clients must then send the new names."
         )
-    optional = [shown(each.name) for each in inferred.fields if each.optional]
-    if optional:
-        inferred.notes.append(f"Optional, because a record lacks the field or has null: {', '.join(optional)}.")
-    return inferred
+    optional = [each.name for each in fields if each.optional]
+    if new := ", ".join(shown(name) for name in optional if name not in known):
+        yield f"Optional, because a record lacks the field or has null: {new}."
+    if required := ", ".join(shown(name) for name in optional if not known.get(name, True)):
+        yield (
+            f"Still required, although a record of the sample lacks the field or has null: {required}. "
+            "Mark a field as optional if clients may leave it out."
+        )
 
 
 def _kind(value: bytes) -> str:
@@ -210,6 +224,10 @@ def _records(text: str) -> list[dict[str, Raw]]:
     if not records:
         raise ValidationError("The sample has no record.")
     return records[:MAX_SAMPLE_RECORDS]
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"“{shown(name)}”" for name in names)
 
 
 def _and(words: Any) -> str:

@@ -125,12 +125,76 @@ def test_the_editor_writes_all_that_a_field_may_say(log_in: LogIn, scene: Scene)
     assert scene.payments.versions.get(number=3).field_list() == expected
 
 
+_MISSING_COMMA = '{"fields": {"plan": "string" "state": "string"}}'
+_BAD_VALUES = '{"fields": {"a": "string", "state": {"type": "enum", "values": "open,paid"}, "b": "number"}}'
+
+
+def test_json_is_kept_as_typed_and_wrong_json_is_not_saved(log_in: LogIn, scene: Scene) -> None:
+    """The script put the old schema back when the text was wrong, and the server saved that."""
+    page = log_in("alice")
+    page.goto(f"/admin/datasets/dataset/{scene.dataset.pk}/change/")
+    box, errors, preview = (page.locator(each) for each in ("#id_schema", "#schema-text-errors", "#schema-preview"))
+    names = page.locator(".ours-name")
+    page.get_by_text("Edit as JSON").click()
+    rows = names.count()
+    for text, error in (
+        ('{"a": "string"}', "A schema is an object like"),
+        ('{"fields": {"a": 5}}', "“a” is not a field: it needs a name and a type, both texts."),
+        ('{"fields": {"a": "string", "a": "number"}}', "“a” is declared twice."),
+        ('{"fields": {"a": {"type": "string", "optional": "yes"}}}', "“optional” must be true or false."),
+        ('{"fields": {"a": {"type": "number", "maximum": 0.12345678901234567890}}}', "more digits than are kept"),
+        ("", "The schema is empty."),
+        (_BAD_VALUES, "“state”: “values” must be a list of texts."),
+    ):
+        box.fill(text)
+        page.keyboard.press("Tab")
+        expect(errors).to_contain_text(error)
+        expect(box).to_have_value(text)
+        assert (names.count(), page.locator(".ours-wrong").count()) == (rows, 0)
+    expect(preview).to_contain_text("The JSON below is not a schema")
+    expect(page.locator("#schema-panel-old")).to_be_visible()
+    page.click("#sample-infer")
+    expect(page.locator("#sample-notes")).to_contain_text("Correct the JSON of the fields first.")
+    expect(box).to_have_value(_BAD_VALUES)
+
+    # Save without leaving the box: the server refuses the text, and its page keeps it.
+    box.fill(_MISSING_COMMA)
+    page.locator("[name=_save]").click()
+    expect(page.get_by_role("alert").filter(has_text="Line 1, column 30")).to_be_visible()
+    expect(box).to_have_value(_MISSING_COMMA)
+    expect(errors).to_contain_text("a comma or the end is expected")
+    assert scene.dataset.versions.count() == 3
+
+    # After a correction, the rows follow the text, and Save sends the text.
+    limited = '{"name": "n", "type": "integer", "minimum": 9007199254740993}'
+    box.fill('{"fields": [{"name": "plan", "type": "string?"}, ' + limited + "]}")
+    expect(names).to_have_count(2)
+    expect(names.nth(1)).to_have_value("n")
+    expect(page.locator(".ours-schema > li").nth(1)).to_contain_text("Minimum: 9007199254740993")
+    expect(errors).to_be_empty()
+    expect(page.locator("#schema-panel-old")).to_be_hidden()
+    page.locator("[name=_save]").click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    latest = scene.dataset.versions.latest("number").field_list()
+    assert latest == [Field("plan", "string", optional=True), Field("n", "integer", minimum=9007199254740993)]
+
+
 def test_a_realistic_record_leads_to_a_dataset_that_accepts_it(log_in: LogIn, scene: Scene) -> None:
     page = log_in("alice")
     page.goto(f"/admin/datasets/dataset/add/?project={scene.project.pk}")
     page.fill("[name=name]", "Customers")
-    page.fill("#sample", REALISTIC)
+    expect(page.locator("#schema-panel")).to_contain_text("accepts no records until it has a field")
+    page.fill("#sample", '{"a":"' + "é" * 500_000 + '"}')  # in a form, each é takes 6 bytes
+    expect(page.locator("#sample-notes")).to_contain_text(
+        "it has 500,008 characters. Paste fewer records, at most 333,"
+    )
     page.click("#sample-infer")
+    expect(page.locator("#sample-notes")).to_contain_text("This sample is too large")
+    assert page.locator("[name=_sample]").count() == 0  # a save does not send it
+    page.fill("#sample", REALISTIC)
+    assert page.locator("[name=_sample]").count() == 1
+    page.dblclick("#sample-infer")
+    expect(page.locator("#sample-notes")).to_contain_text("9 fields added")
     expect(page.locator("#sample-notes")).to_contain_text("“id”, “Customer Name”, “2fa” cannot be field names.")
     expect(page.locator("#sample-notes")).to_contain_text("“coupon” is null in every sample")
     expect(page.locator(".ours-wrong")).to_have_count(3)
@@ -147,7 +211,7 @@ def test_a_realistic_record_leads_to_a_dataset_that_accepts_it(log_in: LogIn, sc
     expect(page.locator(".ours-wrong")).to_have_count(0)
     expect(page.locator("#schema-preview")).to_contain_text("Saving publishes version 1")
     page.click("#sample-infer")  # this does not add the renamed fields again
-    expect(page.locator("#sample-notes")).to_contain_text("0 fields added")
+    expect(page.locator("#sample-notes")).to_contain_text("The list already has all fields of the sample.")
     assert page.locator(".ours-schema > li").count() == 9
     page.get_by_role("button", name="Save and continue editing").click()
     expect(page.get_by_text("was added successfully")).to_be_visible()

@@ -1,13 +1,21 @@
 // The schema editor shows rows for the JSON in the form's textarea. The form still sends the textarea. After each change
 // the server says what publishing would change; this script decides nothing.
+//
+// A user can also type JSON. The server reads what is typed, and this script never changes it. While the rows do not show
+// the typed JSON, they cannot be used, because a change of a row writes the JSON of all rows into the textarea.
 
 import { element, makeRow, parse, read as fieldOf, rename } from "./schema-row.js";
 
 const root = document.getElementById("schema-editor");
 const source = document.getElementById("id_schema");
+const sample = document.getElementById("sample");
+const sampleNotes = document.getElementById("sample-notes");
+const textErrors = document.getElementById("schema-text-errors");
 const list = root.querySelector(".ours-schema");
 const announcement = document.getElementById("schema-said");
 const types = new Map(JSON.parse(document.getElementById("schema-types").textContent).map((each) => [each.name, each]));
+const SAMPLE_NAME = sample.name;
+const MAX_SAMPLE_BYTES = 2_000_000; // the server takes forms of at most 2.5 MB
 const csrf = document.querySelector("[name=csrfmiddlewaretoken]").value;
 
 function announce(text) {
@@ -92,7 +100,8 @@ function dragging(handle, row) {
 }
 
 // Show each problem at its row, with a button for the name that the server suggests.
-function show(problems, suggestions, indexes) {
+function show(problems, suggestions) {
+  const indexes = rows().flatMap((field, index) => (field.name || field.description ? [index] : []));
   for (const row of list.children) {
     row.classList.remove("ours-wrong");
     row.querySelectorAll(".ours-error").forEach((each) => each.remove());
@@ -128,8 +137,19 @@ function renaming(label, renames) {
   return button;
 }
 
+// Return the server's response, or null if there is none.
 async function post(url, data) {
-  return fetch(url, { method: "POST", headers: { "X-CSRFToken": csrf }, body: new URLSearchParams(data) });
+  return fetch(url, { method: "POST", headers: { "X-CSRFToken": csrf }, body: new URLSearchParams(data) }).catch(() => null);
+}
+
+// After the login has ended, the server redirects to the login page.
+function isAnswer(response) {
+  return Boolean(response?.ok && !response.redirected);
+}
+
+function failure(response) {
+  if (!response || response.status >= 500) return "The server does not answer. Try again.";
+  return "The server refuses the request. The texts of this page may be too large, or your login has ended.";
 }
 
 // The search hides fields that do not match. Hidden fields are saved too.
@@ -157,13 +177,26 @@ search.addEventListener("keydown", (event) => {
 
 let timer = 0;
 let asked = 0;
+let isTyped = false; // the textarea has what a user typed, and not what the rows say
 
+// The rows have changed: write them into the textarea.
 function changed() {
-  const all = rows();
-  source.value = JSON.stringify({ fields: filled(all) }, null, 2);
+  isTyped = false;
+  source.value = JSON.stringify({ fields: filled(rows()) }, null, 2);
   offerSearch();
+  checkSoon();
+}
+
+// The textarea has changed: the rows must wait until the server has read it.
+function typed(delay) {
+  isTyped = true;
+  root.inert = true;
+  checkSoon(delay);
+}
+
+function checkSoon(delay = 200) {
   clearTimeout(timer);
-  timer = setTimeout(check, 200);
+  timer = setTimeout(check, delay);
 }
 
 function grace() {
@@ -171,75 +204,109 @@ function grace() {
 }
 
 async function check() {
+  clearTimeout(timer);
   const number = ++asked;
-  const all = rows();
-  const indexes = all.flatMap((field, index) => (field.name || field.description ? [index] : []));
-  const sample = document.getElementById("sample").value;
-  const response = await post(root.dataset.check, { schema: source.value, sample, grace: grace() }).catch(() => null);
+  const wasTyped = isTyped;
+  const asks = { schema: source.value, sample: sampleProblem() ? "" : sample.value, grace: grace(), typed: wasTyped ? "1" : "" };
+  const response = await post(root.dataset.check, asks);
   if (number !== asked) return; // a later request is running
   const preview = document.getElementById("schema-preview");
-  if (!response?.ok) {
-    preview.textContent = "The server does not answer, so the effect of this change is unknown.";
+  document.getElementById("schema-panel-old").hidden = false;
+  if (!isAnswer(response)) {
+    preview.textContent = `${failure(response)} The effect of this change is unknown.`;
     return;
   }
-  const answer = await response.json();
-  show(answer.problems, answer.suggestions, indexes);
+  const answer = parse(await response.text());
+  if (wasTyped !== isTyped || asks.schema !== source.value) return; // the next check shows the later change
+  if (wasTyped) fill(answer.rows);
+  textErrors.replaceChildren(...(wasTyped ? answer.problems : []).map(({ text }) => element("li", { textContent: text })));
+  source.setAttribute("aria-invalid", String(textErrors.children.length > 0));
+  show(answer.problems, answer.suggestions);
   preview.innerHTML = answer.preview;
-  if (answer.panel) document.getElementById("schema-panel").innerHTML = answer.panel;
+  if (!answer.panel) return;
+  document.getElementById("schema-panel").innerHTML = answer.panel;
+  document.getElementById("schema-panel-old").hidden = true;
 }
 
-async function infer() {
-  const notes = document.getElementById("sample-notes");
-  const response = await post(root.dataset.infer, { sample: document.getElementById("sample").value }).catch(() => null);
-  const answer = await response?.json().catch(() => null);
-  if (!response?.ok) {
-    notes.replaceChildren(element("p", { className: "ours-bad", textContent: answer?.error ?? "The server does not answer. Try again." }));
-    return;
+// Show what the server has read from the textarea. If there are no rows for it, the rows stay as they are, out of use.
+function fill(fields) {
+  root.inert = !fields;
+  if (!fields) return;
+  list.replaceChildren();
+  fields.forEach((field) => add(field));
+  if (!fields.length) add();
+  root.hidden = false;
+  offerSearch();
+}
+
+// Return why the sample cannot be sent, or an empty text. In a form, most characters that are not letters take 3 bytes.
+function sampleProblem() {
+  const { length } = sample.value;
+  const bytes = length > MAX_SAMPLE_BYTES / 9 ? new URLSearchParams({ sample: sample.value }).toString().length : 0;
+  const most = Math.min(Number(sample.dataset.max), bytes > MAX_SAMPLE_BYTES ? Math.floor((length / bytes) * MAX_SAMPLE_BYTES) : Infinity);
+  if (length <= most) return "";
+  return `This sample is too large: it has ${length.toLocaleString("en")} characters. Paste fewer records, at most ${most.toLocaleString("en")} characters.`;
+}
+
+// The form also sends the sample, for the example record. A sample that is too large would make the server refuse the form.
+function sampled() {
+  const problem = sampleProblem();
+  sample.setAttribute("aria-invalid", String(Boolean(problem)));
+  problem ? sample.removeAttribute("name") : sample.setAttribute("name", SAMPLE_NAME);
+  sampleNotes.replaceChildren(...(problem ? [element("p", { className: "ours-bad", textContent: problem })] : []));
+}
+
+let isInferring = false;
+
+async function infer(event) {
+  if (isInferring || event.detail > 1) return; // `detail` counts the clicks of a double click
+  isInferring = true;
+  try {
+    await inferOnce();
+  } finally {
+    isInferring = false;
   }
-  const known = new Set([...list.children].flatMap((row) => [row.field.name, row.sent]));
-  const added = answer.fields.filter((field) => !known.has(field.name));
+}
+
+function refuseSample(text) {
+  sampleNotes.replaceChildren(element("p", { className: "ours-bad", textContent: text }));
+}
+
+async function inferOnce() {
+  if (isTyped) await check();
+  if (root.inert) return refuseSample("Correct the JSON of the fields first. Then read fields from the sample.");
+  const problem = sampleProblem();
+  if (problem) return refuseSample(problem);
+  const known = [...list.children].flatMap(({ field, sent }) => [field.name, sent].map((name) => [name, Boolean(field.optional)]));
+  const isKnown = Object.fromEntries(known.filter(([name]) => name));
+  const response = await post(root.dataset.infer, { sample: sample.value, known: JSON.stringify(isKnown) });
+  const answer = await response?.json().catch(() => null);
+  if (!isAnswer(response)) return refuseSample(answer?.error ?? failure(response));
+  const added = answer.fields.filter((field) => !Object.hasOwn(isKnown, field.name));
   for (const row of [...list.children]) if (!row.querySelector(".ours-name").value) row.remove();
-  added.forEach(add);
-  const summary = `${added.length} ${added.length === 1 ? "field" : "fields"} added from the sample. Check the fields, then save.`;
+  added.forEach((field) => add(field));
+  const count = `${added.length} ${added.length === 1 ? "field" : "fields"} added from the sample. Check the fields, then save.`;
+  const summary = added.length ? count : "The list already has all fields of the sample.";
   const items = [summary, ...answer.notes].map((text) => element("li", { textContent: text }));
-  notes.replaceChildren(element("ul", { className: "ours-list" }, ...items));
+  sampleNotes.replaceChildren(element("ul", { className: "ours-list" }, ...items));
   changed();
 }
 
-function read(text) {
-  const { fields } = parse(text);
-  const said = Array.isArray(fields)
-    ? fields
-    : Object.entries(fields).map(([name, each]) => (typeof each === "string" ? { name, type: each } : { ...each, name }));
-  return said.map((each) => (each.type.endsWith("?") ? { ...each, type: each.type.slice(0, -1), optional: true } : each));
-}
-
 function begin() {
-  let fields = [];
-  try {
-    fields = source.value.trim() ? read(source.value) : [];
-  } catch {
-    return; // the text is not JSON: leave it for the user to correct
-  }
-  fields.forEach(add);
-  if (!fields.length) add();
-  document.getElementById("schema-text").open = false;
-  root.hidden = false;
+  const fields = parse(document.getElementById("schema-rows").textContent);
+  // Some browsers fill in what was typed before the page was reloaded.
+  const isShown = fields && source.value === source.defaultValue;
+  if (fields) fill(fields);
+  document.getElementById("schema-text").open = !isShown;
   document.getElementById("schema-add").addEventListener("click", () => { add().querySelector(".ours-name").focus(); changed(); });
   document.getElementById("sample-infer").addEventListener("click", infer);
-  source.addEventListener("change", () => {
-    try {
-      const typed = read(source.value);
-      list.replaceChildren();
-      typed.forEach(add);
-    } catch {
-      announce("The text is not JSON");
-    }
-    changed();
-  });
-  for (const choice of document.querySelectorAll("[name=grace]")) choice.addEventListener("change", changed);
-  offerSearch();
-  if (source.value.trim()) check();
+  sample.addEventListener("input", sampled);
+  source.addEventListener("input", () => typed(500));
+  source.addEventListener("change", () => typed(0));
+  for (const choice of document.querySelectorAll("[name=grace]")) choice.addEventListener("change", () => checkSoon());
+  if (sample.value) sampled();
+  if (!isShown) typed(0);
+  else if (source.value.trim()) check();
 }
 
 begin();

@@ -142,7 +142,42 @@ def test_the_editor_refuses_a_huge_schema_quickly(client: Client) -> None:
     assert [each["text"] for each in answer.json()["problems"]] == ["The schema has 20000 fields. The limit is 200."]
     assert len(answer.content) < 10_000
     answer = client.post(reverse("admin:datasets_dataset_check_new"), {"schema": json.dumps({"fields": rows * 2})})
+    assert "The limit is 1,000,000." in answer.json()["problems"][0]["text"]
+
+
+def test_a_form_that_is_too_large_says_so(client: Client) -> None:
+    body = "_sample=" + "x" * 3_000_000
+    path = reverse("admin:datasets_dataset_infer")
+    answer = client.post(path, body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 400
+    assert "The texts of the form have more than 2.5 MB. Go back and shorten the longest text." in answer.text
+
+
+def test_a_dataset_without_fields_says_that_it_accepts_no_records(client: Client, project: Project) -> None:
+    path = reverse("admin:datasets_dataset_add")
+    form = form_of(client.get(path).text, "dataset_form")
+    schema = json.dumps({"fields": []})
+    added = client.post(
+        path, form.filled(project=str(project.pk), name="Empty", slug="e", schema=schema, _save="1"), follow=True
+    )
+    assert added.redirect_chain == [(reverse("admin:datasets_dataset_change", args=(project.datasets.get().pk,)), 302)]
+    assert "The dataset accepts no records until it has a field." in added.text
+    assert "curl" not in added.text
+    assert project.datasets.get().latest_version() is None
+
+
+def test_the_editor_shows_only_rows_that_it_can_show_whole(client: Client) -> None:
+    def rows(*said: object) -> object:
+        posted = {"schema": json.dumps({"fields": said}), "typed": "1"}
+        return client.post(reverse("admin:datasets_dataset_check_new"), posted).json()["rows"]
+
+    assert rows() == []
+    plain = {"name": "a", "type": "string", "description": ""}
+    assert rows({"name": "a", "type": "string?"}) == [{**plain, "optional": True}]
+    assert rows({**plain, "min_length": "many"}) == [{**plain, "min_length": "many"}]
+    refused: tuple[object, ...] = (5, None, [], {}, {"name": "b"}, {**plain, "color": "red"}, {**plain, "optional": 1})
+    for row in refused:
+        assert rows(plain, row) is None, row
 
 
 def test_a_member_who_removes_themselves_is_asked_first(client: Client, superuser: User, owner: User) -> None:

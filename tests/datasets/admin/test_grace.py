@@ -88,8 +88,12 @@ def test_optional_field_becomes_required_with_a_grace_period(api: Api, client: C
     assert "It can become required only with a grace" in save(client, dataset, schema=WIDER_TEXT)
     check = {"schema": WIDER_TEXT, "sample": ""}
     assert client.post(path(dataset, "check"), check).json()["problems"] != []
-    assert client.post(path(dataset, "check"), {**check, "grace": "1"}).json()["problems"] == []
+    checked = client.post(path(dataset, "check"), {**check, "grace": "1"}).json()
+    assert checked["problems"] == []
+    assert "Required after the grace period:" in checked["preview"]
+    assert "Until the grace period ends, records may match the current version instead." in checked["preview"]
     save(client, dataset, schema=WIDER_TEXT, grace="1")
+    assert "Required after the grace period:" in shown(client, dataset)
     assert [api.one(each).status_code for each in (OLD, NEW, {**OLD, "source": None})] == [202] * 3
     assert [row["__schemaVersion"] for row in stored(dataset)] == [2, 3, 2]
 
@@ -105,7 +109,9 @@ def test_time_that_is_not_in_the_future_is_refused(client: Client, dataset: Data
 def test_history_shows_when_a_grace_period_really_ended(client: Client, dataset: Dataset) -> None:
     until = publish(dataset, hours=48)
     assert f"previous version valid until {until:%Y-%m-%d %H:%M} UTC" in shown(client, dataset)
+    assert "required after the grace period" in shown(client, dataset)
     services.save_dataset(dataset, fields=FIELDS)
+    assert "required from now on" in shown(client, dataset)
     at = latest(dataset).created_at
     assert f"previous version valid until {at:%Y-%m-%d %H:%M} UTC" in shown(client, dataset)
 

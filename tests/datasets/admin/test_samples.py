@@ -43,6 +43,17 @@ def test_it_infers_fields_from_several_records(text: str) -> None:
     assert infer(text).notes[-1] == "Optional, because a record lacks the field or has null: a, b."
 
 
+def test_a_sample_does_not_change_the_fields_that_the_dataset_has() -> None:
+    sample = '{"timestamp": "2026-06-10T10:58:00Z", "context": {}, "a": null, "b": null, "2fa": null, "c": null}'
+    assert infer(sample, {"a": False, "b": True, "2fa": True}).notes == [
+        "“c” is null in every sample, so its type is unknown. The type json takes any value. "
+        "Choose another type if you know it: the type cannot be changed later.",
+        "Optional, because a record lacks the field or has null: c.",
+        "Still required, although a record of the sample lacks the field or has null: a. "
+        "Mark a field as optional if clients may leave it out.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("expected", "values"),
     [
