@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 def put(dataset: Dataset, generation: str, entries: Sequence[Entry], reason: str) -> None:
     """Put entries into quarantine. Entries that are there already stay as they are."""
-    logger.error("dataset %s: %s entries go to quarantine: %s", dataset.pk, len(entries), reason)
+    what = "1 entry goes" if len(entries) == 1 else f"{len(entries)} entries go"
+    logger.error("dataset %s: %s to quarantine: %s", dataset.pk, what, reason)
     QuarantinedEntry.objects.bulk_create(
         (
             QuarantinedEntry(

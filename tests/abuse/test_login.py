@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from axes.models import AccessAttempt
 from django.conf import settings as configured
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -108,7 +109,10 @@ def test_a_superuser_sees_failed_logins_and_clears_them(ada: User) -> None:
     assert "192.0.2.1" in page
     assert "Failed logins" in page
     attempt = AccessAttempt.objects.get()
-    assert browser.post(f"/admin/axes/accessattempt/{attempt.pk}/delete/", {"post": "yes"}).status_code == 302
+    answer = browser.post(f"/admin/axes/accessattempt/{attempt.pk}/delete/", {"post": "yes"}, follow=True)
+    assert answer.redirect_chain == [("/admin/axes/accessattempt/", 302)]
+    assert "The failed logins of ada from 192.0.2.1 are deleted. This user can log in again" in answer.content.decode()
+    assert LogEntry.objects.latest("pk").object_repr == "ada from 192.0.2.1"
     assert log_in("ada", PASSWORD).status_code == 302
 
 

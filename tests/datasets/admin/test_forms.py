@@ -54,6 +54,28 @@ def test_a_superuser_adds_a_user_who_can_log_in(client: Client) -> None:
     assert User.objects.get(username="bob").check_password(secret)
 
 
+def test_deleting_people_says_what_it_means(client: Client, superuser: User, project: Project, owner: User) -> None:
+    users = reverse("admin:auth_user_changelist")
+    both = {"action": "delete_selected", "_selected_action": [superuser.pk, owner.pk]}
+    page = client.post(users, both).content.decode()
+    assert "Deactivate these users instead" in page
+    assert f'href="{reverse("admin:auth_user_change", args=(owner.pk,))}"' in page
+    member = User.objects.create_user("member")
+    services.set_members(project, [member])
+    page = client.get(reverse("admin:auth_user_delete", args=(member.pk,))).content.decode()
+    assert f"Membership: member in {project}" in page
+
+
+def test_the_last_superuser_keeps_their_status(client: Client, superuser: User) -> None:
+    path = reverse("admin:auth_user_change", args=(superuser.pk,))
+    form = form_of(client.get(path).content.decode(), "user_form")
+    for name in ("is_active", "is_staff", "is_superuser"):
+        values = {key: value for key, value in form.filled().items() if key != name}
+        assert "no other superuser could log in" in client.post(path, values).content.decode(), name
+    User.objects.create_superuser("second")
+    assert client.post(path, values).status_code == 302
+
+
 def test_a_popup_closes_and_hands_over_the_new_object(client: Client, superuser: User, project: Project) -> None:
     for model, values in (("project", {"owner": str(superuser.pk)}), ("dataset", {"project": str(project.pk)})):
         path = reverse(f"admin:datasets_{model}_add") + "?_popup=1"
