@@ -5,9 +5,8 @@ from typing import Any, ClassVar, TypeVar
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
 from config.common import clock
@@ -75,10 +74,11 @@ class LimitForm(forms.ModelForm[QuotaLimit]):
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
         chosen = data.get("preset")
-        if chosen == "other" and data.get("number") is None:
-            raise ValidationError({"number": "Enter the number of records a month."})
-        if chosen:
-            self.instance.records_per_month = data["number"] if chosen == "other" else int(chosen)
+        number = data.get("number") if chosen == "other" else int(chosen) if chosen else None
+        if number is not None:
+            self.instance.records_per_month = number
+        elif chosen == "other" and "number" not in self.errors:
+            self.add_error("number", "Enter the number of records a month.")
         return data
 
 
@@ -104,6 +104,11 @@ class QuotaLimitAdmin(PersonalAdmin[QuotaLimit]):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Allow superusers to delete a limit, so that the default applies again."""
         return request.user.is_superuser
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Ask for confirmation. Name the limit that applies afterwards."""
+        default = limit_in_words(settings.DEFAULT_QUOTA_LIMIT)
+        return super().delete_view(request, object_id, {"default": default, **(extra_context or {})})
 
     @admin.display(description="limit", ordering="records_per_month")
     def limit(self, row: QuotaLimit) -> str:

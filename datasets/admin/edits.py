@@ -143,6 +143,14 @@ class GuardedAdmin(TenantAdmin[_Model]):
         """Write only the fields that were changed in the form."""
         obj.save(update_fields=edited(form) if change else None)
 
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """Render the form. After a refused save, the title and the breadcrumb have the saved name."""
+        obj = options.get("obj")
+        if obj is not None and context["errors"]:
+            saved = self.model._base_manager.get(pk=obj.pk)
+            context |= {"original": saved, "subtitle": str(saved)}
+        return super().render_change_form(request, context, *args, **options)
+
     def changeform_view(
         self,
         request: HttpRequest,

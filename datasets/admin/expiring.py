@@ -6,7 +6,6 @@ from typing import Any, ClassVar, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path, reverse
@@ -48,9 +47,10 @@ class ExpiringForm(forms.ModelForm[Any]):
         if chosen == "date":
             day = data.get("ends_on")
             end = day and moment.replace(year=day.year, month=day.month, day=day.day, hour=0, minute=0, second=0)
-            if end is None or end <= moment:
-                raise ValidationError({"ends_on": "Choose a day in the future."})
-            self.instance.expires_at = end.replace(microsecond=0)
+            if end is not None and end > moment:
+                self.instance.expires_at = end.replace(microsecond=0)
+            elif "ends_on" not in self.errors:
+                self.add_error("ends_on", "Choose a day in the future.")
         elif chosen:
             self.instance.expires_at = moment + timedelta(days=int(chosen))
         return data
@@ -81,6 +81,12 @@ class RevocableAdmin(AuditedAdmin[_Revocable]):
 
     noun: ClassVar[str]  # the word for the object in the confirmation: key or token
     actions = ("revoke",)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """Offer only *Save* for a new object, because the next page shows its token."""
+        if options.get("add"):
+            context |= {"show_save_and_continue": False, "show_save_and_add_another": False}
+        return super().render_change_form(request, context, *args, **options)
 
     def revoke_all(self, revoked: Sequence[_Revocable]) -> None:
         """Revoke keys or tokens. Raises ChangeRefused."""

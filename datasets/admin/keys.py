@@ -212,10 +212,11 @@ class ApiKeyAdmin(RevocableAdmin[ApiKey]):
 
     def _sending(self, request: HttpRequest, key: ApiKey, token: str) -> dict[str, Any]:
         """Return the context that shows how to send a record with a key."""
-        open_datasets = Dataset.objects.filter(project=key.project, is_archived=False, versions__isnull=False)
-        first, *others = open_datasets.distinct().order_by("pk")[: 1 + _MAX_OTHERS] or [None]
+        accepting = Dataset.objects.filter(project=key.project, is_archived=False, versions__isnull=False).distinct()
+        first, *others = accepting.order_by("pk")[: 1 + _MAX_OTHERS] or [None]
         return {
             "sending": first and sending(base_url(request), first, token, for_browsers=key.is_for_browsers),
             "others": others,
+            "further": accepting.count() - 1 - len(others) if len(others) == _MAX_OTHERS else 0,
             "unencrypted": unencrypted(key.origins),
         }

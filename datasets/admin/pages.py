@@ -64,7 +64,9 @@ class AuditedAdmin(GuardedAdmin[_Model]):
         """Return the message for Django's log: old and new value of each changed field."""
         if add or not isinstance(form, ModelForm):
             return super().construct_change_message(request, form, formsets, add)
-        return " ".join(_described(form, name) for name in form.changed_data) or "Saved without changes."
+        # A confirmation is not a change of the object.
+        changed = [name for name in form.changed_data if not name.endswith("_confirmed")]
+        return " ".join(_described(form, name) for name in changed) or "Saved without changes."
 
 
 def _described(form: Any, name: str) -> str:

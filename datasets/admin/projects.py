@@ -61,7 +61,11 @@ class ProjectForm(forms.ModelForm[Project]):
         if unknown:
             # The form refuses each name that no user has, and accepts each name that a user has. So a member can find
             # out whether a username exists, but gets no list of users.
-            raise ValidationError(f"This name cannot be a member: {', '.join(sorted(unknown))}. Check its spelling.")
+            what, whose = ("This name", "its") if len(unknown) == 1 else ("These names", "their")
+            listed = ", ".join(sorted(unknown))
+            raise ValidationError(
+                f"{what} cannot be {'a member' if len(unknown) == 1 else 'members'}: {listed}. Check {whose} spelling."
+            )
         return found
 
     def clean_leave_confirmed(self) -> bool:

@@ -14,6 +14,7 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import BadRequest
+from django.core.paginator import Page, Paginator
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.html import strip_tags
@@ -42,6 +43,13 @@ def scope(queryset: QuerySet[_Model], user: User | AnonymousUser) -> QuerySet[_M
     return registered.of_tenant(queryset, user)
 
 
+class _Pages(Paginator[Any]):
+    """The pages of a list. After the last page comes the last page again, so that an old address still works."""
+
+    def page(self, number: int | str) -> Page[Any]:
+        return super().page(min(int(number), self.num_pages))
+
+
 class TenantAdmin(ModelAdmin[_Model]):
     """A model admin that shows each user only the objects of their projects."""
 
@@ -55,6 +63,7 @@ class TenantAdmin(ModelAdmin[_Model]):
     list_per_page = 25
     list_filter_sheet = True
     show_full_result_count = False
+    paginator = _Pages
     compressed_fields = False
     # Show users as text. Django would link to a page that only superusers can open.
     readonly_preprocess_fields: ClassVar[dict[str, Any]] = {"owner": strip_tags, "user": strip_tags}
@@ -75,11 +84,14 @@ class TenantAdmin(ModelAdmin[_Model]):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list, titled as in the sidebar. Without a filter, run one COUNT query instead of two."""
         try:
-            changes = super().get_changelist_instance(request)
+            changes: Any = super().get_changelist_instance(request)
         except (IncorrectLookupParameters, ValueError) as failure:
             raise BadRequest("The address filters this list by an invalid value.") from failure
         changes.title = capfirst(str(self.opts.verbose_name_plural))
-        if not changes.query and not changes.has_active_filters:
+        changes.page_num = min(changes.page_num, changes.paginator.num_pages)
+        # Links from other pages filter a list by values that its own filters do not offer.
+        changes.is_narrowed = bool(changes.query or changes.has_active_filters or changes.get_filters_params())
+        if not changes.is_narrowed:
             changes.full_result_count = changes.result_count
         return changes
 

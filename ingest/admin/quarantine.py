@@ -20,6 +20,7 @@ from ingest.storing import editing, quarantine
 _HELD = QuarantinedEntry.State.HELD
 # A page shows at most this number of characters of a body. The export has the whole body.
 _MAX_SHOWN = 100_000
+_MAX_NAMED = 20  # entries in a message
 
 
 @admin.register(QuarantinedEntry)
@@ -210,16 +211,20 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
                 break
             (done if acted else before).append(entry)
             if acted:
-                self.log_change(request, entry, f"{log}: {counted(entry.count)}.")
+                self.log_change(request, entry, f"{log} entry {entry.pk}: {counted(entry.count)}.")
         if done:
             records = sum(entry.count for entry in done)
-            numbers = ", ".join(str(entry.pk) for entry in done[:20])
-            messages.success(
-                request, f"{counted(records)} {'is' if records == 1 else 'are'} {outcome}: entry {numbers}."
-            )
+            which = _listed([str(entry.pk) for entry in done])
+            messages.success(request, f"{counted(records)} {'is' if records == 1 else 'are'} {outcome}: {which}.")
         if before:
-            numbers = ", ".join(f"{entry.pk} ({entry.get_state_display()})" for entry in before[:20])
-            messages.warning(request, f"Entry {numbers} was not changed.")
+            which = _listed([f"{entry.pk} ({entry.get_state_display()})" for entry in before])
+            messages.warning(request, f"Not changed: {which}.")
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first 20 entries in words: `entry 7`, or `entries 9, 8, 7`."""
+    further = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return f"{'entry' if len(names) == 1 else 'entries'} {', '.join(names[:_MAX_NAMED])}{further}"
 
 
 def _pretty(entry: QuarantinedEntry) -> str:

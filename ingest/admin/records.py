@@ -117,6 +117,7 @@ class DatasetRecordsAdmin(ReadOnlyAdmin[DatasetRecords]):
         context |= {"dataset": dataset, "original": dataset, "search": search, "exports": _EXPORTS, "last": last}
         context["heads"] = search.heads(context.get("columns", []))
         context["waits"] = not context["address"] and not context["problem"] and not context.get("rows")
+        context["is_later_page"] = bool(request.GET.get("before") or request.GET.get("cursor"))
         template = "admin/ingest/datasetrecords/records.html"
         return page(request, template, opts=self.opts, title=f"Records of {dataset}", **context)
 

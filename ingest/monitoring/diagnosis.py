@@ -98,8 +98,9 @@ ADVICE = {
         "Use gzip, deflate or zstd, or do not compress.",
     ),
     "quota_exceeded": (
-        "The owner's monthly quota is used up.",
-        "Ask a superuser to raise the quota, or wait for the next month (UTC).",
+        "The request had more records than the owner's monthly quota had left.",
+        "Send smaller batches while some of the quota is left. Otherwise ask a superuser to raise the quota, or wait "
+        "for the next month (UTC).",
     ),
     "rate_limited": (
         "Pages with a browser key have sent more records than the key allows in a minute.",

@@ -38,6 +38,9 @@ def test_an_admin_chooses_a_common_limit_or_enters_a_number(
 def test_the_choice_of_another_limit_needs_a_number(client: Client, owner: User) -> None:
     response = client.post(ADD, {"user": owner.pk, "preset": "other", "number": ""})
     assert "Enter the number of records a month." in response.content.decode()
+    page = client.post(ADD, {"user": owner.pk, "preset": "other", "number": "-5"}).content.decode()
+    assert "greater than or equal to 0" in page
+    assert "Enter the number of records a month." not in page
     assert not QuotaLimit.objects.exists()
 
 
@@ -52,6 +55,7 @@ def test_a_changed_limit_is_in_force_and_in_the_log(client: Client, owner: User)
 def test_after_a_limit_is_deleted_the_default_applies(client: Client, owner: User) -> None:
     services.set_limit(owner, 5)
     page = reverse("admin:quotas_quotalimit_delete", args=(QuotaLimit.objects.get().pk,))
+    assert "has the default limit: unlimited." in client.get(page).content.decode()
     assert client.post(page, {"post": "yes"}).status_code == 302
     assert services.current(owner.pk).limit == UNLIMITED
     assert LogEntry.objects.latest("pk").is_deletion()

@@ -48,6 +48,13 @@ def test_a_browser_key_is_issued_with_code_for_pages(client: Client, project: Pr
     assert Api(token, dataset).one(record(), Origin=SHOP).status_code == 202
 
 
+def test_a_missing_date_and_a_missing_origin_are_reported_together(client: Client, project: Project) -> None:
+    page = add(client, project, ends="date", origins="")
+    assert "Choose a day in the future." in page
+    assert "Add the origin of at least one page that will use the key." in page
+    assert not ApiKey.objects.exists()
+
+
 def test_an_ordinary_key_has_no_origins(client: Client, project: Project, dataset: Dataset) -> None:
     page = add(client, project, used_by="server", origins="nonsense", records_per_minute="")
     key = ApiKey.objects.get()

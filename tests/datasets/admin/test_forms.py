@@ -6,6 +6,7 @@ import time
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
 from django.test import Client, RequestFactory
 from django.urls import reverse
@@ -95,6 +96,8 @@ def test_a_form_does_not_reveal_other_staff(client: Client, superuser: User, own
     said = client.post(path, form.filled(slug="secret", member_names="nobody")).content.decode()
     assert "This slug cannot be used. Choose another one." in said
     assert "This name cannot be a member: nobody. Check its spelling." in said
+    said = client.post(path, form.filled(member_names="none, nobody")).content.decode()
+    assert "These names cannot be members: nobody, none. Check their spelling." in said
     assert "exists" not in said
     assert "There is no user" not in said
 
@@ -107,6 +110,7 @@ def test_archiving_asks_first_and_is_shown_everywhere(client: Client, dataset: D
     dataset.refresh_from_db()
     assert not dataset.is_archived
     assert client.post(path, form.filled(is_archived="on", archive_confirmed="on")).status_code == 302
+    assert LogEntry.objects.latest("pk").change_message == "Is archived: “no” → “yes”."
     for name in ("datasets_dataset_change", "ingest_datasetrecords_change", "ingest_datasetrecords_try"):
         shown = client.get(reverse(f"admin:{name}", args=(dataset.pk,))).content.decode()
         assert "Signups (archived)" in shown, name

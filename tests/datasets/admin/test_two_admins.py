@@ -228,8 +228,9 @@ def test_a_dataset_cannot_take_the_slug_of_another(things: dict[type[Model], Mod
     services.create_dataset(project=project, name="Orders")
     client = _client("alice")
     path, form = _load(client, things[Dataset])
-    answer = client.post(path, form.filled(slug="orders"))
-    assert "The project has another dataset with this slug. Choose another slug." in answer.content.decode()
+    page = client.post(path, form.filled(slug="orders", name="Not saved yet")).content.decode()
+    assert "The project has another dataset with this slug. Choose another slug." in page
+    assert page.count("Not saved yet") == 1  # in the form, but not in the breadcrumb
 
 
 def test_one_of_two_equal_new_names_is_refused(project: Project) -> None:

@@ -82,10 +82,21 @@ def test_selection_is_replayed_and_the_outcome_shown(client: Client, dataset: Da
     ids = [entry.pk for entry in QuarantinedEntry.objects.all()]
     page = reverse("admin:ingest_quarantinedentry_changelist")
     response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
-    assert "2 records are back in the queue" in response.content.decode()
+    newest, oldest = ids
+    assert f"2 records are back in the queue: entries {newest}, {oldest}." in response.content.decode()
     response = client.post(page, {"action": "replay", "_selected_action": ids}, follow=True)
-    assert "was not changed" in response.content.decode()
-    assert LogEntry.objects.filter(change_message="Replayed: 1 record.").count() == 2
+    assert f"Not changed: entries {newest} (replayed), {oldest} (replayed)." in response.content.decode()
+    for pk in ids:
+        assert LogEntry.objects.filter(change_message=f"Replayed entry {pk}: 1 record.").count() == 1
+
+
+def test_lists_without_a_match_and_after_the_last_page_say_so(client: Client, dataset: Dataset) -> None:
+    page = reverse("admin:ingest_quarantinedentry_changelist")
+    assert "The quarantine is empty." in client.get(page).content.decode()
+    assert "Nothing matches" in client.get(f"{page}?dataset__id__exact={dataset.pk}").content.decode()
+    shown = client.get(reverse("admin:datasets_dataset_changelist") + "?p=999")
+    assert shown.status_code == 200
+    assert dataset.name in shown.content.decode()
 
 
 @pytest.mark.parametrize("hours", [0, 1, 24, 168])
@@ -190,8 +201,8 @@ def test_every_act_is_in_the_log(client: Client, owner: User, project: Project, 
         ("datasets_apikey_change", (key.pk,), {"name": "renamed"}, "Name: “tests” → “renamed”."),
         ("datasets_apikey_rotate", (key.pk,), {"grace": "1"}, f"Issued to replace key {key.pk}."),
         ("datasets_apikey_revoke", (other.pk,), {}, "Revoked."),
-        ("ingest_quarantinedentry_replay", (replayed.pk,), {}, "Replayed: 1 record."),
-        ("ingest_quarantinedentry_discard", (discarded.pk,), {}, "Discarded: 1 record."),
+        ("ingest_quarantinedentry_replay", (replayed.pk,), {}, f"Replayed entry {replayed.pk}: 1 record."),
+        ("ingest_quarantinedentry_discard", (discarded.pk,), {}, f"Discarded entry {discarded.pk}: 1 record."),
         ("auth_group_change", (group.pk,), {"name": "makers"}, "Name: “adders” → “makers”."),
         ("auth_user_change", (owner.pk,), {**user, **joined}, "Email: “” → “o@example.com”."),
     ]
