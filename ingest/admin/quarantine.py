@@ -11,7 +11,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from redis.exceptions import RedisError
 
-from config.common.text import counted
+from config.common.text import counted, visible_lines
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from ingest.models import QuarantinedEntry
@@ -237,8 +237,8 @@ def _pretty(entry: QuarantinedEntry) -> str:
 def _shown(body: bytes | memoryview) -> str:
     text = bytes(body).decode(errors="replace")
     if len(text) > _MAX_SHOWN:
-        return text[:_MAX_SHOWN] + "\n…"
+        return visible_lines(text[:_MAX_SHOWN]) + "\n…"
     try:
-        return msgspec.json.format(text, indent=2)
+        return visible_lines(msgspec.json.format(text, indent=2))
     except (ValueError, RecursionError):
-        return text
+        return visible_lines(text)

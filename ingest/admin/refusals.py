@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from redis.exceptions import RedisError
 
+from config.common.text import visible, visible_lines
 from datasets.access import projects_of
 from datasets.admin.pages import number, page
 from datasets.models import ApiKey, Dataset, Project
@@ -27,6 +28,9 @@ class Row:
 
     refusal: Refusal
     dataset: Dataset | None  # None if the request named no dataset of the project
+    error: str
+    detail: str
+    body: str
     key: str
     try_it: str  # the URL of the page “Try it” with this body; empty if there is no body or no dataset
 
@@ -137,6 +141,9 @@ def _rows(project: Project) -> list[Row]:
         Row(
             refusal=each,
             dataset=datasets.get(each.dataset_id),
+            error=visible(each.error),
+            detail=visible(each.detail),
+            body=visible_lines(each.text),
             key=keys.get(each.token_id, "unknown"),
             try_it=_try_it(each) if each.dataset_id in datasets and each.body else "",
         )

@@ -15,6 +15,7 @@ from config.common import clock, loop
 from config.common.errors import ApiError, BodyTooLarge, to_response
 from config.common.redis import RedisUnavailable
 from config.common.requests import request_id
+from config.common.text import visible_lines
 from datasets import tags
 from datasets.contracts.contract import DatasetNotFound
 from datasets.contracts.keys import InvalidApiKey, issue_token
@@ -133,7 +134,7 @@ def _answer(response: HttpResponse | Accepted, *more_headers: tuple[str, str]) -
         status=response.status_code,
         reason=HTTPStatus(response.status_code).phrase,
         headers=[*response.items(), *more_headers],
-        body=response.content.decode(),
+        body=visible_lines(response.content.decode()),
         problems=content.get("errors", ()),
         detail=content.get("detail", ""),
     )
@@ -193,7 +194,7 @@ def invalid_place(body: bytes, answer: Answer) -> InvalidPlace | None:
         number=number,
         before=[_cut(each) for each in lines[max(0, number - 1 - _LINES_AROUND) : number - 1]],
         left=_cut(line[:at], from_left=True),
-        here=line[at : at + 1],
+        here=visible_lines(line[at : at + 1]),
         right=_cut(line[at + 1 :]),
         after=[_cut(each) for each in lines[number : number + _LINES_AROUND]],
         at=len(body[:offset].decode(errors="replace").encode("utf-16-le")) // 2,
@@ -201,9 +202,9 @@ def invalid_place(body: bytes, answer: Answer) -> InvalidPlace | None:
 
 
 def _cut(text: str, *, from_left: bool = False) -> str:
-    if len(text) <= _CHARACTERS_AROUND:
-        return text
-    return "…" + text[-_CHARACTERS_AROUND:] if from_left else text[:_CHARACTERS_AROUND] + "…"
+    if len(text) > _CHARACTERS_AROUND:
+        text = "…" + text[-_CHARACTERS_AROUND:] if from_left else text[:_CHARACTERS_AROUND] + "…"
+    return visible_lines(text)
 
 
 def marked(body: bytes, form: Form, problems: Sequence[dict[str, Any]]) -> Iterator[MarkedRecord]:
@@ -228,7 +229,7 @@ def _lines(record: bytes, problems: list[dict[str, Any]]) -> list[Line]:
     try:
         values = msgspec.json.decode(record, type=dict[str, Raw])
     except msgspec.DecodeError:  # not an object
-        return [Line(record.decode(errors="replace")[:2000], problems[0]["error"])]
+        return [Line(visible_lines(record.decode(errors="replace")[:2000]), visible_lines(problems[0]["error"]))]
     texts = {each["field"]: _in_words(each) for each in problems}
     lines: list[Line] = []
     left_out = 0
@@ -246,7 +247,7 @@ def _lines(record: bytes, problems: list[dict[str, Any]]) -> list[Line]:
 
 def _in_words(problem: dict[str, Any]) -> str:
     text = f"{problem['error']}: expected {problem['expected']}, received {problem['received']}"
-    return f"{text}. {problem['detail']}" if "detail" in problem else text
+    return visible_lines(f"{text}. {problem['detail']}" if "detail" in problem else text)
 
 
 def _shown(value: bytes) -> str:
@@ -255,4 +256,4 @@ def _shown(value: bytes) -> str:
         value = msgspec.json.format(value, indent=0)
     except msgspec.DecodeError:  # not JSON: the page shows this problem beside the value
         value = b" ".join(value.split(b"\n"))
-    return value.decode(errors="replace")[:500]
+    return visible_lines(value.decode(errors="replace")[:500])

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from config.common import redis
 from config.common.errors import ApiError, Refused
-from config.common.text import counted
+from config.common.text import counted, visible
 from datasets.models import SchemaVersion
 from ingest.errors import InvalidRecords
 from ingest.models import QuarantinedEntry, QuarantineEdit
@@ -142,7 +142,7 @@ def _in_words(refusal: ApiError) -> list[str]:
     if isinstance(refusal, InvalidRecords):
         return [_problem(each) for each in refusal.details["errors"]]
     detail = refusal.details.get("detail")
-    return [f"{refusal.error}: {detail}" if detail else f"{refusal.error}."]
+    return [visible(f"{refusal.error}: {detail}" if detail else f"{refusal.error}.")]
 
 
 def _problem(problem: dict[str, Any]) -> str:
@@ -150,4 +150,4 @@ def _problem(problem: dict[str, Any]) -> str:
     words = f"{record}{problem['error']}"
     if problem.get("expected") and problem.get("received"):
         words += f" (expected {problem['expected']}, received {problem['received']})"
-    return f"{words}. {problem['detail']}" if problem.get("detail") else f"{words}."
+    return visible(f"{words}. {problem['detail']}" if problem.get("detail") else f"{words}.")

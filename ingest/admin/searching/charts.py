@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from config.common.text import visible_lines
 from datasets.queries.columns import BUCKETS
 from ingest.admin.searching import listing
 from ingest.admin.searching.search import Search
@@ -132,7 +133,9 @@ def by_group(search: Search, rows: Sequence[Mapping[str, Any]], *, is_cut: bool)
     """Return the chart of the groups with the greatest values."""
     group, measure, of = search.value("group"), search.value("measure"), search.value("of")
     what = f"{measure} of {of}" if of else "records"
-    bars = [Bar(shown(row["value"]), row["result"], _address(search, group, row["value"])) for row in rows]
+    bars = [
+        Bar(visible_lines(shown(row["value"])), row["result"], _address(search, group, row["value"])) for row in rows
+    ]
     notes = [f"This chart shows only the {len(bars)} groups with the greatest values."] if is_cut else []
     if any(bar.value is None for bar in bars):
         notes.append("A group whose values are all null has no result.")

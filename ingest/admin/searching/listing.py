@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from config.common.text import visible_lines
 from config.lazy import pyarrow as pa
 from datasets.models import Dataset
 from datasets.schemas.changes import in_words
@@ -63,8 +64,11 @@ def _columns(table: pa.Table) -> list[str]:
 
 
 def cell(value: Any, longest: int) -> dict[str, Any]:
-    """Return a value for a table: its text, and whether the text is cut."""
-    if isinstance(value, str) and len(value) > longest:
-        return {"text": value[:longest], "cut": True}
+    """Return a value for a table: its text, and whether the text is cut.
+
+    Characters that reverse the direction of a text become escapes. Otherwise the page could show another value.
+    """
+    if isinstance(value, str):
+        return {"text": visible_lines(value[:longest]), "cut": len(value) > longest}
     # Show booleans as JSON does: true, not True.
     return {"text": json.dumps(value) if isinstance(value, bool) else value, "cut": False}

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 
 import pyarrow.csv
@@ -182,16 +183,22 @@ def test_each_column_says_what_it_holds(client: Client, api: Api, dataset: Datas
 def test_long_values_are_cut_and_loaded_on_demand(client: Client, api: Api, dataset: Dataset) -> None:
     text = "x" * 500_000
     for _ in range(60):
-        assert api.one(record(country=text, plan="y" * 300)).status_code == 202
+        assert api.one(record(country=text, plan="\u202e" + "y" * 299)).status_code == 202
     (*_, last) = stored(dataset)
     page = client.get(reverse("admin:ingest_datasetrecords_change", args=(dataset.pk,)))
+    assert "Latest records</h2>" in page.content.decode()
+    (older,) = re.findall(r'href="(\?[^"]*before=[^"]*)"', page.content.decode())
+    second = client.get(page.request["PATH_INFO"] + unescape(older)).content.decode()
+    assert "Older records</h2>" in second
+    assert '<a class="ours-button" href="?">Latest records</a>' in second
+    assert r"\u202eyyy" in second  # it would reverse the text
     assert len(page.content) < 200_000
     assert "x" * 200 + "…</td>" in page.content.decode()
     whole = reverse("admin:ingest_datasetrecords_record", args=(dataset.pk, last["id"]))
     assert whole in page.content.decode()
     shown = client.get(whole)
     assert "x" * 10_000 + "… <span" in shown.content.decode()
-    assert "y" * 300 + "</td>" in shown.content.decode()
+    assert r"\u202e" + "y" * 299 + "</td>" in shown.content.decode()
     assert len(shown.content) < 200_000
     assert client.get(whole.replace(last["id"], last["id"][:-1])).status_code == 404
 

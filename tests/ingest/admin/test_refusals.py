@@ -53,6 +53,19 @@ def found(client: Client, **query: Any) -> set[str]:
     return {trace_id for trace_id in ("by-field", "by-dataset", "by-key") if trace_id in text}
 
 
+def test_text_of_a_client_cannot_change_the_direction_of_the_page(client: Client, api: Api, dataset: Dataset) -> None:
+    api.one({**record(), "a\u202e": 1})
+    text = shown(client)
+    assert "\u202e" not in text
+    assert r"Extra field: a\u202e" in text
+    path = reverse("admin:ingest_datasetrecords_answer", args=(dataset.pk,))
+    text = client.post(
+        path, {"form": "single", "body": json.dumps({**record(), "a\u202e": 1}, ensure_ascii=False)}
+    ).content.decode()
+    assert "\u202e" not in text
+    assert r"Extra field: a\u202e" in text
+
+
 def test_page_shows_who_sent_what_and_why(client: Client, refused: dict[str, str], dataset: Dataset) -> None:
     text = shown(client)
     for expected in ("Invalid number field: amount", "invalid_field", "by-field", "key tests", "key second key"):
