@@ -186,15 +186,15 @@ function refused(request: Request, { status, headers }: Response, text: string):
     retryAfterMs: retryAfter(headers.get("Retry-After")),
   });
   const { code } = body;
-  const isInProgress = code.endsWith("_progress"); // idempotency_key_in_progress: an earlier attempt is still processed
-  const isLost = status >= 500 && (status !== 503 || !said?.code || /is unknown/.test(said.detail ?? ""));
+  const isLost = status >= 500 && (status !== 503 || !said?.code || /outcome is unknown/.test(said.detail ?? ""));
   // Before most refusals, the service looks for the first answer to the Idempotency-Key. If it answers with one of the
   // statuses below, it may not have looked yet. The refusal `queue_full` is an exception: it comes after the look.
-  const isOpen = isInProgress || status >= 500 || [401, 403, 408, 425].includes(status);
+  const isDefinite = code === "queue_full" || !(status >= 500 || [401, 403, 408, 409, 425].includes(status));
   return {
     error,
-    isUnknown: isInProgress || isLost,
-    isDefinite: code === "queue_full" || !isOpen,
+    // idempotency_key_in_progress: the service is still processing an earlier attempt.
+    isUnknown: isLost || /progress/.test(code),
+    isDefinite,
     isRetried: status >= 500 || (RETRIED.includes(status) && code !== "query_too_slow"),
   };
 }
