@@ -43,7 +43,14 @@ class DatasetForm(GraceForm):
 
     schema = forms.CharField(
         required=False,
-        widget=forms.Textarea(attrs={"rows": 12, "class": "ours-input ours-code", "spellcheck": "false"}),
+        widget=forms.Textarea(
+            attrs={
+                "rows": 12,
+                "class": "ours-input ours-code",
+                "spellcheck": "false",
+                "aria-describedby": "schema-text-errors",
+            }
+        ),
     )
 
     class Meta:
@@ -256,6 +263,7 @@ def _panel(
         "snippets": snippets(base_url(request), dataset.pk if dataset else "DATASET_ID", fields, sample=sample),
         "without_example": without_example(fields, sample),
         "project": dataset and dataset.project_id,
+        "is_archived": dataset and dataset.is_archived,
     }
 
 

@@ -114,6 +114,7 @@ def test_archiving_asks_first_and_is_shown_everywhere(client: Client, dataset: D
     for name in ("datasets_dataset_change", "ingest_datasetrecords_change", "ingest_datasetrecords_try"):
         shown = client.get(reverse(f"admin:{name}", args=(dataset.pk,))).content.decode()
         assert "Signups (archived)" in shown, name
+    assert "The dataset is archived, so the answer is 404." in client.get(path).text
     assert "Signups (archived)" in client.get(reverse("admin:ingest_ledger")).content.decode()
     # Restoring the dataset asks no question.
     form = form_of(client.get(path).content.decode(), "dataset_form")
