@@ -39,8 +39,17 @@ _MAX_PROGRAM = 1500
 MAX_MATCHED_CHARACTERS = 1000
 _SLOW_MATCH_SECONDS = 0.001
 
-# Syntax that JSON Schema's regular expressions (ECMA-262) do not have, or have with another meaning.
-_ONLY_RE2 = re.compile(r"\(\?(?!:)|\\[AaCEPpQz]|\[\[:|\\x\{").search
+# A pattern in pieces: escapes, classes, repetitions, beginnings of groups and single characters.
+_PIECES = re.compile(
+    r"\\x[0-9A-Fa-f]{2}|\\.|\[(?!\^?\])\^?(?:\\.|[^\]\\])+\]"
+    r"|\{(?:0|[1-9][0-9]*)(?:,(?:0|[1-9][0-9]*)?)?\}|\(\?:?|.",
+    re.DOTALL,
+)
+_PIECES_OF_CLASS = re.compile(r"\\x[0-9A-Fa-f]{2}|\\.|.", re.DOTALL)
+_CLASSES = (r"\d", r"\D", r"\w", r"\W", r"\s", r"\S")
+_REPEATS = ("*", "+", "?", "{")
+_SPACES = r"\t\n\f\r "  # in RE2, \s has only these. In ECMA-262, it has all spaces of Unicode
+_IN_ECMASCRIPT = {".": r"[^\n]", r"\s": f"[{_SPACES}]", r"\S": f"[^{_SPACES}]", "]": r"\]", "}": r"\}"}
 
 # The Python types in which values are compared with limits. Decimals are missing, because their names have digits.
 _COMPARED: dict[str, Any] = {"number": float, "integer": int, "date": date, "timestamp": Timestamp}
@@ -121,9 +130,55 @@ def _keywords(kind: FieldType, field: Field) -> dict[str, Any]:
     lengths = ("minItems", "maxItems") if kind.is_array else ("minLength", "maxLength")
     said: dict[str, Any] = dict(zip(lengths, (field.min_length, field.max_length), strict=True))
     said |= {name: getattr(field, name) for name in LIMITS if not isinstance(getattr(field, name), str)}
-    if field.pattern is not None and not _ONLY_RE2(field.pattern):
-        said["pattern"] = field.pattern
+    said["pattern"] = field.pattern and _in_ecmascript(field.pattern)
     return {keyword: value for keyword, value in said.items() if value is not None}
+
+
+def _in_ecmascript(pattern: str) -> str | None:
+    r"""Return a pattern that matches the same texts in JSON Schema (ECMA-262 with the flag u).
+
+    Return None if the pattern has syntax that is not translated, such as flags, or `\B`, which RE2 also finds between
+    the bytes of a character.
+    """
+    found = [""]
+    for piece in _PIECES.findall(pattern):
+        if piece in ("(?", "[", "{") or (piece[0] in _REPEATS and found[-1] in ("^", "$", r"\b")):
+            return None
+        if piece in _IN_ECMASCRIPT:
+            translated: str | None = _IN_ECMASCRIPT[piece]
+        elif piece[0] == "[":
+            translated = _class_in_ecmascript(piece)
+        else:
+            translated = _escape_in_ecmascript(piece)
+        if translated is None:
+            return None
+        found.append(translated)
+    return "".join(found)
+
+
+def _escape_in_ecmascript(piece: str, *, kept: str = "") -> str | None:
+    """Return a character or an escape as ECMA-262 writes it. Keep the escapes of `kept`. Return None for other ones."""
+    escaped = piece[1:] if piece[0] == "\\" else ""
+    if len(escaped) != 1 or escaped in "bdDwWtnfrv^$\\.*+?()[]{}|/" + kept:
+        return piece
+    return None if escaped.isalnum() else escaped  # RE2 may escape any punctuation mark, ECMA-262 only some
+
+
+def _class_in_ecmascript(piece: str) -> str | None:
+    """Return a class like `[^a-z]` as ECMA-262 writes it, or None if it has syntax that is not translated."""
+    begin = "[^" if piece[1] == "^" else "["
+    items = _PIECES_OF_CLASS.findall(piece, len(begin), len(piece) - 1)
+    if "[:" in piece or r"\S" in items:
+        return None
+    found = [_SPACES if item == r"\s" else _escape_in_ecmascript(item, kept="-") for item in items]
+    at = 0
+    while at < len(items):
+        if items[at + 1 : at + 2] == ["-"] and at + 2 < len(items) and items[at] not in _CLASSES:
+            at += 2  # a range
+        elif items[at] == "-" and 0 < at < len(items) - 1:
+            found[at] = r"\-"
+        at += 1
+    return None if None in found else begin + "".join(map(str, found)) + "]"
 
 
 def _decodes_to(kind: FieldType, field: Field, constraints: list[_Constraint]) -> Any:

@@ -18,6 +18,8 @@ from ingest.api.views import KeyView
 from ingest.validation.body import JSON
 
 JSON_SCHEMA = "application/schema+json"
+# What follows the version's number in the ETag. Change it if the same version gets another JSON Schema.
+_JSON_SCHEMA_TAG = "-json-schema-2"
 
 
 class SchemaView(KeyView):
@@ -26,7 +28,7 @@ class SchemaView(KeyView):
     async def get(self, request: ApiRequest, dataset_id: str) -> HttpResponse:
         number, fields = await self.under_contract(self.dataset_id(request, dataset_id), self.find)
         as_json_schema = request.get_preferred_type([JSON, JSON_SCHEMA]) == JSON_SCHEMA
-        etag = f'"{number}-json-schema"' if as_json_schema else f'"{number}"'
+        etag = f'"{number}{_JSON_SCHEMA_TAG}"' if as_json_schema else f'"{number}"'
         headers = {"ETag": etag, "Vary": "Accept, Origin", "Cache-Control": "no-cache"}
         if _is_known(etag, request.META.get("HTTP_IF_NONE_MATCH", "")):
             return HttpResponse(status=304, headers=headers)

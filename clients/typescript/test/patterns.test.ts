@@ -33,6 +33,10 @@ test("only the service checks a pattern with other syntax", () => {
     "[]a]",
     "a\\-b",
     "\\_",
+    "\\B",
+    "[][b]",
+    "[^][b]",
+    "o{02}$",
   ];
   for (const pattern of others) assert.equal(accepts(pattern, "no match"), true, pattern);
 });

@@ -20,12 +20,14 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from config.common.errors import ApiError
 from datasets.schemas.declarations import parse_fields
+from datasets.schemas.derived_types import type_of
 from datasets.schemas.schema import CompiledSchema
 from ingest.validation.json_text import elements, is_json
 from ingest.validation.payloads import validate_one
 from tests.clients.typescript.artifact import program
 from tests.support.contract.field_types import VALUES
 from tests.support.contract.hostile import Question, questions
+from tests.support.patterns import patterns
 from tests.support.tools import executable
 
 RECORDS = int(os.environ.get("AGREEMENT_RECORDS", "2000"))
@@ -122,3 +124,23 @@ def test_client_and_service_agree_on_generated_records() -> None:
             break
     print(f"\nagreement: {dict(tally)}")
     assert {"accepted", "invalid_field", "invalid_timestamp", "extra_field", "missing_field"} <= set(tally)
+
+
+def test_client_refuses_no_text_that_matches_a_pattern_in_the_service() -> None:
+    asked = [*patterns(seed=SEED, count=2000)]
+    base = {"timestamp": "2026-01-01T00:00:00Z", "context": {}}
+    records = [
+        (
+            {"value": {"type": "string", "pattern": field.pattern}},
+            [json.dumps({**base, "value": each}) for each in texts],
+        )
+        for field, texts in asked
+    ]
+    checked = 0
+    for (field, texts), answers in zip(asked, examined_by_client(records), strict=True):
+        accepted = {text for text in texts if type_of(field).accepts(json.dumps(text).encode())}
+        refused = {text for text, answer in zip(texts, answers, strict=True) if answer and answer["problems"]}
+        assert not accepted & refused, field.pattern
+        assert not refused or accepted | refused == set(texts), field.pattern  # the client checks all texts, or none
+        checked += bool(refused)
+    assert checked > 100

@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,8 @@ from datasets.models import Dataset, Project
 from datasets.schemas.derived_types import type_of
 from datasets.schemas.fields import Field
 from tests.conftest import Api, stored
+from tests.support.patterns import patterns
+from tests.support.tools import executable
 
 STAMP = "2026-01-01T00:00:00Z"
 WHEN = "RFC 3339 date-time with an offset"
@@ -136,6 +139,40 @@ def test_json_schema_has_the_constraints() -> None:
     assert type_of(Field("n", "decimal(5,2)", minimum=0)).json_schema["minimum"] == 0
     for pattern in ("(?i)x", r"\Ax\z", r"\pL", "[[:alpha:]]", r"\Q.\E"):
         assert "pattern" not in type_of(Field("n", "string", max_length=9, pattern=pattern)).json_schema
+
+
+def test_patterns_of_the_json_schema_match_the_same_texts() -> None:
+    script = """
+        const asked = JSON.parse(require("node:fs").readFileSync(0));
+        const matched = asked.map(([pattern, texts]) => texts.map((text) => RegExp(pattern, "u").test(text)));
+        console.log(JSON.stringify(matched));
+    """
+    exported = [
+        (field, found, texts)
+        for field, texts in patterns(seed=1, count=3000)
+        if (found := type_of(field).json_schema.get("pattern")) is not None
+    ]
+    asked = json.dumps([each[1:] for each in exported])
+    done = subprocess.run([executable("node"), "-e", script], input=asked, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for (field, found, texts), matched in zip(exported, json.loads(done.stdout), strict=True):
+        accepted = [type_of(field).accepts(json.dumps(text).encode()) for text in texts]
+        assert dict(zip(texts, accepted, strict=True)) == dict(zip(texts, matched, strict=True)), (field.pattern, found)
+    assert len(exported) > 500
+
+
+@pytest.mark.parametrize(
+    ("pattern", "exported"),
+    [
+        (r"^.\S.$", r"^[^\n][^\t\n\f\r ][^\n]$"),
+        (r"^[A-Z]{2}-\d+(?:\.[\w.+-]+)?\b", r"^[A-Z]{2}-\d+(?:\.[\w.+-]+)?\b"),
+        (r"[^\s_\_]\-\_", r"[^\t\n\f\r __]-_"),
+        *((pattern, None) for pattern in (r"\B", "[][a]", "^*a", "a{02}", r"[^\S]", "[a[:alpha:]]", r"(?s)a", r"a\0")),
+    ],
+)
+def test_the_json_schema_has_a_pattern_if_it_can(pattern: str, exported: str | None) -> None:
+    found = type_of(Field("n", "string", max_length=9, pattern=pattern)).json_schema
+    assert found.get("pattern") == exported
 
 
 def test_no_pattern_can_hang_a_worker(api: Api, dataset: Dataset, project: Project) -> None:

@@ -5,22 +5,22 @@
  */
 
 const MAX_STEPS = 1e7;
-// Syntax that JavaScript does not have, or understands in another way: other escapes, and named classes.
-const OTHER = /^\\[^\WdDwWsSbBnrtfv]|^\[.*(?:\\[^\WdDwWnrtfv]|\[:)/s;
+// Syntax that JavaScript does not have, or understands in another way: other escapes, flags of groups, named classes,
+// classes that begin with ], counts like {02}, which are texts in RE2, and \B, which RE2 also finds between the bytes
+// of a character.
+const OTHER = /^\\[^\WdDwWsSbnrtfv]|^\[(?:$|\^]|.*(?:\\[^\WdDwWnrtfv]|\[:))|^\{.*\b0\d|^\(\?$/s;
 const TRANSLATED: Readonly<Record<string, string>> = {
   ".": "[^\\n]",
   "\\s": "[\\t\\n\\f\\r ]",
   "\\S": "[^\\t\\n\\f\\r ]",
 };
 // One piece of a pattern: an escape, a class, a counted repetition, the beginning of a group, or a character.
-const PIECES = /\\.|\[\^?(?:\\.|[^\]\\])+\]|\{\d+(?:,\d*)?\}|\(\?:|./gsu;
+const PIECES = /\\.|\[\^?(?:\\.|[^\]\\])+\]|\{\d+(?:,\d*)?\}|\(\?:?|./gsu;
 
 /** Return a test for a pattern, or undefined if only the service can check it. */
 export function matcherOf(pattern: string, maxLength: number): ((text: string) => boolean) | undefined {
   const pieces = pattern.match(PIECES) ?? [];
-  const isOther = (piece: string, index: number): boolean =>
-    OTHER.test(piece) || (piece === "?" && pieces[index - 1] === "(");
-  if (pieces.some(isOther) || steps(pieces, maxLength) > MAX_STEPS) return undefined;
+  if (pieces.some((piece) => OTHER.test(piece)) || steps(pieces, maxLength) > MAX_STEPS) return undefined;
   try {
     const compiled = new RegExp(pieces.map((piece) => TRANSLATED[piece] ?? piece).join(""), "u");
     return (text) => compiled.test(text);
