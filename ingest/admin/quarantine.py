@@ -11,7 +11,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from redis.exceptions import RedisError
 
-from config.common.text import counted, visible_lines
+from config.common.text import counted, visible, visible_lines
 from datasets.admin.pages import number, page
 from datasets.admin.tenancy import ReadOnlyAdmin, ScopedFilter
 from ingest.models import QuarantinedEntry
@@ -34,7 +34,7 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
     list_filter = ("state", ("dataset__project", ScopedFilter))
     list_select_related = ("dataset__project",)
     search_fields = ("trace_id", "reason", "dataset__name")
-    fields = ("dataset", "state", "reason", "count", "body_text", "trace", "stream_id", "created_at", "outcome")
+    fields = ("dataset", "state", "full_reason", "count", "body_text", "trace", "stream_id", "created_at", "outcome")
     readonly_fields = fields
     actions = ("replay", "discard")
 
@@ -44,7 +44,11 @@ class QuarantinedEntryAdmin(ReadOnlyAdmin[QuarantinedEntry]):
 
     @admin.display(description="reason", ordering="reason")
     def short_reason(self, entry: QuarantinedEntry) -> str:
-        return entry.reason if len(entry.reason) < 90 else entry.reason[:87] + "…"
+        return visible(entry.reason if len(entry.reason) < 90 else entry.reason[:87] + "…")
+
+    @admin.display(description="reason")
+    def full_reason(self, entry: QuarantinedEntry) -> str:
+        return visible(entry.reason)
 
     @admin.display(description="body")
     def body_text(self, entry: QuarantinedEntry) -> str:
