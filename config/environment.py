@@ -104,7 +104,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     # The time limit of one admission, with all its reconnections.
     ADMISSION_TIMEOUT_SECONDS: Timeout = 3.0
     # Before a cached contract is this old, the web process compares it with the database. Usually, the project's
-    # revision makes a change take effect immediately. This limit helps if Redis has lost the revision.
+    # revision makes a change take effect immediately. This limit matters if Redis has an older revision again, for
+    # example after a failover.
     CATALOG_TTL_SECONDS: LongSeconds = 30.0
     CATALOG_MAX_ENTRIES: Positive = 200_000
 

@@ -113,7 +113,7 @@ def _require_whole() -> None:
 
 
 def mark_redis(tag: int) -> bytes | None:
-    """Set our ID in Redis, unless the keys with this tag already have an ID. Return the ID that they have now."""
+    """Write the ID of our installation to the key with this tag, unless it has a value. Return its value now."""
     client, key = redis.client(), tagged(INSTALLATION, tag)
     client.set(key, our_id(), nx=True)
     owner: bytes | None = client.get(key)

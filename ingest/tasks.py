@@ -18,7 +18,7 @@ from ingest.storing import upkeep
 
 # A dispatch counts at most this number of due datasets. The others are still due at the next dispatch.
 _MAX_COUNTED = 500
-# A drain task takes more datasets until this time has passed. So few triggers are needed, and other tasks wait only
+# A drain task takes more datasets until this time has passed. This needs only a few triggers, and other tasks wait only
 # for a short time.
 _TASK_SECONDS = 1.0
 

@@ -9,7 +9,7 @@ MAX_LIMIT = 2**53 - 1  # Lua's numbers are doubles: above this they are no longe
 
 
 def limit_in_words(limit: int) -> str:
-    """Return a limit for people: `unlimited`, or `1,000 records a month`."""
+    """Return a limit in words: `unlimited`, or `1,000 records a month`."""
     return "unlimited" if limit == UNLIMITED else f"{limit:,} records a month"
 
 

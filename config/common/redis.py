@@ -153,7 +153,7 @@ class Call(NamedTuple):
 def run_all(calls: Sequence[Call]) -> list[Any]:
     """Run independent scripts, and return their replies. Raise the first error.
 
-    All scripts together take one round trip, in a cluster one to each node.
+    All scripts together take one round trip. In a cluster, they take one to each node that has their keys.
     """
     replies = _send([(keys[0], ("EVALSHA", script.digest, len(keys), *keys, *args)) for script, keys, args in calls])
     for at, (call, reply) in enumerate(zip(calls, replies, strict=True)):

@@ -54,7 +54,8 @@ class Card:
     month: int
     held: int
     bars: list[Bar]
-    # For each error code: the code, the number of requests, and this number in percent of the largest number.
+    # The most frequent error codes: the code, how many requests were refused with it, and this count in percent of the
+    # count of the most frequent code.
     refused: list[tuple[str, int, int]] = field(default_factory=list)
     first_dataset: Dataset | None = None
     slow: list[EndedQuery] = field(default_factory=list)

@@ -17,7 +17,8 @@ class Column:
     Attributes:
         name: The name of the column in the table, and of the field in records.
         type: The type as a schema writes it, like `decimal(10,2)`.
-        optional: Whether a condition may ask for null. `columns.fields_of` also considers earlier schema versions.
+        optional: Whether a condition may ask for null: the field is optional, or was optional or missing in an
+            earlier schema version.
     """
 
     name: str

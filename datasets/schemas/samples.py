@@ -27,7 +27,8 @@ _MAX_EXACT = 2**53  # a double holds every whole number up to this one
 _NUMBERS = ("whole", "long", "huge", "number")  # whole numbers: up to 2^53, up to 64 bits, larger; and any number
 _TEXTS = ("timestamp", "date", "uuid", "string")
 _EMPTY = "[]"  # an array without elements
-# Names of IDs: `id`, `order_id`, `orderId`, `IDs`. A whole number in a field with such a name never gets a fraction.
+# Names of IDs: `id`, `order_id`, `orderId`, `IDs`. A field with such a name and whole numbers gets the type integer,
+# because later records will not have fractions there, either.
 _ID = re.compile(r"(?:^|[^A-Za-z])[Ii][Dd]s?$|[a-z0-9]I[Dd]s?$").search
 
 

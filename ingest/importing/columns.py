@@ -49,7 +49,10 @@ class Columns(Struct, frozen=True):
 
 
 def assign(columns: Sequence[str], schema: CompiledSchema, options: Options) -> Columns:
-    """Return the field of each column. Raise Refused if a column's field is unclear, or a field has no column."""
+    """Return the field of each column.
+
+    Raise Refused if the columns do not fit the schema or the options, for example if a required field has no column.
+    """
     _check_names(columns, options)
     export = is_export(columns)
     dropped = left_out(columns, schema, options)

@@ -80,7 +80,7 @@ def _sum(commands: list[tuple[str, str]]) -> int:
 
 
 def _queries() -> Iterator[Metric]:
-    """Yield the figures of queries: how many there were, how long clients waited, and how many were refused."""
+    """Yield the figures of queries: how many had a result, how many were refused, and how long clients waited."""
     totals = figures.totals()
     yield _counter("ingest_queries", "Queries that were answered with a result.", totals.count)
     yield _counter("ingest_query_seconds", "Seconds that clients have waited for queries.", totals.seconds)

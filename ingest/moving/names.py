@@ -101,7 +101,7 @@ class Names:
         return name_for
 
     def is_ours(self, key: bytes) -> bool:
-        """Return whether this is the name of a key that the service writes on one server."""
+        """Return whether the service gives this name to a key if Redis is a single server."""
         beginning, _, number = key.rpartition(b":")
         return (
             key in _SAME | _LEFT | self._of_members.keys()

@@ -33,7 +33,7 @@ class _BeforeMove:
 
 
 async def answer_before_move(dataset_id: int, key: str, *, timeout: float) -> bytes | None:
-    """Return what Redis keeps with an Idempotency-Key from before a move into this cluster, or None.
+    """Return what Redis keeps for an Idempotency-Key that was used before the move into this cluster, or None.
 
     Raises:
         config.common.redis.RedisUnavailable: Redis does not answer.

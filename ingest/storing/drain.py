@@ -21,7 +21,7 @@ commit for each dataset, and takes these steps in this order:
    accepted records.
 
 Steps 2, 5, 6 and 8 run for each dataset on its own. If one of these steps fails for a dataset, the others are drained
-anyway. In the other steps, all datasets share the round trips to Redis and the queries.
+anyway. In the other steps, all datasets share the SQL queries and the round trips to Redis.
 
 The watermark is the position of the last entry that drains have handled. The table stores it in the same commit as the
 rows. If a drain dies before the commit, nothing was stored. If it dies after the commit, the next drain finds the

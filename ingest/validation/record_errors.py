@@ -1,7 +1,7 @@
 """Find every problem of a record that does not match its schema, for the errors of a 400 answer.
 
-This reading goes field by field. It holds the objects of only one record at a time. If a large record has more unknown
-fields than an answer can name, it holds only the first of these.
+This reading goes field by field. Only one record at a time is in memory as Python objects. If a large record has more
+unknown fields than an answer can name, it holds only the first of these.
 """
 
 from collections.abc import Iterable, Iterator

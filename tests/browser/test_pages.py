@@ -7,7 +7,8 @@ from tests.browser.support.pages import addresses
 from tests.browser.support.scene import furnish
 from tests.ingest.admin.test_tenancy import Tenant, addresses_of, as_user, lists
 
-# These pages look like a page in the list.
+# Pages whose names end like this need not be in the list. Each history page looks like the one in the list, and the
+# login page sends a logged-in user to the start page.
 _ALIKE = ("_history", "login")
 
 

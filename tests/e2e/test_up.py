@@ -146,7 +146,7 @@ def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
 def exchange(
     stack: Stack, path: str, token: str, headers: str, body: bytes, *, rest: bytes = b""
 ) -> tuple[bytes, bool]:
-    """Send a request, and the rest of its body after the answer.
+    """Send a request with the first part of its body, and wait for the answer. Then send the rest of the body.
 
     Return the answer's head, and whether another request may follow on the connection.
     """

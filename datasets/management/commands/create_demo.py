@@ -89,7 +89,10 @@ class Command(ServiceCommand):
 
 
 def _command() -> str:
-    """Return the start of a shell command: the part before the name of a command. It works in the current directory."""
+    """Return how a line for the shell begins: the part before the name of the management command.
+
+    It works in the current directory.
+    """
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())

@@ -169,7 +169,8 @@ export function makeRow(field, types, act) {
   return row;
 }
 
-// Return the field as a schema declares it, without members that its type does not have, and without defaults.
+// Return the field as a schema declares it: with `optional` only if it is true, and with a member of MEMBERS only if it
+// is set and the type has it.
 export function read(row) {
   const { name, type, description, optional: isOptional, values, ...others } = row.field;
   const known = row.types.get(row.kind.value)?.members;

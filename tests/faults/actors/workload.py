@@ -296,7 +296,10 @@ class Client(threading.Thread):
         return None
 
     def _another_key(self, batch: Batch, token: str) -> bool | None:
-        """The key was revoked: continue with the new key once there is one. Sometimes give up the request instead."""
+        """The key was revoked: continue with the new key once there is one.
+
+        If an earlier attempt may have been accepted, give up the batch in half of the cases. Its fate stays unknown.
+        """
         project = self.world.projects[batch.dataset]
         if token not in self.world.revoking:
             self.truth.found_wrong("refused by mistake: a key that was not revoked")

@@ -159,7 +159,7 @@ def test_rare_answers_match_the_description(
 def test_generated_requests_get_documented_answers(
     case: schemathesis.Case[Any], api: Api, personal_token: str, project: Project, ready: None
 ) -> None:
-    """Send each request with a valid key or token, also to a project and a dataset that exist."""
+    """Send each request with a valid key or token. If its path has IDs, send it again with IDs that exist."""
     if case.path.endswith("/query") and next(_QUERIES) % 4:
         return  # schemathesis makes 500 queries, and a query takes long, because it runs in another process
     bare = project.datasets.filter(name="Bare").first() or services.create_dataset(

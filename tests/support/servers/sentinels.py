@@ -177,7 +177,7 @@ def use(settings: Any, url: str, **options: Any) -> None:
 
 
 def forget_connections() -> None:
-    """Make the next command of the request path connect again."""
+    """Make `config.common.pipelined` open new connections for its next command."""
     pipelined._Process.redis = None
 
 

@@ -71,8 +71,8 @@ class AsyncDatasetIngestClient(Client):
 
     def _begin(self) -> None:
         super()._begin()
-        # These events are set once, and then replaced by new events: `_changed` when records were settled, and `_due`
-        # when a task must look at the buffer again.
+        # `_changed` is set when records were settled, and `_due` when a task must look at the buffer again. Each event
+        # is set only once. Directly before that, a new event takes its place.
         self._changed = asyncio.Event()
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []

@@ -6,6 +6,7 @@ import pytest
 
 from config.common import redis
 from datasets.models import Dataset
+from ingest.api.views import _LARGE_BYTES
 from tests.conftest import Api, record, stored
 from tests.ingest.api.bodies.sending import INVALID, JSON, LINES, NDJSON, TEXT, sent, told
 from tests.support.entries import in_stream
@@ -72,7 +73,7 @@ def test_body_that_is_not_json_is_refused(api: Api, dataset: Dataset, path: str)
     """Test a small body, and a body that is so large that a thread validates it."""
     before, after = (b"[", b"]") if path == "/batch" else (b"", b"")
     for name, body in NOT_JSON.items():
-        for padding in (b"", b" " * 10_000):
+        for padding in (b"", b" " * _LARGE_BYTES):
             text = body if name in ("empty", "blank") else before + body + after
             answer = sent(api, text[:1] + padding + text[1:], path)
             if name == "two records" and path == "/batch":

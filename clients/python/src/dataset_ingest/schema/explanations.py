@@ -1,4 +1,4 @@
-"""Say why a JSON value does not have a type, in the words of the service."""
+"""Say why a JSON value is not of a type, in the words that the service uses."""
 
 from __future__ import annotations
 
