@@ -25,6 +25,10 @@ class NewSchema(StrictSerializer):
     previous_valid_until = StrictDateTimeField(required=False, allow_null=True)
 
 
+# No version has a number of 11 digits, so a longer number is cut to 11 digits and not found either.
+_MAX_DIGITS = 11
+
+
 class SchemaView(OneDatasetView):
     """Show and publish the schema of a dataset, or of the project's default dataset."""
 
@@ -85,9 +89,9 @@ def _number(given: str | None) -> int | None:
     """Return the number of a schema version in the URL's query string. Raises InvalidRequest."""
     if given is None:
         return None
-    if not (given.isascii() and given.isdecimal() and 0 < len(given) < 10):
+    if not (given.isascii() and given.isdecimal()):
         raise InvalidRequest({"errors": [{"field": "version", "detail": "Send the number of a schema version."}]})
-    return int(given)
+    return int(given.lstrip("0")[:_MAX_DIGITS] or 0)
 
 
 def _parts(body: Any) -> tuple[Any, dict[str, Any]]:

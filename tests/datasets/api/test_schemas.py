@@ -170,6 +170,12 @@ def test_the_legacy_path_is_the_default_dataset(client: Management, path: str, s
 
 
 def test_a_wrong_version_is_refused(client: Management, path: str) -> None:
-    for wrong in ("", "x", "-1", "1.0", "9" * 30, "%00"):
+    for wrong in ("", "x", "-1", "1.0", "%00"):
         response = client.call("GET", f"{path}?version={wrong}")
         assert error_of(response) == (400, "Invalid request", "invalid_request")
+
+
+def test_a_version_that_does_not_exist_is_not_found(client: Management, path: str) -> None:
+    for missing in ("0", "1000000000", "1073741824", "2147483648", "9" * 30, "9" * 5000):
+        response = client.call("GET", f"{path}?version={missing}")
+        assert error_of(response) == (404, "Dataset schema not found", "dataset_schema_not_found"), missing
