@@ -21,6 +21,8 @@ MAX_DIGITS = 38  # what 128 bits hold
 # RFC 8259, section 6
 NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _NUMBER = re.compile(NUMBER).fullmatch
+# Zero with an exponent of more than 18 digits. Decimal, with which workers read numbers, cannot hold all of these.
+_HUGE_ZERO = re.compile(r"-?[0.]+[eE].*[1-9][0-9]{18}").match
 
 
 class Decimals:
@@ -37,7 +39,8 @@ class Decimals:
         if kind is not int and kind is not NumberText and (kind is not str or _NUMBER(value) is None):
             return None
         try:
-            return self._fitted(Decimal(value))
+            number = Decimal(value)
+            return None if not number and kind is not int and _HUGE_ZERO(value) else self._fitted(number)
         except ArithmeticError:
             return None
 
@@ -57,14 +60,13 @@ class Decimals:
     def why_not(self, value: bytes) -> str | None:
         """Return why a JSON number or string is not one of these numbers. Return None for any other JSON value."""
         text = value.decode()
-        if text.startswith('"'):
+        is_text = text.startswith('"')
+        if is_text:
             text = msgspec.json.decode(value, type=str)
-            if _NUMBER(text) is None:
-                return (
-                    "Write it like 12.50: digits and a point, without spaces, currency signs or thousands separators."
-                )
-        elif _NUMBER(text) is None:
+        if _NUMBER(text) is None and not is_text:
             return None
+        if _NUMBER(text) is None or _HUGE_ZERO(text):
+            return "Write it like 12.50: digits and a point, without spaces, currency signs or thousands separators."
         try:
             number = Decimal(text)
         except ArithmeticError:  # the exponent has 19 digits or more

@@ -108,7 +108,7 @@ def _integer(text: str) -> int | None:
 def _decimal(name: str, text: str) -> Decimal | None:
     """Return a number exactly. Return None if it has too many digits before or after the point.
 
-    Zeros at the ends do not count.
+    Zeros at the ends do not count. The exponent of a zero has at most 18 digits.
     """
     total, scale = map(int, name.removeprefix("decimal(").removesuffix(")").split(","))
     found = _NUMBER.fullmatch(text)
@@ -117,7 +117,7 @@ def _decimal(name: str, text: str) -> Decimal | None:
     sign, whole, fraction, exponent = found.group(1), found.group(2), found.group(3) or "", int(found.group(4) or 0)
     digits = (whole + fraction).strip("0")
     if not digits:
-        return Decimal(0)
+        return Decimal(0) if abs(exponent) < 10**18 else None
     power = exponent - len(fraction) + len(whole + fraction) - len((whole + fraction).rstrip("0"))
     if -power > scale or len(digits) + power > total - scale:
         return None

@@ -1,6 +1,7 @@
 /** Exact decimal numbers: `decimal(p,s)` has up to p digits, s of them after the point, and is never rounded. */
 
-const NUMBER = /^(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?$/;
+// The service also refuses a zero with an exponent of more than 18 digits.
+const NUMBER = /^(?!-?[0.]+e.*[1-9]\d{18})(-?)(0|[1-9]\d*)(?:\.(\d+))?(?:e([+-]?\d+))?$/i;
 
 /** A decimal number: its sign, and its digits times 10 to the power of `power`. Zero has no digits. */
 export interface Parts {

@@ -15,7 +15,7 @@ const TRANSLATED: Readonly<Record<string, string>> = {
   "\\S": "[^\\t\\n\\f\\r ]",
 };
 // One piece of a pattern: an escape, a class, a counted repetition, the beginning of a group, or a character.
-const PIECES = /\\.|\[\^?(?:\\.|[^\]\\])+\]|\{\d+(?:,\d*)?\}|\(\?:?|./gsu;
+const PIECES = /\\.|\[(?:\\.|[^\]\\])+\]|\{\d+,?\d*\}|\(\?:?|./gsu;
 
 /** Return a test for a pattern, or undefined if only the service can check it. */
 export function matcherOf(pattern: string, maxLength: number): ((text: string) => boolean) | undefined {
@@ -33,8 +33,8 @@ export function matcherOf(pattern: string, maxLength: number): ((text: string) =
 function steps(pieces: readonly string[], length: number): number {
   let count = pieces[0] === "^" && !pieces.includes("|") ? 1 : length;
   for (const [index, piece] of pieces.entries()) {
-    if (/^[|?]$/.test(piece)) count *= 2;
-    else if (/^(?:[*+]|\{\d.*)$/.test(piece)) {
+    if (/^[|?]/.test(piece)) count *= 2;
+    else if (/^[*+]|^\{\d/.test(piece)) {
       if (pieces[index - 1] === ")") return Number.POSITIVE_INFINITY;
       if (/[*+,]/.test(piece)) count *= length;
     }

@@ -14,6 +14,8 @@ from dataset_ingest.schema.explanations import text_of
 
 MAX_DIGITS = 38
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
+# Zero with an exponent of more than 18 digits, which the service refuses.
+_HUGE_ZERO = re.compile(r"-?[0.]+[eE].*[1-9][0-9]{18}").match
 
 
 class NumberText(str):
@@ -36,21 +38,23 @@ class Decimals:
         if kind is not int and kind is not NumberText and (kind is not str or _NUMBER(value) is None):
             return None
         try:
-            return Decimal(value).quantize(self._unit, None, self._exactly)
+            number = Decimal(value)
+            if not number and kind is not int and _HUGE_ZERO(value):
+                return None
+            return number.quantize(self._unit, None, self._exactly)
         except ArithmeticError:
             return None
 
     def why_not(self, value: bytes) -> str | None:
         """Return what is wrong with a JSON value that is not one of these numbers, if it is a number or a string."""
         text = value.decode()
-        if text.startswith('"'):
+        is_text = text.startswith('"')
+        if is_text:
             text = text_of(value)
-            if _NUMBER(text) is None:
-                return (
-                    "Write it like 12.50: digits and a point, without spaces, currency signs or thousands separators."
-                )
-        elif _NUMBER(text) is None:
+        if _NUMBER(text) is None and not is_text:
             return None
+        if _NUMBER(text) is None or _HUGE_ZERO(text):
+            return "Write it like 12.50: digits and a point, without spaces, currency signs or thousands separators."
         try:
             number = Decimal(text)
         except ArithmeticError:  # the exponent has 19 digits or more
