@@ -112,10 +112,12 @@ def _next(dataset_id: int, noted: Mapping[bytes, bytes], state: State) -> Trial:
     left, size, alone, tried = (int(noted.get(name.encode(), 0)) for name in (_LEFT, _SIZE, _ALONE, _TRYING))
     if tried and noted.get(_FIRST.encode()) == _first(state):  # the process died before the entries were stored
         return Trial(dataset_id, tried, max(1, tried // _SHARE), alone + 1 if tried == 1 else 0)
-    if left - tried > 0:
-        return Trial(dataset_id, left - tried, min(left - tried, size), 0 if tried else alone)
-    left = min(state.length, settings.DRAIN_MAX_RECORDS)  # each entry has at least one record
-    return Trial(dataset_id, left, max(1, left // _SHARE), 0)
+    left -= tried  # the process died after they were handled
+    if left <= 0:
+        left, size = min(state.length, settings.DRAIN_MAX_RECORDS), 0  # each entry has at least one record
+    # The size is missing for the first trial, or if a drain that had lost its lock has deleted it.
+    size = size or max(1, left // _SHARE)
+    return Trial(dataset_id, left, min(left, size), 0 if tried else alone)
 
 
 def _first(state: State) -> bytes:

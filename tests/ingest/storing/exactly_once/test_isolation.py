@@ -8,7 +8,7 @@ from config.common import redis
 from datasets import services
 from datasets.models import Dataset, Project
 from ingest.models import QuarantinedEntry
-from ingest.queue import redis_keys, turns
+from ingest.queue import redis_keys, stream, turns
 from ingest.storing import isolation, quarantine
 from ingest.storing.drain import drain
 from ingest.storing.ledger import balance
@@ -97,6 +97,21 @@ def test_deaths_for_another_reason_quarantine_nothing(api: Api, dataset: Dataset
     drain(dataset.pk)
     assert names_in_table(dataset) == names
     assert not QuarantinedEntry.objects.exists()
+    assert not redis.client().exists(redis_keys.deaths(dataset.pk))
+
+
+def test_drain_that_lost_its_lock_does_not_stop_the_next_trials(api: Api, dataset: Dataset) -> None:
+    """A drain was stopped for longer than its lease. Another one ended the suspicion. Then the first one went on."""
+    names = [str(n) for n in range(25)]
+    for name in names:
+        send(api, name)
+    redis.client().hset(redis_keys.deaths(dataset.pk), "deaths", isolation.MAX_DEATHS)
+    with isolation.trial(dataset.pk, stream.state(dataset.pk)) as stopped:
+        isolation.forget(dataset.pk)
+        stopped.succeed(1)
+    assert is_suspect(dataset)
+    drain(dataset.pk)
+    assert names_in_table(dataset) == names
     assert not redis.client().exists(redis_keys.deaths(dataset.pk))
 
 
