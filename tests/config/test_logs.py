@@ -37,16 +37,27 @@ def test_a_defect_has_its_traceback_in_the_log(log: StringIO) -> None:
     assert "LookupError: a defect" in log.getvalue()
 
 
-@pytest.mark.parametrize("text", ["x\n2026-11-29 13:00:00,000 INFO root forged", "\0", "\x1b[31m", "\u2028", "\ud800"])
+FORGED = {
+    "line": "x\n2026-11-29 13:00:00,000 INFO root forged",
+    "null": "\0",
+    "escape": "\x1b[31m",
+    "separator": "\u2028",
+}
+
+
+@pytest.mark.parametrize("text", FORGED.values(), ids=FORGED)
 def test_no_client_can_forge_a_line(admin_client: Client, log: StringIO, text: str) -> None:
     """Django quotes what a client has sent, here the name of a field."""
-    field = quote(text, errors="surrogatepass")
-    assert admin_client.get(f"/admin/datasets/apikey/?_to_field={field}").status_code == 400
+    assert admin_client.get(f"/admin/datasets/apikey/?_to_field={quote(text)}").status_code == 400
     logging.getLogger("ingest").error("broken: %s", text)
     written = log.getvalue()
     assert len(written.split("\n")) == 3, "two lines, and nothing after the last line break"
     assert text not in written
-    written.encode()
+
+
+def test_a_text_that_utf_8_cannot_encode_is_written(log: StringIO) -> None:
+    record = logging.LogRecord("ingest", logging.ERROR, "", 1, "broken: %s", ("\ud800",), None)
+    assert logging.getLogger().handlers[0].format(record).endswith(r" ERROR ingest broken: \ud800")
 
 
 def test_an_error_text_cannot_forge_a_line(log: StringIO) -> None:
