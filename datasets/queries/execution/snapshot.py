@@ -18,10 +18,11 @@ from datasets.tables.storage import ForeignTable, TableGone, storage_options, ta
 if TYPE_CHECKING:  # processes that run queries need no Django
     from datasets.models import Dataset
 
-# The log of the table has, for each file, the least and the greatest value of a column. These statistics are exact only
+# The log of the table has, for each file, the least and the greatest value of a column. These statistics can be used
 # for these types. For decimals, our statistics are doubles. Other writers cut the statistics of long texts.
 _EXACT = ("number", "integer", "timestamp", "date")
 _MAX_TEXT = 30  # no writer cuts texts of up to this length
+_MILLISECOND = 1000  # in the unit of the table's times: after a compaction, the statistics have only milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,11 @@ def _may_match(actions: pa.Table, statistic: str, compare: Any, bound: Any) -> p
     if bound is None or statistic not in actions.column_names:
         return pa.array([True] * actions.num_rows)
     column = actions[statistic].combine_chunks()
-    fits = compare(column, pa.scalar(bound, column.type))
+    limit = pa.scalar(bound, column.type)
+    if pa.types.is_timestamp(column.type):  # a time in the statistics may be up to a millisecond beside the exact one
+        column, limit = column.cast(pa.int64()), limit.cast(pa.int64())
+        limit = pa.scalar(limit.as_py() + (_MILLISECOND if compare is pc.less_equal else -_MILLISECOND))
+    fits = compare(column, limit)
     return pc.or_(pc.fill_null(fits, True), _is_cut(column))
 
 

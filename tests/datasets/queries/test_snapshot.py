@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from django.conf import settings
 
@@ -67,12 +68,19 @@ def test_only_files_that_may_have_rows_are_read(days: Store, is_compacted: bool)
         assert files(days, where=[{"field": field, "op": op, "value": value}], **ever) == expected, (field, op)
 
 
-def test_a_file_is_found_by_its_exact_times(store: Store) -> None:
-    moment = at("2026-06-10T10:58:00.123456Z")
-    store.add(FIELDS, {"x": 1, "text": "", "timestamp": moment})
+@pytest.mark.parametrize("year", [1900, 2026])
+def test_a_file_is_found_by_its_exact_times(store: Store, year: int) -> None:
+    """After a compaction, the least and the greatest time in the statistics have no microseconds."""
+    texts = [f"{year}-06-10T10:58:00.{micros}Z" for micros in ("123111", "123456", "123999")]
+    for text in texts:
+        store.add(FIELDS, {"x": 1, "text": "", "timestamp": at(text)})
     store.table.delta.optimize.compact()
-    only = {"from": "2026-06-10T10:58:00.123456Z", "to": "2026-06-10T10:58:00.123456Z"}
-    assert store.rows(range=only) == [{"count": 1}]
+    store.table.refresh()
+    assert len(pa.table(store.table.delta.get_add_actions())) == 1
+    for text in texts:
+        assert store.rows(range={"from": text, "to": text}) == [{"count": 1}]
+    found = store.run(select=[{"field": "timestamp"}], range={"from": texts[0], "to": texts[2]}, limit=1)
+    assert (found.rows.to_pylist(), found.truncated) == ([{"timestamp": at(texts[2])}], True)
 
 
 def test_a_record_is_found_by_its_own_time_and_not_by_its_day(store: Store) -> None:
