@@ -109,7 +109,11 @@ class Visitor:
         return self._pass in _known or _strangers.spend(0)
 
     def charge(self, environ: Mapping[str, Any], seconds: float) -> None:
-        """Charge `seconds` to the budget of all strangers if this is a stranger. Else remember the session or token."""
+        """Note that a request took `seconds` of processor time.
+
+        A request without a valid session or token uses up the budget of all strangers. Any other request makes its
+        session or token known, and known visitors have no budget.
+        """
         shown = environ.get(LOGGED_IN)
         if shown is None:
             _strangers.spend(seconds)

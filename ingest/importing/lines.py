@@ -103,9 +103,10 @@ def _unpacked(value: Raw) -> Raw:
 
 
 def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[list[bytes], bool]]:
-    """Yield lists of lines without their line breaks, and whether the end of the line was cut off.
+    """Yield lists of lines without their line breaks, each list with a bool.
 
-    A line of more than `limit` bytes may lose its end. Such a line is the only line of its list.
+    The bool is True if the list has one line, and only the beginning of this line was kept. This can happen to a line
+    of more than `limit` bytes.
     """
     rest, is_cut, is_first = b"", False, True
     while block := file.read(_BLOCK_BYTES):

@@ -3,7 +3,8 @@
 A defect of a library, or too little memory, may kill the process. The next drain reads the same entries, and dies, too.
 So after `MAX_DEATHS` drains of a dataset in a row have died, the dataset is a suspect. Its drains then make trials:
 
-1. A trial stores a tenth of the entries that one commit takes. If it succeeds, the next trial follows.
+1. A trial stores a tenth of the queued entries, or of DRAIN_MAX_RECORDS if there are more. If it succeeds, the next
+   trial follows.
 2. If the process dies in a trial, the next trials store a tenth of the entries of this one. In the end, a trial has one
    entry.
 3. If the process dies `MAX_DEATHS` times in trials of one entry, this entry goes to quarantine, unconverted.
@@ -87,12 +88,8 @@ def trial(dataset_id: int, state: State) -> Iterator[Trial]:
     key = redis_keys.deaths(dataset_id)
     noted = redis.client().hgetall(key)
     found = _next(dataset_id, noted, state)
-    logger.warning(
-        "dataset %s: %s drains died; %s",
-        dataset_id,
-        int(noted.get(b"deaths", 0)) - 1,
-        "the next entry goes to quarantine" if found.refuses else f"entries in the next commit: at most {found.size}",
-    )
+    what = "the next entry goes to quarantine" if found.refuses else f"the next commit has at most {found.size} of them"
+    logger.warning("dataset %s: drains died with the next %s entries; %s", dataset_id, found.left, what)
     note = {
         _LEFT: found.left,
         _SIZE: found.size,

@@ -36,7 +36,7 @@ def test_no_thread_is_lost_if_work_is_canceled_or_fails() -> None:
         held = threading.Event()
         first = [asyncio.create_task(lane.run_for("a", held.wait, 10)) for _ in range(2)]
         waiting = [asyncio.create_task(lane.run_for(sender, held.wait, 10)) for sender in "aab"]
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         for task in (waiting[0], waiting[2], first[0]):
             task.cancel()
         held.set()
